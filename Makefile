@@ -1,0 +1,67 @@
+# Everything a newcomer needs is `make demo` and `make test`; each works on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BASE_STAMP := $(VENV)/.installed-base
+DEV_STAMP := $(VENV)/.installed-dev
+# Tests of one file stay on one worker, so that its servers are started once.
+PYTEST := $(BIN)/python -m pytest -q
+PARALLEL := -n 2 --dist loadfile
+
+.PHONY: help demo serve test test-full check format bench eval lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+demo: $(BASE_STAMP)  ## run the main job end to end: real failures in, root causes out
+	@$(BIN)/python -m demo
+
+serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
+	@$(BIN)/lab serve
+
+test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
+	$(PYTEST) $(PARALLEL) -m "not full and not serial"
+	$(PYTEST) -m "serial and not full"
+
+test-full: $(DEV_STAMP)  ## run every test, also the long ones
+	$(PYTEST) $(PARALLEL) -m "not serial"
+	$(PYTEST) -m serial
+
+check: $(DEV_STAMP)  ## lint, types, import contracts, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@! grep -nE '^[^#]*://' constraints.txt || { echo "constraints.txt must not carry URLs"; exit 1; }
+
+format: $(DEV_STAMP)  ## format and mend what lint can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP)  ## measure: ingest, analysis, memory; prints tables
+	$(BIN)/python -m bench
+
+eval: $(DEV_STAMP)  ## load real failures through the API and analyse them (RELAB_DATA names the data)
+	$(BIN)/python -m evals.load_real
+
+lock: $(DEV_STAMP)  ## resolve the dependencies anew into constraints.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --all-extras --strip-extras \
+	  --upgrade --custom-compile-command "make lock" -o constraints.txt pyproject.toml
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "relab needs Python 3.11 or newer; name one with PYTHON=..., for example: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt-get install python3-venv"; exit 1; }
+
+$(BASE_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing relab into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing relab and its test tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[postgres,redis,llm,dev]"
+	@touch $(BASE_STAMP) $@

@@ -1,0 +1,1 @@
+"""Tokens and scopes: who may do what."""

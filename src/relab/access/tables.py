@@ -1,0 +1,25 @@
+"""How tokens are stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, Micros, OwnId
+
+
+class AccessTokenRow(Base):
+    """One token. Only a hash of its secret is stored."""
+
+    __tablename__ = "access_tokens"
+
+    token_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256 in hex. A fast hash is enough: the secret is 256 random bits, not a password."""
+    scopes: Mapped[list[Any]] = mapped_column(JSON)
+    created_at: Mapped[int] = mapped_column(Micros)
+    expires_at: Mapped[int | None] = mapped_column(Micros)
+    revoked_at: Mapped[int | None] = mapped_column(Micros)

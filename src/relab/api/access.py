@@ -1,0 +1,53 @@
+"""The scope that a route declares, and the check of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Depends, Request
+from pydantic import SecretStr
+
+from relab.access.models import Caller, Scope
+from relab.access.service import Credentials
+from relab.api.deps import ServicesDep
+
+
+class ScopeCheck:
+    """A dependency that lets a request pass if its caller has the scope.
+
+    The architecture tests look for it on every route.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def __call__(self, request: Request, services: ServicesDep) -> Caller:
+        """Return the caller, or raise what becomes 401 or 403."""
+        return services.access.authorize(_credentials(request), self.scope)
+
+
+def _no_check() -> None:
+    """Let everybody in."""
+
+
+def public() -> Any:
+    """Return the dependency of a route that everybody may call and that tells no secrets."""
+    return Depends(_no_check)
+
+
+def requires(scope: Scope) -> Any:
+    """Return the dependency of a route that needs `scope`."""
+    return Depends(ScopeCheck(scope))
+
+
+def _credentials(request: Request) -> Credentials:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    ingest_secret = request.headers.get("x-ingest-secret")
+    return Credentials(
+        bearer=SecretStr(value.strip()) if kind.lower() == "bearer" and value.strip() else None,
+        ingest_secret=SecretStr(ingest_secret) if ingest_secret is not None else None,
+        client_host=request.client.host if request.client else None,
+        host=request.headers.get("host"),
+        origin=request.headers.get("origin"),
+        fetch_site=request.headers.get("sec-fetch-site"),
+    )

@@ -1,0 +1,52 @@
+"""The FastAPI app of the product APIs, over services that are given to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+
+from relab import __version__
+from relab.api import agent_runs, health, metrics, rca_runs
+from relab.api.agent_runs import IngestGate
+from relab.api.errors import install_error_handlers
+from relab.api.metrics import DatabaseCollector, HttpMetrics
+from relab.api.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from relab.bootstrap import Services
+
+GZIP_FROM_BYTES = 1_024
+
+_DESCRIPTION = """
+Agent runs in, root causes out. Errors are RFC 9457 problem documents (`application/problem+json`).
+Without tokens only this machine may call; with tokens send `Authorization: Bearer <token>`.
+"""
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the app. Its start prepares the database and its end releases connections."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        services.prepare()
+        app.state.tailer = services.tailer()
+        http_metrics.followers.set_function(lambda: app.state.tailer.follower_count)
+        async with app.state.tailer.running():
+            yield
+        services.close()
+
+    app = FastAPI(title="relab", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    http_metrics = HttpMetrics()
+    http_metrics.registry.register(DatabaseCollector(services))
+    app.state.services = services
+    app.state.metrics = http_metrics
+    app.state.ingest_gate = IngestGate(services.settings.http.max_concurrent_ingests)
+    install_error_handlers(app)
+    for router in (health.router, rca_runs.router, agent_runs.router, metrics.router):
+        app.include_router(router)
+    # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=int(services.settings.http.max_body_mb * 1_048_576))
+    app.add_middleware(RequestContextMiddleware, metrics=http_metrics)
+    return app

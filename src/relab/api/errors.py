@@ -1,0 +1,161 @@
+"""From errors to RFC 9457 problem documents: the one map of the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from relab.core.errors import (
+    ConfigurationError,
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    MalformedBodyError,
+    NotFoundError,
+    OverloadedError,
+    RelabError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedMediaError,
+)
+
+PROBLEM_TYPE = "application/problem+json"
+
+# The first class that fits decides, so subclasses stand before their bases.
+STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
+    (MalformedBodyError, 422),
+    (UnsupportedMediaError, 415),
+    (InvalidInputError, 422),
+    (TooLargeError, 413),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (UnauthenticatedError, 401),
+    (ForbiddenError, 403),
+    (OverloadedError, 429),
+    (UnavailableError, 503),
+    (ConfigurationError, 503),
+)
+
+_TITLES = {
+    400: "Bad request",
+    401: "Authentication needed",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Too large",
+    415: "Unsupported media type",
+    422: "Invalid input",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Unavailable",
+}
+
+_log = structlog.get_logger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """One mistake in one field."""
+
+    field: str = Field(examples=["steps.0.started_at"])
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document."""
+
+    type: str = Field("about:blank", description="`urn:relab:problem:<code>`: stable, for programs.")
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = Field([], description="Every field at fault.")
+    request_id: str | None = Field(None, description="Find it in the server's log.")
+
+
+def problem_response(
+    request: Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: list[FieldProblem] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """Return the problem document for one failed request."""
+    problem = Problem(
+        type=f"urn:relab:problem:{code}",
+        title=_TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        errors=errors or [],
+        request_id=getattr(request.state, "request_id", None),
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True), status_code=status, media_type=PROBLEM_TYPE, headers=headers
+    )
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of problem answers, for a route's `responses`."""
+    return {
+        status: {
+            "description": _TITLES[status],
+            "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of the app a problem document."""
+    app.add_exception_handler(RelabError, _on_relab_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_relab_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RelabError)
+    status = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
+    headers: dict[str, str] = {}
+    if isinstance(error, OverloadedError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif isinstance(error, UnavailableError):
+        headers["Retry-After"] = "1"
+    if isinstance(error, UnauthenticatedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    if status >= 500:
+        _log.error("request_failed", code=error.code, error=str(error), exc_info=error if status == 500 else None)
+    errors = None
+    if isinstance(error, InvalidInputError):
+        errors = [FieldProblem(field=field, message=message) for field, message in error.problems]
+    return problem_response(request, status, error.code, str(error), errors=errors, headers=headers)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        FieldProblem(field=".".join(str(part) for part in item["loc"]), message=item["msg"]) for item in error.errors()
+    ]
+    first = errors[0]
+    detail = f"{first.field}: {first.message}."
+    return problem_response(request, 422, "invalid_input", detail, errors=errors)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers) if error.headers else None
+    code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return problem_response(request, error.status_code, code, f"{error.detail}.", headers=headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    _log.error("request_crashed", exc_info=error)
+    return problem_response(request, 500, "internal", "An internal error occurred; it is in the server's log.")

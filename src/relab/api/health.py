@@ -1,0 +1,72 @@
+"""What load balancers and people ask first."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from relab import __version__
+from relab.api.access import public
+from relab.api.deps import ServicesDep
+from relab.core.errors import RelabError
+from relab.storage.migrate import require_current
+
+router = APIRouter(tags=["health"])
+
+
+class ServiceStatus(BaseModel):
+    """The answer of `GET /`."""
+
+    status: str
+    service: str
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: str
+    version: str
+
+
+class Readiness(BaseModel):
+    """Which parts can be used, by name; the value is `ok` or what is wrong."""
+
+    status: str
+    checks: dict[str, str]
+
+
+@router.get("/", dependencies=[public()], summary="Say that the service is up")
+def get_root(services: ServicesDep) -> ServiceStatus:
+    """The seed's answer; the name is the setting `RELAB_SERVICE_NAME`."""
+    return ServiceStatus(status="ok", service=services.settings.service_name)
+
+
+@router.get("/healthz", dependencies=[public()], summary="Liveness: this process answers")
+def get_healthz() -> Health:
+    """Always ok while the process can answer; looks at nothing else."""
+    return Health(status="ok", version=__version__)
+
+
+@router.get(
+    "/readyz",
+    dependencies=[public()],
+    responses={503: {"model": Readiness, "description": "Some part cannot be used"}},
+    summary="Readiness: database and queue can be used",
+)
+def get_readyz(response: Response, services: ServicesDep) -> Readiness:
+    """503 while the database, its schema or the broker cannot be used."""
+    checks: dict[str, str] = {}
+    for name, check in (
+        ("database", services.database.ping),
+        ("schema", lambda: require_current(services.database)),
+        ("queue", services.announcer.ping),
+    ):
+        try:
+            check()
+            checks[name] = "ok"
+        except RelabError as error:
+            # The code, not the message: a public route tells nothing of hosts and versions.
+            checks[name] = error.code
+    ready = all(state == "ok" for state in checks.values())
+    response.status_code = 200 if ready else 503
+    return Readiness(status="ok" if ready else "unavailable", checks=checks)

@@ -1,0 +1,116 @@
+"""Prometheus metrics of this process and of the shared database, and the overview."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from relab.access.models import Scope
+from relab.api.access import requires
+from relab.api.deps import ServicesDep
+from relab.api.errors import problem_responses
+from relab.bootstrap import Services
+from relab.telemetry.models import MetricsOverview
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+router = APIRouter(tags=["metrics"])
+
+
+class HttpMetrics:
+    """What this process counts about its requests; one registry per app, none global."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "relab_http_requests",
+            "Requests by route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "relab_http_request_seconds",
+            "Time to answer a request; a stream lasts until its end.",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.ingested = Counter(
+            "relab_agent_runs_ingested",
+            "Agent runs stored, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.followers = Gauge("relab_progress_followers", "Open progress streams.", registry=self.registry)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one finished request. `route` is a template, never a path: paths are unbounded."""
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+
+class DatabaseCollector(Collector):
+    """Figures that all processes share, read when scraped."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the state of the queue and the number of analyses."""
+        counts = self._services.queue.counts()
+        jobs = GaugeMetricFamily("relab_jobs", "Jobs by status.", labels=["status"])
+        for status in ("pending", "running", "done", "parked"):
+            jobs.add_metric([status], getattr(counts, status))
+        yield jobs
+        yield GaugeMetricFamily(
+            "relab_jobs_oldest_pending_seconds",
+            "How long the oldest runnable job has waited.",
+            value=counts.oldest_pending_s,
+        )
+        analyses = CounterMetricFamily(
+            "relab_rca_runs", "Analyses by status and category.", labels=["status", "category"]
+        )
+        for (status, category), number in self._services.rca.count_by_category().items():
+            analyses.add_metric([status, category], number)
+        yield analyses
+
+
+@router.get(
+    "/metrics/overview",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="Figures of the runs that started in the last hours",
+)
+def get_overview(
+    services: ServicesDep,
+    hours: Annotated[
+        float,
+        Query(
+            gt=0,
+            le=10_000_000,
+            allow_inf_nan=False,
+            description="How far back, by the server's clock.",
+            examples=[24],
+        ),
+    ] = 24,
+) -> MetricsOverview:
+    """Success rate in percent, failing tools, nearest-rank P95 of step latency in ms, and cost in USD."""
+    return services.telemetry.overview(hours)
+
+
+@router.get(
+    "/metrics",
+    dependencies=[requires(Scope.READ)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **problem_responses(401, 403, 503)},
+    summary="Prometheus metrics",
+)
+def get_prometheus_metrics(request: Request) -> Response:
+    """Metrics of this process and of the shared queue, in the Prometheus text format."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

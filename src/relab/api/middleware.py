@@ -1,0 +1,113 @@
+"""ASGI middleware: request ids, logs and metrics of requests, and the size limit of bodies."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from relab.api.errors import problem_response
+from relab.api.metrics import HttpMetrics
+from relab.core.errors import TooLargeError
+from relab.core.ids import new_id
+
+REQUEST_ID_HEADER = "X-Request-ID"
+_SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+
+_log = structlog.get_logger("relab.api")
+
+
+class RequestContextMiddleware:
+    """Gives each request an id, and counts and logs it when it is over.
+
+    A caller's id is kept if it is harmless in a log; otherwise a new one is made.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if _SAFE_REQUEST_ID.fullmatch(given) else new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+        started = time.perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                seconds = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", "unmatched")
+                self._metrics.observe(scope["method"], route, status, seconds)
+                _log.info(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round(seconds * 1_000, 1),
+                )
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies over a limit: at once when their length is declared, else as they come in."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        await self._app(scope, self._limited(receive), send)
+
+    def _limited(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._max_bytes:
+                    raise body_too_large(self._max_bytes)
+            return message
+
+        return limited
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = body_too_large(self._max_bytes)
+        # The rest of the body is not read, so the connection cannot be used again.
+        response = problem_response(Request(scope), 413, error.code, str(error), headers={"Connection": "close"})
+        await response(scope, receive, send)
+
+
+def body_too_large(max_bytes: int) -> TooLargeError:
+    """Return the error for a body over the limit."""
+    return TooLargeError(
+        f"The body is larger than {max_bytes:,} bytes.",
+        remedy="Send less at once, or raise RELAB_HTTP__MAX_BODY_MB.",
+    )

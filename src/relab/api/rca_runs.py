@@ -1,0 +1,125 @@
+"""Routes of root cause analysis: request, read, follow."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.concurrency import run_in_threadpool
+
+from relab.access.models import Scope
+from relab.api.access import requires
+from relab.api.agent_runs import RunId
+from relab.api.deps import ServicesDep, TailerDep
+from relab.api.errors import problem_responses
+from relab.core.errors import InvalidInputError
+from relab.progress.tailer import ProgressTailer
+from relab.rca.models import RcaRun
+from relab.rca.service import RcaReceipt
+
+router = APIRouter(tags=["root cause analysis"])
+
+RcaRunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+
+_STREAM_EXAMPLE = (
+    'id: 1\ndata: {"status":"running","step":"Starting RCA","pct":5,'
+    '"message":"Starting RCA","updated_at":"2024-01-15T10:31:00Z"}\n\n'
+)
+
+
+@router.post(
+    "/agent-runs/{run_id}/rca-runs",
+    status_code=202,
+    dependencies=[requires(Scope.OPERATE)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Have the root cause of a run analysed",
+)
+def post_rca_run(
+    run_id: RunId,
+    services: ServicesDep,
+    force: Annotated[bool, Query(description="Analyse again even if there is an analysis of this content.")] = False,
+) -> RcaReceipt:
+    """Queue an analysis; asking again for the same content returns the same id.
+
+    An analysis that is queued, running or done counts; one that failed does not.
+    """
+    return services.rca.request(run_id, force=force)
+
+
+@router.get(
+    "/agent-runs/rca-runs/{rca_run_id}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show an analysis, with its report when it is done",
+)
+def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
+    """Status and report. Every id that a claim cites is in `report.evidence_index`."""
+    return services.rca.get(rca_run_id)
+
+
+@router.get(
+    "/agent-runs/{run_id}/rca-runs",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="List the analyses of a run, newest first",
+)
+def list_rca_runs(
+    run_id: RunId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> list[RcaRun]:
+    """The analyses without their reports."""
+    services.telemetry.get_content_hash(run_id)
+    return services.rca.list_for_run(run_id, limit=limit)
+
+
+@router.get(
+    "/rca-runs/{rca_run_id}/stream",
+    dependencies=[requires(Scope.READ)],
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}}},
+        **problem_responses(401, 403, 404, 422, 503),
+    },
+    summary="Follow an analysis as server-sent events",
+)
+async def stream_rca_run(
+    rca_run_id: RcaRunId,
+    services: ServicesDep,
+    tailer: TailerDep,
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=20, description="The `id` of the last event received; only later ones are sent."),
+    ] = None,
+) -> Response:
+    """Every stage so far, then each new one; the stream ends when the analysis does.
+
+    Comments (`: ping`) keep idle connections open.
+    """
+    after = _event_number(last_event_id)
+    await run_in_threadpool(services.rca.get, rca_run_id)
+    return StreamingResponse(
+        _events(tailer, rca_run_id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _event_number(last_event_id: str | None) -> int:
+    if last_event_id is None or last_event_id == "":
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit()):
+        raise InvalidInputError(
+            "Last-Event-ID is not an event id of this stream.",
+            problems=(("header.Last-Event-ID", "must be the number of an event"),),
+        )
+    return int(last_event_id)
+
+
+async def _events(tailer: ProgressTailer, rca_run_id: str, after: int) -> AsyncIterator[bytes]:
+    async for event in tailer.follow(rca_run_id, after):
+        if event is None:
+            yield KEEPALIVE_COMMENT
+        else:
+            yield format_sse_event(data_str=event.model_dump_json(exclude={"seq"}), id=str(event.seq))

@@ -1,0 +1,206 @@
+"""The one composition root: settings in, services out.
+
+Every process (API, worker, CLI command) calls `build`. Nothing connects here; the first
+transaction does. `prepare` makes the database usable and refuses one that does not fit.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from relab.access.service import AccessService
+from relab.core.clock import Clock, SystemClock
+from relab.core.errors import ConfigurationError
+from relab.jobs.models import JobHandler
+from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
+from relab.jobs.rq import RqAnnouncer
+from relab.jobs.runner import JobRunner, ParkListener
+from relab.jobs.worker import Sweeper, work_until
+from relab.llm import (
+    Budget,
+    BudgetLimits,
+    LangChainGateway,
+    LlmConfig,
+    LlmGateway,
+    LlmNotConfiguredError,
+    NullGateway,
+    Provider,
+)
+from relab.progress.service import ProgressLog
+from relab.progress.signal import PollingSignal, ProgressSignal, RedisSignal
+from relab.progress.tailer import ProgressTailer
+from relab.rca.handlers import RcaHandlers
+from relab.rca.service import ANALYZE_JOB, LABEL_JOB, RcaService
+from relab.settings import Settings, load_settings
+from relab.storage import Database
+from relab.storage.migrate import prepare
+from relab.telemetry.handlers import TelemetryHandlers
+from relab.telemetry.service import DELETED_JOB, TelemetryService
+
+RQ_FUNCTION = "relab.bootstrap.run_queued_job"
+"""What RQ calls with a job's id: any worker on any machine that has relab can."""
+
+DEFAULT_MODELS = {Provider.OPENAI: "gpt-4o-mini", Provider.ANTHROPIC: "claude-3-5-haiku-latest"}
+
+_log = structlog.get_logger(__name__)
+_HOUR_S = 3_600.0
+_DAY_S = 86_400.0
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a process of relab works with."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    announcer: Announcer
+    queue: JobQueue
+    progress: ProgressLog
+    signal: ProgressSignal
+    access: AccessService
+    telemetry: TelemetryService
+    rca: RcaService
+
+    def prepare(self) -> None:
+        """Make the database usable.
+
+        Raises:
+            SchemaError: its schema does not fit this version.
+            DatabaseUnavailableError: it cannot be reached.
+        """
+        prepare(self.database)
+
+    def handlers(self) -> Mapping[str, JobHandler]:
+        """Return the handler of every kind of job."""
+        rca, telemetry = RcaHandlers(self.rca), TelemetryHandlers(self.telemetry)
+        return {ANALYZE_JOB: rca.analyze, LABEL_JOB: telemetry.label, DELETED_JOB: rca.forget}
+
+    def runner(self) -> JobRunner:
+        """Return what runs jobs for one worker."""
+        on_parked: dict[str, ParkListener] = {ANALYZE_JOB: RcaHandlers(self.rca).analysis_parked}
+        return JobRunner(
+            self.database,
+            self.clock,
+            self.handlers(),
+            lease_s=self.settings.jobs.lease_s,
+            on_parked=on_parked,
+        )
+
+    def worker_lives(self) -> bool:
+        """Return whether some worker is at work on the queue."""
+        return self.queue.worker_lives()
+
+    def tailer(self) -> ProgressTailer:
+        """Return what follows progress for the subscribers of one event loop."""
+        settings = self.settings.progress
+        return ProgressTailer(self.progress, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
+
+    def work_until(self, stop: threading.Event) -> None:
+        """Be a worker of the configured queue until `stop` is set."""
+        jobs = self.settings.jobs
+        runner = self.runner()
+        announcer = self.announcer
+
+        def housekeeping() -> None:
+            runner.sweep(keep_done_s=jobs.keep_done_days * _DAY_S)
+            if isinstance(announcer, RqAnnouncer):
+                announcer.reannounce(self.database, self.clock, older_than_s=jobs.sweep_s)
+
+        sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_s)
+        if isinstance(announcer, RqAnnouncer):
+            announcer.work_until(stop, sweeper, sweep_every_s=jobs.sweep_s)
+        else:
+            work_until(stop, runner, sweeper, poll_s=jobs.poll_s)
+
+    def close(self) -> None:
+        """Release connections."""
+        self.announcer.close()
+        self.database.close()
+
+
+def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | None = None) -> Services:
+    """Compose the services that `settings` describe.
+
+    Raises:
+        ConfigurationError: the settings contradict themselves or need an extra that is missing.
+    """
+    clock = clock or SystemClock()
+    database = Database.open(settings.database_url.get_secret_value())
+    announcer, signal = _broker(settings)
+    queue = JobQueue(database, clock, announcer)
+    progress = ProgressLog(database, clock, signal)
+    telemetry = TelemetryService(database, clock, queue)
+    access = AccessService(
+        database,
+        clock,
+        ingest_secret=settings.app_ingest_secret,
+        allowed_hosts=settings.http.allowed_hosts,
+        trust_loopback_publish=settings.trust_loopback_publish,
+    )
+    gateway = llm or _gateway(settings, clock)
+    word = None
+    if not isinstance(gateway, NullGateway):
+        from relab.rca.wording import word_summary
+
+        word = functools.partial(word_summary, gateway=gateway)
+    rca = RcaService(database, clock, queue, progress, telemetry, word=word)
+    return Services(settings, clock, database, announcer, queue, progress, signal, access, telemetry, rca)
+
+
+def run_queued_job(job_id: str) -> None:
+    """Run one job: the function that RQ calls. A job that is done, taken or gone is skipped."""
+    _process_runner().run_next(job_id)
+
+
+@functools.cache
+def _process_runner() -> JobRunner:
+    services = build(load_settings())
+    services.prepare()
+    return services.runner()
+
+
+def _broker(settings: Settings) -> tuple[Announcer, ProgressSignal]:
+    if settings.job_mode == "embedded":
+        signal = RedisSignal(settings.redis_url.get_secret_value()) if settings.redis_url else PollingSignal()
+        return PollingAnnouncer(), signal
+    if settings.redis_url is None:
+        raise ConfigurationError(
+            "RELAB_JOBS__MODE is rq, but REDIS_URL is not set.",
+            remedy="Set REDIS_URL, or use the mode embedded.",
+        )
+    url = settings.redis_url.get_secret_value()
+    return RqAnnouncer(url, settings.rq_queue_name, RQ_FUNCTION), RedisSignal(url)
+
+
+def _gateway(settings: Settings, clock: Clock) -> LlmGateway:
+    """Return the model that a key or a base URL asks for, else none.
+
+    A key without the extra is no reason not to start: keys lie about in environments, and
+    every report stands without a model. `lab doctor` says what is missing.
+    """
+    llm = settings.llm
+    if settings.openai_api_key is None and settings.anthropic_api_key is None and llm.base_url is None:
+        return NullGateway()
+    provider = Provider.OPENAI
+    if llm.provider == "anthropic" or (llm.provider == "auto" and settings.openai_api_key is None and not llm.base_url):
+        provider = Provider.ANTHROPIC
+    key = settings.openai_api_key if provider is Provider.OPENAI else settings.anthropic_api_key
+    config = LlmConfig(
+        provider=provider,
+        model=llm.model or DEFAULT_MODELS[provider],
+        api_key=key,
+        base_url=llm.base_url,
+        timeout_s=llm.timeout_s,
+    )
+    limits = BudgetLimits(max_calls=llm.max_calls_per_hour, max_prompt_tokens=llm.max_tokens_per_hour, window_s=_HOUR_S)
+    try:
+        return LangChainGateway(config, budget=Budget(limits, clock=clock))
+    except LlmNotConfiguredError as error:
+        _log.warning("llm_not_configured", error=str(error))
+        return NullGateway()

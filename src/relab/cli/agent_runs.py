@@ -1,0 +1,232 @@
+"""`lab agent-runs`: take runs in from files, list, show, replay and delete them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.telemetry.service import TelemetryService
+
+app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete.", no_args_is_help=True)
+
+RunId = Annotated[str, typer.Argument(help="The run's id.")]
+
+
+@app.command()
+def ingest(
+    source: Annotated[str, typer.Argument(help="A .json or .jsonl file, a folder of them, or - for stdin.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take in agent runs; a file holds one run, a list of runs, or one run per line (.jsonl).
+
+    Each run is stored or refused by itself; exit code 1 if any was refused.
+    """
+    from rich.progress import track
+
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        documents = list(_documents(source))
+        shown = track(documents, description="Ingesting", disable=as_json or not sys.stderr.isatty())
+        results = [_ingest_one(services.telemetry, origin, raw) for origin, raw in shown]
+    refused = [result for result in results if result["outcome"] == "refused"]
+    if as_json:
+        print_json("agent-runs ingest", refused=len(refused), items=results)
+    else:
+        for result in refused:
+            print(f"refused {plain(result['origin'])}: {plain(result['reason'])}", file=sys.stderr)
+        counts = {name: sum(result["outcome"] == name for result in results) for name in ("created", "updated")}
+        print(f"{counts['created']} created, {counts['updated']} updated, {len(refused)} refused.")
+    if refused:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("list")
+def list_runs(
+    agent: Annotated[str | None, typer.Option(help="Agent name.")] = None,
+    version: Annotated[str | None, typer.Option(help="Agent version.")] = None,
+    status: Annotated[
+        Literal["success", "failure", "running", "cancelled"] | None, typer.Option(help="How runs ended.")
+    ] = None,
+    environment: Annotated[str | None, typer.Option()] = None,
+    category: Annotated[str | None, typer.Option(help="The cause that RCA found.")] = None,
+    text: Annotated[str | None, typer.Option(help="In ids, names and error messages.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+    from relab.telemetry.models import RunFilter, RunStatus
+
+    run_filter = RunFilter(
+        agent_name=agent,
+        agent_version=version,
+        status=RunStatus(status) if status else None,
+        environment=environment,
+        category=category,
+        text=text,
+    )
+    with open_services() as services:
+        page = services.telemetry.list_runs(run_filter, limit=limit)
+    if as_json:
+        print_json("agent-runs list", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            run.run_id,
+            run.agent_name,
+            run.agent_version,
+            run.status,
+            run.category,
+            format_time(run.started_at),
+            f"{run.counts.steps}/{run.counts.tool_calls}",
+        )
+        for run in page.items
+    )
+    print_table("Agent runs", ("run", "agent", "version", "status", "cause", "started", "steps/calls"), rows)
+    if page.next_cursor:
+        print(f"More runs match; --limit {limit * 2} shows more.")
+
+
+@app.command()
+def show(run_id: RunId, as_json: JsonOption = False) -> None:
+    """Show one run and its analyses."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        run = services.telemetry.get(run_id)
+        analyses = services.rca.list_for_run(run_id)
+    if as_json:
+        fields = run.model_dump(mode="json")
+        print_json("agent-runs show", run=fields, rca_runs=[item.model_dump(mode="json") for item in analyses])
+        return
+    fields = run.model_dump(mode="json")
+    print_table(
+        f"Agent run {plain(run_id)}", ("field", "value"), ((key, _cell(value)) for key, value in fields.items())
+    )
+    if analyses:
+        rows = ((item.rca_run_id, item.status, format_time(item.created_at), item.error) for item in analyses)
+        print_table("Analyses", ("id", "status", "created", "error"), rows)
+
+
+@app.command()
+def timeline(
+    run_id: RunId,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many items at most.")] = 1_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a run: its steps, tool calls and guardrail events by time."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        page = services.telemetry.timeline(run_id, limit=limit)
+    if as_json:
+        print_json("agent-runs timeline", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            format_time(item.at),
+            item.kind,
+            item.ref_id,
+            item.title,
+            item.status,
+            item.data.get("error_message") or item.data.get("message") or item.data.get("output_summary"),
+        )
+        for item in page.items
+    )
+    columns = ("time", "kind", "id", "what", "status", "result")
+    print_table(f"Timeline of {plain(run_id)} ({len(page.items)} of {page.total})", columns, rows)
+
+
+@app.command()
+def delete(
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete runs with their timelines and analyses."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        if not yes:
+            typer.confirm(f"Delete {len(run_ids)} run(s)?", abort=True)
+        for run_id in run_ids:
+            services.telemetry.delete(run_id)
+    if as_json:
+        print_json("agent-runs delete", run_ids=run_ids)
+    else:
+        print(f"{len(run_ids)} deleted.")
+
+
+def _cell(value: Any) -> object:
+    from relab.core.json import canonical_json
+
+    return canonical_json(value) if isinstance(value, dict | list) else value
+
+
+def _documents(source: str) -> Iterator[tuple[str, bytes]]:
+    """Yield `(where it came from, bytes of one run)` for every run of the source.
+
+    Raises:
+        InvalidInputError: the source does not exist or holds no such files.
+    """
+    from relab.core.errors import InvalidInputError
+
+    if source == "-":
+        yield from _split("stdin", sys.stdin.buffer.read(), lines=False)
+        return
+    path = Path(source)
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix in {".json", ".jsonl"})
+        if not files:
+            raise InvalidInputError(f"The folder {source} holds no .json or .jsonl file.")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise InvalidInputError(f"There is no file or folder {source}.")
+    for file in files:
+        yield from _split(str(file), file.read_bytes(), lines=file.suffix == ".jsonl")
+
+
+def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
+    """Split a file into runs; what cannot be read is passed on whole, to be refused with its reason."""
+    from relab.core.errors import MalformedBodyError
+    from relab.core.json import canonical_json, parse_json
+
+    if lines:
+        for number, line in enumerate(raw.splitlines(), 1):
+            if line.strip():
+                yield f"{origin}:{number}", line
+        return
+    try:
+        value = parse_json(raw)
+    except MalformedBodyError:
+        yield origin, raw
+        return
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield f"{origin}[{index}]", canonical_json(item).encode()
+    else:
+        yield origin, raw
+
+
+def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
+    from relab.core.errors import ConflictError, InvalidInputError
+    from relab.telemetry.reading import read_agent_run
+
+    try:
+        receipt = telemetry.ingest(read_agent_run(raw))
+    except (InvalidInputError, ConflictError) as error:
+        return {"origin": origin, "outcome": "refused", "reason": str(error)}
+    outcome = "created" if receipt.created else "updated"
+    return {"origin": origin, "outcome": outcome, "run_id": receipt.run_id}

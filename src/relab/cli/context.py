@@ -1,0 +1,53 @@
+"""The services of one command, composed in this process on the configured database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relab.bootstrap import Services
+    from relab.settings import Settings
+
+
+def use_home(home: Path | None) -> None:
+    """Make `--home` the home of this process and of the processes that it starts."""
+    if home is not None:
+        os.environ["RELAB_HOME"] = str(home.expanduser().absolute())
+
+
+def read_settings() -> Settings:
+    """Return the settings of this command.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+    """
+    from relab.settings import load_settings
+
+    return load_settings()
+
+
+@contextmanager
+def open_services(*, prepare: bool = True) -> Iterator[Services]:
+    """Compose the services; `prepare` migrates SQLite or refuses a database that does not fit.
+
+    Only warnings are logged: a command's answer is its output.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailableError: the set-up cannot be used.
+    """
+    from relab.bootstrap import build
+    from relab.core.logging import configure_logging
+
+    settings = read_settings()
+    configure_logging("WARNING" if settings.log_level in {"INFO", "DEBUG"} else settings.log_level, json_lines=False)
+    services = build(settings)
+    try:
+        if prepare:
+            services.prepare()
+        yield services
+    finally:
+        services.close()

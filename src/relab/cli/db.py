@@ -1,0 +1,57 @@
+"""`lab db`: the schema of the database."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, print_json
+
+app = typer.Typer(help="Migrate and check the database.", no_args_is_help=True)
+
+
+@app.command()
+def upgrade(
+    revision: Annotated[str, typer.Argument(help="Target revision.")] = "head", as_json: JsonOption = False
+) -> None:
+    """Migrate to the newest schema (or to a revision)."""
+    from relab.cli.context import open_services
+    from relab.storage import migrate
+
+    with open_services(prepare=False) as services:
+        migrate.upgrade(services.database, revision)
+    check(as_json=as_json)
+
+
+@app.command()
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="Target revision; `base` removes every table and all data.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Migrate back. Data that the older schema cannot hold is lost."""
+    from relab.cli.context import open_services
+    from relab.storage import migrate
+
+    with open_services(prepare=False) as services:
+        if not yes:
+            typer.confirm(f"Migrate {services.database.describe()} back to {revision}? Data may be lost", abort=True)
+        migrate.downgrade(services.database, revision)
+    print(f"The schema is at {revision}.")
+
+
+@app.command()
+def check(as_json: JsonOption = False) -> None:
+    """Say whether the schema fits this version; exit code 1 if not."""
+    from relab.cli.context import open_services
+    from relab.storage import migrate
+
+    with open_services(prepare=False) as services:
+        state, revision = migrate.schema_state(services.database)
+        where = services.database.describe()
+    if as_json:
+        print_json("db check", state=state, revision=revision, head=migrate.head(), database=where)
+    else:
+        print(f"{where}: schema {state} (revision {revision or 'none'}, this version needs {migrate.head()})")
+    if state is not migrate.SchemaState.CURRENT:
+        raise typer.Exit(EXIT_FAILED)

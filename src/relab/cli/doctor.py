@@ -1,0 +1,127 @@
+"""`lab doctor`: what is configured, what can be reached, what is missing, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from relab.cli.output import EXIT_UNAVAILABLE, JsonOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.bootstrap import Services
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    found: str
+    remedy: str | None = None
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at the set-up; exit code 69 if something that is configured cannot be used."""
+    from relab.cli.context import open_services
+
+    with open_services(prepare=False) as services:
+        checks = [
+            _python(),
+            Check("home", "ok", str(services.settings.home)),
+            *_database(services),
+            _queue(services),
+            _access(services),
+            _model(services),
+            *_extras(),
+        ]
+    healthy = all(check.state != "problem" for check in checks)
+    if as_json:
+        print_json("doctor", healthy=healthy, checks=[asdict(check) for check in checks])
+    else:
+        rows = ((check.name, check.state, check.found, check.remedy) for check in checks)
+        print_table("relab doctor", ("what", "state", "found", "remedy"), rows)
+    if not healthy:
+        raise typer.Exit(EXIT_UNAVAILABLE)
+
+
+def _python() -> Check:
+    from relab import __version__
+
+    return Check("relab", "ok", f"{__version__} on Python {platform.python_version()} ({sys.platform})")
+
+
+def _attempt(name: str, found: str, check: Callable[[], None]) -> Check:
+    from relab.core.errors import RelabError
+
+    try:
+        check()
+    except RelabError as error:
+        return Check(name, "problem", f"{found}: {error.message}", error.remedy)
+    return Check(name, "ok", found)
+
+
+def _database(services: Services) -> list[Check]:
+    from relab.storage.migrate import prepare
+
+    reached = _attempt("database", services.database.describe(), services.database.ping)
+    if reached.state == "problem":
+        return [reached]
+    return [reached, _attempt("schema", "fits this version", lambda: prepare(services.database))]
+
+
+def _queue(services: Services) -> Check:
+    mode = services.settings.job_mode
+    reached = _attempt("queue", mode, services.announcer.ping)
+    if reached.state == "problem":
+        return reached
+    from relab.core.errors import RelabError
+
+    try:
+        counts, alive = services.queue.counts(), services.worker_lives()
+    except RelabError as error:
+        return Check("queue", "problem", f"{mode}: {error.message}", error.remedy)
+    found = f"{mode}; {counts.pending} pending, {counts.parked} parked; {'a' if alive else 'no'} worker lives"
+    if not alive and counts.pending:
+        return Check("queue", "problem", found, "Start `lab serve` or `lab worker`.")
+    if counts.parked:
+        return Check("queue", "note", found, "`lab jobs list --status parked`, then `lab jobs retry ID`.")
+    return Check("queue", "ok", found)
+
+
+def _access(services: Services) -> Check:
+    from relab.core.errors import RelabError
+
+    try:
+        is_open = services.access.is_open()
+    except RelabError as error:
+        return Check("access", "problem", error.message, error.remedy)
+    if is_open:
+        remedy = "Before a public bind: `lab auth create-token --name admin --scope admin`."
+        return Check("access", "note", "no tokens: this machine may do everything, others nothing", remedy)
+    return Check("access", "ok", "tokens are needed")
+
+
+def _model(services: Services) -> Check:
+    settings = services.settings
+    if settings.openai_api_key is None and settings.anthropic_api_key is None:
+        return Check("language model", "note", "none: summaries are worded by rules", "Optional: set OPENAI_API_KEY.")
+    if importlib.util.find_spec("langchain_core") is None:
+        return Check("language model", "problem", "a key is set, the extra is missing", "pip install 'relab[llm]'")
+    return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
+
+
+def _extras() -> list[Check]:
+    wanted = (("postgres", "psycopg"), ("redis", "rq"), ("llm", "langchain_core"))
+    return [
+        Check(f"extra [{name}]", "ok", "installed")
+        if importlib.util.find_spec(module)
+        else Check(f"extra [{name}]", "note", "not installed", f"When needed: pip install 'relab[{name}]'")
+        for name, module in wanted
+    ]

@@ -1,0 +1,67 @@
+"""`lab jobs`: what is queued, and what to do with jobs that failed for good."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from relab.cli.output import JsonOption, print_json, print_table
+
+app = typer.Typer(help="Look at queued jobs; retry or drop those that are parked.", no_args_is_help=True)
+
+JobIds = Annotated[list[str], typer.Argument(help="Job ids.")]
+
+
+@app.command("list")
+def list_jobs(
+    status: Annotated[Literal["pending", "running", "done", "parked"] | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+    from relab.jobs.models import JobStatus
+
+    with open_services() as services:
+        jobs = services.queue.list(status=JobStatus(status) if status else None, limit=limit)
+        counts = services.queue.counts()
+    if as_json:
+        items = [job.model_dump(mode="json") for job in jobs]
+        print_json("jobs list", counts=counts.model_dump(), items=items)
+        return
+    title = f"Jobs: {counts.pending} pending, {counts.running} running, {counts.done} done, {counts.parked} parked"
+    rows = (
+        (job.job_id, job.name, job.status, f"{job.attempts}/{job.max_attempts}", format_time(job.created_at), job.error)
+        for job in jobs
+    )
+    print_table(title, ("job", "name", "status", "attempts", "created", "error"), rows)
+
+
+@app.command()
+def retry(job_ids: JobIds, as_json: JsonOption = False) -> None:
+    """Run parked jobs again, with all their attempts."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        for job_id in job_ids:
+            services.queue.retry(job_id)
+    if as_json:
+        print_json("jobs retry", job_ids=job_ids)
+    else:
+        print(f"{len(job_ids)} queued again.")
+
+
+@app.command()
+def drop(job_ids: JobIds, as_json: JsonOption = False) -> None:
+    """Delete jobs that are not running."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        for job_id in job_ids:
+            services.queue.drop(job_id)
+    if as_json:
+        print_json("jobs drop", job_ids=job_ids)
+    else:
+        print(f"{len(job_ids)} dropped.")

@@ -1,0 +1,78 @@
+"""The `lab` command: its groups, its global options, and what its exit codes mean.
+
+Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usage ·
+69 something needed is unavailable · 70 internal error · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from relab import __version__
+from relab.cli import agent_runs, auth, db, doctor, jobs, metrics, rca, serve, worker
+
+EXIT_USAGE = 64
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lab",
+    help="relab: the reliability lab for AI agents and the services they keep alive.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
+app.command("rca")(rca.analyze)
+app.command("metrics")(metrics.overview)
+app.command("doctor")(doctor.doctor)
+for _name, _group in (
+    ("agent-runs", agent_runs.app),
+    ("jobs", jobs.app),
+    ("db", db.app),
+    ("auth", auth.app),
+):
+    app.add_typer(_group, name=_name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"relab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Where relab keeps its data and settings.", envvar="RELAB_HOME", show_envvar=True),
+    ] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    from relab.cli.context import use_home
+
+    use_home(home)
+
+
+def main() -> None:
+    """Run `lab` and exit with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        # With no arguments the message is the help text itself.
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 the outermost frame: every error becomes a message and a code
+        from relab.cli.output import report_error
+
+        sys.exit(report_error(error))
+    sys.exit(code if isinstance(code, int) else 0)

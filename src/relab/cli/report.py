@@ -1,0 +1,66 @@
+"""A report as people read it in a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from relab.cli.output import plain
+from relab.rca.models import Report
+
+_STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
+
+
+def print_report(agent_run_id: str, report: Report, console: Console | None = None) -> None:
+    """Print the cause, where it is, the evidence for it, and what to do."""
+    console = console or Console()
+    cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
+    console.print(Text.assemble(("Run ", "bold"), plain(agent_run_id), (": ", "bold"), (cause, "bold cyan")))
+    console.print(Text(plain(report.summary)))
+    if report.insufficient_evidence:
+        console.print(Text(f"Not enough evidence: {plain(report.insufficient_reason)}", style="yellow"))
+    if report.attribution is not None:
+        where = [
+            f"{name} {plain(value)}"
+            for name, value in (
+                ("agent", report.attribution.agent_name),
+                ("step", report.attribution.step_id),
+                ("call", report.attribution.call_id),
+            )
+            if value is not None
+        ]
+        console.print(Text(f"Where: {', '.join(where)} ({report.attribution.confidence} confidence)"))
+    _print_hypotheses(report, console)
+    _print_evidence(report, console)
+    console.print(Text("Next:", style="bold"))
+    for item in report.action_items:
+        console.print(Text(f"  [{item.priority}] {plain(item.title)}: {plain(item.description)}"))
+
+
+def _print_hypotheses(report: Report, console: Console) -> None:
+    for rank, hypothesis in enumerate(report.hypotheses, 1):
+        console.print(
+            Text.assemble(
+                (f"{rank}. {plain(hypothesis.title)} ", "bold"),
+                (f"({hypothesis.confidence})", _STYLES[hypothesis.confidence]),
+            )
+        )
+        console.print(Text(f"   {plain(hypothesis.description)}"))
+        console.print(Text(f"   evidence: {', '.join(plain(item) for item in hypothesis.evidence_ids)}", style="dim"))
+        for step in hypothesis.verification_steps:
+            console.print(Text(f"   check: {plain(step)}", style="dim"))
+
+
+def _print_evidence(report: Report, console: Console) -> None:
+    if not report.evidence_index:
+        return
+    table = Table(title="Evidence, quoted from the run", title_justify="left", header_style="bold")
+    for column in ("id", "field", "quotation"):
+        table.add_column(column, overflow="fold")
+    shown = report.evidence_index[:20]
+    for item in shown:
+        table.add_row(Text(plain(item.evidence_id)), Text(item.field), Text(plain(item.snippet)))
+    console.print(table)
+    if len(shown) < len(report.evidence_index):
+        console.print(f"{len(report.evidence_index) - len(shown)} more with --json.")

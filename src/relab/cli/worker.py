@@ -1,0 +1,42 @@
+"""`lab worker`: runs queued jobs until it is stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def worker(
+    parent_pipe: Annotated[int | None, typer.Option(hidden=True, help="Stop when this pipe closes.")] = None,
+) -> None:
+    """Run queued jobs until stopped; the job in hand is finished first.
+
+    Start as many as you like, on any machine that reaches the database (and Redis, with RQ).
+    """
+    import signal
+    import threading
+
+    import structlog
+
+    from relab.bootstrap import build
+    from relab.cli.context import read_settings
+    from relab.cli.processes import stop_with_parent
+    from relab.core.logging import configure_logging
+
+    settings = read_settings()
+    configure_logging(settings.log_level, json_lines=settings.app_env != "development")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if parent_pipe is not None:
+        # Ctrl-C reaches the whole process group; a child is stopped by its parent alone.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stop_with_parent(parent_pipe, stop)
+    services = build(settings)
+    try:
+        services.prepare()
+        structlog.get_logger("relab.worker").info("worker_started", queue=settings.job_mode)
+        services.work_until(stop)
+    finally:
+        services.close()

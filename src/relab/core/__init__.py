@@ -1,0 +1,1 @@
+"""Errors, ids, clock, JSON and logging: what every other package may use."""

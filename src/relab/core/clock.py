@@ -1,0 +1,87 @@
+"""Time: int64 UTC microseconds inside, RFC 3339 with `Z` outside."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Protocol
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST_US = 0
+LATEST_US = int((datetime(2200, 1, 1, tzinfo=UTC) - EPOCH).total_seconds()) * 1_000_000
+"""Telemetry outside 1970..2199 is a unit mistake (seconds for milliseconds) or a fuzzer."""
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Clock(Protocol):
+    """Where the time comes from; tests pass one that they can move."""
+
+    def now_us(self) -> int:
+        """Return the current time in microseconds since the epoch, UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_us(self) -> int:
+        """Return the current time in microseconds since the epoch, UTC."""
+        return time.time_ns() // 1_000
+
+
+def parse_time(text: str) -> int:
+    """Read an RFC 3339 / ISO 8601 time as microseconds since the epoch.
+
+    A time without an offset is taken as UTC. Digits finer than a microsecond are cut.
+
+    Raises:
+        ValueError: the text is no time, or lies outside 1970-01-01 to 2199-12-31.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        us = (moment - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text[:40]!r} is not an RFC 3339 time such as 2024-01-15T10:30:00Z") from error
+    return check_time(us)
+
+
+def check_time(us: int) -> int:
+    """Return `us` if it lies in the accepted range.
+
+    Raises:
+        ValueError: the time lies outside 1970-01-01 to 2199-12-31.
+    """
+    if not EARLIEST_US <= us < LATEST_US:
+        raise ValueError("the time must lie between 1970-01-01T00:00:00Z and 2199-12-31T23:59:59Z")
+    return us
+
+
+def format_time(us: int) -> str:
+    """Write microseconds since the epoch as RFC 3339, with a fraction only if there is one."""
+    text = (EPOCH + us * MICROSECOND).isoformat()
+    return text.removesuffix("+00:00") + "Z"
+
+
+def _read(value: object) -> object:
+    return parse_time(value) if isinstance(value, str) else value
+
+
+def _read_text(value: object) -> object:
+    if isinstance(value, str):
+        return parse_time(value)
+    raise ValueError("a time is an RFC 3339 string such as 2024-01-15T10:30:00Z")
+
+
+_AS_TEXT = PlainSerializer(format_time, return_type=str, when_used="json")
+_SCHEMA = WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2024-01-15T10:30:00Z"]})
+
+Timestamp = Annotated[int, BeforeValidator(_read), _AS_TEXT, _SCHEMA]
+"""A model field that is int microseconds in Python and an RFC 3339 string in JSON."""
+
+ReportedTime = Annotated[int, BeforeValidator(_read_text), _AS_TEXT, _SCHEMA]
+"""A `Timestamp` from outside: only text, because a bare number does not say its unit."""

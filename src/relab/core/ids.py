@@ -1,0 +1,47 @@
+"""Identifiers: our own are UUIDv7, those of users are checked text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import uuid_utils
+from pydantic import AfterValidator, Field
+
+MAX_ID_LENGTH = 200
+
+
+def new_id() -> str:
+    """Return a new UUIDv7: unique, and sorted by the time of its making."""
+    return str(uuid_utils.uuid7())
+
+
+def check_id(value: str) -> str:
+    """Return `value` if it can serve as an id in URLs and evidence.
+
+    Raises:
+        ValueError: it is empty, longer than 200 characters, `.` or `..`, or has a
+            slash or a control character.
+    """
+    if not 1 <= len(value) <= MAX_ID_LENGTH:
+        raise ValueError(f"an id has 1 to {MAX_ID_LENGTH} characters, not {len(value)}")
+    if "/" in value:
+        raise ValueError("an id must not contain '/'")
+    if value in {".", ".."}:
+        raise ValueError(f"{value!r} cannot be an id: URLs cannot carry it")
+    if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in value):
+        raise ValueError("an id must not contain control characters")
+    return value
+
+
+ExternalId = Annotated[
+    str,
+    AfterValidator(check_id),
+    Field(
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": MAX_ID_LENGTH,
+            "pattern": r"^[^/\u0000-\u001f\u007f-\u009f]+$",
+        }
+    ),
+]
+"""An id that a user chose: 1 to 200 characters, no slash, no control characters."""

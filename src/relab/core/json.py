@@ -1,0 +1,98 @@
+"""Strict JSON in, canonical JSON out.
+
+The strictness is a matter of safety, not of taste: what SQLite would store and
+PostgreSQL refuse (NUL, infinity) must be refused before either sees it, and a
+duplicate key means that two readers of one body may see two different runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import TypeAlias
+
+import jiter
+
+from relab.core.errors import MalformedBodyError
+
+JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
+
+
+# A literal overflows a double only with an exponent of three digits or a very long mantissa.
+_MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+
+
+def parse_json(raw: bytes) -> JsonValue:
+    """Parse UTF-8 JSON, refusing everything that some later part could choke on.
+
+    Refused: bytes that are not UTF-8, nesting deeper than 200, duplicate keys,
+    NaN and infinities (also as overflowing literals), NUL characters, lone surrogates.
+
+    Raises:
+        MalformedBodyError: with the place in the body, by line and column or by field.
+    """
+    try:
+        value: JsonValue = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
+    # Both checks walk the whole tree, so they run only when the bytes hint at trouble.
+    if b"\\u0000" in raw:
+        _refuse_nul(value)
+    if _MAY_OVERFLOW.search(raw):
+        _refuse_infinity(value)
+    return value
+
+
+def _walk(value: JsonValue) -> list[tuple[str, JsonValue]]:
+    """Return every scalar and every object key with its dotted path, without recursion."""
+    found: list[tuple[str, JsonValue]] = []
+    stack: list[tuple[str, JsonValue]] = [("", value)]
+    while stack:
+        path, node = stack.pop()
+        if isinstance(node, dict):
+            for key, child in node.items():
+                found.append((path or "body", key))
+                stack.append((f"{path}.{key}" if path else key, child))
+        elif isinstance(node, list):
+            stack.extend((f"{path}.{index}" if path else str(index), child) for index, child in enumerate(node))
+        else:
+            found.append((path or "body", node))
+    return found
+
+
+def _refuse_nul(value: JsonValue) -> None:
+    for path, scalar in _walk(value):
+        if isinstance(scalar, str) and "\x00" in scalar:
+            field = path.replace("\x00", "\\u0000")
+            raise MalformedBodyError(
+                f"The field {field} holds a NUL character (\\u0000).",
+                problems=((field, "must not contain NUL (\\u0000)"),),
+                remedy="Remove the character; no database can store it as text.",
+            )
+
+
+def _refuse_infinity(value: JsonValue) -> None:
+    stack: list[JsonValue] = [value]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, float) and math.isinf(node):
+            raise MalformedBodyError(
+                "The body holds a number beyond the range of a double.",
+                problems=(("body", "a number is out of range"),),
+            )
+
+
+def canonical_json(value: object) -> str:
+    """Return compact JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """Return `sha256:` and the hex digest of the canonical JSON of `value`."""
+    return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()

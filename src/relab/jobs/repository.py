@@ -1,0 +1,220 @@
+"""Queries over jobs. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from relab.jobs.models import Job, JobCounts, JobStatus
+from relab.jobs.tables import JobRow, LeaseRow
+
+_COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "announced_at")
+
+
+def add(session: Session, values: dict[str, Any]) -> None:
+    """Insert a job."""
+    session.execute(insert(JobRow).values(values))
+
+
+def get(session: Session, job_id: str) -> Job | None:
+    """Return a job, or None."""
+    row = session.execute(select(*_COLUMNS).where(JobRow.job_id == job_id)).one_or_none()
+    return None if row is None else Job.model_validate(row, from_attributes=True)
+
+
+def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Job]:
+    """Return the newest jobs."""
+    statement = select(*_COLUMNS).order_by(JobRow.job_id.desc()).limit(limit)
+    if status is not None:
+        statement = statement.where(JobRow.status == status)
+    return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
+
+
+def has_runnable(session: Session, now: int) -> bool:
+    """Return whether a worker would find something to do."""
+    return session.execute(select(JobRow.job_id).where(_runnable(now)).limit(1)).first() is not None
+
+
+def claim(session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int) -> Job | None:
+    """Lease a runnable job (the oldest, or `job_id`) to `owner` and count the attempt; None if there is none."""
+    candidate = select(JobRow.job_id).where(_runnable(now))
+    if job_id is not None:
+        candidate = candidate.where(JobRow.job_id == job_id)
+    candidate = candidate.order_by(JobRow.run_after, JobRow.job_id).limit(1).with_for_update(skip_locked=True)
+    found = session.execute(candidate).scalar_one_or_none()
+    if found is None:
+        return None
+    statement = (
+        update(JobRow)
+        .where(JobRow.job_id == found)
+        .values(
+            status=JobStatus.RUNNING,
+            attempts=JobRow.attempts + 1,
+            lease_owner=owner,
+            lease_until=lease_until,
+        )
+        .returning(*_COLUMNS)
+    )
+    return Job.model_validate(session.execute(statement).one(), from_attributes=True)
+
+
+def extend_lease(session: Session, job_id: str, owner: str, lease_until: int) -> bool:
+    """Extend the lease; False when `owner` no longer holds it."""
+    return _changed(session, _held(job_id, owner).values(lease_until=lease_until))
+
+
+def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
+    """Mark the job done; False when `owner` no longer holds it."""
+    return _changed(
+        session,
+        _held(job_id, owner).values(
+            status=JobStatus.DONE, finished_at=now, error=None, lease_owner=None, lease_until=None
+        ),
+    )
+
+
+def release(session: Session, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
+    """Give the job back to be tried again at `run_after`; False when `owner` no longer holds it."""
+    return _changed(
+        session,
+        _held(job_id, owner).values(
+            status=JobStatus.PENDING,
+            run_after=run_after,
+            error=error,
+            lease_owner=None,
+            lease_until=None,
+            announced_at=None,
+        ),
+    )
+
+
+def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
+    """Set the job aside for a person; False when `owner` no longer holds it."""
+    return _changed(
+        session,
+        _held(job_id, owner).values(
+            status=JobStatus.PARKED, finished_at=now, error=error, lease_owner=None, lease_until=None
+        ),
+    )
+
+
+def list_exhausted(session: Session, now: int) -> list[Job]:
+    """Return the jobs whose last allowed attempt died with its worker."""
+    statement = select(*_COLUMNS).where(_exhausted(now)).order_by(JobRow.job_id)
+    return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
+
+
+def park_exhausted(session: Session, job_id: str, *, now: int, error: str) -> bool:
+    """Park such a job; False when it is no longer one."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.job_id == job_id, _exhausted(now))
+        .values(status=JobStatus.PARKED, finished_at=now, error=error, lease_owner=None, lease_until=None)
+    )
+    return _changed(session, statement)
+
+
+def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[str]:
+    """Mark and return the ids of runnable jobs that no broker was told of since `announced_before`."""
+    candidates = (
+        select(JobRow.job_id)
+        .where(
+            _runnable(now),
+            or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before),
+        )
+        .order_by(JobRow.run_after, JobRow.job_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = session.execute(candidates).scalars().all()
+    if ids:
+        session.execute(update(JobRow).where(JobRow.job_id.in_(ids)).values(announced_at=now))
+    return ids
+
+
+def reset(session: Session, job_id: str, now: int) -> bool:
+    """Make a parked job pending again with all its attempts; False when it is not parked."""
+    statement = (
+        update(JobRow)
+        .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PARKED)
+        .values(
+            status=JobStatus.PENDING,
+            attempts=0,
+            run_after=now,
+            finished_at=None,
+            error=None,
+            announced_at=None,
+        )
+    )
+    return _changed(session, statement)
+
+
+def drop(session: Session, job_id: str) -> bool:
+    """Delete a job that no worker holds; False when one does, or there is no such job."""
+    statement = delete(JobRow).where(JobRow.job_id == job_id, JobRow.status != JobStatus.RUNNING)
+    return session.execute(statement.returning(JobRow.job_id)).one_or_none() is not None
+
+
+def prune_done(session: Session, finished_before: int) -> None:
+    """Delete jobs that were done before a time; parked ones stay."""
+    session.execute(delete(JobRow).where(JobRow.status == JobStatus.DONE, JobRow.finished_at < finished_before))
+
+
+def count(session: Session, now: int) -> JobCounts:
+    """Count the jobs by status."""
+    statement = select(JobRow.status, func.count()).group_by(JobRow.status)
+    by_status: dict[str, Any] = {row[0]: row[1] for row in session.execute(statement)}
+    oldest = session.execute(
+        select(func.min(JobRow.run_after)).where(JobRow.status == JobStatus.PENDING, JobRow.run_after <= now)
+    ).scalar_one()
+    waited = (now - oldest) / 1_000_000 if oldest else 0.0
+    return JobCounts(**by_status, oldest_pending_s=waited)
+
+
+def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
+    """Take or keep the lease of a loop; False while another owner holds it."""
+    row = session.execute(
+        select(LeaseRow.owner, LeaseRow.until).where(LeaseRow.name == name).with_for_update()
+    ).one_or_none()
+    if row is None:
+        session.execute(insert(LeaseRow).values(name=name, owner=owner, until=until))
+        return True
+    if row.owner != owner and row.until > now:
+        return False
+    session.execute(update(LeaseRow).where(LeaseRow.name == name).values(owner=owner, until=until))
+    return True
+
+
+def is_leased(session: Session, name: str, now: int) -> bool:
+    """Return whether somebody holds the lease."""
+    statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now)
+    return session.execute(statement).first() is not None
+
+
+def _runnable(now: int) -> ColumnElement[bool]:
+    """Pending and due, or running under a lease that ran out with attempts left."""
+    return or_(
+        and_(JobRow.status == JobStatus.PENDING, JobRow.run_after <= now),
+        and_(
+            JobRow.status == JobStatus.RUNNING,
+            JobRow.lease_until < now,
+            JobRow.attempts < JobRow.max_attempts,
+        ),
+    )
+
+
+def _exhausted(now: int) -> ColumnElement[bool]:
+    return and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_until < now, JobRow.attempts >= JobRow.max_attempts)
+
+
+def _held(job_id: str, owner: str) -> Update:
+    return update(JobRow).where(
+        JobRow.job_id == job_id, JobRow.lease_owner == owner, JobRow.status == JobStatus.RUNNING
+    )
+
+
+def _changed(session: Session, statement: Update) -> bool:
+    return session.execute(statement.returning(JobRow.job_id)).one_or_none() is not None

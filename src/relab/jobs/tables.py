@@ -1,0 +1,43 @@
+"""The `jobs` table: the truth about queued work in both modes of the queue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, Micros, OwnId
+
+
+class JobRow(Base):
+    """One job."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_status_run_after_job_id", "status", "run_after", "job_id"),)
+
+    job_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    args: Mapped[dict[str, Any]] = mapped_column(JSON)
+    status: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(Integer)
+    """How often the job was started; a start that its worker did not survive counts."""
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    run_after: Mapped[int] = mapped_column(Micros)
+    announced_at: Mapped[int | None] = mapped_column(Micros)
+    """When the job's id was last handed to a broker; None until then."""
+    lease_owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[int | None] = mapped_column(Micros)
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[int] = mapped_column(Micros)
+    finished_at: Mapped[int | None] = mapped_column(Micros)
+
+
+class LeaseRow(Base):
+    """A lease of a background loop: whoever holds it runs the loop, everybody else waits."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    until: Mapped[int] = mapped_column(Micros)

@@ -1,0 +1,44 @@
+"""The gateway to language models: optional, budgeted, never trusted.
+
+Importing this loads none of the extra `[llm]`; that happens at the first call of a real model.
+"""
+
+from __future__ import annotations
+
+from relab.llm.budget import Budget, BudgetLimits, Spent
+from relab.llm.errors import (
+    LlmBudgetExceededError,
+    LlmDisabledError,
+    LlmError,
+    LlmInvalidOutputError,
+    LlmNotConfiguredError,
+    LlmRefusedError,
+    LlmUnavailableError,
+)
+from relab.llm.gateway import LlmGateway, NullGateway
+from relab.llm.langchain_gateway import LangChainGateway
+from relab.llm.models import LlmConfig, OutputMethod, Prompt, Provider, Usage
+from relab.llm.scripted import ScriptedGateway, ScriptExhaustedError
+
+__all__ = [
+    "Budget",
+    "BudgetLimits",
+    "LangChainGateway",
+    "LlmBudgetExceededError",
+    "LlmConfig",
+    "LlmDisabledError",
+    "LlmError",
+    "LlmGateway",
+    "LlmInvalidOutputError",
+    "LlmNotConfiguredError",
+    "LlmRefusedError",
+    "LlmUnavailableError",
+    "NullGateway",
+    "OutputMethod",
+    "Prompt",
+    "Provider",
+    "ScriptExhaustedError",
+    "ScriptedGateway",
+    "Spent",
+    "Usage",
+]

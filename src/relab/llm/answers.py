@@ -1,0 +1,100 @@
+"""From a model's reply to a value of the schema, trusting nothing on the way."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import parse_json
+from relab.llm.errors import LlmInvalidOutputError, LlmRefusedError
+from relab.llm.gateway import AnswerT
+from relab.llm.models import Usage
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+# Models wrap JSON in a Markdown fence even when they were asked not to.
+_FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n\s*```\Z", re.DOTALL | re.IGNORECASE)
+
+_DECLINED = frozenset({"content_filter", "refusal"})
+_CUT_OFF = frozenset({"length", "max_tokens"})
+
+
+def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
+    """Read JSON text as a `schema`.
+
+    Raises:
+        LlmInvalidOutputError: it is no JSON, or JSON of another shape.
+    """
+    text = text.strip()
+    fenced = _FENCED.match(text)
+    raw = (fenced.group(1) if fenced else text).encode(errors="surrogatepass")
+    try:
+        value = parse_json(raw)
+    except MalformedBodyError:
+        value = None
+        readable = False
+    else:
+        readable = True
+    # Raised out here, so that the parser's words, which quote the answer, are not chained to it.
+    if not readable:
+        raise LlmInvalidOutputError(f"The model's answer is not JSON ({len(raw)} bytes).")
+    return validate_value(value, schema)
+
+
+def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
+    """Read a parsed value as a `schema`.
+
+    Raises:
+        LlmInvalidOutputError: it has another shape; the message gives the kind of each mistake.
+    """
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        kinds = sorted({problem["type"] for problem in error.errors(include_input=False, include_url=False)})
+    except RecursionError:
+        kinds = ["recursion"]
+    raise LlmInvalidOutputError(f"The model's answer is not a {schema.__name__}: {', '.join(kinds)}.")
+
+
+def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
+    """Read a chat message as a `schema`: from its first tool call, else from its text.
+
+    Raises:
+        LlmRefusedError: the model or the provider's filter declined.
+        LlmInvalidOutputError: the answer was cut off, is empty, or is not a `schema`.
+    """
+    reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
+    if message.additional_kwargs.get("refusal") or reason in _DECLINED:
+        raise LlmRefusedError("The model declined to answer.")
+    if reason in _CUT_OFF:
+        raise LlmInvalidOutputError(
+            "The model's answer was cut off at its token limit.", remedy="Raise max_completion_tokens."
+        )
+    if message.tool_calls:
+        return validate_value(message.tool_calls[0]["args"], schema)
+    text = _text(message.content)
+    if not text.strip():
+        raise LlmInvalidOutputError("The model's answer is empty.")
+    return validate_text(text, schema)
+
+
+def _text(content: str | list[Any]) -> str:
+    if isinstance(content, str):
+        return content
+    blocks = [block for block in content if isinstance(block, dict) and isinstance(block.get("text"), str)]
+    return "".join(block["text"] for block in blocks)
+
+
+def read_usage(message: AIMessage) -> Usage | None:
+    """Return the tokens that the server counted, or None if it counted none or nonsense."""
+    usage = message.usage_metadata
+    if usage is None:
+        return None
+    prompt_tokens, completion_tokens = usage["input_tokens"], usage["output_tokens"]
+    if prompt_tokens <= 0 or completion_tokens < 0:
+        return None
+    return Usage(prompt_tokens, completion_tokens)

@@ -1,0 +1,39 @@
+"""An HTTP client that stops reading a too large answer, made from whatever client an SDK uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relab.llm.errors import LlmInvalidOutputError
+
+
+def bounded(client_class: type[Any], max_bytes: int) -> type[Any]:
+    """Return a subclass of an SDK's asynchronous HTTP client that reads at most `max_bytes` of a body.
+
+    Its `send` returns a response that is whole, and raises `LlmInvalidOutputError` when the
+    body is larger or compressed (a small compressed body can be a huge one). Made from the
+    SDK's own class, because the SDKs and their versions do not agree on the HTTP library.
+    """
+
+    async def send(self: Any, request: Any, **options: Any) -> Any:
+        response = await client_class.send(self, request, **{**options, "stream": True})
+        try:
+            body = await _read(response, max_bytes)
+        finally:
+            await response.aclose()
+        return type(response)(response.status_code, headers=response.headers, content=body, request=request)
+
+    return type("BoundedClient", (client_class,), {"send": send})
+
+
+async def _read(response: Any, max_bytes: int) -> bytes:
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise LlmInvalidOutputError("The model server's answer is compressed, although that was not asked for.")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise LlmInvalidOutputError(
+                f"The model server's answer is larger than {max_bytes} bytes.", remedy="Raise max_response_bytes."
+            )
+    return bytes(body)

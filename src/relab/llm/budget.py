@@ -1,0 +1,156 @@
+"""What calls to a model may cost, checked before each call and charged after it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from relab.core.clock import Clock, SystemClock
+from relab.llm.errors import LlmBudgetExceededError
+from relab.llm.models import Usage
+
+_US = 1_000_000
+
+
+class BudgetLimits(BaseModel):
+    """The most that calls may cost; None is no limit. Prices in USD per million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_calls: int | None = Field(default=None, ge=0)
+    max_prompt_tokens: int | None = Field(default=None, ge=0)
+    max_completion_tokens: int | None = Field(default=None, ge=0)
+    max_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    prompt_usd_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    completion_usd_per_million: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    window_s: float | None = Field(
+        default=None, gt=0, description="Sliding window; None counts over the budget's lifetime."
+    )
+
+    @model_validator(mode="after")
+    def _usd_needs_prices(self) -> Self:
+        if self.max_usd is not None and None in (self.prompt_usd_per_million, self.completion_usd_per_million):
+            raise ValueError("max_usd needs prompt_usd_per_million and completion_usd_per_million")
+        return self
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return the price of so many tokens in USD; 0 where no price is known."""
+        prompt_usd = prompt_tokens * (self.prompt_usd_per_million or 0.0)
+        return (prompt_usd + completion_tokens * (self.completion_usd_per_million or 0.0)) / 1_000_000
+
+
+@dataclass(slots=True)
+class Charge:
+    """One call on the books: first what it may cost, later what it did cost."""
+
+    at_us: int
+    prompt_tokens: int
+    completion_tokens: int
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What is on the books: settled calls and those in flight."""
+
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float
+
+
+class Budget:
+    """Limits over a sliding window, or over this object's lifetime. Safe to share between threads.
+
+    A call reserves the most that it may cost, so calls that run at once cannot overspend
+    together; `settle` replaces the reservation by the real cost. A call that is never
+    settled keeps its reservation. Counts this process only: each worker has a budget of its own.
+    """
+
+    def __init__(self, limits: BudgetLimits | None = None, *, clock: Clock | None = None) -> None:
+        self._limits = limits or BudgetLimits()
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._in_window: deque[Charge] = deque()
+        self._calls = 0
+        self._prompt_tokens = 0
+        self._completion_tokens = 0
+
+    def reserve(self, prompt_tokens: int, completion_tokens: int) -> Charge:
+        """Put a call on the books that may cost so many tokens.
+
+        Raises:
+            LlmBudgetExceededError: the limits do not cover it; nothing was put on the books.
+        """
+        with self._lock:
+            now_us = self._clock.now_us()
+            self._forget_expired(now_us)
+            problem = self._problem(prompt_tokens, completion_tokens)
+            if problem is not None:
+                raise LlmBudgetExceededError(
+                    f"The model was not asked: {problem}.",
+                    retry_after_s=self._retry_after_s(now_us),
+                    remedy="Wait for the window to pass, or raise the limit in the settings.",
+                )
+            charge = Charge(now_us, prompt_tokens, completion_tokens)
+            self._calls += 1
+            self._add(prompt_tokens, completion_tokens)
+            if self._limits.window_s is not None:
+                self._in_window.append(charge)
+            return charge
+
+    def settle(self, charge: Charge, usage: Usage) -> None:
+        """Replace what `charge` has on the books by what the call really used."""
+        with self._lock:
+            if not charge.expired:
+                self._add(
+                    usage.prompt_tokens - charge.prompt_tokens, usage.completion_tokens - charge.completion_tokens
+                )
+            charge.prompt_tokens = usage.prompt_tokens
+            charge.completion_tokens = usage.completion_tokens
+
+    def spent(self) -> Spent:
+        """Return what is on the books now."""
+        with self._lock:
+            self._forget_expired(self._clock.now_us())
+            usd = self._limits.usd(self._prompt_tokens, self._completion_tokens)
+            return Spent(self._calls, self._prompt_tokens, self._completion_tokens, usd)
+
+    def _add(self, prompt_tokens: int, completion_tokens: int) -> None:
+        self._prompt_tokens += prompt_tokens
+        self._completion_tokens += completion_tokens
+
+    def _problem(self, prompt_tokens: int, completion_tokens: int) -> str | None:
+        limits = self._limits
+        prompt_tokens += self._prompt_tokens
+        completion_tokens += self._completion_tokens
+        wanted: tuple[tuple[str, float, float | None], ...] = (
+            ("calls", self._calls + 1, limits.max_calls),
+            ("prompt tokens", prompt_tokens, limits.max_prompt_tokens),
+            ("completion tokens", completion_tokens, limits.max_completion_tokens),
+            ("USD", limits.usd(prompt_tokens, completion_tokens), limits.max_usd),
+        )
+        for unit, amount, limit in wanted:
+            if limit is not None and amount > limit:
+                return f"the budget is {limit:g} {unit}, and this call could bring it to {amount:g}"
+        return None
+
+    def _forget_expired(self, now_us: int) -> None:
+        while self._in_window and self._expires_us(self._in_window[0]) <= now_us:
+            charge = self._in_window.popleft()
+            charge.expired = True
+            self._calls -= 1
+            self._add(-charge.prompt_tokens, -charge.completion_tokens)
+
+    def _expires_us(self, charge: Charge) -> int:
+        return charge.at_us + round((self._limits.window_s or 0.0) * _US)
+
+    def _retry_after_s(self, now_us: int) -> int | None:
+        if not self._in_window:
+            return None
+        return max(1, math.ceil((self._expires_us(self._in_window[0]) - now_us) / _US))

@@ -1,0 +1,195 @@
+"""One question to a chat model of LangChain, tied down to what the gateway promises.
+
+Imported lazily, with the provider's own module beside it: their libraries take seconds to
+load and are part of the extra `[llm]`. What is tied down here and there: no client of ours
+follows a redirect, reads an answer of more than so many bytes, or retries behind our back;
+no key, URL or proxy is taken from the provider's own environment variables; nothing is traced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LanguageModelInput
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import Runnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langsmith import tracing_context
+from pydantic import BaseModel, SecretStr
+
+from relab.llm.bounded_http import bounded
+from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredError, LlmUnavailableError
+from relab.llm.models import LlmConfig, OutputMethod, Prompt
+
+_KEYLESS = SecretStr("none")
+"""Sent to a server that wants no key: without one the SDK would send `OPENAI_API_KEY` to it."""
+
+_RETRYABLE_4XX = frozenset({408, 409, 425, 429})
+
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, UserWarning)
+"""What LangChain and the SDKs raise when an answer is not what the protocol says.
+
+`UserWarning` is Pydantic's about a value of another type, where warnings are errors.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatBackend:
+    """What differs between providers.
+
+    Attributes:
+        sdk: the provider's SDK; all have `APIStatusError`, `APIConnectionError`, `DefaultAsyncHttpxClient`.
+        base_error: the base of everything that the SDK raises.
+        make_model: makes the chat model, given the configuration and the HTTP client to use.
+    """
+
+    sdk: ModuleType
+    base_error: type[Exception]
+    make_model: Callable[[LlmConfig, Any], BaseChatModel]
+
+    async def ask(self, config: LlmConfig, prompt: Prompt, schema: type[BaseModel], *, ends_at: float) -> AIMessage:
+        """Return the model's message, asking again after a passing failure while time is left.
+
+        `ends_at` is a time of `time.monotonic`; the caller cancels this when it is reached.
+
+        Raises:
+            LlmError: as `LlmGateway.complete` says, but for what only reading the message can tell.
+        """
+        messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
+        # Stronger than LANGSMITH_TRACING and its like, which a host may have set for other programs.
+        with tracing_context(enabled=False):
+            async with _open_model(self, config, schema) as model:
+                attempt = 0
+                while True:
+                    failure: LlmError
+                    try:
+                        return await model.ainvoke(messages)
+                    except (self.base_error, LlmError, *_MALFORMED) as error:
+                        failure = _translate(error, self, config)
+                    # Out here, so that what the server said is not chained to what we raise.
+                    pause_s = _pause_s(failure, attempt, config)
+                    if pause_s is None or time.monotonic() + pause_s >= ends_at:
+                        raise failure
+                    await asyncio.sleep(pause_s)
+                    attempt += 1
+
+
+def model_options(config: LlmConfig) -> dict[str, Any]:
+    """Return the keyword arguments that the chat models of all providers have in common."""
+    return {
+        "model": config.model,
+        "base_url": config.endpoint,
+        "api_key": config.api_key or _KEYLESS,
+        "temperature": config.temperature,
+        "max_tokens": config.max_completion_tokens,
+        "max_retries": 0,
+        "timeout": None,
+        "cache": False,
+        "verbose": False,
+    }
+
+
+def _pause_s(failure: LlmError, attempt: int, config: LlmConfig) -> float | None:
+    """Return how long to wait before the next attempt, or None if there is to be none."""
+    if not isinstance(failure, LlmUnavailableError) or attempt >= config.max_retries:
+        return None
+    return max(config.retry_backoff_s * 2.0**attempt, failure.retry_after_s or 0.0)
+
+
+def _system(prompt: Prompt, method: OutputMethod, schema: type[BaseModel]) -> str:
+    if method is not OutputMethod.JSON_MODE:
+        return prompt.system
+    # In this mode nothing else tells the model the schema, and OpenAI insists on the word JSON.
+    wanted = json.dumps(schema.model_json_schema(), separators=(",", ":"))
+    return f"{prompt.system}\n\nAnswer with one JSON object of this JSON schema, and nothing else:\n{wanted}"
+
+
+@asynccontextmanager
+async def _open_model(
+    backend: ChatBackend, config: LlmConfig, schema: type[BaseModel]
+) -> AsyncIterator[Runnable[LanguageModelInput, AIMessage]]:
+    client_class = bounded(backend.sdk.DefaultAsyncHttpxClient, config.max_response_bytes)
+    headers = {"Accept-Encoding": "identity"}
+    # No timeout: the deadline of the whole call bounds every part of it.
+    async with client_class(timeout=None, follow_redirects=False, headers=headers) as client:
+        yield _bind(backend.make_model(config, client), config.method, schema)
+
+
+def _bind(
+    model: BaseChatModel, method: OutputMethod, schema: type[BaseModel]
+) -> Runnable[LanguageModelInput, AIMessage]:
+    tool = convert_to_openai_tool(schema, strict=True)
+    if method is OutputMethod.FUNCTION_CALLING:
+        return model.bind_tools([tool], tool_choice=tool["function"]["name"])
+    # In `extra_body`, because a `response_format` of its own makes the SDK parse the answer,
+    # and then a cut or refused answer is an exception that has lost its token counts.
+    if method is OutputMethod.JSON_MODE:
+        return model.bind(extra_body={"response_format": {"type": "json_object"}})
+    function = tool["function"]
+    wanted = {"name": function["name"], "schema": function["parameters"], "strict": True}
+    return model.bind(extra_body={"response_format": {"type": "json_schema", "json_schema": wanted}})
+
+
+def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) -> LlmError:
+    """Return the error of ours that stands for `error`, with none of its words: see `errors.py`."""
+    own: BaseException | None = error
+    while own is not None:
+        if isinstance(own, LlmError):
+            return own
+        own = own.__cause__ or own.__context__
+    if isinstance(error, backend.sdk.APIStatusError):
+        return _status_error(error.status_code, error.response.headers.get("Retry-After"), config)
+    if isinstance(error, backend.sdk.APIConnectionError):
+        return LlmUnavailableError(
+            f"The model server {_origin(config)} cannot be reached, or hung up ({type(_root(error)).__name__}).",
+            remedy="Check the base URL and the network.",
+        )
+    return LlmInvalidOutputError(
+        f"The answer of {_origin(config)} is not one of the {config.provider} protocol ({type(error).__name__})."
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> LlmError:
+    said = f"The model server {_origin(config)} answered with HTTP {status}"
+    if status in _RETRYABLE_4XX or status >= 500:
+        return LlmUnavailableError(f"{said}.", status=status, retry_after_s=_seconds(retry_after))
+    if status in {401, 403}:
+        return LlmNotConfiguredError(f"{said}: the API key is not accepted.", remedy="Set a valid key.")
+    if status == 404:
+        return LlmNotConfiguredError(
+            f"{said} for the model {config.model!r}.", remedy="Check the model's name and the base URL."
+        )
+    return LlmNotConfiguredError(
+        f"{said}.",
+        remedy=(
+            f"Check the model's name, the base URL, the temperature (some models refuse one) "
+            f"and output_method ({config.method} is in use)."
+        ),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read a Retry-After header in seconds; its other form, a date, no model provider sends."""
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
+        return None
+    return float(retry_after)
+
+
+def _origin(config: LlmConfig) -> str:
+    parts = urlsplit(config.endpoint)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,122 @@
+"""A real model behind the gateway, through LangChain's chat models."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from relab.llm.answers import read_message, read_usage
+from relab.llm.budget import Budget, Charge
+from relab.llm.deadline import DeadlineRunner
+from relab.llm.errors import LlmError, LlmNotConfiguredError, LlmUnavailableError
+from relab.llm.gateway import AnswerT
+from relab.llm.models import LlmConfig, Prompt, Provider, Usage
+
+if TYPE_CHECKING:
+    from relab.llm.chat import ChatBackend
+
+_PACKAGES = {Provider.OPENAI: "langchain_openai", Provider.ANTHROPIC: "langchain_anthropic"}
+
+# LangChain refuses every call while one of these asks for its first, removed tracer.
+_REMOVED_TRACER = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
+
+_NOTHING_BILLED = Usage(0, 0)
+
+log = structlog.get_logger(__name__)
+
+
+class LangChainGateway:
+    """Asks one model at one endpoint: OpenAI-compatible or Anthropic.
+
+    A call has one deadline for everything: its turn, the connection, retries and their pauses,
+    the last byte. The first call of a process loads the provider's library before its deadline
+    starts. Retried are connection errors, 408, 409, 425, 429 and 5xx, while time is left for it.
+
+    The budget counts a call once, however often it was retried. A call whose cost is not known
+    (no answer in time) keeps its reservation; one that the server answered with an error is free.
+    """
+
+    def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:
+        """Check the set-up, without connecting or loading anything.
+
+        Raises:
+            LlmNotConfiguredError: the extra is not installed, or the provider's own endpoint lacks a key.
+        """
+        package = _PACKAGES[config.provider]
+        if importlib.util.find_spec(package) is None:
+            raise LlmNotConfiguredError(
+                f"The package {package} is not installed.", remedy="Install it with: pip install 'relab[llm]'"
+            )
+        if config.api_key is None and config.base_url is None:
+            raise LlmNotConfiguredError(
+                f"{config.endpoint} needs an API key, and none is set.",
+                remedy="Set the key, or the base URL of a server that needs none.",
+            )
+        self._config = config
+        self._budget = budget or Budget()
+        self._runner = DeadlineRunner(config.max_concurrency)
+
+    def complete(self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None) -> AnswerT:
+        """Ask the model; see `LlmGateway.complete`."""
+        config = self._config
+        _refuse_removed_tracer()
+        bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
+        charge = self._budget.reserve(prompt.most_tokens(), config.max_completion_tokens)
+        started_at = time.monotonic()
+        outcome = "failed"
+        try:
+            answer = self._answer(prompt, schema, bound_s, charge)
+            outcome = "ok"
+        except LlmError as error:
+            outcome = error.code
+            raise
+        finally:
+            log.info(
+                "llm.call",
+                provider=str(config.provider),
+                model=config.model,
+                outcome=outcome,
+                duration_ms=round((time.monotonic() - started_at) * 1_000),
+                prompt_tokens=charge.prompt_tokens,
+                completion_tokens=charge.completion_tokens,
+            )
+        return answer
+
+    def _answer(self, prompt: Prompt, schema: type[AnswerT], bound_s: float, charge: Charge) -> AnswerT:
+        backend = _load(self._config.provider)
+        try:
+            message = self._runner.run(
+                lambda ends_at: backend.ask(self._config, prompt, schema, ends_at=ends_at), bound_s
+            )
+        except LlmNotConfiguredError:
+            self._budget.settle(charge, _NOTHING_BILLED)
+            raise
+        except LlmUnavailableError as error:
+            if error.status is not None:
+                self._budget.settle(charge, _NOTHING_BILLED)
+            raise
+        usage = read_usage(message)
+        if usage is not None:
+            self._budget.settle(charge, usage)
+        return read_message(message, schema)
+
+
+def _load(provider: Provider) -> ChatBackend:
+    if provider is Provider.ANTHROPIC:
+        from relab.llm.anthropic_chat import BACKEND  # noqa: PLC0415 takes seconds, and needs the extra
+    else:
+        from relab.llm.openai_chat import BACKEND  # noqa: PLC0415 takes seconds, and needs the extra
+    return BACKEND
+
+
+def _refuse_removed_tracer() -> None:
+    for name in _REMOVED_TRACER:
+        if os.environ.get(name, "").lower() not in {"", "0", "false"}:
+            raise LlmNotConfiguredError(
+                f"The environment variable {name} asks for a tracer that LangChain removed.",
+                remedy=f"Unset {name}.",
+            )

@@ -1,0 +1,64 @@
+"""A model that says what it is told to, for tests of whatever uses a model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from relab.core.errors import RelabError
+from relab.llm.answers import validate_text, validate_value
+from relab.llm.budget import Budget
+from relab.llm.gateway import AnswerT
+from relab.llm.models import Prompt
+
+Scripted: TypeAlias = "BaseModel | Mapping[str, Any] | str | Exception"
+"""One reply: a value, the JSON of one as a mapping or as text, or an exception to raise."""
+
+
+class ScriptExhaustedError(RelabError):
+    """More calls were made than the script has replies. Not an `LlmError`: the test is wrong, not the model."""
+
+    code = "script_exhausted"
+
+
+class ScriptedGateway:
+    """Gives the scripted replies in order, validated like those of a real model.
+
+    Attributes:
+        prompts: every prompt that was asked, also those whose reply was an exception.
+    """
+
+    def __init__(self, replies: Iterable[Scripted], *, budget: Budget | None = None) -> None:
+        self._replies = deque(replies)
+        self._budget = budget or Budget()
+        self.prompts: list[Prompt] = []
+
+    def complete(
+        self,
+        prompt: Prompt,
+        schema: type[AnswerT],
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+    ) -> AnswerT:
+        """Return or raise the next reply.
+
+        Raises:
+            ScriptExhaustedError: there is none.
+            LlmBudgetExceededError: the budget does not cover the call; no reply was used up.
+            LlmInvalidOutputError: the reply is not a `schema`.
+        """
+        self._budget.reserve(prompt.most_tokens(), 0)
+        self.prompts.append(prompt)
+        if not self._replies:
+            raise ScriptExhaustedError(f"Call {len(self.prompts)} has no reply in the script.")
+        reply = self._replies.popleft()
+        if isinstance(reply, Exception):
+            raise reply
+        if isinstance(reply, str):
+            return validate_text(reply, schema)
+        if isinstance(reply, BaseModel):
+            return validate_value(reply.model_dump(), schema)
+        return validate_value(reply, schema)

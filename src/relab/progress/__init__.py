@@ -1,0 +1,1 @@
+"""Progress events of long work, kept as rows and followed by readers."""

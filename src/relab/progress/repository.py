@@ -1,0 +1,63 @@
+"""Queries over progress events. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import delete, func, insert, literal, select
+from sqlalchemy.orm import Session
+
+from relab.progress.models import ProgressEvent
+from relab.progress.tables import ProgressEventRow
+
+# SQLite allows a bounded number of bound values in a statement.
+TOPICS_PER_QUERY = 500
+
+
+def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
+    """Add the next event of the topic.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): another writer took the same number at the same moment.
+    """
+    next_seq = select(
+        literal(topic),
+        func.coalesce(func.max(ProgressEventRow.seq), 0) + 1,
+        literal(status),
+        literal(step),
+        literal(pct),
+        literal(message),
+        literal(at),
+    ).where(ProgressEventRow.topic == topic)
+    names = ["topic", "seq", "status", "step", "pct", "message", "updated_at"]
+    session.execute(insert(ProgressEventRow).from_select(names, next_seq))
+
+
+def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
+    """Return the topic's events with a greater number, in order."""
+    columns = [column for column in ProgressEventRow.__table__.c if column.name != "topic"]
+    statement = (
+        select(*columns)
+        .where(ProgressEventRow.topic == topic, ProgressEventRow.seq > seq)
+        .order_by(ProgressEventRow.seq)
+    )
+    return [ProgressEvent.model_validate(row, from_attributes=True) for row in session.execute(statement)]
+
+
+def latest_seqs(session: Session, topics: Collection[str]) -> dict[str, int]:
+    """Return the number of the last event of each topic that has one."""
+    ordered: Sequence[str] = sorted(topics)
+    found: dict[str, int] = {}
+    for start in range(0, len(ordered), TOPICS_PER_QUERY):
+        statement = (
+            select(ProgressEventRow.topic, func.max(ProgressEventRow.seq))
+            .where(ProgressEventRow.topic.in_(ordered[start : start + TOPICS_PER_QUERY]))
+            .group_by(ProgressEventRow.topic)
+        )
+        found.update((topic, seq) for topic, seq in session.execute(statement))
+    return found
+
+
+def delete_topics(session: Session, topics: Collection[str]) -> None:
+    """Delete all events of these topics."""
+    session.execute(delete(ProgressEventRow).where(ProgressEventRow.topic.in_(list(topics))))

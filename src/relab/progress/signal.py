@@ -1,0 +1,78 @@
+"""Waking readers of progress: the seam between polling alone and Redis pub/sub.
+
+A signal only says "look now". Events are rows; a reader that gets no signal finds them
+at its next poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+RECONNECT_PAUSE_S = 1.0
+CHANNEL = "relab:progress"
+
+_log = structlog.get_logger(__name__)
+
+
+class ProgressSignal(Protocol):
+    """Wakes the readers of other processes after an event was committed."""
+
+    def notify(self) -> None:
+        """Tell readers to look. Must not raise when the broker is down."""
+        ...
+
+    async def listen(self, wake: asyncio.Event) -> None:
+        """Set `wake` at every signal, until cancelled."""
+        ...
+
+
+class PollingSignal:
+    """No signal: readers poll."""
+
+    def notify(self) -> None:
+        """Do nothing."""
+
+    async def listen(self, wake: asyncio.Event) -> None:  # noqa: ARG002 the protocol's parameter
+        """Wait to be cancelled; `wake` is never set."""
+        await asyncio.get_running_loop().create_future()
+
+
+class RedisSignal:
+    """Redis pub/sub as the wake-up call."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._redis_url = redis_url
+        self._publisher: Redis | None = None
+
+    def notify(self) -> None:
+        """Publish; a Redis that is down costs readers one poll interval."""
+        from redis import Redis
+        from redis.exceptions import RedisError
+
+        if self._publisher is None:
+            self._publisher = Redis.from_url(self._redis_url, socket_connect_timeout=3, socket_timeout=3)
+        try:
+            self._publisher.publish(CHANNEL, b"")
+        except RedisError as error:
+            _log.warning("broker_unavailable", error=str(error))
+
+    async def listen(self, wake: asyncio.Event) -> None:
+        """Subscribe, and subscribe again whenever the connection is lost."""
+        from redis.asyncio import Redis
+        from redis.exceptions import RedisError
+
+        while True:
+            try:
+                async with Redis.from_url(self._redis_url) as client, client.pubsub() as subscription:
+                    await subscription.subscribe(CHANNEL)
+                    async for _ in subscription.listen():
+                        wake.set()
+            except (RedisError, OSError) as error:
+                _log.warning("broker_unavailable", error=str(error))
+                await asyncio.sleep(RECONNECT_PAUSE_S)

@@ -1,0 +1,1 @@
+"""Root cause analysis of one agent run, evidence first."""

@@ -1,0 +1,133 @@
+"""Which of the problems is the cause: grouping by category, and ranking.
+
+Unrecovered comes before recovered, medium or high before low, then the earliest in the
+run: the first cause in time outranks what it caused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relab.rca.detectors.unclassified import UNCLASSIFIED
+from relab.rca.models import Category, Confidence
+from relab.rca.problems import Problem
+from relab.rca.resolution import is_bare, time_order
+from relab.rca.run_view import RunView
+
+HARD_EXTERNAL = frozenset({Category.RATE_LIMITED, Category.TOOL_PERMISSION, Category.TIMEOUT})
+"""Failures that come from outside: no wording of a prompt brings them about."""
+
+_MAY_CAUSE = {
+    Category.RETRIEVAL_EMPTY: frozenset(
+        {Category.PLANNER_LOOP, Category.TOOL_SCHEMA_MISMATCH, Category.UNKNOWN, Category.RETRIEVAL_EMPTY}
+    ),
+    Category.PLANNER_LOOP: frozenset(
+        {Category.RATE_LIMITED, Category.TIMEOUT, Category.UNKNOWN, Category.PLANNER_LOOP, Category.RETRIEVAL_EMPTY}
+    ),
+}
+"""What behaviour can bring about. An error outside this set is not its effect, however early the behaviour was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The problems of one kind, as one possible root cause.
+
+    Attributes:
+        problems: in order of rank; the first one leads.
+        tools: the tools involved, in order of first appearance.
+    """
+
+    category: Category
+    problems: tuple[Problem, ...]
+
+    @property
+    def lead(self) -> Problem:
+        """The problem that stands for the cause."""
+        return self.problems[0]
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The tools involved, in order of rank."""
+        return tuple(dict.fromkeys(problem.tool_name for problem in self.problems if problem.tool_name))
+
+
+def classify_problems(problems: Sequence[Problem], view: RunView) -> tuple[Cause, ...]:
+    """Return the possible causes of the run's failure, most likely first.
+
+    A run that succeeded has none. Of a run that neither failed nor succeeded only what
+    it did not get past counts. A regression is a cause only of a failed run, and only
+    when the outcome became worse.
+    """
+    if view.succeeded:
+        return ()
+    regressions = [problem for problem in problems if problem.category is Category.PROMPT_REGRESSION]
+    is_worse = view.failed and any(_aspect(problem) == "outcome" for problem in regressions)
+    eligible = [
+        problem
+        for problem in problems
+        if (is_worse if problem.category is Category.PROMPT_REGRESSION else view.failed or not problem.recovered)
+    ]
+    stated = {problem.category for problem in eligible if _is_stated(problem)}
+    groups: dict[tuple[Category, str | None], list[Problem]] = {}
+    for problem in sorted(eligible, key=lambda item: _rank(item, stated)):
+        detail = problem.detail if problem.category is Category.UNKNOWN else None
+        groups.setdefault((problem.category, detail), []).append(problem)
+    causes = [Cause(category, tuple(members)) for (category, _), members in groups.items()]
+    return tuple(_place_regression(causes))
+
+
+def _aspect(problem: Problem) -> object:
+    return problem.quotes[0].attributes.get("aspect")
+
+
+def _is_stated(problem: Problem) -> bool:
+    """Whether a problem is an error that the run did not get past, and not mere behaviour."""
+    return problem.is_strong and not problem.recovered and problem.category not in _MAY_CAUSE
+
+
+def _rank(problem: Problem, stated: set[Category]) -> tuple[object, ...]:
+    unnamed = problem.detail in (UNCLASSIFIED, "guardrail_event")
+    effects = _MAY_CAUSE.get(problem.category)
+    unrelated = effects is not None and not stated <= effects
+    return (
+        is_bare(problem),
+        problem.follows,
+        problem.recovered,
+        problem.confidence is Confidence.LOW,
+        unnamed,
+        unrelated,
+        *time_order(problem),
+    )
+
+
+def _place_regression(causes: list[Cause]) -> list[Cause]:
+    """Put a regression before what it can have brought about, and behind what came from outside."""
+    regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
+    if regression is None:
+        return causes
+    others = [cause for cause in causes if cause is not regression]
+    place = 0
+    for cause in others:
+        if _yields_to_regression(cause.lead, regression):
+            break
+        place += 1
+    return [*others[:place], regression, *others[place:]]
+
+
+def _yields_to_regression(lead: Problem, regression: Cause) -> bool:
+    """Whether a change of version explains a problem better than the problem explains the failure."""
+    if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
+        return True
+    if lead.category in HARD_EXTERNAL or lead.category is Category.UNKNOWN:
+        return False
+    return _is_tied(lead, regression)
+
+
+def _is_tied(lead: Problem, regression: Cause) -> bool:
+    """Whether the new version changed the behaviour in which the problem consists."""
+    changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
+    if lead.category is Category.PLANNER_LOOP:
+        shifts = [item.get("difference") for item in changed if item.get("aspect") == "steps"]
+        return any(isinstance(shift, float) and shift > 0 for shift in shifts)
+    return lead.tool_name is not None and any(item.get("tool") == lead.tool_name for item in changed)

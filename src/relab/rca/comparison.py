@@ -1,0 +1,195 @@
+"""Is this version of an agent worse than the one before? Earlier runs of both, compared.
+
+A version is the pair (agent_version, prompt_hash). The run under analysis is left out
+of the counts: it was chosen because it failed, and counting it would make every new
+version look worse than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from relab.stats.multiplicity import holm
+from relab.stats.two_sample import TestResult, fisher_exact, fisher_exact_greater, hodges_lehmann_shift, mann_whitney
+from relab.telemetry.models import AgentRun, RunStatus, RunSummary
+
+ALPHA = 0.05
+MIN_RUNS = 3
+"""Below three runs on a side no difference of two proportions reaches 0.05 unless the other side is large."""
+
+MAX_RUNS = 500
+"""The newest runs of a version that are compared; more don't change the answer, only its cost."""
+
+MIN_SUCCESS_DROP = 0.10
+MIN_STEP_SHIFT = 1.0
+MIN_STEP_SHIFT_SHARE = 0.20
+MIN_PRESENCE_CHANGE = 0.30
+
+Version = tuple[str | None, str | None]
+Aspect = Literal["outcome", "steps", "tools"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One way in which two versions really differ.
+
+    Attributes:
+        value, previous_value: success rate (0..1), median steps, or share of runs that use `tool`.
+        difference: change of the rate or share, or the Hodges-Lehmann shift in steps.
+        p_value: adjusted by Holm over everything that was compared.
+    """
+
+    aspect: Aspect
+    value: float
+    previous_value: float
+    difference: float
+    p_value: float
+    test: str
+    tool: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The version of a run against the version before it; `differences` holds only real ones."""
+
+    version: Version
+    previous: Version
+    runs: int
+    previous_runs: int
+    differences: tuple[Difference, ...]
+
+    def of(self, aspect: Aspect) -> Difference | None:
+        """Return the strongest difference in an aspect, if there is one."""
+        return next((item for item in self.differences if item.aspect == aspect), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A difference that is large enough to matter, before its p-value is adjusted."""
+
+    aspect: Aspect
+    value: float
+    previous_value: float
+    difference: float
+    test: TestResult
+    tool: str | None = None
+
+
+def compare_versions(run: AgentRun, history: Sequence[RunSummary]) -> Comparison | None:
+    """Compare the version of `run` with the version before it.
+
+    The version before is the one whose newest run before the first run of this version
+    is the most recent. None when the run names no version, there is no version before,
+    or a side has fewer than `MIN_RUNS` finished runs.
+    """
+    version: Version = (run.agent_version, run.prompt_hash)
+    if version == (None, None):
+        return None
+    others = sorted(
+        (item for item in history if item.run_id != run.run_id), key=lambda item: (item.started_at, item.run_id)
+    )
+    first_of_version = min((item.started_at for item in others if _version(item) == version), default=run.started_at)
+    first_of_version = min(first_of_version, run.started_at)
+    before = [item for item in others if item.started_at < first_of_version]
+    if not before:
+        return None
+    previous = _version(before[-1])
+    now = _finished(others, version)
+    then = _finished(others, previous)
+    if len(now) < MIN_RUNS or len(then) < MIN_RUNS:
+        return None
+    return Comparison(version, previous, len(now), len(then), _differences(now, then))
+
+
+def _version(item: RunSummary) -> Version:
+    return (item.agent_version, item.prompt_hash)
+
+
+def _finished(runs: Sequence[RunSummary], version: Version) -> list[RunSummary]:
+    ended = (RunStatus.SUCCESS, RunStatus.FAILURE)
+    return [item for item in runs if _version(item) == version and item.status in ended][-MAX_RUNS:]
+
+
+def _differences(now: list[RunSummary], then: list[RunSummary]) -> tuple[Difference, ...]:
+    """Test what is large enough to matter, and keep what is significant.
+
+    Holm is applied to the family {outcome, steps, tools}, where the p-value of "tools"
+    is the least of the Holm-adjusted p-values of all single tools. What is too small to
+    matter counts with p = 1: it stays in the family, and cannot be found.
+    """
+    outcome = _outcome(now, then)
+    steps = _steps(now, then)
+    tools, p_tools = _tools(now, then)
+    if outcome is None and steps is None and not tools:
+        return ()
+    family = [
+        outcome.test.p_value if outcome else 1.0,
+        steps.test.p_value if steps else 1.0,
+        min(p_tools, default=1.0),
+    ]
+    adjusted = holm(family)
+    found = [(item, p) for item, p in ((outcome, adjusted[0]), (steps, adjusted[1])) if item is not None]
+    # What the family costs the surest tool, it costs every tool.
+    factor = adjusted[2] / family[2] if family[2] > 0 else len(family)
+    found += [(item, max(adjusted[2], p * factor)) for item, p in zip(tools, p_tools, strict=True)]
+    real = [(item, p) for item, p in found if p < ALPHA]
+    # Stable, so that outcome, steps, tools stay in this order, and the surest tool comes first.
+    real.sort(key=lambda pair: (("outcome", "steps", "tools").index(pair[0].aspect), pair[1], pair[0].tool or ""))
+    return tuple(
+        Difference(item.aspect, item.value, item.previous_value, item.difference, p, item.test.name, item.tool)
+        for item, p in real
+    )
+
+
+def _outcome(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
+    failed_now = sum(item.status is RunStatus.FAILURE for item in now)
+    failed_then = sum(item.status is RunStatus.FAILURE for item in then)
+    rate, previous = 1 - failed_now / len(now), 1 - failed_then / len(then)
+    if previous - rate < MIN_SUCCESS_DROP:
+        return None
+    test = fisher_exact_greater(failed_now, len(now), failed_then, len(then))
+    return _Candidate("outcome", rate, previous, rate - previous, test)
+
+
+def _steps(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
+    counts = [float(item.step_count) for item in now]
+    previous = [float(item.step_count) for item in then]
+    low, high = min(*counts, *previous), max(*counts, *previous)
+    if high - low < MIN_STEP_SHIFT:
+        return None  # Spares the import of numpy where nothing can have shifted.
+    shift = hodges_lehmann_shift(counts, previous)
+    if abs(shift) < max(MIN_STEP_SHIFT, MIN_STEP_SHIFT_SHARE * median(previous)):
+        return None
+    return _Candidate("steps", median(counts), median(previous), shift, mann_whitney(counts, previous))
+
+
+def _tools(now: list[RunSummary], then: list[RunSummary]) -> tuple[list[_Candidate], list[float]]:
+    """Return the tools whose use changed enough to matter, with p-values adjusted over all tools."""
+    used_now, used_then = _uses(now), _uses(then)
+    names = sorted({*used_now, *used_then})
+    candidates: list[_Candidate] = []
+    p_values = [1.0] * len(names)
+    places: list[int] = []
+    for place, name in enumerate(names):
+        share, previous = used_now.get(name, 0) / len(now), used_then.get(name, 0) / len(then)
+        if abs(share - previous) < MIN_PRESENCE_CHANGE:
+            continue
+        test = fisher_exact(used_now.get(name, 0), len(now), used_then.get(name, 0), len(then))
+        candidates.append(_Candidate("tools", share, previous, share - previous, test, name))
+        p_values[place] = test.p_value
+        places.append(place)
+    adjusted = holm(p_values)
+    return candidates, [adjusted[place] for place in places]
+
+
+def _uses(runs: list[RunSummary]) -> dict[str, int]:
+    """Count the runs in which each tool was used at least once."""
+    counts: dict[str, int] = {}
+    for item in runs:
+        for name, calls in item.tool_call_counts.items():
+            if calls > 0:
+                counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,1 @@
+"""One detector per failure category; each is a pure function over a run."""

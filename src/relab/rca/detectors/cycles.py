@@ -1,0 +1,48 @@
+"""Repeating patterns in a sequence, in linear time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+MIN_PERIOD = 2
+MAX_PERIOD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """A stretch `start:end` of a sequence in which a pattern of `period` items repeats."""
+
+    start: int
+    end: int
+    period: int
+
+    @property
+    def repeats(self) -> int:
+        """How many whole times the pattern occurs."""
+        return (self.end - self.start) // self.period
+
+
+def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Iterator[Cycle]:
+    """Yield the maximal stretches in which 2 to 4 items alternate at least `min_repeats` times.
+
+    None stands for an item that is comparable to nothing. A stretch of one item
+    repeated is no cycle. Stretches don't overlap: shorter periods win, then earlier
+    ones. For each period, `tokens[i] == tokens[i - period]` holds on a run of length m
+    exactly where m + period items repeat with that period, so one pass per period is
+    enough.
+    """
+    taken = bytearray(len(tokens))
+    for period in range(MIN_PERIOD, MAX_PERIOD + 1):
+        matched = 0
+        for index in range(period, len(tokens) + 1):
+            if index < len(tokens) and tokens[index] is not None and tokens[index] == tokens[index - period]:
+                matched += 1
+                continue
+            start = index - matched - period
+            if matched + period >= min_repeats * period and matched:
+                pattern = tokens[start : start + period]
+                if len(set(pattern)) > 1 and not any(taken[start:index]):
+                    taken[start:index] = b"\x01" * (index - start)
+                    yield Cycle(start, index, period)
+            matched = 0

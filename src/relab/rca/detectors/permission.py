@@ -1,0 +1,108 @@
+"""tool_permission: the caller is not known, or not allowed to do what it asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from relab.rca.detectors import rate_limit
+from relab.rca.detectors.signs import ErrorRule, problem_of, problems_by
+from relab.rca.models import Category
+from relab.rca.phrases import CONTENT_POLICY, Phrases, phrase
+from relab.rca.problems import Problem
+from relab.rca.run_view import Failure, RunView
+
+_SECRET = r"(?:api[ _-]?key|(?:access |auth\w* |bearer |refresh |api |security |session )token|credentials?|client secret|jwt)"
+
+WORDING = Phrases(
+    (
+        phrase(
+            "blocked",
+            "robots|captcha|bot |blocked",
+            r"robots\.txt|\bcaptcha\b|bot (?:detection|protection)|(?:request|access|ip|you) (?:has |have |was |were )?"
+            r"(?:been )?blocked",
+        ),
+        phrase(
+            "authorization",
+            "permission|eacces|eperm|errno 13|not permitted",
+            r"permission[ _]?denied|\bEACCES\b|\bEPERM\b|\[errno 13\]|operation not permitted"
+            r"|insufficient[ _](?:permission|privilege)|\b(?:missing|lacks?|without|no|need\w*|requires?) "
+            r"(?:the )?(?:required )?.{0,30}\bpermissions?\b(?! to (?:be|have))|not have (?:the )?(?:\w+ )?permission",
+        ),
+        phrase(
+            "authorization",
+            "scope|privilege|access|allowed to",
+            r"insufficient[ _]scope|missing (?:required )?(?:oauth )?scope|\baccess (?:is |was |has been )?denied\b|\baccessdenied\b"
+            r"|insufficient access|not have access|not allowed to (?:access|perform|use|call|read|write|delete|execute)",
+        ),
+        phrase(
+            "authentication",
+            "key|token|credential|jwt|secret",
+            rf"(?:invalid|incorrect|expired|missing|wrong|revoked|malformed|no valid|bad) (?:or (?:expired|missing) )?{_SECRET}"
+            rf"|{_SECRET}[^.\n]{{0,40}}\b(?:is|was|has|have|are)? ?(?:been )?(?:expired|invalid|revoked|missing|not valid|not found)"
+            r"|\btoken (?:has |is |was )?(?:expired|revoked)\b|\bexpired token\b|invalid_api_key|invalid_token|bad credentials",
+        ),
+        phrase(
+            "authentication",
+            "authenticat|login|sign in",
+            r"authentication[ _](?:failed|failure|required|error|is required)|not authenticated|(?:un|could not be )authenticated"
+            r"|(?:login|sign[- ]in) (?:is )?required",
+        ),
+        phrase(
+            None,
+            "authoriz|authoris",
+            r"\bunauthori[sz]ed\b|\bnot authori[sz]ed\b|authori[sz]ation (?:failed|denied|required)",
+        ),
+        phrase(
+            "authorization",
+            "forbidden",
+            r"\b403\b.{0,10}forbidden|^\W*forbidden\b(?!\W*(?:field|input|extra))|:\s*forbidden\W*$",
+        ),
+    )
+)
+
+RULE = ErrorRule(
+    category=Category.TOOL_PERMISSION,
+    codes={401: "authentication", 403: "authorization"},
+    classes=re.compile(
+        r"permission_?(?:error|denied)|^permissions?$|access_?denied|unauthori[sz]ed|^forbidden|forbidden_?error"
+        r"|authentication_?(?:error|failed|exception)|authori[sz]ation_?(?:error|failed|exception)|^unauthenticated"
+        r"|^auth_?(?:error|exception)|invalid_?(?:api_?key|token|credentials)|(?:expired_?token|token_?expired)"
+        r"|insufficient_?(?:scope|permission|privilege)",
+        re.IGNORECASE,
+    ),
+    phrases=WORDING,
+    guard_types=re.compile(
+        r"permission|authori[sz]|authenticat|access[ _-]?(?:control|denied)|\brbac\b", re.IGNORECASE
+    ),
+)
+
+
+def _is_look_alike(failure: Failure) -> bool:
+    """A refusal for rate (GitHub answers 403 to it), for content, or by a proxy is none of permission."""
+    if failure.status_code == 401:
+        return False
+    text = failure.text
+    if failure.status_code in (407, 429) or text.status_code in (407, 429):
+        return True
+    return rate_limit.WORDING.found_in(text) or CONTENT_POLICY.found_in(text)
+
+
+def _detail_of_class(failure: Failure) -> str | None:
+    name = (failure.error_class or "").casefold()
+    if "authentic" in name or "token" in name or "key" in name or "credential" in name:
+        return "authentication"
+    return "authorization" if "permission" in name or "forbidden" in name or "denied" in name else None
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find refusals for want of identity or right; status 401 and 403, error classes, wording.
+
+    Details: `authentication` (who you are), `authorization` (what you may do),
+    `blocked` (robots, captcha).
+    """
+    for failure, sign in problems_by(RULE, view):
+        if not _is_look_alike(failure):
+            detail = sign.detail if sign.detail is not None else _detail_of_class(failure)
+            yield problem_of(Category.TOOL_PERMISSION, failure, replace(sign, detail=detail))

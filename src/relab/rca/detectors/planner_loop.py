@@ -1,0 +1,314 @@
+"""planner_loop: the agent repeats itself and does not come forward."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from relab.rca.detectors.cycles import find_cycles
+from relab.rca.detectors.signs import ErrorRule, problem_of, problems_by
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.rca.phrases import Phrases, phrase
+from relab.rca.problems import Problem, Quotation
+from relab.rca.run_view import PlacedCall, PlacedStep, RunView, is_good_call
+from relab.telemetry.models import StepStatus
+
+MIN_RETRIES = 3
+MIN_REPEATS = 3
+SURE_REPEATS = 5
+MANY_POLLS = 10
+"""So many identical calls, each answered differently, are a loop after all when the run failed."""
+
+MIN_OUTPUT_CHARS = 40
+"""Shorter outputs ("Done.", "Processed successfully") repeat by themselves."""
+
+CITED_REPEATS = 3
+
+RULE = ErrorRule(
+    category=Category.PLANNER_LOOP,
+    codes={},
+    classes=re.compile(
+        r"graph_?recursion|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit|agent_?max_?\w+error"
+        r"|(?:planner|agent)_?loop|loop_?(?:detected|error)",
+        re.IGNORECASE,
+    ),
+    phrases=Phrases(
+        (
+            phrase(
+                "iteration_limit",
+                "max|iteration|recursion limit|turn|steps",
+                r"(?:max(?:imum)?(?:[ _](?:number|count) of)?|limit of \d+)[ _](?:allowed )?(?:agent |planner |planning |reasoning )?"
+                r"(?:iterations?|steps?|turns?|loops?)\b.{0,30}(?:reached|exceeded|hit|exhausted)"
+                r"|(?:reached|exceeded|hit|over) (?:the )?max(?:imum)?[ _](?:number of )?(?:agent )?(?:iterations?|steps?|turns?|loops?)\b"
+                r"|stopped due to (?:iteration|max)|iteration limit (?:or time limit)?|recursion limit of \d+ (?:reached|exceeded)"
+                r"|without (?:hitting|reaching) a stop condition",
+            ),
+            phrase(
+                "retries_exhausted",
+                "retries|retry",
+                # "Max retries exceeded with url" is how an HTTP library words a failed connection.
+                r"max(?:imum)? (?:number of )?(?:retries|retry attempts)\b.{0,20}(?:exceeded|reached|exhausted)(?! with url)",
+            ),
+            phrase(
+                None,
+                "loop",
+                # An endless loop in code that the agent wrote is not one of the agent.
+                r"(?:planner|planning|agent|tool(?:[ -]call)?) loop\b|\bloop (?:was )?detected|stuck in a loop",
+            ),
+        )
+    ),
+    guard_types=re.compile(r"loop|max[ _-]?(?:iterations?|steps?|turns?)|repetition", re.IGNORECASE),
+)
+
+_PENDING = re.compile(
+    r"\b(?:pending|in[ _-]progress|running|queued|processing|not (?:yet )?ready|waiting|scheduled|started|building)\b",
+    re.IGNORECASE,
+)
+_DIGITS = re.compile(r"\d+")
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
+
+    Details: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (seen in
+    what it did), `iteration_limit`, `retries_exhausted` (stated by an error).
+    """
+    for failure, sign in problems_by(RULE, view):
+        yield problem_of(Category.PLANNER_LOOP, failure, sign)
+    yield from _retried(view)
+    by_agent: dict[str | None, list[Repeatable]] = defaultdict(list)
+    for placed in view.calls:
+        by_agent[placed.agent_name].append(_repeatable(placed))
+    for sequence in by_agent.values():
+        yield from _looping_calls(sequence, view)
+    yield from _looping_steps(view)
+
+
+def _retried(view: RunView) -> Iterator[Problem]:
+    for step in view.steps:
+        if step.step.retries >= MIN_RETRIES:
+            source = step.step
+            yield Problem(
+                category=Category.PLANNER_LOOP,
+                detail="retries",
+                confidence=Confidence.HIGH if source.status is StepStatus.FAILURE else Confidence.MEDIUM,
+                at_us=step.ended_us,
+                kind=EvidenceKind.STEP,
+                position=step.position,
+                quotes=(Quotation(EvidenceKind.STEP, source, "retries", attributes={"retries": source.retries}),),
+                step_id=source.step_id,
+                agent_name=source.agent_name,
+                recovered=source.status is StepStatus.SUCCESS or view.succeeded or view.step_was_retried(step),
+                occurrences=source.retries,
+            )
+    for call in view.calls:
+        tool = call.call
+        if tool.retries >= MIN_RETRIES:
+            yield Problem(
+                category=Category.PLANNER_LOOP,
+                detail="retries",
+                confidence=Confidence.HIGH if tool.status is StepStatus.FAILURE else Confidence.MEDIUM,
+                at_us=call.ended_us,
+                kind=EvidenceKind.TOOL_CALL,
+                position=call.position,
+                quotes=(Quotation(EvidenceKind.TOOL_CALL, tool, "retries", attributes={"retries": tool.retries}),),
+                step_id=tool.step_id,
+                call_id=tool.call_id,
+                agent_name=call.agent_name,
+                tool_name=tool.tool_name,
+                recovered=view.call_was_recovered(call),
+                occurrences=tool.retries,
+                members=(call.position,),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A call with what makes another call a repetition of it.
+
+    Attributes:
+        key: tool and arguments; None when the arguments were not reported.
+        outcome: what came of it; two equal outcomes mean that nothing was learnt in between.
+        is_blind: it succeeded without a reported result, so equal outcomes prove little.
+    """
+
+    placed: PlacedCall
+    key: tuple[str, str] | None
+    outcome: tuple[object, ...]
+    is_blind: bool
+
+
+def _repeatable(placed: PlacedCall) -> Repeatable:
+    call = placed.call
+    fingerprint = call.args_fingerprint
+    good = is_good_call(call)
+    result = call.result_summary if good else None
+    # A failure's message may hold a request id or a time; its class and code don't.
+    outcome = (good, result) if good else (call.status, call.error_class, call.status_code)
+    return Repeatable(
+        placed=placed,
+        key=(call.tool_name, fingerprint) if fingerprint is not None else None,
+        outcome=outcome,
+        is_blind=good and not result,
+    )
+
+
+def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[Problem]:
+    """Find the loops among one agent's calls, in linear time."""
+    in_cycle: set[int] = set()
+    by_key: dict[tuple[str, str], list[int]] = defaultdict(list)
+    tokens = [(item.key, item.outcome) if item.key is not None else None for item in sequence]
+    cycles = list(find_cycles(tokens, min_repeats=MIN_REPEATS))
+    for cycle in cycles:
+        in_cycle.update(range(cycle.start, cycle.end))
+    for index, item in enumerate(sequence):
+        if item.key is not None and index not in in_cycle:
+            by_key[item.key].append(index)
+    groups = [indexes for indexes in by_key.values() if len(indexes) >= MIN_REPEATS]
+    repeated = {index for indexes in groups for index in indexes} | in_cycle
+    fresh_before, last_progress = [0], -1
+    for index, item in enumerate(sequence):
+        fresh_before.append(fresh_before[-1] + (index not in repeated))
+        if index not in repeated and is_good_call(item.placed.call):
+            last_progress = index
+    for cycle in cycles:
+        members = sequence[cycle.start : cycle.end]
+        yield _loop("alternating_cycle", members, cycle.repeats, view, got_past=last_progress >= cycle.end)
+    for indexes in groups:
+        yield from _identical(indexes, sequence, fresh_before, last_progress, view)
+
+
+def _identical(
+    indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
+) -> Iterator[Problem]:
+    """Judge the identical calls at `indexes`: stuck, polling, or repeated for good reason.
+
+    Stuck means at least `MIN_REPEATS` equal outcomes in a row with no new call in between;
+    with new calls in between (an edit between two test runs) it is only a hint.
+
+    Args:
+        indexes: places in `sequence` of calls with one tool and one set of arguments.
+        fresh_before: how many calls before each index are repeated nowhere.
+        last_progress: index of the last such call that succeeded, -1 if none did.
+    """
+    stuck: list[int] = []
+    scattered: list[int] = []
+    chain: list[int] = []
+    tight: list[int] = []
+    for index in indexes:
+        same = bool(chain) and sequence[chain[-1]].outcome == sequence[index].outcome
+        close = bool(tight) and fresh_before[index] == fresh_before[tight[-1] + 1]
+        chain = _extended(chain, index, unbroken=same)
+        tight = _extended(tight, index, unbroken=same and close)
+        stuck = max(stuck, tight, key=len)
+        scattered = max(scattered, chain, key=len)
+    is_polling = _is_waiting(sequence[scattered[0]]) and len(scattered) < MANY_POLLS
+    if len(stuck) >= MIN_REPEATS and not is_polling:
+        places, is_hint = stuck, False
+    elif view.failed and len(scattered) >= MIN_REPEATS and not is_polling:
+        places, is_hint = scattered, True
+    elif view.failed and len(indexes) >= MANY_POLLS:
+        places, is_hint = indexes, True
+    else:
+        return
+    last = sequence[indexes[-1]]
+    resolved = is_good_call(last.placed.call) and last.outcome != sequence[places[0]].outcome
+    members = [sequence[place] for place in places]
+    got_past = resolved or last_progress > places[-1]
+    problem = _loop("identical_calls", members, len(members), view, got_past=got_past)
+    yield replace(problem, confidence=Confidence.LOW) if is_hint else problem
+
+
+def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
+    """Append to the chain in place, or begin a new one: linear however long it gets."""
+    if not unbroken:
+        return [index]
+    chain.append(index)
+    return chain
+
+
+def _is_waiting(item: Repeatable) -> bool:
+    """Whether a call was answered with "not yet": repeating it is polling."""
+    result = item.placed.call.result_summary
+    return bool(result) and len(result or "") <= 300 and _PENDING.search(result or "") is not None
+
+
+def _loop(detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool) -> Problem:
+    """Make the problem of a loop of calls.
+
+    The run got past it when the same call later had another, good outcome, or when a
+    call that is part of no loop succeeded afterwards.
+    """
+    first = members[0].placed
+    blind = all(item.is_blind for item in members)
+    confidence = Confidence.HIGH if repeats >= SURE_REPEATS and not blind else Confidence.MEDIUM
+    if blind and not view.failed:
+        confidence = Confidence.LOW
+    attributes = {"repetitions": repeats}
+    return Problem(
+        category=Category.PLANNER_LOOP,
+        detail=detail,
+        confidence=confidence,
+        at_us=first.started_us,
+        kind=EvidenceKind.TOOL_CALL,
+        position=first.position,
+        quotes=tuple(_call_quote(item.placed, attributes) for item in members[:CITED_REPEATS]),
+        step_id=first.call.step_id,
+        call_id=first.call.call_id,
+        agent_name=first.agent_name,
+        tool_name=first.call.tool_name,
+        recovered=view.succeeded or got_past,
+        occurrences=repeats,
+        members=tuple(item.placed.position for item in members),
+    )
+
+
+def _call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
+    """Quote what makes the calls the same: their arguments, else the hash given for them."""
+    field = "args_json" if placed.call.args_json is not None else "args_hash"
+    return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)
+
+
+def _looping_steps(view: RunView) -> Iterator[Problem]:
+    """Find steps of one agent that say the same three times in a row, given the same."""
+    chains: dict[str | None, list[PlacedStep]] = {}
+    keys: dict[str | None, tuple[object, ...]] = {}
+    for placed in view.steps:
+        step = placed.step
+        output = step.output_summary
+        agent = step.agent_name
+        key = (_DIGITS.sub("#", step.name), step.input_summary, output)
+        if output is not None and keys.get(agent) == key:
+            chains[agent].append(placed)
+            continue
+        yield from _said_again(chains.get(agent, []), view)
+        chains[agent], keys[agent] = [placed], key
+    for chain in chains.values():
+        yield from _said_again(chain, view)
+
+
+def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Problem]:
+    first = chain[0] if chain else None
+    if first is None or len(chain) < MIN_REPEATS or len((first.step.output_summary or "").strip()) < MIN_OUTPUT_CHARS:
+        return
+    attributes = {"repetitions": len(chain)}
+    yield Problem(
+        category=Category.PLANNER_LOOP,
+        detail="identical_steps",
+        confidence=Confidence.MEDIUM
+        if view.failed and not _PENDING.search(first.step.output_summary or "")
+        else Confidence.LOW,
+        at_us=first.step.started_at,
+        kind=EvidenceKind.STEP,
+        position=first.position,
+        quotes=tuple(
+            Quotation(EvidenceKind.STEP, placed.step, "output_summary", attributes=attributes)
+            for placed in chain[:CITED_REPEATS]
+        ),
+        step_id=first.step.step_id,
+        agent_name=first.step.agent_name,
+        recovered=view.succeeded,
+        occurrences=len(chain),
+    )

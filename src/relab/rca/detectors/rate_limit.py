@@ -1,0 +1,82 @@
+"""rate_limited: a tool or a model provider refused because too much was asked of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from relab.rca.detectors.signs import ErrorRule, problem_of, problems_by
+from relab.rca.models import Category
+from relab.rca.phrases import Phrases, phrase
+from relab.rca.problems import Problem
+from relab.rca.run_view import RunView
+
+WORDING = Phrases(
+    (
+        phrase(
+            "quota",
+            "quota",
+            r"insufficient_quota|exceeded your (?:current |monthly |daily )?quota"
+            r"|(?<!disk )(?<!storage )quota\b.{0,60}\b(?:exceeded|exhausted|reached|used up)"
+            r"|(?:exceed\w*|exhausted|reached|over)\b.{0,30}(?<!disk )(?<!storage )\bquota\b",
+        ),
+        phrase(
+            "overloaded",
+            "overloaded|capacity",
+            r"overloaded_error|\b(?:server|model|engine|service|api|provider|it)\b.{0,30}\boverloaded\b|^overloaded\b"
+            r"|\bat capacity\b.{0,60}(?:try again|retry)",
+        ),
+        phrase(
+            "retry_after",
+            "retry|try again in",
+            r"\b(?:rate|too many|throttl|429)\w*\b.{0,200}\b(?:retry[- _]after\b|(?:try again|retry) (?:in|after) \d)"
+            r"|\bretry[-_ ]after(?:[-_](?:ms|seconds))?['\"]?\s*[:=]\s*['\"]?\d",
+        ),
+        phrase(
+            None,
+            "rate|ratelimit",
+            r"\brate[ _-]?limit\w*(?:['\"]|\b).{0,60}\b(?:reached|exceeded|hit|error|surpassed|violat\w+)"
+            r"|rate_limit_(?:error|exceeded)|(?:exceed\w*|reached|hit|over|due to|because of|triggered)\b.{0,40}\brate[ _-]?limit"
+            r"|\b(?:been|being|is|are|were|was|got) (?:temporarily )?rate[ -]limited|^rate[ -]limited\b"
+            r"|secondary rate limit",
+        ),
+        phrase(None, "too many requests|toomanyrequests", r"too ?many ?requests"),
+        phrase(None, "throttl", r"\bthrottl(?:ed|ing)(?:exception|error)?\b"),
+        phrase(
+            "quota",
+            "resource_exhausted|resourceexhausted|resource has been exhausted",
+            r"resource_?(?: has been )?exhausted",
+        ),
+        phrase(None, "abuse detection", r"abuse detection mechanism"),
+    )
+)
+"""Phrasing of OpenAI, Anthropic, Google, AWS, Azure and GitHub, as their API references print it."""
+
+_NOT_RATE = re.compile(
+    # gRPC says RESOURCE_EXHAUSTED of messages and memory, too.
+    r"received message larger|message.{0,20}too large|out of memory|no space left"
+    r"|rate[ _-]?limit\w*['\"]? (?:must|should|parameter|argument|option|is not a valid)",
+    re.IGNORECASE,
+)
+
+RULE = ErrorRule(
+    category=Category.RATE_LIMITED,
+    codes={429: None, 529: "overloaded"},
+    classes=re.compile(
+        r"rate_?limit|too_?many_?requests|throttl|resource_?exhausted|quota_?exceeded|insufficient_?quota|overloaded"
+        r"|^slow_?down|provisioned_?throughput_?exceeded|request_?limit_?exceeded",
+        re.IGNORECASE,
+    ),
+    phrases=WORDING,
+    guard_types=re.compile(r"rate[ _-]?limit|throttl|quota", re.IGNORECASE),
+)
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find refusals for rate, quota or load; status 429 and 529, error classes, provider phrasing.
+
+    Details: `retry_after` (the error says when to come back), `quota`, `overloaded`.
+    """
+    for failure, sign in problems_by(RULE, view):
+        if failure.status_code == 429 or not _NOT_RATE.search(failure.text.masked):
+            yield problem_of(Category.RATE_LIMITED, failure, sign)

@@ -1,0 +1,102 @@
+"""prompt_regression: this version of the agent does worse than the version before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relab.rca.comparison import Comparison, Difference, compare_versions
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.rca.problems import Problem, Quotation
+from relab.rca.run_view import RunView
+
+MIN_ATTRIBUTABLE_SHARE = 0.5
+"""A single failure is laid to the version when more likely than not it would not have happened before."""
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find real differences between the run's version and the one before.
+
+    Details: `outcome`, `steps` or `tools`, each followed by what changed
+    (`_prompt`, `_version`, `_prompt_and_version`).
+    """
+    comparison = compare_versions(view.run, view.history)
+    if comparison is None:
+        return
+    worse = comparison.of("outcome") is not None
+    for aspect in ("outcome", "steps", "tools"):
+        difference = comparison.of(aspect)
+        if difference is not None:
+            yield _problem(view, comparison, difference, worse=worse)
+
+
+def changed_part(comparison: Comparison) -> str:
+    """Return `prompt`, `version` or `prompt_and_version`: what the two versions don't share."""
+    version_changed = comparison.version[0] != comparison.previous[0]
+    prompt_changed = comparison.version[1] != comparison.previous[1]
+    if version_changed and prompt_changed:
+        return "prompt_and_version"
+    return "prompt" if prompt_changed else "version"
+
+
+def _confidence(comparison: Comparison, difference: Difference, *, worse: bool) -> Confidence:
+    """Rate how far the change of version explains this one failure.
+
+    The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1
+    of this version and r0 of the one before, is the share of this version's failures
+    that the version before would not have had (O. S. Miettinen, Am. J. Epidemiol. 99,
+    1974). A second difference in behaviour corroborates a worse outcome.
+    """
+    if difference.aspect != "outcome":
+        return Confidence.LOW
+    failing, before = 1 - difference.value, 1 - difference.previous_value
+    if (failing - before) / failing < MIN_ATTRIBUTABLE_SHARE:
+        return Confidence.LOW
+    behaves_differently = worse and len({item.aspect for item in comparison.differences}) > 1
+    return Confidence.HIGH if behaves_differently else Confidence.MEDIUM
+
+
+def _problem(view: RunView, comparison: Comparison, difference: Difference, *, worse: bool) -> Problem:
+    changed = changed_part(comparison)
+    field = "prompt_hash" if changed == "prompt" else "agent_version"
+    if getattr(view.run, field) is None:
+        field = "agent_version" if field == "prompt_hash" else "prompt_hash"
+    previous = comparison.previous[0 if field == "agent_version" else 1]
+    attributes: dict[str, str | int | float | bool | None] = {
+        "previous_version": previous,
+        "runs": comparison.runs,
+        "previous_runs": comparison.previous_runs,
+        "aspect": difference.aspect,
+        "test": difference.test,
+        "p_value": difference.p_value,
+        "difference": difference.difference,
+    }
+    match difference.aspect:
+        case "outcome":
+            attributes |= {"success_rate": difference.value, "previous_success_rate": difference.previous_value}
+        case "steps":
+            attributes |= {"median_steps": difference.value, "previous_median_steps": difference.previous_value}
+        case "tools":
+            attributes |= {
+                "tool": difference.tool,
+                "share_of_runs": difference.value,
+                "previous_share_of_runs": difference.previous_value,
+            }
+    return Problem(
+        category=Category.PROMPT_REGRESSION,
+        detail=f"{difference.aspect}_{changed}",
+        confidence=_confidence(comparison, difference, worse=worse),
+        at_us=view.run.started_at,
+        kind=EvidenceKind.VERSION,
+        position=0,
+        quotes=(
+            Quotation(
+                EvidenceKind.VERSION,
+                view.run,
+                field,
+                attributes=attributes,
+                title=f"Version against the version before: {difference.aspect}",
+            ),
+        ),
+        tool_name=difference.tool,
+        recovered=view.succeeded,
+    )

@@ -1,0 +1,187 @@
+"""retrieval_empty: a search or look-up came back with nothing, and the run had to go on without."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from relab.rca.detectors.signs import ErrorRule, problem_of
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.rca.phrases import NO_RESULTS
+from relab.rca.problems import Problem, Quotation, lowered
+from relab.rca.run_view import PlacedCall, RunView, is_good_call
+from relab.telemetry.models import StepStatus
+
+MAX_PHRASE_CHARS = 200
+"""A text that says "no results" and is longer than this has content besides."""
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_READS = frozenset(
+    "search searches searching searcher find finder lookup query queries retrieve retriever retrieval knowledge vector "
+    "vectorstore rag semantic similarity kb index corpus wiki wikipedia docs documents".split()
+)
+_WRITES = frozenset(
+    "write create update delete remove insert upsert add save store set put post send book cancel replace edit modify "
+    "submit upload publish reindex patch execute click".split()
+)
+_FETCHED = frozenset(
+    "doc docs document documents article articles page pages passage passages records context chunks".split()
+)
+_COUNTS = frozenset("total count total_count num_results total_results hits_count size n".split())
+_CONTAINERS = frozenset(
+    "results result documents docs items hits matches data records rows passages chunks entries articles nodes value".split()
+)
+_EMPTY_TEXTS = frozenset(("", "[]", "{}", "()", "null", "none", '""', "''", "[[]]", "[{}]", "n/a"))
+
+RULE = ErrorRule(
+    category=Category.RETRIEVAL_EMPTY,
+    codes={},
+    classes=re.compile(r"no_?(?:results?|documents?|matches)_?(?:found)?|empty_?(?:result|retrieval)", re.IGNORECASE),
+    phrases=NO_RESULTS,
+    guard_types=re.compile(
+        r"(?:empty|no)[ _-]?(?:retriev|result|context|document)|retrieval[ _-]?empty", re.IGNORECASE
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Emptiness:
+    """How a result is empty: `is_structured` for data without items, else in words or by silence."""
+
+    detail: str
+    is_structured: bool
+
+
+def is_retrieval(name: str) -> bool:
+    """Tell from its name whether a tool or step looks something up and changes nothing."""
+    words = [word.casefold() for word in _WORDS.findall(name)]
+    if not words or words[0] in _WRITES or not _WRITES.isdisjoint(words):
+        return False
+    if not _READS.isdisjoint(words):
+        return True
+    joined = "".join(words)
+    if "lookup" in joined or "retriev" in joined:
+        return True
+    return ("fetch" in words or "get" in words) and not _FETCHED.isdisjoint(words)
+
+
+def emptiness(text: str | None) -> Emptiness | None:
+    """Tell whether a result is empty, and how; None for a result with content, or none reported."""
+    if text is None:
+        return None
+    bare = text.strip()
+    if not bare:
+        return Emptiness("no_output", is_structured=False)
+    if bare.casefold() in _EMPTY_TEXTS:
+        return Emptiness("empty_result", is_structured=True)
+    if bare[0] in "{[" and len(bare) <= 2_000:
+        return _empty_json(bare)
+    if len(bare) <= MAX_PHRASE_CHARS and NO_RESULTS.phrases[0].pattern.search(bare):
+        return Emptiness("no_results", is_structured=False)
+    return None
+
+
+def _empty_json(text: str) -> Emptiness | None:
+    """Recognise `{"results": [], "total": 0}` and its like."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None  # A summary that is cut or only looks like JSON has content.
+    if not isinstance(data, dict):
+        return None
+    containers = [value for key, value in data.items() if key.casefold() in _CONTAINERS]
+    if any(value not in ([], {}, "", None, 0) for value in containers):
+        return None
+    counts = [value for key, value in data.items() if key.casefold() in _COUNTS]
+    if any(value != 0 for value in counts) or not (containers or counts):
+        return None
+    return Emptiness("empty_result", is_structured=True)
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find retrievals that gave nothing: empty results, "no results" in words, also as errors.
+
+    Details: `empty_result`, `no_results`, `no_output`.
+    """
+    yield from _stated_as_error(view)
+    good = [placed for placed in view.calls if is_good_call(placed.call) and is_retrieval(placed.call.tool_name)]
+    found = [(placed, emptiness(placed.call.result_summary)) for placed in good]
+    all_empty = all(empty is not None for _, empty in found)
+    last_fruit: dict[str, int] = {}
+    last_any = -1
+    for placed, empty in found:
+        if empty is None and placed.call.result_summary is not None:
+            last_fruit[placed.call.tool_name] = last_any = placed.position
+    for placed, empty in found:
+        if empty is not None:
+            got_past = view.succeeded or last_fruit.get(placed.call.tool_name, -1) > placed.position
+            problem = _of_call(placed, empty, recovered=got_past, all_empty=all_empty)
+            # Another tool that found something later probably stood in for this one.
+            stood_in = not got_past and last_any > placed.position
+            yield replace(problem, confidence=lowered(problem.confidence)) if stood_in else problem
+    yield from _empty_steps(view)
+
+
+def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> Problem:
+    """Make the problem of an empty result; sure only when no retrieval of the run ever found anything."""
+    call = placed.call
+    if empty.detail == "no_output":
+        confidence = Confidence.LOW
+    elif empty.is_structured and all_empty:
+        confidence = Confidence.HIGH
+    else:
+        confidence = Confidence.MEDIUM
+    field = "result_summary"
+    if not (call.result_summary or "").strip():
+        field = "args_json" if call.args_json is not None else "status"
+    return Problem(
+        category=Category.RETRIEVAL_EMPTY,
+        detail=empty.detail,
+        confidence=confidence,
+        at_us=placed.ended_us,
+        kind=EvidenceKind.TOOL_CALL,
+        position=placed.position,
+        quotes=(Quotation(EvidenceKind.TOOL_CALL, call, field, title=f"Empty result: {call.tool_name}"),),
+        step_id=call.step_id,
+        call_id=call.call_id,
+        agent_name=placed.agent_name,
+        tool_name=call.tool_name,
+        recovered=recovered,
+    )
+
+
+def _stated_as_error(view: RunView) -> Iterator[Problem]:
+    """Find retrieval tools that raise when there is nothing, and guardrails that notice it."""
+    for failure in view.failures:
+        if failure.kind is EvidenceKind.TOOL_CALL and not is_retrieval(failure.tool_name or ""):
+            continue
+        if failure.kind in (EvidenceKind.STEP, EvidenceKind.RUN) and failure.is_hint:
+            continue
+        sign = RULE.read(failure)
+        if sign is not None:
+            yield problem_of(Category.RETRIEVAL_EMPTY, failure, sign)
+
+
+def _empty_steps(view: RunView) -> Iterator[Problem]:
+    """Find retrieval steps without tool calls whose whole output is that there was nothing: a hint."""
+    with_calls = {placed.call.step_id for placed in view.calls}
+    for placed in view.steps:
+        step = placed.step
+        if step.status is not StepStatus.SUCCESS or step.step_id in with_calls or not is_retrieval(step.name):
+            continue
+        empty = emptiness(step.output_summary)
+        if empty is not None and empty.detail != "no_output":
+            yield Problem(
+                category=Category.RETRIEVAL_EMPTY,
+                detail=empty.detail,
+                confidence=Confidence.LOW,
+                at_us=placed.ended_us,
+                kind=EvidenceKind.STEP,
+                position=placed.position,
+                quotes=(Quotation(EvidenceKind.STEP, step, "output_summary", title=f"Empty result: {step.name}"),),
+                step_id=step.step_id,
+                agent_name=step.agent_name,
+                recovered=view.succeeded or view.step_was_retried(placed),
+            )

@@ -1,0 +1,100 @@
+"""How a detector of errors reads one failure, and how it reports what it read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from relab.rca.error_text import TextMatch, last_name
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.rca.phrases import Phrases
+from relab.rca.problems import Problem
+from relab.rca.run_view import Failure, RunView
+from relab.telemetry.models import GuardrailEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What a failure says about its cause, how clearly, and where in its text."""
+
+    confidence: Confidence
+    detail: str | None = None
+    where: TextMatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRule:
+    """By what a category is known: structured fields first, then wording.
+
+    Attributes:
+        codes: HTTP status codes that state it, each with its detail.
+        classes: matches the last name of an error class that states it.
+        phrases: wording that states it.
+        guard_types: matches the type of a guardrail event that states it.
+    """
+
+    category: Category
+    codes: Mapping[int, str | None]
+    classes: re.Pattern[str]
+    phrases: Phrases
+    guard_types: re.Pattern[str]
+
+    def read(self, failure: Failure) -> Sign | None:
+        """Return the clearest sign of the category in `failure`, or None."""
+        found = self.phrases.find(failure.text)
+        detail = found.detail if found is not None else None
+        where = found.where if found is not None else None
+        if isinstance(failure.source, GuardrailEvent):
+            return self._read_guardrail(failure.source, detail, where)
+        code = failure.status_code
+        if code is not None and code in self.codes:
+            return Sign(Confidence.HIGH, detail or self.codes[code], where)
+        if failure.error_class is not None and self.classes.search(last_name(failure.error_class)):
+            return Sign(Confidence.HIGH, detail, where)
+        by_wording = Confidence.LOW if failure.is_hint else Confidence.MEDIUM
+        stated = failure.text.status_code
+        if stated is not None and stated in self.codes:
+            return Sign(by_wording, detail or self.codes[stated], failure.text.status_at)
+        for name, place in failure.text.classes:
+            if self.classes.search(name):
+                return Sign(by_wording, detail, where or place)
+        return Sign(by_wording, detail, where) if found is not None else None
+
+    def _read_guardrail(self, event: GuardrailEvent, detail: str | None, where: TextMatch | None) -> Sign | None:
+        if self.guard_types.search(event.type):
+            return Sign(Confidence.HIGH, detail, where)
+        return Sign(Confidence.LOW, detail, where) if where is not None else None
+
+
+def problem_of(category: Category, failure: Failure, sign: Sign) -> Problem:
+    """Make the problem that a sign in a failure amounts to."""
+    quote = failure.quotation(sign.where.start, sign.where.end) if sign.where else failure.quotation()
+    return Problem(
+        category=category,
+        detail=sign.detail,
+        confidence=sign.confidence,
+        at_us=failure.at_us,
+        kind=failure.kind,
+        position=failure.position,
+        quotes=(quote,),
+        step_id=failure.step_id,
+        call_id=failure.call_id,
+        agent_name=failure.agent_name,
+        tool_name=failure.tool_name,
+        recovered=failure.recovered,
+    )
+
+
+def problems_by(rule: ErrorRule, view: RunView) -> Iterator[tuple[Failure, Sign]]:
+    """Yield every failure of the run in which `rule` finds a sign."""
+    for failure in view.failures:
+        sign = rule.read(failure)
+        if sign is not None:
+            yield failure, sign
+
+
+NEVER = re.compile(r"(?!)")
+"""Matches nothing: for categories that no class or guardrail type states."""
+
+LOCATED_KINDS = frozenset({EvidenceKind.TOOL_CALL, EvidenceKind.STEP})

@@ -1,0 +1,141 @@
+"""timeout: something did not answer in time, or the run ran out of time."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from relab.rca.detectors import rate_limit
+from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, problems_by
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.rca.phrases import Phrases, phrase
+from relab.rca.problems import Problem, Quotation
+from relab.rca.run_view import Failure, RunView
+from relab.telemetry.models import StepStatus
+
+CUT_OFFS_MS = tuple(seconds * 1_000 for seconds in (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 600))
+"""Time-outs that people and libraries set; a latency just above one of them was probably cut off there."""
+
+CUT_OFF_TOLERANCE = 0.02
+SAME_LATENCY_TOLERANCE = 0.01
+MIN_SAME_LATENCY_MS = 1_000.0
+
+_SETTING = r"(?!['\"]?\s*(?:must|should|parameter|argument|option|value|setting|is not a|=|to be))"
+
+WORDING = Phrases(
+    (
+        phrase(
+            "deadline",
+            "deadline|time limit|execution time|took too long",
+            r"deadline[ _]?(?:has )?(?:been )?exceeded|exceeded .{0,30}(?:deadline|time limit|execution time)"
+            r"|time limit (?:\w+ )?(?:exceeded|reached)|deadline (?:expired|reached|passed)|took too long",
+        ),
+        phrase(
+            None,
+            "timed out|timed-out|time out|time-out",
+            r"\btimed[ -]out\b|\btime[ -]out (?:while|after|waiting|of|error)\b",
+        ),
+        phrase("network", "etimedout|esockettimedout", r"\bE(?:SOCKET)?TIMEDOUT\b"),
+        phrase(
+            None,
+            "timeout",
+            r"\btimeout (?:of|after|exceeded|expired|reached|error|occurred|while|waiting|was (?:reached|exceeded))\b"
+            rf"|\b(?:read|connect(?:ion)?|request|gateway|operation|execution|tool|step|query|statement|idle|socket|lock wait|"
+            rf"response|upstream) ?timeout\b{_SETTING}|^\W*timeout\W*$|(?:error|exception|failed|failure)\W+(?:due to )?timeout\b{_SETTING}",
+        ),
+        phrase(
+            None,
+            "did not|not respond",
+            r"(?:did not|didn't|failed to) (?:respond|complete|finish|answer|return) (?:with)?in\b",
+        ),
+    )
+)
+
+RULE = ErrorRule(
+    category=Category.TIMEOUT,
+    codes={408: None, 504: "gateway", 524: "gateway", 598: "network", 599: "network"},
+    classes=re.compile(r"time(?:d)?_?out|deadline_?exceeded", re.IGNORECASE),
+    phrases=WORDING,
+    guard_types=re.compile(r"time[ _-]?out|deadline|time[ _-]?limit", re.IGNORECASE),
+)
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find what ran out of time: status 408 and 504, error classes, wording, latency at a cut-off.
+
+    Details: `deadline`, `gateway`, `network`, `latency_cut_off` (no error says so, the
+    latency does).
+    """
+    for failure, sign in problems_by(RULE, view):
+        if failure.status_code != 429 and not rate_limit.WORDING.found_in(failure.text):
+            problem = problem_of(Category.TIMEOUT, failure, sign)
+            yield _at_what_never_ended(problem, view) if failure.kind is EvidenceKind.RUN else problem
+    yield from _at_cut_off(view)
+
+
+def _at_what_never_ended(problem: Problem, view: RunView) -> Problem:
+    """Locate a run's own time-out at the call or step that was still running, if there is one."""
+    for call in reversed(view.calls):
+        if call.call.status is StepStatus.RUNNING:
+            return replace(
+                problem,
+                step_id=call.call.step_id,
+                call_id=call.call.call_id,
+                agent_name=call.agent_name,
+                tool_name=call.call.tool_name,
+                quotes=(*problem.quotes, Quotation(EvidenceKind.TOOL_CALL, call.call, "status")),
+            )
+    for placed in reversed(view.steps):
+        step = placed.step
+        if step.status is StepStatus.RUNNING:
+            quote = Quotation(EvidenceKind.STEP, step, "status")
+            return replace(problem, step_id=step.step_id, agent_name=step.agent_name, quotes=(*problem.quotes, quote))
+    return problem
+
+
+def _is_unexplained(failure: Failure) -> bool:
+    """Whether nothing but the latency could tell why a call or step failed."""
+    code = failure.status_code
+    return (
+        failure.kind in LOCATED_KINDS
+        and failure.is_generic
+        and failure.latency_ms is not None
+        and (code is None or code < 400 or code == 500)
+        and failure.text.status_code in (None, 500)
+    )
+
+
+def _cut_off(latency_ms: float) -> int | None:
+    """Return the cut-off in ms that a latency lies just above, or None."""
+    return next((cut for cut in CUT_OFFS_MS if cut <= latency_ms <= cut * (1 + CUT_OFF_TOLERANCE)), None)
+
+
+def _at_cut_off(view: RunView) -> Iterator[Problem]:
+    """Find failures without explanation that all took the same, or a suspiciously round, time."""
+    by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
+    for failure in (*view.call_failures, *view.step_failures):
+        if _is_unexplained(failure) and failure.latency_ms is not None:
+            by_source[failure.tool_name, failure.step_id if failure.tool_name is None else None].append(
+                (failure.latency_ms, failure)
+            )
+    for timed in by_source.values():
+        timed.sort(key=lambda pair: (pair[0], pair[1].position))
+        for index, (latency, failure) in enumerate(timed):
+            neighbours = timed[max(0, index - 1) : index] + timed[index + 1 : index + 2]
+            same = latency >= MIN_SAME_LATENCY_MS and any(
+                abs(other - latency) <= SAME_LATENCY_TOLERANCE * latency for other, _ in neighbours
+            )
+            cut_off = _cut_off(latency)
+            if cut_off is None and not same:
+                continue
+            confidence = Confidence.MEDIUM if cut_off is not None and same else Confidence.LOW
+            problem = problem_of(Category.TIMEOUT, failure, Sign(confidence, "latency_cut_off"))
+            yield replace(problem, quotes=(*problem.quotes, *_latency_quote(failure)))
+
+
+def _latency_quote(failure: Failure) -> tuple[Quotation, ...]:
+    if getattr(failure.source, "latency_ms", None) is None:
+        return ()
+    return (Quotation(failure.kind, failure.source, "latency_ms"),)

@@ -1,0 +1,83 @@
+"""unknown: errors that no category covers, so that a report still points at where the run broke."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from relab.rca.detectors.signs import LOCATED_KINDS, Sign, problem_of
+from relab.rca.error_text import last_name
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.rca.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
+from relab.rca.problems import Problem
+from relab.rca.run_view import Failure, RunView
+from relab.telemetry.models import RunStatus, StepStatus
+
+UNCLASSIFIED = "unclassified_error"
+
+_CONNECTION = Phrases(
+    (
+        phrase(
+            "connection_error",
+            "connection|econn|name or service|getaddrinfo|enotfound|unreachable|ssl|certificate",
+            r"connection (?:refused|reset|aborted|error|closed)|\bECONN(?:REFUSED|RESET|ABORTED)\b|\bENOTFOUND\b|getaddrinfo"
+            r"|name or service not known|(?:network|host) (?:is )?unreachable|certificate verify failed|ssl(?:v3)? (?:handshake|error)",
+        ),
+    )
+)
+_NOT_FOUND_CLASS = re.compile(r"not_?found|does_?not_?exist|no_?such", re.IGNORECASE)
+_CONTEXT_CLASS = re.compile(r"context_?(?:length|window)|token_?limit|input_?too_?long", re.IGNORECASE)
+_CONTENT_CLASS = re.compile(r"content_?(?:policy|filter|moderation)|safety_?error|moderation", re.IGNORECASE)
+_CONNECTION_CLASS = re.compile(r"connect(?:ion)?_?(?:error|refused|reset|aborted)|^gaierror|^ssl_?error", re.IGNORECASE)
+
+_CLASS_DETAILS = (
+    (_CONTEXT_CLASS, "context_length"),
+    (_CONTENT_CLASS, "content_filter"),
+    (_CONNECTION_CLASS, "connection_error"),
+    (_NOT_FOUND_CLASS, "not_found"),
+)
+_CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication", 413: "too_large"}
+
+
+def detect(view: RunView) -> Iterator[Problem]:
+    """Find every error there is; what another detector explains, it drops (`rca/resolution.py`).
+
+    Details: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,
+    `connection_error`, `proxy_authentication`, `too_large`, `guardrail_event`, and
+    `unclassified_error` for the rest.
+    """
+    for failure in view.failures:
+        sign = _read(failure)
+        if sign is not None and (failure.kind is not EvidenceKind.GUARDRAIL_EVENT or not view.succeeded):
+            yield problem_of(Category.UNKNOWN, failure, sign)
+
+
+def _read(failure: Failure) -> Sign | None:
+    by_wording = Confidence.LOW if failure.is_hint else Confidence.MEDIUM
+    for phrases in (CONTEXT_LENGTH, CONTENT_POLICY, _CONNECTION):
+        match = phrases.find(failure.text)
+        if match is not None:
+            return Sign(by_wording, match.detail, match.where)
+    if failure.kind is EvidenceKind.GUARDRAIL_EVENT:
+        return Sign(Confidence.LOW, "guardrail_event")
+    name = last_name(failure.error_class or "")
+    for pattern, detail in _CLASS_DETAILS:
+        if pattern.search(name):
+            return Sign(Confidence.MEDIUM, detail)
+    code = failure.status_code if failure.status_code is not None else failure.text.status_code
+    if code in _CODE_DETAILS:
+        return Sign(by_wording, _CODE_DETAILS[code], failure.text.status_at)
+    if code is not None and 500 <= code < 600:
+        # A bare 500 is what servers say when they say nothing.
+        return Sign(Confidence.LOW if code == 500 and failure.is_generic else Confidence.MEDIUM, "upstream_error")
+    if failure.kind is EvidenceKind.RUN and failure.is_generic:
+        return None
+    if failure.kind in LOCATED_KINDS and _was_cancelled(failure):
+        return None
+    return Sign(Confidence.LOW, UNCLASSIFIED)
+
+
+def _was_cancelled(failure: Failure) -> bool:
+    """Whether what ended it was a decision and not an error."""
+    status = getattr(failure.source, "status", None)
+    return status in (StepStatus.CANCELLED, RunStatus.CANCELLED)

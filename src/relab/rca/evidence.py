@@ -1,0 +1,188 @@
+"""Evidence: verbatim quotations of the run, made here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+
+from pydantic import BaseModel
+
+from relab.rca.models import Evidence, EvidenceKind
+from relab.rca.problems import Attributes, Quotable, Quotation
+from relab.telemetry.models import AgentRun, GuardrailEvent, Step, StepStatus, ToolCall
+
+MAX_SNIPPET_CHARS = 500
+
+_PREFIX = {
+    EvidenceKind.TOOL_CALL: "ev_tool_",
+    EvidenceKind.GUARDRAIL_EVENT: "ev_guard_",
+    EvidenceKind.STEP: "ev_step_",
+    EvidenceKind.RUN: "ev_run_",
+    EvidenceKind.VERSION: "ev_version_",
+}
+_VERSION_FIELDS = frozenset({"agent_version", "prompt_hash"})
+
+
+def field_text(source: BaseModel, name: str) -> str | None:
+    """Return the text of a field: a string as it is, anything else as its JSON; None if there is none."""
+    if name in type(source).model_fields or name in (source.model_extra or {}):
+        value = getattr(source, name)
+    else:
+        return None
+    if value is None:
+        return None
+    if isinstance(value, Enum):
+        value = value.value
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def ref_id(source: Quotable) -> str:
+    """Return the id by which evidence refers to an object of a run."""
+    match source:
+        case ToolCall():
+            return source.call_id
+        case Step():
+            return source.step_id
+        case GuardrailEvent():
+            return source.event_id
+        case AgentRun():
+            return source.run_id
+
+
+def _title(kind: EvidenceKind, source: Quotable) -> str:
+    match source:
+        case ToolCall():
+            return f"{'Failed tool call' if source.status is StepStatus.FAILURE else 'Tool call'}: {source.tool_name}"
+        case Step():
+            return f"{'Failed step' if source.status is StepStatus.FAILURE else 'Step'}: {source.name}"
+        case GuardrailEvent():
+            return f"Guardrail event: {source.type}"
+        case AgentRun():
+            return "Version of the agent" if kind is EvidenceKind.VERSION else f"Run of {source.agent_name}"
+
+
+def _own_attributes(kind: EvidenceKind, source: Quotable) -> Attributes:
+    match source:
+        case ToolCall():
+            return {"error_class": source.error_class, "status_code": source.status_code}
+        case Step():
+            return {"error_class": source.error_class, "status": source.status.value}
+        case GuardrailEvent():
+            return {"type": source.type}
+        case AgentRun():
+            return {} if kind is EvidenceKind.VERSION else {"error_type": source.error_type}
+
+
+def _cut(text: str, start: int, end: int) -> str:
+    """Return at most `MAX_SNIPPET_CHARS` of `text`, centred on `start:end`."""
+    if len(text) <= MAX_SNIPPET_CHARS:
+        return text
+    centre = (start + min(end, start + MAX_SNIPPET_CHARS)) // 2
+    first = max(0, min(centre - MAX_SNIPPET_CHARS // 2, len(text) - MAX_SNIPPET_CHARS))
+    return text[first : first + MAX_SNIPPET_CHARS]
+
+
+class EvidenceCollector:
+    """Turns quotations into evidence, each place once, in the order of asking.
+
+    The first quotation of an object has the plain id (`ev_tool_<call_id>`); another
+    place of the same object gets `~2`, `~3`, ... An id that another object of the run
+    would have as its plain id is never given away.
+    """
+
+    def __init__(self, run: AgentRun) -> None:
+        self._run = run
+        self._by_id: dict[str, Evidence] = {}
+        self._by_place: dict[tuple[object, ...], str] = {}
+        self._quoted: set[int] = set()
+        self._plain_ids: frozenset[str] | None = None
+
+    @property
+    def evidence(self) -> dict[str, Evidence]:
+        """What was collected so far, by id, in the order of collection."""
+        return dict(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def has_quoted(self, source: Quotable) -> bool:
+        """Tell whether any part of `source` is evidence already."""
+        return id(source) in self._quoted
+
+    def quote(self, quotation: Quotation) -> str:
+        """Collect a quotation and return its evidence id.
+
+        Raises:
+            ValueError: the field is absent or null: a mistake of the detector that asks.
+        """
+        source = quotation.source
+        text = field_text(source, quotation.field)
+        if text is None:
+            raise ValueError(f"{type(source).__name__} {ref_id(source)!r} has no {quotation.field} to quote.")
+        snippet = _cut(text, quotation.start, quotation.end)
+        attributes = {**_own_attributes(quotation.kind, source), **quotation.attributes}
+        extra = tuple(sorted(quotation.attributes.items()))
+        place = (quotation.kind, id(source), quotation.field, snippet, extra)
+        known = self._by_place.get(place)
+        if known is not None:
+            return known
+        evidence_id = self._free_id(_PREFIX[quotation.kind] + ref_id(source))
+        self._by_place[place] = evidence_id
+        self._quoted.add(id(source))
+        self._by_id[evidence_id] = Evidence(
+            evidence_id=evidence_id,
+            kind=quotation.kind,
+            ref_id=ref_id(source),
+            title=quotation.title or _title(quotation.kind, source),
+            field=quotation.field,
+            snippet=snippet,
+            attributes=attributes,
+        )
+        return evidence_id
+
+    def _free_id(self, plain: str) -> str:
+        if plain not in self._by_id:
+            return plain
+        if self._plain_ids is None:
+            self._plain_ids = _plain_ids(self._run)
+        number = 2
+        while (candidate := f"{plain}~{number}") in self._by_id or candidate in self._plain_ids:
+            number += 1
+        return candidate
+
+
+def _plain_ids(run: AgentRun) -> frozenset[str]:
+    kinds: tuple[tuple[EvidenceKind, list[Quotable]], ...] = (
+        (EvidenceKind.TOOL_CALL, [*run.tool_calls]),
+        (EvidenceKind.STEP, [*run.steps]),
+        (EvidenceKind.GUARDRAIL_EVENT, [*run.guardrail_events]),
+    )
+    return frozenset(_PREFIX[kind] + ref_id(source) for kind, sources in kinds for source in sources)
+
+
+def _objects(run: AgentRun, evidence: Evidence) -> list[Quotable]:
+    match evidence.kind:
+        case EvidenceKind.TOOL_CALL:
+            return [call for call in run.tool_calls if call.call_id == evidence.ref_id]
+        case EvidenceKind.STEP:
+            return [step for step in run.steps if step.step_id == evidence.ref_id]
+        case EvidenceKind.GUARDRAIL_EVENT:
+            return [event for event in run.guardrail_events if event.event_id == evidence.ref_id]
+        case EvidenceKind.RUN | EvidenceKind.VERSION:
+            return [run] if run.run_id == evidence.ref_id else []
+
+
+def verify_verbatim(run: AgentRun, evidence: Evidence) -> bool:
+    """Tell whether a piece of evidence really quotes `run`.
+
+    True when the id has the form of its kind, the object exists, and the snippet is a
+    non-empty contiguous part (at most `MAX_SNIPPET_CHARS`) of the text of the field.
+    """
+    if not 0 < len(evidence.snippet) <= MAX_SNIPPET_CHARS:
+        return False
+    if not evidence.evidence_id.startswith(_PREFIX[evidence.kind] + evidence.ref_id):
+        return False
+    if evidence.kind is EvidenceKind.VERSION and evidence.field not in _VERSION_FIELDS:
+        return False
+    texts = (field_text(source, evidence.field) for source in _objects(run, evidence))
+    return any(text is not None and evidence.snippet in text for text in texts)

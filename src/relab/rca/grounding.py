@@ -1,0 +1,264 @@
+"""Which sentences of a language model may stand in a report: the anti-hallucination policy.
+
+A claim stands only if everything in it that can be checked is in front of us. It must
+cite evidence of the report, be plain text, name no failure category but those of the
+hypotheses, and take every number, name, identifier, quotation and URL from the evidence
+that it cites (URLs from there alone) or from the deterministic summary and hypotheses.
+Half of its other words must occur there too.
+
+The check is lexical and errs on the side of dropping: then the deterministic summary
+stands, which is always right. What it cannot see is a false sentence that is made of
+true words, such as a negation; so a claim never changes anything but the summary.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relab.rca.lexicon import (
+    ABBREVIATIONS,
+    ACRONYMS,
+    CATEGORY_PATTERNS,
+    FUNCTION_WORDS,
+    NUMBER_WORDS,
+)
+from relab.rca.models import Category, Evidence, Report
+
+MAX_CLAIM_CHARS = 400
+MAX_CITATIONS = 8
+"""A claim that cites everything is grounded in nothing in particular."""
+
+MIN_SUPPORT = 0.5
+"""Share of a claim's plain words that must occur in what it stands on."""
+
+
+class DropReason(StrEnum):
+    """Why a claim was not believed."""
+
+    NO_CITATION = "no_citation"
+    UNKNOWN_EVIDENCE = "unknown_evidence"
+    TOO_MANY_CITATIONS = "too_many_citations"
+    TOO_MANY_CLAIMS = "too_many_claims"
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    NOT_PLAIN_TEXT = "not_plain_text"
+    FOREIGN_CATEGORY = "foreign_category"
+    UNGROUNDED_URL = "ungrounded_url"
+    UNGROUNDED_QUOTATION = "ungrounded_quotation"
+    UNGROUNDED_TOKEN = "ungrounded_token"  # noqa: S105 a word, not a credential
+    UNSUPPORTED = "unsupported"
+
+
+_NOT_PLAIN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_MARKUP = re.compile(
+    r"<[A-Za-z/!?]"  # HTML
+    r"|&(?:#\w+|[A-Za-z]+);"  # character references
+    r"|\]\(|!\[|\*\*|```|^\s*#{1,6}\s|^\s*>"  # Markdown
+    r"|\[/?[A-Za-z#@][^\[\]]*\]"  # console markup
+    r"|\{\{|\}\}|\{%|%\}"  # templates
+)
+_URL = re.compile(r"(?:\b[a-z][a-z0-9+.-]{1,20}://|\bwww\.|\b(?:mailto|javascript|data):)[^\s\"'<>`\\{}|^]*", re.I)
+_QUOTED = re.compile(r"\"([^\"]*)\"|`([^`]*)`|“([^”]*)”|‘([^’]*)’|«([^»]*)»|(?<!\w)'([^']*)'(?!\w)")
+_CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORD = re.compile(r"[a-z]{3,}")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_QUANTITY = re.compile(r"(\d+(?:[.,]\d+)*)(?:ms|s|sec|min|m|h|d|%|x|k|kb|mb|gb|kib|mib|gib)", re.I)
+_SEPARATORS = str.maketrans("—–;()[]{}", " " * 9)
+_LOOSE_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+_POSSESSIVE = re.compile(r"['’]s?$", re.I)
+_STEM = 5
+"""Words of one family mostly share their first five letters: reject, rejected, rejection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What one claim may repeat."""
+
+    text: str
+    words: frozenset[str]
+    urls: frozenset[str]
+
+    @classmethod
+    def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
+        """Collect the evidence that a claim cites and the deterministic text of the report."""
+        pieces = [piece for evidence in cited for piece in _pieces(evidence)]
+        urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
+        pieces.append(report.summary)
+        pieces += [text for hypothesis in report.hypotheses for text in (hypothesis.title, hypothesis.description)]
+        # A line each, so that no quotation can run from one piece into the next.
+        text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
+        return cls(text, frozenset(_words(text)), urls)
+
+    def has_whole(self, token: str) -> bool:
+        """Whether `token` occurs, and not as a part of a longer name or number."""
+        left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
+        right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
+        return re.search(left + re.escape(token) + right, self.text) is not None
+
+    def has_number(self, number: str) -> bool:
+        """Whether `number` occurs, alone or with a short unit behind it."""
+        left, right = r"(?<![\w.])(?<!\w-)(?<!\d[,:])", r"(?![.,:]?\d)(?![-_]\w)(?![A-Za-z]*\d)(?![A-Za-z]{4})"
+        return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
+
+    def has_phrase(self, phrase: str) -> bool:
+        """Whether the words of `phrase` occur next to each other, however they are joined."""
+        joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
+        return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
+
+    def has_word(self, word: str) -> bool:
+        """Whether `word`, or one of its family, occurs."""
+        return word in self.words or (len(word) >= _STEM and word[:_STEM] in {w[:_STEM] for w in self.words})
+
+
+def normal_text(text: str) -> str:
+    """Return `text` in the form in which it is checked and shown: one spelling per character, no outer space."""
+    return _normal(text).strip()
+
+
+def check_claim(
+    text: str, evidence_ids: Sequence[str], report: Report, evidence: Mapping[str, Evidence]
+) -> tuple[DropReason, str] | None:
+    """Return why the claim cannot stand, with the part that is at fault, or None if it can.
+
+    `text` has been through `normal_text`; `evidence` is the report's index by id.
+    """
+    problem = _check_citations(evidence_ids, evidence) or _check_form(text)
+    if problem is not None:
+        return problem
+    foreign = _foreign_category(text, {hypothesis.category for hypothesis in report.hypotheses})
+    if foreign is not None:
+        return DropReason.FOREIGN_CATEGORY, foreign
+    return _check_grounds(text, Grounds.of(report, [evidence[cited] for cited in dict.fromkeys(evidence_ids)]))
+
+
+def _check_citations(evidence_ids: Sequence[str], evidence: Mapping[str, Evidence]) -> tuple[DropReason, str] | None:
+    if not evidence_ids:
+        return DropReason.NO_CITATION, ""
+    unknown = [cited for cited in evidence_ids if cited not in evidence]
+    if unknown:
+        return DropReason.UNKNOWN_EVIDENCE, unknown[0]
+    if len(set(evidence_ids)) > MAX_CITATIONS:
+        return DropReason.TOO_MANY_CITATIONS, str(len(set(evidence_ids)))
+    return None
+
+
+def _check_form(text: str) -> tuple[DropReason, str] | None:
+    if not text:
+        return DropReason.EMPTY, ""
+    if len(text) > MAX_CLAIM_CHARS:
+        return DropReason.TOO_LONG, str(len(text))
+    for char in text:
+        if unicodedata.category(char) in _NOT_PLAIN_CATEGORIES:
+            return DropReason.NOT_PLAIN_TEXT, f"U+{ord(char):04X}"
+    markup = _MARKUP.search(text)
+    return (DropReason.NOT_PLAIN_TEXT, markup.group()) if markup else None
+
+
+def _foreign_category(text: str, allowed: set[Category]) -> str | None:
+    # Whatever the evidence says: it is the run's text, and may have been written to be repeated.
+    plain = _CAMEL_HUMP.sub(" ", text).casefold()
+    for category, pattern in CATEGORY_PATTERNS.items():
+        found = pattern.search(plain) if category not in allowed else None
+        if found:
+            return found.group()
+    return None
+
+
+def _check_grounds(text: str, grounds: Grounds) -> tuple[DropReason, str] | None:
+    for found in _URL.finditer(text):
+        if _trim_url(found.group()) not in grounds.urls:
+            return DropReason.UNGROUNDED_URL, found.group()
+    rest = _URL.sub(" ", text)
+    for found in _QUOTED.finditer(rest):
+        quotation = next(group for group in found.groups() if group is not None).strip(" .,;:!?")
+        if quotation and not grounds.has_whole(quotation):
+            return DropReason.UNGROUNDED_QUOTATION, quotation
+    rest = _QUOTED.sub(" ", rest)
+    if re.search(r"[\"`“”«»]", rest):
+        return DropReason.UNGROUNDED_QUOTATION, "unclosed"
+    tokens = _tokens(rest)
+    for token, opens_sentence in tokens:
+        if not _is_grounded(token, grounds, opens_sentence=opens_sentence):
+            return DropReason.UNGROUNDED_TOKEN, token
+    return _check_support(tokens, grounds, named=rest != text)
+
+
+def _check_support(tokens: list[tuple[str, bool]], grounds: Grounds, *, named: bool) -> tuple[DropReason, str] | None:
+    words = [token.casefold() for token, _ in tokens if token.isascii() and token.isalpha()]
+    content = [word for word in words if len(word) > 3 and word not in FUNCTION_WORDS]
+    supported = sum(grounds.has_word(word) for word in content)
+    if content and supported >= MIN_SUPPORT * len(content):
+        return None
+    if not content and (named or len(words) < len(tokens)):
+        return None
+    return DropReason.UNSUPPORTED, f"{supported} of {len(content)} words"
+
+
+def _tokens(text: str) -> list[tuple[str, bool]]:
+    """Split into tokens without outer punctuation, each with whether it opens a sentence."""
+    found: list[tuple[str, bool]] = []
+    opens = True
+    for raw in _LOOSE_COMMA.sub(" ", text.translate(_SEPARATORS)).split():
+        token = _POSSESSIVE.sub("", raw.strip(".,:!?'’‘…*~-"))
+        if token:
+            found.append((token, opens))
+            opens = False
+        opens = opens or raw[-1] in ".!?:"
+    return found
+
+
+def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
+    lower = token.casefold()
+    if lower in ABBREVIATIONS:
+        return True
+    if not token.isascii():
+        return grounds.has_whole(token)
+    if any(char.isdigit() for char in token):
+        return _is_grounded_number(token, grounds)
+    if re.fullmatch(r"[A-Za-z]+(?:-[A-Za-z]+)+", token):
+        return grounds.has_phrase(token)
+    if re.fullmatch(r"[a-z]+'[a-z]+", lower):
+        return True
+    if not token.isalpha() or re.search(r"[a-z][A-Z]|[A-Z]{2,}[a-z]", token):
+        return grounds.has_whole(token)
+    if lower in NUMBER_WORDS:
+        digits = NUMBER_WORDS[lower]
+        return lower in grounds.words or (digits is not None and grounds.has_number(digits))
+    if len(token) > 1 and token.isupper():
+        return token in ACRONYMS or lower in grounds.words
+    if token[0].isupper() and lower not in FUNCTION_WORDS:
+        return grounds.has_word(lower) if opens_sentence else lower in grounds.words
+    return True
+
+
+def _is_grounded_number(token: str, grounds: Grounds) -> bool:
+    bare = token.lstrip("$€£#+~<>=")
+    if _NUMBER.fullmatch(bare):
+        return grounds.has_number(bare)
+    quantity = _QUANTITY.fullmatch(bare)
+    return grounds.has_whole(token) or (quantity is not None and grounds.has_number(quantity.group(1)))
+
+
+def _pieces(evidence: Evidence) -> list[str]:
+    pieces = [evidence.evidence_id, evidence.ref_id, evidence.title, evidence.field, evidence.snippet]
+    for name, value in evidence.attributes.items():
+        if value is not None:
+            pieces += [name, value if isinstance(value, str) else json.dumps(value)]
+    return pieces
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_CAMEL_HUMP.sub(" ", text).casefold())
+
+
+def _trim_url(url: str) -> str:
+    return url.rstrip(".,;:!?)]*")

@@ -1,0 +1,28 @@
+"""Job handlers of root cause analysis: from a job's arguments to a use case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relab.jobs.models import Job
+from relab.rca.service import RcaService
+
+
+class RcaHandlers:
+    """What the worker calls for the jobs of this context."""
+
+    def __init__(self, service: RcaService) -> None:
+        self._service = service
+
+    def analyze(self, args: Mapping[str, Any]) -> None:
+        """Run the analysis `rca_run_id`."""
+        self._service.analyze(args["rca_run_id"])
+
+    def analysis_parked(self, job: Job, error: str) -> None:
+        """Mark the analysis of a job that failed for good as failed."""
+        self._service.fail(job.args["rca_run_id"], error)
+
+    def forget(self, args: Mapping[str, Any]) -> None:
+        """Delete the analyses of the deleted run `run_id` made up to `deleted_at`."""
+        self._service.forget(args["run_id"], args["deleted_at"])

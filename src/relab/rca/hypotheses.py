@@ -1,0 +1,168 @@
+"""From ranked causes to hypotheses: what probably happened, how sure that is, how to check it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.rca.advice import ADVICE, UNKNOWN_CAUSES
+from relab.rca.classification import Cause
+from relab.rca.detectors.unclassified import UNCLASSIFIED
+from relab.rca.evidence import EvidenceCollector, field_text
+from relab.rca.models import Category, Confidence, EvidenceKind, Hypothesis
+from relab.rca.problems import Problem, Quotation
+
+MAX_HYPOTHESES = 5
+MAX_QUOTE_CHARS = 160
+MAX_CITED = 5
+
+_WHAT_FAILED = {
+    EvidenceKind.TOOL_CALL: "Tool call",
+    EvidenceKind.STEP: "Step",
+    EvidenceKind.GUARDRAIL_EVENT: "Guarded action",
+    EvidenceKind.RUN: "Run",
+    EvidenceKind.VERSION: "Run",
+}
+
+
+def quoted(quotation: Quotation) -> str | None:
+    """Return the text around a quotation in quotation marks, on one line, or None if it is not text.
+
+    Only error texts and results are worth reading in a sentence; numbers and arguments are not.
+    """
+    if quotation.field not in ("error_message", "message", "result_summary", "output_summary", "error_class", "error_type"):
+        return None
+    text = field_text(quotation.source, quotation.field)
+    if text is None:
+        return None
+    first = max(0, quotation.end - MAX_QUOTE_CHARS)
+    cut = text[first : first + MAX_QUOTE_CHARS]
+    line = " ".join(cut.split())
+    return f'"{"…" if first else ""}{line}{"…" if first + MAX_QUOTE_CHARS < len(text) else ""}"' if line else None
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _place(problem: Problem) -> str:
+    parts = [part for part in (problem.call_id, problem.step_id) if part is not None]
+    return f" ({' in '.join(parts)})" if parts else ""
+
+
+def describe(cause: Cause) -> str:
+    """Say in plain words what happened, with the tool, the message and the counts that the evidence shows."""
+    lead = cause.lead
+    if cause.category is Category.PROMPT_REGRESSION:
+        return _describe_regression(cause)
+    if cause.category is Category.PLANNER_LOOP and lead.detail not in ("iteration_limit", "retries_exhausted", None):
+        opening = _describe_loop(lead)
+    elif cause.category is Category.RETRIEVAL_EMPTY:
+        opening = f"Retrieval came back empty: {_subject(lead)} returned nothing{_place(lead)}"
+    else:
+        what = _WHAT_FAILED[EvidenceKind.TOOL_CALL if lead.call_id is not None else lead.kind]
+        reason = UNKNOWN_CAUSES.get(lead.detail or "", ADVICE[cause.category].cause)
+        opening = f"{what} failed due to {reason}: {_subject(lead)}{_place(lead)}"
+    said = quoted(lead.quotes[0])
+    sentences = [f"{opening} said {said}." if said else f"{opening}."]
+    if len(cause.problems) > 1:
+        tools = cause.tools
+        among = f" of {_number(len(tools), 'tool')}" if len(tools) > 1 else ""
+        sentences.append(f"The run shows {_number(len(cause.problems), 'problem')} of this kind{among}.")
+    if lead.recovered:
+        sentences.append("The run got past it, so it may not be what made it fail.")
+    if lead.follows:
+        sentences.append("It probably only follows from the error of the repeated calls.")
+    return " ".join(sentences)
+
+
+def _subject(problem: Problem) -> str:
+    if problem.tool_name:
+        return problem.tool_name
+    if problem.kind is EvidenceKind.GUARDRAIL_EVENT:
+        return "a guardrail"
+    return "the step" if problem.step_id is not None else "the run"
+
+
+def _describe_loop(problem: Problem) -> str:
+    count, place = problem.occurrences, _place(problem)
+    match problem.detail:
+        case "retries":
+            return f"The agent repeated itself without progress: {_subject(problem)} was retried {count} times{place}"
+        case "alternating_cycle":
+            return f"The agent repeated itself without progress: a cycle of calls ran {count} times, beginning with {_subject(problem)}{place}"
+        case "identical_steps":
+            return f"The agent repeated itself without progress: {count} steps in a row gave the same output{place}"
+        case _:
+            return (
+                f"The agent repeated itself without progress: {_subject(problem)} was called {count} times "
+                f"with the same arguments{place}"
+            )
+
+
+def _describe_regression(cause: Cause) -> str:
+    shown = cause.lead.quotes[0].attributes
+    rate, previous = shown.get("success_rate"), shown.get("previous_success_rate")
+    p_value = shown.get("p_value")
+    version = quoted_version(cause.lead)
+    figures = ""
+    if isinstance(rate, float) and isinstance(previous, float) and isinstance(p_value, float):
+        figures = (
+            f": {rate:.0%} of {shown.get('runs')} runs succeeded, against {previous:.0%} of "
+            f"{shown.get('previous_runs')} runs of the version before (adjusted p = {p_value:.2g})"
+        )
+    other = sorted({problem.detail.split("_")[0] for problem in cause.problems[1:] if problem.detail})
+    behaviour = f" It also differs in {' and '.join(other)}." if other else ""
+    return f"Runs of this version fail more often than runs of the version before ({version}){figures}.{behaviour}"
+
+
+def quoted_version(problem: Problem) -> str:
+    """Name the change of version: `previous → current`."""
+    quotation = problem.quotes[0]
+    current = field_text(quotation.source, quotation.field)
+    previous = quotation.attributes.get("previous_version")
+    return f"{previous if previous is not None else 'none'} → {current}"
+
+
+def worth_telling(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause, ...]:
+    """Return the causes that something can be said about.
+
+    An error of no known kind is told only as the first cause, and not when the evidence
+    is insufficient anyway.
+    """
+    return tuple(
+        cause
+        for index, cause in enumerate(causes)
+        if cause.lead.detail not in (UNCLASSIFIED, "guardrail_event") or (index == 0 and not insufficient)
+    )
+
+
+def build_hypotheses(
+    causes: Sequence[Cause], collector: EvidenceCollector, *, insufficient: bool
+) -> tuple[Hypothesis, ...]:
+    """Return at most `MAX_HYPOTHESES`, most likely first, each citing what its cause rests on.
+
+    Cited is the first occurrence with what corroborates it; repeats stay in the findings.
+    With insufficient evidence no hypothesis is more than of low confidence.
+    """
+    hypotheses = []
+    for cause in causes[:MAX_HYPOTHESES]:
+        advice = ADVICE[cause.category]
+        ids = [collector.quote(quotation) for quotation in _cited(cause)]
+        hypotheses.append(
+            Hypothesis.citing(
+                collector.evidence,
+                title=f"{advice.title} Root Cause",
+                description=describe(cause),
+                category=cause.category,
+                confidence=Confidence.LOW if insufficient else cause.lead.confidence,
+                evidence_ids=tuple(dict.fromkeys(ids)),
+                verification_steps=advice.checks,
+            )
+        )
+    return tuple(hypotheses)
+
+
+def _cited(cause: Cause) -> tuple[Quotation, ...]:
+    if cause.category is Category.PROMPT_REGRESSION:
+        return tuple(quotation for problem in cause.problems for quotation in problem.quotes)[:MAX_CITED]
+    return cause.lead.quotes

@@ -1,0 +1,77 @@
+"""The words by which the anti-hallucination policy reads a claim: see `grounding`."""
+
+from __future__ import annotations
+
+import re
+
+from relab.rca.models import Category
+
+CATEGORY_PATTERNS = {
+    category: re.compile(pattern)
+    for category, pattern in {
+        Category.TOOL_SCHEMA_MISMATCH: r"\bschemas?\b|tool[-_ ]*schema",
+        Category.RATE_LIMITED: r"\brate[-_ ]*limit|\bthrottl|\btoo many requests\b|\bquotas?\b",
+        Category.TOOL_PERMISSION: r"tool[-_ ]*permission|\bpermissions?\b|\bunauthori[sz]ed\b|\bforbidden\b"
+        r"|\baccess (?:was |is )?denied\b",
+        Category.TIMEOUT: r"\btime[- ]?outs?\b|\btim(?:ed|es|ing)[- ]out\b|\bdeadline (?:was )?exceeded\b",
+        Category.PLANNER_LOOP: r"planner[-_ ]*loop|\bloop(?:s|ed|ing)?\b|\bendless|\binfinite",
+        Category.RETRIEVAL_EMPTY: r"retrieval[-_ ]*empty|\bempty[-_ ]*(?:retrieval|search|result)"
+        r"|\b(?:retrieval|search)\w*(?: \w+)? (?:returned|found|gave|yielded) (?:nothing|no\b|zero|an empty)",
+        Category.PROMPT_REGRESSION: r"prompt[-_ ]*regression|\bregress",
+        Category.UNKNOWN: r"\bunknown (?:root )?(?:category|cause|failure|reason)\b"
+        r"|\b(?:category|cause|reason)\b[^.]*\bunknown\b",
+    }.items()
+}
+"""How each category is named in English, in lower case. Broad: a wrong hit costs a sentence, a miss a lie."""
+
+NUMBER_WORDS: dict[str, str | None] = {
+    "zero": "0",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
+    "eleven": "11",
+    "twelve": "12",
+    "twice": "2",
+    "thrice": "3",
+    "twenty": "20",
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "ninety": "90",
+    "dozen": "12",
+    "dozens": None,
+    "hundred": "100",
+    "hundreds": None,
+    "thousand": "1000",
+    "thousands": None,
+    "million": "1000000",
+    "millions": None,
+    "billion": None,
+}
+"""Numbers as words, with the digits that also ground them. `one` is left out: it is mostly a pronoun."""
+
+ACRONYMS = frozenset({"AI", "API", "HTTP", "HTTPS", "ID", "IDS", "JSON", "LLM", "OK", "RCA", "URL"})
+"""Capitals that name no particular thing."""
+
+ABBREVIATIONS = frozenset({"e.g", "i.e", "etc", "vs", "and/or"})
+
+FUNCTION_WORDS = frozenset(
+    """
+    about after again against all also although always and another any are because been before being below
+    between both but came could did does down due during each either even every first for from further had has
+    have having hence her here how however into its itself just last later least less made make many might more
+    most much must neither never next nor not now off only onto other others over own same second several she
+    should since some still such than that the their them then there therefore these they third this those
+    though through thus too under until upon very was were what whatever when where whereas whether which while
+    who whose why will with within without would yet you your one none once if in it is as at be by do he no of
+    on or so to up we an a i
+    """.split()
+)
+"""Words that carry no fact: they need no support, and may open a sentence."""

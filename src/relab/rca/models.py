@@ -1,0 +1,222 @@
+"""The report of a root cause analysis, and the types that keep it honest.
+
+Every claim (`Finding`, `Hypothesis`, `Attribution`) can only be built against the
+evidence that was collected: `Hypothesis.citing(evidence, ...)`. A claim that cites an
+id which is not in that evidence raises `UncitedClaimError`; there is no other way to
+build one, so a report cannot hold it. `Report.load` applies the same rule to stored
+reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from relab.core.clock import Timestamp
+from relab.rca.errors import UncitedClaimError
+
+
+class Category(StrEnum):
+    """The kinds of cause that a report can name."""
+
+    TOOL_SCHEMA_MISMATCH = "tool_schema_mismatch"
+    RATE_LIMITED = "rate_limited"
+    TOOL_PERMISSION = "tool_permission"
+    TIMEOUT = "timeout"
+    PLANNER_LOOP = "planner_loop"
+    RETRIEVAL_EMPTY = "retrieval_empty"
+    PROMPT_REGRESSION = "prompt_regression"
+    UNKNOWN = "unknown"
+
+
+class Confidence(StrEnum):
+    """How far a claim can be trusted: a stated cause, a strong sign, a hint."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class EvidenceKind(StrEnum):
+    """What a piece of evidence quotes."""
+
+    RUN = "run"
+    STEP = "step"
+    TOOL_CALL = "tool_call"
+    GUARDRAIL_EVENT = "guardrail_event"
+    VERSION = "version"
+
+
+class RcaModel(BaseModel):
+    """Values that never change once made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evidence(RcaModel):
+    """A verbatim quotation of the run.
+
+    `snippet` is a contiguous part of the text of `field` in the object that `ref_id`
+    names; a field that is not text (a status code, arguments) is quoted as its JSON.
+    """
+
+    evidence_id: str
+    kind: EvidenceKind
+    ref_id: str
+    title: str
+    field: str
+    snippet: str
+    attributes: dict[str, str | int | float | bool | None] = {}
+
+
+class CitedModel(RcaModel):
+    """A claim that stands on evidence. Build it with `citing`, never directly."""
+
+    evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @classmethod
+    def citing(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
+        """Build the claim against the evidence in hand.
+
+        Raises:
+            UncitedClaimError: an id in `evidence_ids` is not in `evidence`.
+            pydantic.ValidationError: a field is missing or wrong.
+        """
+        return cls.model_validate(fields, context={"evidence": evidence})
+
+    @model_validator(mode="after")
+    def _cites_known_evidence(self, info: ValidationInfo) -> Self:
+        evidence = (info.context or {}).get("evidence")
+        name = type(self).__name__
+        if evidence is None:
+            raise UncitedClaimError(f"A {name} was built without evidence; use {name}.citing(evidence, ...).")
+        unknown = [evidence_id for evidence_id in self.evidence_ids if evidence_id not in evidence]
+        if unknown:
+            raise UncitedClaimError(f"A {name} cites evidence that does not exist: {', '.join(unknown)}.")
+        return self
+
+
+class Finding(CitedModel):
+    """A problem located in the run, whether or not it is the cause of the failure."""
+
+    category: Category
+    detail: str | None = Field(None, description="A finer kind within the category, such as `retry_after`.")
+    step_id: str | None = None
+    call_id: str | None = None
+    agent_name: str | None = None
+    confidence: Confidence
+    recovered: bool = Field(False, description="True when the run got past the problem later.")
+    at: Timestamp | None = Field(None, description="When it happened, as far as the run tells.")
+
+
+class Hypothesis(CitedModel):
+    """A possible root cause, with what supports it and how to check it."""
+
+    title: str
+    description: str
+    category: Category
+    confidence: Confidence
+    verification_steps: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Attribution(CitedModel):
+    """Where the run went wrong."""
+
+    step_id: str | None = None
+    agent_name: str | None = None
+    call_id: str | None = None
+    confidence: Confidence
+
+
+class ActionItem(RcaModel):
+    """Something to do about it."""
+
+    type: Literal["code_change", "config_change", "prompt_change", "monitoring", "process"]
+    title: str
+    description: str
+    priority: Literal["high", "medium", "low"]
+
+
+class Omitted(RcaModel):
+    """What did not fit into a report, so that a bounded report is never taken for a whole one."""
+
+    findings: int = 0
+
+
+class Report(RcaModel):
+    """What an analysis found. Immutable; every citation in it resolves in `evidence_index`."""
+
+    category: Category
+    detail: str | None = None
+    insufficient_evidence: bool
+    insufficient_reason: str | None = None
+    summary: str
+    summary_source: Literal["rules", "llm"] = "rules"
+    evidence_index: tuple[Evidence, ...]
+    findings: tuple[Finding, ...]
+    hypotheses: tuple[Hypothesis, ...]
+    attribution: Attribution | None
+    action_items: Annotated[tuple[ActionItem, ...], Field(min_length=1)]
+    omitted: Omitted = Omitted()
+    analyzer_version: str
+
+    @classmethod
+    def build(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
+        """Build a report whose `evidence_index` is exactly the evidence that it cites or was given.
+
+        Raises:
+            UncitedClaimError: a claim cites an id that is not in `evidence`.
+        """
+        return cls.model_validate(
+            {"evidence_index": tuple(evidence.values()), **fields}, context={"evidence": evidence}
+        )
+
+    @classmethod
+    def load(cls, data: Mapping[str, Any]) -> Self:
+        """Read a stored report, applying the citation rule to it again."""
+        index = [Evidence.model_validate(item) for item in data["evidence_index"]]
+        return cls.model_validate(data, context={"evidence": {item.evidence_id: item for item in index}})
+
+    @model_validator(mode="after")
+    def _every_claim_resolves(self) -> Self:
+        known = {item.evidence_id for item in self.evidence_index}
+        claims: list[CitedModel] = [*self.findings, *self.hypotheses]
+        if self.attribution is not None:
+            claims.append(self.attribution)
+        for claim in claims:
+            unknown = set(claim.evidence_ids) - known
+            if unknown:
+                raise UncitedClaimError(
+                    f"A {type(claim).__name__} cites evidence outside the report: {', '.join(sorted(unknown))}."
+                )
+        if self.insufficient_evidence and any(h.confidence is not Confidence.LOW for h in self.hypotheses):
+            raise UncitedClaimError("With insufficient evidence a hypothesis can only be of low confidence.")
+        if self.insufficient_evidence and not self.insufficient_reason:
+            raise UncitedClaimError("A report with insufficient evidence must give the reason.")
+        return self
+
+
+class RcaStatus(StrEnum):
+    """Where an analysis stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class RcaRun(BaseModel):
+    """One analysis of one run's content."""
+
+    rca_run_id: str
+    run_id: str
+    status: RcaStatus
+    content_hash: str
+    created_at: Timestamp
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    error: str | None = Field(description="Why the analysis failed, when it did.")
+    report: Report | None

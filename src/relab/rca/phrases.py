@@ -1,0 +1,94 @@
+"""How errors are worded: matching of phrases, and those that more than one detector must know."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from relab.rca.error_text import ErrorText, TextMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A pattern, the detail that it stands for, and substrings one of which every match contains.
+
+    The substrings are in lower case; they keep the regular expression from running on
+    the many texts that cannot match.
+    """
+
+    detail: str | None
+    hints: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
+    """Make a phrase; `hints` are separated by `|`, the pattern ignores case and spans lines."""
+    return Phrase(detail, tuple(hints.split("|")), re.compile(pattern, re.IGNORECASE | re.DOTALL))
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseMatch:
+    """Which phrase matched, and where in the original text."""
+
+    detail: str | None
+    where: TextMatch
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Phrases tried in order; the first that matches counts, so the specific ones come first."""
+
+    phrases: tuple[Phrase, ...]
+
+    def find(self, text: ErrorText) -> PhraseMatch | None:
+        """Return the first match in `text`, or None."""
+        lowered = text.lowered
+        for item in self.phrases:
+            if any(hint in lowered for hint in item.hints):
+                match = item.pattern.search(text.masked)
+                if match is not None:
+                    return PhraseMatch(item.detail, text.place(match))
+        return None
+
+    def found_in(self, text: ErrorText) -> bool:
+        """Tell whether any phrase matches."""
+        return self.find(text) is not None
+
+
+CONTEXT_LENGTH = Phrases(
+    (
+        phrase(
+            "context_length",
+            "context|prompt is too long|too many tokens|reduce the length|maximum number of tokens|input is too long",
+            r"context[ _-]?(?:length|window|size)[ _]?.{0,40}(?:exceed|limit|too|larger|is \d)|maximum context"
+            r"|(?:exceed\w*|larger than|over).{0,40}context[ _-]?(?:length|window|size)|context_length_exceeded"
+            r"|prompt is too long|too many tokens|reduce the length of|input is too long for|maximum number of tokens",
+        ),
+    )
+)
+
+CONTENT_POLICY = Phrases(
+    (
+        phrase(
+            "content_filter",
+            "content|safety|moderation|flagged|policy",
+            r"content[ _-]?(?:policy|filter|management|moderation)|(?:safety|moderation) (?:system|filter|policy)"
+            r"|blocked by .{0,20}(?:safety|moderation)|flagged (?:as|by|for)|violat\w+ .{0,30}(?:usage|content) polic",
+        ),
+    )
+)
+
+NO_RESULTS = Phrases(
+    (
+        phrase(
+            "no_results",
+            "no |0 |nothing|zero|any ",
+            r"\b(?:no|zero|0) (?:\w+ ){0,2}(?:results?|documents?|docs|matches|matching|hits|records?|rows|entries|"
+            r"items|passages?|chunks|articles?|pages|sources|data)\b(?: (?:were|was|have been|could be))? ?"
+            r"(?:found|returned|available|retrieved|match\w*|for\b|in\b|[.!]|$)"
+            r"|\b(?:found|returned|retrieved|got) (?:no|zero|0)\b(?! (?:error|problem|issue))"
+            r"|\bnothing (?:was )?found|(?:did not|didn't|could not|couldn't|unable to) (?:find|return|retrieve) any"
+            r"|\bno (?:results?|matches|documents?|hits|records?)\s*[.!]?\s*$",
+        ),
+    )
+)

@@ -1,0 +1,90 @@
+"""What detectors hand over: problems located in a run, with the places that show them.
+
+A problem becomes a `Finding` (`rca/models.py`) when the report is built; until then its
+quotations are only pointers, so that a run with 20,000 errors costs 20,000 pointers and
+not 20,000 pieces of evidence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from relab.rca.models import Category, Confidence, EvidenceKind
+from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
+
+Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent
+Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
+
+_LEVELS = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
+
+
+def raised(confidence: Confidence) -> Confidence:
+    """Return the next higher confidence: what a second, independent sign is worth."""
+    return _LEVELS[min(_LEVELS.index(confidence) + 1, len(_LEVELS) - 1)]
+
+
+def lowered(confidence: Confidence) -> Confidence:
+    """Return the next lower confidence."""
+    return _LEVELS[max(_LEVELS.index(confidence) - 1, 0)]
+
+
+def strength(confidence: Confidence) -> int:
+    """Return 0, 1, 2 for low, medium, high."""
+    return _LEVELS.index(confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Quotation:
+    """A place in the run: `source.field`, with the offsets that matter in its text."""
+
+    kind: EvidenceKind
+    source: Quotable
+    field: str
+    start: int = 0
+    end: int = 0
+    attributes: Attributes = dataclasses.field(default_factory=dict)
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem, located as far as the run allows.
+
+    Attributes:
+        at_us: when it showed, microseconds since the epoch.
+        kind: the kind of object that it shows on.
+        position: index of that object among its kind, in order of time.
+        tool_name: the tool involved, if one is.
+        occurrences: how often it happened, for problems that are made of repetition.
+        members: positions of the tool calls that a loop is made of.
+        follows: True when it only follows from another problem (`rca/resolution.py`).
+    """
+
+    category: Category
+    detail: str | None
+    confidence: Confidence
+    at_us: int
+    kind: EvidenceKind
+    position: int
+    quotes: tuple[Quotation, ...]
+    step_id: str | None = None
+    call_id: str | None = None
+    agent_name: str | None = None
+    tool_name: str | None = None
+    recovered: bool = False
+    occurrences: int = 1
+    members: tuple[int, ...] = ()
+    follows: bool = False
+
+    @property
+    def is_located(self) -> bool:
+        """Whether it names a step or a call of the run."""
+        return self.step_id is not None or self.call_id is not None
+
+    @property
+    def is_strong(self) -> bool:
+        """Whether its confidence is at least medium."""
+        return self.confidence is not Confidence.LOW

@@ -1,0 +1,132 @@
+"""Assembly of a report: findings, hypotheses, attribution and actions around one body of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.core.clock import format_time
+from relab.rca.advice import ADVICE, COLLECT_DATA, KEEP_WATCHING
+from relab.rca.classification import Cause
+from relab.rca.evidence import EvidenceCollector
+from relab.rca.hypotheses import build_hypotheses, worth_telling
+from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
+from relab.rca.problems import Problem
+from relab.rca.resolution import time_order
+from relab.rca.run_view import RunView
+from relab.rca.summary import summarise
+
+MAX_FINDINGS = 1_000
+MAX_CONTEXT_EVIDENCE = 200
+"""Failures that nothing cites, quoted for the reader; a run with more of them is not better understood by all."""
+
+
+def compose(
+    view: RunView,
+    problems: Sequence[Problem],
+    causes: Sequence[Cause],
+    insufficient: str | None,
+    *,
+    analyzer_version: str,
+) -> Report:
+    """Build the report of a run from its problems and the ranked causes.
+
+    Args:
+        problems: in order of time.
+        causes: most likely first.
+        insufficient: why the evidence cannot carry a conclusion, or None.
+    """
+    collector = EvidenceCollector(view.run)
+    # The hypotheses quote first, so that the evidence of the likeliest cause heads the index.
+    told = worth_telling(causes, insufficient=insufficient is not None)
+    hypotheses = build_hypotheses(told, collector, insufficient=insufficient is not None)
+    kept = _kept(problems, causes)
+    cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)) for problem in kept]
+    if view.failed and len(kept) == len(problems):
+        _quote_context(view, collector)
+    evidence = collector.evidence
+    findings = tuple(_finding(evidence, problem, ids) for problem, ids in zip(kept, cited, strict=True))
+    return Report.build(
+        evidence,
+        category=told[0].category if told else Category.UNKNOWN,
+        detail=told[0].lead.detail if told else None,
+        insufficient_evidence=insufficient is not None,
+        insufficient_reason=insufficient,
+        summary=summarise(view, problems, told, insufficient),
+        findings=findings,
+        hypotheses=hypotheses,
+        attribution=_attribution(evidence, collector, told or causes, insufficient=insufficient is not None),
+        action_items=_actions(view, told, insufficient=insufficient is not None),
+        omitted=Omitted(findings=len(problems) - len(kept)),
+        analyzer_version=analyzer_version,
+    )
+
+
+def _kept(problems: Sequence[Problem], causes: Sequence[Cause]) -> Sequence[Problem]:
+    """Return at most `MAX_FINDINGS` problems in order of time: the leads of all causes, then by rank."""
+    if len(problems) <= MAX_FINDINGS:
+        return problems
+    leads = [cause.lead for cause in causes]
+    ranked = [problem for cause in causes for problem in cause.problems[1:]]
+    rest = sorted(problems, key=lambda item: (item.recovered, not item.is_strong))
+    chosen: dict[int, Problem] = {}
+    for problem in (*leads, *(_located(cause) for cause in causes), *ranked, *rest):
+        if problem is not None and len(chosen) < MAX_FINDINGS:
+            chosen[id(problem)] = problem
+    return sorted(chosen.values(), key=time_order)
+
+
+def _finding(evidence: dict[str, Evidence], problem: Problem, evidence_ids: tuple[str, ...]) -> Finding:
+    return Finding.citing(
+        evidence,
+        category=problem.category,
+        detail=problem.detail,
+        step_id=problem.step_id,
+        call_id=problem.call_id,
+        agent_name=problem.agent_name,
+        confidence=problem.confidence,
+        recovered=problem.recovered,
+        at=format_time(problem.at_us),
+        evidence_ids=evidence_ids,
+    )
+
+
+def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
+    """Quote failed calls and steps, guardrail events and the run's error that no claim cites."""
+    left = MAX_CONTEXT_EVIDENCE
+    for failure in view.failures:
+        is_generic_run = failure.source is view.run and failure.is_generic
+        if left and not is_generic_run and not collector.has_quoted(failure.source):
+            collector.quote(failure.quotation())
+            left -= 1
+
+
+def _located(cause: Cause) -> Problem | None:
+    return next((problem for problem in cause.problems if problem.is_located), None)
+
+
+def _attribution(
+    evidence: dict[str, Evidence], collector: EvidenceCollector, causes: Sequence[Cause], *, insufficient: bool
+) -> Attribution | None:
+    """Say where the first cause shows first; None when it shows nowhere in particular."""
+    problem = _located(causes[0]) if causes else None
+    if problem is None:
+        return None
+    return Attribution.citing(
+        evidence,
+        step_id=problem.step_id,
+        agent_name=problem.agent_name,
+        call_id=problem.call_id,
+        confidence=Confidence.LOW if insufficient else problem.confidence,
+        evidence_ids=tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)),
+    )
+
+
+def _actions(view: RunView, causes: Sequence[Cause], *, insufficient: bool) -> tuple[ActionItem, ...]:
+    """Return what to do: collect data, keep watching, or mitigate the first cause and then the second."""
+    if insufficient:
+        return COLLECT_DATA
+    if not causes:
+        return COLLECT_DATA if view.failed else KEEP_WATCHING
+    second = next((cause for cause in causes[1:] if cause.category is not causes[0].category), None)
+    further = ADVICE[second.category].actions[:1] if second is not None else ()
+    return (*ADVICE[causes[0].category].actions, *further)

@@ -1,0 +1,88 @@
+"""Queries over analyses. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from relab.rca.models import RcaStatus
+from relab.rca.tables import RcaRunRow
+
+_COLUMNS = tuple(RcaRunRow.__table__.c)
+_LIST_COLUMNS = tuple(column for column in _COLUMNS if column.name != "report")
+
+
+def current_key(agent_run_id: str, content_hash: str) -> str:
+    """Return what the one current analysis of a run's content is known by."""
+    return f"{content_hash}:{agent_run_id}"
+
+
+def find_current(session: Session, agent_run_id: str, content_hash: str) -> str | None:
+    """Return the id of the current analysis of that content, or None."""
+    statement = select(RcaRunRow.rca_run_id).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
+    return session.execute(statement).scalar_one_or_none()
+
+
+def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
+    """Make the current analysis of that content an old one."""
+    session.execute(
+        update(RcaRunRow)
+        .where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
+        .values(current_key=None)
+    )
+
+
+def add(session: Session, values: dict[str, Any]) -> None:
+    """Insert an analysis.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): another request made the current analysis meanwhile.
+    """
+    session.execute(insert(RcaRunRow).values(values))
+
+
+def get(session: Session, rca_run_id: str) -> Any | None:
+    """Return the row of an analysis, or None."""
+    return session.execute(select(*_COLUMNS).where(RcaRunRow.rca_run_id == rca_run_id)).one_or_none()
+
+
+def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[Any]:
+    """Return the analyses of a run without their reports, newest first."""
+    statement = (
+        select(*_LIST_COLUMNS)
+        .where(RcaRunRow.run_id == agent_run_id)
+        .order_by(RcaRunRow.rca_run_id.desc())
+        .limit(limit)
+    )
+    return list(session.execute(statement))
+
+
+def change(session: Session, rca_run_id: str, **values: Any) -> bool:
+    """Set columns of an analysis that is not done; False when it is done or gone."""
+    statement = (
+        update(RcaRunRow)
+        .where(RcaRunRow.rca_run_id == rca_run_id, RcaRunRow.status != RcaStatus.DONE)
+        .values(**values)
+        .returning(RcaRunRow.rca_run_id)
+    )
+    return session.execute(statement).one_or_none() is not None
+
+
+def delete_for_run(session: Session, agent_run_id: str, created_before: int) -> list[str]:
+    """Delete the analyses of a run made up to a time; return their ids."""
+    statement = (
+        delete(RcaRunRow)
+        .where(RcaRunRow.run_id == agent_run_id, RcaRunRow.created_at <= created_before)
+        .returning(RcaRunRow.rca_run_id)
+    )
+    return list(session.execute(statement).scalars())
+
+
+def count_by_category(session: Session) -> dict[tuple[str, str], int]:
+    """Return `{(status, category or ""): number of analyses}`."""
+    statement = select(RcaRunRow.status, RcaRunRow.category, func.count()).group_by(
+        RcaRunRow.status, RcaRunRow.category
+    )
+    return {(status, category or ""): number for status, category, number in session.execute(statement)}

@@ -1,0 +1,239 @@
+"""From what every detector says on its own to one consistent set of problems.
+
+Several detectors may speak about one error, a step repeats the error of its call, a
+guardrail reports the call that it watched, and a loop consists of calls that failed for
+a reason. Here each of these becomes one problem, with what supports it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TypeAlias
+
+from relab.rca.detectors.unclassified import UNCLASSIFIED
+from relab.rca.models import Category, EvidenceKind
+from relab.rca.problems import Problem, raised, strength
+from relab.rca.run_view import RunView
+
+_PRECEDENCE = {
+    category: rank
+    for rank, category in enumerate(
+        (
+            Category.RATE_LIMITED,
+            Category.TOOL_PERMISSION,
+            Category.TOOL_SCHEMA_MISMATCH,
+            Category.RETRIEVAL_EMPTY,
+            Category.TIMEOUT,
+            Category.PLANNER_LOOP,
+            Category.PROMPT_REGRESSION,
+            Category.UNKNOWN,
+        )
+    )
+}
+"""Which category wins when two are equally sure about one error: the more specific one."""
+
+_KIND_ORDER = {
+    EvidenceKind.TOOL_CALL: 0,
+    EvidenceKind.STEP: 1,
+    EvidenceKind.GUARDRAIL_EVENT: 2,
+    EvidenceKind.RUN: 3,
+    EvidenceKind.VERSION: 4,
+}
+
+Place: TypeAlias = tuple[EvidenceKind, int]
+
+
+def time_order(problem: Problem) -> tuple[object, ...]:
+    """Sort key: earliest first; at equal time the specific before the general, the inner before the outer."""
+    return (
+        problem.at_us,
+        _PRECEDENCE[problem.category] >= _PRECEDENCE[Category.TIMEOUT],
+        _KIND_ORDER[problem.kind],
+        problem.position,
+        _PRECEDENCE[problem.category],
+        problem.detail or "",
+    )
+
+
+def resolve(problems: Iterable[Problem], view: RunView) -> tuple[Problem, ...]:
+    """Return the problems of a run, each error once, in order of time."""
+    loops, errors = _one_per_error(problems)
+    errors = _without_echoes(_with_guardrails(errors), view)
+    errors, loops = _with_run_error(errors, loops)
+    failing_calls = {e.position for e in errors if e.kind is EvidenceKind.TOOL_CALL and _explains_loop(e)}
+    failing_steps = {e.step_id for e in errors if _explains_loop(e)}
+    loops = [replace(loop, follows=_follows(loop, failing_calls, failing_steps)) for loop in loops]
+    everything = [*errors, *loops]
+    if view.succeeded:
+        everything = [replace(problem, recovered=True) for problem in everything]
+    return tuple(sorted(everything, key=time_order))
+
+
+def _is_repetition(problem: Problem) -> bool:
+    """Whether a problem is about behaviour over several calls or runs and not one error."""
+    return problem.category is Category.PROMPT_REGRESSION or (
+        problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR
+    )
+
+
+_BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "identical_steps"})
+
+
+def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Problem]]:
+    """Separate repetitions from errors, and keep of each error the reading that is surest."""
+    loops: list[Problem] = []
+    best: dict[Place, Problem] = {}
+    for problem in problems:
+        if _is_repetition(problem):
+            loops.append(problem)
+            continue
+        place = (problem.kind, problem.position)
+        known = best.get(place)
+        if known is None or _rank(problem) < _rank(known):
+            best[place] = problem
+    return loops, list(best.values())
+
+
+def _rank(problem: Problem) -> tuple[int, int, int]:
+    """What is unclassified loses to everything; then the surest, then the most specific wins."""
+    return (
+        problem.detail in (UNCLASSIFIED, "guardrail_event"),
+        -strength(problem.confidence),
+        _PRECEDENCE[problem.category],
+    )
+
+
+def _with_guardrails(errors: list[Problem]) -> list[Problem]:
+    """Merge each guardrail event into the problem of the call or step that it speaks of.
+
+    It corroborates: it is cited with the problem, whose confidence rises. An event that
+    speaks of something else stays a problem of its own, unless it says nothing of its own.
+    """
+    guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
+    others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
+    if not guards:
+        return others
+    by_call: dict[str, int] = {}
+    by_step: dict[tuple[str, Category], int] = {}
+    for index, error in enumerate(others):
+        if error.call_id is not None:
+            by_call.setdefault(error.call_id, index)
+        if error.step_id is not None:
+            by_step.setdefault((error.step_id, error.category), index)
+    kept: list[Problem] = []
+    for guard in sorted(guards, key=time_order):
+        place = by_call.get(guard.call_id) if guard.call_id is not None else None
+        if place is None and guard.step_id is not None:
+            place = by_step.get((guard.step_id, guard.category))
+        if place is None or not _agree(others[place], guard):
+            kept.append(guard)
+        else:
+            others[place] = _corroborated(others[place], guard)
+    return others + kept
+
+
+_VAGUE = frozenset({UNCLASSIFIED, "guardrail_event"})
+
+
+def _agree(error: Problem, guard: Problem) -> bool:
+    """Whether a guardrail event says the same as the error, or one of the two says nothing in particular."""
+    return error.category is guard.category or guard.detail in _VAGUE or error.detail in _VAGUE
+
+
+def _corroborated(error: Problem, guard: Problem) -> Problem:
+    """Cite the guardrail event with the error; take from it what the error does not know."""
+    quotes = (*error.quotes, *guard.quotes)
+    if guard.detail in _VAGUE:
+        return replace(error, quotes=quotes)
+    if error.detail in _VAGUE:
+        sure = raised(guard.confidence)
+        return replace(error, category=guard.category, detail=guard.detail, confidence=sure, quotes=quotes)
+    return replace(error, confidence=raised(error.confidence), detail=error.detail or guard.detail, quotes=quotes)
+
+
+def _without_echoes(errors: list[Problem], view: RunView) -> list[Problem]:
+    """Drop the errors of steps that only repeat what a call or a step inside them reports.
+
+    Each (step, category) is marked once and the walk outwards stops at a mark, so deep
+    nesting stays linear.
+    """
+    inside: dict[str, set[_Mark]] = defaultdict(set)
+    inner = [error for error in errors if error.kind is not EvidenceKind.STEP]
+    for error in inner:
+        _mark(view, error.step_id, (error.category, error.recovered), inside)
+    steps = [error for error in errors if error.kind is EvidenceKind.STEP]
+    for error in steps:
+        placed = view.step(error.step_id)
+        if placed is not None:
+            _mark(view, placed.step.parent_step_id, (error.category, error.recovered), inside)
+    kept = [error for error in steps if not _echoes(error, inside.get(error.step_id or "", set()))]
+    return inner + kept
+
+
+_Mark: TypeAlias = tuple[Category, bool]
+"""The category of a problem, and whether the run got past it."""
+
+
+def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set[_Mark]]) -> None:
+    for ancestor in view.ancestors(step_id):
+        if mark in inside[ancestor]:
+            return
+        inside[ancestor].add(mark)
+
+
+def _echoes(error: Problem, inside: set[_Mark]) -> bool:
+    """Whether what happened inside a step explains its error.
+
+    What the run got past explains only an error that it got past as well.
+    """
+    explaining = {category for category, recovered in inside if error.recovered or not recovered}
+    return bool(explaining) and (error.category in explaining or error.detail == UNCLASSIFIED or not error.is_strong)
+
+
+def _with_run_error(errors: list[Problem], loops: list[Problem]) -> tuple[list[Problem], list[Problem]]:
+    """Let the run's own error support the located problem that it repeats, instead of standing beside it.
+
+    The first unrecovered problem of its category is the one; it gets the run's error as a
+    citation only where that makes it surer.
+    """
+    own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
+    if own is None:
+        return errors, loops
+    rest = [error for error in errors if error is not own]
+    if own.detail == UNCLASSIFIED and any(not error.recovered and not is_bare(error) for error in rest):
+        return rest, loops
+    for group in (rest, loops):
+        same = [error for error in group if error.category is own.category and not error.recovered]
+        if same:
+            first = min(same, key=time_order)
+            if own.is_strong and first.confidence is not raised(first.confidence):
+                group[group.index(first)] = replace(
+                    first, confidence=raised(first.confidence), quotes=(*first.quotes, *own.quotes)
+                )
+            return rest, loops
+    return errors, loops
+
+
+def is_bare(problem: Problem) -> bool:
+    """Tell whether an unclassified failure is only a status, without an error of its own."""
+    return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
+
+
+def _explains_loop(error: Problem) -> bool:
+    """Whether repeating a call after this error was a reaction to it."""
+    if error.detail == UNCLASSIFIED:
+        return False
+    return error.is_strong or error.category not in (Category.UNKNOWN, Category.RETRIEVAL_EMPTY)
+
+
+def _follows(loop: Problem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
+    """Whether a loop only repeats calls that have a problem of their own."""
+    if loop.category is not Category.PLANNER_LOOP:
+        return False
+    if loop.members:
+        # Two in three, so that one call that failed otherwise does not turn effect into cause.
+        hits = sum(member in failing_calls for member in loop.members)
+        return 3 * hits >= 2 * len(loop.members)
+    return loop.step_id in failing_steps

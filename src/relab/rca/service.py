@@ -1,0 +1,222 @@
+"""Use cases of root cause analysis: ask for one, run it, read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+from relab.core.clock import Clock
+from relab.core.errors import NotFoundError
+from relab.core.ids import new_id
+from relab.jobs.queue import JobQueue
+from relab.progress.service import ProgressLog
+from relab.rca import repository
+from relab.rca.analyzer import build_report, classify, collect_evidence
+from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
+from relab.rca.models import RcaRun, RcaStatus, Report
+from relab.storage import Database, UnitOfWork
+from relab.storage.errors import ConstraintError
+from relab.telemetry.models import RunStatus
+from relab.telemetry.service import TelemetryService
+
+ANALYZE_JOB = "rca.analyze"
+LABEL_JOB = "telemetry.label"
+
+Wording = Callable[[Report], Report]
+"""Words a report's summary; must return a report that says the same."""
+
+
+class RcaReceipt(BaseModel):
+    """The answer to a request for an analysis."""
+
+    rca_run_id: str
+    created: bool
+
+
+class RcaService:
+    """Analyses of agent runs, made by jobs.
+
+    Args:
+        word: gives the finished report its summary; the deterministic one by default.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        queue: JobQueue,
+        progress: ProgressLog,
+        telemetry: TelemetryService,
+        *,
+        word: Wording | None = None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._queue = queue
+        self._progress = progress
+        self._telemetry = telemetry
+        self._word = word
+
+    def request(self, agent_run_id: str, *, force: bool = False) -> RcaReceipt:
+        """Queue an analysis of the run's present content, or return the one there is.
+
+        One that is queued, running or done counts; a failed one does not. `force` always
+        queues a new one, which is the current one from then on.
+
+        Raises:
+            AgentRunNotFoundError: there is no such run.
+        """
+        content_hash = self._telemetry.get_content_hash(agent_run_id)
+        while True:
+            try:
+                with self._database.write() as unit:
+                    return self._request_within(unit, agent_run_id, content_hash, force=force)
+            except ConstraintError:
+                # Another process made the current analysis between our look and our insert.
+                continue
+
+    def get(self, rca_run_id: str) -> RcaRun:
+        """Return an analysis, with its report when it is done.
+
+        Raises:
+            RcaRunNotFoundError: there is none of that id.
+        """
+        with self._database.read() as session:
+            row = repository.get(session, rca_run_id)
+        if row is None:
+            raise RcaRunNotFoundError(f"There is no RCA run {rca_run_id!r}.")
+        return _rca_run(row, row.report)
+
+    def list_for_run(self, agent_run_id: str, *, limit: int = 50) -> list[RcaRun]:
+        """Return the analyses of a run, newest first, without their reports."""
+        with self._database.read() as session:
+            rows = repository.list_for_run(session, agent_run_id, limit)
+        return [_rca_run(row, None) for row in rows]
+
+    def analyze(self, rca_run_id: str) -> None:
+        """Do the analysis and store its report. Doing it again for a finished one does nothing.
+
+        Raises:
+            RcaRunNotFoundError: there is no such analysis any more.
+            VanishedRunError: the run was deleted meanwhile; trying again cannot help.
+        """
+        rca_run = self.get(rca_run_id)
+        if rca_run.status is RcaStatus.DONE:
+            return
+        with self._database.write() as unit:
+            repository.change(
+                unit.session,
+                rca_run_id,
+                status=RcaStatus.RUNNING,
+                started_at=self._clock.now_us(),
+                error=None,
+            )
+            self._tell(unit, rca_run_id, "Starting RCA", 5)
+        try:
+            run, content_hash = self._telemetry.load(rca_run.run_id)
+        except NotFoundError as error:
+            raise VanishedRunError(f"The run {rca_run.run_id!r} was deleted before it was analysed.") from error
+        self._stage(rca_run_id, "Collecting evidence", 30)
+        collected = collect_evidence(run, self._telemetry.history(run))
+        self._stage(rca_run_id, "Classifying failure", 55)
+        classified = classify(collected)
+        self._stage(rca_run_id, "Generating report", 85)
+        report = build_report(classified)
+        if self._word is not None:
+            report = self._word(report)
+        category = report.category if run.status is RunStatus.FAILURE else None
+        self._finish(rca_run, content_hash, report, category)
+
+    def fail(self, rca_run_id: str, error: str) -> None:
+        """Record that the analysis failed for good, and end its progress stream."""
+        with self._database.write() as unit:
+            changed = repository.change(
+                unit.session,
+                rca_run_id,
+                status=RcaStatus.FAILED,
+                error=error,
+                current_key=None,
+                finished_at=self._clock.now_us(),
+            )
+            if changed:
+                self._progress.publish_within(
+                    unit, rca_run_id, status="failed", step="RCA failed", pct=100, message=error
+                )
+
+    def forget(self, agent_run_id: str, created_before: int) -> None:
+        """Delete the analyses of a deleted run, with their quotations of it."""
+        with self._database.write() as unit:
+            ids = repository.delete_for_run(unit.session, agent_run_id, created_before)
+            if ids:
+                self._progress.forget_within(unit, ids)
+
+    def count_by_category(self) -> dict[tuple[str, str], int]:
+        """Return `{(status, category or ""): number of analyses}`."""
+        with self._database.read() as session:
+            return repository.count_by_category(session)
+
+    def _request_within(self, unit: UnitOfWork, agent_run_id: str, content_hash: str, *, force: bool) -> RcaReceipt:
+        if force:
+            repository.retire_current(unit.session, agent_run_id, content_hash)
+        else:
+            current = repository.find_current(unit.session, agent_run_id, content_hash)
+            if current is not None:
+                return RcaReceipt(rca_run_id=current, created=False)
+        rca_run_id = new_id()
+        repository.add(
+            unit.session,
+            {
+                "rca_run_id": rca_run_id,
+                "run_id": agent_run_id,
+                "content_hash": content_hash,
+                "current_key": repository.current_key(agent_run_id, content_hash),
+                "status": RcaStatus.QUEUED,
+                "created_at": self._clock.now_us(),
+            },
+        )
+        self._queue.enqueue(unit, ANALYZE_JOB, {"rca_run_id": rca_run_id}, job_id=rca_run_id)
+        return RcaReceipt(rca_run_id=rca_run_id, created=True)
+
+    def _finish(self, rca_run: RcaRun, content_hash: str, report: Report, category: str | None) -> None:
+        """Store the report, end the stream and have the run labelled, all or nothing."""
+        values: dict[str, Any] = {
+            "status": RcaStatus.DONE,
+            "report": report.model_dump(mode="json"),
+            "category": report.category,
+            "content_hash": content_hash,
+            "finished_at": self._clock.now_us(),
+        }
+        if content_hash != rca_run.content_hash:
+            # The run changed between request and analysis: this report is not what was asked for.
+            values["current_key"] = None
+        with self._database.write() as unit:
+            if not repository.change(unit.session, rca_run.rca_run_id, **values):
+                return
+            self._tell(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
+            if category is not None:
+                self._queue.enqueue(
+                    unit,
+                    LABEL_JOB,
+                    {"run_id": rca_run.run_id, "content_hash": content_hash, "category": category},
+                )
+
+    def _stage(self, rca_run_id: str, step: str, pct: int) -> None:
+        self._progress.publish(rca_run_id, status="running", step=step, pct=pct, message=step)
+
+    def _tell(self, unit: UnitOfWork, rca_run_id: str, step: str, pct: int, *, status: str = "running") -> None:
+        self._progress.publish_within(unit, rca_run_id, status=status, step=step, pct=pct, message=step)
+
+
+def _rca_run(row: Any, report: dict[str, Any] | None) -> RcaRun:
+    return RcaRun(
+        rca_run_id=row.rca_run_id,
+        run_id=row.run_id,
+        status=RcaStatus(row.status),
+        content_hash=row.content_hash,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        error=row.error,
+        report=None if report is None else Report.load(report),
+    )

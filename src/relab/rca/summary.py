@@ -1,0 +1,122 @@
+"""One to three sentences for a person, from the same facts as the report, always in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.rca.advice import UNKNOWN_CAUSES
+from relab.rca.classification import Cause
+from relab.rca.evidence import field_text
+from relab.rca.hypotheses import quoted, quoted_version
+from relab.rca.models import Category, EvidenceKind
+from relab.rca.problems import Problem
+from relab.rca.run_view import RunView
+from relab.telemetry.models import RunStatus
+
+_BECAUSE = {
+    Category.TOOL_SCHEMA_MISMATCH: "{who} rejected its arguments",
+    Category.RATE_LIMITED: "{who} was rate limited",
+    Category.TOOL_PERMISSION: "{who} was refused permission",
+    Category.TIMEOUT: "{who} did not finish in time",
+    Category.RETRIEVAL_EMPTY: "{who} found nothing",
+    Category.PLANNER_LOOP: "the agent repeated {who} without progress",
+    Category.UNKNOWN: "{who} failed",
+}
+_STATE = {
+    RunStatus.RUNNING: "The run is still running",
+    RunStatus.CANCELLED: "The run was cancelled",
+}
+
+
+def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause], reason: str | None) -> str:
+    """Return the summary of a report.
+
+    Args:
+        problems: every problem of the run.
+        causes: ranked; empty when nothing explains a failure.
+        reason: why the evidence is insufficient, or None.
+    """
+    if view.succeeded:
+        return f"The run succeeded{_recovered(problems)}."
+    if not view.failed:
+        return _unfinished(view, causes)
+    if reason is not None:
+        sentences = [f"The run failed, and the telemetry does not show why. {reason}."]
+        if causes:
+            sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead)}.")
+        return " ".join(sentences)
+    if not causes:
+        return "The run failed, and nothing in its telemetry points at a cause."
+    lead = causes[0].lead
+    if lead.category is Category.PROMPT_REGRESSION:
+        first = (
+            "The run failed, and its version fails more often than the version before "
+            f"({quoted_version(lead)}); nothing that came from outside explains it."
+        )
+    else:
+        verb = "probably failed" if not lead.is_strong or lead.recovered else "failed"
+        first = f"The run {verb} because {_because(causes[0], view)}{_said(lead)}{_at(lead)}."
+    return " ".join([first, *_further(causes)])
+
+
+def _because(cause: Cause, view: RunView) -> str:
+    lead = cause.lead
+    if cause.category is Category.PROMPT_REGRESSION:
+        return f"this version fails more often than the version before ({quoted_version(lead)})"
+    if lead.tool_name:
+        who = lead.tool_name
+    elif cause.category is Category.PLANNER_LOOP:
+        who = "itself"
+    else:
+        placed = view.step(lead.step_id)
+        who = f'step "{placed.step.name}"' if placed is not None else "it"
+    reason = UNKNOWN_CAUSES.get(lead.detail or "")
+    return f"{who} met {reason}" if reason and cause.category is Category.UNKNOWN else _BECAUSE[cause.category].format(who=who)
+
+
+def _said(problem: Problem) -> str:
+    text = quoted(problem.quotes[0])
+    return f": {text}" if text else ""
+
+
+def _at(problem: Problem) -> str:
+    if problem.call_id is not None:
+        return f" ({problem.call_id} in {problem.step_id})" if problem.step_id is not None else f" ({problem.call_id})"
+    return f" ({problem.step_id})" if problem.step_id is not None else ""
+
+
+def _further(causes: Sequence[Cause]) -> list[str]:
+    sentences = []
+    repeats = len(causes[0].problems) - 1
+    if repeats and causes[0].category is not Category.PROMPT_REGRESSION:
+        sentences.append(f"{repeats} {'further problem is' if repeats == 1 else 'further problems are'} of the same kind.")
+    others = list(dict.fromkeys(cause.category.value for cause in causes[1:]))
+    if others:
+        sentences.append(f"Also seen: {', '.join(others)}.")
+    return sentences
+
+
+def _recovered(problems: Sequence[Problem]) -> str:
+    errors = [problem for problem in problems if problem.category is not Category.PROMPT_REGRESSION]
+    if not errors:
+        return ""
+    count = len(errors)
+    names = list(dict.fromkeys(_name(problem) for problem in errors))
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"; {count} {'problem was' if count == 1 else 'problems were'} recovered from: {shown}"
+
+
+def _name(problem: Problem) -> str:
+    what = problem.detail if problem.category is Category.UNKNOWN and problem.detail else problem.category.value
+    if problem.tool_name:
+        return f"{what} of {problem.tool_name}"
+    name = field_text(problem.quotes[0].source, "name") if problem.kind is EvidenceKind.STEP else None
+    return f'{what} in step "{name}"' if name else what
+
+
+def _unfinished(view: RunView, causes: Sequence[Cause]) -> str:
+    state = _STATE[view.run.status]
+    if not causes:
+        return f"{state}; it shows no problem that it did not get past."
+    lead = causes[0].lead
+    return " ".join([f"{state}; so far {_because(causes[0], view)}{_said(lead)}{_at(lead)}.", *_further(causes)])

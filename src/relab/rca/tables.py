@@ -1,0 +1,31 @@
+"""How analyses are stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, IdText, Micros, OwnId
+
+
+class RcaRunRow(Base):
+    """One analysis of one run's content."""
+
+    __tablename__ = "rca_runs"
+    __table_args__ = (Index("ix_rca_runs_run_id_rca_run_id", "run_id", "rca_run_id"),)
+
+    rca_run_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    run_id: Mapped[str] = mapped_column(IdText)
+    content_hash: Mapped[str] = mapped_column(String(80))
+    current_key: Mapped[str | None] = mapped_column(String(300), unique=True)
+    """Set while this is *the* analysis of that content, so that asking twice finds it; the
+    unique index decides between two requests of the same moment."""
+    status: Mapped[str] = mapped_column(String(16))
+    error: Mapped[str | None] = mapped_column(Text)
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    category: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[int] = mapped_column(Micros)
+    started_at: Mapped[int | None] = mapped_column(Micros)
+    finished_at: Mapped[int | None] = mapped_column(Micros)

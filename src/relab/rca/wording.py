@@ -1,0 +1,205 @@
+"""Having a language model word a report's summary, without having to believe it.
+
+The model sees the finished report and may only say it more readably. What it says goes
+through the policy in `grounding`, claim by claim; if too little survives, or the model
+fails in any way, the deterministic summary stands. Nothing but `summary` and
+`summary_source` ever changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from relab.llm import LlmDisabledError, LlmError, LlmGateway, Prompt
+from relab.rca.grounding import DropReason, check_claim, normal_text
+from relab.rca.models import Evidence, Report
+
+MAX_CLAIMS = 5
+MAX_HYPOTHESES_SENT = 5
+MAX_EVIDENCE_SENT = 20
+MAX_SNIPPET_SENT = 1_000
+"""In characters. With the two above they keep a prompt under some 40 kB whatever the run holds."""
+
+log = structlog.get_logger(__name__)
+
+
+class WordedClaim(BaseModel):
+    """One sentence of the summary and the evidence that shows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str
+    evidence_ids: tuple[str, ...]
+
+
+class WordedSummary(BaseModel):
+    """The summary, as claims in reading order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    claims: tuple[WordedClaim, ...]
+
+
+class WordingResult(StrEnum):
+    """What came of it. Anything but `WORDED` means that the report is as it was."""
+
+    WORDED = "worded"
+    ALREADY_WORDED = "already_worded"
+    INSUFFICIENT_EVIDENCE = "insufficient_evidence"
+    NO_HYPOTHESES = "no_hypotheses"
+    NO_CLAIM_STANDS = "no_claim_stands"
+    CAUSE_NOT_COVERED = "cause_not_covered"
+    MODEL_FAILED = "model_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedClaim:
+    """A claim that the policy did not believe, and the part of it that was at fault."""
+
+    claim: WordedClaim
+    reason: DropReason
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class WordingOutcome:
+    """The report to go on with, and how it came about.
+
+    Attributes:
+        report: with the worded summary, or exactly the one that was given.
+        result: why it is the one or the other.
+        kept: the claims that make up the new summary, in order; empty unless it was worded.
+        dropped: the claims that did not stand.
+        error: what the model failed with, if it did.
+    """
+
+    report: Report
+    result: WordingResult
+    kept: tuple[WordedClaim, ...] = ()
+    dropped: tuple[DroppedClaim, ...] = ()
+    error: LlmError | None = None
+
+
+def word_summary(report: Report, gateway: LlmGateway) -> Report:
+    """Return the report with its summary worded by the model, or as it is.
+
+    Never raises for a fault of the model; see `try_wording` for what makes it stay as it is.
+    """
+    outcome = try_wording(report, gateway)
+    said = {"result": str(outcome.result), "kept": len(outcome.kept), "dropped": len(outcome.dropped)}
+    if outcome.dropped:
+        said["drop_reasons"] = sorted({str(dropped.reason) for dropped in outcome.dropped})
+    if outcome.result is WordingResult.WORDED:
+        log.info("rca.summary_worded", **said)
+    elif outcome.error is not None and not isinstance(outcome.error, LlmDisabledError):
+        log.warning("rca.summary_not_worded", reason=outcome.error.code, error=str(outcome.error), **said)
+    elif outcome.dropped or outcome.result is WordingResult.NO_CLAIM_STANDS:
+        log.warning("rca.summary_not_worded", reason=str(outcome.result), **said)
+    return outcome.report
+
+
+def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
+    """Ask the model to word the summary, and decide what of its answer can stand.
+
+    A report with insufficient evidence, or without a hypothesis, is not sent at all: there is
+    no cause to word, and a model that is asked for one finds one. Nor is one whose summary is a
+    model's already, since the policy takes the summary that it is given for the truth.
+    """
+    if report.summary_source != "rules":
+        return WordingOutcome(report, WordingResult.ALREADY_WORDED)
+    if report.insufficient_evidence:
+        return WordingOutcome(report, WordingResult.INSUFFICIENT_EVIDENCE)
+    if not report.hypotheses:
+        return WordingOutcome(report, WordingResult.NO_HYPOTHESES)
+    try:
+        answer = gateway.complete(build_prompt(report, code=secrets.token_hex(16)), WordedSummary)
+    except LlmError as error:
+        return WordingOutcome(report, WordingResult.MODEL_FAILED, error=error)
+    return apply_policy(report, answer)
+
+
+def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
+    """Keep the claims that can stand, and word the summary with them if they say what broke the run."""
+    evidence = {item.evidence_id: item for item in report.evidence_index}
+    kept: list[WordedClaim] = []
+    dropped: list[DroppedClaim] = []
+    for claim in answer.claims[:MAX_CLAIMS]:
+        text = normal_text(claim.text)
+        problem = check_claim(text, claim.evidence_ids, report, evidence)
+        if problem is None:
+            kept.append(WordedClaim(text=text, evidence_ids=claim.evidence_ids))
+        else:
+            dropped.append(DroppedClaim(claim, *problem))
+    dropped += [DroppedClaim(claim, DropReason.TOO_MANY_CLAIMS, "") for claim in answer.claims[MAX_CLAIMS:]]
+    if not kept:
+        return WordingOutcome(report, WordingResult.NO_CLAIM_STANDS, dropped=tuple(dropped))
+    cause = set(report.hypotheses[0].evidence_ids)
+    if not any(cause & set(claim.evidence_ids) for claim in kept):
+        return WordingOutcome(report, WordingResult.CAUSE_NOT_COVERED, dropped=tuple(dropped))
+    summary = " ".join(claim.text if claim.text[-1] in ".!?" else f"{claim.text}." for claim in kept)
+    worded = report.model_copy(update={"summary": summary, "summary_source": "llm"})
+    return WordingOutcome(worded, WordingResult.WORDED, tuple(kept), tuple(dropped))
+
+
+def build_prompt(report: Report, *, code: str) -> Prompt:
+    """Return the prompt for a report. `code` is random, so that no text of a run can forge the closing mark."""
+    user = Template(_prompt_text("word_summary.user.txt"))
+    return Prompt(
+        system=_prompt_text("word_summary.system.txt"), user=user.substitute(code=code, analysis=_analysis(report))
+    )
+
+
+def _analysis(report: Report) -> str:
+    hypotheses = report.hypotheses[:MAX_HYPOTHESES_SENT]
+    cited = dict.fromkeys(evidence_id for hypothesis in hypotheses for evidence_id in hypothesis.evidence_ids)
+    index = {item.evidence_id: item for item in report.evidence_index}
+    analysis = {
+        "category": report.category,
+        "detail": report.detail,
+        "summary": report.summary[:MAX_SNIPPET_SENT],
+        "hypotheses": [
+            {
+                "rank": rank,
+                "title": hypothesis.title,
+                "description": hypothesis.description[:MAX_SNIPPET_SENT],
+                "category": hypothesis.category,
+                "confidence": hypothesis.confidence,
+                "evidence_ids": hypothesis.evidence_ids[:MAX_EVIDENCE_SENT],
+            }
+            for rank, hypothesis in enumerate(hypotheses, start=1)
+        ],
+        "evidence": [_evidence(index[evidence_id]) for evidence_id in list(cited)[:MAX_EVIDENCE_SENT]],
+    }
+    # ASCII on one line, and no angle brackets: nothing in it can look like the marks around it.
+    return json.dumps(analysis).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    attributes = {
+        name: value[:MAX_SNIPPET_SENT] if isinstance(value, str) else value
+        for name, value in evidence.attributes.items()
+    }
+    return {
+        "evidence_id": evidence.evidence_id,
+        "kind": evidence.kind,
+        "ref_id": evidence.ref_id,
+        "title": evidence.title[:MAX_SNIPPET_SENT],
+        "field": evidence.field,
+        "snippet": evidence.snippet[:MAX_SNIPPET_SENT],
+        "attributes": attributes,
+    }
+
+
+@functools.cache
+def _prompt_text(name: str) -> str:
+    return files("relab.rca").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -1,0 +1,172 @@
+"""Settings: option > environment > `$RELAB_HOME/.env` > `$RELAB_HOME/config.toml` > default.
+
+The names of the AgentOps seed are read unprefixed (`DATABASE_URL`, …), and `RELAB_…` beats
+them; everything else is `RELAB_…`, nested by two underscores (`RELAB_JOBS__LEASE_S`).
+The working directory's `.env` is not read: `lab` runs inside other people's projects,
+whose `.env` may name their database.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from relab.core.errors import ConfigurationError
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JobSettings(_Section):
+    """The job queue."""
+
+    mode: Literal["auto", "embedded", "rq"] = Field("auto", description="auto: rq when REDIS_URL is set.")
+    lease_s: Seconds = Field(15.0, description="A worker that is silent for so long is taken for dead.")
+    poll_s: Seconds = Field(0.1, description="How often an idle embedded worker looks for jobs.")
+    sweep_s: Seconds = Field(5.0, description="How often lost and exhausted jobs are looked for.")
+    keep_done_days: Annotated[float, Field(ge=0)] = 7.0
+
+
+class HttpSettings(_Section):
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    max_body_mb: Annotated[float, Field(gt=0, le=1_024)] = 64.0
+    allowed_hosts: list[str] = Field(
+        [], description="Names beside loopback that an installation without tokens answers to."
+    )
+    max_concurrent_ingests: Annotated[int, Field(ge=1)] = Field(64, description="More wait outside with a 503.")
+
+
+class ProgressSettings(_Section):
+    """Progress streams."""
+
+    poll_s: Seconds = 0.2
+    heartbeat_s: Seconds = 15.0
+
+
+class LlmSettings(_Section):
+    """The language model that may word summaries. Used only when a key is set."""
+
+    provider: Literal["auto", "openai", "anthropic"] = "auto"
+    base_url: str | None = Field(None, description="Any OpenAI-compatible server.")
+    model: str | None = None
+    timeout_s: Seconds = 20.0
+    max_calls_per_hour: Annotated[int, Field(ge=0)] = 600
+    max_tokens_per_hour: Annotated[int, Field(ge=0)] = 2_000_000
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set. Secrets are wrapped, so that printing shows stars."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RELAB_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    home: Path
+    database_url: SecretStr = Field(
+        default_factory=lambda data: SecretStr(f"sqlite:///{data['home'] / 'relab.db'}"),
+        validation_alias=AliasChoices("RELAB_DATABASE_URL", "DATABASE_URL"),
+    )
+    redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("RELAB_REDIS_URL", "REDIS_URL"))
+    app_env: str = Field("development", validation_alias=AliasChoices("RELAB_APP_ENV", "APP_ENV"))
+    app_ingest_secret: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("RELAB_APP_INGEST_SECRET", "APP_INGEST_SECRET")
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO", validation_alias=AliasChoices("RELAB_LOG_LEVEL", "LOG_LEVEL")
+    )
+    openai_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("RELAB_OPENAI_API_KEY", "OPENAI_API_KEY")
+    )
+    anthropic_api_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("RELAB_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
+    )
+    rq_queue_name: str = Field("rca", validation_alias=AliasChoices("RELAB_RQ_QUEUE_NAME", "RQ_QUEUE_NAME"))
+    service_name: str = Field("agentops-smart-sre", description="What `GET /` calls this service.")
+    trust_loopback_publish: bool = Field(
+        False,
+        description="Only for a container whose port is published on 127.0.0.1: every client counts as loopback.",
+    )
+    jobs: JobSettings = JobSettings()
+    http: HttpSettings = HttpSettings()
+    progress: ProgressSettings = ProgressSettings()
+    llm: LlmSettings = LlmSettings()
+
+    @property
+    def job_mode(self) -> Literal["embedded", "rq"]:
+        """The queue in use."""
+        if self.jobs.mode == "auto":
+            return "rq" if self.redis_url is not None else "embedded"
+        return self.jobs.mode
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, strongest first."""
+        home = _current_home(init_settings)
+        return (
+            init_settings,
+            EnvSettingsSource(settings_cls),
+            DotEnvSettingsSource(settings_cls, env_file=home / ".env"),
+            TomlConfigSettingsSource(settings_cls, toml_file=home / "config.toml"),
+        )
+
+
+def default_home() -> Path:
+    """Return where relab keeps its data: `$RELAB_HOME`, else the user's data directory."""
+    given = os.environ.get("RELAB_HOME")
+    return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("relab"))
+
+
+def load_settings(home: Path | None = None, **options: Any) -> Settings:
+    """Read the settings; `options` (fields by name) beat every other source.
+
+    Raises:
+        ConfigurationError: a value is wrong; names the setting, never a secret's value.
+    """
+    try:
+        return Settings(home=home or default_home(), **options)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+        raise ConfigurationError(
+            f"The settings are not valid: {problems}.", remedy="See .env.example for every setting."
+        ) from error
+    except ValueError as error:
+        # A file that is no TOML, or an environment value that is no JSON where a list belongs.
+        raise ConfigurationError(f"The settings cannot be read: {error}.", remedy="See .env.example.") from error
+
+
+def _current_home(init_settings: PydanticBaseSettingsSource) -> Path:
+    given = init_settings().get("home")
+    return given if isinstance(given, Path) else default_home()

@@ -1,0 +1,1 @@
+"""Statistics as pure functions. Import from the modules; nothing here imports scipy before it is used."""

@@ -1,0 +1,104 @@
+"""Comparison of two samples: exact and rank tests, and the size of a shift.
+
+Thin over scipy, which is imported when a test is computed and not before, so that a
+program that compares nothing does not pay for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Alternative = Literal["two-sided", "less", "greater"]
+
+MAX_PAIRS = 4_000_000
+"""Pairwise differences that the Hodges-Lehmann estimate forms at most (32 MB of doubles)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestResult:
+    """What a significance test says.
+
+    Attributes:
+        name: the test, as it should be named to a reader.
+        p_value: probability under the null hypothesis of data at least as extreme, 0..1.
+        statistic: the test's statistic; the sample odds ratio for Fisher's test.
+    """
+
+    __test__ = False  # Not a test class, whatever pytest takes its name for.
+
+    name: str
+    p_value: float
+    statistic: float
+
+
+def fisher_exact(
+    hits_a: int, total_a: int, hits_b: int, total_b: int, *, alternative: Alternative = "two-sided"
+) -> TestResult:
+    """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, by Fisher's exact test.
+
+    `alternative="greater"` asks whether the proportion of a is greater than that of b.
+    Source: R. A. Fisher, "Statistical Methods for Research Workers", 1934, section 21.02.
+
+    Raises:
+        ValueError: a count is negative or more hits than trials are given.
+    """
+    for hits, total in ((hits_a, total_a), (hits_b, total_b)):
+        if not 0 <= hits <= total:
+            raise ValueError(f"hits must lie between 0 and the total {total}, not at {hits}")
+    from scipy import stats
+
+    result = stats.fisher_exact([[hits_a, total_a - hits_a], [hits_b, total_b - hits_b]], alternative=alternative)
+    sides = "two-sided" if alternative == "two-sided" else "one-sided"
+    return TestResult(f"Fisher exact ({sides})", min(1.0, float(result.pvalue)), float(result.statistic))
+
+
+def fisher_exact_greater(hits_a: int, total_a: int, hits_b: int, total_b: int) -> TestResult:
+    """Ask whether the proportion of a is greater than that of b; see `fisher_exact`."""
+    return fisher_exact(hits_a, total_a, hits_b, total_b, alternative="greater")
+
+
+def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alternative = "two-sided") -> TestResult:
+    """Compare the location of two samples by ranks: the Mann-Whitney U test.
+
+    Exact for small samples without ties, else the normal approximation with tie and
+    continuity correction (scipy's `method="auto"`). When all values are equal the
+    p-value is 1. Source: H. B. Mann, D. R. Whitney, Ann. Math. Statist. 18 (1947).
+
+    Raises:
+        ValueError: a sample is empty or holds a value that is not finite.
+    """
+    _check_samples(a, b)
+    from scipy import stats
+
+    if len({*a, *b}) == 1:
+        return TestResult("Mann-Whitney U", 1.0, len(a) * len(b) / 2)
+    result = stats.mannwhitneyu(a, b, alternative=alternative, method="auto")
+    return TestResult("Mann-Whitney U", min(1.0, float(result.pvalue)), float(result.statistic))
+
+
+def hodges_lehmann_shift(a: Sequence[float], b: Sequence[float]) -> float:
+    """Estimate how much larger values of a are than values of b: the median of all differences a - b.
+
+    Source: J. L. Hodges, E. L. Lehmann, Ann. Math. Statist. 34 (1963).
+
+    Raises:
+        ValueError: a sample is empty, holds a value that is not finite, or the samples
+            make more than `MAX_PAIRS` pairs.
+    """
+    _check_samples(a, b)
+    if len(a) * len(b) > MAX_PAIRS:
+        raise ValueError(f"{len(a)} x {len(b)} pairs are more than {MAX_PAIRS}; take samples of the values")
+    import numpy as np
+
+    return float(np.median(np.subtract.outer(np.asarray(a, dtype=float), np.asarray(b, dtype=float))))
+
+
+def _check_samples(a: Sequence[float], b: Sequence[float]) -> None:
+    for name, sample in (("a", a), ("b", b)):
+        if not sample:
+            raise ValueError(f"sample {name} is empty")
+        if not all(math.isfinite(value) for value in sample):
+            raise ValueError(f"sample {name} holds a value that is not finite")

@@ -1,0 +1,130 @@
+"""The database as services see it: read transactions, and units of work that write."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Final
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from relab.storage.engine import WRITE_OPTION, create_database_engine, parse_url
+from relab.storage.errors import ConstraintError, DatabaseUnavailableError
+
+
+class UnitOfWork:
+    """One write transaction, and what to do once it is durable.
+
+    Attributes:
+        session: the SQLAlchemy session of the transaction.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session: Final = session
+        self._on_commit: list[Callable[[], None]] = []
+
+    def on_commit(self, action: Callable[[], None]) -> None:
+        """Run `action` after the commit, and not at all if there is none.
+
+        For wake-up calls only: an action may be lost with the process, so nothing may depend on it.
+        """
+        self._on_commit.append(action)
+
+    def run_commit_actions(self) -> None:
+        """Run what `on_commit` collected, in order."""
+        for action in self._on_commit:
+            action()
+
+
+class Database:
+    """Opens transactions on one engine.
+
+    Driver errors that mean "not now" (unreachable, locked, connection lost) leave here
+    as `DatabaseUnavailableError`, and broken constraints as `ConstraintError`, so that
+    services need not know the driver.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine: Final = engine
+        self.is_sqlite: Final = engine.dialect.name == "sqlite"
+        # SQLite has one writer; threads of this process queue here instead of polling the file lock.
+        self._writer = threading.Lock() if self.is_sqlite else None
+
+    @classmethod
+    def open(cls, url: str, *, pool_size: int = 10) -> Database:
+        """Make a database for `url` without connecting yet.
+
+        Raises:
+            ConfigurationError: the URL is not one of SQLite or PostgreSQL.
+        """
+        return cls(create_database_engine(parse_url(url), pool_size=pool_size))
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a transaction that sees one state of the data and writes nothing.
+
+        Raises:
+            DatabaseUnavailableError: the database cannot be used right now.
+        """
+        with _translate_errors(), Session(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[UnitOfWork]:
+        """Open a write transaction; it commits when the block ends without an error.
+
+        Raises:
+            ConstraintError: a write broke a constraint; nothing of the block was stored.
+            DatabaseUnavailableError: the database cannot be used right now.
+        """
+        with self._writer or nullcontext(), _translate_errors():
+            engine = self.engine.execution_options(**{WRITE_OPTION: True})
+            with Session(engine, expire_on_commit=False) as session:
+                unit = UnitOfWork(session)
+                yield unit
+                session.commit()
+        unit.run_commit_actions()
+
+    def ping(self) -> None:
+        """Make a round trip.
+
+        Raises:
+            DatabaseUnavailableError: the database cannot be used right now.
+        """
+        with self.read() as session:
+            session.execute(text("SELECT 1"))
+
+    def describe(self) -> str:
+        """Name the database for people, without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        """Close all pooled connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translate_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailableError(
+            f"The database cannot be used right now: {_first_line(error)}.",
+            remedy="Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",
+        ) from error
+    except IntegrityError as error:
+        raise ConstraintError(f"A constraint of the database was broken: {_first_line(error)}.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailableError(
+                "The connection to the database was lost.", remedy="Try again; the pool reconnects by itself."
+            ) from error
+        raise
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error.orig).__name__

@@ -1,0 +1,92 @@
+"""Engines for SQLite and PostgreSQL, set up so that both behave alike.
+
+Nothing here connects: an engine is opened by the first transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from relab.core.errors import ConfigurationError
+from relab.core.json import canonical_json
+
+SQLITE_BUSY_TIMEOUT_MS = 15_000
+WRITE_OPTION = "relab_write"
+
+
+def parse_url(text: str) -> URL:
+    """Read a database URL; a plain `postgresql://` or `postgres://` gets the psycopg 3 driver.
+
+    Raises:
+        ConfigurationError: the text is no URL of SQLite or PostgreSQL.
+    """
+    remedy = "Use sqlite:///path/to/relab.db or postgresql://user:password@host:5432/name."
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        # The text itself may hold a password, so it is not repeated.
+        raise ConfigurationError("DATABASE_URL is not a database URL.", remedy=remedy) from error
+    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername in {"sqlite", "sqlite+pysqlite"}:
+        if url.database in {None, "", ":memory:"}:
+            raise ConfigurationError(
+                "DATABASE_URL names an in-memory SQLite database, which several processes cannot share.",
+                remedy=remedy,
+            )
+        return url.set(drivername="sqlite+pysqlite")
+    raise ConfigurationError(f"DATABASE_URL has the unsupported scheme {url.drivername!r}.", remedy=remedy)
+
+
+def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
+    """Make the engine for `url`.
+
+    SQLite runs in WAL mode with full sync (an acknowledged write survives power loss),
+    waits for a busy database, and begins every write transaction IMMEDIATE: a deferred
+    one that reads before it writes fails at once when another process wrote in between.
+    """
+    if url.get_backend_name() == "sqlite":
+        Path(str(url.database)).expanduser().absolute().parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            json_serializer=canonical_json,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MS / 1_000, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        json_serializer=canonical_json,
+        connect_args={"connect_timeout": 5, "application_name": "relab"},
+    )
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver must not begin transactions by itself; `_begin_sqlite` does.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Any) -> None:
+    write = connection.get_execution_options().get(WRITE_OPTION, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

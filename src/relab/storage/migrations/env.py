@@ -1,0 +1,18 @@
+"""Alembic's entry: runs the migrations on the connection that `storage/migrate.py` holds."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from relab.storage.base import Base
+from relab.storage.migrate import VERSION_TABLE
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table=VERSION_TABLE,
+    compare_type=True,
+    render_as_batch=True,
+)
+# The caller's transaction is the transaction: a failed migration leaves nothing behind.
+context.run_migrations()

@@ -1,0 +1,1 @@
+"""Agent runs: what came in, the timeline of it, and overview metrics."""

@@ -1,0 +1,37 @@
+"""Opaque cursors: where a page ended, as URL-safe text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import canonical_json, parse_json
+from relab.telemetry.errors import InvalidCursorError
+
+Key = TypeVar("Key")
+
+
+def encode_cursor(key: tuple[object, ...]) -> str:
+    """Return the cursor for the sort key of a page's last item."""
+    return base64.urlsafe_b64encode(canonical_json(list(key)).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, shape: TypeAdapter[Key]) -> Key:
+    """Return the sort key that `encode_cursor` made a cursor of.
+
+    Raises:
+        InvalidCursorError: the text is not such a cursor.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        return shape.validate_python(tuple(parse_json(raw)), strict=True)  # type: ignore[arg-type]
+    except (UnicodeEncodeError, binascii.Error, MalformedBodyError, ValidationError, TypeError) as error:
+        raise InvalidCursorError(
+            "cursor is not valid.",
+            problems=(("cursor", "is not a cursor of this list"),),
+            remedy="Use `next_cursor` of the page before, unchanged.",
+        ) from error

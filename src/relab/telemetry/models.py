@@ -1,0 +1,316 @@
+"""Agent runs as values: what a client posts, and what every reader gets.
+
+Field names and meanings are those of the AgentOps seed; unknown fields are kept on
+every level and come back out. All times are int microseconds in Python and RFC 3339
+in JSON (`core/clock.py`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from relab.core.clock import ReportedTime, Timestamp
+from relab.core.ids import ExternalId
+from relab.core.json import digest
+
+RESERVED_RUN_IDS = frozenset({"rca-runs"})
+"""`/agent-runs/rca-runs/{id}` is a route, so no run may have that name."""
+
+MAX_INT64 = 2**63 - 1
+
+# Indexed columns: four bytes a character must fit into an index entry of PostgreSQL (2,704 bytes).
+Name = Annotated[str, Field(min_length=1, max_length=500)]
+ShortText = Annotated[str, Field(max_length=1_000)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
+LatencyMs = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+
+
+class RunStatus(StrEnum):
+    """How a run, a step or a tool call ended, as its reporter saw it."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    RUNNING = "running"
+    CANCELLED = "cancelled"
+
+
+class StepStatus(StrEnum):
+    """How a step or a tool call ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    RUNNING = "running"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class TelemetryModel(BaseModel):
+    """Shared rules: unknown fields are kept, nothing is coerced, values do not change."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+
+def _check_order(started_at: int | None, ended_at: int | None) -> None:
+    if started_at is not None and ended_at is not None and ended_at < started_at:
+        raise ValueError("ended_at is before started_at")
+
+
+class Step(TelemetryModel):
+    """One thing that an agent did: a plan, a turn, a call to a model."""
+
+    step_id: ExternalId
+    name: ShortText
+    status: Annotated[StepStatus, Field(strict=False)]
+    started_at: ReportedTime
+    ended_at: ReportedTime | None = None
+    input_summary: str | None = None
+    output_summary: str | None = None
+    retries: Count = 0
+    latency_ms: LatencyMs | None = None
+    agent_name: ShortText | None = Field(None, description="Who acted, in a run of several agents.")
+    parent_step_id: ExternalId | None = None
+    error_class: ShortText | None = None
+    error_message: str | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        _check_order(self.started_at, self.ended_at)
+        return self
+
+    @property
+    def effective_latency_ms(self) -> float | None:
+        """The reported latency, else the time between start and end, in ms."""
+        if self.latency_ms is not None or self.ended_at is None:
+            return self.latency_ms
+        return (self.ended_at - self.started_at) / 1_000
+
+
+class ToolCall(TelemetryModel):
+    """One call of a tool. Its place in time is its own start, else that of its step."""
+
+    call_id: ExternalId
+    step_id: ExternalId | None = None
+    tool_name: ShortText
+    status: Annotated[StepStatus, Field(strict=False)]
+    args_json: Any = None
+    args_hash: ShortText | None = None
+    result_summary: str | None = None
+    error_class: ShortText | None = None
+    error_message: str | None = None
+    status_code: Annotated[int, Field(ge=0, le=99_999)] | None = None
+    retries: Count = 0
+    latency_ms: LatencyMs | None = None
+    started_at: ReportedTime | None = None
+    ended_at: ReportedTime | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        _check_order(self.started_at, self.ended_at)
+        return self
+
+    @property
+    def args_fingerprint(self) -> str | None:
+        """What makes two calls of a tool the same call: their arguments, else the hash given for them."""
+        return digest(self.args_json) if self.args_json is not None else self.args_hash
+
+
+class GuardrailEvent(TelemetryModel):
+    """A guardrail that spoke: a schema check, a policy, a content filter."""
+
+    event_id: ExternalId
+    type: ShortText
+    message: str
+    step_id: ExternalId | None = None
+    call_id: ExternalId | None = None
+    created_at: ReportedTime
+
+
+class Cost(TelemetryModel):
+    """What the run used up."""
+
+    tokens_prompt: Count | None = None
+    tokens_completion: Count | None = None
+    total_cost_usd: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = None
+
+
+class AgentRun(TelemetryModel):
+    """One run of an agent, whole: the body of `POST /agent-runs`."""
+
+    run_id: ExternalId
+    agent_name: Name
+    agent_version: ShortText | None = None
+    model: ShortText | None = None
+    environment: ShortText | None = None
+    started_at: ReportedTime
+    ended_at: ReportedTime | None = None
+    status: Annotated[RunStatus, Field(strict=False)]
+    error_type: ShortText | None = None
+    error_message: str | None = None
+    trace_id: ShortText | None = None
+    correlation_ids: list[ShortText] = []
+    task_id: ShortText | None = Field(None, description="What the run was asked to do, shared by repeats of it.")
+    prompt_hash: ShortText | None = Field(None, description="Identifies the prompt, so that versions of it compare.")
+    steps: list[Step] = []
+    tool_calls: list[ToolCall] = []
+    guardrail_events: list[GuardrailEvent] = []
+    cost: Cost | None = None
+
+    @field_validator("run_id")
+    @classmethod
+    def _is_not_reserved(cls, value: str) -> str:
+        if value in RESERVED_RUN_IDS:
+            raise ValueError(f"{value!r} is reserved: it is part of a URL of this API")
+        return value
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        _check_order(self.started_at, self.ended_at)
+        return self
+
+    def content_digest(self) -> str:
+        """Identify the content: equal for equal runs, whatever the order of keys."""
+        return digest(self.model_dump(mode="json", exclude_unset=True))
+
+
+class RunCounts(BaseModel):
+    """How much a run holds."""
+
+    steps: int
+    tool_calls: int
+    guardrail_events: int
+
+
+class RunHeader(BaseModel):
+    """A stored run without its steps, calls and events: what lists and details show."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    run_id: str
+    source: Literal["json", "otlp"]
+    agent_name: str
+    agent_version: str | None
+    model: str | None
+    environment: str | None
+    started_at: Timestamp
+    ended_at: Timestamp | None
+    status: RunStatus
+    error_type: str | None
+    error_message: str | None
+    trace_id: str | None
+    correlation_ids: list[str]
+    task_id: str | None
+    prompt_hash: str | None
+    cost: Cost | None
+    category: str | None = Field(description="The cause that the newest RCA of this content found.")
+    counts: RunCounts
+    content_hash: str
+    received_at: Timestamp
+    updated_at: Timestamp
+
+
+class IngestReceipt(BaseModel):
+    """What the store did with a posted run."""
+
+    run_id: str
+    created: bool = Field(description="True for a new run, false for one that was replaced.")
+    content_hash: str
+    counts: RunCounts
+
+
+class RunFilter(BaseModel):
+    """Which runs a list shows; every given field must match.
+
+    `text` is a case-insensitive substring of the run's ids, names and error messages,
+    those of its steps, tool calls and guardrail events included.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    agent_name: str | None = None
+    agent_version: str | None = None
+    status: RunStatus | None = None
+    environment: str | None = None
+    category: str | None = None
+    task_id: str | None = None
+    started_after_us: int | None = None
+    started_before_us: int | None = None
+    text: str | None = None
+
+
+class RunPage(BaseModel):
+    """One page of runs, newest first."""
+
+    items: list[RunHeader]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page; null at the end.")
+
+
+class TimelineKind(StrEnum):
+    """What a timeline item is; the order of the values breaks ties of time."""
+
+    STEP = "step"
+    TOOL_CALL = "tool_call"
+    GUARDRAIL_EVENT = "guardrail_event"
+
+
+class TimelineItem(BaseModel):
+    """One entry of a run's timeline.
+
+    `at` is the start of a step, the time of an event, and for a tool call its own start
+    or, where that was not reported, the start of its step (or of the run).
+    """
+
+    kind: TimelineKind
+    ref_id: str
+    at: Timestamp
+    step_id: str | None
+    call_id: str | None
+    title: str
+    status: str | None
+    data: dict[str, Any] = Field(description="The step, tool call or guardrail event as it was sent.")
+
+
+class TimelinePage(BaseModel):
+    """One page of a timeline, oldest first."""
+
+    run_id: str
+    items: list[TimelineItem]
+    total: int
+    next_cursor: str | None
+
+
+class FailingTool(BaseModel):
+    """A tool and how many of its calls failed."""
+
+    tool: str
+    count: int
+
+
+class MetricsOverview(BaseModel):
+    """The figures of `GET /metrics/overview`, over runs that started in the window.
+
+    `success_rate` is a percentage of the runs that ended in success or failure, null
+    when there is none. `p95_step_latency_ms` is the nearest-rank 95th percentile.
+    """
+
+    total_runs: int
+    success_rate: float | None
+    top_failing_tools: list[FailingTool]
+    p95_step_latency_ms: float | None
+    total_cost_usd: float
+
+
+class RunSummary(BaseModel):
+    """What a comparison of versions needs of one past run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    agent_version: str | None
+    prompt_hash: str | None
+    started_at: int
+    status: RunStatus
+    step_count: int
+    tool_call_counts: dict[str, int]

@@ -1,0 +1,70 @@
+"""From the bytes of a request to an `AgentRun`, or to a list of what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from relab.core.errors import InvalidInputError
+from relab.core.json import JsonValue, parse_json
+from relab.telemetry.errors import InvalidAgentRunError
+from relab.telemetry.models import AgentRun
+
+MAX_PROBLEMS = 50
+"""A body of a million mistakes gets an answer of bounded size."""
+
+
+def read_agent_run(raw: bytes) -> AgentRun:
+    """Parse and check one agent run.
+
+    Raises:
+        MalformedBodyError: the bytes are not strict JSON (see `core/json.py`).
+        InvalidAgentRunError: the JSON is not an agent run; names every field at fault.
+    """
+    return check_agent_run(parse_json(raw))
+
+
+def check_agent_run(value: JsonValue) -> AgentRun:
+    """Check one parsed agent run.
+
+    Raises:
+        InvalidAgentRunError: names every field at fault.
+    """
+    try:
+        run = AgentRun.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(problems_of(error)) from error
+    duplicates = [
+        *_duplicates("steps", "step_id", (step.step_id for step in run.steps)),
+        *_duplicates("tool_calls", "call_id", (call.call_id for call in run.tool_calls)),
+        *_duplicates("guardrail_events", "event_id", (event.event_id for event in run.guardrail_events)),
+    ]
+    if duplicates:
+        raise _invalid(duplicates)
+    return run
+
+
+def problems_of(error: ValidationError) -> list[tuple[str, str]]:
+    """Return `(dotted field, message)` for each mistake that pydantic found."""
+    return [
+        (".".join(str(part) for part in item["loc"]) or "body", item["msg"].removeprefix("Value error, "))
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _duplicates(list_name: str, id_name: str, ids: Iterable[str]) -> list[tuple[str, str]]:
+    counts = Counter(ids)
+    return [
+        (f"{list_name}.{id_name}", f"{item_id!r} occurs {count} times; ids are unique within a run")
+        for item_id, count in counts.items()
+        if count > 1
+    ]
+
+
+def _invalid(problems: list[tuple[str, str]]) -> InvalidInputError:
+    shown = tuple((field[:500], message[:500]) for field, message in problems[:MAX_PROBLEMS])
+    field, message = shown[0]
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidAgentRunError(f"The agent run is not valid: {field}: {message}{more}.", problems=shown)

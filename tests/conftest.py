@@ -1,0 +1,101 @@
+"""Fixtures shared by all tests: databases on both back ends, services in both modes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from relab.bootstrap import Services, build
+from relab.settings import load_settings
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from support.servers import PostgresServer, RedisServer
+
+_database_numbers = itertools.count()
+
+SETTING_NAMES = (
+    "DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
+    "RQ_QUEUE_NAME",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the developer's own settings out of tests."""
+    for name in [*SETTING_NAMES, *(name for name in os.environ if name.startswith("RELAB_"))]:
+        if name != "RELAB_REQUIRE_ALL":
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RELAB_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this test process."""
+    server = PostgresServer.create()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server for this test process."""
+    server = RedisServer.create()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """The URL of a new, empty PostgreSQL database."""
+    return postgres.create_database(f"test_{os.getpid()}_{next(_database_numbers)}")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new, empty database on each back end."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database on each back end."""
+    opened = Database.open(database_url)
+    upgrade(opened)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
+    """Return a function that composes services from options, with a migrated database."""
+    made: list[Services] = []
+
+    def make(**options: object) -> Services:
+        services = build(load_settings(tmp_path / "home", **options))
+        upgrade(services.database)
+        made.append(services)
+        return services
+
+    yield make
+    for services in made:
+        services.close()
+
+
+@pytest.fixture(params=["sqlite+embedded", "postgres+rq"])
+def services(request: pytest.FixtureRequest, make_services: Callable[..., Services], tmp_path: Path) -> Services:
+    """Services of both installations that the product promises to be alike."""
+    if request.param == "sqlite+embedded":
+        return make_services()
+    redis_server: RedisServer = request.getfixturevalue("redis_server")
+    return make_services(
+        database_url=request.getfixturevalue("postgres_url"),
+        redis_url=redis_server.url,
+        rq_queue_name=f"rca-{os.getpid()}-{next(_database_numbers)}",
+    )
