@@ -39,7 +39,7 @@ format: $(DEV_STAMP)  ## format and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 bench: $(DEV_STAMP)  ## measure: ingest, analysis, memory; prints tables
-	$(BIN)/python -m bench
+	PYTHONPATH=tests $(BIN)/python -m bench
 
 eval: $(DEV_STAMP)  ## load real failures through the API and analyse them (RELAB_DATA names the data)
 	$(BIN)/python -m evals.load_real

@@ -37,6 +37,7 @@ from relab.progress.tailer import ProgressTailer
 from relab.rca.handlers import RcaHandlers
 from relab.rca.service import ANALYZE_JOB, LABEL_JOB, RcaService
 from relab.settings import Settings, load_settings
+from relab.stats.two_sample import preload
 from relab.storage import Database
 from relab.storage.migrate import prepare
 from relab.telemetry.handlers import TelemetryHandlers
@@ -103,6 +104,8 @@ class Services:
 
     def work_until(self, stop: threading.Event) -> None:
         """Be a worker of the configured queue until `stop` is set."""
+        # The first comparison of versions would wait a second for the import.
+        threading.Thread(target=preload, name="preload-stats", daemon=True).start()
         jobs = self.settings.jobs
         runner = self.runner()
         announcer = self.announcer

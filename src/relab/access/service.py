@@ -26,10 +26,12 @@ from relab.access.errors import (
 )
 from relab.access.models import Caller, NewToken, Scope, TokenInfo
 from relab.core.clock import Clock
+from relab.core.errors import InvalidInputError
 from relab.core.ids import new_id
 from relab.storage import Database
 
 TOKEN_PREFIX = "relab"  # noqa: S105 the public part of a token
+MAX_NAME_LENGTH = 200
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -72,7 +74,16 @@ class AccessService:
         self._trust_loopback_publish = trust_loopback_publish
 
     def create_token(self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None) -> NewToken:
-        """Make a token. Its text is in the answer and nowhere else."""
+        """Make a token. Its text is in the answer and nowhere else.
+
+        Raises:
+            InvalidInputError: the name is empty, too long or not printable.
+        """
+        if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+            raise InvalidInputError(
+                f"The name of a token has 1 to {MAX_NAME_LENGTH} printable characters.",
+                problems=(("name", f"has {len(name)} characters, or one that cannot be printed"),),
+            )
         secret = secrets.token_urlsafe(32)
         token_id = new_id()
         info = TokenInfo(
@@ -170,10 +181,10 @@ class AccessService:
                 "The Host header names another machine, and this installation has no tokens.",
                 remedy=f"{remedy} Or list the name in RELAB_HTTP__ALLOWED_HOSTS.",
             )
-        if credentials.origin is not None:
-            if _host_name(urlsplit(credentials.origin).netloc) not in self._hosts:
-                raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
-        elif credentials.fetch_site in {"cross-site", "same-site"}:
+        if credentials.origin is not None and _origin_name(credentials.origin) not in self._hosts:
+            raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
+        # Also with an origin of this machine: a page of another port is not ours (`same-site`).
+        if credentials.fetch_site in {"cross-site", "same-site"}:
             raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
 
 
@@ -194,6 +205,14 @@ def _host_name(host: str | None) -> str | None:
     if host.startswith("["):
         return host.partition("]")[0].lower() + "]"
     return host.partition(":")[0].lower()
+
+
+def _origin_name(origin: str) -> str | None:
+    """Return the host of an Origin header, or None for `null` and everything malformed."""
+    try:
+        return _host_name(urlsplit(origin).netloc)
+    except ValueError:
+        return None
 
 
 def _is_loopback(client_host: str | None) -> bool:

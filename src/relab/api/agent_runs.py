@@ -15,6 +15,7 @@ from relab.api.body import read_json_body
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
 from relab.api.examples import AGENT_RUN_EXAMPLE
+from relab.api.openapi import POSTED_REFERENCE, reference
 from relab.core.clock import parse_time
 from relab.core.errors import OverloadedError
 from relab.core.ids import ExternalId
@@ -59,7 +60,7 @@ _BODY_SCHEMA = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": AgentRun.model_json_schema(mode="validation"),
+                "schema": reference(AgentRun, POSTED_REFERENCE),
                 "examples": {"a failed tool call": {"value": AGENT_RUN_EXAMPLE}},
             }
         },
@@ -112,7 +113,7 @@ class IngestGate:
     dependencies=[requires(Scope.INGEST)],
     responses={
         200: {"model": IngestReceipt, "description": "The run was known; it was replaced, or was the same"},
-        **problem_responses(401, 403, 409, 413, 415, 422, 429, 503),
+        **problem_responses(401, 403, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=_BODY_SCHEMA,
     summary="Take in an agent run",

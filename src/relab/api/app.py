@@ -11,10 +11,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from relab import __version__
 from relab.api import agent_runs, health, metrics, rca_runs
 from relab.api.agent_runs import IngestGate
-from relab.api.errors import install_error_handlers
+from relab.api.errors import Problem, install_error_handlers
 from relab.api.metrics import DatabaseCollector, HttpMetrics
 from relab.api.middleware import BodyLimitMiddleware, RequestContextMiddleware
+from relab.api.openapi import POSTED_REFERENCE, DocumentedApi, components
 from relab.bootstrap import Services
+from relab.telemetry.models import AgentRun
 
 GZIP_FROM_BYTES = 1_024
 
@@ -36,7 +38,15 @@ def create_app(services: Services) -> FastAPI:
             yield
         services.close()
 
-    app = FastAPI(title="relab", version=__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app = DocumentedApi(
+        title="relab",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # A redirect to the path without the slash would be built from the Host header of the caller.
+        redirect_slashes=False,
+        extra_schemas=components(AgentRun, POSTED_REFERENCE) | components(Problem),
+    )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))
     app.state.services = services

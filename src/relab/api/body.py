@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
-from fastapi import Request
+from fastapi import HTTPException, Request
+from starlette.concurrency import run_in_threadpool
 
 from relab.api.middleware import body_too_large
 from relab.core.errors import MalformedBodyError, UnsupportedMediaError
+
+ARRIVES_WITHIN_S = 60.0
+"""Slow clients must not keep the places of others for ever."""
 
 
 async def read_json_body(request: Request, max_bytes: int) -> bytes:
@@ -17,6 +22,7 @@ async def read_json_body(request: Request, max_bytes: int) -> bytes:
         UnsupportedMediaError: the content type is not JSON, or the encoding not gzip.
         TooLargeError: the body is over `max_bytes`, packed or unpacked.
         MalformedBodyError: the body is no gzip.
+        HTTPException: 408, the body did not arrive in time.
     """
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     # curl's default is a form type; what the seed's users paste must say JSON, as the seed shows.
@@ -28,14 +34,20 @@ async def read_json_body(request: Request, max_bytes: int) -> bytes:
             remedy="Send `Content-Type: application/json`.",
         )
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    raw = await request.body()
+    try:
+        async with asyncio.timeout(ARRIVES_WITHIN_S):
+            raw = await request.body()
+    except TimeoutError as error:
+        raise HTTPException(
+            408, f"The body did not arrive within {ARRIVES_WITHIN_S:g} s", {"Connection": "close"}
+        ) from error
     if encoding == "identity":
         return raw
     if encoding != "gzip":
         raise UnsupportedMediaError(
             f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send gzip, or no encoding."
         )
-    return unpack_gzip(raw, max_bytes)
+    return await run_in_threadpool(unpack_gzip, raw, max_bytes)
 
 
 def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:

@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from relab.api.openapi import reference
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -49,6 +51,7 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
     413: "Too large",
     415: "Unsupported media type",
@@ -107,7 +110,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _TITLES[status],
-            "content": {PROBLEM_TYPE: {"schema": Problem.model_json_schema()}},
+            "content": {PROBLEM_TYPE: {"schema": reference(Problem)}},
         }
         for status in statuses
     }
@@ -118,6 +121,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RelabError, _on_relab_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -136,7 +140,9 @@ async def _on_relab_error(request: Request, error: Exception) -> JSONResponse:
     errors = None
     if isinstance(error, InvalidInputError):
         errors = [FieldProblem(field=field, message=message) for field, message in error.problems]
-    return problem_response(request, status, error.code, str(error), errors=errors, headers=headers)
+    # What is wrong inside (hosts, users, versions) is for the log, not for whoever called.
+    detail = str(error) if status < 500 else f"relab cannot answer right now ({error.code}); its log says why."
+    return problem_response(request, status, error.code, detail, errors=errors, headers=headers)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -154,6 +160,11 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     headers = dict(error.headers) if error.headers else None
     code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     return problem_response(request, error.status_code, code, f"{error.detail}.", headers=headers)
+
+
+async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
+    """Note a client that left while it sent its body: nobody reads this, but it is no bug of ours either."""
+    return problem_response(request, 400, "client_disconnected", "The body did not arrive whole.")
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

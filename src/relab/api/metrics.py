@@ -19,6 +19,7 @@ from relab.bootstrap import Services
 from relab.telemetry.models import MetricsOverview
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 router = APIRouter(tags=["metrics"])
 
@@ -51,7 +52,8 @@ class HttpMetrics:
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one finished request. `route` is a template, never a path: paths are unbounded."""
-        self._requests.labels(method, route, str(status)).inc()
+        known_method = method if method in _METHODS else "other"
+        self._requests.labels(known_method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -60,7 +61,8 @@ class RequestContextMiddleware:
                 _log.info(
                     "request",
                     method=scope["method"],
-                    path=scope["path"],
+                    # Quoted, because a path may hold what a terminal would obey.
+                    path=quote(scope["path"]),
                     status=status,
                     ms=round(seconds * 1_000, 1),
                 )
@@ -79,7 +81,8 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > self._max_bytes:
+        # Compared by length first: an absurd number of digits is no reason to crash on the way to an int.
+        if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > self._max_bytes):
             await self._refuse(scope, receive, send)
             return
         await self._app(scope, self._limited(receive), send)

@@ -187,10 +187,11 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
         return
     path = Path(source)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in {".json", ".jsonl"})
+        files = sorted(file for file in path.rglob("*") if file.suffix in {".json", ".jsonl"} and file.is_file())
         if not files:
             raise InvalidInputError(f"The folder {source} holds no .json or .jsonl file.")
-    elif path.is_file():
+    elif path.exists():
+        # Also a pipe, such as a shell's <(command).
         files = [path]
     else:
         raise InvalidInputError(f"There is no file or folder {source}.")

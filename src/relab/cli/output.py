@@ -16,12 +16,21 @@ import typer
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
+PIPE_WIDTH = 240
+
 EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
 
-_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)] if chr(code) not in "\n\t"}
+_C1 = range(0x7F, 0xA0)
+_BIDI = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
+"""Characters that make a terminal show text in another order than it is in."""
+_CONTROL = {code: f"\\x{code:02x}" for code in [*range(32), *_C1] if chr(code) not in "\n\t"} | {
+    code: f"\\u{code:04x}" for code in _BIDI
+}
+# JSON's own escapes, so that programs read the same text; `json.dumps` does those below 0x20 itself.
+_JSON_CONTROL = {code: f"\\u{code:04x}" for code in [*_C1, *_BIDI]}
 
 
 def plain(text: object) -> str:
@@ -31,21 +40,28 @@ def plain(text: object) -> str:
 
 def print_json(command: str, **fields: Any) -> None:
     """Print one JSON object: `ok`, `command` and the fields."""
-    print(json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=2))
+    text = json.dumps({"ok": True, "command": command, **fields}, ensure_ascii=False, indent=2)
+    print(text.translate(_JSON_CONTROL))
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table; None is shown as a hyphen."""
+    """Print a table; None is shown as a hyphen.
+
+    The first column, where ids are, is never wrapped, so that it can be copied; what is not a terminal
+    gets lines as long as they need to be.
+    """
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    # A title given as `str` would be read as markup, and ids of runs are in it.
+    table = Table(title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    for index, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text("-" if cell is None else plain(cell)) for cell in row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def report_error(error: Exception) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, print_json
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
 
 if TYPE_CHECKING:
     from relab.bootstrap import Services
@@ -39,7 +39,7 @@ def analyze(
 
         print_report(run_id, rca_run.report)
     else:
-        print(f"lab: the analysis failed: {rca_run.error}", file=sys.stderr)
+        print(f"lab: the analysis failed: {plain(rca_run.error)}", file=sys.stderr)
     if rca_run.status is not RcaStatus.DONE:
         raise typer.Exit(EXIT_FAILED)
 
@@ -55,7 +55,7 @@ def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
         rca_run = services.rca.get(rca_run_id)
         if show:
             for event in services.progress.read_after(rca_run_id, seen):
-                print(f"{event.pct:3d} %  {event.message}", flush=True)
+                print(f"{event.pct:3d} %  {plain(event.message)}", flush=True)
                 seen = event.seq
         if rca_run.status in {RcaStatus.DONE, RcaStatus.FAILED}:
             return rca_run

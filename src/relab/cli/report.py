@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -55,12 +56,17 @@ def _print_hypotheses(report: Report, console: Console) -> None:
 def _print_evidence(report: Report, console: Console) -> None:
     if not report.evidence_index:
         return
-    table = Table(title="Evidence, quoted from the run", title_justify="left", header_style="bold")
+    table = Table(title="Evidence, quoted from the run", title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for column in ("id", "field", "quotation"):
         table.add_column(column, overflow="fold")
     shown = report.evidence_index[:20]
     for item in shown:
-        table.add_row(Text(plain(item.evidence_id)), Text(item.field), Text(plain(item.snippet)))
+        figures = [f"{key} {plain(value)}" for key, value in item.attributes.items() if value is not None]
+        table.add_row(
+            Text(plain(item.evidence_id)),
+            Text(plain(item.field)),
+            Text.assemble(plain(item.snippet), ("\n" + ", ".join(figures) if figures else "", "dim")),
+        )
     console.print(table)
     if len(shown) < len(report.evidence_index):
         console.print(f"{len(report.evidence_index) - len(shown)} more with --json.")

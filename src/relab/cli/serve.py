@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    import socket
+
     from relab.bootstrap import Services
+
+STREAMS_END_WITHIN_S = 5
+"""How long open requests may take to end once the server is told to stop."""
 
 
 def serve(
@@ -19,7 +24,14 @@ def serve(
         int | None, typer.Option(help="Worker processes beside the API; default 1, with RQ 0.", min=0, max=64)
     ] = None,
 ) -> None:
-    """Serve the API. With the embedded queue a worker process runs beside it."""
+    """Serve the API. With the embedded queue a worker process runs beside it.
+
+    SIGTERM and Ctrl-C stop both in order: open requests end, the job in hand is finished,
+    the exit code is 0.
+    """
+    import signal
+
+    import structlog
     import uvicorn
 
     from relab.bootstrap import build
@@ -39,16 +51,55 @@ def serve(
         _refuse_open_public_bind(services, address)
     finally:
         services.close()
-    with ChildProcesses([["worker"]] * workers):
-        uvicorn.run(
-            "relab.server:create",
-            factory=True,
-            host=address,
-            port=settings.http.port if port is None else port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
+    config = uvicorn.Config(
+        "relab.server:create",
+        factory=True,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=STREAMS_END_WITHIN_S,
+    )
+    with _bind(address, settings.http.port if port is None else port) as listener:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _leave)
+        with ChildProcesses([["worker"]] * workers):
+            structlog.get_logger("relab.serve").info("listening", url=_url(listener))
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+def _leave(*_: object) -> NoReturn:
+    """End the process through its clean-up.
+
+    uvicorn raises the signal it got anew once it has shut down; by default that would end
+    this process there, before its workers are waited for, as if it had been killed.
+    """
+    raise SystemExit(0)
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    """Take the port before any worker is started.
+
+    Raises:
+        UnavailableError: the port cannot be had.
+    """
+    import socket
+
+    from relab.core.errors import UnavailableError
+
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=2_048)
+    except OSError as error:
+        # Python adds the address to the system's words.
+        reason = (error.strerror or str(error)).partition(" (")[0]
+        raise UnavailableError(
+            f"Cannot listen on {address} port {port}: {reason}.",
+            remedy="Stop the program that has the port, or choose another with --port (RELAB_HTTP__PORT).",
+        ) from error
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _refuse_open_public_bind(services: Services, address: str) -> None:

@@ -17,6 +17,14 @@ def worker(
     import signal
     import threading
 
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if parent_pipe is not None:
+        # Ctrl-C reaches the whole process group; a child is stopped by its parent alone.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    # What takes long to import comes after the signals: one that comes early must not be lost.
     import structlog
 
     from relab.bootstrap import build
@@ -26,12 +34,7 @@ def worker(
 
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     if parent_pipe is not None:
-        # Ctrl-C reaches the whole process group; a child is stopped by its parent alone.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         stop_with_parent(parent_pipe, stop)
     services = build(settings)
     try:

@@ -41,7 +41,8 @@ def parse_time(text: str) -> int:
         ValueError: the text is no time, or lies outside 1970-01-01 to 2199-12-31.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        # RFC 3339 allows a lower-case z, which Python's reader does not know.
+        moment = datetime.fromisoformat(text[:-1] + "Z" if text.endswith("z") else text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         us = (moment - EPOCH) // MICROSECOND

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
+import sys
 from typing import TypeAlias
 
 import jiter
@@ -22,13 +22,15 @@ JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | flo
 
 # A literal overflows a double only with an exponent of three digits or a very long mantissa.
 _MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{200}")
+_LARGEST = sys.float_info.max
 
 
 def parse_json(raw: bytes) -> JsonValue:
     """Parse UTF-8 JSON, refusing everything that some later part could choke on.
 
     Refused: bytes that are not UTF-8, nesting deeper than 200, duplicate keys,
-    NaN and infinities (also as overflowing literals), NUL characters, lone surrogates.
+    NaN and infinities (also as overflowing literals, or integers beyond the range of a
+    double), NUL characters, lone surrogates.
 
     Raises:
         MalformedBodyError: with the place in the body, by line and column or by field.
@@ -81,7 +83,7 @@ def _refuse_infinity(value: JsonValue) -> None:
             stack.extend(node.values())
         elif isinstance(node, list):
             stack.extend(node)
-        elif isinstance(node, float) and math.isinf(node):
+        elif isinstance(node, (int, float)) and not -_LARGEST <= node <= _LARGEST:
             raise MalformedBodyError(
                 "The body holds a number beyond the range of a double.",
                 problems=(("body", "a number is out of range"),),

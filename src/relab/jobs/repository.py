@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from relab.jobs.models import Job, JobCounts, JobStatus
@@ -101,20 +102,12 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
     )
 
 
-def list_exhausted(session: Session, now: int) -> list[Job]:
-    """Return the jobs whose last allowed attempt died with its worker."""
-    statement = select(*_COLUMNS).where(_exhausted(now)).order_by(JobRow.job_id)
-    return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
-
-
-def park_exhausted(session: Session, job_id: str, *, now: int, error: str) -> bool:
-    """Park such a job; False when it is no longer one."""
+def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
+    """Lease the jobs whose last allowed attempt died with its worker to `owner`, to be parked by it."""
     statement = (
-        update(JobRow)
-        .where(JobRow.job_id == job_id, _exhausted(now))
-        .values(status=JobStatus.PARKED, finished_at=now, error=error, lease_owner=None, lease_until=None)
+        update(JobRow).where(_exhausted(now)).values(lease_owner=owner, lease_until=lease_until).returning(*_COLUMNS)
     )
-    return _changed(session, statement)
+    return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[str]:
@@ -160,7 +153,14 @@ def drop(session: Session, job_id: str) -> bool:
 
 def prune_done(session: Session, finished_before: int) -> None:
     """Delete jobs that were done before a time; parked ones stay."""
-    session.execute(delete(JobRow).where(JobRow.status == JobStatus.DONE, JobRow.finished_at < finished_before))
+    session.execute(
+        delete(JobRow).where(
+            JobRow.status == JobStatus.DONE,
+            # Implied by the next line, but in the index: else every sweep would read all done jobs.
+            JobRow.run_after < finished_before,
+            JobRow.finished_at < finished_before,
+        )
+    )
 
 
 def count(session: Session, now: int) -> JobCounts:
@@ -175,17 +175,19 @@ def count(session: Session, now: int) -> JobCounts:
 
 
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
-    """Take or keep the lease of a loop; False while another owner holds it."""
-    row = session.execute(
-        select(LeaseRow.owner, LeaseRow.until).where(LeaseRow.name == name).with_for_update()
-    ).one_or_none()
-    if row is None:
-        session.execute(insert(LeaseRow).values(name=name, owner=owner, until=until))
-        return True
-    if row.owner != owner and row.until > now:
-        return False
-    session.execute(update(LeaseRow).where(LeaseRow.name == name).values(owner=owner, until=until))
-    return True
+    """Take or keep the lease of a loop; False while another owner holds it.
+
+    One statement, so that two who come first at the same moment cannot break a constraint.
+    """
+    dialect = session.get_bind().dialect.name
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(LeaseRow)
+    statement = statement.values(name=name, owner=owner, until=until)
+    statement = statement.on_conflict_do_update(
+        index_elements=["name"],
+        set_={"owner": owner, "until": until},
+        where=or_(LeaseRow.owner == owner, LeaseRow.until <= now),
+    )
+    return session.execute(statement.returning(LeaseRow.name)).one_or_none() is not None
 
 
 def is_leased(session: Session, name: str, now: int) -> bool:

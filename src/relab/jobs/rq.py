@@ -7,8 +7,6 @@ RQ does not hold to RQ again, and the lease decides who runs it.
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +16,8 @@ import structlog
 from relab.core.clock import Clock
 from relab.jobs import repository
 from relab.jobs.errors import BrokerUnavailableError
+from relab.jobs.worker import sweeping
 from relab.storage import Database
-from relab.storage.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
 JOB_TIMEOUT_S = 600
 FAILURE_TTL_S = 3_600
 REANNOUNCE_BATCH = 500
+RESTART_PAUSE_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -55,7 +54,6 @@ class RqAnnouncer:
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
         """Announce the runnable jobs that were last announced `older_than_s` ago and that RQ no longer holds."""
         from redis.exceptions import RedisError
-        from rq.job import Job as RqJob
 
         now = clock.now_us()
         try:
@@ -65,10 +63,11 @@ class RqAnnouncer:
                 job_ids = repository.take_unannounced(
                     unit.session, now, now - int(older_than_s * 1_000_000), REANNOUNCE_BATCH
                 )
-            held = RqJob.fetch_many(list(job_ids), connection=queue.connection)
-            for job_id, rq_job in zip(job_ids, held, strict=True):
-                # What is still queued would only be queued twice.
-                if rq_job is None or not rq_job.is_queued:
+            # What still waits would only wait twice. The list itself is asked, not RQ's job records:
+            # a worker that dies with an id in hand leaves a record that says "queued".
+            waiting = frozenset(queue.get_job_ids()) if job_ids else frozenset()
+            for job_id in job_ids:
+                if job_id not in waiting:
                     self._enqueue(queue, job_id)
         except RedisError as error:
             _log.warning("broker_unavailable", error=str(error))
@@ -89,34 +88,38 @@ class RqAnnouncer:
             ) from error
 
     def work_until(self, stop: threading.Event, sweep: Callable[[], None], *, sweep_every_s: float) -> None:
-        """Run an RQ worker in this process until `stop` is set or a signal ends it.
+        """Run an RQ worker in this process until `stop` is set or a signal comes.
 
-        The sweeper runs beside it in a thread, so that a long job does not hold it up.
+        To be called in the main thread: RQ installs signal handlers and alarms. A Redis that
+        is away is waited for.
         """
-        from rq import Queue, SimpleWorker
+        from redis.exceptions import RedisError
 
-        def sweep_loop() -> None:
-            while not stop.wait(sweep_every_s):
+        with sweeping(sweep, stop, every_s=sweep_every_s):
+            while not stop.is_set():
                 try:
-                    sweep()
-                except DatabaseUnavailableError as error:
-                    _log.warning("worker_waits_for_database", error=str(error))
-
-        def stop_worker() -> None:
-            stop.wait()
-            # RQ's own way to a warm stop: it finishes the job in hand.
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        for name, target in (("job-sweeper", sweep_loop), ("worker-stop", stop_worker)):
-            threading.Thread(target=target, name=name, daemon=True).start()
-        connection = self._connect()
-        # Without forking: the pools and threads of this process would not survive a fork.
-        SimpleWorker([Queue(self._queue_name, connection=connection)], connection=connection).work()
+                    self._work(stop)
+                except RedisError as error:
+                    _log.warning("worker_waits_for_broker", error=str(error))
+                # RQ's loop also returns when Redis goes away during a job; then begin anew.
+                stop.wait(RESTART_PAUSE_S)
 
     def close(self) -> None:
         """Close the connection."""
         if self._connection is not None:
             self._connection.close()
+
+    def _work(self, stop: threading.Event) -> None:
+        from rq import Queue
+
+        from relab.jobs.rq_worker import StoppableWorker
+
+        with self._connect() as connection:
+            worker = StoppableWorker([Queue(self._queue_name, connection=connection)], connection=connection, stop=stop)
+            try:
+                worker.work()
+            finally:
+                worker.end()
 
     def _queue(self) -> Queue:
         from rq import Queue

@@ -90,18 +90,23 @@ class JobRunner:
         return True
 
     def sweep(self, *, keep_done_s: float) -> None:
-        """Park what died on its last attempt and delete old finished jobs."""
+        """Park what died on its last attempt and delete old finished jobs.
+
+        Raises:
+            DatabaseUnavailableError: the database is away; the next sweep makes up for it.
+        """
         now = self._clock.now_us()
         error = "The worker died or lost its lease during the last allowed attempt."
         with self._database.write() as unit:
             repository.prune_done(unit.session, now - int(keep_done_s * 1_000_000))
-            exhausted = repository.list_exhausted(unit.session, now)
+            # Leased like for an attempt: from here on, whoever comes back late cannot finish the
+            # job, and if this process dies before it has parked it, another sweep takes it up.
+            exhausted = repository.take_exhausted(
+                unit.session, owner=self.owner, now=now, lease_until=now + self._lease_us
+            )
         for job in exhausted:
-            self._tell_parked(job, error)
-            with self._database.write() as unit:
-                parked = repository.park_exhausted(unit.session, job.job_id, now=now, error=error)
-            if parked:
-                _log.error("job_parked", job_id=job.job_id, job=job.name, error=error)
+            _log.error("job_parked", job_id=job.job_id, job=job.name, error=error)
+            self._park(job, error)
 
     def _run(self, job: Job) -> None:
         try:
@@ -126,7 +131,7 @@ class JobRunner:
         return handler
 
     def _record_failure(self, job: Job, error: Exception) -> None:
-        message = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS].replace("\x00", "")
+        message = _storable(f"{type(error).__name__}: {error}")
         final = isinstance(error, PermanentJobError) or job.attempts >= job.max_attempts
         now = self._clock.now_us()
         # A bug needs its traceback; an error that says its remedy does not.
@@ -136,16 +141,27 @@ class JobRunner:
             with self._database.write() as unit:
                 repository.release(unit.session, job.job_id, self.owner, run_after=run_after, error=message)
             return
-        # The listener comes first: if this process dies in between, the lease runs out, the
-        # sweeper finds the job exhausted and tells the listener again.
-        self._tell_parked(job, message)
-        with self._database.write() as unit:
-            repository.park(unit.session, job.job_id, self.owner, now=now, error=message)
+        self._park(job, message)
 
-    def _tell_parked(self, job: Job, error: str) -> None:
+    def _park(self, job: Job, error: str) -> None:
+        """Tell the listener, then set the job aside.
+
+        In this order: if this process dies in between, the lease runs out and the job is run
+        again, or found exhausted by the sweeper, so that the listener is told once more.
+        """
         listener = self._on_parked.get(job.name)
         if listener is not None:
-            listener(job, error)
+            try:
+                listener(job, error)
+            except DatabaseUnavailableError:
+                raise
+            except Exception as failure:  # noqa: BLE001 kept with the job, as a handler's failure is
+                # To give up here would leave the job running, and stop every worker that meets it.
+                _log.error("job_listener_failed", job_id=job.job_id, job=job.name, exc_info=failure)
+                error = _storable(f"{error} (and {job.name} was not told: {type(failure).__name__}: {failure})")
+        with self._database.write() as unit:
+            now = self._clock.now_us()
+            repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
 
     @contextlib.contextmanager
     def _heartbeat(self, job_id: str) -> Iterator[None]:
@@ -172,6 +188,11 @@ class JobRunner:
         finally:
             done.set()
             thread.join()
+
+
+def _storable(message: str) -> str:
+    """Return a message that every database stores: no NUL, no lone surrogate, not too long."""
+    return message[:MAX_ERROR_CHARS].replace("\x00", "").encode(errors="replace").decode()
 
 
 def _unexpected(error: Exception) -> Exception | None:

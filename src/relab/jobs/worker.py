@@ -1,9 +1,12 @@
-"""The embedded worker: a loop that polls the table until it is told to stop."""
+"""The embedded worker, a loop that polls the table, and the housekeeping beside every worker."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import structlog
 
@@ -24,16 +27,44 @@ def work_until(stop: threading.Event, runner: JobRunner, sweep: Callable[[], Non
 
     A database that is away is waited for, because a worker that gives up at night helps nobody.
     """
-    while not stop.is_set():
+    with sweeping(sweep, stop, every_s=poll_s):
+        while not stop.is_set():
+            try:
+                # Looking costs a read; only a job that is there costs the write lock.
+                while not stop.is_set() and runner.has_work() and runner.run_next():
+                    pass
+            except DatabaseUnavailableError as error:
+                _log.warning("worker_waits_for_database", error=str(error))
+                stop.wait(UNAVAILABLE_PAUSE_S)
+            stop.wait(poll_s)
+
+
+@contextmanager
+def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float) -> Iterator[None]:
+    """Call `sweep` at once and then every `every_s` in a thread while the block runs.
+
+    Beside the jobs, so that a long one does not hold it up. A database that is away is
+    waited for; any other error sets `stop` and is raised when the block ends, because a
+    worker without housekeeping would look healthy and leave lost jobs lying.
+    """
+    ended = threading.Event()
+
+    def loop() -> None:
+        while not ended.is_set():
+            try:
+                sweep()
+            except DatabaseUnavailableError as error:
+                _log.warning("sweeper_waits_for_database", error=str(error))
+            ended.wait(every_s)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="job-sweeper") as pool:
+        future = pool.submit(loop)
+        future.add_done_callback(lambda _: stop.set())
         try:
-            sweep()
-            # Looking costs a read; only a job that is there costs the write lock.
-            while not stop.is_set() and runner.has_work() and runner.run_next():
-                pass
-        except DatabaseUnavailableError as error:
-            _log.warning("worker_waits_for_database", error=str(error))
-            stop.wait(UNAVAILABLE_PAUSE_S)
-        stop.wait(poll_s)
+            yield
+        finally:
+            ended.set()
+        future.result()
 
 
 class Sweeper:
@@ -49,8 +80,9 @@ class Sweeper:
         self._clock = clock
         self._owner = owner
         self._work = work
-        self._every_us = int(every_s * 1_000_000)
-        self._due = 0
+        self._every_s = every_s
+        # Paced by a clock that is never set back: the wall clock may be, and would stop the sweeping.
+        self._due_s = time.monotonic()
 
     def __call__(self) -> None:
         """Sweep if it is due and nobody else does it.
@@ -58,11 +90,12 @@ class Sweeper:
         Raises:
             DatabaseUnavailableError: the database is away.
         """
-        now = self._clock.now_us()
-        if now < self._due:
+        if time.monotonic() < self._due_s:
             return
-        self._due = now + self._every_us
+        self._due_s = time.monotonic() + self._every_s
+        now = self._clock.now_us()
         with self._database.write() as unit:
-            mine = repository.take_lease(unit.session, SWEEP_LEASE, self._owner, now, now + 3 * self._every_us)
+            until = now + int(3 * self._every_s * 1_000_000)
+            mine = repository.take_lease(unit.session, SWEEP_LEASE, self._owner, now, until)
         if mine:
             self._work()

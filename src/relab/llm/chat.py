@@ -9,7 +9,9 @@ no key, URL or proxy is taken from the provider's own environment variables; not
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.messages import AIMessage
@@ -120,8 +123,14 @@ async def _open_model(
     client_class = bounded(backend.sdk.DefaultAsyncHttpxClient, config.max_response_bytes)
     headers = {"Accept-Encoding": "identity"}
     # No timeout: the deadline of the whole call bounds every part of it.
-    async with client_class(timeout=None, follow_redirects=False, headers=headers) as client:
+    async with client_class(timeout=None, follow_redirects=False, headers=headers, verify=_tls()) as client:
         yield _bind(backend.make_model(config, client), config.method, schema)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    # Shared, since every call has a client of its own, and loading the certificates takes 75 ms.
+    return httpx.create_ssl_context()
 
 
 def _bind(

@@ -106,10 +106,11 @@ class LangChainGateway:
 
 
 def _load(provider: Provider) -> ChatBackend:
+    # Imported here, because they take seconds and need the extra.
     if provider is Provider.ANTHROPIC:
-        from relab.llm.anthropic_chat import BACKEND  # noqa: PLC0415 takes seconds, and needs the extra
+        from relab.llm.anthropic_chat import BACKEND
     else:
-        from relab.llm.openai_chat import BACKEND  # noqa: PLC0415 takes seconds, and needs the extra
+        from relab.llm.openai_chat import BACKEND
     return BACKEND
 
 

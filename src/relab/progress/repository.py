@@ -13,13 +13,18 @@ from relab.progress.tables import ProgressEventRow
 # SQLite allows a bounded number of bound values in a statement.
 TOPICS_PER_QUERY = 500
 
+_LOCK_SPACE = 0x70726F67
+"""Tells the advisory locks of topics from others: "prog" in ASCII."""
+
 
 def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
     """Add the next event of the topic.
 
-    Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): another writer took the same number at the same moment.
+    Two writers of one topic (a worker that lost its lease, and its successor) take turns: on
+    SQLite there is one writer anyway, on PostgreSQL the second waits here for the first's commit.
     """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, func.hashtext(topic))))
     next_seq = select(
         literal(topic),
         func.coalesce(func.max(ProgressEventRow.seq), 0) + 1,

@@ -9,9 +9,6 @@ from relab.progress import repository
 from relab.progress.models import ProgressEvent
 from relab.progress.signal import ProgressSignal
 from relab.storage import Database, UnitOfWork
-from relab.storage.errors import ConstraintError
-
-PUBLISH_ATTEMPTS = 5
 
 
 class ProgressLog:
@@ -23,20 +20,9 @@ class ProgressLog:
         self._signal = signal
 
     def publish(self, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
-        """Add an event in a transaction of its own.
-
-        Two writers of one topic (a worker that lost its lease, and its successor) can meet
-        at one number; whoever comes second takes the next.
-        """
-        for attempt in range(PUBLISH_ATTEMPTS):
-            try:
-                with self._database.write() as unit:
-                    self.publish_within(unit, topic, status=status, step=step, pct=pct, message=message)
-            except ConstraintError:
-                if attempt == PUBLISH_ATTEMPTS - 1:
-                    raise
-            else:
-                return
+        """Add an event in a transaction of its own."""
+        with self._database.write() as unit:
+            self.publish_within(unit, topic, status=status, step=step, pct=pct, message=message)
 
     def publish_within(self, unit: UnitOfWork, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
         """Add an event to the caller's transaction, so that it is seen together with what it tells of."""

@@ -31,6 +31,10 @@ class ProgressSignal(Protocol):
         """Set `wake` at every signal, until cancelled."""
         ...
 
+    def close(self) -> None:
+        """Release connections."""
+        ...
+
 
 class PollingSignal:
     """No signal: readers poll."""
@@ -41,6 +45,9 @@ class PollingSignal:
     async def listen(self, wake: asyncio.Event) -> None:  # noqa: ARG002 the protocol's parameter
         """Wait to be cancelled; `wake` is never set."""
         await asyncio.get_running_loop().create_future()
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
 
 
 class RedisSignal:
@@ -76,3 +83,8 @@ class RedisSignal:
             except (RedisError, OSError) as error:
                 _log.warning("broker_unavailable", error=str(error))
                 await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    def close(self) -> None:
+        """Close the publisher's connection."""
+        if self._publisher is not None:
+            self._publisher.close()

@@ -19,6 +19,8 @@ from relab.progress.service import ProgressLog
 from relab.progress.signal import ProgressSignal
 from relab.storage.errors import DatabaseUnavailableError
 
+BURST_S = 0.02
+
 _log = structlog.get_logger(__name__)
 
 
@@ -28,11 +30,18 @@ class _Topic:
 
     events: list[ProgressEvent]
     followers: int = 0
+    forgotten: bool = False
+    """The events were deleted, together with the work that they told of."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def last_seq(self) -> int:
         return self.events[-1].seq if self.events else 0
+
+    def tell_followers(self) -> None:
+        """Have all followers look once."""
+        self.changed.set()
+        self.changed = asyncio.Event()
 
 
 class ProgressTailer:
@@ -56,6 +65,8 @@ class ProgressTailer:
     async def running(self) -> AsyncGenerator[None]:
         """Poll while the block runs."""
         tasks = [asyncio.create_task(self._signal.listen(self._wake)), asyncio.create_task(self._poll())]
+        for task in tasks:
+            task.add_done_callback(_report_failure)
         try:
             yield
         finally:
@@ -77,18 +88,15 @@ class ProgressTailer:
             position = 0
             while True:
                 changed = topic.changed
-                for event in topic.events[position:]:
+                # More may come while a slow client takes the last one, so the length is asked each time.
+                while position < len(topic.events):
+                    event = topic.events[position]
+                    position += 1
                     if event.seq > after:
                         yield event
-                position = len(topic.events)
-                if topic.events and topic.events[-1].is_terminal:
+                if topic.forgotten or (topic.events and topic.events[-1].is_terminal):
                     return
-                # Events may have come while a slow client took the last ones.
-                if changed.is_set():
-                    continue
-                try:
-                    await asyncio.wait_for(changed.wait(), self._heartbeat_s)
-                except TimeoutError:
+                if not await _set_within(changed, self._heartbeat_s):
                     yield None
         finally:
             topic.followers -= 1
@@ -102,25 +110,47 @@ class ProgressTailer:
         fresh = [event for event in events if event.seq > topic.last_seq]
         if fresh:
             topic.events.extend(fresh)
-            topic.changed.set()
-            topic.changed = asyncio.Event()
+            topic.tell_followers()
 
     async def _poll(self) -> None:
         while True:
             if not self._topics:
                 self._followed.clear()
                 await self._followed.wait()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._poll_s)
+            if await _set_within(self._wake, self._poll_s):
+                # A burst of signals is worth one look.
+                await asyncio.sleep(min(BURST_S, self._poll_s))
             self._wake.clear()
             topics = dict(self._topics)
             if not topics:
                 continue
+            begun = {topic_id for topic_id, topic in topics.items() if topic.events}
             try:
                 latest = await to_thread.run_sync(self._log.latest_seqs, list(topics))
                 for topic_id, topic in topics.items():
-                    if latest.get(topic_id, 0) > topic.last_seq:
+                    seq = latest.get(topic_id, 0)
+                    if seq > topic.last_seq:
                         await self._refresh(topic_id, topic)
+                    elif seq == 0 and topic_id in begun:
+                        topic.forgotten = True
+                        topic.tell_followers()
             except DatabaseUnavailableError as error:
                 # Subscribers keep their heartbeats; their events come when the database is back.
                 _log.warning("progress_poll_failed", error=str(error))
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    """Say so at once when a task of the tailer ends by itself: the streams go quiet from then on."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("progress_tailer_failed", exc_info=error)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event; return False when the time is up."""
+    # Not `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -52,7 +52,8 @@ ADVICE: dict[Category, Advice] = {
                 "monitoring",
                 "medium",
                 "Watch for changes of tool contracts",
-                "Compare the schema that the agent is given with the one that the tool publishes, and alert on a difference.",
+                "Compare the schema that the agent is given with the one that the tool publishes, and alert "
+                "on a difference.",
             ),
         ),
     ),
@@ -68,7 +69,8 @@ ADVICE: dict[Category, Advice] = {
                 "code_change",
                 "high",
                 "Back off and retry on rate limits",
-                "Retry with exponential back-off and jitter, honour Retry-After, and cap the calls in flight per provider.",
+                "Retry with exponential back-off and jitter, honour Retry-After, and cap the calls in flight "
+                "per provider.",
             ),
             _action(
                 "config_change",
@@ -104,7 +106,7 @@ ADVICE: dict[Category, Advice] = {
         "Timeout",
         "a time-out",
         (
-            "Compare the latency of the failed call with the usual latency of the tool and with the configured time-out",
+            "Compare the latency of the failed call with the tool's usual latency and with the configured time-out",
             "Check the load and the logs of the service that did not answer in time",
         ),
         (
@@ -134,7 +136,8 @@ ADVICE: dict[Category, Advice] = {
                 "code_change",
                 "high",
                 "Stop repetition without progress",
-                "Detect an identical call with an identical result, and make the planner choose another action or give up.",
+                "Detect an identical call with an identical result, and make the planner choose another "
+                "action or give up.",
             ),
             _action(
                 "prompt_change",
@@ -156,7 +159,8 @@ ADVICE: dict[Category, Advice] = {
                 "code_change",
                 "high",
                 "Handle empty retrieval results",
-                "Broaden or rephrase the query once when nothing is found, then say so instead of going on without facts.",
+                "Broaden or rephrase the query once when nothing is found, then say so instead of going on "
+                "without facts.",
             ),
             _action(
                 "monitoring",
@@ -184,7 +188,8 @@ ADVICE: dict[Category, Advice] = {
                 "process",
                 "medium",
                 "Test versions before they are rolled out",
-                "Run each new version on a fixed set of tasks, and compare success rate and steps with the version before.",
+                "Run each new version on a fixed set of tasks, and compare success rate and steps with the "
+                "version before.",
             ),
         ),
     ),

@@ -50,9 +50,8 @@ class Classified:
 def collect_evidence(run: AgentRun, history: Sequence[RunSummary] = ()) -> Collected:
     """Find every problem of a run and where it shows (stage "Collecting evidence").
 
-    Args:
-        history: earlier runs of the same agent in the same environment, of this version
-            and others, in any order; the run itself may be among them.
+    `history` is earlier runs of the same agent in the same environment, of this version
+    and others, in any order; the run itself may be among them.
     """
     view = RunView(run, history)
     found = [problem for detect in DETECTORS for problem in detect(view)]

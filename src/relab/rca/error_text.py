@@ -9,25 +9,34 @@ positions in the original.
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-HEAD_CHARS = 6_000
-TAIL_CHARS = 2_000
+HEAD_CHARS = 3_000
+TAIL_CHARS = 1_000
 """Of a longer text the start and the end are read: an error states itself first or, in a traceback, last."""
 
 _FILLER = "x"
 
+MAX_ECHO_CHARS = 2_000
+MAX_CHARS = 200_000
+"""What one reader reads of different wordings, about 2,000 usual error messages."""
+
 _URL = re.compile(r"https?://[^\s'\"<>)\]}]+")
-_ARGUMENTS = re.compile(
-    r"\b(?:arguments?|args|kwargs|params|parameters|inputs?)\b\s*[:=]?\s*(\{.{0,4000}?\})(?=[\s:.,;)]|$)", re.DOTALL
-)
-_QUOTED_CONTENT = re.compile(
+_ARGUMENTS_OPEN = re.compile(r"\b(?:arguments?|args|kwargs|params|parameters|inputs?)\b\s*[:=]?\s*\{")
+_BRACE = re.compile(r"[{}]")
+_QUOTED_OPEN = re.compile(
     r"\b(?:query|queries|search(?:ed|ing)?|for|prompt|text|input|input_value|keywords?|topic|term|titled?|named?|"
-    r"file|path|page|document|about|q)['\"]?\s*[:=]?\s*(?P<quote>['\"])(?P<content>.{1,2000}?)(?P=quote)(?=[\s.,;:)\]}]|$)",
-    re.DOTALL,
+    r"file|path|page|document|about|q)['\"]?\s*[:=]?\s*(?P<quote>['\"])"
 )
+_QUOTE_CLOSE = {quote: re.compile(rf"{quote}(?=[\s.,;:)\]}}]|$)") for quote in "'\""}
 _TRACEBACK_CODE = re.compile(r"^[ \t]{2,}.*$", re.MULTILINE)
+
+_VARIABLE = re.compile(r"(?<![\w.])[0-9a-fA-F]{8}[0-9a-fA-F-]*(?!\w)|(?<!\d)(?!(?:[45]\d\d|13|0)(?!\d))\d+")
+"""Ids and numbers, but not those that rules read: status codes, errno 13, "0 results"."""
 
 _CODE_LABEL = re.compile(
     r"(?:\bHTTP(?:/\d(?:\.\d)?)?(?: error)?|\bstatus(?:[ _]?code)?|\berror code|\bresponse code)"
@@ -76,6 +85,7 @@ class ErrorText:
         classes: names of exception classes that the text states, such as `TypeError: ...`.
         status_code: an HTTP status from 400 to 599 that the text states, else None.
         status_at: where it states it.
+        memo: what was found in the text already, by who looked (`rca/phrases.py`).
     """
 
     masked: str
@@ -85,6 +95,7 @@ class ErrorText:
     classes: tuple[tuple[str, TextMatch], ...]
     status_code: int | None
     status_at: TextMatch | None
+    memo: dict[int, object] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def place(self, match: re.Match[str]) -> TextMatch:
         """Translate a match in `masked` to offsets in the original text."""
@@ -92,20 +103,56 @@ class ErrorText:
         return TextMatch(match.start() + shift, match.end() + shift)
 
 
-def _blank(match: re.Match[str], group: int | str) -> str:
-    start, end = match.span(group)
-    offset = match.start()
-    whole = match.group(0)
-    return whole[: start - offset] + _FILLER * (end - start) + whole[end - offset :]
+def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the inside of each `arguments {...}`, braces matched, in one pass."""
+    done = 0
+    for opening in _ARGUMENTS_OPEN.finditer(text):
+        if opening.end() <= done:
+            continue
+        depth = 0
+        for brace in _BRACE.finditer(text, opening.end() - 1):
+            depth += 1 if brace.group() == "{" else -1
+            if depth == 0:
+                done = brace.end()
+                yield opening.end(), brace.start()
+                break
+        else:
+            return  # Unbalanced from here on: cut off, or no arguments at all.
+
+
+def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the inside of each quotation that follows a word such as "query" or "file"."""
+    done = 0
+    open_until = dict.fromkeys(_QUOTE_CLOSE, 0)
+    for opening in _QUOTED_OPEN.finditer(text):
+        quote, start = opening["quote"], opening.end()
+        if start <= done or start < open_until[quote]:
+            continue
+        # One character of content at least; and where nothing closes, nothing is searched twice.
+        closing = _QUOTE_CLOSE[quote].search(text, start + 1, start + MAX_ECHO_CHARS)
+        if closing is None:
+            open_until[quote] = start + MAX_ECHO_CHARS
+        else:
+            done = closing.end()
+            yield start, closing.start()
+
+
+def _blank(text: str, spans: Iterator[tuple[int, int]]) -> str:
+    pieces: list[str] = []
+    done = 0
+    for start, end in spans:
+        pieces += (text[done:start], _FILLER * (end - start))
+        done = end
+    return "".join((*pieces, text[done:])) if pieces else text
 
 
 def _mask(text: str) -> str:
     if "://" in text:
-        text = _URL.sub(lambda match: _FILLER * len(match.group(0)), text)
-    if "{" in text:
-        text = _ARGUMENTS.sub(lambda match: _blank(match, 1), text)
+        text = _blank(text, (match.span() for match in _URL.finditer(text)))
+    if "{" in text and "}" in text:
+        text = _blank(text, _argument_spans(text))
     if "'" in text or '"' in text:
-        text = _QUOTED_CONTENT.sub(lambda match: _blank(match, "content"), text)
+        text = _blank(text, _quoted_spans(text))
     if "Traceback (most recent call last)" in text:
         text = _TRACEBACK_CODE.sub(lambda match: " " * len(match.group(0)), text)
     return text
@@ -134,6 +181,38 @@ def read_error(text: str) -> ErrorText:
     )
 
 
+def without_variables(text: str) -> str:
+    """Blank ids and numbers, character for character: texts that differ only in them read the same."""
+    return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
+
+
+class ErrorReader:
+    """Prepares texts, each wording once, until it has read `max_chars`.
+
+    A run that repeats one error 10,000 times costs one reading. Beyond `max_chars` of
+    different wordings (a run of thousands of long and different errors) texts are no
+    longer read, and only structured fields speak for the rest.
+    """
+
+    def __init__(self, max_chars: int = MAX_CHARS) -> None:
+        self._left = max_chars
+        self._known: dict[str, ErrorText] = {}
+
+    def read(self, text: str | None) -> ErrorText:
+        """Return the prepared text; an empty one for None and beyond the limit."""
+        if not text:
+            return _NO_TEXT
+        if len(text) <= HEAD_CHARS + TAIL_CHARS:
+            text = without_variables(text)
+        known = self._known.get(text)
+        if known is None:
+            if self._left <= 0:
+                return _NO_TEXT
+            self._left -= min(len(text), HEAD_CHARS + TAIL_CHARS)
+            known = self._known[text] = read_error(text)
+        return known
+
+
 def last_name(error_class: str) -> str:
     """Return `RateLimitError` for `openai.RateLimitError`: modules don't tell what happened."""
     return error_class.rsplit(".", 1)[-1].strip()
@@ -148,28 +227,174 @@ def is_error_in_result(text: str) -> bool:
     return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
 
 
+_NO_TEXT = read_error("")
+
 _WORD = re.compile(r"\w+")
 _GENERIC_WORDS = frozenset(
-    (
-        "a an the this that it we i you your our us my me please try again later sorry oops "
-        "has have had was were is are be been being do did does occurred occur happened happen encountered got get "
-        "unexpected unknown unspecified generic general internal server system error errors exception failure failures "
-        "failed fail fails failing fatal unhandled uncaught something went wrong bad problem issue run task agent step "
-        "tool call calls job execution executing request requests operation process processing workflow action "
-        "could couldn can cannot not t unable to complete completed finish finished perform handle "
-        "with while during in on of at by from for and or as contact support administrator "
-        "http status code 500 no none null n details detail available reason message returned 1"
-    ).split()
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "it",
+        "we",
+        "i",
+        "you",
+        "your",
+        "our",
+        "us",
+        "my",
+        "me",
+        "please",
+        "try",
+        "again",
+        "later",
+        "sorry",
+        "oops",
+        "has",
+        "have",
+        "had",
+        "was",
+        "were",
+        "is",
+        "are",
+        "be",
+        "been",
+        "being",
+        "do",
+        "did",
+        "does",
+        "occurred",
+        "occur",
+        "happened",
+        "happen",
+        "encountered",
+        "got",
+        "get",
+        "unexpected",
+        "unknown",
+        "unspecified",
+        "generic",
+        "general",
+        "internal",
+        "server",
+        "system",
+        "error",
+        "errors",
+        "exception",
+        "failure",
+        "failures",
+        "failed",
+        "fail",
+        "fails",
+        "failing",
+        "fatal",
+        "unhandled",
+        "uncaught",
+        "something",
+        "went",
+        "wrong",
+        "bad",
+        "problem",
+        "issue",
+        "run",
+        "task",
+        "agent",
+        "step",
+        "tool",
+        "call",
+        "calls",
+        "job",
+        "execution",
+        "executing",
+        "request",
+        "requests",
+        "operation",
+        "process",
+        "processing",
+        "workflow",
+        "action",
+        "could",
+        "couldn",
+        "can",
+        "cannot",
+        "not",
+        "t",
+        "unable",
+        "to",
+        "complete",
+        "completed",
+        "finish",
+        "finished",
+        "perform",
+        "handle",
+        "with",
+        "while",
+        "during",
+        "in",
+        "on",
+        "of",
+        "at",
+        "by",
+        "from",
+        "for",
+        "and",
+        "or",
+        "as",
+        "contact",
+        "support",
+        "administrator",
+        "http",
+        "status",
+        "code",
+        "500",
+        "no",
+        "none",
+        "null",
+        "n",
+        "details",
+        "detail",
+        "available",
+        "reason",
+        "message",
+        "returned",
+        "1",
+    ]
 )
 _GENERIC_CLASSES = frozenset(
-    (
-        "error exception baseexception runtimeerror internalservererror internalerror servererror unknownerror "
-        "unknown failure systemerror agenterror agentexecutionerror toolerror toolcallerror toolexecutionerror "
-        "toolexception steperror runerror taskerror executionerror genericerror none null other _other"
-    ).split()
+    [
+        "error",
+        "exception",
+        "baseexception",
+        "runtimeerror",
+        "internalservererror",
+        "internalerror",
+        "servererror",
+        "unknownerror",
+        "unknown",
+        "failure",
+        "systemerror",
+        "agenterror",
+        "agentexecutionerror",
+        "toolerror",
+        "toolcallerror",
+        "toolexecutionerror",
+        "toolexception",
+        "steperror",
+        "runerror",
+        "taskerror",
+        "executionerror",
+        "genericerror",
+        "none",
+        "null",
+        "other",
+        "_other",
+    ]
 )
 
 
+@lru_cache(maxsize=4_096)
 def is_generic_message(text: str | None) -> bool:
     """Tell whether a message says no more than that something failed.
 

@@ -62,17 +62,30 @@ _MARKUP = re.compile(
     r"|\[/?[A-Za-z#@][^\[\]]*\]"  # console markup
     r"|\{\{|\}\}|\{%|%\}"  # templates
 )
-_URL = re.compile(r"(?:\b[a-z][a-z0-9+.-]{1,20}://|\bwww\.|\b(?:mailto|javascript|data):)[^\s\"'<>`\\{}|^]*", re.I)
-_QUOTED = re.compile(r"\"([^\"]*)\"|`([^`]*)`|“([^”]*)”|‘([^’]*)’|«([^»]*)»|(?<!\w)'([^']*)'(?!\w)")
+_URL = re.compile(
+    r"(?:\b[a-z][a-z0-9+.-]{1,20}://|\bwww\.|\b(?:mailto|javascript|data):)[^\s\"'<>`\\{}|^]*", re.IGNORECASE
+)
+_QUOTED = re.compile(r"\"([^\"]*)\"|`([^`]*)`|(?<!\w)'([^']*)'(?!\w)")
+_HYPHENATED = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)+")
+_CONTRACTION = re.compile(r"[A-Za-z][a-z]*'[a-z]{1,2}")
+_MIXED_CASE = re.compile(r"[a-z][A-Z]|[A-Z]{2,}[a-z]")
 _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[a-z]{3,}")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_QUANTITY = re.compile(r"(\d+(?:[.,]\d+)*)(?:ms|s|sec|min|m|h|d|%|x|k|kb|mb|gb|kib|mib|gib)", re.I)
-_SEPARATORS = str.maketrans("—–;()[]{}", " " * 9)
+_QUANTITY = re.compile(r"(\d+(?:[.,]\d+)*)(?:ms|s|sec|min|m|h|d|%|x|k|kb|mb|gb|kib|mib|gib)", re.IGNORECASE)
+_SEPARATORS = str.maketrans(";()[]{}", " " * 7)
 _LOOSE_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
-_POSSESSIVE = re.compile(r"['’]s?$", re.I)
+_POSSESSIVE = re.compile(r"'s?$")
+_ASCII_PUNCTUATION = {
+    **dict.fromkeys(range(0x2018, 0x201C), "'"),
+    **dict.fromkeys((*range(0x201C, 0x2020), 0xAB, 0xBB), '"'),
+    **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013), "-"),
+    0x2014: " - ",
+}
+"""Typographic quotation marks and dashes, which models like and programs do not write."""
+
 _STEM = 5
-"""Words of one family mostly share their first five letters: reject, rejected, rejection."""
+"""Words of one family mostly share their first five letters, but for a plural: reject, rejected, rejection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Grounds:
 
     text: str
     words: frozenset[str]
+    stems: frozenset[str]
     urls: frozenset[str]
 
     @classmethod
@@ -92,7 +106,8 @@ class Grounds:
         pieces += [text for hypothesis in report.hypotheses for text in (hypothesis.title, hypothesis.description)]
         # A line each, so that no quotation can run from one piece into the next.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
-        return cls(text, frozenset(_words(text)), urls)
+        words = frozenset(_words(text))
+        return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
         """Whether `token` occurs, and not as a part of a longer name or number."""
@@ -112,7 +127,7 @@ class Grounds:
 
     def has_word(self, word: str) -> bool:
         """Whether `word`, or one of its family, occurs."""
-        return word in self.words or (len(word) >= _STEM and word[:_STEM] in {w[:_STEM] for w in self.words})
+        return _stem(word) in self.stems
 
 
 def normal_text(text: str) -> str:
@@ -179,7 +194,7 @@ def _check_grounds(text: str, grounds: Grounds) -> tuple[DropReason, str] | None
         if quotation and not grounds.has_whole(quotation):
             return DropReason.UNGROUNDED_QUOTATION, quotation
     rest = _QUOTED.sub(" ", rest)
-    if re.search(r"[\"`“”«»]", rest):
+    if re.search(r"[\"`]", rest):
         return DropReason.UNGROUNDED_QUOTATION, "unclosed"
     tokens = _tokens(rest)
     for token, opens_sentence in tokens:
@@ -204,7 +219,7 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
     found: list[tuple[str, bool]] = []
     opens = True
     for raw in _LOOSE_COMMA.sub(" ", text.translate(_SEPARATORS)).split():
-        token = _POSSESSIVE.sub("", raw.strip(".,:!?'’‘…*~-"))
+        token = _POSSESSIVE.sub("", raw.strip(".,:!?'*~-"))
         if token:
             found.append((token, opens))
             opens = False
@@ -213,27 +228,26 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
+    """Whether a token may be said: what looks like a name, a number or a code must occur; a plain word may."""
     lower = token.casefold()
-    if lower in ABBREVIATIONS:
-        return True
-    if not token.isascii():
-        return grounds.has_whole(token)
-    if any(char.isdigit() for char in token):
-        return _is_grounded_number(token, grounds)
-    if re.fullmatch(r"[A-Za-z]+(?:-[A-Za-z]+)+", token):
-        return grounds.has_phrase(token)
-    if re.fullmatch(r"[a-z]+'[a-z]+", lower):
-        return True
-    if not token.isalpha() or re.search(r"[a-z][A-Z]|[A-Z]{2,}[a-z]", token):
-        return grounds.has_whole(token)
-    if lower in NUMBER_WORDS:
+    if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):
+        grounded = True
+    elif token.isascii() and any(char.isdigit() for char in token):
+        grounded = _is_grounded_number(token, grounds)
+    elif _HYPHENATED.fullmatch(token):
+        grounded = grounds.has_phrase(token)
+    elif not (token.isascii() and token.isalpha()) or _MIXED_CASE.search(token):
+        grounded = grounds.has_whole(token)
+    elif lower in NUMBER_WORDS:
         digits = NUMBER_WORDS[lower]
-        return lower in grounds.words or (digits is not None and grounds.has_number(digits))
-    if len(token) > 1 and token.isupper():
-        return token in ACRONYMS or lower in grounds.words
-    if token[0].isupper() and lower not in FUNCTION_WORDS:
-        return grounds.has_word(lower) if opens_sentence else lower in grounds.words
-    return True
+        grounded = lower in grounds.words or (digits is not None and grounds.has_number(digits))
+    elif token.isupper() and len(token) > 1:
+        grounded = token in ACRONYMS or lower in grounds.words
+    elif token[0].isupper() and lower not in FUNCTION_WORDS:
+        grounded = grounds.has_word(lower) if opens_sentence else lower in grounds.words
+    else:
+        grounded = True
+    return grounded
 
 
 def _is_grounded_number(token: str, grounds: Grounds) -> bool:
@@ -253,11 +267,15 @@ def _pieces(evidence: Evidence) -> list[str]:
 
 
 def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)
+    return unicodedata.normalize("NFKC", text).translate(_ASCII_PUNCTUATION)
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(_CAMEL_HUMP.sub(" ", text).casefold())
+
+
+def _stem(word: str) -> str:
+    return word.removesuffix("s")[:_STEM]
 
 
 def _trim_url(url: str) -> str:

@@ -29,7 +29,14 @@ def quoted(quotation: Quotation) -> str | None:
 
     Only error texts and results are worth reading in a sentence; numbers and arguments are not.
     """
-    if quotation.field not in ("error_message", "message", "result_summary", "output_summary", "error_class", "error_type"):
+    if quotation.field not in (
+        "error_message",
+        "message",
+        "result_summary",
+        "output_summary",
+        "error_class",
+        "error_type",
+    ):
         return None
     text = field_text(quotation.source, quotation.field)
     if text is None:
@@ -89,7 +96,10 @@ def _describe_loop(problem: Problem) -> str:
         case "retries":
             return f"The agent repeated itself without progress: {_subject(problem)} was retried {count} times{place}"
         case "alternating_cycle":
-            return f"The agent repeated itself without progress: a cycle of calls ran {count} times, beginning with {_subject(problem)}{place}"
+            return (
+                f"The agent repeated itself without progress: a cycle of calls ran {count} times, "
+                f"beginning with {_subject(problem)}{place}"
+            )
         case "identical_steps":
             return f"The agent repeated itself without progress: {count} steps in a row gave the same output{place}"
         case _:

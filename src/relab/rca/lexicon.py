@@ -62,16 +62,23 @@ ACRONYMS = frozenset({"AI", "API", "HTTP", "HTTPS", "ID", "IDS", "JSON", "LLM", 
 
 ABBREVIATIONS = frozenset({"e.g", "i.e", "etc", "vs", "and/or"})
 
+# fmt: off
 FUNCTION_WORDS = frozenset(
-    """
-    about after again against all also although always and another any are because been before being below
-    between both but came could did does down due during each either even every first for from further had has
-    have having hence her here how however into its itself just last later least less made make many might more
-    most much must neither never next nor not now off only onto other others over own same second several she
-    should since some still such than that the their them then there therefore these they third this those
-    though through thus too under until upon very was were what whatever when where whereas whether which while
-    who whose why will with within without would yet you your one none once if in it is as at be by do he no of
-    on or so to up we an a i
-    """.split()
+    {
+        "a", "about", "after", "again", "against", "all", "also", "although", "always", "an", "and",
+        "another", "any", "are", "as", "at", "be", "because", "been", "before", "being", "below", "between",
+        "both", "but", "by", "came", "could", "did", "do", "does", "down", "due", "during", "each", "either",
+        "even", "every", "first", "for", "from", "further", "had", "has", "have", "having", "he", "hence",
+        "her", "here", "how", "however", "i", "if", "in", "into", "is", "it", "its", "itself", "just", "last",
+        "later", "least", "less", "made", "make", "many", "might", "more", "most", "much", "must", "neither",
+        "never", "next", "no", "none", "nor", "not", "now", "of", "off", "on", "once", "one", "only", "onto",
+        "or", "other", "others", "over", "own", "same", "second", "several", "she", "should", "since", "so",
+        "some", "still", "such", "than", "that", "the", "their", "them", "then", "there", "therefore",
+        "these", "they", "third", "this", "those", "though", "through", "thus", "to", "too", "under", "until",
+        "up", "upon", "very", "was", "we", "were", "what", "whatever", "when", "where", "whereas", "whether",
+        "which", "while", "who", "whose", "why", "will", "with", "within", "without", "would", "yet", "you",
+        "your",
+    }
 )
+# fmt: on
 """Words that carry no fact: they need no support, and may open a sentence."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from relab.rca.error_text import ErrorText, TextMatch
 
@@ -34,20 +36,29 @@ class PhraseMatch:
     where: TextMatch
 
 
-@dataclass(frozen=True, slots=True)
 class Phrases:
     """Phrases tried in order; the first that matches counts, so the specific ones come first."""
 
-    phrases: tuple[Phrase, ...]
+    def __init__(self, phrases: Sequence[Phrase]) -> None:
+        self._phrases = tuple(phrases)
 
     def find(self, text: ErrorText) -> PhraseMatch | None:
-        """Return the first match in `text`, or None."""
+        """Return the first match in `text`, or None. Asked again about the same text, it remembers."""
+        key = id(self)
+        if key in text.memo:
+            return cast("PhraseMatch | None", text.memo[key])
+        found = text.memo[key] = self._search(text)
+        return found
+
+    def _search(self, text: ErrorText) -> PhraseMatch | None:
         lowered = text.lowered
-        for item in self.phrases:
-            if any(hint in lowered for hint in item.hints):
-                match = item.pattern.search(text.masked)
-                if match is not None:
-                    return PhraseMatch(item.detail, text.place(match))
+        for item in self._phrases:
+            for hint in item.hints:
+                if hint in lowered:
+                    match = item.pattern.search(text.masked)
+                    if match is not None:
+                        return PhraseMatch(item.detail, text.place(match))
+                    break
         return None
 
     def found_in(self, text: ErrorText) -> bool:
@@ -62,7 +73,8 @@ CONTEXT_LENGTH = Phrases(
             "context|prompt is too long|too many tokens|reduce the length|maximum number of tokens|input is too long",
             r"context[ _-]?(?:length|window|size)[ _]?.{0,40}(?:exceed|limit|too|larger|is \d)|maximum context"
             r"|(?:exceed\w*|larger than|over).{0,40}context[ _-]?(?:length|window|size)|context_length_exceeded"
-            r"|prompt is too long|too many tokens|reduce the length of|input is too long for|maximum number of tokens",
+            r"|prompt is too long|too many tokens|reduce the length of|input is too long for"
+            r"|maximum number of tokens",
         ),
     )
 )
@@ -73,7 +85,8 @@ CONTENT_POLICY = Phrases(
             "content_filter",
             "content|safety|moderation|flagged|policy",
             r"content[ _-]?(?:policy|filter|management|moderation)|(?:safety|moderation) (?:system|filter|policy)"
-            r"|blocked by .{0,20}(?:safety|moderation)|flagged (?:as|by|for)|violat\w+ .{0,30}(?:usage|content) polic",
+            r"|blocked by .{0,20}(?:safety|moderation)|flagged (?:as|by|for)|violat\w+ .{0,30}(?:usage"
+            r"|content) polic",
         ),
     )
 )

@@ -30,10 +30,8 @@ def compose(
 ) -> Report:
     """Build the report of a run from its problems and the ranked causes.
 
-    Args:
-        problems: in order of time.
-        causes: most likely first.
-        insufficient: why the evidence cannot carry a conclusion, or None.
+    `problems` are in order of time, `causes` most likely first; `insufficient` says why
+    the evidence cannot carry a conclusion, or is None.
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the likeliest cause heads the index.

@@ -6,106 +6,27 @@ run again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 
-from relab.rca.error_text import ErrorText, is_error_in_result, is_generic_class, is_generic_message, read_error
+from relab.rca.error_text import ErrorReader, is_error_in_result, is_generic_class, is_generic_message
+from relab.rca.failures import (
+    Failure,
+    PlacedCall,
+    PlacedStep,
+    call_reports_error,
+    filled,
+    first_given,
+    is_error_code,
+    is_good_call,
+    is_specific_error,
+    step_reports_error,
+)
 from relab.rca.models import EvidenceKind
-from relab.rca.problems import Quotable, Quotation
-from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, Step, StepStatus, ToolCall
+from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus, ToolCall
 
 _SHORT_OUTPUT_CHARS = 300
 """The output of a failed step is read as an error message only if it is no longer than a message."""
-
-_NO_TEXT = read_error("")
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedStep:
-    """A step and its index in order of time."""
-
-    step: Step
-    position: int
-
-    @property
-    def ended_us(self) -> int:
-        """When its outcome was known: its end, else its start and latency."""
-        if self.step.ended_at is not None:
-            return self.step.ended_at
-        return self.step.started_at + int((self.step.latency_ms or 0) * 1_000)
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedCall:
-    """A tool call, its index in order of time, and the agent of its step.
-
-    `started_us` is its own start, else that of its step, else that of the run.
-    """
-
-    call: ToolCall
-    position: int
-    started_us: int
-    agent_name: str | None
-
-    @property
-    def ended_us(self) -> int:
-        """When its outcome was known, as far as its own times tell."""
-        call = self.call
-        if call.ended_at is not None:
-            return call.ended_at
-        if call.started_at is not None and call.latency_ms is not None:
-            return call.started_at + int(call.latency_ms * 1_000)
-        return self.started_us
-
-    @property
-    def latency_ms(self) -> float | None:
-        """The reported latency, else the time between its own start and end."""
-        call = self.call
-        if call.latency_ms is not None or call.started_at is None or call.ended_at is None:
-            return call.latency_ms
-        return (call.ended_at - call.started_at) / 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error that some object of the run reports, prepared for the detectors.
-
-    Attributes:
-        field: the field that holds the text, and that evidence quotes.
-        text: that text, prepared; empty when there is none.
-        is_hint: the text is an output or a result and not an error message, so what it
-            says counts for little.
-        is_generic: neither class nor text tells what kind of error it was.
-        is_specific: class or message tells it; a text that is only a hint counts when it
-            begins as an error report does.
-    """
-
-    kind: EvidenceKind
-    source: Quotable
-    position: int
-    at_us: int
-    step_id: str | None
-    call_id: str | None
-    agent_name: str | None
-    tool_name: str | None
-    status_code: int | None
-    error_class: str | None
-    field: str
-    text: ErrorText
-    is_hint: bool
-    is_generic: bool
-    is_specific: bool
-    recovered: bool
-    latency_ms: float | None = None
-
-    def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Quote the text (or what stands for it), centred on the given offsets."""
-        return Quotation(self.kind, self.source, self.field, start, end)
-
-
-def _filled(text: str | None) -> str | None:
-    return text if text is not None and text.strip() else None
 
 
 class RunView:
@@ -129,7 +50,7 @@ class RunView:
             PlacedCall(call, position, start, self.agent_of(call.step_id))
             for position, (start, call) in enumerate(timed)
         )
-        self._texts: dict[str, ErrorText] = {}
+        self._readers = {kind: ErrorReader() for kind in EvidenceKind}
 
     @property
     def failed(self) -> bool:
@@ -176,15 +97,6 @@ class RunView:
         placed = self._step_by_id.get(call.step_id) if call.step_id is not None else None
         return placed.step.started_at if placed is not None else self.run.started_at
 
-    def read(self, text: str | None) -> ErrorText:
-        """Prepare a text for matching; equal texts, which retries produce, are prepared once."""
-        if not text:
-            return _NO_TEXT
-        known = self._texts.get(text)
-        if known is None:
-            known = self._texts[text] = read_error(text)
-        return known
-
     @cached_property
     def _last_good_call(self) -> dict[str, int]:
         """The position of the last call of each tool that really succeeded."""
@@ -215,12 +127,12 @@ class RunView:
     @cached_property
     def call_failures(self) -> tuple[Failure, ...]:
         """The errors of tool calls, in order of time."""
-        return tuple(self._of_call(placed) for placed in self.calls if _reports_error(placed.call))
+        return tuple(self._of_call(placed) for placed in self.calls if call_reports_error(placed.call))
 
     @cached_property
     def step_failures(self) -> tuple[Failure, ...]:
         """The errors of steps, in order of time."""
-        return tuple(self._of_step(placed) for placed in self.steps if _step_reports_error(placed.step))
+        return tuple(self._of_step(placed) for placed in self.steps if step_reports_error(placed.step))
 
     @cached_property
     def guardrail_failures(self) -> tuple[Failure, ...]:
@@ -232,8 +144,8 @@ class RunView:
     def run_failure(self) -> Failure | None:
         """The run's own error, if it reports one."""
         run = self.run
-        message = _filled(run.error_message)
-        error_type = _filled(run.error_type)
+        message = filled(run.error_message)
+        error_type = filled(run.error_type)
         if message is None and error_type is None:
             return None
         return Failure(
@@ -248,7 +160,7 @@ class RunView:
             status_code=None,
             error_class=error_type,
             field="error_message" if message is not None else "error_type",
-            text=self.read(message),
+            text=self._readers[EvidenceKind.RUN].read(message),
             is_hint=False,
             is_generic=is_generic_class(error_type) and is_generic_message(message),
             is_specific=not (is_generic_class(error_type) and is_generic_message(message)),
@@ -261,17 +173,25 @@ class RunView:
         own = (self.run_failure,) if self.run_failure is not None else ()
         return (*self.call_failures, *self.step_failures, *self.guardrail_failures, *own)
 
+    @cached_property
+    def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
+        """The same, in groups whose members no detector can tell apart."""
+        groups: dict[Hashable, list[Failure]] = {}
+        for failure in self.failures:
+            groups.setdefault(failure.shape, []).append(failure)
+        return tuple(tuple(group) for group in groups.values())
+
     def _of_call(self, placed: PlacedCall) -> Failure:
         call = placed.call
-        message, error_class = _filled(call.error_message), _filled(call.error_class)
-        result = _filled(call.result_summary)
+        message, error_class = filled(call.error_message), filled(call.error_class)
+        result = filled(call.result_summary)
         # The result of a call that failed is read like a message if it is one; else it is content.
         if result is not None and len(result) > _SHORT_OUTPUT_CHARS and not is_error_in_result(result):
             result = None
-        if call.status is not StepStatus.FAILURE and (error_class is not None or _is_error_code(call.status_code)):
+        if call.status is not StepStatus.FAILURE and (error_class is not None or is_error_code(call.status_code)):
             result = None
         text = message if message is not None else result
-        field = _first_given(
+        field = first_given(
             ("error_message", message),
             ("result_summary", result),
             ("error_class", error_class),
@@ -290,23 +210,23 @@ class RunView:
             status_code=call.status_code,
             error_class=error_class,
             field=field,
-            text=self.read(text),
+            text=self._readers[EvidenceKind.TOOL_CALL].read(text),
             is_hint=message is None,
             is_generic=is_generic_class(error_class) and is_generic_message(text),
-            is_specific=_is_specific(error_class, message, text),
+            is_specific=is_specific_error(error_class, message, text),
             recovered=self.call_was_recovered(placed),
             latency_ms=placed.latency_ms,
         )
 
     def _of_step(self, placed: PlacedStep) -> Failure:
         step = placed.step
-        message, error_class = _filled(step.error_message), _filled(step.error_class)
-        output = _filled(step.output_summary)
+        message, error_class = filled(step.error_message), filled(step.error_class)
+        output = filled(step.output_summary)
         # A long output is content, unless it begins as an error does.
         if output is not None and len(output) > _SHORT_OUTPUT_CHARS and not is_error_in_result(output):
             output = None
         text = message if message is not None else output
-        field = _first_given(
+        field = first_given(
             ("error_message", message),
             ("output_summary", output),
             ("error_class", error_class),
@@ -324,10 +244,10 @@ class RunView:
             status_code=None,
             error_class=error_class,
             field=field,
-            text=self.read(text),
+            text=self._readers[EvidenceKind.STEP].read(text),
             is_hint=message is None,
             is_generic=is_generic_class(error_class) and is_generic_message(text),
-            is_specific=_is_specific(error_class, message, text),
+            is_specific=is_specific_error(error_class, message, text),
             recovered=self.succeeded or self.step_was_retried(placed),
             latency_ms=step.effective_latency_ms,
         )
@@ -346,7 +266,7 @@ class RunView:
     def _of_event(self, event: GuardrailEvent, position: int) -> Failure:
         call = self.call(event.call_id)
         step_id = event.step_id if event.step_id is not None else call.call.step_id if call is not None else None
-        message = _filled(event.message)
+        message = filled(event.message)
         return Failure(
             kind=EvidenceKind.GUARDRAIL_EVENT,
             source=event,
@@ -359,48 +279,9 @@ class RunView:
             status_code=None,
             error_class=None,
             field="message" if message is not None else "type",
-            text=self.read(message),
+            text=self._readers[EvidenceKind.GUARDRAIL_EVENT].read(message),
             is_hint=False,
             is_generic=False,
             is_specific=True,
             recovered=self.succeeded or (call is not None and self.call_was_recovered(call)),
         )
-
-
-def is_good_call(call: ToolCall) -> bool:
-    """Tell whether a call succeeded by all that it reports, not by its status alone."""
-    return call.status is StepStatus.SUCCESS and not _reports_error(call)
-
-
-def _first_given(*fields: tuple[str, object]) -> str:
-    """Return the name of the first field that is not None."""
-    return next(name for name, value in fields if value is not None)
-
-
-def _is_specific(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Whether class or message say what kind of error it was; an output counts if it is an error report."""
-    if not is_generic_class(error_class) or not is_generic_message(message):
-        return True
-    return message is None and not is_generic_message(text) and is_error_in_result(text or "")
-
-
-def _is_error_code(status_code: int | None) -> bool:
-    """Whether a status code belies a call that claims success; asking for what is not there may be one."""
-    return status_code is not None and 400 <= status_code < 600 and status_code not in (404, 410)
-
-
-def _reports_error(call: ToolCall) -> bool:
-    """Whether a call failed, or says that it succeeded while it carries an error."""
-    if call.status is StepStatus.FAILURE or _filled(call.error_class) or _filled(call.error_message):
-        return True
-    if call.status is not StepStatus.SUCCESS:
-        return False
-    return _is_error_code(call.status_code) or is_error_in_result(call.result_summary or "")
-
-
-def _step_reports_error(step: Step) -> bool:
-    if step.status is StepStatus.FAILURE or _filled(step.error_class) or _filled(step.error_message):
-        return True
-    if step.status is not StepStatus.SUCCESS:
-        return False
-    return is_error_in_result(step.output_summary or "")

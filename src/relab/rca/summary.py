@@ -31,10 +31,8 @@ _STATE = {
 def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause], reason: str | None) -> str:
     """Return the summary of a report.
 
-    Args:
-        problems: every problem of the run.
-        causes: ranked; empty when nothing explains a failure.
-        reason: why the evidence is insufficient, or None.
+    `problems` are all of the run, `causes` those worth telling, most likely first;
+    `reason` says why the evidence is insufficient, or is None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."
@@ -71,7 +69,11 @@ def _because(cause: Cause, view: RunView) -> str:
         placed = view.step(lead.step_id)
         who = f'step "{placed.step.name}"' if placed is not None else "it"
     reason = UNKNOWN_CAUSES.get(lead.detail or "")
-    return f"{who} met {reason}" if reason and cause.category is Category.UNKNOWN else _BECAUSE[cause.category].format(who=who)
+    return (
+        f"{who} met {reason}"
+        if reason and cause.category is Category.UNKNOWN
+        else _BECAUSE[cause.category].format(who=who)
+    )
 
 
 def _said(problem: Problem) -> str:
@@ -89,7 +91,9 @@ def _further(causes: Sequence[Cause]) -> list[str]:
     sentences = []
     repeats = len(causes[0].problems) - 1
     if repeats and causes[0].category is not Category.PROMPT_REGRESSION:
-        sentences.append(f"{repeats} {'further problem is' if repeats == 1 else 'further problems are'} of the same kind.")
+        sentences.append(
+            f"{repeats} {'further problem is' if repeats == 1 else 'further problems are'} of the same kind."
+        )
     others = list(dict.fromkeys(cause.category.value for cause in causes[1:]))
     if others:
         sentences.append(f"Also seen: {', '.join(others)}.")

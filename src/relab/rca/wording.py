@@ -26,9 +26,10 @@ from relab.rca.models import Evidence, Report
 
 MAX_CLAIMS = 5
 MAX_HYPOTHESES_SENT = 5
-MAX_EVIDENCE_SENT = 20
-MAX_SNIPPET_SENT = 1_000
-"""In characters. With the two above they keep a prompt under some 40 kB whatever the run holds."""
+MAX_EVIDENCE_SENT = 12
+MAX_TEXT_SENT = 600
+"""In characters, of any one text. What is cut off here still counts as grounds for a claim."""
+
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,9 @@ class WordingResult(StrEnum):
     NO_CLAIM_STANDS = "no_claim_stands"
     CAUSE_NOT_COVERED = "cause_not_covered"
     MODEL_FAILED = "model_failed"
+
+
+_DISBELIEVED = frozenset({WordingResult.NO_CLAIM_STANDS, WordingResult.CAUSE_NOT_COVERED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,19 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
     Never raises for a fault of the model; see `try_wording` for what makes it stay as it is.
     """
     outcome = try_wording(report, gateway)
-    said = {"result": str(outcome.result), "kept": len(outcome.kept), "dropped": len(outcome.dropped)}
+    said: dict[str, object] = {
+        "result": str(outcome.result),
+        "kept": len(outcome.kept),
+        "dropped": len(outcome.dropped),
+    }
     if outcome.dropped:
+        # The reasons only: a claim is text of a model that has read text of a run.
         said["drop_reasons"] = sorted({str(dropped.reason) for dropped in outcome.dropped})
     if outcome.result is WordingResult.WORDED:
         log.info("rca.summary_worded", **said)
     elif outcome.error is not None and not isinstance(outcome.error, LlmDisabledError):
         log.warning("rca.summary_not_worded", reason=outcome.error.code, error=str(outcome.error), **said)
-    elif outcome.dropped or outcome.result is WordingResult.NO_CLAIM_STANDS:
+    elif outcome.result in _DISBELIEVED:
         log.warning("rca.summary_not_worded", reason=str(outcome.result), **said)
     return outcome.report
 
@@ -162,41 +171,41 @@ def build_prompt(report: Report, *, code: str) -> Prompt:
 def _analysis(report: Report) -> str:
     hypotheses = report.hypotheses[:MAX_HYPOTHESES_SENT]
     cited = dict.fromkeys(evidence_id for hypothesis in hypotheses for evidence_id in hypothesis.evidence_ids)
+    sent = list(cited)[:MAX_EVIDENCE_SENT]
     index = {item.evidence_id: item for item in report.evidence_index}
     analysis = {
         "category": report.category,
         "detail": report.detail,
-        "summary": report.summary[:MAX_SNIPPET_SENT],
+        "summary": report.summary[:MAX_TEXT_SENT],
         "hypotheses": [
             {
                 "rank": rank,
-                "title": hypothesis.title,
-                "description": hypothesis.description[:MAX_SNIPPET_SENT],
+                "title": hypothesis.title[:MAX_TEXT_SENT],
+                "description": hypothesis.description[:MAX_TEXT_SENT],
                 "category": hypothesis.category,
                 "confidence": hypothesis.confidence,
-                "evidence_ids": hypothesis.evidence_ids[:MAX_EVIDENCE_SENT],
+                "evidence_ids": [evidence_id for evidence_id in hypothesis.evidence_ids if evidence_id in sent],
             }
             for rank, hypothesis in enumerate(hypotheses, start=1)
         ],
-        "evidence": [_evidence(index[evidence_id]) for evidence_id in list(cited)[:MAX_EVIDENCE_SENT]],
+        "evidence": [_evidence(index[evidence_id]) for evidence_id in sent],
     }
     # ASCII on one line, and no angle brackets: nothing in it can look like the marks around it.
     return json.dumps(analysis).replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
-    attributes = {
-        name: value[:MAX_SNIPPET_SENT] if isinstance(value, str) else value
-        for name, value in evidence.attributes.items()
-    }
     return {
         "evidence_id": evidence.evidence_id,
         "kind": evidence.kind,
         "ref_id": evidence.ref_id,
-        "title": evidence.title[:MAX_SNIPPET_SENT],
+        "title": evidence.title[:MAX_TEXT_SENT],
         "field": evidence.field,
-        "snippet": evidence.snippet[:MAX_SNIPPET_SENT],
-        "attributes": attributes,
+        "snippet": evidence.snippet[:MAX_TEXT_SENT],
+        "attributes": {
+            name: value[:MAX_TEXT_SENT] if isinstance(value, str) else value
+            for name, value in evidence.attributes.items()
+        },
     }
 
 

@@ -34,6 +34,11 @@ class TestResult:
     statistic: float
 
 
+def preload() -> None:
+    """Import scipy now, so that the first comparison of a long-lived process need not wait for it."""
+    from scipy import stats  # noqa: F401 importing it is the purpose
+
+
 def fisher_exact(
     hits_a: int, total_a: int, hits_b: int, total_b: int, *, alternative: Alternative = "two-sided"
 ) -> TestResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from relab.storage.engine import WRITE_OPTION, create_database_engine, parse_url
@@ -52,6 +54,14 @@ class Database:
         self.is_sqlite: Final = engine.dialect.name == "sqlite"
         # SQLite has one writer; threads of this process queue here instead of polling the file lock.
         self._writer = threading.Lock() if self.is_sqlite else None
+        # By default PostgreSQL shows each statement another state: a run's row from before and
+        # its steps from after a write. A SQLite transaction is a snapshot anyway.
+        self._reader = (
+            engine
+            if self.is_sqlite
+            else engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        )
+        self._write_engine = engine.execution_options(**{WRITE_OPTION: True})
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 10) -> Database:
@@ -69,7 +79,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database cannot be used right now.
         """
-        with _translate_errors(), Session(self.engine) as session:
+        with translate_errors(), Session(self._reader) as session:
             yield session
 
     @contextmanager
@@ -80,12 +90,14 @@ class Database:
             ConstraintError: a write broke a constraint; nothing of the block was stored.
             DatabaseUnavailableError: the database cannot be used right now.
         """
-        with self._writer or nullcontext(), _translate_errors():
-            engine = self.engine.execution_options(**{WRITE_OPTION: True})
-            with Session(engine, expire_on_commit=False) as session:
-                unit = UnitOfWork(session)
-                yield unit
-                session.commit()
+        with (
+            self._writer or nullcontext(),
+            translate_errors(),
+            Session(self._write_engine, expire_on_commit=False) as session,
+        ):
+            unit = UnitOfWork(session)
+            yield unit
+            session.commit()
         unit.run_commit_actions()
 
     def ping(self) -> None:
@@ -98,8 +110,8 @@ class Database:
             session.execute(text("SELECT 1"))
 
     def describe(self) -> str:
-        """Name the database for people, without its password."""
-        return self.engine.url.render_as_string(hide_password=True)
+        """Name the database for people, without its password or options (which may hold one)."""
+        return self.engine.url.set(query={}).render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Close all pooled connections."""
@@ -107,10 +119,23 @@ class Database:
 
 
 @contextmanager
-def _translate_errors() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
+    """Turn the driver's errors inside the block into relab's.
+
+    Raises:
+        ConstraintError: a constraint was broken.
+        DatabaseUnavailableError: the database cannot be used right now.
+    """
     try:
         yield
+    except PoolTimeoutError as error:
+        raise DatabaseUnavailableError(
+            "All connections to the database are in use.", remedy="Try again when there is less to do."
+        ) from error
     except (OperationalError, InterfaceError) as error:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+            # A statement that SQLite refuses (no such table): waiting does not help.
+            raise
         raise DatabaseUnavailableError(
             f"The database cannot be used right now: {_first_line(error)}.",
             remedy="Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",

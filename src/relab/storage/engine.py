@@ -22,24 +22,32 @@ WRITE_OPTION = "relab_write"
 def parse_url(text: str) -> URL:
     """Read a database URL; a plain `postgresql://` or `postgres://` gets the psycopg 3 driver.
 
+    The path of a SQLite file comes out absolute, with `~` expanded.
+
     Raises:
-        ConfigurationError: the text is no URL of SQLite or PostgreSQL.
+        ConfigurationError: the text is no URL of SQLite or PostgreSQL. The text may hold a
+            password, so no message repeats it.
     """
     remedy = "Use sqlite:///path/to/relab.db or postgresql://user:password@host:5432/name."
     try:
         url = make_url(text)
-    except ArgumentError as error:
-        # The text itself may hold a password, so it is not repeated.
-        raise ConfigurationError("DATABASE_URL is not a database URL.", remedy=remedy) from error
+    except (ArgumentError, ValueError):
+        # Without the cause: a "port" that is no number may be a piece of a password.
+        raise ConfigurationError("DATABASE_URL is not a database URL.", remedy=remedy) from None
+    if "@" in (url.host or ""):
+        raise ConfigurationError(
+            "DATABASE_URL holds more than one '@'.", remedy="Write an '@' inside the password as %40."
+        )
     if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
         return url.set(drivername="postgresql+psycopg")
     if url.drivername in {"sqlite", "sqlite+pysqlite"}:
-        if url.database in {None, "", ":memory:"}:
+        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
             raise ConfigurationError(
-                "DATABASE_URL names an in-memory SQLite database, which several processes cannot share.",
+                "DATABASE_URL names no SQLite file; several processes cannot share an in-memory database.",
                 remedy=remedy,
             )
-        return url.set(drivername="sqlite+pysqlite")
+        path = Path(url.database).expanduser().absolute()
+        return url.set(drivername="sqlite+pysqlite", database=str(path))
     raise ConfigurationError(f"DATABASE_URL has the unsupported scheme {url.drivername!r}.", remedy=remedy)
 
 
@@ -49,14 +57,20 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
     SQLite runs in WAL mode with full sync (an acknowledged write survives power loss),
     waits for a busy database, and begins every write transaction IMMEDIATE: a deferred
     one that reads before it writes fails at once when another process wrote in between.
+    Errors of the driver do not carry the bound values: these are tokens and people's data,
+    and errors end up in logs.
+
+    Raises:
+        ConfigurationError: the folder of the SQLite file cannot be made.
     """
     if url.get_backend_name() == "sqlite":
-        Path(str(url.database)).expanduser().absolute().parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(str(url.database)).parent)
         engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
             json_serializer=canonical_json,
+            hide_parameters=True,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MS / 1_000, "check_same_thread": False},
         )
         event.listen(engine, "connect", _prepare_sqlite)
@@ -68,8 +82,19 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
         max_overflow=pool_size,
         pool_pre_ping=True,
         json_serializer=canonical_json,
+        hide_parameters=True,
         connect_args={"connect_timeout": 5, "application_name": "relab"},
     )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The folder {folder} of the database cannot be made: {error.strerror}.",
+            remedy="Point DATABASE_URL or RELAB_HOME at a folder that this user can write.",
+        ) from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

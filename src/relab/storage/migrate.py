@@ -7,7 +7,8 @@ PostgreSQL is migrated only by `lab db upgrade`, because several processes share
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +17,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
-from relab.storage.database import Database
+from relab.core.errors import ConfigurationError, InvalidInputError
+from relab.storage.database import Database, translate_errors
 from relab.storage.engine import WRITE_OPTION
 from relab.storage.errors import ForeignDatabaseError, NewerSchemaError, OutdatedSchemaError
 
@@ -62,11 +65,10 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
     Raises:
         NewerSchemaError, ForeignDatabaseError: the database is not ours to migrate.
+        InvalidInputError: there is no such revision.
+        DatabaseUnavailableError: the database cannot be reached.
     """
-    with _migration_connection(database) as connection:
-        state, stored = _state(connection)
-        _refuse_unusable(database, state, stored)
-        command.upgrade(_config(connection), revision)
+    _migrate(database, command.upgrade, revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -74,11 +76,10 @@ def downgrade(database: Database, revision: str) -> None:
 
     Raises:
         NewerSchemaError, ForeignDatabaseError: the database is not ours to migrate.
+        InvalidInputError: there is no such revision.
+        DatabaseUnavailableError: the database cannot be reached.
     """
-    with _migration_connection(database) as connection:
-        state, stored = _state(connection)
-        _refuse_unusable(database, state, stored)
-        command.downgrade(_config(connection), revision)
+    _migrate(database, command.downgrade, revision)
 
 
 def prepare(database: Database) -> None:
@@ -95,10 +96,27 @@ def prepare(database: Database) -> None:
 
 def head() -> str:
     """Return the newest revision that this version knows."""
-    revision = ScriptDirectory.from_config(_config(None)).get_current_head()
-    if revision is None:
-        raise RuntimeError("the package holds no migrations")
-    return revision
+    return _revisions()[0]
+
+
+@functools.cache
+def _revisions() -> tuple[str, ...]:
+    """Return the revisions that this version knows, newest first; readiness probes ask often."""
+    scripts = ScriptDirectory.from_config(_config(None))
+    return tuple(script.revision for script in scripts.walk_revisions())
+
+
+def _migrate(database: Database, step: Callable[[Config, str], None], revision: str) -> None:
+    with translate_errors(), _migration_connection(database) as connection:
+        state, stored = _state(connection)
+        _refuse_unusable(database, state, stored)
+        try:
+            step(_config(connection), revision)
+        except CommandError as error:
+            raise InvalidInputError(
+                f"The schema cannot be migrated to {revision!r}: {error}.",
+                remedy=f"The revisions of this version are {', '.join(_revisions())}, base.",
+            ) from error
 
 
 def _state(connection: Connection) -> tuple[SchemaState, str | None]:
@@ -109,8 +127,7 @@ def _state(connection: Connection) -> tuple[SchemaState, str | None]:
         return (SchemaState.FOREIGN if tables else SchemaState.EMPTY), None
     if revision == head():
         return SchemaState.CURRENT, revision
-    known = {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
-    return (SchemaState.OUTDATED if revision in known else SchemaState.NEWER), revision
+    return (SchemaState.OUTDATED if revision in _revisions() else SchemaState.NEWER), revision
 
 
 def _refuse_unusable(database: Database, state: SchemaState, revision: str | None) -> None:
@@ -139,15 +156,45 @@ def _config(connection: Connection | None) -> Config:
 def _migration_connection(database: Database) -> Iterator[Connection]:
     """Hold the lock of migrations and a connection whose transaction ends with the block."""
     if database.is_sqlite:
-        lock_path = Path(str(database.engine.url.database) + ".migrate.lock")
-        with lock_path.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with (
-                database.engine.connect().execution_options(**{WRITE_OPTION: True}) as connection,
-                connection.begin(),
-            ):
-                yield connection
+        with (
+            _file_lock(Path(str(database.engine.url.database) + ".migrate.lock")),
+            database.engine.connect().execution_options(**{WRITE_OPTION: True}) as connection,
+            _foreign_keys_off(connection),
+            connection.begin(),
+        ):
+            yield connection
         return
     with database.engine.connect() as connection, connection.begin():
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         yield connection
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    try:
+        lock = path.open("w")
+    except OSError as error:
+        raise ConfigurationError(
+            f"The lock file {path} cannot be written: {error.strerror}.",
+            remedy="Give this user the right to write in that folder, or point DATABASE_URL elsewhere.",
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _foreign_keys_off(connection: Connection) -> Iterator[None]:
+    """Let a migration rebuild a table: with the keys on, dropping the old copy deletes its children.
+
+    SQLite ignores the switch inside a transaction, so it is thrown around it.
+    Source: https://www.sqlite.org/lang_altertable.html#otheralter
+    """
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise RuntimeError("a connection that is open has a driver connection")
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")

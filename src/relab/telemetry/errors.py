@@ -15,7 +15,7 @@ class AgentRunNotFoundError(NotFoundError):
 
 
 class InvalidAgentRunError(InvalidInputError):
-    """The posted run breaks the schema; `problems` names every field."""
+    """The posted run breaks the schema; `problems` names the fields, of each list those of the first wrong item."""
 
     code = "invalid_agent_run"
 

@@ -8,9 +8,9 @@ in JSON (`core/clock.py`).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
 from relab.core.clock import ReportedTime, Timestamp
 from relab.core.ids import ExternalId
@@ -20,12 +20,18 @@ RESERVED_RUN_IDS = frozenset({"rca-runs"})
 """`/agent-runs/rca-runs/{id}` is a route, so no run may have that name."""
 
 MAX_INT64 = 2**63 - 1
+MAX_ITEMS = 100_000
+"""Steps, tool calls or events of one run. In memory an item takes many times its bytes, so the size of
+the body alone would not bound what a run costs."""
 
 # Indexed columns: four bytes a character must fit into an index entry of PostgreSQL (2,704 bytes).
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 ShortText = Annotated[str, Field(max_length=1_000)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
 LatencyMs = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
+Item = TypeVar("Item")
+# The check ends at the first item at fault: a message for each of millions of wrong items would take gigabytes.
+Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
 
 class RunStatus(StrEnum):
@@ -150,12 +156,12 @@ class AgentRun(TelemetryModel):
     error_type: ShortText | None = None
     error_message: str | None = None
     trace_id: ShortText | None = None
-    correlation_ids: list[ShortText] = []
+    correlation_ids: Items[ShortText] = []
     task_id: ShortText | None = Field(None, description="What the run was asked to do, shared by repeats of it.")
     prompt_hash: ShortText | None = Field(None, description="Identifies the prompt, so that versions of it compare.")
-    steps: list[Step] = []
-    tool_calls: list[ToolCall] = []
-    guardrail_events: list[GuardrailEvent] = []
+    steps: Items[Step] = []
+    tool_calls: Items[ToolCall] = []
+    guardrail_events: Items[GuardrailEvent] = []
     cost: Cost | None = None
 
     @field_validator("run_id")

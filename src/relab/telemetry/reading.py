@@ -21,7 +21,7 @@ def read_agent_run(raw: bytes) -> AgentRun:
 
     Raises:
         MalformedBodyError: the bytes are not strict JSON (see `core/json.py`).
-        InvalidAgentRunError: the JSON is not an agent run; names every field at fault.
+        InvalidAgentRunError: the JSON is not an agent run; names the fields at fault.
     """
     return check_agent_run(parse_json(raw))
 
@@ -30,7 +30,7 @@ def check_agent_run(value: JsonValue) -> AgentRun:
     """Check one parsed agent run.
 
     Raises:
-        InvalidAgentRunError: names every field at fault.
+        InvalidAgentRunError: names every field at fault, and of each list those of the first wrong item.
     """
     try:
         run = AgentRun.model_validate(value)

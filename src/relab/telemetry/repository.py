@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from sqlalchemy import Select, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.models import RunFilter
+from relab.telemetry.models import MAX_INT64, RunFilter
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 
-_RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[int, str])
-_ITEM_KEY: TypeAdapter[tuple[int, int, int]] = TypeAdapter(tuple[int, int, int])
+# Bounded by the columns' types: a forged cursor must not reach the database as a number that it cannot hold.
+_Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
+_Kind = Annotated[int, Field(ge=0, le=2**15 - 1)]
+_Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[_Micros, str])
+_ITEM_KEY: TypeAdapter[tuple[int, int, int]] = TypeAdapter(tuple[_Micros, _Kind, _Position])
 _RUN_LIST_COLUMNS = tuple(
     column for column in AgentRunRow.__table__.c if column.name not in {"search_text", "tool_stats"}
 )
@@ -186,7 +190,7 @@ def step_latency_quantile(session: Session, since_us: int, until_us: int, quanti
     if count == 0:
         return None
     rank = max(math.ceil(quantile * count), 1)
-    return session.execute(base.order_by(latency).offset(rank - 1).limit(1)).scalar_one()
+    return session.execute(base.order_by(latency).offset(rank - 1).limit(1)).scalar_one_or_none()
 
 
 def _filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:

@@ -69,7 +69,7 @@ class TelemetryService:
                     )
                 if stored_hash == content_hash:
                     return IngestReceipt(run_id=run.run_id, created=False, content_hash=content_hash, counts=counts)
-            created = repository.upsert_run(unit.session, values)
+            created = repository.upsert_run(unit.session, values) and stored is None
             repository.replace_items(unit.session, run.run_id, items)
         return IngestReceipt(run_id=run.run_id, created=created, content_hash=content_hash, counts=counts)
 

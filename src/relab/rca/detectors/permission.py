@@ -7,20 +7,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limit
-from relab.rca.detectors.signs import ErrorRule, problem_of, problems_by
+from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
+from relab.rca.failures import Failure
 from relab.rca.models import Category
 from relab.rca.phrases import CONTENT_POLICY, Phrases, phrase
 from relab.rca.problems import Problem
-from relab.rca.run_view import Failure, RunView
+from relab.rca.run_view import RunView
 
-_SECRET = r"(?:api[ _-]?key|(?:access |auth\w* |bearer |refresh |api |security |session )token|credentials?|client secret|jwt)"
+_CREDENTIAL = (
+    r"(?:api[ _-]?key|(?:access |auth\w* |bearer |refresh |api |security |session )token|credentials?"
+    r"|client secret|jwt)"
+)
 
 WORDING = Phrases(
     (
         phrase(
             "blocked",
             "robots|captcha|bot |blocked",
-            r"robots\.txt|\bcaptcha\b|bot (?:detection|protection)|(?:request|access|ip|you) (?:has |have |was |were )?"
+            r"robots\.txt|\bcaptcha\b|bot (?:detection|protection)|(?:request|access|ip|you) (?:has |have |was "
+            r"|were )?"
             r"(?:been )?blocked",
         ),
         phrase(
@@ -28,25 +33,32 @@ WORDING = Phrases(
             "permission|eacces|eperm|errno 13|not permitted",
             r"permission[ _]?denied|\bEACCES\b|\bEPERM\b|\[errno 13\]|operation not permitted"
             r"|insufficient[ _](?:permission|privilege)|\b(?:missing|lacks?|without|no|need\w*|requires?) "
-            r"(?:the )?(?:required )?.{0,30}\bpermissions?\b(?! to (?:be|have))|not have (?:the )?(?:\w+ )?permission",
+            r"(?:the )?(?:required )?.{0,30}\bpermissions?\b(?! to (?:be|have))"
+            r"|not have (?:the )?(?:\w+ )?permission",
         ),
         phrase(
             "authorization",
             "scope|privilege|access|allowed to",
-            r"insufficient[ _]scope|missing (?:required )?(?:oauth )?scope|\baccess (?:is |was |has been )?denied\b|\baccessdenied\b"
-            r"|insufficient access|not have access|not allowed to (?:access|perform|use|call|read|write|delete|execute)",
+            r"insufficient[ _]scope|missing (?:required )?(?:oauth )?scope|\baccess (?:is |was "
+            r"|has been )?denied\b|\baccessdenied\b"
+            r"|insufficient access|not have access|not allowed to (?:access|perform|use|call|read|write|delete"
+            r"|execute)",
         ),
         phrase(
             "authentication",
             "key|token|credential|jwt|secret",
-            rf"(?:invalid|incorrect|expired|missing|wrong|revoked|malformed|no valid|bad) (?:or (?:expired|missing) )?{_SECRET}"
-            rf"|{_SECRET}[^.\n]{{0,40}}\b(?:is|was|has|have|are)? ?(?:been )?(?:expired|invalid|revoked|missing|not valid|not found)"
-            r"|\btoken (?:has |is |was )?(?:expired|revoked)\b|\bexpired token\b|invalid_api_key|invalid_token|bad credentials",
+            rf"(?:invalid|incorrect|expired|missing|wrong|revoked|malformed|no valid|bad) (?:or (?:expired"
+            rf"|missing) )?{_CREDENTIAL}"
+            rf"|{_CREDENTIAL}[^.\n]{{0,40}}\b(?:is|was|has|have|are)? ?(?:been )?(?:expired|invalid|revoked|missing"
+            rf"|not valid|not found)"
+            r"|\btoken (?:has |is |was )?(?:expired|revoked)\b|\bexpired token\b|invalid_api_key|invalid_token"
+            r"|bad credentials",
         ),
         phrase(
             "authentication",
             "authenticat|login|sign in",
-            r"authentication[ _](?:failed|failure|required|error|is required)|not authenticated|(?:un|could not be )authenticated"
+            r"authentication[ _](?:failed|failure|required|error|is required)|not authenticated|(?:un"
+            r"|could not be )authenticated"
             r"|(?:login|sign[- ]in) (?:is )?required",
         ),
         phrase(
@@ -102,7 +114,12 @@ def detect(view: RunView) -> Iterator[Problem]:
     Details: `authentication` (who you are), `authorization` (what you may do),
     `blocked` (robots, captcha).
     """
-    for failure, sign in problems_by(RULE, view):
-        if not _is_look_alike(failure):
-            detail = sign.detail if sign.detail is not None else _detail_of_class(failure)
-            yield problem_of(Category.TOOL_PERMISSION, failure, replace(sign, detail=detail))
+    for failure, sign in signs(_read, view):
+        yield problem_of(Category.TOOL_PERMISSION, failure, sign)
+
+
+def _read(failure: Failure) -> Sign | None:
+    sign = RULE.read(failure)
+    if sign is None or _is_look_alike(failure):
+        return None
+    return sign if sign.detail is not None else replace(sign, detail=_detail_of_class(failure))

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from relab.rca.detectors.cycles import find_cycles
-from relab.rca.detectors.signs import ErrorRule, problem_of, problems_by
+from relab.rca.detectors.signs import ErrorRule, problem_of, signs
+from relab.rca.failures import PlacedCall, PlacedStep, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import Phrases, phrase
 from relab.rca.problems import Problem, Quotation
-from relab.rca.run_view import PlacedCall, PlacedStep, RunView, is_good_call
+from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 MIN_RETRIES = 3
@@ -30,7 +31,8 @@ RULE = ErrorRule(
     category=Category.PLANNER_LOOP,
     codes={},
     classes=re.compile(
-        r"graph_?recursion|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit|agent_?max_?\w+error"
+        r"graph_?recursion|max_?(?:turns?|steps?|iterations?)(?:_?(?:exceeded|error|reached))+|iteration_?limit"
+        r"|agent_?max_?\w+error"
         r"|(?:planner|agent)_?loop|loop_?(?:detected|error)",
         re.IGNORECASE,
     ),
@@ -39,17 +41,21 @@ RULE = ErrorRule(
             phrase(
                 "iteration_limit",
                 "max|iteration|recursion limit|turn|steps",
-                r"(?:max(?:imum)?(?:[ _](?:number|count) of)?|limit of \d+)[ _](?:allowed )?(?:agent |planner |planning |reasoning )?"
+                r"(?:max(?:imum)?(?:[ _](?:number|count) of)?|limit of \d+)[ _](?:allowed )?(?:agent |planner "
+                r"|planning |reasoning )?"
                 r"(?:iterations?|steps?|turns?|loops?)\b.{0,30}(?:reached|exceeded|hit|exhausted)"
-                r"|(?:reached|exceeded|hit|over) (?:the )?max(?:imum)?[ _](?:number of )?(?:agent )?(?:iterations?|steps?|turns?|loops?)\b"
-                r"|stopped due to (?:iteration|max)|iteration limit (?:or time limit)?|recursion limit of \d+ (?:reached|exceeded)"
+                r"|(?:reached|exceeded|hit"
+                r"|over) (?:the )?max(?:imum)?[ _](?:number of )?(?:agent )?(?:iterations?|steps?|turns?|loops?)\b"
+                r"|stopped due to (?:iteration|max)|iteration limit (?:or time limit)?"
+                r"|recursion limit of \d+ (?:reached|exceeded)"
                 r"|without (?:hitting|reaching) a stop condition",
             ),
             phrase(
                 "retries_exhausted",
                 "retries|retry",
                 # "Max retries exceeded with url" is how an HTTP library words a failed connection.
-                r"max(?:imum)? (?:number of )?(?:retries|retry attempts)\b.{0,20}(?:exceeded|reached|exhausted)(?! with url)",
+                r"max(?:imum)? (?:number of )?(?:retries|retry attempts)\b.{0,20}(?:exceeded|reached"
+                r"|exhausted)(?! with url)",
             ),
             phrase(
                 None,
@@ -63,7 +69,8 @@ RULE = ErrorRule(
 )
 
 _PENDING = re.compile(
-    r"\b(?:pending|in[ _-]progress|running|queued|processing|not (?:yet )?ready|waiting|scheduled|started|building)\b",
+    r"\b(?:pending|in[ _-]progress|running|queued|processing|not (?:yet )?ready|waiting|scheduled|started"
+    r"|building)\b",
     re.IGNORECASE,
 )
 _DIGITS = re.compile(r"\d+")
@@ -75,7 +82,7 @@ def detect(view: RunView) -> Iterator[Problem]:
     Details: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (seen in
     what it did), `iteration_limit`, `retries_exhausted` (stated by an error).
     """
-    for failure, sign in problems_by(RULE, view):
+    for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PLANNER_LOOP, failure, sign)
     yield from _retried(view)
     by_agent: dict[str | None, list[Repeatable]] = defaultdict(list)
@@ -188,10 +195,8 @@ def _identical(
     Stuck means at least `MIN_REPEATS` equal outcomes in a row with no new call in between;
     with new calls in between (an edit between two test runs) it is only a hint.
 
-    Args:
-        indexes: places in `sequence` of calls with one tool and one set of arguments.
-        fresh_before: how many calls before each index are repeated nowhere.
-        last_progress: index of the last such call that succeeded, -1 if none did.
+    `fresh_before[i]` counts the calls before index i that are repeated nowhere, and
+    `last_progress` is the index of the last of them that succeeded, -1 if none did.
     """
     stuck: list[int] = []
     scattered: list[int] = []

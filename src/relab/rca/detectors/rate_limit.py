@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from relab.rca.detectors.signs import ErrorRule, problem_of, problems_by
+from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
+from relab.rca.failures import Failure
 from relab.rca.models import Category
 from relab.rca.phrases import Phrases, phrase
 from relab.rca.problems import Problem
@@ -36,7 +37,8 @@ WORDING = Phrases(
             None,
             "rate|ratelimit",
             r"\brate[ _-]?limit\w*(?:['\"]|\b).{0,60}\b(?:reached|exceeded|hit|error|surpassed|violat\w+)"
-            r"|rate_limit_(?:error|exceeded)|(?:exceed\w*|reached|hit|over|due to|because of|triggered)\b.{0,40}\brate[ _-]?limit"
+            r"|rate_limit_(?:error|exceeded)|(?:exceed\w*|reached|hit|over|due to|because of"
+            r"|triggered)\b.{0,40}\brate[ _-]?limit"
             r"|\b(?:been|being|is|are|were|was|got) (?:temporarily )?rate[ -]limited|^rate[ -]limited\b"
             r"|secondary rate limit",
         ),
@@ -77,6 +79,11 @@ def detect(view: RunView) -> Iterator[Problem]:
 
     Details: `retry_after` (the error says when to come back), `quota`, `overloaded`.
     """
-    for failure, sign in problems_by(RULE, view):
-        if failure.status_code == 429 or not _NOT_RATE.search(failure.text.masked):
-            yield problem_of(Category.RATE_LIMITED, failure, sign)
+    for failure, sign in signs(_read, view):
+        yield problem_of(Category.RATE_LIMITED, failure, sign)
+
+
+def _read(failure: Failure) -> Sign | None:
+    if failure.status_code != 429 and _NOT_RATE.search(failure.text.masked):
+        return None
+    return RULE.read(failure)

@@ -9,6 +9,9 @@ from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.problems import Problem, Quotation
 from relab.rca.run_view import RunView
 
+MAX_DIFFERENCES = 10
+"""Outcome, steps and the surest tools; a version that replaces all of its tools needs no list of them."""
+
 MIN_ATTRIBUTABLE_SHARE = 0.5
 """A single failure is laid to the version when more likely than not it would not have happened before."""
 
@@ -23,10 +26,8 @@ def detect(view: RunView) -> Iterator[Problem]:
     if comparison is None:
         return
     worse = comparison.of("outcome") is not None
-    for aspect in ("outcome", "steps", "tools"):
-        difference = comparison.of(aspect)
-        if difference is not None:
-            yield _problem(view, comparison, difference, worse=worse)
+    for difference in comparison.differences[:MAX_DIFFERENCES]:
+        yield _problem(view, comparison, difference, worse=worse)
 
 
 def changed_part(comparison: Comparison) -> str:

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from relab.rca.detectors.signs import ErrorRule, problem_of
+from relab.rca.detectors.signs import ErrorRule, problem_of, signs
+from relab.rca.error_text import read_error
+from relab.rca.failures import PlacedCall, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import NO_RESULTS
 from relab.rca.problems import Problem, Quotation, lowered
-from relab.rca.run_view import PlacedCall, RunView, is_good_call
+from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 MAX_PHRASE_CHARS = 200
@@ -19,19 +21,101 @@ MAX_PHRASE_CHARS = 200
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _READS = frozenset(
-    "search searches searching searcher find finder lookup query queries retrieve retriever retrieval knowledge vector "
-    "vectorstore rag semantic similarity kb index corpus wiki wikipedia docs documents".split()
+    [
+        "search",
+        "searches",
+        "searching",
+        "searcher",
+        "find",
+        "finder",
+        "lookup",
+        "query",
+        "queries",
+        "retrieve",
+        "retriever",
+        "retrieval",
+        "knowledge",
+        "vector",
+        "vectorstore",
+        "rag",
+        "semantic",
+        "similarity",
+        "kb",
+        "index",
+        "corpus",
+        "wiki",
+        "wikipedia",
+        "docs",
+        "documents",
+    ]
 )
 _WRITES = frozenset(
-    "write create update delete remove insert upsert add save store set put post send book cancel replace edit modify "
-    "submit upload publish reindex patch execute click".split()
+    [
+        "write",
+        "create",
+        "update",
+        "delete",
+        "remove",
+        "insert",
+        "upsert",
+        "add",
+        "save",
+        "store",
+        "set",
+        "put",
+        "post",
+        "send",
+        "book",
+        "cancel",
+        "replace",
+        "edit",
+        "modify",
+        "submit",
+        "upload",
+        "publish",
+        "reindex",
+        "patch",
+        "execute",
+        "click",
+    ]
 )
 _FETCHED = frozenset(
-    "doc docs document documents article articles page pages passage passages records context chunks".split()
+    [
+        "doc",
+        "docs",
+        "document",
+        "documents",
+        "article",
+        "articles",
+        "page",
+        "pages",
+        "passage",
+        "passages",
+        "records",
+        "context",
+        "chunks",
+    ]
 )
-_COUNTS = frozenset("total count total_count num_results total_results hits_count size n".split())
+_COUNTS = frozenset(["total", "count", "total_count", "num_results", "total_results", "hits_count", "size", "n"])
 _CONTAINERS = frozenset(
-    "results result documents docs items hits matches data records rows passages chunks entries articles nodes value".split()
+    [
+        "results",
+        "result",
+        "documents",
+        "docs",
+        "items",
+        "hits",
+        "matches",
+        "data",
+        "records",
+        "rows",
+        "passages",
+        "chunks",
+        "entries",
+        "articles",
+        "nodes",
+        "value",
+    ]
 )
 _EMPTY_TEXTS = frozenset(("", "[]", "{}", "()", "null", "none", '""', "''", "[[]]", "[{}]", "n/a"))
 
@@ -57,7 +141,9 @@ class Emptiness:
 def is_retrieval(name: str) -> bool:
     """Tell from its name whether a tool or step looks something up and changes nothing."""
     words = [word.casefold() for word in _WORDS.findall(name)]
-    if not words or words[0] in _WRITES or not _WRITES.isdisjoint(words):
+    if "vector" in words and "store" in words:
+        words.remove("store")
+    if not _WRITES.isdisjoint(words):
         return False
     if not _READS.isdisjoint(words):
         return True
@@ -78,7 +164,7 @@ def emptiness(text: str | None) -> Emptiness | None:
         return Emptiness("empty_result", is_structured=True)
     if bare[0] in "{[" and len(bare) <= 2_000:
         return _empty_json(bare)
-    if len(bare) <= MAX_PHRASE_CHARS and NO_RESULTS.phrases[0].pattern.search(bare):
+    if len(bare) <= MAX_PHRASE_CHARS and NO_RESULTS.found_in(read_error(bare)):
         return Emptiness("no_results", is_structured=False)
     return None
 
@@ -154,14 +240,12 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
 
 def _stated_as_error(view: RunView) -> Iterator[Problem]:
     """Find retrieval tools that raise when there is nothing, and guardrails that notice it."""
-    for failure in view.failures:
+    for failure, sign in signs(RULE.read, view):
         if failure.kind is EvidenceKind.TOOL_CALL and not is_retrieval(failure.tool_name or ""):
             continue
-        if failure.kind in (EvidenceKind.STEP, EvidenceKind.RUN) and failure.is_hint:
+        if failure.kind is EvidenceKind.STEP and failure.is_hint:
             continue
-        sign = RULE.read(failure)
-        if sign is not None:
-            yield problem_of(Category.RETRIEVAL_EMPTY, failure, sign)
+        yield problem_of(Category.RETRIEVAL_EMPTY, failure, sign)
 
 
 def _empty_steps(view: RunView) -> Iterator[Problem]:

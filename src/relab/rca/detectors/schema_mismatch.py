@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limit
-from relab.rca.detectors.signs import ErrorRule, Sign, problem_of
+from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
 from relab.rca.error_text import is_generic_message, last_name
+from relab.rca.failures import Failure
 from relab.rca.models import Category, Confidence
 from relab.rca.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.problems import Problem
-from relab.rca.run_view import Failure, RunView
+from relab.rca.run_view import RunView
 from relab.telemetry.models import GuardrailEvent
 
 _NAME = r"['\"`][\w.\[\]-]*['\"`]"
@@ -23,15 +24,18 @@ WORDING = Phrases(
         phrase(
             "unknown_tool",
             "tool|function",
-            r"\b(?:unknown|unrecogni[sz]ed|undefined|no such|nonexistent|invalid) (?:tool|function)(?! (?:arg|param|input|call))\b"
-            rf"|\b(?:tool|function) (?:named )?(?:{_NAME}|[\w.-]+) (?:was )?(?:not found|does not exist|is not (?:defined|registered|available|a valid))"
+            r"\b(?:unknown|unrecogni[sz]ed|undefined|no such|nonexistent|invalid) (?:tool|function)(?! (?:arg"
+            r"|param|input|call))\b"
+            rf"|\b(?:tool|function) (?:named )?(?:{_NAME}|[\w.-]+) (?:was )?(?:not found|does not exist"
+            rf"|is not (?:defined|registered|available|a valid))"
             r"|is not a valid tool|malformed_function_call",
         ),
         phrase(
             "missing_field",
             "missing|required|not provided",
             rf"missing (?:\d+ )?(?:a |the |following )*(?:required )?(?:positional |keyword-only |keyword )?{_KIND}\b"
-            rf"|missing \d+ required|\b{_KIND} (?:is |are )?required\b|{_NAME} is (?:a )?required|is a required property"
+            rf"|missing \d+ required|\b{_KIND} (?:is |are )?required\b|{_NAME} is (?:a )?required"
+            rf"|is a required property"
             rf"|required {_KIND}\b.{{0,80}}(?:missing|required|not provided|absent|empty)"
             rf"|\b{_KIND}\b.{{0,40}}\b(?:is|was|were|are) (?:missing|not provided)",
         ),
@@ -39,47 +43,60 @@ WORDING = Phrases(
             "unexpected_argument",
             "unexpected|unknown|unrecognized|unrecognised|additional|extra|takes",
             rf"unexpected keyword arg\w*|\b(?:unexpected|unknown|unrecogni[sz]ed|unsupported) (?:keyword )?{_KIND}\b"
-            rf"|additional properties|extra (?:inputs?|fields?) (?:are |is )?(?:not permitted|forbidden|not allowed)|extra_forbidden"
+            rf"|additional properties|extra (?:inputs?|fields?) (?:are |is )?(?:not permitted|forbidden"
+            rf"|not allowed)|extra_forbidden"
             r"|takes (?:from )?\d+ (?:to \d+ )?positional arguments? but|takes no (?:keyword )?arguments",
         ),
         phrase(
             "invalid_json",
             "json",
-            r"(?:arguments?|tool (?:input|call)|function call)\b.{0,60}\b(?:not|invalid|malformed|decod\w+|pars\w+)\b.{0,30}\bjson"
-            r"|(?:invalid|malformed|not valid|bad|parse|parsing|decode|decoding)\b.{0,20}\bjson\b.{0,60}\b(?:arguments?|tool|function)\b",
+            r"(?:arguments?|tool (?:input|call)|function call)\b.{0,60}\b(?:not|invalid|malformed|decod\w+"
+            r"|pars\w+)\b.{0,30}\bjson"
+            r"|(?:invalid|malformed|not valid|bad|parse|parsing|decode"
+            r"|decoding)\b.{0,20}\bjson\b.{0,60}\b(?:arguments?|tool|function)\b",
         ),
         phrase(
             "wrong_type",
             "type|input should be|expected|valid",
-            r"is not of type|input should be (?:a |an )?(?:valid|less|greater|'|one|\w+ or)|value is not a valid|\btype=\w+, input_"
+            r"is not of type|input should be (?:a |an )?(?:valid|less|greater|'|one|\w+ or)"
+            r"|value is not a valid|\btype=\w+, input_"
             r"|is not valid under any of the given schemas|is not one of \[|invalid type for"
-            r"|expected (?:type )?(?:a |an )?['\"]?(?:str(?:ing)?|int(?:eger)?|number|float|bool(?:ean)?|list|array|dict|object)\b"
+            r"|expected (?:type )?(?:a |an )?['\"]?(?:str(?:ing)?|int(?:eger)?|number|float|bool(?:ean)?|list"
+            r"|array|dict|object)\b"
             r".{0,20}\b(?:got|received|found)\b",
         ),
         phrase(
             None,
             "validation|schema|argument|param|contract",
-            r"(?:arguments?|parameters?|tool(?: call)?|input|request|schema) (?:failed )?(?:schema )?validation(?: error| failed|\b)"
-            r"|\bvalidation errors? (?:for|in|on) (?!output|response|result)|(?:does not|doesn't|not) match (?:the |its )?(?:\w+ )?schema"
-            r"|invalid (?:tool |function |request )?(?:arguments?|parameters?|params|input schema)|(?:failed|failing) schema validation"
+            r"(?:arguments?|parameters?|tool(?: call)?|input|request"
+            r"|schema) (?:failed )?(?:schema )?validation(?: error| failed|\b)"
+            r"|\bvalidation errors? (?:for|in|on) (?!output|response|result)|(?:does not|doesn't"
+            r"|not) match (?:the |its )?(?:\w+ )?schema"
+            r"|invalid (?:tool |function |request )?(?:arguments?|parameters?|params|input schema)|(?:failed"
+            r"|failing) schema validation"
             r"|schema (?:mismatch|violation|error)|could not parse (?:tool |function )?(?:arguments|input)"
-            r"|failed to parse (?:tool |function )?(?:arguments|input)|(?:arguments|parameters) (?:are|is|were) invalid",
+            r"|failed to parse (?:tool |function )?(?:arguments|input)|(?:arguments|parameters) (?:are|is"
+            r"|were) invalid",
         ),
     )
 )
 """Wording of pydantic, JSON Schema, Python's own argument errors, OpenAPI servers and tool-calling frameworks."""
 
 _OUTPUT = re.compile(
-    r"\b(?:output|response|result|answer|completion|generated|returned)\b.{0,30}"
-    r"(?:validation|schema|invalid|does not match|did not match|format|pars)"
-    r"|validation (?:errors? )?(?:for|of|in|on) (?:the )?(?:\w+ )?(?:output|response|result)",
+    r"\b(?:output|response|result|completion)s? (?:failed |did not pass |does not pass )?(?:schema )?"
+    r"(?:validation|pars\w+)"
+    r"|\b(?:output|response|result|completion)\b.{0,20}\b(?:does not|did not|doesn't|failed to) "
+    r"(?:match|conform|pass|validate)"
+    r"|validation (?:errors? )?(?:for|of|in|on) (?:the )?(?:\w+ )?(?:output|response|result)|output ?parser",
     re.IGNORECASE,
 )
 """A check of what came out, not of what went in."""
 
 _STATING_CLASSES = re.compile(
-    r"^(?:tool_?)?(?:schema|input|argument|args|parameter|request)s?_?(?:validation|schema|mismatch)\w*(?:error|exception)?$"
-    r"|invalid_?(?:tool_?)?(?:arguments?|params?|parameters?|tool_?call)|missing_?(?:required_?)?(?:param\w*|argument|field)"
+    r"^(?:tool_?)?(?:schema|input|argument|args|parameter|request)s?_?(?:validation|schema|mismatch)\w*(?:error"
+    r"|exception)?$"
+    r"|invalid_?(?:tool_?)?(?:arguments?|params?|parameters?|tool_?call)|missing_?(?:required_?)?(?:param\w*"
+    r"|argument|field)"
     r"|(?:unknown|invalid)_?(?:tool|function)|(?:tool|function)_?not_?found|tool_?input_?\w*error|^schema_?error",
     re.IGNORECASE,
 )
@@ -115,17 +132,23 @@ def _read(failure: Failure) -> Sign | None:
     with wording about arguments: servers say 400 to much else, and a `ValidationError`
     may be about business data.
     """
+    if _is_look_alike(failure):
+        return None
     sign = RULE.read(failure)
     if isinstance(failure.source, GuardrailEvent):
         return sign
-    code = failure.status_code if failure.status_code is not None else failure.text.status_code
     validates = failure.error_class is not None and bool(_VALIDATION_CLASS.search(last_name(failure.error_class)))
-    if sign is not None:
-        structured = failure.status_code in (400, 422) or validates or failure.error_class == "TypeError"
-        # The words must come from an error message for the code to make them certain.
-        if structured:
-            return replace(sign, confidence=Confidence.MEDIUM if failure.is_hint else Confidence.HIGH)
-        return sign
+    if sign is None:
+        return _read_without_words(failure, validates=validates)
+    if failure.status_code in (400, 422) or validates or failure.error_class == "TypeError":
+        # The words must come from an error message for code or class to make them certain.
+        return replace(sign, confidence=Confidence.MEDIUM if failure.is_hint else Confidence.HIGH)
+    return sign
+
+
+def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
+    """Read a failure whose text says nothing about arguments; `validates` tells of its class."""
+    code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):
         return Sign(Confidence.MEDIUM)
     says_no_more = is_generic_message(_VALIDATION_WORD.sub("", failure.text.masked))
@@ -140,7 +163,5 @@ def detect(view: RunView) -> Iterator[Problem]:
     Details: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,
     `unknown_tool`.
     """
-    for failure in view.failures:
-        sign = _read(failure)
-        if sign is not None and not _is_look_alike(failure):
-            yield problem_of(Category.TOOL_SCHEMA_MISMATCH, failure, sign)
+    for failure, sign in signs(_read, view):
+        yield problem_of(Category.TOOL_SCHEMA_MISMATCH, failure, sign)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from relab.rca.error_text import TextMatch, last_name
+from relab.rca.failures import Failure
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import Phrases
 from relab.rca.problems import Problem
-from relab.rca.run_view import Failure, RunView
+from relab.rca.run_view import RunView
 from relab.telemetry.models import GuardrailEvent
 
 
@@ -86,15 +87,12 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> Problem:
     )
 
 
-def problems_by(rule: ErrorRule, view: RunView) -> Iterator[tuple[Failure, Sign]]:
-    """Yield every failure of the run in which `rule` finds a sign."""
-    for failure in view.failures:
-        sign = rule.read(failure)
+def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
+    """Yield the failures of a run in which `read` finds a sign; failures of one shape are read once."""
+    for failures in view.failures_by_shape:
+        sign = read(failures[0])
         if sign is not None:
-            yield failure, sign
+            yield from ((failure, sign) for failure in failures)
 
-
-NEVER = re.compile(r"(?!)")
-"""Matches nothing: for categories that no class or guardrail type states."""
 
 LOCATED_KINDS = frozenset({EvidenceKind.TOOL_CALL, EvidenceKind.STEP})

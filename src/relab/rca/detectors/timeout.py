@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limit
-from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, problems_by
+from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, signs
+from relab.rca.failures import Failure
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import Phrases, phrase
 from relab.rca.problems import Problem, Quotation
-from relab.rca.run_view import Failure, RunView
+from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 CUT_OFFS_MS = tuple(seconds * 1_000 for seconds in (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 600))
@@ -42,8 +43,10 @@ WORDING = Phrases(
             None,
             "timeout",
             r"\btimeout (?:of|after|exceeded|expired|reached|error|occurred|while|waiting|was (?:reached|exceeded))\b"
-            rf"|\b(?:read|connect(?:ion)?|request|gateway|operation|execution|tool|step|query|statement|idle|socket|lock wait|"
-            rf"response|upstream) ?timeout\b{_SETTING}|^\W*timeout\W*$|(?:error|exception|failed|failure)\W+(?:due to )?timeout\b{_SETTING}",
+            rf"|\b(?:read|connect(?:ion)?|request|gateway|operation|execution|tool|step|query|statement|idle"
+            rf"|socket|lock wait|"
+            rf"response|upstream) ?timeout\b{_SETTING}|^\W*timeout\W*$|(?:error|exception|failed"
+            rf"|failure)\W+(?:due to )?timeout\b{_SETTING}",
         ),
         phrase(
             None,
@@ -68,11 +71,16 @@ def detect(view: RunView) -> Iterator[Problem]:
     Details: `deadline`, `gateway`, `network`, `latency_cut_off` (no error says so, the
     latency does).
     """
-    for failure, sign in problems_by(RULE, view):
-        if failure.status_code != 429 and not rate_limit.WORDING.found_in(failure.text):
-            problem = problem_of(Category.TIMEOUT, failure, sign)
-            yield _at_what_never_ended(problem, view) if failure.kind is EvidenceKind.RUN else problem
+    for failure, sign in signs(_read, view):
+        problem = problem_of(Category.TIMEOUT, failure, sign)
+        yield _at_what_never_ended(problem, view) if failure.kind is EvidenceKind.RUN else problem
     yield from _at_cut_off(view)
+
+
+def _read(failure: Failure) -> Sign | None:
+    if failure.status_code == 429 or rate_limit.WORDING.found_in(failure.text):
+        return None
+    return RULE.read(failure)
 
 
 def _at_what_never_ended(problem: Problem, view: RunView) -> Problem:

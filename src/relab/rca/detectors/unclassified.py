@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from relab.rca.detectors.signs import LOCATED_KINDS, Sign, problem_of
+from relab.rca.detectors.signs import Sign, problem_of, signs
 from relab.rca.error_text import last_name
+from relab.rca.failures import Failure
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.problems import Problem
-from relab.rca.run_view import Failure, RunView
-from relab.telemetry.models import RunStatus, StepStatus
+from relab.rca.run_view import RunView
 
 UNCLASSIFIED = "unclassified_error"
 
@@ -20,8 +20,10 @@ _CONNECTION = Phrases(
         phrase(
             "connection_error",
             "connection|econn|name or service|getaddrinfo|enotfound|unreachable|ssl|certificate",
-            r"connection (?:refused|reset|aborted|error|closed)|\bECONN(?:REFUSED|RESET|ABORTED)\b|\bENOTFOUND\b|getaddrinfo"
-            r"|name or service not known|(?:network|host) (?:is )?unreachable|certificate verify failed|ssl(?:v3)? (?:handshake|error)",
+            r"connection (?:refused|reset|aborted|error|closed)|\bECONN(?:REFUSED|RESET|ABORTED)\b"
+            r"|\bENOTFOUND\b|getaddrinfo"
+            r"|name or service not known|(?:network|host) (?:is )?unreachable|certificate verify failed"
+            r"|ssl(?:v3)? (?:handshake|error)",
         ),
     )
 )
@@ -46,38 +48,34 @@ def detect(view: RunView) -> Iterator[Problem]:
     `connection_error`, `proxy_authentication`, `too_large`, `guardrail_event`, and
     `unclassified_error` for the rest.
     """
-    for failure in view.failures:
-        sign = _read(failure)
-        if sign is not None and (failure.kind is not EvidenceKind.GUARDRAIL_EVENT or not view.succeeded):
+    for failure, sign in signs(_read, view):
+        if failure.kind is not EvidenceKind.GUARDRAIL_EVENT or not view.succeeded:
             yield problem_of(Category.UNKNOWN, failure, sign)
 
 
 def _read(failure: Failure) -> Sign | None:
-    by_wording = Confidence.LOW if failure.is_hint else Confidence.MEDIUM
     for phrases in (CONTEXT_LENGTH, CONTENT_POLICY, _CONNECTION):
         match = phrases.find(failure.text)
         if match is not None:
-            return Sign(by_wording, match.detail, match.where)
+            return Sign(Confidence.LOW if failure.is_hint else Confidence.MEDIUM, match.detail, match.where)
     if failure.kind is EvidenceKind.GUARDRAIL_EVENT:
         return Sign(Confidence.LOW, "guardrail_event")
-    name = last_name(failure.error_class or "")
-    for pattern, detail in _CLASS_DETAILS:
-        if pattern.search(name):
-            return Sign(Confidence.MEDIUM, detail)
-    code = failure.status_code if failure.status_code is not None else failure.text.status_code
-    if code in _CODE_DETAILS:
-        return Sign(by_wording, _CODE_DETAILS[code], failure.text.status_at)
-    if code is not None and 500 <= code < 600:
-        # A bare 500 is what servers say when they say nothing.
-        return Sign(Confidence.LOW if code == 500 and failure.is_generic else Confidence.MEDIUM, "upstream_error")
     if failure.kind is EvidenceKind.RUN and failure.is_generic:
         return None
-    if failure.kind in LOCATED_KINDS and _was_cancelled(failure):
-        return None
+    name = last_name(failure.error_class or "")
+    by_class = next((detail for pattern, detail in _CLASS_DETAILS if pattern.search(name)), None)
+    return Sign(Confidence.MEDIUM, by_class) if by_class is not None else _read_code(failure)
+
+
+def _read_code(failure: Failure) -> Sign:
+    """Name the error by its status code; in the text of a result even the code is only a hint."""
+    code, place, sure = failure.status_code, None, Confidence.MEDIUM
+    if code is None:
+        code, place = failure.text.status_code, failure.text.status_at
+        sure = Confidence.LOW if failure.is_hint else Confidence.MEDIUM
+    if code in _CODE_DETAILS:
+        return Sign(sure, _CODE_DETAILS[code], place)
+    if code is not None and 500 <= code < 600:
+        # A bare 500 is what servers say when they say nothing.
+        return Sign(Confidence.LOW if code == 500 and failure.is_generic else sure, "upstream_error", place)
     return Sign(Confidence.LOW, UNCLASSIFIED)
-
-
-def _was_cancelled(failure: Failure) -> bool:
-    """Whether what ended it was a decision and not an error."""
-    status = getattr(failure.source, "status", None)
-    return status in (StepStatus.CANCELLED, RunStatus.CANCELLED)

@@ -1,0 +1,1 @@
+"""Measurements, printed side by side with their floors; nothing here is a test."""

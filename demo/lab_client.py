@@ -1,0 +1,132 @@
+"""The lab's HTTP API, as much of it as the tour uses; a pattern for a client of your own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter
+
+from relab.rca.models import Report
+from relab.telemetry.models import MetricsOverview
+
+TIMEOUT_S = 30.0
+FINAL_STATUSES = frozenset({"done", "failed"})
+
+
+class LabError(Exception):
+    """The lab refused a request, or an analysis did not end well."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One progress event of an analysis; `pct` is 0 to 100."""
+
+    status: str
+    step: str
+    pct: float
+    message: str
+
+
+_STAGE = TypeAdapter(Stage)
+
+
+class LabClient:
+    """A client of one lab. Use as a context manager."""
+
+    def __init__(self, base_url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=TIMEOUT_S, transport=transport, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def ingest(self, run: Mapping[str, Any]) -> None:
+        """Post a run.
+
+        Raises:
+            LabError: the lab refused it.
+        """
+        _checked(self._http.post("/agent-runs", json=run))
+
+    def request_rca(self, agent_run_id: str) -> str:
+        """Ask for an analysis of a run and return the id of the analysis.
+
+        Raises:
+            LabError: the lab does not know the run, or refuses.
+        """
+        response = self._http.post(f"/agent-runs/{quote(agent_run_id, safe='')}/rca-runs")
+        return str(_checked(response)["rca_run_id"])
+
+    def follow(self, rca_run_id: str) -> Iterator[Stage]:
+        """Yield the stages of an analysis as the lab streams them, the final one included.
+
+        Raises:
+            LabError: the analysis failed, or the stream ended before it did.
+        """
+        url = f"/rca-runs/{quote(rca_run_id, safe='')}/stream"
+        with self._http.stream("GET", url, headers={"Accept": "text/event-stream"}) as response:
+            if response.is_error:
+                response.read()
+            _check_status(response)
+            for data in event_data(response.iter_lines()):
+                stage = _STAGE.validate_json(data)
+                yield stage
+                if stage.status == "failed":
+                    raise LabError(f"The analysis {rca_run_id} failed: {stage.message}")
+                if stage.status in FINAL_STATUSES:
+                    return
+        raise LabError(f"The stream of analysis {rca_run_id} ended before the analysis did.")
+
+    def report(self, rca_run_id: str) -> Report:
+        """Return the report of an analysis that is done; its citations are checked again here.
+
+        Raises:
+            LabError: there is no report.
+        """
+        body = _checked(self._http.get(f"/agent-runs/rca-runs/{quote(rca_run_id, safe='')}"))
+        if body["report"] is None:
+            raise LabError(f"The analysis {rca_run_id} is {body['status']} and has no report: {body.get('error')}")
+        return Report.load(body["report"])
+
+    def overview(self, hours: int) -> MetricsOverview:
+        """Return the figures of the last hours.
+
+        Raises:
+            LabError: the lab refused.
+        """
+        return MetricsOverview.model_validate(_checked(self._http.get("/metrics/overview", params={"hours": hours})))
+
+
+def event_data(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the data of each server-sent event; comments, which serve as heartbeats, are passed over."""
+    data: list[str] = []
+    for line in lines:
+        if line.startswith("data:"):
+            data.append(line.removeprefix("data:").removeprefix(" "))
+        elif not line and data:
+            yield "\n".join(data)
+            data = []
+
+
+def _checked(response: httpx.Response) -> dict[str, Any]:
+    _check_status(response)
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def _check_status(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    problem = response.text
+    if "json" in response.headers.get("Content-Type", ""):
+        body = json.loads(problem)
+        problem = body.get("detail") or body.get("title") or problem
+    raise LabError(f"{response.request.method} {response.request.url.path} → {response.status_code}: {problem}")

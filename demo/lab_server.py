@@ -1,0 +1,191 @@
+"""`lab serve` as a process of its own, with a home of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+import httpx
+
+READY_WITHIN_S = 60.0
+STOPS_WITHIN_S = 15.0
+WORKER_STOPS_WITHIN_S = 5.0
+POLL_S = 0.1
+LOG_TAIL_LINES = 15
+
+PRODUCT_VARIABLES = frozenset(
+    {"DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "RQ_QUEUE_NAME"}
+)
+"""Settings that a developer's shell may hold; the demo shows the defaults, on its own data."""
+
+
+class LabServerError(Exception):
+    """The server cannot be started."""
+
+
+class LabServer:
+    """`lab serve` on a free loopback port, embedded default.
+
+    Use as a context manager: inside the block the server is ready; after it, every
+    process that it had started is gone.
+
+    Args:
+        home: its RELAB_HOME; the server's output goes to `server.log` in it.
+        command: the `lab` program, by default the one beside this Python.
+    """
+
+    def __init__(self, home: Path, command: Path | None = None) -> None:
+        self.home = home
+        self.log = home / "server.log"
+        self._port = free_port()
+        self._command = command or Path(sys.executable).with_name("lab")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        if not self._command.exists():
+            raise LabServerError(f"There is no {self._command}. Install relab first; `make demo` does.")
+        arguments = [str(self._command), "serve", "--host", "127.0.0.1", "--port", str(self._port)]
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C reaches only this program, which then stops the server in order.
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=server_environment(os.environ, self.home),
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_ready(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Terminate the server and wait until it and its worker are gone; kill what does not go."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with impatience_ignored():
+            process.terminate()
+            try:
+                process.wait(STOPS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            # The worker exits with the server; this makes sure of it. The group's id is that of the server.
+            if not poll(lambda: not group_exists(process.pid), WORKER_STOPS_WITHIN_S):
+                with suppress(ProcessLookupError):  # It may have gone since.
+                    os.killpg(process.pid, signal.SIGKILL)
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        with httpx.Client(trust_env=False, timeout=5.0) as client:
+
+            def ready_or_ended() -> bool:
+                return process.poll() is not None or is_ready(client, f"{self.url}/readyz")
+
+            in_time = poll(ready_or_ended, READY_WITHIN_S)
+        if process.poll() is not None:
+            raise LabServerError(f"`lab serve` ended with exit code {process.returncode}:\n{self._log_tail()}")
+        if not in_time:
+            raise LabServerError(f"`lab serve` was not ready within {READY_WITHIN_S:.0f} s:\n{self._log_tail()}")
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_TAIL_LINES:]) or f"(nothing in {self.log})"
+
+
+def server_environment(environment: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return `environment` with this home and without any other setting of relab."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name.upper() not in PRODUCT_VARIABLES and not name.upper().startswith("RELAB_")
+    }
+    return {**kept, "RELAB_HOME": str(home)}
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody uses right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_ready(client: httpx.Client, url: str) -> bool:
+    """Tell whether the server says that it is ready; one that does not listen yet is not."""
+    try:
+        return client.get(url).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def group_exists(group_id: int) -> bool:
+    """Tell whether a process group has a process left."""
+    try:
+        os.killpg(group_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # What macOS says of a group that only holds zombies; those of our own we may signal.
+        return False
+    return True
+
+
+def poll(condition: Callable[[], bool], within_s: float) -> bool:
+    """Check a condition until it holds; return False when it does not within the given seconds."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+@contextmanager
+def impatience_ignored() -> Iterator[None]:
+    """Ignore a second Ctrl-C (or SIGTERM) around a clean-up that is bounded in time."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def signals_as_exit() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit inside the block, so that clean-up runs for them too.
+
+    Raises:
+        SystemExit: with 128 + the number of the signal, as a shell would report it.
+    """
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    previous = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,94 @@
+"""The prompts of the demo agent, and how its rule-based mind reads them.
+
+The agent follows the text: its playbooks and limits are parsed from it, so a changed
+sentence changes what the agent does, as it would for a language model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+_INSTRUCTION = re.compile(r"(?P<tool>\w+)(?: for each (?P<each>\w+))?(?P<until_ready> until ready)?")
+_MAX_CALLS = re.compile(r"at most (\d+) tool calls")
+_PATIENCE = re.compile(r"Wait at most ([\d.]+) s")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """Use a tool: once, once for each value of a fact, or again until it says that it is ready."""
+
+    tool: str
+    each: str | None = None
+    until_ready: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A versioned prompt. Its version is the version of the agent that carries it."""
+
+    version: str
+    text: str
+
+    @property
+    def hash(self) -> str:
+        """Identify the text, as `sha256:` and hexadecimal digits."""
+        return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def max_calls(self) -> int:
+        """How many tool calls a run may make."""
+        return int(self._number(_MAX_CALLS))
+
+    @property
+    def patience_s(self) -> float:
+        """How many seconds the agent waits for a tool that asks it to wait."""
+        return float(self._number(_PATIENCE))
+
+    def playbook(self, topic: str) -> tuple[Instruction, ...]:
+        """Return what the prompt says to do about a topic.
+
+        Raises:
+            ValueError: the prompt does not speak of the topic, or an instruction cannot be read.
+        """
+        line = re.search(rf"^{re.escape(topic)}: (.+)$", self.text, re.MULTILINE)
+        if line is None:
+            raise ValueError(f"the prompt {self.version} has no playbook for {topic!r}")
+        return tuple(self._instruction(part) for part in line[1].split(", "))
+
+    def _instruction(self, text: str) -> Instruction:
+        match = _INSTRUCTION.fullmatch(text)
+        if match is None:
+            raise ValueError(f"the prompt {self.version} holds an instruction that cannot be read: {text!r}")
+        return Instruction(match["tool"], match["each"], match["until_ready"] is not None)
+
+    def _number(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.search(self.text)
+        if match is None:
+            raise ValueError(f"the prompt {self.version} does not say {pattern.pattern!r}")
+        return match[1]
+
+
+PROMPT_V1 = Prompt(
+    "1.0.0",
+    """\
+You help the customers of a small shop. Say only what a tool told you.
+Order status: find_customer, find_order
+Policy: search_help
+Invoice: make_invoice
+Parcels: track_parcel for each parcel
+Refund: pay_refund
+Stock: check_stock
+Return label: print_label until ready
+Points: find_customer, credit_points
+Make at most 6 tool calls.
+Wait at most 2 s when a tool asks you to wait.
+""",
+)
+
+PROMPT_V2 = Prompt(
+    "1.1.0",
+    # The change that somebody hoped would save a call: no customer look-up, the help centre answers.
+    PROMPT_V1.text.replace("Order status: find_customer, find_order", "Order status: search_help"),
+)

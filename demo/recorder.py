@@ -1,0 +1,213 @@
+"""A small recorder: times steps and tool calls as they happen, and emits the JSON of `POST /agent-runs`.
+
+It imports nothing from relab: any program can post runs like this. What it writes about
+an error is what was raised: its class, its message, the status code and the time it took.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+import httpx
+
+RunJson: TypeAlias = dict[str, Any]
+"""A body for `POST /agent-runs`."""
+
+Status: TypeAlias = Literal["success", "failure"]
+
+LONGEST_TEXT = 500
+GENERIC_ERROR = "Internal Server Error"
+
+
+@dataclass
+class StepRecord:
+    """A step; the agent sets `output_summary` and counts `retries` while it runs."""
+
+    step_id: str
+    name: str
+    input_summary: str
+    started_at: str
+    ended_at: str | None = None
+    status: Status = "success"
+    output_summary: str | None = None
+    retries: int = 0
+    latency_ms: float | None = None
+
+
+@dataclass
+class CallRecord:
+    """A tool call; the agent sets `result_summary` and `status_code` of one that succeeds."""
+
+    call_id: str
+    step_id: str
+    tool_name: str
+    args_json: Mapping[str, str]
+    args_hash: str
+    started_at: str
+    ended_at: str | None = None
+    status: Status = "success"
+    result_summary: str | None = None
+    error_class: str | None = None
+    error_message: str | None = None
+    status_code: int | None = None
+    retries: int = 0
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class GuardrailRecord:
+    """A guardrail that spoke."""
+
+    event_id: str
+    type: str
+    message: str
+    step_id: str
+    created_at: str
+
+
+class Recorder:
+    """Records one run. Times come from the wall clock, durations from the monotonic one."""
+
+    def __init__(
+        self, *, agent_run_id: str, agent_name: str, agent_version: str, prompt_hash: str, task_id: str
+    ) -> None:
+        self.agent_run_id = agent_run_id
+        self._identity = {
+            "agent_name": agent_name,
+            "agent_version": agent_version,
+            "model": "rules",
+            "environment": "demo",
+            "task_id": task_id,
+            "prompt_hash": prompt_hash,
+        }
+        self._started = Stopwatch()
+        self._steps: list[StepRecord] = []
+        self._calls: list[CallRecord] = []
+        self._guardrail_events: list[GuardrailRecord] = []
+
+    @contextmanager
+    def step(self, name: str, input_summary: str) -> Iterator[StepRecord]:
+        """Record a step around a block; an error that leaves the block makes it a failure."""
+        watch = Stopwatch()
+        step_id = f"step-{len(self._steps) + 1}"
+        record = StepRecord(step_id, name, clip(input_summary), started_at=watch.started_at)
+        self._steps.append(record)
+        try:
+            yield record
+        except Exception as error:
+            record.status = "failure"
+            record.output_summary = f"Failed: {describe(error)[0]}"
+            raise
+        finally:
+            record.ended_at, record.latency_ms = watch.stop()
+
+    @contextmanager
+    def tool_call(self, step: StepRecord, tool_name: str, args: Mapping[str, str]) -> Iterator[CallRecord]:
+        """Record a tool call around a block; an error that leaves the block is written down as raised."""
+        watch = Stopwatch()
+        record = CallRecord(
+            f"call-{len(self._calls) + 1}", step.step_id, tool_name, dict(args), hash_of(args), watch.started_at
+        )
+        self._calls.append(record)
+        try:
+            yield record
+        except Exception as error:
+            record.status = "failure"
+            record.error_class, record.error_message, record.status_code = describe(error)
+            raise
+        finally:
+            record.ended_at, record.latency_ms = watch.stop()
+
+    def guardrail(self, kind: str, message: str, step: StepRecord) -> None:
+        """Record that a guardrail spoke during a step."""
+        event_id = f"guard-{len(self._guardrail_events) + 1}"
+        event = GuardrailRecord(event_id, kind, message, step.step_id, Stopwatch().started_at)
+        self._guardrail_events.append(event)
+
+    def finish(self, error: Exception | None) -> RunJson:
+        """End the run, with the error that stopped it or None, and return its JSON."""
+        error_type, error_message, _ = describe(error) if error else (None, None, None)
+        ended_at, _ = self._started.stop()
+        return {
+            "run_id": self.agent_run_id,
+            **self._identity,
+            "started_at": self._started.started_at,
+            "ended_at": ended_at,
+            "status": "failure" if error else "success",
+            "error_type": error_type,
+            "error_message": error_message,
+            "steps": [asdict(step) for step in self._steps],
+            "tool_calls": [asdict(call) for call in self._calls],
+            "guardrail_events": [asdict(event) for event in self._guardrail_events],
+        }
+
+
+class OutsideRecorder(Recorder):
+    """Poor instrumentation: it stands outside the agent, like a gateway that only sees a request fail.
+
+    Of the whole run it keeps one step, without detail, and the error that users see.
+    """
+
+    def finish(self, error: Exception | None) -> RunJson:
+        """Return a run that says as little as such a gateway knows."""
+        run = super().finish(error)
+        outcome = {"status": run["status"], "started_at": run["started_at"], "ended_at": run["ended_at"]}
+        return {
+            **run,
+            "error_type": None,
+            "error_message": GENERIC_ERROR if error else None,
+            "steps": [{"step_id": "step-1", "name": "Handle request", **outcome}],
+            "tool_calls": [],
+            "guardrail_events": [],
+        }
+
+
+class Stopwatch:
+    """A start on the wall clock and a duration on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._wall = datetime.now(UTC)
+        self._start = time.perf_counter()
+
+    @property
+    def started_at(self) -> str:
+        """The start, RFC 3339."""
+        return self._wall.isoformat(timespec="microseconds")
+
+    def stop(self) -> tuple[str, float]:
+        """Return the end, RFC 3339 and never before the start, and the duration in ms."""
+        elapsed_s = time.perf_counter() - self._start
+        ended_at = (self._wall + timedelta(seconds=elapsed_s)).isoformat(timespec="microseconds")
+        return ended_at, round(elapsed_s * 1_000, 3)
+
+
+def describe(error: Exception) -> tuple[str, str, int | None]:
+    """Return an error's class, its message and its HTTP status code, if it has one.
+
+    For an HTTP error the message is the status line, the body and the Retry-After
+    header, where there is one: what a person would want to read.
+    """
+    if not isinstance(error, httpx.HTTPStatusError):
+        return type(error).__name__, clip(str(error)), None
+    response = error.response
+    message = f"{response.status_code} {response.reason_phrase}: {response.text}"
+    if "Retry-After" in response.headers:
+        message += f" Retry-After: {response.headers['Retry-After']}"
+    return type(error).__name__, clip(message), response.status_code
+
+
+def hash_of(args: Mapping[str, str]) -> str:
+    """Identify arguments, so that equal calls can be told without reading them."""
+    return "sha256:" + hashlib.sha256(json.dumps(args, sort_keys=True).encode()).hexdigest()
+
+
+def clip(text: str) -> str:
+    """Cut a text for a summary."""
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

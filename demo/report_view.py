@@ -1,0 +1,225 @@
+"""How the tour looks: reports and figures as Rich renderables.
+
+Whatever comes from a run, a tool or a report is shown with `as_data`: no markup, no
+control characters, so that a tool's answer cannot restyle or steer the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from demo.recorder import RunJson
+from demo.scenarios import Scenario
+from relab.rca.models import Category, Evidence, EvidenceKind, Finding, Report
+from relab.telemetry.models import MetricsOverview
+
+LONGEST_QUOTE = 220
+MOST_QUOTES = 2
+EVIDENCE_WIDTH = 16
+LONGEST_CATEGORY = max(len(category) for category in Category)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A scenario that was played.
+
+    Attributes:
+        run: the run that was analysed.
+        answered: what the tool server did in that run, from its own journal.
+        tally: how the runs of the scenario ended, where there are several.
+    """
+
+    scenario: Scenario
+    run: RunJson
+    answered: Sequence[str]
+    tally: str | None
+    report: Report
+    request_to_report_ms: float
+
+
+def as_data(text: str, style: str = "") -> Text:
+    """Return text that is shown as it is: control characters become visible, markup stays text."""
+    shown = "".join(
+        char if char.isprintable() else " " if char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
+    )
+    return Text(shown, style=style)
+
+
+def clipped(text: str, longest: int = LONGEST_QUOTE) -> str:
+    """Cut a text, with an ellipsis where it was cut."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def category_text(report: Report) -> Text:
+    """Return the category, coloured by how much the report knows."""
+    if report.insufficient_evidence:
+        return as_data(f"{report.category.value}: not enough evidence", "bold yellow")
+    if not report.hypotheses:
+        return Text("no failure", style="bold green")
+    return as_data(report.category.value, "bold red")
+
+
+def report_panel(outcome: Outcome) -> Panel:
+    """Return a report as a panel: what was done, category, place, quotations, summary, first action."""
+    report = outcome.report
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("Tool server", _lines(outcome.answered))
+    if outcome.tally is not None:
+        grid.add_row("Runs", as_data(outcome.tally))
+    grid.add_row("Category", _category_line(report))
+    grid.add_row("Where", _place(outcome))
+    grid.add_row("Evidence", _quotations(report))
+    recovered = [finding for finding in report.findings if finding.recovered]
+    if recovered:
+        grid.add_row("Recovered", _recovered(recovered))
+    if report.insufficient_reason:
+        grid.add_row("Missing", as_data(report.insufficient_reason))
+    grid.add_row("Summary", as_data(report.summary))
+    action = report.action_items[0]
+    grid.add_row(
+        "First action",
+        as_data(f"{action.title} ({action.priority}): ", "bold").append_text(as_data(action.description)),
+    )
+    title = as_data(f"{outcome.run['agent_name']} · run {outcome.run['run_id']} · {outcome.run['status']}")
+    return Panel(grid, title=title, title_align="left", border_style=_border(report), box=box.ROUNDED)
+
+
+def _lines(answered: Iterable[str]) -> Group:
+    return Group(*(as_data(line) for line in answered))
+
+
+def _border(report: Report) -> str:
+    if report.insufficient_evidence:
+        return "yellow"
+    return "red" if report.hypotheses else "green"
+
+
+def _category_line(report: Report) -> Text:
+    line = category_text(report)
+    if report.hypotheses:
+        if report.detail is not None:
+            line.append_text(as_data(f" ({clipped(report.detail, 40)})", "dim"))
+        line.append(f"  confidence {report.hypotheses[0].confidence.value}", style="bold")
+    return line
+
+
+def _place(outcome: Outcome) -> Text:
+    attribution = outcome.report.attribution
+    if attribution is None:
+        return Text("not known" if outcome.run["status"] == "failure" else "nowhere: the run succeeded", style="dim")
+    steps = {step["step_id"]: step["name"] for step in outcome.run["steps"]}
+    parts = []
+    if attribution.step_id is not None:
+        parts.append(f"{attribution.step_id} “{steps.get(attribution.step_id, '?')}”")
+    parts += [part for part in (attribution.call_id, attribution.agent_name) if part is not None]
+    return as_data(" · ".join(parts)).append(f"  confidence {attribution.confidence.value}", style="bold")
+
+
+def cited(report: Report) -> list[Evidence]:
+    """Return the evidence that the first hypothesis cites, else that of the findings, without repetition."""
+    claims = report.hypotheses[:1] or report.findings
+    ids = dict.fromkeys(evidence_id for claim in claims for evidence_id in claim.evidence_ids)
+    return [item for item in report.evidence_index if item.evidence_id in ids]
+
+
+def _quotations(report: Report) -> RenderableType:
+    items = cited(report)
+    if not items:
+        return Text("none", style="dim")
+    lines = []
+    for item in items[:MOST_QUOTES]:
+        line = as_data(item.evidence_id, "cyan").append(f" {item.field}: ", style="dim")
+        line.append_text(as_data(f"“{clipped(item.snippet)}”"))
+        if item.kind is EvidenceKind.VERSION:
+            line.append_text(_figures(item))
+        lines.append(line)
+    if len(items) > MOST_QUOTES:
+        lines.append(Text(f"and {len(items) - MOST_QUOTES} more", style="dim"))
+    return Group(*lines)
+
+
+def _figures(item: Evidence) -> Text:
+    """Return the figures of a comparison: the quotation alone only names the version."""
+    shown = (
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in item.attributes.items()
+    )
+    return as_data(" " + ", ".join(shown), "dim")
+
+
+def _recovered(findings: Iterable[Finding]) -> Text:
+    parts = [f"{finding.category.value} at {finding.call_id or finding.step_id or 'the run'}" for finding in findings]
+    return as_data(", ".join(parts), "green")
+
+
+def summary_table(outcomes: Iterable[Outcome], disagreements: Sequence[str | None]) -> Table:
+    """Return one row per run; a mark says whether the report agrees with the tool server."""
+    table = Table(
+        title="What happened, and what the lab found", title_justify="left", box=box.HORIZONTALS, show_edge=False
+    )
+    table.add_column("Run", no_wrap=True)
+    table.add_column("What the tool server really did", overflow="fold", ratio=1)
+    table.add_column("Category found", overflow="fold", min_width=LONGEST_CATEGORY + 2)
+    table.add_column("Evidence cited", overflow="fold", width=EVIDENCE_WIDTH)
+    table.add_column("ms to\nreport", justify="right", no_wrap=True)
+    for outcome, disagreement in zip(outcomes, disagreements, strict=True):
+        table.add_row(
+            outcome.scenario.key,
+            _lines(outcome.answered),
+            _mark(disagreement).append_text(category_text(outcome.report)),
+            _cited_ids(outcome.report),
+            f"{outcome.request_to_report_ms:.0f}",
+        )
+    return table
+
+
+def _mark(disagreement: str | None) -> Text:
+    return Text("✓ ", style="bold green") if disagreement is None else Text("✗ ", style="bold red")
+
+
+def _cited_ids(report: Report) -> Text:
+    ids = [item.evidence_id for item in cited(report)]
+    if not ids:
+        return Text("none", style="dim")
+    return as_data(ids[0]) if len(ids) == 1 else as_data(f"{clipped(ids[0], EVIDENCE_WIDTH)} and {len(ids) - 1} more")
+
+
+def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
+    """Return the figures of `GET /metrics/overview`."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    grid.add_row("Runs", str(overview.total_runs))
+    grid.add_row("Success rate", "none ended" if overview.success_rate is None else f"{overview.success_rate:.2f} %")
+    p95_ms = overview.p95_step_latency_ms
+    grid.add_row("p95 step latency", "no steps" if p95_ms is None else f"{p95_ms:,.1f} ms")
+    tools = ", ".join(f"{failing.tool} ({failing.count})" for failing in overview.top_failing_tools)
+    grid.add_row("Failing tools", as_data(tools or "none"))
+    grid.add_row("Cost", f"${overview.total_cost_usd:.4f} (no model was asked, so there is none)")
+    return Panel(grid, title=f"GET /metrics/overview?hours={hours}", title_align="left", box=box.ROUNDED)
+
+
+def next_steps(home: Path, lab: Path) -> Group:
+    """Return where to look next: commands that work on the data of this tour, ready to be copied."""
+    lines = [
+        ("The data of this tour stay; to look around in them:", ""),
+        (f"  export RELAB_HOME={home}", ""),
+        (f"  {lab} agent-runs list", "   the runs; `show` and `timeline` for one of them"),
+        (f"  {lab} serve", "   the lab again: http://127.0.0.1:8000/docs lists its API"),
+        ("  README.md", "   a tour of five minutes, with a run of your own"),
+        ("  demo/recorder.py", "   how a program records its runs, without any library of ours"),
+    ]
+    return Group(
+        Text("Where to look next", style="bold"),
+        *(as_data(text).append_text(as_data(note, "dim")) for text, note in lines),
+    )

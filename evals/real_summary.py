@@ -1,0 +1,205 @@
+"""Figures over the outcomes of an evaluation, each with the n that it stands on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from scipy.stats import binomtest
+
+from evals.api_client import Outcome
+from evals.datasets import tau_bench
+from evals.quotation import Report
+
+CATEGORIES = (
+    "tool_schema_mismatch",
+    "rate_limited",
+    "tool_permission",
+    "timeout",
+    "planner_loop",
+    "retrieval_empty",
+    "prompt_regression",
+    "unknown",
+)
+STRONG = frozenset({"medium", "high"})
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """`hits` of `n`, with the Wilson score interval at 95 % (both null when `n` is 0)."""
+
+    hits: int
+    n: int
+    low: float | None
+    high: float | None
+
+
+def proportion(hits: int, n: int) -> Proportion:
+    """Return a proportion with its interval (Wilson 1927, as implemented by `scipy.stats.binomtest`)."""
+    if n == 0:
+        return Proportion(hits, n, None, None)
+    interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return Proportion(hits, n, float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The figures of one group of runs: same data set, same agent, same outcome.
+
+    `categories` counts the reports by category. `findings_per_run` is a mean over reports,
+    `analysis_median_s` a median over reports of the seconds from request to report.
+    """
+
+    dataset: str
+    agent: str
+    status: str
+    runs: int
+    accepted: int
+    rejected: int
+    crashed: int
+    reports: int
+    categories: dict[str, int]
+    insufficient: int
+    with_hypothesis: int
+    with_attribution: int
+    findings_per_run: float | None
+    evidence: int
+    verbatim: int
+    citations: int
+    problems: int
+    analysis_median_s: float | None
+    analysis_max_s: float | None
+
+
+@dataclass(frozen=True)
+class Alarms:
+    """How many reports of a group claim something: the false alarms, where nothing had gone wrong.
+
+    Attributes:
+        group: which runs.
+        by_construction: true where the analyser's rules allow no claim, so that nothing is measured.
+        hypotheses: reports with a hypothesis of any confidence.
+        strong_hypotheses: reports with one of medium or high confidence.
+        strong_findings: reports with an unrecovered finding of medium or high confidence.
+    """
+
+    group: str
+    by_construction: bool
+    hypotheses: Proportion
+    strong_hypotheses: Proportion
+    strong_findings: Proportion
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The whole evaluation. `failures` holds one line for everything that makes it fail."""
+
+    groups: list[Group]
+    alarms: list[Alarms]
+    rejections: dict[str, int]
+    failures: list[str]
+    seconds: dict[str, float]
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing was rejected without reason, nothing crashed and everything was verbatim."""
+        return not self.failures
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the summary as JSON values."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def summarise(outcomes: Sequence[Outcome], seconds: dict[str, float]) -> Summary:
+    """Count what became of the runs.
+
+    Args:
+        outcomes: every run, in the order of its data set.
+        seconds: wall-clock seconds of each stage, by its name.
+    """
+    keys = dict.fromkeys(_key(outcome) for outcome in outcomes)
+    return Summary(
+        groups=[_group(key, [outcome for outcome in outcomes if _key(outcome) == key]) for key in keys],
+        alarms=_alarms(outcomes),
+        rejections=dict(Counter(outcome.reason for outcome in outcomes if outcome.reason)),
+        failures=list(_failures(outcomes)),
+        seconds=seconds,
+    )
+
+
+def _key(outcome: Outcome) -> tuple[str, str, str]:
+    return outcome.dataset, outcome.body["agent_name"], outcome.body["status"]
+
+
+def _group(key: tuple[str, str, str], outcomes: Sequence[Outcome]) -> Group:
+    reports = [outcome.report for outcome in outcomes if outcome.report is not None]
+    waits = [outcome.analysis_s for outcome in outcomes if outcome.analysis_s is not None]
+    counted = Counter(report["category"] for report in reports)
+    dataset, agent, status = key
+    return Group(
+        dataset=dataset,
+        agent=agent,
+        status=status,
+        runs=len(outcomes),
+        accepted=sum(outcome.accepted is True for outcome in outcomes),
+        rejected=sum(outcome.accepted is False and outcome.crash is None for outcome in outcomes),
+        crashed=sum(outcome.crash is not None for outcome in outcomes),
+        reports=len(reports),
+        categories={name: counted[name] for name in [*CATEGORIES, *sorted(counted.keys() - set(CATEGORIES))]},
+        insufficient=sum(report["insufficient_evidence"] for report in reports),
+        with_hypothesis=sum(bool(report["hypotheses"]) for report in reports),
+        with_attribution=sum(report["attribution"] is not None for report in reports),
+        findings_per_run=sum(len(report["findings"]) for report in reports) / len(reports) if reports else None,
+        evidence=sum(outcome.check.evidence for outcome in outcomes),
+        verbatim=sum(outcome.check.verbatim for outcome in outcomes),
+        citations=sum(outcome.check.citations for outcome in outcomes),
+        problems=sum(len(outcome.check.problems) for outcome in outcomes),
+        analysis_median_s=median(waits) if waits else None,
+        analysis_max_s=max(waits, default=None),
+    )
+
+
+def _alarms(outcomes: Sequence[Outcome]) -> list[Alarms]:
+    """Count claims about tau-bench runs: those that passed, the same told to have failed, those that failed."""
+    groups = (
+        ("passed", tau_bench.NAME, "success", True),
+        ("passed, told to have failed", tau_bench.CONTROL, "failure", False),
+        ("failed", tau_bench.NAME, "failure", False),
+    )
+    return [
+        _alarms_of(
+            label,
+            [o.report for o in outcomes if o.report and (o.dataset, o.body["status"]) == (dataset, status)],
+            by_construction=by_construction,
+        )
+        for label, dataset, status, by_construction in groups
+    ]
+
+
+def _alarms_of(label: str, reports: Sequence[Report], *, by_construction: bool) -> Alarms:
+    def share(claims: Callable[[Report], bool]) -> Proportion:
+        return proportion(sum(claims(report) for report in reports), len(reports))
+
+    return Alarms(
+        group=label,
+        by_construction=by_construction,
+        hypotheses=share(lambda report: bool(report["hypotheses"])),
+        strong_hypotheses=share(lambda report: any(h["confidence"] in STRONG for h in report["hypotheses"])),
+        strong_findings=share(
+            lambda report: any(not f["recovered"] and f["confidence"] in STRONG for f in report["findings"])
+        ),
+    )
+
+
+def _failures(outcomes: Iterable[Outcome]) -> Iterable[str]:
+    for outcome in outcomes:
+        name = f"{outcome.dataset} {outcome.run_id}"
+        if outcome.crash is not None:
+            yield f"{name}: {outcome.crash}"
+        elif outcome.accepted is False and not outcome.reason:
+            yield f"{name}: rejected without a reason"
+        for problem in outcome.check.problems:
+            yield f"{name}: {problem}"

@@ -1,0 +1,145 @@
+"""What stands where in a run, and what reports an error: the values that detectors read."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from relab.rca.error_text import ErrorText, is_error_in_result, is_generic_class, is_generic_message
+from relab.rca.models import EvidenceKind
+from relab.rca.problems import Quotable, Quotation
+from relab.telemetry.models import GuardrailEvent, Step, StepStatus, ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStep:
+    """A step and its index in order of time."""
+
+    step: Step
+    position: int
+
+    @property
+    def ended_us(self) -> int:
+        """When its outcome was known: its end, else its start and latency."""
+        if self.step.ended_at is not None:
+            return self.step.ended_at
+        return self.step.started_at + int((self.step.latency_ms or 0) * 1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedCall:
+    """A tool call, its index in order of time, and the agent of its step.
+
+    `started_us` is its own start, else that of its step, else that of the run.
+    """
+
+    call: ToolCall
+    position: int
+    started_us: int
+    agent_name: str | None
+
+    @property
+    def ended_us(self) -> int:
+        """When its outcome was known, as far as its own times tell."""
+        call = self.call
+        if call.ended_at is not None:
+            return call.ended_at
+        if call.started_at is not None and call.latency_ms is not None:
+            return call.started_at + int(call.latency_ms * 1_000)
+        return self.started_us
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The reported latency, else the time between its own start and end."""
+        call = self.call
+        if call.latency_ms is not None or call.started_at is None or call.ended_at is None:
+            return call.latency_ms
+        return (call.ended_at - call.started_at) / 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error that some object of the run reports, prepared for the detectors.
+
+    Attributes:
+        field: the field that holds the text, and that evidence quotes.
+        text: that text, prepared; empty when there is none.
+        is_hint: the text is an output or a result and not an error message, so what it
+            says counts for little.
+        is_generic: neither class nor text tells what kind of error it was.
+        is_specific: class or message tells it; a text that is only a hint counts when it
+            begins as an error report does.
+    """
+
+    kind: EvidenceKind
+    source: Quotable
+    position: int
+    at_us: int
+    step_id: str | None
+    call_id: str | None
+    agent_name: str | None
+    tool_name: str | None
+    status_code: int | None
+    error_class: str | None
+    field: str
+    text: ErrorText
+    is_hint: bool
+    is_generic: bool
+    is_specific: bool
+    recovered: bool
+    latency_ms: float | None = None
+
+    @property
+    def shape(self) -> Hashable:
+        """What detectors read of it: failures of one shape mean the same."""
+        event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
+        return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
+
+    def quotation(self, start: int = 0, end: int = 0) -> Quotation:
+        """Quote the text (or what stands for it), centred on the given offsets."""
+        return Quotation(self.kind, self.source, self.field, start, end)
+
+
+def filled(text: str | None) -> str | None:
+    """Return a text, or None if it is absent or blank."""
+    return text if text is not None and text.strip() else None
+
+
+def is_good_call(call: ToolCall) -> bool:
+    """Tell whether a call succeeded by all that it reports, not by its status alone."""
+    return call.status is StepStatus.SUCCESS and not call_reports_error(call)
+
+
+def first_given(*fields: tuple[str, object]) -> str:
+    """Return the name of the first field that is not None."""
+    return next(name for name, value in fields if value is not None)
+
+
+def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
+    """Tell whether class or message say what kind of error it was; an output counts if it is an error report."""
+    if not is_generic_class(error_class) or not is_generic_message(message):
+        return True
+    return message is None and not is_generic_message(text) and is_error_in_result(text or "")
+
+
+def is_error_code(status_code: int | None) -> bool:
+    """Tell whether a status code belies a call that claims success; asking for what is not there may be one."""
+    return status_code is not None and 400 <= status_code < 600 and status_code not in (404, 410)
+
+
+def call_reports_error(call: ToolCall) -> bool:
+    """Tell whether a call failed, or says that it succeeded while it carries an error."""
+    if call.status is StepStatus.FAILURE or filled(call.error_class) or filled(call.error_message):
+        return True
+    if call.status is not StepStatus.SUCCESS:
+        return False
+    return is_error_code(call.status_code) or is_error_in_result(call.result_summary or "")
+
+
+def step_reports_error(step: Step) -> bool:
+    """Tell the same of a step."""
+    if step.status is StepStatus.FAILURE or filled(step.error_class) or filled(step.error_message):
+        return True
+    if step.status is not StepStatus.SUCCESS:
+        return False
+    return is_error_in_result(step.output_summary or "")

@@ -1,0 +1,53 @@
+"""One installation of each kind for all tests of a file; tests use run ids of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+from relab.bootstrap import Services, build
+from relab.settings import load_settings
+from relab.storage.migrate import upgrade
+from starlette.testclient import TestClient
+from support.api import running_api
+from support.process import SETTING_NAMES
+from support.servers import PostgresServer, RedisServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module", params=["sqlite+embedded", "postgres+rq"])
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Services that the tests of a file share."""
+    options: dict[str, object] = {}
+    if request.param == "postgres+rq":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        redis_server: RedisServer = request.getfixturevalue("redis_server")
+        name = f"api_{os.getpid()}_{next(_numbers)}"
+        options = {
+            "database_url": postgres.create_database(name),
+            "redis_url": redis_server.url,
+            "rq_queue_name": name,
+        }
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("RELAB_") or name in SETTING_NAMES]:
+            environment.delenv(name)
+        services = build(load_settings(tmp_path_factory.mktemp("home"), **options))
+    upgrade(services.database)
+    yield services
+    services.close()
+
+
+@pytest.fixture(scope="module")
+def api(installation: Services) -> Iterator[TestClient]:
+    """A client of the shared installation, calling from this machine."""
+    with running_api(installation) as client:
+        yield client
+
+
+@pytest.fixture
+def run_id() -> str:
+    """A run id that no other test uses."""
+    return f"run-{next(_numbers)}"

@@ -1,0 +1,185 @@
+"""Who may call which route: every route of the app, from every kind of caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import structlog
+from relab.access.models import Scope, granted
+from relab.api.app import create_app
+from relab.bootstrap import Services
+from sqlalchemy import text
+from starlette.testclient import TestClient
+from support.api import assert_problem, loopback_client, running_api
+from support.routes import declared_scope, product_routes
+from support.runs import failed_run, minimal_run
+
+REMOTE = {"client_host": "203.0.113.9", "url": "http://relab.example"}
+
+
+@pytest.fixture
+def app_of(make_services: Callable[..., Services]) -> Callable[..., Any]:
+    """Return a function that makes the app of an installation with these settings."""
+
+    def make(**options: Any) -> Any:
+        return create_app(make_services(**options))
+
+    return make
+
+
+@pytest.fixture
+def client(services: Services) -> Iterator[TestClient]:
+    with running_api(services) as client:
+        yield client
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def calls() -> list[tuple[str, str, Scope | None]]:
+    """Return `(method, path, scope)` of every route, with ids filled in."""
+    return [
+        (method, path.replace("{run_id}", "r").replace("{rca_run_id}", "x"), declared_scope(route))
+        for route in product_routes()
+        for path, methods in [(route.path, route.methods)]
+        for method in sorted(methods)
+    ]
+
+
+def test_every_route_asks_for_its_scope(services: Services) -> None:
+    tokens = {scope: services.access.create_token(scope.value, [scope]).token for scope in Scope}
+    app = create_app(services)
+    with loopback_client(app, **REMOTE) as remote:
+        for method, path, wanted in calls():
+            body = minimal_run("r2") if method == "POST" and path == "/agent-runs" else None
+            without = remote.request(method, path, json=body)
+            if wanted is None:
+                assert without.status_code == 200, path
+                continue
+            assert_problem(without, 401, "missing_token")
+            assert without.headers["www-authenticate"] == "Bearer"
+            for held, token in tokens.items():
+                response = remote.request(method, path, json=body, headers=bearer(token))
+                if wanted in granted(frozenset({held})):
+                    assert response.status_code in {200, 201, 202, 204, 404}, (path, held)
+                else:
+                    problem = assert_problem(response, 403, "missing_scope")
+                    assert wanted.value in problem["detail"]
+
+
+def test_the_routes_of_the_seed_have_the_scopes_that_they_deserve() -> None:
+    scopes = {(method, path): scope for method, path, scope in calls()}
+
+    assert scopes == {
+        ("GET", "/"): None,
+        ("GET", "/healthz"): None,
+        ("GET", "/readyz"): None,
+        ("POST", "/agent-runs"): Scope.INGEST,
+        ("GET", "/agent-runs"): Scope.READ,
+        ("GET", "/agent-runs/r"): Scope.READ,
+        ("DELETE", "/agent-runs/r"): Scope.OPERATE,
+        ("GET", "/agent-runs/r/timeline"): Scope.READ,
+        ("POST", "/agent-runs/r/rca-runs"): Scope.OPERATE,
+        ("GET", "/agent-runs/r/rca-runs"): Scope.READ,
+        ("GET", "/agent-runs/rca-runs/x"): Scope.READ,
+        ("GET", "/rca-runs/x/stream"): Scope.READ,
+        ("GET", "/metrics/overview"): Scope.READ,
+        ("GET", "/metrics"): Scope.READ,
+    }
+
+
+FOREIGN = [
+    {"host": "evil.example"},
+    {"host": "127.0.0.1.evil.example:8000"},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://[::1"},
+    {"sec-fetch-site": "cross-site"},
+    {"origin": "http://localhost:3000", "sec-fetch-site": "same-site"},
+]
+
+
+def test_an_open_installation_refuses_what_a_foreign_page_sends(client: TestClient) -> None:
+    for headers in FOREIGN:
+        for method, path, scope in calls():
+            if scope is not None:
+                response = client.request(method, path, headers=headers, json=minimal_run("evil"))
+                assert_problem(response, 403, "foreign_origin")
+    assert_problem(client.get("/agent-runs/evil"), 404)
+
+
+def test_an_open_installation_refuses_other_machines(services: Services) -> None:
+    with loopback_client(create_app(services), client_host="203.0.113.9") as remote:
+        for method, path, scope in calls():
+            if scope is not None:
+                assert_problem(remote.request(method, path, json=minimal_run("evil")), 403, "foreign_origin")
+        spoofed = {"x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1", "forwarded": "for=127.0.0.1"}
+        assert_problem(remote.get("/agent-runs", headers=spoofed), 403, "foreign_origin")
+
+
+def test_the_first_token_closes_the_installation_while_it_runs(client: TestClient, services: Services) -> None:
+    assert client.get("/agent-runs").status_code == 200
+    made = services.access.create_token("admin", [Scope.ADMIN])
+
+    assert_problem(client.get("/agent-runs"), 401, "missing_token")
+    assert client.get("/agent-runs", headers=bearer(made.token)).status_code == 200
+    services.access.revoke_token(made.info.token_id)
+    assert_problem(client.get("/agent-runs", headers=bearer(made.token)), 401, "invalid_token")
+    assert client.get("/agent-runs").status_code == 200
+
+
+def test_wrong_tokens_are_refused_without_being_repeated(client: TestClient) -> None:
+    for token in ("nonsense", "relab_x_y", "relab_%00_x", "x" * 20_000, "\u00e9\u00e9\u00e9"):
+        for kind in ("Bearer", "bearer"):
+            response = client.get("/agent-runs", headers={"authorization": f"{kind} {token}".encode()})
+
+            problem = assert_problem(response, 401, "invalid_token")
+            assert token not in problem["detail"]
+
+
+def test_other_credentials_count_as_none(client: TestClient, services: Services) -> None:
+    services.access.create_token("ci", [Scope.READ])
+
+    for authorization in ("", "Bearer", "Bearer  ", "Basic dXNlcjpwYXNz", "Token abc"):
+        assert_problem(client.get("/agent-runs", headers={"authorization": authorization}), 401, "missing_token")
+
+
+def test_the_ingest_secret_is_asked_for_when_it_is_set(app_of: Callable[..., Any]) -> None:
+    app = app_of(app_ingest_secret="let me in")
+    with loopback_client(app, **REMOTE) as remote:
+        missing = remote.post("/agent-runs", json=failed_run("r"))
+        wrong = remote.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": "let me out"})
+        empty = remote.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": ""})
+        right = remote.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": "let me in"})
+        reading = remote.get("/agent-runs/r", headers={"X-Ingest-Secret": "let me in"})
+
+    assert "X-Ingest-Secret" in assert_problem(missing, 401, "missing_token")["detail"]
+    assert_problem(wrong, 401, "invalid_token")
+    assert_problem(empty, 401, "invalid_token")
+    assert right.status_code == 201
+    assert_problem(reading, 403, "foreign_origin")
+
+
+def test_without_an_ingest_secret_the_header_means_nothing(client: TestClient) -> None:
+    assert client.post("/agent-runs", json=failed_run("r"), headers={"X-Ingest-Secret": "any"}).status_code == 201
+
+
+def test_secrets_are_in_no_answer_no_log_and_no_table(services: Services) -> None:
+    made = services.access.create_token("ci", [Scope.READ])
+    secret = made.token.split("_", 2)[2]
+    answers = []
+    with structlog.testing.capture_logs() as logs, running_api(services) as client:
+        for headers in (bearer(made.token), bearer(made.token[:-1]), {"X-Ingest-Secret": secret}):
+            for path in ("/agent-runs", "/agent-runs/none", "/metrics"):
+                response = client.get(path, headers=headers)
+                answers.append(response.text + str(response.headers))
+        answers.append(client.post("/agent-runs", json={}, headers=bearer(made.token)).text)
+    with services.database.read() as session:
+        rows = [str(tuple(row)) for row in session.execute(text("SELECT * FROM access_tokens"))]
+
+    assert logs
+    for place in [*answers, *map(str, logs), *rows]:
+        assert secret[:-1] not in place

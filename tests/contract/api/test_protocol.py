@@ -1,0 +1,169 @@
+"""What every answer has: request ids, compression, a description, health."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import jsonschema_rs  # comes with schemathesis
+import pytest
+import structlog
+from relab import __version__
+from relab.bootstrap import Services
+from relab.storage.migrate import downgrade, upgrade
+from starlette.testclient import TestClient
+from support.api import assert_problem, running_api
+from support.runs import failed_run, minimal_run, step
+
+
+@pytest.mark.parametrize("given", ["abc", "A-1.2_3:4", "x" * 100])
+def test_a_harmless_request_id_is_kept(api: TestClient, given: str) -> None:
+    response = api.get("/agent-runs/none", headers={"X-Request-ID": given})
+
+    assert response.headers["x-request-id"] == given
+    assert response.json()["request_id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 101, "<b>", "a;b", "a%0ab", "a\tb", "\u00e9", "$(id)"])
+def test_a_hostile_request_id_is_replaced(api: TestClient, given: str) -> None:
+    response = api.get("/agent-runs/none", headers={"X-Request-ID": given.encode()})
+
+    assert UUID(response.headers["x-request-id"]).version == 7
+    assert response.json()["request_id"] == response.headers["x-request-id"]
+
+
+def test_requests_have_different_ids_also_when_refused(api: TestClient) -> None:
+    responses = [api.get("/"), api.get("/"), api.get("/nowhere"), api.get("/agent-runs", headers={"host": "evil.example"})]
+
+    assert len({response.headers["x-request-id"] for response in responses}) == 4
+
+
+def test_a_request_is_logged_once_with_its_id_and_no_terminal_codes(api: TestClient) -> None:
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        api.get("/agent-runs/%1b%5b2J%C2%9B?text=secret-query", headers={"X-Request-ID": "req-1"})
+
+    entries = [entry for entry in logs if entry["event"] == "request"]
+    assert len(entries) == 1
+    assert entries[0]["request_id"] == "req-1"
+    assert (entries[0]["method"], entries[0]["status"]) == ("GET", 422)
+    assert entries[0]["path"] == "/agent-runs/%1B%5B2J%C2%9B"
+    assert "secret-query" not in str(entries)
+
+
+def test_long_answers_are_compressed_if_the_client_can(api: TestClient, run_id: str) -> None:
+    api.post("/agent-runs", json=minimal_run(run_id, steps=[step(f"s{number}") for number in range(50)]))
+    path = f"/agent-runs/{run_id}/timeline"
+
+    packed = api.get(path, headers={"accept-encoding": "gzip"})
+    plain = api.get(path, headers={"accept-encoding": "identity"})
+
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "Accept-Encoding" in packed.headers["vary"]
+    assert "content-encoding" not in plain.headers
+    assert packed.json() == plain.json()
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+    assert "content-encoding" not in api.get("/", headers={"accept-encoding": "gzip"}).headers
+
+
+def references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == "$ref" and isinstance(value, str):
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+@pytest.fixture(scope="module")
+def openapi(api: TestClient) -> dict[str, Any]:
+    document: dict[str, Any] = api.get("/openapi.json").json()
+    return document
+
+
+def test_every_reference_of_the_description_resolves(openapi: dict[str, Any]) -> None:
+    found = set(references(openapi))
+
+    assert "#/components/schemas/Problem" in found
+    for reference in found:
+        node: Any = openapi
+        assert reference.startswith("#/")
+        for part in reference[2:].split("/"):
+            node = node[part]
+
+
+def test_the_description_gives_an_example_that_is_taken(api: TestClient, openapi: dict[str, Any]) -> None:
+    content = openapi["paths"]["/agent-runs"]["post"]["requestBody"]["content"]["application/json"]
+    bodies = [example["value"] for example in content["examples"].values()]
+
+    assert bodies
+    for body in bodies:
+        jsonschema_rs.validate({**content["schema"], "components": openapi["components"]}, body)
+        assert api.post("/agent-runs", json=body).status_code in {200, 201}
+
+
+def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any]) -> None:
+    for path, operations in openapi["paths"].items():
+        for method, operation in operations.items():
+            assert operation["summary"], (method, path)
+            codes = set(operation["responses"])
+            if path not in {"/", "/healthz", "/readyz"}:
+                assert {"401", "403", "503"} <= codes, (method, path)
+            for code in codes & {"401", "403", "404", "409", "413", "415", "422", "429"}:
+                assert "application/problem+json" in operation["responses"][code]["content"], (method, path, code)
+
+
+def test_problems_are_as_described(api: TestClient, openapi: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/Problem", "components": openapi["components"]}
+
+    for response in (api.get("/nowhere"), api.post("/agent-runs", json={}), api.get("/agent-runs?limit=0")):
+        jsonschema_rs.validate(schema, response.json())
+
+
+def test_the_process_is_alive_and_ready(api: TestClient) -> None:
+    assert api.get("/healthz").json() == {"status": "ok", "version": __version__}
+    ready = api.get("/readyz")
+
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "ok", "checks": {"database": "ok", "schema": "ok", "queue": "ok"}}
+
+
+def test_readiness_ends_when_the_schema_is_outdated(services: Services) -> None:
+    with running_api(services) as client:
+        downgrade(services.database, "base")
+        outdated = client.get("/readyz")
+        upgrade(services.database)
+        again = client.get("/readyz")
+
+    assert outdated.status_code == 503
+    assert outdated.json()["checks"]["database"] == "ok"
+    assert outdated.json()["checks"]["schema"] != "ok"
+    assert again.status_code == 200
+
+
+def test_a_bug_is_a_problem_that_tells_nothing(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise RuntimeError("password=hunter2")
+
+    with running_api(services) as client, structlog.testing.capture_logs() as logs:
+        client.post("/agent-runs", json=failed_run("r"))
+        monkeypatch.setattr("relab.telemetry.repository.get_run", crash)
+        quiet = TestClient(client.app, base_url=str(client.base_url), client=("127.0.0.1", 1), raise_server_exceptions=False)
+        response = quiet.get("/agent-runs/r")
+
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "hunter2" not in response.text
+    assert json.loads(response.text)["request_id"]
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["request_crashed"]
+
+
+def test_no_answer_names_another_site(api: TestClient) -> None:
+    response = api.get("/agent-runs/", headers={"host": "evil.example"})
+
+    assert_problem(response, 404)
+    assert "evil.example" not in str(response.headers)

@@ -1,0 +1,38 @@
+"""The installations that the queue promises to behave alike on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from support.job_installation import Installation, install
+
+MODES = ["sqlite+embedded", pytest.param("postgres+embedded", marks=pytest.mark.full), "postgres+rq"]
+
+
+def _install(mode: str, folder: Path, request: pytest.FixtureRequest) -> AbstractContextManager[Installation]:
+    database, _, queue = mode.partition("+")
+    return install(
+        folder,
+        make_postgres_url=request.getfixturevalue("postgres").create_database if database == "postgres" else None,
+        redis_url=request.getfixturevalue("redis_server").url if queue == "rq" else "",
+    )
+
+
+@pytest.fixture(params=MODES)
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """An installation of each mode, without a worker."""
+    with _install(request.param, tmp_path, request) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=MODES)
+def staffed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation of each mode with two workers at work."""
+    with _install(request.param, tmp_path_factory.mktemp("staffed"), request) as made, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(made.worker())
+        yield made

@@ -1,0 +1,149 @@
+"""What the queue promises in every mode, with real workers in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from relab.jobs.errors import JobNotFoundError
+from relab.jobs.models import JobStatus
+from support.job_child import LEASE_S
+from support.job_installation import Installation
+from support.waiting import wait_until
+
+
+def test_a_job_runs_once_and_is_done(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("note")
+    job = staffed.settled(job_id, JobStatus.DONE)
+    assert staffed.journal.lines(key) == ["ran"]
+    assert (job.attempts, job.error, job.lease_owner, job.lease_until) == (1, None, None, None)
+    assert job.finished_at is not None
+
+
+def test_a_job_whose_transaction_was_rolled_back_never_runs(staffed: Installation) -> None:
+    with pytest.raises(ZeroDivisionError), staffed.database.write() as unit:
+        job_id = staffed.queue.enqueue(unit, "note", {"key": "rolled-back"})
+        raise ZeroDivisionError
+    for _ in range(3):
+        staffed.settled(staffed.enqueue("note")[0], JobStatus.DONE)
+    assert staffed.journal.lines("rolled-back") == []
+    with pytest.raises(JobNotFoundError, match=job_id):
+        staffed.queue.get(job_id)
+
+
+def test_a_job_that_fails_is_tried_again_until_it_succeeds(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("fail", times=1)
+    waiting = wait_until(lambda: staffed.queue.get(job_id).error and staffed.queue.get(job_id))
+    assert waiting.run_after > waiting.created_at
+    job = staffed.settled(job_id, JobStatus.DONE)
+    assert staffed.journal.lines(key) == ["ran", "ran"]
+    assert (job.attempts, job.error) == (2, None)
+
+
+def test_a_job_that_always_fails_is_parked_with_its_error_and_its_context_is_told(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("fail", times=9, max_attempts=2)
+    job = staffed.settled(job_id, JobStatus.PARKED)
+    assert (job.attempts, job.error, job.lease_owner) == (2, "RuntimeError: it broke", None)
+    assert staffed.journal.lines(key) == ["ran", "ran", "parked RuntimeError: it broke"]
+
+
+def test_a_permanent_error_parks_at_once(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("refuse")
+    job = staffed.settled(job_id, JobStatus.PARKED)
+    assert (job.attempts, job.error) == (1, "PermanentJobError: never")
+    assert staffed.journal.lines(key) == ["ran", "parked PermanentJobError: never"]
+
+
+def test_a_job_without_a_handler_is_parked_with_its_name(staffed: Installation) -> None:
+    job_id, _ = staffed.enqueue("unheard-of", max_attempts=1)
+    job = staffed.settled(job_id, JobStatus.PARKED)
+    assert job.error == "UnknownHandlerError: This worker has no handler for jobs named 'unheard-of'."
+
+
+def test_a_parked_job_runs_again_when_a_person_says_so(staffed: Installation) -> None:
+    job_id, key = staffed.enqueue("fail", times=2, max_attempts=1)
+    staffed.settled(job_id, JobStatus.PARKED)
+    staffed.queue.retry(job_id)
+    job = staffed.settled(job_id, JobStatus.DONE)
+    assert staffed.journal.lines(key) == ["ran", "parked RuntimeError: it broke", "ran"]
+    assert (job.attempts, job.error) == (1, None)
+
+
+def test_a_job_longer_than_its_lease_stays_with_its_worker(staffed: Installation) -> None:
+    until = staffed.folder / "enough"
+    job_id, key = staffed.enqueue("hold", until=str(until))
+    job = staffed.settled(job_id, JobStatus.RUNNING)
+    assert job.lease_until is not None
+    first_lease = job.lease_until
+    # Two leases later it is still held, although another worker is idle.
+    wait_until(lambda: (staffed.queue.get(job_id).lease_until or 0) > first_lease + 2 * LEASE_S * 1_000_000)
+    until.touch()
+    assert staffed.settled(job_id, JobStatus.DONE).attempts == 1
+    begun, ended = staffed.journal.lines(key)
+    assert begun.replace("begun", "ended") == ended
+
+
+def test_two_workers_share_many_jobs_and_run_each_once(staffed: Installation) -> None:
+    jobs = [staffed.enqueue("note") for _ in range(40)]
+    for job_id, key in jobs:
+        assert staffed.settled(job_id, JobStatus.DONE).attempts == 1
+        assert staffed.journal.lines(key) == ["ran"]
+
+
+def test_somebody_does_the_housekeeping(staffed: Installation) -> None:
+    assert wait_until(staffed.queue.worker_lives)
+
+
+def test_the_job_of_a_killed_worker_is_run_by_another_when_the_lease_is_over(installation: Installation) -> None:
+    until = installation.folder / "enough"
+    job_id, key = installation.enqueue("hold", until=str(until))
+    with installation.worker() as first:
+        wait_until(lambda: installation.journal.lines(key), what="the first attempt")
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        assert installation.queue.get(job_id).status is JobStatus.RUNNING
+    with installation.worker() as second:
+        until.touch()
+        job = installation.settled(job_id, JobStatus.DONE)
+    assert job.attempts == 2
+    assert installation.journal.lines(key) == [f"begun {first.pid}", f"begun {second.pid}", f"ended {second.pid}"]
+
+
+def test_a_job_that_kills_every_worker_is_parked_and_its_context_is_told(installation: Installation) -> None:
+    job_id, key = installation.enqueue("die", max_attempts=2)
+    for _ in range(2):
+        with installation.worker() as worker:
+            assert worker.wait(timeout=30) == -signal.SIGKILL
+    with installation.worker() as survivor:
+        job = installation.settled(job_id, JobStatus.PARKED)
+        later, _ = installation.enqueue("note")
+        installation.settled(later, JobStatus.DONE)
+        assert survivor.poll() is None
+    assert job.attempts == 2
+    assert job.error is not None
+    assert "worker died" in job.error
+    events = [line.split()[0] for line in installation.journal.lines(key)]
+    assert events == ["begun", "begun", "parked"]
+
+
+def test_a_worker_that_is_told_to_stop_finishes_the_job_in_hand_and_takes_no_other(installation: Installation) -> None:
+    until = installation.folder / "enough"
+    job_id, key = installation.enqueue("hold", until=str(until))
+    with installation.worker() as worker:
+        wait_until(lambda: installation.journal.lines(key), what="the job having begun")
+        next_id, _ = installation.enqueue("note")
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+        until.touch()
+        assert worker.wait(timeout=30) == 0
+    assert installation.queue.get(job_id).status is JobStatus.DONE
+    assert installation.queue.get(next_id).status is JobStatus.PENDING
+
+
+def test_an_idle_worker_stops_when_told(installation: Installation) -> None:
+    with installation.worker() as worker:
+        wait_until(installation.queue.worker_lives)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=30) == 0

@@ -1,0 +1,240 @@
+"""A model server on loopback that speaks both protocols and misbehaves on request."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from relab.llm import Budget, LangChainGateway, LlmConfig, Provider
+
+Behaviour = Callable[["Exchange"], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server was sent."""
+
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class Exchange:
+    """One request and the means to answer it."""
+
+    handler: BaseHTTPRequestHandler
+    request: Request
+    server: ModelServer
+
+    def send(self, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Answer whole, with a Content-Length."""
+        self.start(status, {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})})
+        self.handler.wfile.write(body)
+
+    def start(self, status: int, headers: dict[str, str]) -> None:
+        """Send the status line and the headers."""
+        self.handler.send_response(status)
+        for name, value in headers.items():
+            self.handler.send_header(name, value)
+        self.handler.end_headers()
+
+    def complete(self, text: str, *, finish: str | None = None, refusal: str | None = None) -> None:
+        """Answer in the protocol that was asked, as a tool call if tools were offered."""
+        self.send(json.dumps(self._envelope(text, finish, refusal)).encode())
+
+    def _envelope(self, text: str, finish: str | None, refusal: str | None) -> dict[str, Any]:
+        tools = self.request.body.get("tools")
+        if self.request.path.endswith("/messages"):
+            content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+            if tools and _is_object(text):
+                content = [{"type": "tool_use", "id": "toolu_1", "name": tools[0]["name"], "input": json.loads(text)}]
+            return {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": "m",
+                "content": content,
+                "stop_reason": finish or "end_turn",
+                "stop_sequence": None,
+                "usage": {"input_tokens": 11, "output_tokens": 7},
+            }
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": refusal}
+        if tools:
+            call = {"name": tools[0]["function"]["name"], "arguments": text}
+            message = {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "call_1", "type": "function", "function": call}],
+            }
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": finish or "stop"}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+        }
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+@dataclass
+class ModelServer:
+    """Answers each request by the next behaviour; the last one repeats."""
+
+    url: str = ""
+    requests: list[Request] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+    hung_up: threading.Event = field(default_factory=threading.Event)
+    _behaviours: deque[Behaviour] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def will(self, *behaviours: Behaviour) -> None:
+        """Set what the next requests get."""
+        with self._lock:
+            self._behaviours = deque(behaviours)
+
+    def take(self, request: Request) -> Behaviour:
+        """Record a request and return how to answer it."""
+        with self._lock:
+            self.requests.append(request)
+            return self._behaviours.popleft() if len(self._behaviours) > 1 else self._behaviours[0]
+
+    @staticmethod
+    def say(text: str, *, finish: str | None = None, refusal: str | None = None) -> Behaviour:
+        """Return the behaviour of a model that answers with `text`."""
+        return lambda exchange: exchange.complete(text, finish=finish, refusal=refusal)
+
+    @staticmethod
+    def raw(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Behaviour:
+        """Return the behaviour of a server that answers with these bytes."""
+        return lambda exchange: exchange.send(body, status=status, headers=headers)
+
+    @staticmethod
+    def hang(exchange: Exchange) -> None:
+        """Never answer."""
+        exchange.server.released.wait()
+
+    @staticmethod
+    def dribble(exchange: Exchange) -> None:
+        """Send a byte now and then for ever, and note when the client hangs up."""
+        exchange.start(200, {"Content-Type": "application/json"})
+        _write_until_hung_up(exchange, b" ", pause_s=0.05)
+
+    @staticmethod
+    def dribble_headers(exchange: Exchange) -> None:
+        """Send the status line, and then a byte of a header now and then for ever."""
+        exchange.handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        _write_until_hung_up(exchange, b"x", pause_s=0.05)
+
+    @staticmethod
+    def flood(exchange: Exchange) -> None:
+        """Send bytes without end, as fast as they are taken."""
+        exchange.start(200, {"Content-Type": "application/json"})
+        _write_until_hung_up(exchange, b" " * 65_536, pause_s=0.0)
+
+    @staticmethod
+    def drop(exchange: Exchange) -> None:
+        """Promise more than is sent, and hang up."""
+        exchange.start(200, {"Content-Type": "application/json", "Content-Length": "1000"})
+        exchange.handler.wfile.write(b'{"choices": [')
+
+
+def _write_until_hung_up(exchange: Exchange, chunk: bytes, *, pause_s: float) -> None:
+    try:
+        while not exchange.server.released.wait(pause_s):
+            exchange.handler.wfile.write(chunk)
+            exchange.handler.wfile.flush()
+    except ConnectionError:
+        exchange.server.hung_up.set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Lets the present `ModelServer` answer."""
+
+    server: LoopbackServer
+
+    def do_POST(self) -> None:
+        state = self.server.state
+        raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        request = Request(self.path, {name.lower(): value for name, value in self.headers.items()}, json.loads(raw))
+        state.take(request)(Exchange(self, request, state))
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing: the requests are recorded."""
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """One port for all tests, since the libraries cache TLS set-up by URL."""
+
+    daemon_threads = True
+    block_on_close = False
+    state: ModelServer
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is what half of the tests are about."""
+
+
+@pytest.fixture(scope="session")
+def loopback() -> Iterator[LoopbackServer]:
+    httpd = LoopbackServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield httpd
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
+@pytest.fixture
+def server(loopback: LoopbackServer) -> Iterator[ModelServer]:
+    """A server that has seen no request, and answers none until it is told how."""
+    loopback.state = ModelServer(url=f"http://127.0.0.1:{loopback.server_port}")
+    yield loopback.state
+    loopback.state.released.set()
+
+
+@pytest.fixture(autouse=True)
+def _no_model_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "OPENAI_PROXY", "ANTHROPIC_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(params=list(Provider))
+def provider(request: pytest.FixtureRequest) -> Provider:
+    return Provider(request.param)
+
+
+@pytest.fixture
+def make_gateway(server: Any, provider: Provider) -> Callable[..., LangChainGateway]:
+    def make(*, budget: Budget | None = None, **options: Any) -> LangChainGateway:
+        path = "" if provider is Provider.ANTHROPIC else "/v1"
+        settings: dict[str, Any] = {
+            "provider": provider,
+            "model": "m",
+            "api_key": SecretStr("sk-loopback"),
+            "base_url": server.url + path,
+            "retry_backoff_s": 0.01,
+            "max_retries": 0,
+            **options,
+        }
+        return LangChainGateway(LlmConfig(**settings), budget=budget)
+
+    return make

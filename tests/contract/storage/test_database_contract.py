@@ -1,0 +1,144 @@
+"""What a unit of work promises, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import QueuePool
+
+from relab.core.ids import new_id
+from relab.storage import Database
+from relab.storage.errors import ConstraintError
+
+LEASE = text("INSERT INTO leases (name, owner, until) VALUES (:name, :owner, 0)")
+
+
+def add(database: Database, name: str, owner: str = "me") -> None:
+    """Store a row that nothing else uses."""
+    with database.write() as unit:
+        unit.session.execute(LEASE, {"name": name, "owner": owner})
+
+
+def names(database: Database) -> set[str]:
+    """Return the names that are stored."""
+    with database.read() as session:
+        return set(session.execute(text("SELECT name FROM leases")).scalars())
+
+
+def test_a_block_that_ends_well_is_stored(database: Database) -> None:
+    add(database, "a")
+    assert names(database) == {"a"}
+
+
+def test_a_block_that_raises_leaves_nothing_and_the_error_comes_through(database: Database) -> None:
+    with pytest.raises(ZeroDivisionError), database.write() as unit:
+        unit.session.execute(LEASE, {"name": "a", "owner": "me"})
+        raise ZeroDivisionError
+    assert names(database) == set()
+    add(database, "b")
+    assert names(database) == {"b"}
+
+
+def test_actions_run_in_order_after_the_commit_when_others_can_see_it(database: Database) -> None:
+    seen: list[tuple[str, set[str]]] = []
+    with database.write() as unit:
+        unit.on_commit(lambda: seen.append(("first", names(database))))
+        unit.on_commit(lambda: seen.append(("second", names(database))))
+        unit.session.execute(LEASE, {"name": "a", "owner": "me"})
+        assert seen == []
+    assert seen == [("first", {"a"}), ("second", {"a"})]
+
+
+def test_an_action_may_write_because_the_transaction_is_over(database: Database) -> None:
+    with database.write() as unit:
+        unit.on_commit(lambda: add(database, "b"))
+        unit.session.execute(LEASE, {"name": "a", "owner": "me"})
+    assert names(database) == {"a", "b"}
+
+
+def test_no_action_runs_without_a_commit(database: Database) -> None:
+    add(database, "a")
+    ran: list[str] = []
+    with pytest.raises(ZeroDivisionError), database.write() as unit:
+        unit.on_commit(lambda: ran.append("after an error"))
+        raise ZeroDivisionError
+    with pytest.raises(ConstraintError), database.write() as unit:
+        unit.on_commit(lambda: ran.append("after a broken constraint"))
+        unit.session.execute(LEASE, {"name": "a", "owner": "me"})
+    assert ran == []
+
+
+def test_a_broken_constraint_is_a_conflict_that_tells_no_values(database: Database) -> None:
+    add(database, "a")
+    secret = "-".join(["hunter2", "secret"])
+    with pytest.raises(ConstraintError, match="constraint") as refusal, database.write() as unit:
+        unit.session.execute(LEASE, {"name": "b", "owner": "me"})
+        unit.session.execute(LEASE, {"name": "a", "owner": secret})
+    assert isinstance(refusal.value.__cause__, IntegrityError)
+    assert secret not in "".join(traceback.format_exception(refusal.value))
+    assert names(database) == {"a"}
+
+
+def test_a_statement_that_is_wrong_is_a_bug_and_not_unavailability(database: Database) -> None:
+    with pytest.raises(DBAPIError), database.read() as session:
+        session.execute(text("SELECT * FROM no_such_table"))
+
+
+def test_a_reader_sees_one_state_from_its_first_look_on(database: Database) -> None:
+    add(database, "a")
+    with database.read() as session:
+        count = text("SELECT count(*) FROM leases")
+        assert session.execute(count).scalar_one() == 1
+        add(database, "b")
+        assert session.execute(count).scalar_one() == 1
+    assert names(database) == {"a", "b"}
+
+
+def test_readers_are_not_held_up_by_a_writer(database: Database) -> None:
+    add(database, "a")
+    with database.write() as unit:
+        unit.session.execute(LEASE, {"name": "b", "owner": "me"})
+        assert names(database) == {"a"}
+
+
+def test_writers_of_one_process_wait_for_each_other(database: Database) -> None:
+    add(database, "counter", "0")
+    start = threading.Barrier(8)
+
+    def count_up() -> None:
+        start.wait()
+        for _ in range(10):
+            with database.write() as unit:
+                row = unit.session.execute(text("SELECT owner FROM leases WHERE name = 'counter'" + for_update))
+                number = int(row.scalar_one()) + 1
+                unit.session.execute(text("UPDATE leases SET owner = :number"), {"number": str(number)})
+
+    for_update = "" if database.is_sqlite else " FOR UPDATE"
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(count_up) for _ in range(8)]:
+            done.result()
+    with database.read() as session:
+        assert session.execute(text("SELECT owner FROM leases")).scalar_one() == "80"
+
+
+def test_text_of_every_kind_comes_back_as_it_was(database: Database) -> None:
+    odd = "ü😀 \u2028 '; DROP TABLE leases; -- %s :name \\ \" \x7f"
+    add(database, new_id(), odd)
+    with database.read() as session:
+        assert session.execute(text("SELECT owner FROM leases")).scalar_one() == odd
+
+
+def test_connections_are_given_back(database: Database) -> None:
+    for _ in range(50):
+        names(database)
+        add(database, new_id())
+        with pytest.raises(ZeroDivisionError), database.write():
+            raise ZeroDivisionError
+    pool = database.engine.pool
+    assert isinstance(pool, QueuePool)
+    assert pool.checkedout() == 0

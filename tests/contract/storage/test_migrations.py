@@ -1,0 +1,190 @@
+"""Migrations: the same on SQLite and PostgreSQL, and only on a database that is ours."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, event, inspect, text
+
+import relab
+from relab.core.errors import InvalidInputError
+from relab.storage import Database
+from relab.storage.base import Base
+from relab.storage.errors import (
+    DatabaseUnavailableError,
+    ForeignDatabaseError,
+    NewerSchemaError,
+    OutdatedSchemaError,
+    SchemaError,
+)
+from relab.storage.migrate import (
+    VERSION_TABLE,
+    SchemaState,
+    downgrade,
+    head,
+    prepare,
+    require_current,
+    schema_state,
+    upgrade,
+)
+
+Step = Callable[[Database], None]
+
+
+def downgrade_to_base(database: Database) -> None:
+    """Take every table away."""
+    downgrade(database, "base")
+
+
+STEPS = [upgrade, downgrade_to_base, prepare, require_current]
+
+
+@pytest.fixture
+def empty(database_url: str) -> Iterator[Database]:
+    """An empty database on each back end."""
+    database = Database.open(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(autouse=True)
+def every_table_is_known() -> None:
+    """Import all ORM classes, so that the metadata is whole."""
+    for module in pkgutil.walk_packages(relab.__path__, "relab."):
+        if module.name.endswith(".tables"):
+            importlib.import_module(module.name)
+
+
+def execute(database: Database, *statements: str) -> None:
+    """Run statements in one transaction."""
+    with database.write() as unit:
+        for statement in statements:
+            unit.session.execute(text(statement))
+
+
+def tables(database: Database) -> set[str]:
+    """Return the names of all tables."""
+    with database.read() as session:
+        return set(inspect(session.connection()).get_table_names())
+
+
+def differences(connection: Connection) -> list[object]:
+    """Return what autogenerate would still have to change."""
+    options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+    return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
+
+
+def test_an_empty_database_gets_exactly_the_tables_of_the_code(empty: Database) -> None:
+    assert schema_state(empty) == (SchemaState.EMPTY, None)
+    upgrade(empty)
+    assert schema_state(empty) == (SchemaState.CURRENT, head())
+    assert tables(empty) == {*Base.metadata.tables, VERSION_TABLE}
+    with empty.read() as session:
+        assert differences(session.connection()) == []
+
+
+def test_migrating_down_empties_the_database_and_up_again_restores_it(empty: Database) -> None:
+    upgrade(empty)
+    downgrade(empty, "base")
+    assert tables(empty) == {VERSION_TABLE}
+    assert schema_state(empty) == (SchemaState.EMPTY, None)
+    upgrade(empty)
+    with empty.read() as session:
+        assert differences(session.connection()) == []
+
+
+def test_migrating_twice_changes_nothing_and_keeps_the_data(empty: Database) -> None:
+    upgrade(empty)
+    execute(empty, "INSERT INTO leases (name, owner, until) VALUES ('a', 'me', 1)")
+    upgrade(empty)
+    prepare(empty)
+    with empty.read() as session:
+        assert session.execute(text("SELECT name FROM leases")).scalars().all() == ["a"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_database_of_a_newer_version_is_refused_and_left_alone(empty: Database, step: Step) -> None:
+    upgrade(empty)
+    execute(empty, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    before = tables(empty)
+    with pytest.raises(NewerSchemaError, match=r"9999.*newer version.*Start that version"):
+        step(empty)
+    assert tables(empty) == before
+    assert schema_state(empty) == (SchemaState.NEWER, "9999")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_somebody_elses_database_is_refused_and_left_alone(empty: Database, step: Step) -> None:
+    execute(empty, "CREATE TABLE customers (name TEXT)")
+    with pytest.raises(ForeignDatabaseError, match=r"none of relab's.*empty database"):
+        step(empty)
+    assert tables(empty) == {"customers"}
+
+
+def test_sqlite_is_migrated_at_start_and_postgresql_only_on_command(empty: Database) -> None:
+    if empty.is_sqlite:
+        prepare(empty)
+    else:
+        with pytest.raises(OutdatedSchemaError, match=r"none; this relab needs .*`lab db upgrade`"):
+            prepare(empty)
+        assert tables(empty) == set()
+        upgrade(empty)
+        prepare(empty)
+    assert schema_state(empty)[0] is SchemaState.CURRENT
+
+
+def test_the_remedy_comes_with_every_refusal_and_no_password_does(postgres_url: str) -> None:
+    database = Database.open(postgres_url.replace("postgres@", "postgres:hunter2-secret@"))
+    with pytest.raises(SchemaError) as refusal:
+        prepare(database)
+    assert refusal.value.remedy
+    assert "***" in str(refusal.value)
+    assert "hunter2-secret" not in str(refusal.value)
+    database.close()
+
+
+def test_a_revision_that_does_not_exist_is_refused_by_name(empty: Database) -> None:
+    upgrade(empty)
+    for step in (upgrade, downgrade):
+        with pytest.raises(InvalidInputError, match=rf"'no-such'.*{head()}"):
+            step(empty, "no-such")
+    assert schema_state(empty)[0] is SchemaState.CURRENT
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty: Database) -> None:
+    def fail_late(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "CREATE TABLE timeline_items" in statement:
+            raise RuntimeError("the disk broke")
+
+    event.listen(empty.engine, "before_cursor_execute", fail_late)
+    with pytest.raises(RuntimeError, match="the disk broke"):
+        upgrade(empty)
+    event.remove(empty.engine, "before_cursor_execute", fail_late)
+    assert tables(empty) == set()
+    upgrade(empty)
+    assert schema_state(empty)[0] is SchemaState.CURRENT
+
+
+def test_a_database_that_cannot_be_reached_is_unavailable_to_migrations_too(tmp_path: Path) -> None:
+    folder = tmp_path / "x.db"
+    folder.mkdir()
+    for database in (Database.open("postgresql://127.0.0.1:1/x"), Database.open(f"sqlite:///{folder}")):
+        for step in (upgrade, prepare):
+            with pytest.raises(DatabaseUnavailableError):
+                step(database)
+
+
+def test_foreign_keys_hold_again_after_a_migration(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path}/x.db", pool_size=1)
+    upgrade(database)
+    for _ in range(2):
+        with database.read() as session:
+            assert session.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+        upgrade(database)
+    database.close()

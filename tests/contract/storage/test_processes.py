@@ -1,0 +1,49 @@
+"""Several processes on one database."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+from sqlalchemy import text
+
+from relab.storage import Database
+from relab.storage.migrate import SchemaState, schema_state
+from support.children import child, heard, say
+
+INCREMENTS = 200
+
+
+def race(*arguments: str, processes: int) -> None:
+    """Run as many child processes at once, and see each of them through."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(child("support.storage_child", *arguments)) for _ in range(processes)]
+        assert [heard(process) for process in children] == ["ready"] * processes
+        for process in children:
+            say(process)
+        assert [heard(process) for process in children] == ["done"] * processes
+        assert [process.wait() for process in children] == [0] * processes
+
+
+@pytest.mark.full
+def test_updates_of_three_processes_on_one_sqlite_file_lose_nothing(tmp_path: object) -> None:
+    url = f"sqlite:///{tmp_path}/counter.db"
+    database = Database.open(url)
+    with database.write() as unit:
+        unit.session.execute(text("CREATE TABLE counter (number INTEGER NOT NULL)"))
+        unit.session.execute(text("INSERT INTO counter VALUES (0)"))
+    race("increment", url, str(INCREMENTS), processes=3)
+    with database.read() as session:
+        assert session.execute(text("SELECT number FROM counter")).scalar_one() == 3 * INCREMENTS
+    database.close()
+
+
+def test_processes_that_migrate_at_once_all_succeed(database_url: str) -> None:
+    race("upgrade", database_url, processes=3)
+    database = Database.open(database_url)
+    assert schema_state(database)[0] is SchemaState.CURRENT
+    database.close()
+
+
+def test_processes_that_start_at_once_on_a_new_sqlite_file_all_come_up(tmp_path: object) -> None:
+    race("prepare", f"sqlite:///{tmp_path}/new.db", processes=3)

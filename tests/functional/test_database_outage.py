@@ -1,0 +1,51 @@
+"""PostgreSQL crashes while the API and its worker stay: they wait, and go on by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.installation import FAST_RECOVERY, Installation, Lab
+from support.posters import Posters, assert_stored_once_and_whole
+from support.seeds import seed_body
+from support.servers import PostgresServer
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that other tests do not share, because it is going to crash."""
+    server = PostgresServer.create()
+    yield server
+    server.destroy()
+
+
+@pytest.mark.parametrize("crashes", [1, pytest.param(5, marks=pytest.mark.full)])
+def test_nothing_acknowledged_is_lost_and_all_recovers(
+    tmp_path: Path, own_postgres: PostgresServer, crashes: int
+) -> None:
+    installation = Installation.on_postgres(tmp_path, own_postgres, None, **FAST_RECOVERY)
+    with installation.serve() as server, Lab(installation, server) as lab:
+        (worker,) = server.children()
+        with Posters(server.url) as posters:
+            for _ in range(crashes):
+                posters.wait_for_acknowledgements()
+                own_postgres.stop("immediate")
+                posters.wait_for_refusal()
+                assert lab.http.get("/readyz").json()["checks"]["database"] == "database_unavailable"
+                assert lab.http.get("/healthz").status_code == 200
+                own_postgres.start()
+                posters.wait_for_acknowledgements()
+
+        for answer in posters.refused:
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert answer.headers["Content-Type"] == "application/problem+json"
+        assert_stored_once_and_whole(lab, posters.acknowledged)
+        assert lab.get("/readyz")["status"] == "ok"
+        # The worker lived through it, too.
+        lab.post_run(seed_body(1))
+        assert lab.analyse("run-001-sufficient")["category"] == "tool_schema_mismatch"
+        assert [child.pid for child in server.children()] == [worker.pid]
+    assert "Traceback" not in server.log()

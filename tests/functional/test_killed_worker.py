@@ -1,0 +1,75 @@
+"""A worker is killed with -9 in the middle of a job: another one does the job."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+from support.installation import FAST_RECOVERY, Installation, Lab
+from support.long_runs import rate_limited_run
+from support.process import LabProcess
+from support.servers import PostgresServer, RedisServer
+from support.waiting import wait_until
+
+STEPS = 4_000
+"""Enough that the analysis takes many times as long as a look at the database."""
+
+
+def test_embedded_the_server_starts_another_worker(tmp_path: Path) -> None:
+    installation = Installation.on_sqlite(tmp_path, **FAST_RECOVERY)
+    with installation.serve() as server, Lab(installation, server) as lab:
+        first = _only_child(server)
+        rca_run_id = _start_analysis(lab)
+
+        os.kill(first, signal.SIGKILL)
+
+        _assert_in_hand_of_nobody(installation, rca_run_id)
+        assert lab.finished(rca_run_id)["status"] == "done"
+        assert _only_child(server) != first
+        _assert_done_in_two_attempts(lab, rca_run_id)
+
+
+def test_rq_another_worker_takes_over(tmp_path: Path, postgres: PostgresServer, redis_server: RedisServer) -> None:
+    installation = Installation.on_postgres(tmp_path, postgres, redis_server, **FAST_RECOVERY)
+    with ExitStack() as stack:
+        server = stack.enter_context(installation.serve())
+        lab = stack.enter_context(Lab(installation, server))
+        first = stack.enter_context(installation.worker())
+        rca_run_id = _start_analysis(lab)
+
+        first.kill()
+
+        _assert_in_hand_of_nobody(installation, rca_run_id)
+        stack.enter_context(installation.worker())
+        assert lab.finished(rca_run_id)["status"] == "done"
+        _assert_done_in_two_attempts(lab, rca_run_id)
+
+
+def _only_child(server: LabProcess) -> int:
+    (child,) = wait_until(server.children, what="a worker beside the server")
+    return child.pid
+
+
+def _start_analysis(lab: Lab) -> str:
+    lab.post_run(rate_limited_run("long", steps=STEPS))
+    rca_run_id = lab.request_analysis("long")
+    wait_until(lambda: lab.installation.job_status(rca_run_id) == "running", what="the job being run")
+    return rca_run_id
+
+
+def _assert_in_hand_of_nobody(installation: Installation, rca_run_id: str) -> None:
+    """The kill came in the middle: the job counts as running, and was started once."""
+    rows = installation.query("SELECT status, attempts FROM jobs WHERE job_id = :id", id=rca_run_id)
+    assert rows == [("running", 1)]
+
+
+def _assert_done_in_two_attempts(lab: Lab, rca_run_id: str) -> None:
+    # The job is done right after the analysis is.
+    wait_until(lambda: lab.installation.job_status(rca_run_id) == "done", what="the job being done")
+    rows = lab.installation.query("SELECT status, attempts FROM jobs WHERE job_id = :id", id=rca_run_id)
+    assert rows == [("done", 2)]
+    listed = lab.http.get("/agent-runs/long/rca-runs").json()
+    assert [(item["rca_run_id"], item["status"]) for item in listed] == [(rca_run_id, "done")]
+    assert wait_until(lambda: lab.get("/agent-runs/long")["category"], what="the run's label") == "rate_limited"

@@ -1,0 +1,121 @@
+"""Starts that are refused: a message that says why and what to do, an exit code, and no process left."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from relab.storage import Database
+from support.installation import Installation
+from support.process import LabProcess, run_lab
+from support.servers import PostgresServer
+
+UNAVAILABLE = 69
+COMMANDS = ["serve", "worker"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_database_of_a_newer_version(tmp_path: Path, command: str) -> None:
+    _execute(tmp_path, "CREATE TABLE relab_alembic_version (version_num VARCHAR(32) NOT NULL)")
+    _execute(tmp_path, "INSERT INTO relab_alembic_version VALUES ('9999')")
+
+    _assert_refused(tmp_path, command, says=["schema revision 9999", "a newer version made it", "Start that version"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_database_of_somebody_else(tmp_path: Path, command: str) -> None:
+    _execute(tmp_path, "CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
+
+    _assert_refused(tmp_path, command, says=["holds tables but none of relab's", "DATABASE_URL"])
+
+    # Refused, and left alone.
+    assert _tables(tmp_path) == {"invoices"}
+
+
+def test_a_postgres_database_that_was_not_upgraded(tmp_path: Path, postgres_url: str) -> None:
+    _assert_refused(
+        tmp_path, "serve", settings={"DATABASE_URL": postgres_url}, says=["schema revision none", "lab db upgrade"]
+    )
+
+
+def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
+    url = "postgresql://somebody:hunter2@127.0.0.1:1/relab"
+
+    message = _assert_refused(
+        tmp_path, "serve", settings={"DATABASE_URL": url}, says=["The database cannot be used right now", "lab doctor"]
+    )
+
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
+    _assert_refused(
+        tmp_path, "serve", "--host", address, says=[f"Binding {address}", "no tokens", "lab auth create-token"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"RELAB_HTTP__PORT": "eighty"}, ["http.port", ".env.example"]),
+        ({"RELAB_JOBS__MODE": "carrier-pigeon"}, ["jobs.mode", "embedded"]),
+        ({"RELAB_JOBS__MODE": "rq"}, ["RELAB_JOBS__MODE is rq, but REDIS_URL is not set", "Set REDIS_URL"]),
+        ({"DATABASE_URL": "oracle://somebody:hunter2@host/db"}, ["unsupported scheme 'oracle'", "postgresql://"]),
+    ],
+)
+def test_settings_that_are_wrong(tmp_path: Path, settings: dict[str, str], says: list[str]) -> None:
+    assert "hunter2" not in _assert_refused(tmp_path, "serve", settings=settings, says=says)
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = LabProcess("serve", "--port", str(port), home=tmp_path, port=port)
+        try:
+            server.start(wait=False)
+            assert server.wait() == UNAVAILABLE
+            # No worker was started, or none was left.
+            server.wait_alone()
+        finally:
+            server.destroy()
+
+    assert server.log() == (
+        f"lab: Cannot listen on 127.0.0.1 port {port}: Address already in use. Stop the program that has the port, "
+        "or choose another with --port (RELAB_HTTP__PORT).\n"
+    )
+
+
+def test_an_outdated_postgres_database_starts_once_it_is_upgraded(tmp_path: Path, postgres: PostgresServer) -> None:
+    installation = Installation.on_postgres(tmp_path, postgres, None)
+
+    with installation.serve("--workers", "0") as server:
+        assert server.answers("/readyz")
+
+
+def _assert_refused(
+    home: Path, command: str, *options: str, says: list[str], settings: dict[str, str] | None = None
+) -> str:
+    """Check that the command ends with 69 and these words, without a traceback; return what it said."""
+    done = run_lab(command, *options, *(["--port", "0"] if command == "serve" else []), home=home, settings=settings)
+    assert done.returncode == UNAVAILABLE, done.stderr
+    assert all(part in done.stderr for part in says), done.stderr
+    assert done.stderr.startswith("lab: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    return done.stderr
+
+
+def _execute(home: Path, statement: str) -> None:
+    database = Database.open(f"sqlite:///{home / 'relab.db'}")
+    with database.write() as unit:
+        unit.session.execute(text(statement))
+    database.close()
+
+
+def _tables(home: Path) -> set[str]:
+    rows = Installation.on_sqlite(home).query("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {str(row[0]) for row in rows}

@@ -1,0 +1,82 @@
+"""The API in this process: a client on loopback, the jobs of it, and a clock that tests move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from relab.api.app import create_app
+from relab.bootstrap import Services, build
+from starlette.testclient import TestClient
+
+LOOPBACK_URL = "http://127.0.0.1:8000"
+
+
+class MovableClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now_us: int) -> None:
+        self.us = now_us
+
+    def now_us(self) -> int:
+        """Return the time that was set."""
+        return self.us
+
+
+def at_time(services: Services, clock: MovableClock) -> Services:
+    """Return services of the same installation that live by `clock`; the caller closes them."""
+    return build(services.settings, clock=clock)
+
+
+def loopback_client(app: FastAPI, *, client_host: str = "127.0.0.1", url: str = LOOPBACK_URL) -> TestClient:
+    """Return a client that calls from this machine; the app runs while it is entered."""
+    return TestClient(app, base_url=url, client=(client_host, 50_000), follow_redirects=False)
+
+
+@contextmanager
+def running_api(services: Services) -> Iterator[TestClient]:
+    """Run the app of these services and yield a client of it."""
+    with loopback_client(create_app(services)) as client:
+        yield client
+
+
+def run_jobs(services: Services) -> int:
+    """Run every job that can run now and return how many that were."""
+    runner = services.runner()
+    count = 0
+    while runner.run_next():
+        count += 1
+    return count
+
+
+def assert_problem(response: Any, status: int, code: str | None = None) -> dict[str, Any]:
+    """Assert that the response is an RFC 9457 problem document of that status, and return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["type"].startswith("urn:relab:problem:")
+    assert problem["request_id"] == response.headers["x-request-id"]
+    if code is not None:
+        assert problem["type"] == f"urn:relab:problem:{code}"
+    return problem
+
+
+def fields_of(problem: dict[str, Any]) -> list[str]:
+    """Return the fields that a problem document names."""
+    return [error["field"] for error in problem["errors"]]
+
+
+def read_events(text: str) -> list[tuple[int, dict[str, Any]]]:
+    """Read a finished event stream as `(id, data)` pairs; comments are left out."""
+    events = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if line and not line.startswith(":"))
+        if fields:
+            events.append((int(fields["id"]), json.loads(fields["data"])))
+    return events

@@ -1,0 +1,102 @@
+"""One request as ASGI messages: bodies that come slowly or never, chunks as they go out, clients that hang up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+UNTIL_S = 30.0
+
+
+class RawRequest:
+    """A request in flight on the running event loop.
+
+    Args:
+        body: the parts of the body, sent one after another.
+        finished: False keeps the body open after its last part: a client that is slow.
+
+    Attributes:
+        chunks: the parts of the answer's body so far.
+        hang_up: set it to make the client vanish.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        path: str,
+        *,
+        method: str = "GET",
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        body: Iterable[bytes] = (),
+        finished: bool = True,
+    ) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.chunks: list[bytes] = []
+        self.hang_up = asyncio.Event()
+        self._parts = list(body)
+        self._open = True
+        self._finished = finished
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "scheme": "http",
+            "headers": [(b"host", b"localhost"), *headers],
+            "client": ("127.0.0.1", 50_000),
+            "server": ("127.0.0.1", 8_000),
+            "state": {},
+        }
+        self._task = asyncio.create_task(app(scope, self._receive, self._send))
+
+    @property
+    def text(self) -> str:
+        """The answer's body so far."""
+        return b"".join(self.chunks).decode()
+
+    @property
+    def pending_parts(self) -> int:
+        """How many parts of the body the app has not taken yet."""
+        return len(self._parts)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition while the request goes on.
+
+        Raises:
+            TimeoutError: it did not come true in time.
+        """
+        async with asyncio.timeout(UNTIL_S):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def end(self) -> None:
+        """Wait until the app is done with the request.
+
+        Raises:
+            TimeoutError: it is not in time.
+        """
+        async with asyncio.timeout(UNTIL_S):
+            await asyncio.wait([self._task])
+        if not self._task.cancelled() and self._task.exception() is not None:
+            raise AssertionError("the app let an exception out") from self._task.exception()
+
+    async def _receive(self) -> Mapping[str, Any]:
+        if self._parts:
+            return {"type": "http.request", "body": self._parts.pop(0), "more_body": True}
+        if self._open and self._finished:
+            self._open = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.chunks.append(message.get("body", b""))

@@ -1,0 +1,36 @@
+"""The product's routes and the scope that each one declares."""
+
+from __future__ import annotations
+
+from fastapi.routing import APIRoute
+from relab.access.models import Scope
+from relab.api import agent_runs, health, metrics, rca_runs
+from relab.api.access import ScopeCheck, public
+
+ROUTERS = (health.router, agent_runs.router, rca_runs.router, metrics.router)
+
+
+class UndeclaredScopeError(AssertionError):
+    """The route declares neither a scope nor that it is public."""
+
+
+def product_routes() -> list[APIRoute]:
+    """Return every route of the API."""
+    return [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+
+
+def declared_scope(route: APIRoute) -> Scope | None:
+    """Return the scope that the route asks for, or None for a public one.
+
+    Raises:
+        UndeclaredScopeError: it does not say, or says it more than once.
+    """
+    declared: list[Scope | None] = []
+    for dependency in route.dependencies:
+        if isinstance(dependency.dependency, ScopeCheck):
+            declared.append(dependency.dependency.scope)
+        elif dependency.dependency is public().dependency:
+            declared.append(None)
+    if len(declared) != 1:
+        raise UndeclaredScopeError(f"{sorted(route.methods or ())} {route.path} declares {declared or 'no scope'}")
+    return declared[0]

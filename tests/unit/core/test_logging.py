@@ -1,0 +1,61 @@
+"""Logs: one formatter for all, and nothing in them that was not meant for them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from relab.core.logging import configure_logging
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Put the logging of the test process back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def fail_with_a_secret_in_hand() -> None:
+    """Raise where a local variable holds a secret."""
+    password = "-".join(["hunter2", "secret"])
+    raise RuntimeError(f"it broke after {len(password)} characters")
+
+
+@pytest.mark.parametrize("json_lines", [True, False])
+def test_a_traceback_tells_where_and_not_what_the_variables_held(
+    json_lines: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("INFO", json_lines=json_lines)
+    try:
+        fail_with_a_secret_in_hand()
+    except RuntimeError as error:
+        structlog.get_logger("relab.test").error("job_failed", exc_info=error)
+    written = capsys.readouterr().err
+    assert "fail_with_a_secret_in_hand" in written
+    assert "it broke after 14 characters" in written
+    assert "-".join(["hunter2", "secret"]) not in written
+
+
+def test_a_line_of_json_is_one_event_with_what_is_bound_whatever_the_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", json_lines=True)
+    with structlog.contextvars.bound_contextvars(job_id="j1"):
+        structlog.get_logger("relab.test").warning("odd", text="{0} %s \n line two")
+        logging.getLogger("some.library").warning("half %s", "done")
+    own, foreign = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (own["event"], own["text"], own["job_id"], own["level"]) == ("odd", "{0} %s \n line two", "j1", "warning")
+    assert (foreign["event"], foreign["logger"], foreign["job_id"]) == ("half done", "some.library", "j1")
+    assert own["timestamp"].endswith("Z")
+
+
+def test_what_is_below_the_level_is_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("WARNING", json_lines=True)
+    structlog.get_logger("relab.test").info("quiet")
+    logging.getLogger("httpx").info("quiet")
+    assert capsys.readouterr().err == ""

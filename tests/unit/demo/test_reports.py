@@ -1,0 +1,44 @@
+"""The analysis of the demo's runs names what the tool server did, from what was recorded alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from demo.__main__ import EXPECTED
+
+from relab.core.json import parse_json
+from relab.rca.analyzer import analyze
+from relab.rca.models import Category
+from relab.telemetry.models import AgentRun, RunSummary
+
+
+def recorded(run):
+    """Read a run as the API would."""
+    return AgentRun.model_validate(parse_json(json.dumps(run).encode()))
+
+
+def summary_of(run):
+    """Reduce a run to what a comparison of versions gets."""
+    return RunSummary(
+        run_id=run.run_id,
+        agent_version=run.agent_version,
+        prompt_hash=run.prompt_hash,
+        started_at=run.started_at,
+        status=run.status,
+        step_count=len(run.steps),
+        tool_call_counts=dict(Counter(call.tool_name for call in run.tool_calls)),
+    )
+
+
+@pytest.mark.parametrize("key", EXPECTED)
+def test_the_report_agrees_with_the_tool_server(stage, key):
+    runs = [recorded(run) for run in stage.play(key)]
+    report = analyze(runs[-1], [summary_of(run) for run in runs])
+    assert EXPECTED[key].disagreement(report) is None
+
+
+def test_without_the_history_nothing_blames_the_prompt(stage):
+    report = analyze(recorded(stage.play("prompt")[-1]))
+    assert report.category is not Category.PROMPT_REGRESSION

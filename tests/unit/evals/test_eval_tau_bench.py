@@ -1,0 +1,112 @@
+"""The tau-bench converter on a small trial shaped like the real ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from evals.datasets.tau_bench import agent_run_of_trial, told_failed
+
+from relab.core.json import parse_json
+from relab.telemetry.models import AgentRun, RunStatus, StepStatus
+
+
+def request(name: str, arguments: str, call_id: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "function": function}]}
+
+
+def result(name: str, content: str, call_id: str) -> dict[str, Any]:
+    return {"role": "tool", "name": name, "tool_call_id": call_id, "content": content}
+
+
+def trial(reward: float = 0.0) -> dict[str, Any]:
+    return {
+        "task_id": 7,
+        "trial": 2,
+        "reward": reward,
+        "info": {
+            "task": {"instruction": "SECRET instruction", "actions": [{"name": "SECRET gold action"}]},
+            "reward_info": {"info": {"gt_data_hash": "SECRET"}},
+        },
+        "traj": [
+            {"role": "system", "content": "# Policy"},
+            {"role": "user", "content": "Change my flight."},
+            {"role": "assistant", "content": "Your id?"},
+            {"role": "user", "content": "mia_1"},
+            request("get_user", '{"user_id": "mia_1"}', "call_x"),
+            result("get_user", '{"name": "Mia"}', "call_x"),
+            request("update", '{"flights": []}', "call_x"),
+            result("update", "Error: gift card balance is not enough", "call_x"),
+            {"role": "assistant", "content": "It failed."},
+            {"role": "user", "content": "###STOP###"},
+        ],
+    }
+
+
+def converted(record: dict[str, Any]) -> AgentRun:
+    return AgentRun.model_validate(parse_json(json.dumps(agent_run_of_trial(record)).encode()))
+
+
+@pytest.mark.parametrize(("reward", "status"), [(1.0, RunStatus.SUCCESS), (0.0, RunStatus.FAILURE)])
+def test_the_reward_is_the_outcome(reward: float, status: RunStatus) -> None:
+    assert converted(trial(reward)).status is status
+
+
+def test_ids_name_task_and_trial() -> None:
+    run = converted(trial())
+    assert (run.run_id, run.task_id) == ("tau-airline-7-2", "tau-airline-7")
+
+
+def test_assistant_turns_are_steps_with_what_the_user_said_before() -> None:
+    run = converted(trial())
+    assert [(step.step_id, step.name, step.input_summary, step.output_summary) for step in run.steps] == [
+        ("turn-2", "reply", "Change my flight.", "Your id?"),
+        ("turn-4", "call get_user", "mia_1", None),
+        ("turn-6", "call update", None, None),
+        ("turn-8", "reply", None, "It failed."),
+    ]
+
+
+def test_calls_have_their_own_ids_though_the_log_reuses_its_ids() -> None:
+    run = converted(trial())
+    assert [(call.call_id, call.step_id, call.tool_name, call.args_json) for call in run.tool_calls] == [
+        ("call-5", "turn-4", "get_user", {"user_id": "mia_1"}),
+        ("call-7", "turn-6", "update", {"flights": []}),
+    ]
+
+
+def test_a_refused_call_fails_with_the_verbatim_text() -> None:
+    passed, refused = converted(trial()).tool_calls
+    assert (passed.status, passed.error_message) == (StepStatus.SUCCESS, None)
+    assert refused.status is StepStatus.FAILURE
+    assert refused.error_message == refused.result_summary == "Error: gift card balance is not enough"
+
+
+def test_a_result_that_only_mentions_an_error_is_a_success() -> None:
+    record = trial()
+    record["traj"][7]["content"] = "Done. No Error: all fine."
+    assert converted(record).tool_calls[1].status is StepStatus.SUCCESS
+
+
+def test_the_clock_keeps_the_order_and_claims_no_duration() -> None:
+    run = converted(trial())
+    steps = [(step.started_at, step.step_id) for step in run.steps]
+    calls = [(call.started_at, call.call_id) for call in run.tool_calls if call.started_at is not None]
+    assert [name for _, name in sorted(steps + calls)] == ["turn-2", "turn-4", "call-5", "turn-6", "call-7", "turn-8"]
+    assert all(step.effective_latency_ms is None for step in run.steps)
+    assert all((call.ended_at, call.latency_ms) == (None, None) for call in run.tool_calls)
+
+
+def test_the_control_differs_in_outcome_and_name_only() -> None:
+    body = agent_run_of_trial(trial(1.0))
+    control = told_failed(body)
+    assert {key for key in body if body[key] != control[key]} == {"run_id", "environment", "status"}
+    assert (body["status"], control["status"]) == ("success", "failure")
+
+
+def test_nothing_of_the_solution_reaches_the_body() -> None:
+    text = json.dumps(agent_run_of_trial(trial()))
+    assert "SECRET" not in text
+    assert "reward" not in text

@@ -1,0 +1,129 @@
+"""A coroutine runs for so long and no longer, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from relab.llm.deadline import DeadlineRunner
+from relab.llm.errors import LlmUnavailableError
+
+inherited: contextvars.ContextVar[str] = contextvars.ContextVar("inherited", default="nothing")
+
+
+def wait_for(condition: Callable[[], bool], *, within_s: float = 10.0) -> bool:
+    ends_at = time.monotonic() + within_s
+    pause = threading.Event()
+    while not condition() and time.monotonic() < ends_at:
+        pause.wait(0.005)
+    return condition()
+
+
+def running() -> int:
+    return sum(thread.name == "relab-llm" for thread in threading.enumerate())
+
+
+def test_returns_what_the_coroutine_returns() -> None:
+    async def work(ends_at: float) -> float:
+        await asyncio.sleep(0)
+        return ends_at - time.monotonic()
+
+    assert 0 < DeadlineRunner(1).run(work, 30) <= 30
+
+
+def test_raises_what_the_coroutine_raises() -> None:
+    async def work(_: float) -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        DeadlineRunner(1).run(work, 30)
+
+
+def test_a_time_out_of_the_work_itself_is_not_mistaken_for_the_deadline() -> None:
+    async def work(_: float) -> None:
+        raise TimeoutError("of a socket")
+
+    with pytest.raises(TimeoutError, match="of a socket"):
+        DeadlineRunner(1).run(work, 30)
+
+
+def test_the_deadline_cancels_the_work() -> None:
+    cancelled = threading.Event()
+
+    async def work(_: float) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    with pytest.raises(LlmUnavailableError, match=r"within 0\.05 s"):
+        DeadlineRunner(1).run(work, 0.05)
+
+    assert cancelled.wait(10)
+    assert wait_for(lambda: running() == 0)
+
+
+def test_a_thread_that_nothing_can_cancel_holds_its_slot_and_no_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver_answers = threading.Event()
+
+    def stuck(*args: object, **options: object) -> list[object]:
+        resolver_answers.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)
+    runner = DeadlineRunner(2)
+
+    async def work(_: float) -> None:
+        await asyncio.get_running_loop().getaddrinfo("models.example", 443)
+
+    for _ in range(2):
+        with pytest.raises(LlmUnavailableError, match="did not answer"):
+            runner.run(work, 0.05)
+    with pytest.raises(LlmUnavailableError, match="turn"):
+        runner.run(work, 0.05)
+    assert running() == 2
+
+    resolver_answers.set()
+    assert wait_for(lambda: running() == 0)
+
+
+def test_a_slot_is_free_again_after_every_kind_of_end() -> None:
+    runner = DeadlineRunner(1)
+
+    async def fine(_: float) -> str:
+        return "fine"
+
+    async def broken(_: float) -> str:
+        raise RuntimeError("broken")
+
+    for _ in range(3):
+        assert runner.run(fine, 30) == "fine"
+        with pytest.raises(RuntimeError, match="broken"):
+            runner.run(broken, 30)
+
+
+def test_nothing_of_the_callers_context_gets_in() -> None:
+    async def work(_: float) -> str:
+        return inherited.get()
+
+    token = inherited.set("a tracer")
+    try:
+        assert DeadlineRunner(1).run(work, 30) == "nothing"
+    finally:
+        inherited.reset(token)
+
+
+def test_works_under_a_running_event_loop() -> None:
+    async def work(_: float) -> str:
+        return "inside"
+
+    async def caller() -> str:
+        return DeadlineRunner(1).run(work, 30)
+
+    assert asyncio.run(caller()) == "inside"

@@ -1,0 +1,185 @@
+"""The budget never lets more through than its limits, whatever the order and the threads."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from relab.llm import Budget, BudgetLimits, LlmBudgetExceededError, Spent, Usage
+
+
+class MovableClock:
+    def __init__(self) -> None:
+        self.us = 1_700_000_000_000_000
+
+    def now_us(self) -> int:
+        return self.us
+
+    def advance_s(self, seconds: float) -> None:
+        self.us += round(seconds * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits", "exceeds"),
+    [
+        ({"max_prompt_tokens": 100}, (100, 5_000), (1, 0)),
+        ({"max_completion_tokens": 100}, (5_000, 100), (0, 1)),
+        (
+            {"max_usd": 0.5, "prompt_usd_per_million": 1_000, "completion_usd_per_million": 4_000},
+            (100, 100),
+            (1, 0),
+        ),
+        ({"max_calls": 1}, (1, 1), (0, 0)),
+    ],
+    ids=["prompt", "completion", "usd", "calls"],
+)
+def test_each_limit_is_reached_exactly(
+    limits: dict[str, float], fits: tuple[int, int], exceeds: tuple[int, int]
+) -> None:
+    budget = Budget(BudgetLimits.model_validate(limits))
+    budget.reserve(*fits)
+    before = budget.spent()
+
+    with pytest.raises(LlmBudgetExceededError):
+        budget.reserve(*exceeds)
+
+    assert budget.spent() == before
+
+
+def test_a_settled_call_frees_what_it_did_not_use() -> None:
+    budget = Budget(BudgetLimits(max_completion_tokens=1_000))
+    charge = budget.reserve(10, 1_000)
+    budget.settle(charge, Usage(prompt_tokens=12, completion_tokens=300))
+
+    budget.reserve(0, 700)
+
+    assert budget.spent() == Spent(calls=2, prompt_tokens=12, completion_tokens=1_000, usd=0.0)
+
+
+def test_money_is_counted_by_both_prices() -> None:
+    budget = Budget(BudgetLimits(prompt_usd_per_million=2.0, completion_usd_per_million=8.0))
+    budget.settle(budget.reserve(0, 0), Usage(prompt_tokens=500_000, completion_tokens=250_000))
+
+    assert budget.spent().usd == pytest.approx(3.0)
+
+
+def test_a_window_frees_the_budget_when_its_oldest_call_leaves_it() -> None:
+    clock = MovableClock()
+    budget = Budget(BudgetLimits(max_calls=2, window_s=60), clock=clock)
+    budget.reserve(1, 1)
+    clock.advance_s(20)
+    budget.reserve(1, 1)
+    clock.advance_s(39.5)
+
+    with pytest.raises(LlmBudgetExceededError) as caught:
+        budget.reserve(1, 1)
+    assert caught.value.retry_after_s == 1
+
+    clock.advance_s(0.5)
+    budget.reserve(1, 1)
+    assert budget.spent().calls == 2
+
+
+def test_a_budget_without_a_window_never_frees_itself() -> None:
+    clock = MovableClock()
+    budget = Budget(BudgetLimits(max_calls=1), clock=clock)
+    budget.reserve(1, 1)
+    clock.advance_s(10_000_000)
+
+    with pytest.raises(LlmBudgetExceededError) as caught:
+        budget.reserve(1, 1)
+
+    assert caught.value.retry_after_s is None
+
+
+def test_a_call_that_is_settled_after_its_window_changes_nothing_any_more() -> None:
+    clock = MovableClock()
+    budget = Budget(BudgetLimits(window_s=60), clock=clock)
+    charge = budget.reserve(100, 100)
+    clock.advance_s(61)
+    assert budget.spent() == Spent(0, 0, 0, 0.0)
+
+    budget.settle(charge, Usage(7, 7))
+
+    assert budget.spent() == Spent(0, 0, 0, 0.0)
+
+
+@given(
+    calls=st.lists(
+        st.tuples(
+            st.integers(0, 60),
+            st.integers(0, 50),
+            st.integers(0, 50),
+            st.none() | st.tuples(st.integers(0, 50), st.integers(0, 50)),
+        ),
+        max_size=40,
+    )
+)
+def test_the_books_equal_a_recount_of_the_window(
+    calls: list[tuple[int, int, int, tuple[int, int] | None]],
+) -> None:
+    clock = MovableClock()
+    budget = Budget(BudgetLimits(max_prompt_tokens=200, window_s=100), clock=clock)
+    accepted: list[tuple[int, int, int]] = []
+    for wait_s, prompt_tokens, completion_tokens, used in calls:
+        clock.advance_s(wait_s)
+        try:
+            charge = budget.reserve(prompt_tokens, completion_tokens)
+        except LlmBudgetExceededError:
+            continue
+        if used is not None:
+            budget.settle(charge, Usage(min(used[0], prompt_tokens), used[1]))
+        accepted.append((clock.us, charge.prompt_tokens, charge.completion_tokens))
+
+        live = [entry for entry in accepted if entry[0] > clock.us - 100_000_000]
+        spent = budget.spent()
+        assert (spent.calls, spent.prompt_tokens, spent.completion_tokens) == (
+            len(live),
+            sum(entry[1] for entry in live),
+            sum(entry[2] for entry in live),
+        )
+        assert spent.prompt_tokens <= 200
+
+
+class MeetingLimits(BudgetLimits):
+    """Holds whoever is being checked until another thread is checked too, or for a moment."""
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            MEETING.wait(timeout=0.2)
+        return super().usd(prompt_tokens, completion_tokens)
+
+
+MEETING = threading.Barrier(2)
+
+
+def test_threads_cannot_overspend_together() -> None:
+    MEETING.reset()
+    budget = Budget(MeetingLimits(max_calls=1))
+    outcomes: list[str] = []
+
+    def spend() -> None:
+        try:
+            budget.reserve(1, 1)
+        except LlmBudgetExceededError:
+            outcomes.append("refused")
+        else:
+            outcomes.append("accepted")
+
+    threads = [threading.Thread(target=spend) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(outcomes) == ["accepted", "refused"]
+
+
+def test_a_limit_in_money_needs_prices() -> None:
+    with pytest.raises(ValidationError, match="prompt_usd_per_million"):
+        BudgetLimits(max_usd=1.0, prompt_usd_per_million=1.0)

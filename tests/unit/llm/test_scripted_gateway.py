@@ -1,0 +1,47 @@
+"""The model of other parts' tests: strict, so that those tests mean something."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel
+
+from relab.llm import (
+    LlmError,
+    LlmInvalidOutputError,
+    LlmUnavailableError,
+    Prompt,
+    ScriptedGateway,
+    ScriptExhaustedError,
+)
+
+
+class Word(BaseModel):
+    word: str
+
+
+class Other(BaseModel):
+    number: int
+
+
+PROMPT = Prompt("system", "user")
+
+
+def test_gives_values_mappings_text_and_errors_in_order() -> None:
+    gateway = ScriptedGateway([Word(word="a"), {"word": "b"}, '{"word": "c"}', LlmUnavailableError("down")])
+
+    assert [gateway.complete(PROMPT, Word).word for _ in range(3)] == ["a", "b", "c"]
+    with pytest.raises(LlmUnavailableError, match="down"):
+        gateway.complete(PROMPT, Word)
+    assert gateway.prompts == [PROMPT] * 4
+
+
+def test_validates_also_what_a_test_hands_it_as_a_value() -> None:
+    with pytest.raises(LlmInvalidOutputError, match="Word: missing"):
+        ScriptedGateway([Other(number=1)]).complete(PROMPT, Word)
+
+
+def test_one_call_too_many_is_a_fault_of_the_test_not_of_the_model() -> None:
+    with pytest.raises(ScriptExhaustedError) as caught:
+        ScriptedGateway([]).complete(PROMPT, Word)
+
+    assert not isinstance(caught.value, LlmError)

@@ -1,0 +1,131 @@
+"""retrieval_empty: look-ups that gave nothing, and what only looks like one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relab.rca.analyzer import analyze
+from relab.rca.detectors.retrieval import emptiness, is_retrieval
+from relab.rca.models import Category
+from support.runs import step
+from unit.rca.builders import agent_run, call, failed, findings
+
+EMPTY = Category.RETRIEVAL_EMPTY
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["search", "web_search", "SearchInformationTool", "orderLookup", "retrieve_docs", "vector-store", "fetch_documents", "knowledge_base", "kbQuery"],
+)  # fmt: skip
+def test_names_of_retrieval_tools(name: str) -> None:
+    assert is_retrieval(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["send_email", "find_and_replace", "create_search_index", "book_flight", "calculator", "delete_documents", ""]
+)  # fmt: skip
+def test_names_of_other_tools(name: str) -> None:
+    assert not is_retrieval(name)
+
+
+@pytest.mark.parametrize(
+    ("result", "detail"),
+    [
+        ("[]", "empty_result"),
+        (" {} ", "empty_result"),
+        ("null", "empty_result"),
+        ('{"results": [], "total": 0}', "empty_result"),
+        ('{"count": 0}', "empty_result"),
+        ("No documents found.", "no_results"),
+        ("0 results", "no_results"),
+        ("Found no matching records for this customer", "no_results"),
+        ("Nothing found", "no_results"),
+        ("", "no_output"),
+    ],
+)
+def test_empty_results(result: str, detail: str) -> None:
+    found = emptiness(result)
+    assert found is not None
+    assert found.detail == detail
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        "12 results",
+        "10 results found",
+        '{"results": [1], "total": 0}',
+        '{"status": "ok"}',
+        "[0]",
+        '{"a": ',
+        "The page about empty shelves says: no results found. " * 8,
+        "Found no errors",
+    ],
+)
+def test_results_with_content_or_not_reported(result: str | None) -> None:
+    assert emptiness(result) is None
+
+
+def test_empty_retrieval_explains_a_failed_run() -> None:
+    report = analyze(agent_run(tool_calls=[call("c1", tool_name="search_docs", result_summary="[]")]))
+    assert (report.category, report.detail) == (EMPTY, "empty_result")
+    assert not report.insufficient_evidence
+    assert report.hypotheses[0].confidence == "high"
+    assert report.hypotheses[0].title == "Retrieval Empty Root Cause"
+    assert report.evidence_index[0].title == "Empty result: search_docs"
+    assert report.evidence_index[0].snippet == "[]"
+
+
+def test_silence_of_a_retrieval_tool_is_a_hint_quoting_the_question() -> None:
+    body = call("c1", tool_name="search_docs", result_summary="", args_json={"q": "boots"})
+    report = analyze(agent_run(tool_calls=[body]))
+    (finding,) = findings(report, EMPTY)
+    assert finding.confidence == "low"
+    assert report.evidence_index[0].field == "args_json"
+    assert report.evidence_index[0].snippet == '{"q": "boots"}'
+
+
+@pytest.mark.parametrize(
+    "fields", [{"result_summary": None}, {"tool_name": "send_email", "result_summary": ""}, {"status": "running"}]
+)
+def test_look_alikes(fields: dict[str, Any]) -> None:
+    body = call("c1", **{"tool_name": "search_docs", "result_summary": "[]", **fields})
+    if body["status"] == "running":
+        body["result_summary"] = None
+    assert findings(analyze(agent_run(tool_calls=[body])), EMPTY) == []
+
+
+def test_later_results_of_the_same_tool_are_a_recovery() -> None:
+    bodies = [
+        call("c1", 1, tool_name="search_docs", result_summary="[]", args_json={"q": 1}),
+        call("c2", 2, tool_name="search_docs", result_summary="[7]", args_json={"q": 2}),
+    ]
+    (finding,) = findings(analyze(agent_run(tool_calls=bodies)), EMPTY)
+    assert finding.recovered
+    (finding,) = findings(analyze(agent_run(tool_calls=bodies[::-1])), EMPTY)
+    assert finding.recovered, "the order of the list does not matter where times tell the order"
+    assert findings(analyze(agent_run("success", tool_calls=bodies[:1])), EMPTY)[0].recovered
+
+
+def test_later_results_of_another_tool_weaken_it() -> None:
+    bodies = [
+        call("c1", 1, tool_name="search_direct", result_summary="[]"),
+        call("c2", 2, tool_name="search_all", result_summary="[7]"),
+    ]
+    (finding,) = findings(analyze(agent_run(tool_calls=bodies)), EMPTY)
+    assert (finding.recovered, finding.confidence) == (False, "low")
+
+
+def test_tool_that_raises_when_there_is_nothing() -> None:
+    body = failed("c1", tool_name="web_search", error_class="Exception", error_message="No results found for query: 'x'.")
+    report = analyze(agent_run(tool_calls=[body]))
+    assert (report.category, report.detail) == (EMPTY, "no_results")
+
+
+def test_retrieval_step_without_calls_is_a_hint() -> None:
+    body = step("s1", name="Retrieve documents", output_summary="No documents found")
+    report = analyze(agent_run(steps=[body], error_type="AnswerError", tool_calls=[call("c1", step_id=None)]))
+    assert [(f.category, f.confidence) for f in report.findings if f.step_id] == [(EMPTY, "low")]

@@ -1,0 +1,90 @@
+"""Where the parts of a run stand in its timeline."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from relab.telemetry.models import AgentRun
+from relab.telemetry.reading import check_agent_run
+from relab.telemetry.timeline import place, present
+from support.runs import RunBody, agent_runs, examples, guardrail_event, minimal_run, step, time_text, tool_call
+
+
+def order(run: AgentRun) -> list[str]:
+    return [placed.ref_id for placed in sorted(place(run), key=lambda item: (item.at, item.kind, item.position))]
+
+
+def test_a_call_without_a_time_stands_at_the_start_of_its_step() -> None:
+    run = check_agent_run(
+        minimal_run(
+            steps=[step("s1", 1), step("s2", 2)],
+            tool_calls=[
+                tool_call("of-s2", step_id="s2"),
+                tool_call("of-s1", step_id="s1"),
+                tool_call("of-no-step"),
+                tool_call("of-unknown-step", step_id="s9"),
+                tool_call("timed", step_id="s1", started_at=time_text(3)),
+            ],
+        )
+    )
+
+    assert order(run) == ["of-no-step", "of-unknown-step", "s1", "of-s1", "s2", "of-s2", "timed"]
+
+
+def test_at_the_same_time_steps_stand_before_calls_before_events_in_the_order_sent() -> None:
+    run = check_agent_run(
+        minimal_run(
+            steps=[step("s2"), step("s1")],
+            tool_calls=[tool_call("c2"), tool_call("c1")],
+            guardrail_events=[guardrail_event("g2"), guardrail_event("g1")],
+        )
+    )
+
+    assert order(run) == ["s2", "s1", "c2", "c1", "g2", "g1"]
+
+
+@given(agent_runs())
+@examples(30)
+def test_everything_has_one_place(body: RunBody) -> None:
+    run = check_agent_run(body)
+    placed = list(place(run))
+
+    assert len(placed) == len(run.steps) + len(run.tool_calls) + len(run.guardrail_events)
+    assert len({(item.at, item.kind, item.position) for item in placed}) == len(placed)
+    assert len({(item.kind, item.ref_id) for item in placed}) == len(placed)
+
+
+def test_the_latency_of_a_step_is_reported_or_measured() -> None:
+    run = check_agent_run(
+        minimal_run(
+            steps=[
+                step("reported", latency_ms=7, ended_at=time_text(9)),
+                step("measured", ended_at=time_text(1.5)),
+                step("running"),
+            ],
+            tool_calls=[tool_call("c", latency_ms=3)],
+            guardrail_events=[guardrail_event("g")],
+        )
+    )
+
+    assert {item.ref_id: item.latency_ms for item in place(run)} == {
+        "reported": 7,
+        "measured": 1_500,
+        "running": None,
+        "c": 3,
+        "g": None,
+    }
+
+
+def test_an_item_shows_what_was_sent_and_what_it_belongs_to() -> None:
+    shown = present(5, 1, "c1", {"call_id": "c1", "step_id": "s1", "tool_name": "search", "status": "failure", "x": 1})
+
+    assert shown.model_dump(mode="json") == {
+        "kind": "tool_call",
+        "ref_id": "c1",
+        "at": "1970-01-01T00:00:00.000005Z",
+        "step_id": "s1",
+        "call_id": "c1",
+        "title": "search",
+        "status": "failure",
+        "data": {"call_id": "c1", "step_id": "s1", "tool_name": "search", "status": "failure", "x": 1},
+    }
