@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from relab.bootstrap import Services, build
@@ -14,6 +15,10 @@ from relab.settings import load_settings
 from relab.storage import Database
 from relab.storage.migrate import upgrade
 from support.servers import PostgresServer, RedisServer
+
+# A deadline per example is an assertion against the clock of a busy machine.
+hypothesis.settings.register_profile("relab", deadline=None)
+hypothesis.settings.load_profile("relab")
 
 _database_numbers = itertools.count()
 

@@ -1,25 +1,17 @@
-"""The AgentOps seed's tests of reports, by the names that it gives them, on real processes."""
+"""The AgentOps seed's tests of reports, by the names that it gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
-import pytest
-
-from support.installation import BACK_ENDS, Lab, running_lab, uncited
+from relab.bootstrap import Services
+from support.api import run_jobs, running_api
+from support.installation import uncited
 from support.seeds import seed_body
 
 
-@pytest.fixture(scope="module", params=BACK_ENDS)
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with running_lab(request, tmp_path_factory.mktemp("lab")) as running:
-        yield running
-
-
-def test_rca_report_sufficient_evidence(lab: Lab) -> None:
-    lab.post_run(seed_body(1))
-
-    report = lab.analyse("run-001-sufficient")
+def test_rca_report_sufficient_evidence(services: Services) -> None:
+    report = _report_on_seed_run(services, 1, "run-001-sufficient")
 
     assert (report["category"], report["insufficient_evidence"]) == ("tool_schema_mismatch", False)
     assert report["insufficient_reason"] is None
@@ -31,10 +23,8 @@ def test_rca_report_sufficient_evidence(lab: Lab) -> None:
     assert all(item["snippet"] in sent for item in report["evidence_index"])
 
 
-def test_rca_report_insufficient_evidence(lab: Lab) -> None:
-    lab.post_run(seed_body(2))
-
-    report = lab.analyse("run-002-insufficient")
+def test_rca_report_insufficient_evidence(services: Services) -> None:
+    report = _report_on_seed_run(services, 2, "run-002-insufficient")
 
     assert (report["category"], report["insufficient_evidence"]) == ("unknown", True)
     assert report["insufficient_reason"].startswith("Limited telemetry")
@@ -43,3 +33,14 @@ def test_rca_report_insufficient_evidence(lab: Lab) -> None:
         "Enable detailed tracing",
         "Add structured error codes",
     }
+
+
+def _report_on_seed_run(services: Services, workflow: int, agent_run_id: str) -> dict[str, Any]:
+    with running_api(services) as client:
+        client.post("/agent-runs", content=seed_body(workflow), headers={"Content-Type": "application/json"})
+        rca_run_id = client.post(f"/agent-runs/{agent_run_id}/rca-runs").json()["rca_run_id"]
+        run_jobs(services)
+        found = client.get(f"/agent-runs/rca-runs/{rca_run_id}").json()
+    assert found["status"] == "done"
+    report: dict[str, Any] = found["report"]
+    return report

@@ -60,7 +60,7 @@ def _request_analyses(lab: Lab) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=[pytest.mark.full, pytest.mark.timeout(300)])])
 def test_no_acknowledged_run_is_lost_or_halved(tmp_path: Path, kills: int) -> None:
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve("--workers", "0") as server:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from support.installation import BACK_ENDS, Lab, running_lab, uncited
+from support.installation import Lab, running_lab, uncited
 from support.long_runs import rate_limited_run
 
 STEPS = 10_000
 
 
-@pytest.fixture(params=BACK_ENDS)
+@pytest.fixture(params=["sqlite+embedded", pytest.param("postgres+rq", marks=pytest.mark.full)])
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with running_lab(request, tmp_path_factory.mktemp("lab")) as running:
         yield running

@@ -14,7 +14,7 @@ from support.process import LabProcess, run_lab
 from support.servers import PostgresServer
 
 UNAVAILABLE = 69
-COMMANDS = ["serve", "worker"]
+COMMANDS = ["serve", pytest.param("worker", marks=pytest.mark.full)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,7 +51,7 @@ def test_a_database_server_that_is_not_there(tmp_path: Path) -> None:
     assert "hunter2" not in message
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("address", ["0.0.0.0", pytest.param("::", marks=pytest.mark.full)])
 def test_a_public_address_without_tokens(tmp_path: Path, address: str) -> None:
     _assert_refused(
         tmp_path, "serve", "--host", address, says=[f"Binding {address}", "no tokens", "lab auth create-token"]

@@ -57,11 +57,16 @@ def test_a_connection_lost_within_a_transaction_is_unavailability_and_stores_not
     upgrade(database)
     queue = JobQueue(database, SystemClock(), PollingAnnouncer())
     announced: list[str] = []
-    with pytest.raises(DatabaseUnavailableError), database.write() as unit:
-        queue.enqueue(unit, "half", {})
-        unit.on_commit(lambda: announced.append("half"))
-        own_postgres.stop("immediate")
-        own_postgres.start()
+
+    def crash_halfway() -> None:
+        with database.write() as unit:
+            queue.enqueue(unit, "half", {})
+            unit.on_commit(lambda: announced.append("half"))
+            own_postgres.stop("immediate")
+            own_postgres.start()
+
+    with pytest.raises(DatabaseUnavailableError):
+        crash_halfway()
     assert announced == []
     assert queue.list() == []
     database.close()

@@ -18,7 +18,6 @@ from sqlalchemy import text
 from relab.storage import Database
 from support.process import LabProcess, run_lab
 from support.servers import PostgresServer, RedisServer
-from support.waiting import wait_until
 
 BACK_ENDS = ("sqlite+embedded", "postgres+rq")
 FAST_RECOVERY = {"RELAB_JOBS__LEASE_S": "1", "RELAB_JOBS__SWEEP_S": "0.5"}
@@ -142,15 +141,11 @@ class Lab:
         """Return an analysis as it stands."""
         return self.get(f"/agent-runs/rca-runs/{rca_run_id}")
 
-    def finished(self, rca_run_id: str, *, within_s: float = 60.0) -> dict[str, Any]:
-        """Wait until an analysis is done or failed and return it."""
-
-        def ended() -> dict[str, Any] | None:
-            found = self.analysis(rca_run_id)
-            return found if found["status"] in {"done", "failed"} else None
-
-        found = wait_until(ended, within_s=within_s, what=f"the end of analysis {rca_run_id}")
-        assert found is not None
+    def finished(self, rca_run_id: str) -> dict[str, Any]:
+        """Follow an analysis to its end and return it."""
+        self.stream_lines(rca_run_id)
+        found = self.analysis(rca_run_id)
+        assert found["status"] in {"done", "failed"}
         return found
 
     def analyse(self, agent_run_id: str) -> dict[str, Any]:

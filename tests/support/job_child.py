@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from relab.core.clock import SystemClock
+from relab.core.logging import configure_logging
 from relab.jobs.rq import RqAnnouncer
 from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper, work_until
@@ -21,6 +22,8 @@ SWEEP_S = 0.2
 
 def main(database_url: str, redis_url: str, queue_name: str, journal: str) -> None:
     """Work until a signal comes."""
+    # Nothing but "ready" goes to standard output, which nobody reads later.
+    configure_logging("CRITICAL", json_lines=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

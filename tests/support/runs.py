@@ -110,9 +110,9 @@ def failed_run(run_id: str = "run-1", **fields: Any) -> RunBody:
 
 # Everything that JSON can carry and that is stored: no NUL, no lone surrogates.
 texts = st.text(st.characters(exclude_characters="\x00", exclude_categories=("Cs",)), max_size=30)
-ids = st.text(
-    st.characters(exclude_characters="/", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20
-).filter(lambda text: text not in {".", "..", "rca-runs"})
+ids = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(
+    lambda text: text not in {".", "..", "rca-runs"}
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),

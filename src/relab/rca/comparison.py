@@ -86,7 +86,7 @@ def compare_versions(run: AgentRun, history: Sequence[RunSummary]) -> Comparison
     or a side has fewer than `MIN_RUNS` finished runs.
     """
     version: Version = (run.agent_version, run.prompt_hash)
-    if version == (None, None):
+    if not any(part is not None and part.strip() for part in version):
         return None
     others = sorted(
         (item for item in history if item.run_id != run.run_id), key=lambda item: (item.started_at, item.run_id)

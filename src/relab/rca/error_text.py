@@ -13,7 +13,6 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 HEAD_CHARS = 3_000
 TAIL_CHARS = 1_000
@@ -22,8 +21,8 @@ TAIL_CHARS = 1_000
 _FILLER = "x"
 
 MAX_ECHO_CHARS = 2_000
-MAX_CHARS = 200_000
-"""What one reader reads of different wordings, about 2,000 usual error messages."""
+MAX_CHARS = 100_000
+"""What one reader reads of different wordings, about 1,000 usual error messages."""
 
 _URL = re.compile(r"https?://[^\s'\"<>)\]}]+")
 _ARGUMENTS_OPEN = re.compile(r"\b(?:arguments?|args|kwargs|params|parameters|inputs?)\b\s*[:=]?\s*\{")
@@ -55,12 +54,12 @@ _CLASS_IN_TEXT = re.compile(
     re.MULTILINE,
 )
 _IN_BAND_TEXT = re.compile(
-    r"\s*[\W_]{0,3}(?:(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
+    r"\s*[^\w{\"']{0,3}(?:(?:an? )?(?:error|exception|fatal|failed|failure)\b[^:\n]{0,60}:"
     r"|traceback \(most recent call last\)|exit ?code: [1-9])",
     re.IGNORECASE,
 )
 _IN_BAND_JSON = re.compile(
-    r'\s*\{\s*"(?:(?:error|errors|error_message|exception)"\s*:\s*(?!null|""|\[\s*\]|\{\s*\}|false)'
+    r'\s*\{\s*"(?:(?:error|errors|error_message|exception)"\s*:\s*(?!\s|null|""|\[\s*\]|\{\s*\}|false)'
     r'|(?:status|success|ok)"\s*:\s*(?:"(?:error|failed|failure)"|false))'
 )
 
@@ -228,187 +227,3 @@ def is_error_in_result(text: str) -> bool:
 
 
 _NO_TEXT = read_error("")
-
-_WORD = re.compile(r"\w+")
-_GENERIC_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "it",
-        "we",
-        "i",
-        "you",
-        "your",
-        "our",
-        "us",
-        "my",
-        "me",
-        "please",
-        "try",
-        "again",
-        "later",
-        "sorry",
-        "oops",
-        "has",
-        "have",
-        "had",
-        "was",
-        "were",
-        "is",
-        "are",
-        "be",
-        "been",
-        "being",
-        "do",
-        "did",
-        "does",
-        "occurred",
-        "occur",
-        "happened",
-        "happen",
-        "encountered",
-        "got",
-        "get",
-        "unexpected",
-        "unknown",
-        "unspecified",
-        "generic",
-        "general",
-        "internal",
-        "server",
-        "system",
-        "error",
-        "errors",
-        "exception",
-        "failure",
-        "failures",
-        "failed",
-        "fail",
-        "fails",
-        "failing",
-        "fatal",
-        "unhandled",
-        "uncaught",
-        "something",
-        "went",
-        "wrong",
-        "bad",
-        "problem",
-        "issue",
-        "run",
-        "task",
-        "agent",
-        "step",
-        "tool",
-        "call",
-        "calls",
-        "job",
-        "execution",
-        "executing",
-        "request",
-        "requests",
-        "operation",
-        "process",
-        "processing",
-        "workflow",
-        "action",
-        "could",
-        "couldn",
-        "can",
-        "cannot",
-        "not",
-        "t",
-        "unable",
-        "to",
-        "complete",
-        "completed",
-        "finish",
-        "finished",
-        "perform",
-        "handle",
-        "with",
-        "while",
-        "during",
-        "in",
-        "on",
-        "of",
-        "at",
-        "by",
-        "from",
-        "for",
-        "and",
-        "or",
-        "as",
-        "contact",
-        "support",
-        "administrator",
-        "http",
-        "status",
-        "code",
-        "500",
-        "no",
-        "none",
-        "null",
-        "n",
-        "details",
-        "detail",
-        "available",
-        "reason",
-        "message",
-        "returned",
-        "1",
-    ]
-)
-_GENERIC_CLASSES = frozenset(
-    [
-        "error",
-        "exception",
-        "baseexception",
-        "runtimeerror",
-        "internalservererror",
-        "internalerror",
-        "servererror",
-        "unknownerror",
-        "unknown",
-        "failure",
-        "systemerror",
-        "agenterror",
-        "agentexecutionerror",
-        "toolerror",
-        "toolcallerror",
-        "toolexecutionerror",
-        "toolexception",
-        "steperror",
-        "runerror",
-        "taskerror",
-        "executionerror",
-        "genericerror",
-        "none",
-        "null",
-        "other",
-        "_other",
-    ]
-)
-
-
-@lru_cache(maxsize=4_096)
-def is_generic_message(text: str | None) -> bool:
-    """Tell whether a message says no more than that something failed.
-
-    True for empty text and for texts made only of words like "internal server error",
-    "something went wrong", "please try again later", whatever their case, order and
-    punctuation.
-    """
-    if not text:
-        return True
-    if len(text) > 400:
-        return False
-    return all(word in _GENERIC_WORDS for word in _WORD.findall(text.casefold()))
-
-
-def is_generic_class(error_class: str | None) -> bool:
-    """Tell whether an error class names no kind of error: `Exception`, `ToolError`, empty."""
-    return not error_class or last_name(error_class).casefold() in _GENERIC_CLASSES or not error_class.strip()

@@ -36,6 +36,11 @@ def field_text(source: BaseModel, name: str) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def quotable_field(source: Quotable, *names: str) -> str:
+    """Return the first of the fields that holds more than blanks, else the last."""
+    return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
+
+
 def ref_id(source: Quotable) -> str:
     """Return the id by which evidence refers to an object of a run."""
     match source:
@@ -113,11 +118,11 @@ class EvidenceCollector:
         """Collect a quotation and return its evidence id.
 
         Raises:
-            ValueError: the field is absent or null: a mistake of the detector that asks.
+            ValueError: the field is absent, null or empty: a mistake of the detector that asks.
         """
         source = quotation.source
         text = field_text(source, quotation.field)
-        if text is None:
+        if not text:
             raise ValueError(f"{type(source).__name__} {ref_id(source)!r} has no {quotation.field} to quote.")
         snippet = _cut(text, quotation.start, quotation.end)
         attributes = {**_own_attributes(quotation.kind, source), **quotation.attributes}

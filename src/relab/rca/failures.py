@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from relab.rca.error_text import ErrorText, is_error_in_result, is_generic_class, is_generic_message
+from relab.rca.error_text import ErrorText, is_error_in_result
+from relab.rca.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
 from relab.rca.problems import Quotable, Quotation
 from relab.telemetry.models import GuardrailEvent, Step, StepStatus, ToolCall

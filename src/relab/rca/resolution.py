@@ -64,10 +64,12 @@ def resolve(problems: Iterable[Problem], view: RunView) -> tuple[Problem, ...]:
     errors, loops = _with_run_error(errors, loops)
     failing_calls = {e.position for e in errors if e.kind is EvidenceKind.TOOL_CALL and _explains_loop(e)}
     failing_steps = {e.step_id for e in errors if _explains_loop(e)}
-    loops = [replace(loop, follows=_follows(loop, failing_calls, failing_steps)) for loop in loops]
-    everything = [*errors, *loops]
+    everything = [
+        *errors,
+        *(replace(loop, follows=True) if _follows(loop, failing_calls, failing_steps) else loop for loop in loops),
+    ]
     if view.succeeded:
-        everything = [replace(problem, recovered=True) for problem in everything]
+        everything = [item if item.recovered else replace(item, recovered=True) for item in everything]
     return tuple(sorted(everything, key=time_order))
 
 
@@ -165,9 +167,7 @@ def _without_echoes(errors: list[Problem], view: RunView) -> list[Problem]:
         _mark(view, error.step_id, (error.category, error.recovered), inside)
     steps = [error for error in errors if error.kind is EvidenceKind.STEP]
     for error in steps:
-        placed = view.step(error.step_id)
-        if placed is not None:
-            _mark(view, placed.step.parent_step_id, (error.category, error.recovered), inside)
+        _mark(view, view.parent_of(error.step_id), (error.category, error.recovered), inside)
     kept = [error for error in steps if not _echoes(error, inside.get(error.step_id or "", set()))]
     return inner + kept
 

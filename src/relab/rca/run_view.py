@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 
-from relab.rca.error_text import ErrorReader, is_error_in_result, is_generic_class, is_generic_message
+from relab.rca.error_text import ErrorReader, is_error_in_result
+from relab.rca.evidence import quotable_field
 from relab.rca.failures import (
     Failure,
     PlacedCall,
@@ -22,6 +23,7 @@ from relab.rca.failures import (
     is_specific_error,
     step_reports_error,
 )
+from relab.rca.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
 from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus, ToolCall
 
@@ -82,14 +84,33 @@ class RunView:
         placed = self.step(step_id)
         return placed.step.agent_name if placed is not None else None
 
+    @cached_property
+    def _parents(self) -> dict[str, str]:
+        """The step around each step, without the links that would close a circle."""
+        parents: dict[str, str] = {}
+        settled: set[str] = set()
+        for placed in self.steps:
+            path: set[str] = set()
+            here = placed
+            while here.step.step_id not in settled:
+                path.add(here.step.step_id)
+                outer = self.step(here.step.parent_step_id)
+                if outer is None or outer.step.step_id in path:
+                    break
+                parents[here.step.step_id] = outer.step.step_id
+                here = outer
+            settled |= path
+        return parents
+
+    def parent_of(self, step_id: str | None) -> str | None:
+        """Return the id of the step around a step, or None."""
+        return self._parents.get(step_id) if step_id is not None else None
+
     def ancestors(self, step_id: str | None) -> Iterator[str]:
-        """Yield `step_id` and the ids of the steps around it, innermost first; cycles end it."""
-        seen: set[str] = set()
-        while step_id is not None and step_id not in seen:
-            seen.add(step_id)
+        """Yield `step_id` and the ids of the steps around it, innermost first."""
+        while step_id is not None:
             yield step_id
-            placed = self.step(step_id)
-            step_id = placed.step.parent_step_id if placed is not None else None
+            step_id = self.parent_of(step_id)
 
     def _call_start(self, call: ToolCall) -> int:
         if call.started_at is not None:
@@ -278,7 +299,7 @@ class RunView:
             tool_name=call.call.tool_name if call is not None else None,
             status_code=None,
             error_class=None,
-            field="message" if message is not None else "type",
+            field=quotable_field(event, "message", "type", "event_id"),
             text=self._readers[EvidenceKind.GUARDRAIL_EVENT].read(message),
             is_hint=False,
             is_generic=False,

@@ -99,7 +99,9 @@ def test_an_unknown_field_never_stands_for_one_of_ours(api: TestClient, run_id: 
     assert shown["content_hash"].startswith("sha256:")
 
 
-@pytest.mark.parametrize("prefix", ["ü ß ", "漢字-", "a b?c#d&e=", "x" * 180, "..", "[bold]", "\u202e", "👩‍🔬", "'\";--"])
+@pytest.mark.parametrize(
+    "prefix", ["ü ß ", "漢字-", "a b?c#d&e=", "x" * 180, "..", "[bold]", "\u202e", "👩‍🔬", "'\";--"]
+)
 def test_unusual_ids_work_in_every_path(api: TestClient, run_id: str, prefix: str) -> None:
     unusual = f"{prefix}{run_id}"
     path = f"/agent-runs/{quote(unusual, safe='')}"
@@ -134,7 +136,13 @@ def test_what_does_not_exist_is_not_found(api: TestClient, path: str) -> None:
 
 @pytest.mark.parametrize("bad", ["x" * 201, "a%00b", "a%1Fb", "a%C2%9Bb", "%2E%2E"])
 def test_ids_that_no_run_can_have_are_invalid(api: TestClient, bad: str) -> None:
-    for method, path in [("GET", ""), ("GET", "/timeline"), ("DELETE", ""), ("POST", "/rca-runs"), ("GET", "/rca-runs")]:
+    for method, path in [
+        ("GET", ""),
+        ("GET", "/timeline"),
+        ("DELETE", ""),
+        ("POST", "/rca-runs"),
+        ("GET", "/rca-runs"),
+    ]:
         response = api.request(method, f"/agent-runs/{bad}{path}")
         assert response.status_code in {404, 405, 422}, "a client may resolve the dots itself"
         assert_problem(response, response.status_code)
@@ -158,9 +166,7 @@ def test_a_deleted_run_is_gone_with_its_analyses(api: TestClient, installation: 
     assert installation.progress.read_after(rca_run_id) == []
 
 
-def test_a_run_deleted_before_its_analysis_leaves_nothing(
-    api: TestClient, installation: Services, run_id: str
-) -> None:
+def test_a_run_deleted_before_its_analysis_leaves_nothing(api: TestClient, installation: Services, run_id: str) -> None:
     api.post("/agent-runs", json=failed_run(run_id))
     rca_run_id = api.post(f"/agent-runs/{run_id}/rca-runs").json()["rca_run_id"]
     api.delete(f"/agent-runs/{run_id}")
@@ -180,7 +186,10 @@ def test_a_run_can_be_posted_again_after_its_deletion(api: TestClient, installat
     assert api.get(f"/agent-runs/{run_id}").status_code == 200
 
 
-@pytest.mark.parametrize("media_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.run+json"])
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.run+json"],
+)
 def test_json_types_are_read(api: TestClient, run_id: str, media_type: str) -> None:
     raw = json.dumps(minimal_run(run_id)).encode()
 

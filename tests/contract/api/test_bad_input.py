@@ -125,7 +125,8 @@ def test_an_answer_to_very_many_mistakes_stays_small(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", "image/png+json", "x" * 9_000]
+    "media_type",
+    ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", "image/png+json", "x" * 9_000],
 )
 def test_other_content_types_are_not_read(api: TestClient, media_type: str) -> None:
     response = api.post("/agent-runs", content=raw_with(), headers={"content-type": media_type})

@@ -68,9 +68,7 @@ def test_every_filter_selects_and_all_must_match(alone: TestClient, services: Se
     assert found(alone, agent="%") == []
 
 
-def test_a_label_is_lost_when_the_run_changes_and_kept_when_it_does_not(
-    alone: TestClient, services: Services
-) -> None:
+def test_a_label_is_lost_when_the_run_changes_and_kept_when_it_does_not(alone: TestClient, services: Services) -> None:
     alone.post("/agent-runs", json=failed_run("r"))
     alone.post("/agent-runs/r/rca-runs")
     run_jobs(services)
@@ -109,7 +107,9 @@ def test_text_is_looked_for_in_ids_names_and_errors(api: TestClient, run_id: str
         assert run_id not in found(api, text=text), text
 
 
-@pytest.mark.parametrize("wildcard", ["%", "_", "\\", "/", "/%", "\\%", "a%b", "a_b", "a\\b", "*", "?", "[a]", "'", '"'])
+@pytest.mark.parametrize(
+    "wildcard", ["%", "_", "\\", "/", "/%", "\\%", "a%b", "a_b", "a\\b", "*", "?", "[a]", "'", '"']
+)
 def test_wildcards_are_literals(api: TestClient, run_id: str, wildcard: str) -> None:
     with_it, without = f"{run_id}-with", f"{run_id}-without"
     api.post("/agent-runs", json=minimal_run(with_it, error_message=f"{run_id} <{wildcard}>"))

@@ -35,7 +35,12 @@ def test_a_hostile_request_id_is_replaced(api: TestClient, given: str) -> None:
 
 
 def test_requests_have_different_ids_also_when_refused(api: TestClient) -> None:
-    responses = [api.get("/"), api.get("/"), api.get("/nowhere"), api.get("/agent-runs", headers={"host": "evil.example"})]
+    responses = [
+        api.get("/"),
+        api.get("/"),
+        api.get("/nowhere"),
+        api.get("/agent-runs", headers={"host": "evil.example"}),
+    ]
 
     assert len({response.headers["x-request-id"] for response in responses}) == 4
 
@@ -152,7 +157,9 @@ def test_a_bug_is_a_problem_that_tells_nothing(services: Services, monkeypatch: 
     with running_api(services) as client, structlog.testing.capture_logs() as logs:
         client.post("/agent-runs", json=failed_run("r"))
         monkeypatch.setattr("relab.telemetry.repository.get_run", crash)
-        quiet = TestClient(client.app, base_url=str(client.base_url), client=("127.0.0.1", 1), raise_server_exceptions=False)
+        quiet = TestClient(
+            client.app, base_url=str(client.base_url), client=("127.0.0.1", 1), raise_server_exceptions=False
+        )
         response = quiet.get("/agent-runs/r")
 
     assert response.status_code == 500

@@ -61,9 +61,7 @@ def test_a_late_subscriber_gets_everything_in_the_format_of_the_seed(
     assert response.text.endswith("\n\n")
 
 
-def test_an_early_subscriber_sees_every_stage_and_the_end(
-    api: TestClient, installation: Services, queued: str
-) -> None:
+def test_an_early_subscriber_sees_every_stage_and_the_end(api: TestClient, installation: Services, queued: str) -> None:
     tailer = api.app.state.tailer  # type: ignore[attr-defined]
     with ThreadPoolExecutor(2) as pool:
         streams = [pool.submit(api.get, f"/rca-runs/{queued}/stream") for _ in range(2)]
@@ -75,10 +73,10 @@ def test_an_early_subscriber_sees_every_stage_and_the_end(
     wait_until(lambda: tailer.follower_count == 0, what="subscriptions being freed")
 
 
-@pytest.mark.parametrize(("last", "missed"), [("", 5), ("0", 5), ("2", 3), ("4", 1), ("5", 0), ("99999999999999999999", 0)])
-def test_last_event_id_resumes(
-    api: TestClient, installation: Services, queued: str, last: str, missed: int
-) -> None:
+@pytest.mark.parametrize(
+    ("last", "missed"), [("", 5), ("0", 5), ("2", 3), ("4", 1), ("5", 0), ("99999999999999999999", 0)]
+)
+def test_last_event_id_resumes(api: TestClient, installation: Services, queued: str, last: str, missed: int) -> None:
     run_jobs(installation)
 
     text = api.get(f"/rca-runs/{queued}/stream", headers={"last-event-id": last}).text

@@ -7,8 +7,17 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 
 from support.job_installation import Installation, install
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[structlog.typing.EventDict]]:
+    """What was logged; kept from the terminal, where structlog renders tracebacks at length."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
+
 
 MODES = ["sqlite+embedded", pytest.param("postgres+embedded", marks=pytest.mark.full), "postgres+rq"]
 

@@ -38,12 +38,13 @@ def test_updates_of_three_processes_on_one_sqlite_file_lose_nothing(tmp_path: ob
     database.close()
 
 
-def test_processes_that_migrate_at_once_all_succeed(database_url: str) -> None:
-    race("upgrade", database_url, processes=3)
+def test_two_processes_that_migrate_at_once_both_succeed(database_url: str) -> None:
+    race("upgrade", database_url, processes=2)
     database = Database.open(database_url)
     assert schema_state(database)[0] is SchemaState.CURRENT
     database.close()
 
 
+@pytest.mark.full
 def test_processes_that_start_at_once_on_a_new_sqlite_file_all_come_up(tmp_path: object) -> None:
     race("prepare", f"sqlite:///{tmp_path}/new.db", processes=3)

@@ -93,9 +93,7 @@ def test_making_the_app_does_not_connect_and_starting_it_does(
 def test_without_redis_work_is_taken_in_and_not_lost(
     postgres_url: str, own_redis: RedisServer, make_services: Callable[..., Services]
 ) -> None:
-    services = make_services(
-        database_url=postgres_url, redis_url=own_redis.url, rq_queue_name=f"outage-{os.getpid()}"
-    )
+    services = make_services(database_url=postgres_url, redis_url=own_redis.url, rq_queue_name=f"outage-{os.getpid()}")
     with running_api(services) as client:
         own_redis.stop()
 

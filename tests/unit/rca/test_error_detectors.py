@@ -196,9 +196,7 @@ def test_guardrail_event_of_a_successful_run_is_no_problem() -> None:
 def test_latency_at_a_cut_off_is_a_timeout(latencies: list[float], confidence: str) -> None:
     calls = [failed(f"c{n}", n * 40, latency_ms=value, args_json={"n": n}) for n, value in enumerate(latencies)]
     report = analyze(agent_run(tool_calls=calls))
-    assert {(f.category, f.detail, f.confidence) for f in report.findings} == {
-        (TIMEOUT, "latency_cut_off", confidence)
-    }
+    assert {(f.category, f.detail, f.confidence) for f in report.findings} == {(TIMEOUT, "latency_cut_off", confidence)}
 
 
 @pytest.mark.parametrize(

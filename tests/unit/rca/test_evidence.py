@@ -42,7 +42,9 @@ def test_another_place_of_the_same_object_gets_a_numbered_id() -> None:
 def test_numbered_id_never_takes_the_plain_id_of_another_object() -> None:
     calls = [failed("c1", 1, status_code=403, retries=7), failed("c1~2", 2, status_code=403)]
     report = analyze(agent_run(tool_calls=calls))
-    by_call = {finding.call_id: finding.evidence_ids for finding in report.findings if finding.category == "tool_permission"}
+    by_call = {
+        finding.call_id: finding.evidence_ids for finding in report.findings if finding.category == "tool_permission"
+    }
     assert by_call == {"c1": ("ev_tool_c1",), "c1~2": ("ev_tool_c1~2",)}
     assert {item.evidence_id for item in report.evidence_index} == {"ev_tool_c1", "ev_tool_c1~2", "ev_tool_c1~3"}
 

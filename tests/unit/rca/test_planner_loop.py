@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -165,4 +166,4 @@ def test_a_cycle_repeats_exactly_and_never_overlaps(tokens: list[int | None]) ->
         assert cycle.repeats >= 3
         assert None not in part
         assert all(part[i] == part[i - cycle.period] for i in range(cycle.period, len(part)))
-    assert all(first.end <= second.start for first, second in zip(cycles, cycles[1:], strict=False))
+    assert all(first.end <= second.start for first, second in itertools.pairwise(cycles))

@@ -71,8 +71,9 @@ def test_stated_cause_comes_before_a_hint() -> None:
 
 
 def test_loop_of_failing_calls_follows_from_their_error() -> None:
-    calls = [failed(f"c{n}", n, args_json={"q": 1}, status_code=403) for n in range(6)]
+    calls = [failed(f"c{n}", n, args_json={"q": 1}, status_code=403, latency_ms=500) for n in range(6)]
     report = analyze(agent_run(tool_calls=calls))
+    assert "probably only follows" in report.hypotheses[1].description
     assert [h.category for h in report.hypotheses] == [PERMISSION, LOOP]
     assert [h.confidence for h in report.hypotheses] == [Confidence.HIGH, Confidence.HIGH]
 
@@ -89,7 +90,10 @@ def test_loop_of_successful_calls_causes_the_deadline() -> None:
 
 
 def test_empty_retrieval_does_not_explain_a_refusal() -> None:
-    calls = [call("c1", 1, tool_name="search_docs", result_summary="[]"), failed("c2", 5, tool_name="b", status_code=403)]
+    calls = [
+        call("c1", 1, tool_name="search_docs", result_summary="[]"),
+        failed("c2", 5, tool_name="b", status_code=403),
+    ]
     assert analyze(agent_run(tool_calls=calls)).category is PERMISSION
     calls[1] = failed("c2", 5, tool_name="b", status_code=422, error_message="field required: id")
     assert analyze(agent_run(tool_calls=calls)).category is EMPTY
@@ -169,9 +173,7 @@ def test_successful_run_reports_what_it_recovered_from() -> None:
     assert report.hypotheses == ()
     assert report.attribution is None
     assert [f.recovered for f in report.findings] == [True]
-    assert report.summary == (
-        "The run succeeded; 1 problem was recovered from: rate_limited of order_lookup."
-    )
+    assert report.summary == ("The run succeeded; 1 problem was recovered from: rate_limited of order_lookup.")
     assert [(item.type, item.priority) for item in report.action_items] == [("monitoring", "low")]
 
 

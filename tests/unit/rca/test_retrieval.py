@@ -120,7 +120,9 @@ def test_later_results_of_another_tool_weaken_it() -> None:
 
 
 def test_tool_that_raises_when_there_is_nothing() -> None:
-    body = failed("c1", tool_name="web_search", error_class="Exception", error_message="No results found for query: 'x'.")
+    body = failed(
+        "c1", tool_name="web_search", error_class="Exception", error_message="No results found for query: 'x'."
+    )
     report = analyze(agent_run(tool_calls=[body]))
     assert (report.category, report.detail) == (EMPTY, "no_results")
 

@@ -87,7 +87,7 @@ def test_a_pool_without_a_free_connection_is_unavailability(tmp_path: Path) -> N
     with (
         database.read() as session,
         session.connection(),
-        pytest.raises(DatabaseUnavailableError, match="connections .* in use"),
+        pytest.raises(DatabaseUnavailableError, match=r"connections .* in use"),
     ):
         database.ping()
     database.close()

@@ -181,6 +181,8 @@ def test_times_without_an_offset_are_utc_and_finer_digits_are_cut() -> None:
     assert plain.started_at == offset.started_at == 1_705_314_600_123_456
 
 
-@pytest.mark.parametrize("run_id", ["ü ß 漢字", "x" * 200, "a b", "%2F", "a?b#c", "…", "rca-runs2", "👩‍🔬", "\u202eabc"])
+@pytest.mark.parametrize(
+    "run_id", ["ü ß 漢字", "x" * 200, "a b", "%2F", "a?b#c", "…", "rca-runs2", "👩‍🔬", "\u202eabc"]
+)
 def test_ids_may_be_any_printable_text(run_id: str) -> None:
     assert check_agent_run(minimal_run(run_id)).run_id == run_id

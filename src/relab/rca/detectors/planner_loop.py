@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from relab.rca.detectors.cycles import find_cycles
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
+from relab.rca.evidence import quotable_field
 from relab.rca.failures import PlacedCall, PlacedStep, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import Phrases, phrase
@@ -272,7 +273,7 @@ def _loop(detail: str, members: Sequence[Repeatable], repeats: int, view: RunVie
 
 def _call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
     """Quote what makes the calls the same: their arguments, else the hash given for them."""
-    field = "args_json" if placed.call.args_json is not None else "args_hash"
+    field = quotable_field(placed.call, "args_json", "args_hash", "status")
     return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relab.rca.comparison import Comparison, Difference, compare_versions
+from relab.rca.evidence import quotable_field
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.problems import Problem, Quotation
 from relab.rca.run_view import RunView
@@ -58,9 +59,8 @@ def _confidence(comparison: Comparison, difference: Difference, *, worse: bool) 
 
 def _problem(view: RunView, comparison: Comparison, difference: Difference, *, worse: bool) -> Problem:
     changed = changed_part(comparison)
-    field = "prompt_hash" if changed == "prompt" else "agent_version"
-    if getattr(view.run, field) is None:
-        field = "agent_version" if field == "prompt_hash" else "prompt_hash"
+    fields = ("prompt_hash", "agent_version") if changed == "prompt" else ("agent_version", "prompt_hash")
+    field = quotable_field(view.run, *fields)
     previous = comparison.previous[0 if field == "agent_version" else 1]
     attributes: dict[str, str | int | float | bool | None] = {
         "previous_version": previous,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
 from relab.rca.error_text import read_error
+from relab.rca.evidence import quotable_field
 from relab.rca.failures import PlacedCall, is_good_call
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.rca.phrases import NO_RESULTS
@@ -75,7 +76,6 @@ _WRITES = frozenset(
         "publish",
         "reindex",
         "patch",
-        "execute",
         "click",
     ]
 )
@@ -219,9 +219,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
         confidence = Confidence.HIGH
     else:
         confidence = Confidence.MEDIUM
-    field = "result_summary"
-    if not (call.result_summary or "").strip():
-        field = "args_json" if call.args_json is not None else "status"
+    field = quotable_field(call, "result_summary", "args_json", "status")
     return Problem(
         category=Category.RETRIEVAL_EMPTY,
         detail=empty.detail,

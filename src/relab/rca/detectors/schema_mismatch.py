@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from relab.rca.detectors import rate_limit
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.error_text import is_generic_message, last_name
+from relab.rca.error_text import last_name
 from relab.rca.failures import Failure
+from relab.rca.generic_errors import is_generic_message
 from relab.rca.models import Category, Confidence
 from relab.rca.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.problems import Problem

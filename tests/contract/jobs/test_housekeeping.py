@@ -1,0 +1,109 @@
+"""The sweeper: one at a time, never silently dead, and not stopped by a clock that is set back."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from relab.core.clock import SystemClock
+from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.jobs.runner import JobRunner
+from relab.jobs.worker import Sweeper, sweeping, work_until
+from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
+from support.clocks import MovableClock
+from support.waiting import wait_until
+
+AT_ONCE_S = 0.000_001
+
+
+def test_one_of_several_sweepers_works_until_its_lease_is_over(database: Database) -> None:
+    clock = MovableClock()
+    queue = JobQueue(database, clock, PollingAnnouncer())
+    swept: list[str] = []
+    one, other = (
+        Sweeper(database, clock, name, lambda name=name: swept.append(name), every_s=AT_ONCE_S)  # type: ignore[misc]
+        for name in ("one", "other")
+    )
+    assert not queue.worker_lives()
+    one()
+    other()
+    one()
+    assert swept == ["one", "one"]
+    assert queue.worker_lives()
+    clock.move(3 * AT_ONCE_S)
+    assert not queue.worker_lives()
+    other()
+    one()
+    assert swept == ["one", "one", "other"]
+
+
+def test_sweepers_that_come_first_at_the_same_moment_do_not_disturb_each_other(database: Database) -> None:
+    swept: list[int] = []
+
+    def start(number: int) -> None:
+        sweeper = Sweeper(database, SystemClock(), str(number), lambda: swept.append(number), every_s=60)
+        barrier.wait()
+        sweeper()
+
+    barrier = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(start, number) for number in range(8)]:
+            done.result()
+    assert len(swept) == 1
+
+
+def test_a_sweeper_works_once_in_its_interval_even_if_the_clock_is_set_back(database: Database) -> None:
+    clock, swept = MovableClock(), []
+    often = Sweeper(database, clock, "me", lambda: swept.append("often"), every_s=AT_ONCE_S)
+    often()
+    clock.move(-86_400)
+    often()
+    assert swept == ["often", "often"]
+    rarely = Sweeper(database, clock, "me", lambda: swept.append("rarely"), every_s=3_600)
+    rarely()
+    clock.move(7_200)
+    rarely()
+    assert swept == ["often", "often", "rarely"]
+
+
+def test_a_long_job_does_not_hold_up_the_housekeeping(database: Database) -> None:
+    queue = JobQueue(database, SystemClock(), PollingAnnouncer())
+    stop = threading.Event()
+    sweeps: list[int] = []
+
+    def long_job(_args: object) -> None:
+        before = len(sweeps)
+        wait_until(lambda: len(sweeps) > before + 3)
+        stop.set()
+
+    with database.write() as unit:
+        queue.enqueue(unit, "long", {})
+    runner = JobRunner(database, SystemClock(), {"long": long_job}, lease_s=60)
+    work_until(stop, runner, lambda: sweeps.append(1), poll_s=0.01)
+    assert queue.counts().done == 1
+
+
+def test_a_database_that_is_away_is_waited_for() -> None:
+    stop = threading.Event()
+    calls: list[int] = []
+
+    def sweep() -> None:
+        calls.append(1)
+        if len(calls) < 3:
+            raise DatabaseUnavailableError("gone")
+
+    with sweeping(sweep, stop, every_s=0.001):
+        wait_until(lambda: len(calls) > 3)
+        assert not stop.is_set()
+
+
+def test_any_other_failure_ends_the_worker_loudly(database: Database) -> None:
+    def sweep() -> None:
+        raise KeyError("a bug")
+
+    runner = JobRunner(database, SystemClock(), {}, lease_s=60)
+    with pytest.raises(KeyError, match="a bug"):
+        work_until(threading.Event(), runner, sweep, poll_s=0.01)

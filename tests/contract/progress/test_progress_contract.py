@@ -1,0 +1,175 @@
+"""What a follower of progress gets, however readers are woken."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, aclosing
+
+import pytest
+
+from relab.core.ids import new_id
+from support.children import child, heard, say
+from support.progress import PATIENCE_S, Stream, followed_by, next_item, quiet, to_end
+from support.transactions import roll_back
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_who_comes_late_gets_everything_and_the_end(stream: Stream) -> None:
+    topic = new_id()
+    await stream.publish(topic, "a", "b")
+    await stream.publish(topic, "c", status="done")
+    async with stream.tailing() as tailer:
+        events = await to_end(tailer, topic)
+    assert [(event.seq, event.message, event.status) for event in events] == [
+        (1, "a", "running"), (2, "b", "running"), (3, "c", "done"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+async def test_a_stream_brings_events_as_they_come_and_ends_by_itself(stream: Stream, status: str) -> None:
+    topic, other = new_id(), new_id()
+    async with stream.tailing() as tailer, aclosing(tailer.follow(topic)) as followed:
+        waiting = asyncio.create_task(next_item(followed))
+        for number in range(5):
+            await stream.publish(other, f"of another topic {number}")
+            await stream.publish(topic, str(number))
+            event = await waiting
+            assert event is not None
+            assert (event.seq, event.message) == (number + 1, str(number))
+            waiting = asyncio.create_task(next_item(followed))
+        await stream.publish(topic, "end", status=status)
+        last = await waiting
+        assert last is not None
+        assert (last.status, last.is_terminal) == (status, True)
+        with pytest.raises(StopAsyncIteration):
+            await next_item(followed)
+        assert tailer.follower_count == 0
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0, [1, 2, 3, 4]), (2, [3, 4]), (3, [4]), (4, []), (99, [])])
+async def test_who_resumes_gets_only_what_it_missed(stream: Stream, after: int, expected: list[int]) -> None:
+    topic = new_id()
+    await stream.publish(topic, "1", "2", "3")
+    await stream.publish(topic, "4", status="done")
+    async with stream.tailing() as tailer:
+        assert [event.seq for event in await to_end(tailer, topic, after)] == expected
+
+
+async def test_who_resumes_within_the_work_gets_the_rest_as_it_comes(stream: Stream) -> None:
+    topic = new_id()
+    await stream.publish(topic, "1", "2")
+    async with stream.tailing() as tailer, aclosing(tailer.follow(topic, 2)) as followed:
+        waiting = asyncio.create_task(next_item(followed))
+        await stream.publish(topic, "3")
+        event = await waiting
+        assert event is not None
+        assert event.seq == 3
+
+
+async def test_silence_is_broken_by_heartbeats(stream: Stream) -> None:
+    topic = new_id()
+    async with stream.tailing(heartbeat_s=0.01) as tailer, aclosing(tailer.follow(topic)) as followed:
+        assert [await next_item(followed) for _ in range(3)] == [None, None, None]
+        await stream.publish(topic, "a")
+        while (event := await next_item(followed)) is None:
+            pass
+        assert event.message == "a"
+
+
+async def test_a_slow_client_misses_nothing_that_came_meanwhile(stream: Stream) -> None:
+    topic = new_id()
+    await stream.publish(topic, "1", "2")
+    async with stream.tailing() as tailer, aclosing(tailer.follow(topic)) as slow:
+        first = await next_item(slow)
+        await stream.publish(topic, "3", "4")
+        await stream.publish(topic, "5", status="done")
+        # Another follower has seen it all, so the tailer has too, while the slow one has taken one event.
+        assert len(await to_end(tailer, topic)) == 5
+        async with asyncio.timeout(PATIENCE_S):
+            rest = [event async for event in slow]
+    assert [event.seq for event in [first, *rest] if event is not None] == [1, 2, 3, 4, 5]
+
+
+async def test_every_follower_of_a_topic_gets_every_event(stream: Stream) -> None:
+    topic = new_id()
+    async with stream.tailing() as tailer:
+        followers = [asyncio.create_task(to_end(tailer, topic)) for _ in range(10)]
+        await stream.publish(topic, "a", "b")
+        await stream.publish(topic, "c", status="done")
+        for events in await asyncio.gather(*followers):
+            assert [event.message for event in events] == ["a", "b", "c"]
+
+
+async def test_two_processes_on_one_topic_neither_lose_nor_repeat_a_number(stream: Stream) -> None:
+    topic, times = new_id(), 40
+    arguments = (stream.database.engine.url.render_as_string(hide_password=False), stream.redis_url, topic, str(times))
+    with ExitStack() as stack:
+        writers = [stack.enter_context(child("support.progress_child", *arguments, name)) for name in ("one", "other")]
+        assert [heard(writer) for writer in writers] == ["ready", "ready"]
+        async with stream.tailing() as tailer:
+            follower = asyncio.create_task(to_end(tailer, topic))
+            for writer in writers:
+                say(writer)
+            assert [await asyncio.to_thread(heard, writer) for writer in writers] == ["done", "done"]
+            await stream.publish(topic, "end", status="done")
+            events = await follower
+    assert [event.seq for event in events] == list(range(1, 2 * times + 2))
+    for name in ("one", "other"):
+        assert [event.message for event in events if event.step == name] == [str(number) for number in range(times)]
+
+
+async def test_many_threads_on_one_topic_neither_lose_nor_repeat_a_number(stream: Stream) -> None:
+    topic = new_id()
+    await asyncio.gather(*(stream.publish(topic, *map(str, range(10))) for _ in range(8)))
+    assert [event.seq for event in stream.log.read_after(topic)] == list(range(1, 81))
+
+
+async def test_an_event_of_a_transaction_that_was_rolled_back_never_was(stream: Stream) -> None:
+    topic = new_id()
+    roll_back(
+        stream.database,
+        lambda unit: stream.log.publish_within(unit, topic, status="running", step="s", pct=1, message="lost"),
+    )
+    await stream.publish(topic, "kept", status="done")
+    async with stream.tailing() as tailer:
+        assert [(event.seq, event.message) for event in await to_end(tailer, topic)] == [(1, "kept")]
+
+
+async def test_a_topic_that_is_deleted_ends_its_streams(stream: Stream) -> None:
+    topic = new_id()
+    await stream.publish(topic, "a")
+    async with stream.tailing(poll_s=0.02) as tailer, aclosing(tailer.follow(topic)) as followed:
+        await next_item(followed)
+        with stream.database.write() as unit:
+            stream.log.forget_within(unit, [topic])
+        with pytest.raises(StopAsyncIteration):
+            await next_item(followed)
+
+
+async def test_a_follower_that_vanishes_leaves_nothing_behind(stream: Stream) -> None:
+    async with stream.tailing(poll_s=0.01) as tailer:
+        cancelled = asyncio.create_task(to_end(tailer, new_id()))
+        closed = tailer.follow(new_id())
+        await stream.publish(kept := new_id(), "a")
+        halfway = tailer.follow(kept)
+        assert await next_item(halfway) is not None
+        waiting = asyncio.create_task(next_item(closed))
+        await followed_by(tailer, 3)
+        for task in (cancelled, waiting):
+            task.cancel()
+        await asyncio.gather(cancelled, waiting, return_exceptions=True)
+        await halfway.aclose()
+        assert tailer.follower_count == 0
+        # With nobody to serve, the database is left in peace.
+        await quiet(stream.database)
+
+
+async def test_the_tailer_stops_although_somebody_follows(stream: Stream) -> None:
+    before = asyncio.all_tasks()
+    async with stream.tailing() as tailer:
+        follower = asyncio.create_task(to_end(tailer, new_id()))
+        await followed_by(tailer, 1)
+    follower.cancel()
+    await asyncio.gather(follower, return_exceptions=True)
+    assert asyncio.all_tasks() == before

@@ -1,0 +1,257 @@
+"""Requests made up from the API's own description, and mutated bodies: no 5xx ever, and answers as described.
+
+PostgreSQL finds what SQLite forgives, so everything runs on both.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import schemathesis
+from fastapi.routing import APIRoute
+from hypothesis import given, seed
+from hypothesis import strategies as st
+from relab.api.app import create_app
+from relab.api.examples import AGENT_RUN_EXAMPLE
+from relab.bootstrap import Services, build
+from relab.settings import load_settings
+from relab.storage.migrate import upgrade
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.testclient import TestClient
+from support.api import loopback_client, run_jobs
+from support.process import SETTING_NAMES
+from support.routes import product_routes
+from support.runs import RunBody, agent_runs, examples, failed_run
+from support.servers import PostgresServer
+
+_numbers = itertools.count()
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+
+def modes_of(route: APIRoute) -> list[GenerationMode]:
+    """Return the modes of calling a route; there is no wrong way to call one that takes nothing."""
+    takes_input = route.dependant.path_params or route.dependant.query_params or "POST" in (route.methods or ())
+    return [GenerationMode.POSITIVE, GenerationMode.NEGATIVE] if takes_input else [GenerationMode.POSITIVE]
+
+
+OPERATIONS = [
+    pytest.param(method, route.path, mode, id=f"{method} {route.path} {mode.value}")
+    for route in sorted(product_routes(), key=lambda route: route.path)
+    for method in sorted(route.methods)
+    for mode in modes_of(route)
+]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """An installation that all examples of this file may fill."""
+    options: dict[str, object] = {}
+    if request.param == "postgres":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        options = {"database_url": postgres.create_database(f"fuzz_{os.getpid()}_{next(_numbers)}")}
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("RELAB_") or name in SETTING_NAMES]:
+            environment.delenv(name)
+        services = build(load_settings(tmp_path_factory.mktemp("home"), **options))
+    upgrade(services.database)
+    yield services
+    services.close()
+
+
+@pytest.fixture(scope="module")
+def client(fuzzed: Services) -> Iterator[TestClient]:
+    with loopback_client(create_app(fuzzed)) as client:
+        client.post("/agent-runs", json=failed_run("known"))
+        client.post("/agent-runs/known/rca-runs")
+        run_jobs(fuzzed)
+        yield client
+
+
+def send(client: TestClient, case: Any) -> Any:
+    """Send a case of schemathesis through the test client."""
+    request = case.as_transport_kwargs(base_url="http://127.0.0.1:8000")
+    headers = {
+        name: str(value).encode("latin-1", "replace")
+        for name, value in (request["headers"] or {}).items()
+        # The callers of this test are on this machine; who else may call is tested elsewhere.
+        if name.lower() not in {"host", "authorization", "cookie", "origin", "user-agent"}
+    }
+    content = None
+    if "json" in request:
+        content = json.dumps(request["json"]).encode()
+        headers.setdefault("Content-Type", b"application/json")
+    elif request.get("data") is not None:
+        data = request["data"]
+        content = data if isinstance(data, bytes) else str(data).encode()
+    params = {name: value for name, value in (request["params"] or {}).items() if value is not None}
+    return client.request(request["method"], request["url"], params=params, headers=headers, content=content)
+
+
+def check_operation(client: TestClient, method: str, path: str, mode: GenerationMode, count: int) -> None:
+    schema = schemathesis.openapi.from_dict(client.app.openapi())  # type: ignore[attr-defined]
+
+    @seed(20_240_115)
+    @examples(count)
+    @given(case=schema[path][method].as_strategy(generation_mode=mode))
+    def check(case: Any) -> None:
+        response = send(client, case)
+        assert response.status_code < 500
+        case.validate_response(response, checks=CHECKS)
+
+    check()
+
+
+@pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
+def test_the_api_keeps_to_its_description(client: TestClient, method: str, path: str, mode: GenerationMode) -> None:
+    check_operation(client, method, path, mode, 6)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("method", "path", "mode"), OPERATIONS)
+def test_the_api_keeps_to_its_description_at_length(
+    client: TestClient, method: str, path: str, mode: GenerationMode
+) -> None:
+    check_operation(client, method, path, mode, 150)
+
+
+# What breaks parsers, databases and arithmetic somewhere.
+ODDITIES: list[Any] = [
+    None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**300, 0.0, -0.0, 1e308, 5e-324, 1.5,
+    "", " ", "0", "\u0000", "\u0001", "\u001b[2J", "\u007f", "\u009b", "\u2028", "\u202e", "\ufeff", "\uffff",
+    "\U0010ffff", "İ", "ß", "e\u0301", "a" * 201, "a" * 1_001, "x" * 50_000, "%", "_", "'", '"', "\\", "/", "..", "rca-runs",
+    "{}", "$ref", "__proto__", "2024-01-15", "2024-01-15T10:30:00", "2024-W03-1", "20240115T103000Z", "1970-01-01T00:00:00Z",
+    "2199-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-23:59", "2024-02-30T00:00:00Z",
+    "success", "failure", [], [[]], {}, [None], {"": None}, {"a": {"b": [1, {"c": None}]}}, [1] * 1_000,
+]  # fmt: skip
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from places(value, (*path, name))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from places(value, (*path, index))
+
+
+@st.composite
+def mutated(draw: st.DrawFn, body: RunBody) -> Any:
+    """Change, drop, duplicate or rename one to three places of a valid body."""
+    changed: Any = copy.deepcopy(body)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(list(places(changed))))
+        if not path:
+            continue
+        parent = changed
+        for part in path[:-1]:
+            parent = parent[part]
+        what = draw(st.sampled_from(["replace", "replace", "replace", "drop", "duplicate", "add"]))
+        if what == "drop":
+            del parent[path[-1]]
+        elif what == "duplicate" and isinstance(parent, list):
+            parent.append(copy.deepcopy(parent[path[-1]]))
+        elif what == "add" and isinstance(parent, dict):
+            parent[draw(st.sampled_from([item for item in ODDITIES if isinstance(item, str)]))] = draw(
+                st.sampled_from(ODDITIES)
+            )
+        else:
+            parent[path[-1]] = copy.deepcopy(draw(st.sampled_from(ODDITIES)))
+    return changed
+
+
+def check_body(client: TestClient, raw: bytes) -> None:
+    """Assert that a body is stored whole and can be shown, or refused with a problem."""
+    response = client.post("/agent-runs", content=raw, headers={"content-type": "application/json"})
+    if response.status_code not in {200, 201}:
+        assert response.status_code in {413, 422}, response.text
+        problem = response.json()
+        assert problem["detail"]
+        assert problem["type"] == "urn:relab:problem:malformed_body" or problem["errors"]
+        return
+    run_id = response.json()["run_id"]
+    if "%" in run_id:
+        return  # this client would unquote it twice
+    path = f"/agent-runs/{quote(run_id, safe='')}"
+    assert client.get(path).json()["counts"] == response.json()["counts"]
+    assert client.get(f"{path}/timeline").json()["total"] == sum(response.json()["counts"].values())
+
+
+def check_mutations(client: TestClient, fuzzed: Services, count: int) -> None:
+    bases = st.one_of(st.sampled_from([failed_run("mutant"), AGENT_RUN_EXAMPLE]), agent_runs(max_items=2))
+
+    @seed(20_240_115)
+    @examples(count)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        body = data.draw(mutated(data.draw(bases)))
+        check_body(client, json.dumps(body).encode())
+
+    check()
+    assert client.get("/metrics/overview", params={"hours": 10_000_000}).status_code == 200
+    assert client.get("/metrics").status_code == 200
+
+
+def test_mutated_bodies_are_stored_or_refused(client: TestClient, fuzzed: Services) -> None:
+    check_mutations(client, fuzzed, 150)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_mutated_bodies_are_stored_or_refused_at_length(client: TestClient, fuzzed: Services) -> None:
+    check_mutations(client, fuzzed, 5_000)
+
+
+def check_bytes(client: TestClient, count: int) -> None:
+    valid = json.dumps(failed_run("bytes")).encode()
+
+    @seed(20_240_115)
+    @examples(count)
+    @given(
+        position=st.integers(0, len(valid)),
+        cut=st.integers(0, 20),
+        inserted=st.binary(max_size=8),
+    )
+    def check(position: int, cut: int, inserted: bytes) -> None:
+        check_body(client, valid[:position] + inserted + valid[position + cut :])
+
+    check()
+
+
+def test_damaged_bytes_are_stored_or_refused(client: TestClient) -> None:
+    check_bytes(client, 100)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_damaged_bytes_are_stored_or_refused_at_length(client: TestClient) -> None:
+    check_bytes(client, 5_000)
+
+
+def test_whatever_was_stored_can_be_shown_and_analysed(client: TestClient, fuzzed: Services) -> None:
+    @seed(7)
+    @examples(15)
+    @given(body=agent_runs(max_items=4))
+    def check(body: RunBody) -> None:
+        run_id = f"analysed-{next(_numbers)}"
+        assert client.post("/agent-runs", json={**body, "run_id": run_id}).status_code == 201
+        rca_run_id = client.post(f"/agent-runs/{run_id}/rca-runs").json()["rca_run_id"]
+        run_jobs(fuzzed)
+        rca_run = client.get(f"/agent-runs/rca-runs/{rca_run_id}").json()
+        assert (rca_run["status"], rca_run["error"]) == ("done", None)
+
+    check()

@@ -1,0 +1,180 @@
+"""What RQ and Redis lose is made up for, and what they do twice does no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from redis import Redis
+from rq import Queue
+from rq.job import Job as RqJob
+
+from relab.core.clock import SystemClock
+from relab.jobs.errors import BrokerUnavailableError
+from relab.jobs.models import JobStatus
+from relab.jobs.rq import RqAnnouncer
+from support.children import child
+from support.job_installation import Installation, install
+from support.servers import RedisServer
+from support.transactions import roll_back
+from support.waiting import wait_until
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis that a test may stop."""
+    server = RedisServer.create()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def installation(own_redis: RedisServer, tmp_path: Path) -> Iterator[Installation]:
+    """The RQ queue on a Redis of its own, without a worker."""
+    with (
+        structlog.testing.capture_logs(),
+        install(tmp_path, make_postgres_url=None, redis_url=own_redis.url) as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+def rq_queue(installation: Installation) -> Iterator[Queue]:
+    """RQ's own view of the queue."""
+    with Redis.from_url(installation.redis_url) as connection:
+        yield Queue(installation.queue_name, connection=connection)
+
+
+def reannounce(installation: Installation) -> None:
+    """Do what the sweeper does for RQ."""
+    assert isinstance(installation.announcer, RqAnnouncer)
+    installation.announcer.reannounce(installation.database, SystemClock(), older_than_s=0)
+
+
+def test_a_commit_announces_the_jobs_id_and_nothing_else(installation: Installation, rq_queue: Queue) -> None:
+    job_id, _ = installation.enqueue("note")
+    assert rq_queue.get_job_ids() == [job_id]
+    carried = RqJob.fetch(job_id, connection=rq_queue.connection)
+    assert (carried.func_name, carried.args, carried.kwargs) == ("support.job_handlers.run_job", (job_id,), {})
+
+
+def test_a_rolled_back_job_is_not_announced(installation: Installation, rq_queue: Queue) -> None:
+    roll_back(installation.database, lambda unit: installation.queue.enqueue(unit, "note", {}))
+    assert rq_queue.get_job_ids() == []
+
+
+def test_an_announcement_that_redis_did_not_hear_is_made_up_for(
+    installation: Installation, own_redis: RedisServer, rq_queue: Queue
+) -> None:
+    own_redis.stop()
+    with pytest.raises(BrokerUnavailableError, match="REDIS_URL"):
+        installation.announcer.ping()
+    job_id, key = installation.enqueue("note")
+    reannounce(installation)
+    own_redis.start()
+    installation.announcer.ping()
+    assert rq_queue.get_job_ids() == []
+    reannounce(installation)
+    assert rq_queue.get_job_ids() == [job_id]
+    with installation.worker():
+        installation.settled(job_id, JobStatus.DONE)
+    assert installation.journal.lines(key) == ["ran"]
+
+
+def test_what_was_flushed_is_announced_again_and_what_waits_is_not(installation: Installation, rq_queue: Queue) -> None:
+    jobs = [installation.enqueue("note")[0] for _ in range(3)]
+    for _ in range(2):
+        reannounce(installation)
+        assert rq_queue.get_job_ids() == jobs
+    rq_queue.connection.flushall()
+    reannounce(installation)
+    assert rq_queue.get_job_ids() == jobs
+
+
+def test_what_was_announced_just_now_is_given_time(installation: Installation, rq_queue: Queue) -> None:
+    installation.enqueue("note")
+    rq_queue.connection.flushall()
+    assert isinstance(installation.announcer, RqAnnouncer)
+    installation.announcer.reannounce(installation.database, SystemClock(), older_than_s=60)
+    assert rq_queue.get_job_ids() == []
+
+
+def test_an_id_that_died_in_a_workers_hand_is_announced_again(installation: Installation, rq_queue: Queue) -> None:
+    job_id, _ = installation.enqueue("note")
+    # What RQ's worker does first; its record of the job still says "queued" then.
+    rq_queue.connection.lmove(rq_queue.key, rq_queue.intermediate_queue_key)
+    assert RqJob.fetch(job_id, connection=rq_queue.connection).is_queued
+    reannounce(installation)
+    assert rq_queue.get_job_ids() == [job_id]
+
+
+def test_a_broken_record_in_redis_does_not_stop_the_sweeper(installation: Installation, rq_queue: Queue) -> None:
+    first, second = installation.enqueue("note")[0], installation.enqueue("note")[0]
+    rq_queue.connection.flushall()
+    # What a late heartbeat of RQ leaves of a job that is gone.
+    rq_queue.connection.hset(RqJob.key_for(first), "last_heartbeat", "2024-01-15T10:30:00Z")
+    reannounce(installation)
+    assert rq_queue.get_job_ids() == [first, second]
+
+
+def test_a_job_that_is_announced_many_times_runs_once(installation: Installation, rq_queue: Queue) -> None:
+    job_id, key = installation.enqueue("note")
+    for _ in range(5):
+        installation.announcer.announce([job_id])
+    assert rq_queue.get_job_ids() == [job_id] * 6
+    with installation.worker(), installation.worker():
+        installation.settled(job_id, JobStatus.DONE)
+        wait_until(lambda: rq_queue.get_job_ids() == [])
+    assert installation.journal.lines(key) == ["ran"]
+    assert installation.queue.get(job_id).attempts == 1
+
+
+@pytest.mark.full
+def test_a_worker_outlives_an_outage_of_redis(installation: Installation, own_redis: RedisServer) -> None:
+    with installation.worker() as worker:
+        installation.settled(installation.enqueue("note")[0], JobStatus.DONE)
+        held, _ = installation.enqueue("hold", until=str(installation.folder / "enough"))
+        installation.settled(held, JobStatus.RUNNING)
+        # Away in the middle of a job, and still away when it ends.
+        own_redis.stop()
+        (installation.folder / "enough").touch()
+        installation.settled(held, JobStatus.DONE)
+        job_id, _ = installation.enqueue("note")
+        own_redis.start()
+        installation.settled(job_id, JobStatus.DONE)
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(timeout=30) == 0
+
+
+@pytest.mark.full
+def test_a_worker_that_starts_before_redis_waits_for_it(installation: Installation, own_redis: RedisServer) -> None:
+    own_redis.stop()
+    job_id, _ = installation.enqueue("note")
+    with installation.worker() as worker:
+        # It does its housekeeping meanwhile.
+        wait_until(installation.queue.worker_lives)
+        own_redis.start()
+        installation.settled(job_id, JobStatus.DONE)
+        assert worker.poll() is None
+
+
+@pytest.mark.full
+def test_a_plain_rq_worker_runs_relabs_jobs(installation: Installation, own_redis: RedisServer) -> None:
+    announcer = RqAnnouncer(own_redis.url, installation.queue_name, "relab.bootstrap.run_queued_job")
+    with installation.database.write() as unit:
+        job_id = installation.queue.enqueue(unit, "no.such.job", {}, max_attempts=1)
+    with Redis.from_url(own_redis.url) as connection:
+        connection.flushall()
+    announcer.announce([job_id])
+    environment = {"DATABASE_URL": installation.database_url, "REDIS_URL": own_redis.url}
+    arguments = ("worker", "--burst", "--url", own_redis.url, installation.queue_name)
+    with child("rq.cli", *arguments, environment=environment) as worker:
+        out, _ = worker.communicate(timeout=60)
+    assert worker.returncode == 0, out
+    job = installation.queue.get(job_id)
+    assert (job.status, job.attempts) == (JobStatus.PARKED, 1)
+    assert "no handler for jobs named 'no.such.job'" in str(job.error)
+    announcer.close()

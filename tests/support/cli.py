@@ -1,0 +1,61 @@
+"""`lab` commands as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.process import lab_environment
+
+WITHIN_S = 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object that the command printed."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A home of relab in which commands are run."""
+
+    home: Path
+    settings: Mapping[str, str]
+
+    def run(self, *arguments: str, stdin: str | bytes = b"", code: int | None = 0) -> Outcome:
+        """Run a command and assert its exit code (None: any)."""
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "relab", *arguments],
+            env=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            timeout=WITHIN_S,
+            cwd=self.home,
+            check=False,
+        )
+        outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"
+        return outcome
+
+    def json(self, *arguments: str, stdin: str | bytes = b"") -> dict[str, Any]:
+        """Run a command with --json and return what it printed, without `ok` and `command`."""
+        printed = self.run(*arguments, "--json", stdin=stdin).json
+        assert printed.pop("ok") is True
+        # The first words of the command line are the command's name.
+        assert " ".join(arguments).startswith(printed.pop("command"))
+        return printed

@@ -1,0 +1,30 @@
+"""Transactions that do not end well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relab.storage import Database, UnitOfWork
+
+
+class BreakdownError(Exception):
+    """What `roll_back` makes a transaction fail with."""
+
+
+def roll_back(database: Database, work: Callable[[UnitOfWork], object]) -> None:
+    """Do the work in a transaction that fails afterwards.
+
+    Raises:
+        AssertionError: the failure did not come through.
+    """
+    try:
+        with database.write() as unit:
+            work(unit)
+            _break_down()
+    except BreakdownError:
+        return
+    raise AssertionError("the failure was swallowed")
+
+
+def _break_down() -> None:
+    raise BreakdownError

@@ -1,0 +1,26 @@
+"""A home with runs in it, for all tests of a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.cli import Lab
+from support.runs import failed_run, minimal_run
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A home in which the runs `r1` (failed) and `r2` are stored."""
+    lab = Lab(tmp_path_factory.mktemp("home"), {})
+    runs = [failed_run("r1"), minimal_run("r2", agent_name="other")]
+    lab.run("agent-runs", "ingest", "-", stdin=json.dumps(runs))
+    return lab
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Lab:
+    """A home without anything."""
+    (tmp_path / "empty").mkdir()
+    return Lab(tmp_path / "empty", {})

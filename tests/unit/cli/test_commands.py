@@ -1,0 +1,244 @@
+"""The commands as users run them: what they print, for people and for programs, and how they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.cli import Lab
+from support.runs import failed_run, minimal_run, step
+
+EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERRUPTED = 1, 64, 69, 130
+
+
+def test_help_and_version_need_no_home(empty: Lab) -> None:
+    shown = empty.run("--help").out
+
+    for name in ("serve", "worker", "rca", "metrics", "doctor", "agent-runs", "jobs", "db", "auth"):
+        assert f"  {name} " in shown
+    assert empty.run("--version").out.startswith("relab ")
+    assert list(empty.home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["agent-runs"],
+        ["agent-runs", "list", "--limit", "0"],
+        ["agent-runs", "list", "--status", "odd"],
+        ["agent-runs", "ingest", "no-such-file"],
+        ["metrics", "--hours", "nan"],
+        ["rca"],
+        ["auth", "create-token", "--name", "x", "--scope", "everything"],
+        ["auth", "create-token", "--name", "x" * 201, "--scope", "read"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_64_with_a_word_on_stderr(empty: Lab, arguments: list[str]) -> None:
+    outcome = empty.run(*arguments, code=EXIT_USAGE)
+
+    assert outcome.err.strip()
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+
+
+def test_files_folders_and_stdin_are_ingested(empty: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "one.json").write_text(json.dumps(minimal_run("one")))
+    (folder / "deeper" / "two.json").write_text(json.dumps([minimal_run("two"), minimal_run("three")]))
+    lines = [json.dumps(minimal_run("four")), "", json.dumps(minimal_run("five", steps="none")), "{"]
+    (folder / "lines.jsonl").write_text("\n".join(lines))
+    (folder / "not-a-file.json").mkdir()
+    (folder / "ignored.txt").write_text("x")
+
+    outcome = empty.run("agent-runs", "ingest", str(folder), "--json", code=EXIT_FAILED)
+    again = empty.run("agent-runs", "ingest", str(folder / "one.json"))
+    piped = empty.run("agent-runs", "ingest", "-", stdin=json.dumps(minimal_run("six")))
+
+    assert outcome.json["refused"] == 2
+    outcomes = {item["origin"].removeprefix(str(folder)): item["outcome"] for item in outcome.json["items"]}
+    assert outcomes == {
+        "/one.json": "created",
+        "/deeper/two.json[0]": "created",
+        "/deeper/two.json[1]": "created",
+        "/lines.jsonl:1": "created",
+        "/lines.jsonl:3": "refused",
+        "/lines.jsonl:4": "refused",
+    }
+    assert "steps" in next(item["reason"] for item in outcome.json["items"] if item["origin"].endswith(":3"))
+    assert again.out == "0 created, 1 updated, 0 refused.\n"
+    assert piped.out == "1 created, 0 updated, 0 refused.\n"
+    listed = {run["run_id"] for run in empty.json("agent-runs", "list")["items"]}
+    assert listed == {"one", "two", "three", "four", "six"}
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"[" * 10_000, b'"run"', b"[1, null, {}]"])
+def test_unreadable_input_is_refused_with_a_reason(lab: Lab, raw: bytes) -> None:
+    outcome = lab.run("agent-runs", "ingest", "-", stdin=raw, code=EXIT_FAILED)
+
+    assert "refused stdin" in outcome.err
+    assert outcome.out.startswith("0 created, 0 updated, ")
+
+
+def test_runs_are_listed_shown_and_replayed(lab: Lab) -> None:
+    listed = lab.json("agent-runs", "list", "--agent", "shop-agent", "--status", "failure", "--text", "CUSTOMER_id")
+    shown = lab.json("agent-runs", "show", "r1")
+    replayed = lab.json("agent-runs", "timeline", "r1", "--limit", "3")
+
+    assert [run["run_id"] for run in listed["items"]] == ["r1"]
+    assert (shown["run"]["run_id"], shown["run"]["counts"]["steps"]) == ("r1", 2)
+    assert [item["ref_id"] for item in replayed["items"]] == ["s1", "s2", "c1"]
+    assert replayed["total"] == 4
+    assert replayed["next_cursor"]
+
+
+def test_people_get_tables(lab: Lab) -> None:
+    assert "shop-agent" in lab.run("agent-runs", "list").out
+    assert "Tool schema validation failed" in lab.run("agent-runs", "show", "r1").out
+    timeline = lab.run("agent-runs", "timeline", "r1").out
+    assert timeline.index("s1") < timeline.index("s2") < timeline.index("g1")
+    assert "Missing required field: 'customer_id'" in timeline
+
+
+def test_what_does_not_exist_is_a_failure(lab: Lab) -> None:
+    outcome = lab.run("agent-runs", "show", "nope", "--json", code=EXIT_FAILED)
+
+    assert outcome.json["ok"] is False
+    assert outcome.json["error"]["code"] == "agent_run_not_found"
+    assert "nope" in lab.run("rca", "nope", code=EXIT_FAILED).err
+
+
+def test_an_analysis_is_done_where_no_worker_is(lab: Lab) -> None:
+    done = lab.json("rca", "r1")
+    again = lab.json("rca", "r1")
+    forced = lab.run("rca", "r1", "--force", "--follow").out
+
+    assert done["status"] == "done"
+    assert done["report"]["category"] == "tool_schema_mismatch"
+    assert again["rca_run_id"] == done["rca_run_id"]
+    assert [line for line in forced.splitlines() if " %  " in line] == [
+        "  5 %  Starting RCA",
+        " 30 %  Collecting evidence",
+        " 55 %  Classifying failure",
+        " 85 %  Generating report",
+        "100 %  RCA complete",
+    ]
+    assert "tool_schema_mismatch" in forced
+    assert "ev_tool_c1" in forced
+    assert len(lab.json("agent-runs", "show", "r1")["rca_runs"]) == 2
+
+
+def test_metrics_are_those_of_the_window(lab: Lab) -> None:
+    ever = lab.json("metrics", "--hours", "10000000")
+
+    assert (ever["total_runs"], ever["success_rate"]) == (2, 50.0)
+    assert ever["top_failing_tools"] == [{"tool": "order_lookup", "count": 1}]
+    assert lab.json("metrics", "--hours", "1")["total_runs"] == 0
+    assert "order_lookup" in lab.run("metrics", "--hours", "10000000").out
+
+
+def test_runs_are_deleted_after_a_question(empty: Lab) -> None:
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps([minimal_run("a"), minimal_run("b"), minimal_run("c")]))
+
+    empty.run("agent-runs", "delete", "a", stdin="n\n", code=EXIT_INTERRUPTED)
+    empty.run("agent-runs", "delete", "a", code=EXIT_INTERRUPTED)
+    assert len(empty.json("agent-runs", "list")["items"]) == 3
+    empty.run("agent-runs", "delete", "a", stdin="y\n")
+    assert empty.json("agent-runs", "delete", "b", "--yes")["run_ids"] == ["b"]
+
+    assert [run["run_id"] for run in empty.json("agent-runs", "list")["items"]] == ["c"]
+    empty.run("agent-runs", "delete", "a", "--yes", code=EXIT_FAILED)
+
+
+def test_jobs_are_listed_and_dropped(empty: Lab) -> None:
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(minimal_run("a", steps=[step("s")])))
+    empty.run("agent-runs", "delete", "a", "--yes")
+
+    listed = empty.json("jobs", "list", "--status", "pending")
+    job_id = listed["items"][0]["job_id"]
+    refused = empty.run("jobs", "retry", job_id, code=EXIT_FAILED)
+    dropped = empty.json("jobs", "drop", job_id)
+
+    assert (listed["counts"]["pending"], len(listed["items"])) == (1, 1)
+    assert "parked" in refused.err
+    assert dropped["job_ids"] == [job_id]
+    assert empty.json("jobs", "list")["items"] == []
+    empty.run("jobs", "drop", job_id, code=EXIT_FAILED)
+
+
+def test_tokens_are_made_listed_and_revoked(empty: Lab) -> None:
+    made = empty.json("auth", "create-token", "--name", "ci [bold]", "--scope", "read", "--scope", "ingest")
+    plain = empty.run("auth", "create-token", "--name", "other", "--scope", "admin", "--expires-in-days", "1")
+    listed = empty.json("auth", "list")["items"]
+    table = empty.run("auth", "list").out
+    empty.run("auth", "revoke", made["token_id"])
+
+    assert made["scopes"] == ["ingest", "read"]
+    assert plain.out.strip().startswith("relab_")
+    assert "shown only now" in plain.err
+    assert [token["name"] for token in listed] == ["ci [bold]", "other"]
+    secrets = [made["token"].split("_", 2)[2], plain.out.strip().split("_", 2)[2]]
+    assert "ci [bold]" in table
+    assert not any(secret in text for secret in secrets for text in (table, json.dumps(listed)))
+    assert empty.json("auth", "list")["items"][0]["revoked_at"]
+    for file in empty.home.iterdir():
+        assert not any(secret.encode() in file.read_bytes() for secret in secrets), file
+
+
+def test_the_schema_is_checked_and_migrated(empty: Lab) -> None:
+    missing = empty.run("db", "check", "--json", code=EXIT_FAILED).json
+    upgraded = empty.run("db", "upgrade").out
+    current = empty.json("db", "check")
+    empty.run("db", "downgrade", "base", stdin="n\n", code=EXIT_INTERRUPTED)
+    empty.run("db", "downgrade", "base", "--yes")
+
+    assert missing["state"] == "empty"
+    assert "current" in upgraded
+    assert current["state"] == "current"
+    assert current["revision"] == current["head"]
+    assert empty.run("db", "check", "--json", code=EXIT_FAILED).json["state"] == "empty"
+
+
+def test_the_doctor_says_what_is_there_and_what_is_missing(lab: Lab) -> None:
+    healthy = lab.json("doctor")
+    broken = Lab(lab.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none", "OPENAI_API_KEY": "hunter2"})
+    sick = broken.run("doctor", "--json", code=EXIT_UNAVAILABLE)
+
+    assert healthy["healthy"] is True
+    states = {check["name"]: check["state"] for check in healthy["checks"]}
+    assert (states["database"], states["schema"], states["queue"]) == ("ok", "ok", "ok")
+    assert sick.json["healthy"] is False
+    assert {check["name"] for check in sick.json["checks"] if check["state"] == "problem"} >= {"database"}
+    assert all(check["remedy"] for check in sick.json["checks"] if check["state"] == "problem")
+    assert "hunter2" not in sick.out + sick.err
+
+
+def test_an_unreachable_database_is_69(empty: Lab) -> None:
+    away = Lab(empty.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none"})
+
+    outcome = away.run("agent-runs", "list", "--json", code=EXIT_UNAVAILABLE)
+
+    assert outcome.json["error"]["code"] == "database_unavailable"
+    assert "hunter2" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"LOG_LEVEL": "LOUD"}, {"DATABASE_URL": "mysql://x"}, {"RELAB_HTTP__PORT": "x"}, {"RELAB_JOBS__MODE": "rq"}],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_69_and_named(empty: Lab, settings: dict[str, str]) -> None:
+    outcome = Lab(empty.home, settings).run("agent-runs", "list", code=EXIT_UNAVAILABLE)
+
+    assert outcome.err.startswith("lab: ")
+    assert "Traceback" not in outcome.err
+
+
+def test_a_public_address_without_tokens_is_refused(empty: Lab) -> None:
+    for host in ("0.0.0.0", "relab.example"):
+        outcome = empty.run("serve", "--host", host, "--port", "0", code=EXIT_UNAVAILABLE)
+        assert "create-token" in outcome.err

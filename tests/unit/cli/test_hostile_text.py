@@ -1,0 +1,90 @@
+"""Text of runs on a terminal: shown, never obeyed."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from relab.cli.output import plain, print_json, print_table
+from support.cli import Lab
+from support.runs import examples, failed_run, texts
+
+HOSTILE = "[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\r\x08:smile:\u202eabc\x7f"
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")
+RUN_ID = "[red] [bold]:bomb:\u202e"
+
+
+@given(st.text())
+@examples(200)
+def test_plain_text_holds_nothing_that_a_terminal_obeys(text: str) -> None:
+    assert not OBEYED.search(plain(text))
+    assert plain(plain(text)) == plain(text)
+
+
+def test_plain_text_is_left_as_it_is() -> None:
+    assert plain("ä\t漢字\nnext 👩‍🔬 [bold]") == "ä\t漢字\nnext 👩‍🔬 [bold]"
+    assert plain(HOSTILE).startswith(r"[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\x0d\x08")
+
+
+@given(text=texts | st.just(HOSTILE))
+@examples(60)
+def test_json_comes_back_and_holds_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    print_json("test", text=text, **{"key": {text: text}})
+
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"ok": True, "command": "test", "text": text, "key": {text: text}}
+    assert not OBEYED.search(out)
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "[/]", "[", "[bold", "[/bold]", "\\[x]", "[link=x]", "[@click=f()]"])
+def test_tables_show_markup_as_it_is(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    print_table(f"Run {text}", ("what",), [(text,), (None,)])
+
+    out = capsys.readouterr().out
+    assert not OBEYED.search(out)
+    squeezed = re.sub(r"[\s│┃]", "", out)
+    assert squeezed.count(re.sub(r"\s", "", plain(text))) == 2
+
+
+def test_every_command_prints_a_hostile_run_harmlessly(empty: Lab) -> None:
+    body = failed_run(
+        RUN_ID,
+        agent_name=HOSTILE,
+        agent_version=HOSTILE,
+        error_type=HOSTILE,
+        error_message=HOSTILE,
+        odd={HOSTILE: HOSTILE},
+    )
+    body["steps"][1].update(name=HOSTILE, output_summary=HOSTILE)
+    body["tool_calls"][0].update(tool_name=HOSTILE, error_message=f"missing required field {HOSTILE}")
+    body["guardrail_events"][0].update(message=HOSTILE, type=HOSTILE)
+    forced = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    coloured = Lab(empty.home, forced)
+
+    refused = empty.run("agent-runs", "ingest", "-", stdin=json.dumps({**body, "status": HOSTILE}), code=1)
+    empty.run("agent-runs", "ingest", "-", stdin=json.dumps(body))
+    printed = [refused.err]
+    for arguments in (
+        ["agent-runs", "list"],
+        ["agent-runs", "show", RUN_ID],
+        ["agent-runs", "timeline", RUN_ID],
+        ["rca", RUN_ID, "--follow"],
+        ["metrics", "--hours", "10000000"],
+    ):
+        printed.append(empty.run(*arguments).out)
+        printed.append(empty.run(*arguments, "--json").out)
+    missing = empty.run("agent-runs", "show", HOSTILE.replace("\x00", ""), code=1)
+    printed += [missing.err, missing.out]
+
+    for text in printed:
+        assert not OBEYED.search(text.replace("\n", "").replace("\t", "")), text
+    assert "[red] [bold]:bomb:" in printed[3]
+    # With colours on, only Rich's own codes for them are in the output.
+    colours = re.compile(r"\x1b\[[0-9;]*m")
+    for arguments in (["agent-runs", "timeline", RUN_ID], ["rca", RUN_ID]):
+        assert not OBEYED.search(colours.sub("", coloured.run(*arguments).out))
