@@ -44,13 +44,17 @@ class Server:
         self._environment = {**kept, "RELAB_HOME": str(home), "LOG_LEVEL": "ERROR"}
         if database_url is not None:
             self._environment["DATABASE_URL"] = database_url
-            subprocess.run([sys.executable, "-m", "relab", "db", "upgrade"], env=self._environment, check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-m", "relab", "db", "upgrade"], env=self._environment, check=True, capture_output=True
+            )
         self._process = subprocess.Popen(
             [sys.executable, "-m", "relab", "serve", "--port", str(self.port)], env=self._environment
         )
         wait_until(self._ready, what="the server answering")
 
-    def request(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    def request(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+    ) -> tuple[int, bytes]:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
         return response.status, response.read()
@@ -103,7 +107,9 @@ def measure_server(name: str, home: Path, database_url: str | None, args: argpar
         server.stop()
 
 
-def _spread(server: Server, tasks: list[tuple[str, str, bytes | None]], connections: int, label: str) -> tuple[float, list[float]]:
+def _spread(
+    server: Server, tasks: list[tuple[str, str, bytes | None]], connections: int, label: str
+) -> tuple[float, list[float]]:
     """Send the requests over so many connections; return seconds and the sorted latencies in ms."""
     queue = iter(tasks)
     latencies: list[float] = []
@@ -175,7 +181,11 @@ def _latency(name: str, server: Server) -> Figures:
         times.append((time.perf_counter() - started) * 1_000)
     times.sort()
     return Figures(
-        f"{name}: one report, from request to end of stream", 1_000 / times[25], times[25], times[-1], note="idle, n = 50, p99 is the maximum"
+        f"{name}: one report, from request to end of stream",
+        1_000 / times[25],
+        times[25],
+        times[-1],
+        note="idle, n = 50, p99 is the maximum",
     )
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support.process import LabProcess, lab_environment
 
 README = Path(__file__).parents[2] / "README.md"

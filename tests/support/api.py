@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.testclient import TestClient
+
 from relab.api.app import create_app
 from relab.bootstrap import Services, build
-from starlette.testclient import TestClient
 
 LOOPBACK_URL = "http://127.0.0.1:8000"
 

@@ -71,7 +71,7 @@ class RawRequest:
             TimeoutError: it did not come true in time.
         """
         async with asyncio.timeout(UNTIL_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 any condition of a test, which no event tells of
                 await asyncio.sleep(0.005)
 
     async def end(self) -> None:

@@ -39,7 +39,7 @@ def heard(process: Child) -> str:
     """
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line, f"{process.args} ended with exit code {process.wait()}"
+    assert line, f"the process ended with exit code {process.wait()}: {process.args!r}"
     return line.rstrip("\n")
 
 

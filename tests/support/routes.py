@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi.routing import APIRoute
+
 from relab.access.models import Scope
 from relab.api import agent_runs, health, metrics, rca_runs
 from relab.api.access import ScopeCheck, public

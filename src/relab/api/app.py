@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -30,12 +30,13 @@ def create_app(services: Services) -> FastAPI:
     """Return the app. Its start prepares the database and its end releases connections."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Callable[[], None]]]:
         services.prepare()
         app.state.tailer = services.tailer()
         http_metrics.followers.set_function(lambda: app.state.tailer.follower_count)
         async with app.state.tailer.running():
-            yield
+            # For the server, which calls it when it begins to stop (see `cli/http_server.py`).
+            yield {"end_streams": app.state.tailer.end_all}
         services.close()
 
     app = DocumentedApi(

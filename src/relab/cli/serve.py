@@ -36,6 +36,7 @@ def serve(
 
     from relab.bootstrap import build
     from relab.cli.context import read_settings
+    from relab.cli.http_server import HttpServer
     from relab.cli.processes import ChildProcesses
     from relab.core.logging import configure_logging
 
@@ -63,7 +64,7 @@ def serve(
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
             structlog.get_logger("relab.serve").info("listening", url=_url(listener))
-            uvicorn.Server(config).run(sockets=[listener])
+            HttpServer(config).run(sockets=[listener])
 
 
 def _leave(*_: object) -> NoReturn:

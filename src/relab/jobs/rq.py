@@ -117,7 +117,7 @@ class RqAnnouncer:
         with self._connect() as connection:
             worker = StoppableWorker([Queue(self._queue_name, connection=connection)], connection=connection, stop=stop)
             try:
-                worker.work()
+                worker.work(logging_level="WARNING")
             finally:
                 worker.end()
 

@@ -20,6 +20,7 @@ from relab.progress.signal import ProgressSignal
 from relab.storage.errors import DatabaseUnavailableError
 
 BURST_S = 0.02
+CANCEL_AGAIN_S = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class ProgressTailer:
         self._topics: dict[str, _Topic] = {}
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
+        self._ending = False
 
     @property
     def follower_count(self) -> int:
@@ -70,9 +72,18 @@ class ProgressTailer:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            pending = set(tasks)
+            while pending:
+                # More than once: redis-py can swallow a cancellation while it connects.
+                for task in pending:
+                    task.cancel()
+                _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+    def end_all(self) -> None:
+        """End every subscription, also those yet to come: the server stops. Clients resume at `Last-Event-ID`."""
+        self._ending = True
+        for topic in self._topics.values():
+            topic.tell_followers()
 
     async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[ProgressEvent | None]:
         """Yield the topic's events numbered above `after`, then new ones; None is a heartbeat.
@@ -94,7 +105,7 @@ class ProgressTailer:
                     position += 1
                     if event.seq > after:
                         yield event
-                if topic.forgotten or (topic.events and topic.events[-1].is_terminal):
+                if self._ending or topic.forgotten or (topic.events and topic.events[-1].is_terminal):
                     return
                 if not await _set_within(changed, self._heartbeat_s):
                     yield None

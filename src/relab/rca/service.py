@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
+
 from relab.core.clock import Clock
 from relab.core.errors import NotFoundError
 from relab.core.ids import new_id

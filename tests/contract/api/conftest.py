@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from starlette.testclient import TestClient
+
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage.migrate import upgrade
-from starlette.testclient import TestClient
 from support.api import running_api
 from support.process import SETTING_NAMES
 from support.servers import PostgresServer, RedisServer

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import structlog
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
 from relab.access.models import Scope, granted
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from sqlalchemy import text
-from starlette.testclient import TestClient
 from support.api import assert_problem, loopback_client, running_api
 from support.routes import declared_scope, product_routes
 from support.runs import failed_run, minimal_run

@@ -10,8 +10,9 @@ from urllib.parse import quote
 import anyio
 import httpx
 import pytest
-from relab.bootstrap import Services
 from starlette.testclient import TestClient
+
+from relab.bootstrap import Services
 from support.api import LOOPBACK_URL, assert_problem, fields_of, run_jobs
 from support.runs import failed_run, minimal_run, step, tool_call
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from relab.bootstrap import Services
 from starlette.testclient import TestClient
+
+from relab.bootstrap import Services
 from support.api import assert_problem, fields_of
 from support.runs import failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
+
 from relab.bootstrap import Services
 from relab.telemetry.cursor import encode_cursor
-from starlette.testclient import TestClient
 from support.api import assert_problem, fields_of, run_jobs, running_api
 from support.runs import examples, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 

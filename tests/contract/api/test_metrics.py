@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
 from relab.bootstrap import Services
 from relab.core.clock import parse_time
-from starlette.testclient import TestClient
 from support.api import MovableClock, at_time, run_jobs, running_api
 from support.runs import RunBody, examples, failed_run, minimal_run, step, time_text, tool_call
 

@@ -10,10 +10,11 @@ from uuid import UUID
 import jsonschema_rs  # comes with schemathesis
 import pytest
 import structlog
+from starlette.testclient import TestClient
+
 from relab import __version__
 from relab.bootstrap import Services
 from relab.storage.migrate import downgrade, upgrade
-from starlette.testclient import TestClient
 from support.api import assert_problem, running_api
 from support.runs import failed_run, minimal_run, step
 

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+
 from relab.bootstrap import Services
 from relab.jobs.errors import PermanentJobError
 from relab.jobs.runner import JobRunner
 from relab.rca.handlers import RcaHandlers
 from relab.rca.service import ANALYZE_JOB
-from starlette.testclient import TestClient
 from support.api import assert_problem, fields_of, read_events, run_jobs
 from support.runs import failed_run, minimal_run
 

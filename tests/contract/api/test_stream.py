@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+
 from relab.api.app import create_app
 from relab.bootstrap import Services, build
-from starlette.testclient import TestClient
 from support.api import assert_problem, fields_of, read_events, run_jobs, running_api
 from support.asgi import RawRequest
 from support.runs import failed_run

@@ -9,8 +9,9 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from relab.telemetry.cursor import encode_cursor
 from starlette.testclient import TestClient
+
+from relab.telemetry.cursor import encode_cursor
 from support.api import assert_problem, fields_of
 from support.runs import RunBody, agent_runs, examples, guardrail_event, minimal_run, step, time_text, tool_call
 

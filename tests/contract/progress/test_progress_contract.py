@@ -165,6 +165,14 @@ async def test_a_follower_that_vanishes_leaves_nothing_behind(stream: Stream) ->
         await quiet(stream.database)
 
 
+async def test_a_tailer_that_is_stopped_while_it_starts_does_stop(stream: Stream) -> None:
+    for turns in range(60):
+        async with asyncio.timeout(PATIENCE_S), stream.tailing():
+            # Each time it is interrupted at another point of connecting.
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+
 async def test_the_tailer_stops_although_somebody_follows(stream: Stream) -> None:
     before = asyncio.all_tasks()
     async with stream.tailing() as tailer:

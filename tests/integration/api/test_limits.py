@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
+
 from relab.api.app import create_app
 from relab.bootstrap import Services, build
 from support.asgi import RawRequest

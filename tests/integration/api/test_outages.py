@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from starlette.testclient import TestClient
+
 from relab.api.app import create_app
 from relab.bootstrap import Services
 from relab.storage.errors import DatabaseUnavailableError
-from starlette.testclient import TestClient
 from support.api import assert_problem, loopback_client, run_jobs, running_api
 from support.runs import failed_run, minimal_run
 from support.servers import PostgresServer, RedisServer

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import text
+
 from relab.access.errors import (
     ForeignOriginError,
     InvalidTokenError,
@@ -19,7 +21,6 @@ from relab.access.service import AccessService, Credentials
 from relab.core.errors import InvalidInputError
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from sqlalchemy import text
 from support.api import MovableClock
 
 START_US = 1_800_000_000_000_000

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.cli import Lab
 from support.runs import failed_run, minimal_run
 

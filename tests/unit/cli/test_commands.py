@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.cli import Lab
-from support.runs import failed_run, minimal_run, step
+from support.runs import minimal_run, step
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERRUPTED = 1, 64, 69, 130
 

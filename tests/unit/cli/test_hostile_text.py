@@ -8,6 +8,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from relab.cli.output import plain, print_json, print_table
 from support.cli import Lab
 from support.runs import examples, failed_run, texts
@@ -31,10 +32,8 @@ def test_plain_text_is_left_as_it_is() -> None:
 
 @given(text=texts | st.just(HOSTILE))
 @examples(60)
-def test_json_comes_back_and_holds_nothing_that_a_terminal_obeys(
-    capsys: pytest.CaptureFixture[str], text: str
-) -> None:
-    print_json("test", text=text, **{"key": {text: text}})
+def test_json_comes_back_and_holds_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    print_json("test", text=text, key={text: text})
 
     out = capsys.readouterr().out
     assert json.loads(out) == {"ok": True, "command": "test", "text": text, "key": {text: text}}

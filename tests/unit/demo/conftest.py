@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+
 from demo.recorder import RunJson
 from demo.scenarios import SCENARIOS, Scenario, perform
 from demo.shop import Shop

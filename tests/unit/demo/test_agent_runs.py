@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from demo.prompt import PROMPT_V1, PROMPT_V2
 from demo.scenarios import PARCELS, SCENARIOS
-
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 

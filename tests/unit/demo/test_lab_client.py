@@ -6,9 +6,10 @@ import json
 
 import httpx
 import pytest
-from demo.lab_client import LabClient, LabError, Stage, event_data
 from hypothesis import given
 from hypothesis import strategies as st
+
+from demo.lab_client import LabClient, LabError, Stage, event_data
 
 
 def lab_answering(handler):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from demo import lab_server
 from demo.lab_server import LabServer, LabServerError, group_exists, is_ready, poll, server_environment
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+
 from demo.prompt import PROMPT_V1, PROMPT_V2, Instruction, Prompt
 from demo.recorder import GENERIC_ERROR, LONGEST_TEXT, OutsideRecorder, Recorder, clip, describe, hash_of
 from demo.tools import TOOLS

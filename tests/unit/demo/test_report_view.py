@@ -5,15 +5,15 @@ from __future__ import annotations
 from io import StringIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
 from demo.__main__ import EXPECTED, judge
 from demo.check import Expected
 from demo.report_view import Outcome, as_data, cited, overview_panel, report_panel, summary_table
 from demo.scenarios import SCENARIOS
 from demo.tour import tally
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.console import Console
-
 from relab.rca.models import (
     ActionItem,
     Attribution,

@@ -6,8 +6,8 @@ import json
 from collections import Counter
 
 import pytest
-from demo.__main__ import EXPECTED
 
+from demo.__main__ import EXPECTED
 from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category

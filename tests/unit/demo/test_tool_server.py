@@ -6,6 +6,7 @@ import threading
 
 import httpx
 import pytest
+
 from demo.lab_server import poll
 from demo.shop import ARTICLES, STANDARD_KEY, TRIAL_KEY, Answer, Request, Shop
 from demo.tool_server import RUN_HEADER, ToolServer

@@ -7,11 +7,11 @@ from io import StringIO
 
 import httpx
 import pytest
+from rich.console import Console
+
 from demo.lab_client import LabClient
 from demo.scenarios import SCENARIOS
 from demo.tour import Tour
-from rich.console import Console
-
 from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.telemetry.models import AgentRun

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from evals.api_client import Outcome, analyse, post_run, run_stage
 from evals.datasets import tau_bench
 from evals.real_summary import proportion, summarise

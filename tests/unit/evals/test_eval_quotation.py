@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from evals.quotation import check_report
 from hypothesis import given
 from hypothesis import strategies as st
+
+from evals.quotation import check_report
 
 BODY = {
     "run_id": "r",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from evals.datasets import tau_bench
 from evals.datasets.source import PROJECT_ROOT, MissingDataError, bodies, find_data
 from evals.real_data import EXIT_USAGE, main

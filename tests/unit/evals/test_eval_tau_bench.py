@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from evals.datasets.tau_bench import agent_run_of_trial, told_failed
 
+from evals.datasets.tau_bench import agent_run_of_trial, told_failed
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from evals.datasets.trail import agent_run_of_trace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evals.datasets.trail import agent_run_of_trace
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 

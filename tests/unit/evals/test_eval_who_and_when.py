@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from evals.datasets.who_and_when import ALGORITHM_GENERATED, HAND_CRAFTED, Subset, agent_run_of_conversation
 
+from evals.datasets.who_and_when import ALGORITHM_GENERATED, HAND_CRAFTED, Subset, agent_run_of_conversation
 from relab.core.json import parse_json
 from relab.telemetry.models import AgentRun, RunStatus, StepStatus
 

@@ -50,6 +50,8 @@ POSITIVE: list[tuple[Category, str | None, str, dict[str, Any]]] = [
     (PERMISSION, "authorization", "medium", {"error_message": "insufficient_scope: needs repo:write"}),
     (PERMISSION, "authorization", "medium", {"error_message": "403 Client Error: Forbidden for url: https://x.test/timeout"}),
     (PERMISSION, None, "medium", {"error_message": "You are not authorized to view this order"}),
+    (TIMEOUT, "deadline", "medium", {"error_message": "Max time (1500s) reached."}),
+    (TIMEOUT, "deadline", "medium", {"error_message": "Maximum execution time exceeded"}),
     (TIMEOUT, None, "high", {"status_code": 408}),
     (TIMEOUT, "gateway", "high", {"status_code": 504, "error_message": "upstream"}),
     (TIMEOUT, None, "high", {"error_class": "httpx.ReadTimeout"}),

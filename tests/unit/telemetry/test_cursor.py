@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.errors import InvalidCursorError
 from support.runs import examples, texts

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+
 from relab.core.errors import InvalidInputError, MalformedBodyError
 from relab.telemetry.errors import InvalidAgentRunError
 from relab.telemetry.models import MAX_ITEMS

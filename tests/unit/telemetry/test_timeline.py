@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import given
+
 from relab.telemetry.models import AgentRun
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.timeline import place, present

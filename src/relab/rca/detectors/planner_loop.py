@@ -41,12 +41,12 @@ RULE = ErrorRule(
         (
             phrase(
                 "iteration_limit",
-                "max|iteration|recursion limit|turn|steps",
+                "max|iteration|recursion limit|turn|steps|rounds",
                 r"(?:max(?:imum)?(?:[ _](?:number|count) of)?|limit of \d+)[ _](?:allowed )?(?:agent |planner "
                 r"|planning |reasoning )?"
-                r"(?:iterations?|steps?|turns?|loops?)\b.{0,30}(?:reached|exceeded|hit|exhausted)"
+                r"(?:iterations?|steps?|turns?|rounds?|loops?)\b.{0,30}(?:reached|exceeded|hit|exhausted)"
                 r"|(?:reached|exceeded|hit"
-                r"|over) (?:the )?max(?:imum)?[ _](?:number of )?(?:agent )?(?:iterations?|steps?|turns?|loops?)\b"
+                r"|over) (?:the )?max(?:imum)?[ _](?:number of )?(?:agent )?(?:iterations?|steps?|turns?|rounds?|loops?)\b"
                 r"|stopped due to (?:iteration|max)|iteration limit (?:or time limit)?"
                 r"|recursion limit of \d+ (?:reached|exceeded)"
                 r"|without (?:hitting|reaching) a stop condition",

@@ -29,9 +29,10 @@ WORDING = Phrases(
     (
         phrase(
             "deadline",
-            "deadline|time limit|execution time|took too long",
+            "deadline|time limit|execution time|max time|maximum time|took too long",
             r"deadline[ _]?(?:has )?(?:been )?exceeded|exceeded .{0,30}(?:deadline|time limit|execution time)"
-            r"|time limit (?:\w+ )?(?:exceeded|reached)|deadline (?:expired|reached|passed)|took too long",
+            r"|time limit (?:\w+ )?(?:exceeded|reached)|deadline (?:expired|reached|passed)|took too long"
+            r"|max(?:imum)?(?: allowed)?(?: execution| run)? time (?:\([^)]{1,20}\) )?(?:was )?(?:exceeded|reached)",
         ),
         phrase(
             None,

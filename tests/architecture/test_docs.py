@@ -1,0 +1,122 @@
+"""What the documents tell people to type exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import AliasChoices, BaseModel
+
+import relab
+from relab.cli.main import app
+from relab.settings import Settings
+
+PROJECT = Path(relab.__file__).parent.parent.parent
+DOCUMENTS = [
+    path
+    for path in [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), *PROJECT.glob("*/README.md")]
+    if ".venv" not in path.parts
+]
+FENCE = re.compile(r"^ *```[a-z]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(?:^|[;&|] *|\$ *|[A-Z_]+=\S+ +)lab +([^\n;&|#]*)", re.MULTILINE)
+INLINE = re.compile(r"`lab +([^`\n]+)`")
+
+# Later contexts of the design: their documents come with them.
+FUTURE: frozenset[str] = frozenset({"run"})
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words after `lab` of every command in the text's code."""
+    lines = [found for block in FENCE.findall(text) for found in COMMAND.findall(block.replace("\\\n", " "))]
+    for line in [*lines, *INLINE.findall(text)]:
+        yield shlex.split(line.replace("…", " ").strip(), posix=False)
+
+
+def check_command(words: list[str]) -> str | None:
+    """Return what does not exist, or None; words that stand for a choice (`a|b`) are tried each."""
+    node: Any = typer.main.get_command(app)
+    for word in words:
+        if word.startswith("--"):
+            options = {option for parameter in node.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            if word.partition("=")[0] not in options | {"--help"}:
+                return word
+            continue
+        children = getattr(node, "commands", None)
+        if children is None:
+            continue
+        names = word.strip("[]").split("|")
+        if any(name not in children for name in names if name.islower()):
+            return word
+        if names[0] not in children:
+            return None
+        node = children[names[0]]
+    return None
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_commands_in_documents_exist(path: Path) -> None:
+    wrong = {
+        " ".join(words): missing
+        for words in commands(path.read_text())
+        if words and words[0] not in FUTURE and (missing := check_command(words))
+    }
+
+    assert wrong == {}
+
+
+def test_the_check_of_commands_finds_what_is_wrong() -> None:
+    text = "```console\n$ lab agent-runs list --status failure\n$ lab nonsense\n```\nand `lab rca RUN_ID --folow`"
+
+    found = [check_command(words) for words in commands(text)]
+    assert found == [None, "nonsense", "--folow"]
+
+
+def setting_names(model: type[BaseModel], prefix: str = "RELAB_") -> Iterator[str]:
+    """Yield the environment variables that a settings model reads."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from setting_names(annotation, f"{prefix}{name.upper()}__")
+            continue
+        yield f"{prefix}{name.upper()}"
+        if isinstance(field.validation_alias, AliasChoices):
+            yield from (str(choice) for choice in field.validation_alias.choices)
+
+
+def example_names() -> set[str]:
+    text = (PROJECT / ".env.example").read_text()
+    return set(re.findall(r"^(?:# )?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
+
+
+def test_the_example_of_settings_names_only_settings() -> None:
+    assert example_names() - set(setting_names(Settings)) == set()
+
+
+def test_the_example_of_settings_names_those_of_the_seed() -> None:
+    seed = {"DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "RQ_QUEUE_NAME"}
+
+    assert seed <= example_names()
+
+
+def test_settings_in_documents_exist() -> None:
+    # Beside the product: what the tests and the evaluations read.
+    known = set(setting_names(Settings)) | {"RELAB_REQUIRE_ALL", "RELAB_DATA"}
+    for path in DOCUMENTS:
+        named = set(re.findall(r"\bRELAB_[A-Z0-9_]*[A-Z0-9]\b", path.read_text()))
+        assert named - known == set(), path
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("constraints*.txt")), ids=lambda path: path.name)
+def test_the_lock_pins_everything_and_names_no_host(path: Path) -> None:
+    lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
+    pins = [line for line in lines if line]
+
+    assert pins
+    assert not [line for line in path.read_text().splitlines() if "://" in line or "index" in line.split()[:1]]
+    for pin in pins:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9,_-]+\])?==[^\s;]+( *;.*)?", pin), pin

@@ -1,0 +1,113 @@
+"""Who imports whom: the contracts of `pyproject.toml`, and the doors of each context."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import relab
+
+SOURCE = Path(relab.__file__).parent
+PROJECT = SOURCE.parent.parent
+
+CONTEXTS = frozenset(
+    {
+        "telemetry", "rca", "access", "knowledge", "flags", "load", "experiments", "incidents", "rollouts", "builds", "testbed",
+    }
+)  # fmt: skip
+DOORS = frozenset({"service", "models"})
+"""What one context may import of another."""
+
+EXCEPTIONS = {
+    ("api", "telemetry.reading"): "the HTTP door turns bytes into a run before the service sees it",
+    ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
+}
+"""`(importer, module)` and why; one that is no longer needed must go."""
+
+
+def modules() -> Iterator[Path]:
+    yield from sorted(SOURCE.rglob("*.py"))
+
+
+def is_module(name: str) -> bool:
+    path = SOURCE.joinpath(*name.split(".")[1:])
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules of relab that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("relab"))
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "relab":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if is_module(inner) else node.module
+
+
+def owner(path: Path) -> str:
+    """Return the context (or edge package, or root module) that a file belongs to."""
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def crossings() -> set[tuple[str, str]]:
+    """Return `(importer, module of another context)` for all imports that cross into a context."""
+    found = set()
+    for path in modules():
+        for name in imports(path):
+            parts = name.split(".")[1:]
+            if parts and parts[0] in CONTEXTS and parts[0] != owner(path):
+                found.add((owner(path), ".".join(parts)))
+    return found
+
+
+def test_the_import_contracts_are_kept() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as run; run()",
+            "--no-cache",
+            "--no-logo",
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_context_is_entered_through_its_service_and_its_models() -> None:
+    # The composition root wires handlers and adapters: that is its work.
+    beside = {(by, name) for by, name in crossings() if name.split(".")[1] not in DOORS and by != "bootstrap"}
+
+    assert beside - EXCEPTIONS.keys() == set()
+    assert EXCEPTIONS.keys() - beside == set(), "an exception that nobody needs"
+
+
+def test_the_composition_root_takes_services_handlers_and_adapters() -> None:
+    names = {name.split(".")[1] for by, name in crossings() if by == "bootstrap"}
+
+    assert names <= {"service", "models", "handlers", "wording"}
+
+
+def test_a_context_uses_another_ones_tables_never() -> None:
+    for path in modules():
+        for name in imports(path):
+            parts = name.split(".")[1:]
+            if len(parts) == 2 and parts[1] in {"tables", "repository"}:
+                assert parts[0] == owner(path), f"{path} imports {name}"
+
+
+def test_packages_import_nothing_by_themselves_but_what_they_offer() -> None:
+    """An `__init__` says what the package is and re-exports; it holds no code."""
+    allowed = ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign
+    for path in SOURCE.rglob("__init__.py"):
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), f"{path} says nothing about its package"
+        assert all(isinstance(node, allowed) for node in tree.body[1:]), path

@@ -1,0 +1,39 @@
+"""Every route says who may call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi.routing import APIRoute
+from starlette.routing import Route
+
+from relab.api.app import create_app
+from relab.bootstrap import Services
+from support.routes import declared_scope, product_routes
+
+UNSCOPED = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+"""FastAPI's own: they describe the API, which is in the source anyway, and hold no data."""
+
+PUBLIC = {"/", "/healthz", "/readyz"}
+"""Asked by load balancers and people before they have a token; they tell no secrets."""
+
+
+def test_every_route_declares_a_scope_or_that_it_is_public() -> None:
+    public = {route.path for route in product_routes() if declared_scope(route) is None}
+
+    assert public == PUBLIC
+
+
+def test_these_are_all_routes(make_services: Callable[..., Services]) -> None:
+    app = create_app(make_services())
+
+    assert set(app.openapi()["paths"]) == {route.path for route in product_routes() if route.include_in_schema}
+    own = {route.path for route in app.routes if isinstance(route, Route) and not isinstance(route, APIRoute)}
+    assert own == UNSCOPED
+
+
+def test_every_route_is_described() -> None:
+    for route in product_routes():
+        assert route.include_in_schema, route.path
+        assert route.summary, route.path
+        assert route.endpoint.__doc__, route.path

@@ -1,0 +1,99 @@
+"""What starting costs: modules that are not loaded, and nothing that connects."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.process import lab_environment
+
+HEAVY = [
+    "alembic", "anthropic", "fastapi", "langchain_anthropic", "langchain_core", "langchain_openai", "numpy", "openai",
+    "prometheus_client", "psycopg", "ray", "redis", "rich.console", "rq", "scipy", "sentence_transformers", "sqlalchemy",
+    "stable_baselines3", "torch", "uvicorn",
+]  # fmt: skip
+
+REPORT = f"""
+import sys
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+sys.stderr.write("loaded: " + " ".join(loaded))
+"""
+
+HELP = f"""
+import sys
+sys.argv = ["lab", "--help"]
+from relab.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+{REPORT}
+"""
+
+# Opening a database or a connection raises an audit event; importing must raise none.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+seen = []
+watched = {"socket.connect", "sqlite3.connect", "subprocess.Popen", "os.mkdir"}
+sys.addaudithook(lambda event, args: seen.append((event, str(args))) if event in watched else None)
+import relab
+for module in pkgutil.walk_packages(relab.__path__, "relab."):
+    # Running it is the purpose of `__main__`; the migrations' environment exists only inside of Alembic.
+    if not module.name.endswith("__main__") and ".migrations.env" not in module.name:
+        importlib.import_module(module.name)
+sys.stderr.write("seen: " + repr(seen))
+"""
+
+
+def run(code: str, home: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=lab_environment(home), capture_output=True, text=True, check=False, cwd=home
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "code", ["import relab\n" + REPORT, "import relab.cli.main\n" + REPORT, HELP], ids=["relab", "cli", "help"]
+)
+def test_nothing_heavy_is_loaded(code: str, tmp_path: Path) -> None:
+    assert run(code, tmp_path).endswith("loaded: ")
+
+
+def test_a_command_on_runs_loads_no_learning_and_no_model(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from relab.cli.context import open_services
+with open_services() as services:
+    services.telemetry.overview(1)
+{REPORT}
+"""
+    loaded = set(run(code, tmp_path).rpartition("loaded: ")[2].split())
+
+    assert loaded <= {"alembic", "sqlalchemy", "rich.console"}
+
+
+def test_importing_opens_and_connects_nothing(tmp_path: Path) -> None:
+    assert run(IMPORT_ALL, tmp_path).endswith("seen: []")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_composing_services_connects_nothing(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from relab.api.app import create_app
+from relab.bootstrap import build
+from relab.settings import load_settings
+seen = []
+watched = {"socket.connect", "sqlite3.connect"}
+sys.addaudithook(lambda event, args: seen.append((event, str(args))) if event in watched else None)
+url = {"database_url": "postgresql://nobody@127.0.0.1:9/none", "redis_url": "redis://127.0.0.1:9/0"}
+for options in ({}, url):
+    create_app(build(load_settings(Path.cwd(), **options)))
+sys.stderr.write("seen: " + repr(seen))
+"""
+    assert run(code, tmp_path).endswith("seen: []")
