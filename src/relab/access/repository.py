@@ -8,13 +8,14 @@ from sqlalchemy import insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from relab.access.tables import AccessTokenRow
+from relab.storage.base import table_of
 
 _COLUMNS = tuple(AccessTokenRow.__table__.c)
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
     """Insert a token."""
-    session.execute(insert(AccessTokenRow).values(values))
+    session.execute(insert(table_of(AccessTokenRow)).values(values))
 
 
 def get(session: Session, token_id: str) -> Any | None:
@@ -42,7 +43,7 @@ def revoke(session: Session, token_id: str, now: int) -> bool:
     if known is None:
         return False
     session.execute(
-        update(AccessTokenRow)
+        update(table_of(AccessTokenRow))
         .where(AccessTokenRow.token_id == token_id, AccessTokenRow.revoked_at.is_(None))
         .values(revoked_at=now)
     )

@@ -155,13 +155,14 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete runs with their timelines and analyses."""
-    from relab.cli.context import open_services
+    from relab.cli.context import open_services, run_follow_ups
 
     with open_services() as services:
         if not yes:
             typer.confirm(f"Delete {len(run_ids)} run(s)?", abort=True)
         for run_id in run_ids:
             services.telemetry.delete(run_id)
+        run_follow_ups(services, at_most=len(run_ids) + 10)
     if as_json:
         print_json("agent-runs delete", run_ids=run_ids)
     else:

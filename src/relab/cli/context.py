@@ -30,6 +30,20 @@ def read_settings() -> Settings:
     return load_settings()
 
 
+def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
+    """Do the newest small jobs that a command has left (labels, deletions), if no worker lives to do them."""
+    from relab.jobs.models import JobStatus
+    from relab.rca.service import LABEL_JOB
+    from relab.telemetry.service import DELETED_JOB
+
+    if services.worker_lives():
+        return
+    runner = services.runner()
+    for job in services.queue.list(status=JobStatus.PENDING, limit=at_most):
+        if job.name in {LABEL_JOB, DELETED_JOB}:
+            runner.run_next(job.job_id)
+
+
 @contextmanager
 def open_services(*, prepare: bool = True) -> Iterator[Services]:
     """Compose the services; `prepare` migrates SQLite or refuses a database that does not fit.

@@ -26,12 +26,13 @@ def analyze(
     as_json: JsonOption = False,
 ) -> None:
     """Analyse why a run failed, and print the report. Exit code 1 if the analysis itself failed."""
-    from relab.cli.context import open_services
+    from relab.cli.context import open_services, run_follow_ups
     from relab.rca.models import RcaStatus
 
     with open_services() as services:
         receipt = services.rca.request(run_id, force=force)
         rca_run = _wait(services, receipt.rca_run_id, show=follow and not as_json)
+        run_follow_ups(services)
     if as_json:
         print_json("rca", **rca_run.model_dump(mode="json"))
     elif rca_run.report is not None:
@@ -45,7 +46,13 @@ def analyze(
 
 
 def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
-    """Wait until the analysis has ended, doing it here if no worker does."""
+    """Wait until the analysis has ended, doing it here if no worker does.
+
+    Raises:
+        ConflictError: nobody ever will, because its job was dropped.
+    """
+    from relab.core.errors import ConflictError
+    from relab.jobs.errors import JobNotFoundError
     from relab.rca.models import RcaStatus
 
     runner = services.runner()
@@ -62,4 +69,10 @@ def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
         # The job has the analysis's id; claiming it is safe even if a worker wakes up now.
         if time.monotonic() >= patience_ends and runner.run_next(rca_run_id):
             continue
+        try:
+            services.queue.get(rca_run_id)
+        except JobNotFoundError as error:
+            raise ConflictError(
+                f"The analysis {rca_run_id} waits, but its job was dropped.", remedy="Use --force for a new one."
+            ) from error
         time.sleep(POLL_S)

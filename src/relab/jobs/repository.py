@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 
 from relab.jobs.models import Job, JobCounts, JobStatus
 from relab.jobs.tables import JobRow, LeaseRow
+from relab.storage.base import table_of
 
 _COLUMNS = tuple(column for column in JobRow.__table__.c if column.name != "announced_at")
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
     """Insert a job."""
-    session.execute(insert(JobRow).values(values))
+    session.execute(insert(table_of(JobRow)).values(values))
 
 
 def get(session: Session, job_id: str) -> Job | None:
@@ -49,7 +50,7 @@ def claim(session: Session, *, job_id: str | None, owner: str, now: int, lease_u
     if found is None:
         return None
     statement = (
-        update(JobRow)
+        update(table_of(JobRow))
         .where(JobRow.job_id == found)
         .values(
             status=JobStatus.RUNNING,
@@ -105,7 +106,10 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
     """Lease the jobs whose last allowed attempt died with its worker to `owner`, to be parked by it."""
     statement = (
-        update(JobRow).where(_exhausted(now)).values(lease_owner=owner, lease_until=lease_until).returning(*_COLUMNS)
+        update(table_of(JobRow))
+        .where(_exhausted(now))
+        .values(lease_owner=owner, lease_until=lease_until)
+        .returning(*_COLUMNS)
     )
     return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
@@ -124,14 +128,14 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
     )
     ids = session.execute(candidates).scalars().all()
     if ids:
-        session.execute(update(JobRow).where(JobRow.job_id.in_(ids)).values(announced_at=now))
+        session.execute(update(table_of(JobRow)).where(JobRow.job_id.in_(ids)).values(announced_at=now))
     return ids
 
 
 def reset(session: Session, job_id: str, now: int) -> bool:
     """Make a parked job pending again with all its attempts; False when it is not parked."""
     statement = (
-        update(JobRow)
+        update(table_of(JobRow))
         .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PARKED)
         .values(
             status=JobStatus.PENDING,
@@ -147,14 +151,14 @@ def reset(session: Session, job_id: str, now: int) -> bool:
 
 def drop(session: Session, job_id: str) -> bool:
     """Delete a job that no worker holds; False when one does, or there is no such job."""
-    statement = delete(JobRow).where(JobRow.job_id == job_id, JobRow.status != JobStatus.RUNNING)
+    statement = delete(table_of(JobRow)).where(JobRow.job_id == job_id, JobRow.status != JobStatus.RUNNING)
     return session.execute(statement.returning(JobRow.job_id)).one_or_none() is not None
 
 
 def prune_done(session: Session, finished_before: int) -> None:
     """Delete jobs that were done before a time; parked ones stay."""
     session.execute(
-        delete(JobRow).where(
+        delete(table_of(JobRow)).where(
             JobRow.status == JobStatus.DONE,
             # Implied by the next line, but in the index: else every sweep would read all done jobs.
             JobRow.run_after < finished_before,
@@ -180,7 +184,7 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
     One statement, so that two who come first at the same moment cannot break a constraint.
     """
     dialect = session.get_bind().dialect.name
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(LeaseRow)
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table_of(LeaseRow))
     statement = statement.values(name=name, owner=owner, until=until)
     statement = statement.on_conflict_do_update(
         index_elements=["name"],
@@ -213,7 +217,7 @@ def _exhausted(now: int) -> ColumnElement[bool]:
 
 
 def _held(job_id: str, owner: str) -> Update:
-    return update(JobRow).where(
+    return update(table_of(JobRow)).where(
         JobRow.job_id == job_id, JobRow.lease_owner == owner, JobRow.status == JobStatus.RUNNING
     )
 

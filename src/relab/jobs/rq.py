@@ -59,7 +59,7 @@ class RqAnnouncer:
         try:
             queue = self._queue()
             queue.connection.ping()
-            with database.write() as unit:
+            with database.write(durable=False) as unit:
                 job_ids = repository.take_unannounced(
                     unit.session, now, now - int(older_than_s * 1_000_000), REANNOUNCE_BATCH
                 )

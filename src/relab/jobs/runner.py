@@ -79,7 +79,7 @@ class JobRunner:
             DatabaseUnavailableError: the database is away; the job's lease runs out by itself.
         """
         now = self._clock.now_us()
-        with self._database.write() as unit:
+        with self._database.write(durable=False) as unit:
             job = repository.claim(
                 unit.session, job_id=job_id, owner=self.owner, now=now, lease_until=now + self._lease_us
             )
@@ -97,7 +97,7 @@ class JobRunner:
         """
         now = self._clock.now_us()
         error = "The worker died or lost its lease during the last allowed attempt."
-        with self._database.write() as unit:
+        with self._database.write(durable=False) as unit:
             repository.prune_done(unit.session, now - int(keep_done_s * 1_000_000))
             # Leased like for an attempt: from here on, whoever comes back late cannot finish the
             # job, and if this process dies before it has parked it, another sweep takes it up.
@@ -119,7 +119,7 @@ class JobRunner:
         except Exception as error:  # noqa: BLE001 whatever a handler raises is recorded with the job
             self._record_failure(job, error)
         else:
-            with self._database.write() as unit:
+            with self._database.write(durable=False) as unit:
                 finished = repository.finish(unit.session, job.job_id, self.owner, self._clock.now_us())
             if not finished:
                 _log.warning("job_lease_lost")
@@ -138,7 +138,7 @@ class JobRunner:
         _log.error("job_failed", attempt=job.attempts, final=final, error=message, exc_info=_unexpected(error))
         if not final:
             run_after = now + int(backoff_s(job.attempts) * 1_000_000)
-            with self._database.write() as unit:
+            with self._database.write(durable=False) as unit:
                 repository.release(unit.session, job.job_id, self.owner, run_after=run_after, error=message)
             return
         self._park(job, message)
@@ -159,7 +159,7 @@ class JobRunner:
                 # To give up here would leave the job running, and stop every worker that meets it.
                 _log.error("job_listener_failed", job_id=job.job_id, job=job.name, exc_info=failure)
                 error = _storable(f"{error} (and {job.name} was not told: {type(failure).__name__}: {failure})")
-        with self._database.write() as unit:
+        with self._database.write(durable=False) as unit:
             now = self._clock.now_us()
             repository.park(unit.session, job.job_id, self.owner, now=now, error=error)
 
@@ -171,7 +171,7 @@ class JobRunner:
         def beat() -> None:
             while not done.wait(self._lease_us / 3_000_000):
                 try:
-                    with self._database.write() as unit:
+                    with self._database.write(durable=False) as unit:
                         held = repository.extend_lease(
                             unit.session, job_id, self.owner, self._clock.now_us() + self._lease_us
                         )

@@ -94,7 +94,7 @@ class Sweeper:
             return
         self._due_s = time.monotonic() + self._every_s
         now = self._clock.now_us()
-        with self._database.write() as unit:
+        with self._database.write(durable=False) as unit:
             until = now + int(3 * self._every_s * 1_000_000)
             mine = repository.take_lease(unit.session, SWEEP_LEASE, self._owner, now, until)
         if mine:

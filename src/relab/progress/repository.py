@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import delete, func, insert, literal, select
+from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from relab.progress.models import ProgressEvent
 from relab.progress.tables import ProgressEventRow
+from relab.storage.base import table_of
 
 # SQLite allows a bounded number of bound values in a statement.
 TOPICS_PER_QUERY = 500
 
 _LOCK_SPACE = 0x70726F67
 """Tells the advisory locks of topics from others: "prog" in ASCII."""
+
+
+# Made once, because to make it takes longer than to run it.
+_APPEND = insert(table_of(ProgressEventRow)).values(
+    seq=select(func.coalesce(func.max(ProgressEventRow.seq), 0) + 1)
+    .where(ProgressEventRow.topic == bindparam("of_topic"))
+    .scalar_subquery()
+)
 
 
 def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
@@ -25,17 +34,8 @@ def append(session: Session, topic: str, *, status: str, step: str, pct: int, me
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, func.hashtext(topic))))
-    next_seq = select(
-        literal(topic),
-        func.coalesce(func.max(ProgressEventRow.seq), 0) + 1,
-        literal(status),
-        literal(step),
-        literal(pct),
-        literal(message),
-        literal(at),
-    ).where(ProgressEventRow.topic == topic)
-    names = ["topic", "seq", "status", "step", "pct", "message", "updated_at"]
-    session.execute(insert(ProgressEventRow).from_select(names, next_seq))
+    event = {"topic": topic, "status": status, "step": step, "pct": pct, "message": message, "updated_at": at}
+    session.execute(_APPEND, {**event, "of_topic": topic})
 
 
 def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
@@ -65,4 +65,4 @@ def latest_seqs(session: Session, topics: Collection[str]) -> dict[str, int]:
 
 def delete_topics(session: Session, topics: Collection[str]) -> None:
     """Delete all events of these topics."""
-    session.execute(delete(ProgressEventRow).where(ProgressEventRow.topic.in_(list(topics))))
+    session.execute(delete(table_of(ProgressEventRow)).where(ProgressEventRow.topic.in_(list(topics))))

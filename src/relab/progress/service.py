@@ -21,7 +21,7 @@ class ProgressLog:
 
     def publish(self, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
         """Add an event in a transaction of its own."""
-        with self._database.write() as unit:
+        with self._database.write(durable=False) as unit:
             self.publish_within(unit, topic, status=status, step=step, pct=pct, message=message)
 
     def publish_within(self, unit: UnitOfWork, topic: str, *, status: str, step: str, pct: int, message: str) -> None:

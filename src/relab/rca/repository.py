@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from relab.rca.models import RcaStatus
 from relab.rca.tables import RcaRunRow
+from relab.storage.base import table_of
 
 _COLUMNS = tuple(RcaRunRow.__table__.c)
 _LIST_COLUMNS = tuple(column for column in _COLUMNS if column.name != "report")
@@ -28,7 +29,7 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> str 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
     """Make the current analysis of that content an old one."""
     session.execute(
-        update(RcaRunRow)
+        update(table_of(RcaRunRow))
         .where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
         .values(current_key=None)
     )
@@ -40,7 +41,7 @@ def add(session: Session, values: dict[str, Any]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): another request made the current analysis meanwhile.
     """
-    session.execute(insert(RcaRunRow).values(values))
+    session.execute(insert(table_of(RcaRunRow)).values(values))
 
 
 def get(session: Session, rca_run_id: str) -> Any | None:
@@ -62,7 +63,7 @@ def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[Any]:
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:
     """Set columns of an analysis that is not done; False when it is done or gone."""
     statement = (
-        update(RcaRunRow)
+        update(table_of(RcaRunRow))
         .where(RcaRunRow.rca_run_id == rca_run_id, RcaRunRow.status != RcaStatus.DONE)
         .values(**values)
         .returning(RcaRunRow.rca_run_id)
@@ -73,7 +74,7 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
 def delete_for_run(session: Session, agent_run_id: str, created_before: int) -> list[str]:
     """Delete the analyses of a run made up to a time; return their ids."""
     statement = (
-        delete(RcaRunRow)
+        delete(table_of(RcaRunRow))
         .where(RcaRunRow.run_id == agent_run_id, RcaRunRow.created_at <= created_before)
         .returning(RcaRunRow.rca_run_id)
     )

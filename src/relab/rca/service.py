@@ -105,7 +105,7 @@ class RcaService:
         rca_run = self.get(rca_run_id)
         if rca_run.status is RcaStatus.DONE:
             return
-        with self._database.write() as unit:
+        with self._database.write(durable=False) as unit:
             repository.change(
                 unit.session,
                 rca_run_id,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from relab.storage.engine import WRITE_OPTION, create_database_engine, parse_url
+from relab.storage.engine import DURABLE, RELAXED, WRITE_OPTION, create_database_engine, parse_url
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
 
 
@@ -61,7 +61,8 @@ class Database:
             if self.is_sqlite
             else engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         )
-        self._write_engine = engine.execution_options(**{WRITE_OPTION: True})
+        self._durable_writer = engine.execution_options(**{WRITE_OPTION: DURABLE})
+        self._relaxed_writer = engine.execution_options(**{WRITE_OPTION: RELAXED})
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 10) -> Database:
@@ -83,17 +84,23 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[UnitOfWork]:
+    def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
         """Open a write transaction; it commits when the block ends without an error.
+
+        A durable one survives power loss once this returns. Without `durable` the disk is not
+        waited for: the transaction survives the death of any process of ours, but a machine (or
+        a PostgreSQL server) that goes down may take the last ones back, in order, so that no
+        later durable one stands without them. For what is done again anyway: leases, progress.
 
         Raises:
             ConstraintError: a write broke a constraint; nothing of the block was stored.
             DatabaseUnavailableError: the database cannot be used right now.
         """
+        writer = self._durable_writer if durable else self._relaxed_writer
         with (
             self._writer or nullcontext(),
             translate_errors(),
-            Session(self._write_engine, expire_on_commit=False) as session,
+            Session(writer, expire_on_commit=False) as session,
         ):
             unit = UnitOfWork(session)
             yield unit

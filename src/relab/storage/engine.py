@@ -5,18 +5,24 @@ Nothing here connects: an engine is opened by the first transaction.
 
 from __future__ import annotations
 
+import random
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from relab.core.errors import ConfigurationError
 from relab.core.json import canonical_json
 
 SQLITE_BUSY_TIMEOUT_MS = 15_000
+
 WRITE_OPTION = "relab_write"
+"""The execution option that makes a transaction one that writes; its values:"""
+DURABLE = "durable"
+RELAXED = "relaxed"
 
 
 def parse_url(text: str) -> URL:
@@ -76,7 +82,7 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -85,6 +91,8 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
         hide_parameters=True,
         connect_args={"connect_timeout": 5, "application_name": "relab"},
     )
+    event.listen(engine, "begin", _begin_postgresql)
+    return engine
 
 
 def _make_folder(folder: Path) -> None:
@@ -112,6 +120,41 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.close()
 
 
-def _begin_sqlite(connection: Any) -> None:
-    write = connection.get_execution_options().get(WRITE_OPTION, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _begin_sqlite(connection: Connection) -> None:
+    kind = connection.get_execution_options().get(WRITE_OPTION)
+    if kind is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if kind == DURABLE else 'NORMAL'}")
+    _begin_immediate(connection)
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take SQLite's write lock, looking again every one to three milliseconds while another process has it.
+
+    SQLite's own waiting sleeps up to 100 ms between looks, so a process that writes now and
+    then is starved by one that writes without pause.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1_000
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < deadline:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+                time.sleep(random.uniform(0.001, 0.003))  # noqa: S311 spreads the looks of several processes
+            else:
+                return
+        # Out of patience, or other trouble: once more through SQLAlchemy, so that the error is one of its own.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get(WRITE_OPTION) == RELAXED:
+        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, inspect, text
 
 from relab.core.errors import ConfigurationError, InvalidInputError
 from relab.storage.database import Database, translate_errors
-from relab.storage.engine import WRITE_OPTION
+from relab.storage.engine import DURABLE, WRITE_OPTION
 from relab.storage.errors import ForeignDatabaseError, NewerSchemaError, OutdatedSchemaError
 
 VERSION_TABLE = "relab_alembic_version"
@@ -158,7 +158,7 @@ def _migration_connection(database: Database) -> Iterator[Connection]:
     if database.is_sqlite:
         with (
             _file_lock(Path(str(database.engine.url.database) + ".migrate.lock")),
-            database.engine.connect().execution_options(**{WRITE_OPTION: True}) as connection,
+            database.engine.connect().execution_options(**{WRITE_OPTION: DURABLE}) as connection,
             _foreign_keys_off(connection),
             connection.begin(),
         ):

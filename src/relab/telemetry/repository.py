@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from sqlalchemy import Select, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from relab.storage.base import table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.models import MAX_INT64, RunFilter
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
@@ -34,15 +36,21 @@ def upsert_run(session: Session, values: dict[str, Any]) -> bool:
     The row is locked from here to the end of the transaction, so that two posts of one
     run cannot interleave their timelines.
     """
-    dialect = session.get_bind().dialect.name
-    statement = (postgresql if dialect == "postgresql" else sqlite).insert(AgentRunRow).values(values)
+    row = session.execute(_upsert(session.get_bind().dialect.name), values).one()
+    return bool(row.received_at == row.updated_at == values["received_at"])
+
+
+@functools.cache
+def _upsert(dialect: str) -> Any:
+    """Return the statement, made once: to make it takes longer than to run it."""
+    table = table_of(AgentRunRow)
+    statement: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     kept = {"run_id", "received_at"}
     statement = statement.on_conflict_do_update(
         index_elements=["run_id"],
-        set_={name: statement.excluded[name] for name in values if name not in kept},
+        set_={column.name: statement.excluded[column.name] for column in table.c if column.name not in kept},
     )
-    row = session.execute(statement.returning(AgentRunRow.received_at, AgentRunRow.updated_at)).one()
-    return bool(row.received_at == row.updated_at == values["received_at"])
+    return statement.returning(AgentRunRow.received_at, AgentRunRow.updated_at)
 
 
 def lock_run(session: Session, agent_run_id: str) -> tuple[str, str] | None:
@@ -54,9 +62,9 @@ def lock_run(session: Session, agent_run_id: str) -> tuple[str, str] | None:
 
 def replace_items(session: Session, agent_run_id: str, items: Sequence[dict[str, Any]]) -> None:
     """Make `items` the whole timeline of the run."""
-    session.execute(delete(TimelineItemRow).where(TimelineItemRow.run_id == agent_run_id))
+    session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id == agent_run_id))
     if items:
-        session.execute(insert(TimelineItemRow), items)
+        session.execute(insert(table_of(TimelineItemRow)), items)
 
 
 def get_run(session: Session, agent_run_id: str) -> Any | None:
@@ -115,9 +123,9 @@ def list_items(
 
 def delete_run(session: Session, agent_run_id: str) -> bool:
     """Delete a run and its timeline; return False when there was none."""
-    session.execute(delete(TimelineItemRow).where(TimelineItemRow.run_id == agent_run_id))
+    session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id == agent_run_id))
     deleted = session.execute(
-        delete(AgentRunRow).where(AgentRunRow.run_id == agent_run_id).returning(AgentRunRow.run_id)
+        delete(table_of(AgentRunRow)).where(AgentRunRow.run_id == agent_run_id).returning(AgentRunRow.run_id)
     )
     return deleted.one_or_none() is not None
 
@@ -125,7 +133,7 @@ def delete_run(session: Session, agent_run_id: str) -> bool:
 def set_category(session: Session, agent_run_id: str, content_hash: str, category: str) -> bool:
     """Label the run with a cause, if its content is still that of `content_hash`."""
     statement = (
-        update(AgentRunRow)
+        update(table_of(AgentRunRow))
         .where(AgentRunRow.run_id == agent_run_id, AgentRunRow.content_hash == content_hash)
         .values(category=category)
         .returning(AgentRunRow.run_id)
@@ -133,8 +141,31 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
     return session.execute(statement).one_or_none() is not None
 
 
-def list_history(session: Session, *, agent_name: str, environment: str | None, until_us: int, limit: int) -> list[Any]:
-    """Return the newest runs of an agent in an environment that started by `until_us`."""
+def first_start(session: Session, version_key: str, until_us: int) -> int | None:
+    """Return when the first run of a version started, by `until_us`; None if none did."""
+    statement = select(func.min(AgentRunRow.started_at)).where(
+        AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us
+    )
+    return session.execute(statement).scalar_one()
+
+
+def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
+    """Return the version key of an agent's newest run in an environment before a time, or None."""
+    statement = (
+        select(AgentRunRow.version_key)
+        .where(
+            AgentRunRow.agent_name == agent_name,
+            AgentRunRow.environment == environment if environment is not None else AgentRunRow.environment.is_(None),
+            AgentRunRow.started_at < before_us,
+        )
+        .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
+        .limit(1)
+    )
+    return session.execute(statement).scalar_one_or_none()
+
+
+def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[Any]:
+    """Return the newest runs of a version that started by `until_us`."""
     statement = (
         select(
             AgentRunRow.run_id,
@@ -145,11 +176,7 @@ def list_history(session: Session, *, agent_name: str, environment: str | None, 
             AgentRunRow.step_count,
             AgentRunRow.tool_stats,
         )
-        .where(
-            AgentRunRow.agent_name == agent_name,
-            AgentRunRow.environment == environment if environment is not None else AgentRunRow.environment.is_(None),
-            AgentRunRow.started_at <= until_us,
-        )
+        .where(AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us)
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(limit)
     )

@@ -28,6 +28,7 @@ from relab.telemetry.models import (
 )
 from relab.telemetry.timeline import place, present
 
+RUNS_PER_VERSION = 200
 MAX_SEARCH_TEXT = 8_000
 DELETED_JOB = "telemetry.run_deleted"
 HOUR_US = 3_600_000_000
@@ -154,22 +155,32 @@ class TelemetryService:
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
         """Note the cause found for a run; return False when the run is gone or has changed since."""
-        with self._database.write() as unit:
+        # Not waited for: the job that asks for it is repeated unless both are on disk.
+        with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category)
 
-    def history(self, run: AgentRun, *, limit: int = 500) -> list[RunSummary]:
-        """Return the newest runs of the run's agent and environment up to its start, oldest first.
+    def history(self, run: AgentRun) -> list[RunSummary]:
+        """Return what a comparison of the run's version with the one before it needs, oldest first.
 
-        The run itself is among them when it is stored.
+        These are the newest runs of both versions that started by the start of this run (which
+        is among them when it is stored). The version before is that of the newest run of the same
+        agent and environment before this version's first run. Empty when the run names no
+        version, or there was none before.
         """
+        if run.agent_version is None and run.prompt_hash is None:
+            return []
+        key = _version_key(run)
         with self._database.read() as session:
-            rows = repository.list_history(
-                session,
-                agent_name=run.agent_name,
-                environment=run.environment,
-                until_us=run.started_at,
-                limit=limit,
-            )
+            first = repository.first_start(session, key, run.started_at)
+            before = run.started_at if first is None else first
+            previous = repository.version_before(session, run.agent_name, run.environment, before)
+            if previous is None:
+                return []
+            rows = [
+                *repository.list_version(session, key, run.started_at, RUNS_PER_VERSION),
+                *repository.list_version(session, previous, run.started_at, RUNS_PER_VERSION),
+            ]
+        rows.sort(key=lambda row: (row.started_at, row.run_id))
         return [
             RunSummary(
                 run_id=row.run_id,
@@ -180,7 +191,7 @@ class TelemetryService:
                 step_count=row.step_count,
                 tool_call_counts={tool: calls for tool, (calls, _) in row.tool_stats.items()},
             )
-            for row in reversed(rows)
+            for row in rows
         ]
 
     def overview(self, hours: float) -> MetricsOverview:
@@ -219,6 +230,7 @@ def _run_values(run: AgentRun, body: dict[str, Any], counts: RunCounts, content_
         "status": run.status,
         "task_id": run.task_id,
         "prompt_hash": run.prompt_hash,
+        "version_key": _version_key(run),
         "total_cost_usd": run.cost.total_cost_usd if run.cost else None,
         "category": None,
         "step_count": counts.steps,
@@ -231,6 +243,11 @@ def _run_values(run: AgentRun, body: dict[str, Any], counts: RunCounts, content_
         "received_at": now,
         "updated_at": now,
     }
+
+
+def _version_key(run: AgentRun) -> str:
+    """Identify agent, environment, version and prompt together, in a length that an index can hold."""
+    return digest([run.agent_name, run.environment, run.agent_version, run.prompt_hash])
 
 
 def _item_values(agent_run_id: str, placed: Any, body: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class AgentRunRow(Base):
     __table_args__ = (
         Index("ix_agent_runs_started_at_run_id", "started_at", "run_id"),
         Index("ix_agent_runs_agent_name_started_at", "agent_name", "started_at"),
+        Index("ix_agent_runs_version_key_started_at", "version_key", "started_at"),
     )
 
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
@@ -35,6 +36,8 @@ class AgentRunRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     task_id: Mapped[str | None] = mapped_column(ShortText)
     prompt_hash: Mapped[str | None] = mapped_column(ShortText)
+    version_key: Mapped[str] = mapped_column(String(80))
+    """Agent, environment, version and prompt as one digest: what comparisons group by."""
     total_cost_usd: Mapped[float | None] = mapped_column(Double)
     category: Mapped[str | None] = mapped_column(String(32))
     step_count: Mapped[int] = mapped_column(Integer)

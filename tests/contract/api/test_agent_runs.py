@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -219,3 +220,16 @@ def test_the_reserved_id_is_refused_by_name(api: TestClient) -> None:
 
     assert fields_of(problem) == ["run_id"]
     assert "reserved" in problem["errors"][0]["message"]
+
+
+def test_concurrent_posts_of_one_run_leave_one_of_them_whole(api: TestClient, run_id: str) -> None:
+    bodies = [minimal_run(run_id, steps=[step(f"s{n}-{m}") for m in range(n)]) for n in range(1, 9)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: api.post("/agent-runs", json=body), bodies))
+
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
+    timeline = api.get(f"/agent-runs/{run_id}/timeline").json()
+    kept = timeline["total"]
+    assert [item["ref_id"] for item in timeline["items"]] == [f"s{kept}-{m}" for m in range(kept)]
+    assert api.get(f"/agent-runs/{run_id}").json()["content_hash"] == answers[kept - 1].json()["content_hash"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from relab.core.errors import ConfigurationError
 from relab.storage import Database
@@ -91,3 +92,15 @@ def test_a_pool_without_a_free_connection_is_unavailability(tmp_path: Path) -> N
     ):
         database.ping()
     database.close()
+
+
+def test_a_file_that_is_no_database_is_not_mistaken_for_one_that_is_away(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.write_text("this is a letter, not a database. " * 500)
+    database = Database.open(f"sqlite:///{path}")
+    with pytest.raises(DBAPIError, match="not a database"):
+        database.ping()
+    with pytest.raises(DBAPIError, match="not a database"), database.write() as unit:
+        unit.session.execute(text("SELECT 1"))
+    database.close()
+    assert path.read_text().startswith("this is a letter")

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("task_id", sa.String(length=1000), nullable=True),
         sa.Column("prompt_hash", sa.String(length=1000), nullable=True),
+        sa.Column("version_key", sa.String(length=80), nullable=False),
         sa.Column("total_cost_usd", sa.Double(), nullable=True),
         sa.Column("category", sa.String(length=32), nullable=True),
         sa.Column("step_count", sa.Integer(), nullable=False),
@@ -50,6 +51,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", name="pk_agent_runs"),
     )
     op.create_index("ix_agent_runs_agent_name_started_at", "agent_runs", ["agent_name", "started_at"])
+    op.create_index("ix_agent_runs_version_key_started_at", "agent_runs", ["version_key", "started_at"])
     op.create_index("ix_agent_runs_started_at_run_id", "agent_runs", ["started_at", "run_id"])
 
     op.create_table(
@@ -136,6 +138,7 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_status_run_after_job_id", table_name="jobs")
 
     op.drop_table("jobs")
+    op.drop_index("ix_agent_runs_version_key_started_at", table_name="agent_runs")
     op.drop_index("ix_agent_runs_started_at_run_id", table_name="agent_runs")
     op.drop_index("ix_agent_runs_agent_name_started_at", table_name="agent_runs")
 
