@@ -16,7 +16,7 @@ import structlog
 from relab.access.service import AccessService
 from relab.core.clock import Clock, SystemClock
 from relab.core.errors import ConfigurationError
-from relab.jobs.models import JobHandler
+from relab.jobs.models import JobHandler, JobStatus
 from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
 from relab.jobs.runner import JobRunner, ParkListener
@@ -82,15 +82,31 @@ class Services:
         rca, telemetry = RcaHandlers(self.rca), TelemetryHandlers(self.telemetry)
         return {ANALYZE_JOB: rca.analyze, LABEL_JOB: telemetry.label, DELETED_JOB: rca.forget}
 
+    def drop_job(self, job_id: str) -> None:
+        """Delete a job that is not running, and tell the context that waits for it.
+
+        Raises:
+            JobNotFoundError: there is none of that id.
+            JobStateError: a worker has it.
+        """
+        job = self.queue.get(job_id)
+        self.queue.drop(job_id)
+        listener = self.park_listeners().get(job.name)
+        if listener is not None and job.status is JobStatus.PENDING:
+            listener(job, "The job was dropped before it was done.")
+
+    def park_listeners(self) -> Mapping[str, ParkListener]:
+        """Return who is told, by kind of job, that a job will never be done."""
+        return {ANALYZE_JOB: RcaHandlers(self.rca).analysis_parked}
+
     def runner(self) -> JobRunner:
         """Return what runs jobs for one worker."""
-        on_parked: dict[str, ParkListener] = {ANALYZE_JOB: RcaHandlers(self.rca).analysis_parked}
         return JobRunner(
             self.database,
             self.clock,
             self.handlers(),
             lease_s=self.settings.jobs.lease_s,
-            on_parked=on_parked,
+            on_parked=self.park_listeners(),
         )
 
     def worker_lives(self) -> bool:
@@ -124,6 +140,7 @@ class Services:
     def close(self) -> None:
         """Release connections."""
         self.announcer.close()
+        self.signal.close()
         self.database.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
@@ -118,8 +119,10 @@ def _event_number(last_event_id: str | None) -> int:
 
 
 async def _events(tailer: ProgressTailer, rca_run_id: str, after: int) -> AsyncIterator[bytes]:
-    async for event in tailer.follow(rca_run_id, after):
-        if event is None:
-            yield KEEPALIVE_COMMENT
-        else:
-            yield format_sse_event(data_str=event.model_dump_json(exclude={"seq"}), id=str(event.seq))
+    # Closed here and now when the client vanishes, not when the collector gets to it.
+    async with aclosing(tailer.follow(rca_run_id, after)) as events:
+        async for event in events:
+            if event is None:
+                yield KEEPALIVE_COMMENT
+            else:
+                yield format_sse_event(data_str=event.model_dump_json(exclude={"seq"}), id=str(event.seq))

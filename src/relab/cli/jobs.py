@@ -60,7 +60,7 @@ def drop(job_ids: JobIds, as_json: JsonOption = False) -> None:
 
     with open_services() as services:
         for job_id in job_ids:
-            services.queue.drop(job_id)
+            services.drop_job(job_id)
     if as_json:
         print_json("jobs drop", job_ids=job_ids)
     else:
