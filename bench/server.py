@@ -55,11 +55,13 @@ class Server:
     def request(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
     ) -> tuple[int, bytes]:
+        """Send a request and return status and body."""
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
         return response.status, response.read()
 
     def connect(self) -> http.client.HTTPConnection:
+        """Return a connection of its own; the caller closes it."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def memory_mb(self) -> dict[str, float]:
@@ -80,6 +82,7 @@ class Server:
         return next(float(line.split()[1]) for line in text.decode().splitlines() if line.startswith(f"{metric} "))
 
     def stop(self) -> None:
+        """Stop the server and wait for it."""
         self._process.terminate()
         self._process.wait()
 

@@ -46,13 +46,7 @@ def analyze(
 
 
 def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
-    """Wait until the analysis has ended, doing it here if no worker does.
-
-    Raises:
-        ConflictError: nobody ever will, because its job was dropped.
-    """
-    from relab.core.errors import ConflictError
-    from relab.jobs.errors import JobNotFoundError
+    """Wait until the analysis has ended, doing it here if no worker does."""
     from relab.rca.models import RcaStatus
 
     runner = services.runner()
@@ -69,10 +63,4 @@ def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
         # The job has the analysis's id; claiming it is safe even if a worker wakes up now.
         if time.monotonic() >= patience_ends and runner.run_next(rca_run_id):
             continue
-        try:
-            services.queue.get(rca_run_id)
-        except JobNotFoundError as error:
-            raise ConflictError(
-                f"The analysis {rca_run_id} waits, but its job was dropped.", remedy="Use --force for a new one."
-            ) from error
         time.sleep(POLL_S)
