@@ -160,7 +160,7 @@ def _analyses(name: str, server: Server, args: argparse.Namespace) -> Figures:
         done = sum(
             float(line.rsplit(b" ", 1)[1])
             for line in text.splitlines()
-            if line.startswith(b"relab_rca_runs_total") and b'status="done"' in line
+            if line.startswith(b"relab_rca_runs{") and b'status="done"' in line
         )
         return done >= args.runs
 

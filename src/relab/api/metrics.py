@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -75,8 +75,9 @@ class DatabaseCollector(Collector):
             "How long the oldest runnable job has waited.",
             value=counts.oldest_pending_s,
         )
-        analyses = CounterMetricFamily(
-            "relab_rca_runs", "Analyses by status and category.", labels=["status", "category"]
+        # A gauge, because analyses go with the runs that are deleted.
+        analyses = GaugeMetricFamily(
+            "relab_rca_runs", "Stored analyses by status and category.", labels=["status", "category"]
         )
         for (status, category), number in self._services.rca.count_by_category().items():
             analyses.add_metric([status, category], number)

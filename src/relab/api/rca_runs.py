@@ -71,7 +71,7 @@ def list_rca_runs(
     run_id: RunId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 50
 ) -> list[RcaRun]:
     """The analyses without their reports."""
-    services.telemetry.get_content_hash(run_id)
+    services.telemetry.get_content(run_id)
     return services.rca.list_for_run(run_id, limit=limit)
 
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+
 from relab.jobs.models import Job
+from relab.rca.errors import RcaRunNotFoundError
 from relab.rca.service import RcaService
+
+_log = structlog.get_logger(__name__)
 
 
 class RcaHandlers:
@@ -16,8 +21,11 @@ class RcaHandlers:
         self._service = service
 
     def analyze(self, args: Mapping[str, Any]) -> None:
-        """Run the analysis `rca_run_id`."""
-        self._service.analyze(args["rca_run_id"])
+        """Run the analysis `rca_run_id`; one that went with its deleted run is nothing to do."""
+        try:
+            self._service.analyze(args["rca_run_id"])
+        except RcaRunNotFoundError as error:
+            _log.info("rca_run_forgotten", error=str(error))
 
     def analysis_parked(self, job: Job, error: str) -> None:
         """Mark the analysis of a job that failed for good as failed."""

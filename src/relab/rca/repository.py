@@ -20,10 +20,13 @@ def current_key(agent_run_id: str, content_hash: str) -> str:
     return f"{content_hash}:{agent_run_id}"
 
 
-def find_current(session: Session, agent_run_id: str, content_hash: str) -> str | None:
-    """Return the id of the current analysis of that content, or None."""
-    statement = select(RcaRunRow.rca_run_id).where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
-    return session.execute(statement).scalar_one_or_none()
+def find_current(session: Session, agent_run_id: str, content_hash: str) -> tuple[str, int] | None:
+    """Return id and time of making of the current analysis of that content, or None."""
+    statement = select(RcaRunRow.rca_run_id, RcaRunRow.created_at).where(
+        RcaRunRow.current_key == current_key(agent_run_id, content_hash)
+    )
+    row = session.execute(statement).one_or_none()
+    return None if row is None else (row.rca_run_id, row.created_at)
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:

@@ -18,7 +18,7 @@ from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
 from relab.rca.models import RcaRun, RcaStatus, Report
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import ConstraintError
-from relab.telemetry.models import RunStatus
+from relab.telemetry.models import RunContent, RunStatus
 from relab.telemetry.service import TelemetryService
 
 ANALYZE_JOB = "rca.analyze"
@@ -68,11 +68,11 @@ class RcaService:
         Raises:
             AgentRunNotFoundError: there is no such run.
         """
-        content_hash = self._telemetry.get_content_hash(agent_run_id)
+        content = self._telemetry.get_content(agent_run_id)
         while True:
             try:
                 with self._database.write() as unit:
-                    return self._request_within(unit, agent_run_id, content_hash, force=force)
+                    return self._request_within(unit, agent_run_id, content, force=force)
             except ConstraintError:
                 # Another process made the current analysis between our look and our insert.
                 continue
@@ -157,13 +157,15 @@ class RcaService:
         with self._database.read() as session:
             return repository.count_by_category(session)
 
-    def _request_within(self, unit: UnitOfWork, agent_run_id: str, content_hash: str, *, force: bool) -> RcaReceipt:
-        if force:
+    def _request_within(self, unit: UnitOfWork, agent_run_id: str, content: RunContent, *, force: bool) -> RcaReceipt:
+        content_hash = content.content_hash
+        current = repository.find_current(unit.session, agent_run_id, content_hash)
+        if current is not None:
+            rca_run_id, created_at = current
+            # An older one is of a run of the same id and content that was deleted; it is about to go.
+            if not force and created_at >= content.received_at:
+                return RcaReceipt(rca_run_id=rca_run_id, created=False)
             repository.retire_current(unit.session, agent_run_id, content_hash)
-        else:
-            current = repository.find_current(unit.session, agent_run_id, content_hash)
-            if current is not None:
-                return RcaReceipt(rca_run_id=current, created=False)
         rca_run_id = new_id()
         repository.add(
             unit.session,

@@ -189,6 +189,15 @@ class RunCounts(BaseModel):
     guardrail_events: int
 
 
+class RunContent(BaseModel):
+    """What identifies the content of a stored run, and since when there is a run of its id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    content_hash: str
+    received_at: int
+
+
 class RunHeader(BaseModel):
     """A stored run without its steps, calls and events: what lists and details show."""
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.models import MAX_INT64, RunFilter
+from relab.telemetry.models import MAX_INT64, RunContent, RunFilter
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 
 # Bounded by the columns' types: a forged cursor must not reach the database as a number that it cannot hold.
@@ -72,11 +72,11 @@ def get_run(session: Session, agent_run_id: str) -> Any | None:
     return session.execute(select(*_RUN_LIST_COLUMNS).where(AgentRunRow.run_id == agent_run_id)).one_or_none()
 
 
-def get_content_hash(session: Session, agent_run_id: str) -> str | None:
+def get_content(session: Session, agent_run_id: str) -> RunContent | None:
     """Return what identifies the run's content, or None when there is no such run."""
-    return session.execute(
-        select(AgentRunRow.content_hash).where(AgentRunRow.run_id == agent_run_id)
-    ).scalar_one_or_none()
+    statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(AgentRunRow.run_id == agent_run_id)
+    row = session.execute(statement).one_or_none()
+    return None if row is None else RunContent(content_hash=row.content_hash, received_at=row.received_at)
 
 
 def list_runs(

@@ -17,6 +17,7 @@ from relab.telemetry.models import (
     FailingTool,
     IngestReceipt,
     MetricsOverview,
+    RunContent,
     RunCounts,
     RunFilter,
     RunHeader,
@@ -86,17 +87,17 @@ class TelemetryService:
             raise AgentRunNotFoundError(agent_run_id)
         return _header(row)
 
-    def get_content_hash(self, agent_run_id: str) -> str:
-        """Return what identifies the run's present content.
+    def get_content(self, agent_run_id: str) -> RunContent:
+        """Return what identifies the run's present content, and since when there is a run of that id.
 
         Raises:
             AgentRunNotFoundError: there is none of that id.
         """
         with self._database.read() as session:
-            content_hash = repository.get_content_hash(session, agent_run_id)
-        if content_hash is None:
+            content = repository.get_content(session, agent_run_id)
+        if content is None:
             raise AgentRunNotFoundError(agent_run_id)
-        return content_hash
+        return content
 
     def load(self, agent_run_id: str) -> tuple[AgentRun, str]:
         """Return one run whole, as it was sent, and its content hash, both of one moment.

@@ -172,6 +172,6 @@ def test_prometheus_reads_requests_jobs_and_analyses(services: Services) -> None
     assert samples["relab_jobs", (("status", "done"),)] == 2
     assert samples["relab_agent_runs_ingested_total", (("outcome", "created"),)] == 1
     assert samples["relab_agent_runs_ingested_total", (("outcome", "updated"),)] == 1
-    assert samples["relab_rca_runs_total", (("category", "tool_schema_mismatch"), ("status", "done"))] == 1
+    assert samples["relab_rca_runs", (("category", "tool_schema_mismatch"), ("status", "done"))] == 1
     assert samples["relab_progress_followers", ()] == 0
     assert not any("unknown" in str(key) or "at/all" in str(key) for key in samples), "paths are no labels"

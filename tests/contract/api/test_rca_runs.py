@@ -146,6 +146,41 @@ def test_a_failed_analysis_does_not_count(api: TestClient, installation: Service
     assert [(data["status"], data["pct"]) for _, data in events] == [("failed", 100)]
 
 
+def test_the_analysis_of_a_deleted_run_is_not_that_of_its_successor(
+    api: TestClient, installation: Services, posted: str
+) -> None:
+    first, _ = request_rca(api, posted)
+    run_jobs(installation)
+    assert api.delete(f"/agent-runs/{posted}").status_code == 204
+    assert api.post("/agent-runs", json=failed_run(posted)).status_code == 201
+    second, created = request_rca(api, posted)
+    assert (created, second != first) == (True, True)
+    run_jobs(installation)
+    assert api.get(f"/agent-runs/rca-runs/{second}").json()["status"] == "done"
+    assert api.get(f"/agent-runs/rca-runs/{first}").status_code == 404
+
+
+def test_an_analysis_that_went_with_its_run_is_nothing_to_do(
+    api: TestClient, installation: Services, posted: str
+) -> None:
+    rca_run_id, _ = request_rca(api, posted)
+    content = installation.telemetry.get_content(posted)
+    assert api.delete(f"/agent-runs/{posted}").status_code == 204
+    installation.rca.forget(posted, content.received_at + 10**9)
+    run_jobs(installation)
+    assert installation.queue.get(rca_run_id).status == "done"
+
+
+def test_dropping_the_job_of_an_analysis_ends_it(api: TestClient, installation: Services, posted: str) -> None:
+    rca_run_id, _ = request_rca(api, posted)
+    installation.drop_job(rca_run_id)
+    dropped = api.get(f"/agent-runs/rca-runs/{rca_run_id}").json()
+    assert (dropped["status"], dropped["error"]) == ("failed", "The job was dropped before it was done.")
+    assert [event["status"] for _, event in read_events(api.get(f"/rca-runs/{rca_run_id}/stream").text)] == ["failed"]
+    again, created = request_rca(api, posted)
+    assert (created, again != rca_run_id) == (True, True)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_concurrent_requests_agree(api: TestClient, installation: Services, posted: str, force: bool) -> None:
     barrier = threading.Barrier(8)
