@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.components import require_program
 from support.process import LabProcess, lab_environment
 
 README = Path(__file__).parents[2] / "README.md"
@@ -30,6 +31,7 @@ def _tour() -> list[tuple[str, list[str]]]:
 
 
 def test_every_command_of_the_tour_works_and_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    require_program("curl", "apt-get install curl")
     steps = _tour()
     assert [command.split("#")[0].strip() for command, _ in steps[:2]] == ["source .venv/bin/activate", "lab serve"]
     bin_folder = Path(sys.executable).parent
