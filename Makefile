@@ -20,12 +20,10 @@ serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
 	@$(BIN)/lab serve
 
 test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
-	$(PYTEST) $(PARALLEL) -m "not full and not serial"
-	$(PYTEST) -m "serial and not full"
+	$(PYTEST) $(PARALLEL) -m "not full"
 
 test-full: $(DEV_STAMP)  ## run every test, also the long ones
-	$(PYTEST) $(PARALLEL) -m "not serial"
-	$(PYTEST) -m serial
+	$(PYTEST) $(PARALLEL)
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, lock
 	$(BIN)/ruff check .
