@@ -11,6 +11,7 @@ from support.installation import FAST_RECOVERY, Installation, Lab
 from support.posters import Posters, assert_stored_once_and_whole
 from support.seeds import seed_body
 from support.servers import PostgresServer
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -49,3 +50,17 @@ def test_nothing_acknowledged_is_lost_and_all_recovers(
         assert lab.analyse("run-001-sufficient")["category"] == "tool_schema_mismatch"
         assert [child.pid for child in server.children()] == [worker.pid]
     assert "Traceback" not in server.log()
+
+
+def test_a_worker_that_starts_before_its_database_waits_for_it(tmp_path: Path, own_postgres: PostgresServer) -> None:
+    installation = Installation.on_postgres(tmp_path, own_postgres, None, **FAST_RECOVERY)
+    own_postgres.stop("fast")
+    worker = installation.worker()
+    try:
+        worker.start(wait=False)
+        wait_until(lambda: "worker_waits_for_database" in worker.log(), what="the worker waiting")
+        own_postgres.start()
+        worker.wait_ready()
+        assert worker.stop() == 0
+    finally:
+        worker.destroy()

@@ -31,15 +31,26 @@ def worker(
     from relab.cli.context import read_settings
     from relab.cli.processes import stop_with_parent
     from relab.core.logging import configure_logging
+    from relab.jobs.worker import UNAVAILABLE_PAUSE_S
+    from relab.storage.errors import DatabaseUnavailableError
 
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     if parent_pipe is not None:
         stop_with_parent(parent_pipe, stop)
+    log = structlog.get_logger("relab.worker")
     services = build(settings)
     try:
-        services.prepare()
-        structlog.get_logger("relab.worker").info("worker_started", queue=settings.job_mode)
-        services.work_until(stop)
+        while not stop.is_set():
+            try:
+                services.prepare()
+            except DatabaseUnavailableError as error:
+                # As while at work: a database that is away is waited for, one that does not fit is refused.
+                log.warning("worker_waits_for_database", error=str(error))
+                stop.wait(UNAVAILABLE_PAUSE_S)
+            else:
+                log.info("worker_started", queue=settings.job_mode)
+                services.work_until(stop)
+                break
     finally:
         services.close()
