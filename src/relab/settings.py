@@ -51,7 +51,10 @@ class HttpSettings(_Section):
     allowed_hosts: list[str] = Field(
         [], description="Names beside loopback that an installation without tokens answers to."
     )
-    max_concurrent_ingests: Annotated[int, Field(ge=1)] = Field(64, description="More wait outside with a 503.")
+    max_concurrent_ingests: Annotated[int, Field(ge=1)] = Field(64, description="More are told to come back (429).")
+    max_ingest_mb: Annotated[float, Field(gt=0, le=65_536)] = Field(
+        256.0, description="Bytes of all bodies that are being taken in; more are told to come back (429)."
+    )
 
 
 class ProgressSettings(_Section):

@@ -22,7 +22,6 @@ DOORS = frozenset({"service", "models"})
 """What one context may import of another."""
 
 EXCEPTIONS = {
-    ("api", "telemetry.reading"): "the HTTP door turns bytes into a run before the service sees it",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
 """`(importer, module)` and why; one that is no longer needed must go."""

@@ -53,6 +53,18 @@ def run_jobs(services: Services) -> int:
     return count
 
 
+def assert_refusal(response: Any, status: int, code: str) -> str:
+    """Assert that the response refuses the request in the form that its route has, and return the reason."""
+    if response.request.url.path != "/v1/traces":
+        return str(assert_problem(response, status, code)["detail"])
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert set(body) == {"code", "message"}
+    assert body["code"] == {401: 16, 403: 7}[status]
+    return str(body["message"])
+
+
 def assert_problem(response: Any, status: int, code: str | None = None) -> dict[str, Any]:
     """Assert that the response is an RFC 9457 problem document of that status, and return it."""
     assert response.status_code == status, response.text

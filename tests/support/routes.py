@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi.routing import APIRoute
 
 from relab.access.models import Scope
-from relab.api import agent_runs, health, metrics, rca_runs
+from relab.api import agent_runs, health, metrics, rca_runs, traces
 from relab.api.access import ScopeCheck, public
 
-ROUTERS = (health.router, agent_runs.router, rca_runs.router, metrics.router)
+ROUTERS = (health.router, agent_runs.router, rca_runs.router, traces.router, metrics.router)
 
 
 class UndeclaredScopeError(AssertionError):

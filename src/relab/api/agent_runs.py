@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
+import functools
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator
-from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Scope
 from relab.api.access import requires
-from relab.api.body import read_json_body
+from relab.api.body import read_body, require_json
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
 from relab.api.examples import AGENT_RUN_EXAMPLE
 from relab.api.openapi import POSTED_REFERENCE, reference
 from relab.core.clock import parse_time
-from relab.core.errors import OverloadedError
 from relab.core.ids import ExternalId
 from relab.telemetry.models import (
     AgentRun,
@@ -28,7 +27,6 @@ from relab.telemetry.models import (
     RunStatus,
     TimelinePage,
 )
-from relab.telemetry.reading import read_agent_run
 
 router = APIRouter(tags=["agent runs"])
 
@@ -75,6 +73,7 @@ def run_filter(
     environment: Filter = None,
     category: Filter = None,
     task_id: Filter = None,
+    conversation_id: Filter = None,
     started_after: TimeText = None,
     started_before: TimeText = None,
     text: Filter = None,
@@ -87,24 +86,11 @@ def run_filter(
         environment=environment,
         category=category,
         task_id=task_id,
+        conversation_id=conversation_id,
         started_after_us=parse_time(started_after) if started_after else None,
         started_before_us=parse_time(started_before) if started_before else None,
         text=text,
     )
-
-
-class IngestGate:
-    """Bounds how many runs are being taken in at once; the rest are told to come back."""
-
-    def __init__(self, most: int) -> None:
-        self._places = threading.BoundedSemaphore(most)
-
-    def __enter__(self) -> None:
-        if not self._places.acquire(blocking=False):
-            raise OverloadedError("Too many runs are being taken in at once.", retry_after_s=1)
-
-    def __exit__(self, *_: object) -> None:
-        self._places.release()
 
 
 @router.post(
@@ -123,9 +109,11 @@ async def post_agent_run(request: Request, response: Response, services: Service
 
     Unknown fields are kept. The body may be gzip. `X-Ingest-Secret` is needed if one is set.
     """
-    with request.app.state.ingest_gate:
-        raw = await read_json_body(request, int(services.settings.http.max_body_mb * 1_048_576))
-        receipt = await run_in_threadpool(lambda: services.telemetry.ingest(read_agent_run(raw)))
+    require_json(request)
+    max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
+    async with request.app.state.ingest_gate.place(request) as place:
+        body = await read_body(request, place)
+        receipt = await asyncio.wrap_future(services.telemetry.submit_run(functools.partial(body.unpack, max_bytes)))
     request.app.state.metrics.ingested.labels("created" if receipt.created else "updated").inc()
     response.status_code = 201 if receipt.created else 200
     return receipt

@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, health, metrics, rca_runs
-from relab.api.agent_runs import IngestGate
+from relab.api import agent_runs, health, metrics, rca_runs, traces
+from relab.api.body import IngestGate
 from relab.api.errors import Problem, install_error_handlers
 from relab.api.metrics import DatabaseCollector, HttpMetrics
 from relab.api.middleware import BodyLimitMiddleware, RequestContextMiddleware
@@ -34,10 +34,14 @@ def create_app(services: Services) -> FastAPI:
         services.prepare()
         app.state.tailer = services.tailer()
         http_metrics.followers.set_function(lambda: app.state.tailer.follower_count)
-        async with app.state.tailer.running():
-            # For the server, which calls it when it begins to stop (see `cli/http_server.py`).
-            yield {"end_streams": app.state.tailer.end_all}
-        services.close()
+        services.telemetry.start_intake(http_metrics.observe_commit)
+        try:
+            async with app.state.tailer.running():
+                # For the server, which calls it when it begins to stop (see `cli/http_server.py`).
+                yield {"end_streams": app.state.tailer.end_all}
+        finally:
+            services.telemetry.stop_intake()
+            services.close()
 
     app = DocumentedApi(
         title="relab",
@@ -52,12 +56,16 @@ def create_app(services: Services) -> FastAPI:
     http_metrics.registry.register(DatabaseCollector(services))
     app.state.services = services
     app.state.metrics = http_metrics
-    app.state.ingest_gate = IngestGate(services.settings.http.max_concurrent_ingests)
+    http = services.settings.http
+    app.state.ingest_gate = IngestGate(
+        most_requests=http.max_concurrent_ingests, most_bytes=int(http.max_ingest_mb * 1_048_576)
+    )
+    http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app)
-    for router in (health.router, rca_runs.router, agent_runs.router, metrics.router):
+    for router in (health.router, rca_runs.router, agent_runs.router, traces.router, metrics.router):
         app.include_router(router)
     # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=int(services.settings.http.max_body_mb * 1_048_576))
+    app.add_middleware(BodyLimitMiddleware, max_bytes=int(http.max_body_mb * 1_048_576))
     app.add_middleware(RequestContextMiddleware, metrics=http_metrics)
     return app

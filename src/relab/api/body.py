@@ -4,50 +4,152 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from fastapi import HTTPException, Request
-from starlette.concurrency import run_in_threadpool
 
-from relab.api.middleware import body_too_large
-from relab.core.errors import MalformedBodyError, UnsupportedMediaError
+from relab.core.errors import MalformedBodyError, OverloadedError, TooLargeError, UnsupportedMediaError
 
 ARRIVES_WITHIN_S = 60.0
 """Slow clients must not keep the places of others for ever."""
 
 
-async def read_json_body(request: Request, max_bytes: int) -> bytes:
-    """Return the bytes of a JSON body, unpacked if it came as gzip.
+class IngestGate:
+    """Bounds what is being taken in at once, in requests and in bytes; the rest are told to come back.
+
+    A request is let in or refused before a byte of its body is read. Lives on the event loop.
+    """
+
+    def __init__(self, *, most_requests: int, most_bytes: int) -> None:
+        self._most_requests = most_requests
+        self._most_bytes = most_bytes
+        self.requests = 0
+        self.bytes = 0
+
+    @asynccontextmanager
+    async def place(self, request: Request) -> AsyncGenerator[Place]:
+        """Hold a place, and the bytes that the request declares, for as long as the block runs.
+
+        Raises:
+            OverloadedError: there is none free.
+        """
+        place = Place(self)
+        if self.requests >= self._most_requests:
+            raise OverloadedError("Too many runs are being taken in at once.", retry_after_s=1)
+        self.requests += 1
+        try:
+            declared = request.headers.get("content-length", "")
+            if declared.isascii() and declared.isdigit():
+                place.take(int(declared))
+            yield place
+        finally:
+            self.requests -= 1
+            self.bytes -= place.bytes
+
+    def take(self, count: int) -> None:
+        """Take so many bytes of the budget.
+
+        Raises:
+            OverloadedError: there are not so many left.
+        """
+        # One request alone may exceed the budget: it could never come in otherwise.
+        if self.bytes and self.bytes + count > self._most_bytes:
+            raise OverloadedError("Too much is being taken in at once.", retry_after_s=1)
+        self.bytes += count
+
+
+class Place:
+    """What one request takes up in the gate."""
+
+    def __init__(self, gate: IngestGate) -> None:
+        self._gate = gate
+        self.bytes = 0
+
+    def take(self, count: int) -> None:
+        """Take further bytes.
+
+        Raises:
+            OverloadedError: there are not so many left.
+        """
+        self._gate.take(count)
+        self.bytes += count
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBody:
+    """A body as it arrived."""
+
+    raw: bytes
+    is_gzip: bool
+
+    def unpack(self, max_bytes: int) -> bytes:
+        """Return the content, without ever holding more than `max_bytes` of it.
+
+        Raises:
+            TooLargeError: there is more.
+            MalformedBodyError: the bytes are no gzip, or cut short.
+        """
+        return unpack_gzip(self.raw, max_bytes) if self.is_gzip else self.raw
+
+
+async def read_body(request: Request, place: Place) -> PackedBody:
+    """Return the bytes of a body; how it is packed is checked first.
 
     Raises:
-        UnsupportedMediaError: the content type is not JSON, or the encoding not gzip.
-        TooLargeError: the body is over `max_bytes`, packed or unpacked.
-        MalformedBodyError: the body is no gzip.
+        UnsupportedMediaError: the encoding is not gzip.
+        TooLargeError: the body is over the server's limit.
+        OverloadedError: a body of undeclared length finds no more room.
         HTTPException: 408, the body did not arrive in time.
     """
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    # curl's default is a form type; what the seed's users paste must say JSON, as the seed shows.
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
-        raise UnsupportedMediaError(
-            f"The content type {media_type[:100]!r} is not JSON.",
-            remedy="Send `Content-Type: application/json`.",
-        )
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip"}:
+        raise UnsupportedMediaError(
+            f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send gzip, or no encoding."
+        )
+    chunks = []
+    arrived = 0
     try:
         async with asyncio.timeout(ARRIVES_WITHIN_S):
-            raw = await request.body()
+            async for chunk in request.stream():
+                arrived += len(chunk)
+                if arrived > place.bytes:
+                    place.take(arrived - place.bytes)
+                chunks.append(chunk)
     except TimeoutError as error:
         raise HTTPException(
             408, f"The body did not arrive within {ARRIVES_WITHIN_S:g} s", {"Connection": "close"}
         ) from error
-    if encoding == "identity":
-        return raw
-    if encoding != "gzip":
+    return PackedBody(b"".join(chunks), encoding == "gzip")
+
+
+def media_type(request: Request, default: str = "application/json") -> str:
+    """Return the content type of the body, without parameters."""
+    return request.headers.get("content-type", default).partition(";")[0].strip().lower()
+
+
+def require_json(request: Request) -> None:
+    """Return if the body says that it is JSON, or says nothing.
+
+    Raises:
+        UnsupportedMediaError: it says that it is something else.
+    """
+    given = media_type(request)
+    # curl's default is a form type; what the seed's users paste must say JSON, as the seed shows.
+    if given != "application/json" and not (given.startswith("application/") and given.endswith("+json")):
         raise UnsupportedMediaError(
-            f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send gzip, or no encoding."
+            f"The content type {given[:100]!r} is not JSON.",
+            remedy="Send `Content-Type: application/json`.",
         )
-    return await run_in_threadpool(unpack_gzip, raw, max_bytes)
+
+
+def body_too_large(max_bytes: int) -> TooLargeError:
+    """Return the error for a body over the limit."""
+    return TooLargeError(
+        f"The body is larger than {max_bytes:,} bytes.",
+        remedy="Send less at once, or raise RELAB_HTTP__MAX_BODY_MB.",
+    )
 
 
 def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:

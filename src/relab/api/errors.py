@@ -7,12 +7,13 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from relab.api.openapi import reference
+from relab.api.otlp import TRACES_PATH, status_response
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -90,8 +91,10 @@ def problem_response(
     *,
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
-) -> JSONResponse:
-    """Return the problem document for one failed request."""
+) -> Response:
+    """Return the problem document for one failed request; OTLP has a form of its own."""
+    if request.url.path == TRACES_PATH:
+        return status_response(request, status, detail, headers)
     problem = Problem(
         type=f"urn:relab:problem:{code}",
         title=_TITLES.get(status, "Error"),
@@ -125,7 +128,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-async def _on_relab_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_relab_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RelabError)
     status = next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
     headers: dict[str, str] = {}
@@ -145,7 +148,7 @@ async def _on_relab_error(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, status, error.code, detail, errors=errors, headers=headers)
 
 
-async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
         FieldProblem(field=".".join(str(part) for part in item["loc"]), message=item["msg"]) for item in error.errors()
@@ -155,18 +158,18 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     return problem_response(request, 422, "invalid_input", detail, errors=errors)
 
 
-async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
     code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     return problem_response(request, error.status_code, code, f"{error.detail}.", headers=headers)
 
 
-async def _on_disconnect(request: Request, _error: Exception) -> JSONResponse:
+async def _on_disconnect(request: Request, _error: Exception) -> Response:
     """Note a client that left while it sent its body: nobody reads this, but it is no bug of ours either."""
     return problem_response(request, 400, "client_disconnected", "The body did not arrive whole.")
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+async def _on_bug(request: Request, error: Exception) -> Response:
     _log.error("request_crashed", exc_info=error)
     return problem_response(request, 500, "internal", "An internal error occurred; it is in the server's log.")

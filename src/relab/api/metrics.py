@@ -13,12 +13,15 @@ from prometheus_client.registry import Collector
 
 from relab.access.models import Scope
 from relab.api.access import requires
+from relab.api.body import IngestGate
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
 from relab.bootstrap import Services
 from relab.telemetry.models import MetricsOverview
+from relab.telemetry.service import TelemetryService
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_BUCKETS = (10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 router = APIRouter(tags=["metrics"])
@@ -48,7 +51,40 @@ class HttpMetrics:
             ("outcome",),
             registry=self.registry,
         )
+        self.spans = Counter(
+            "relab_spans", "Spans received, by what became of them.", ("outcome",), registry=self.registry
+        )
+        self._commits = Histogram(
+            "relab_ingest_commit_seconds",
+            "Time to commit a batch of telemetry.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._batches = Histogram(
+            "relab_ingest_batch_spans",
+            "Spans, steps and calls of a batch.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
         self.followers = Gauge("relab_progress_followers", "Open progress streams.", registry=self.registry)
+
+    def observe_commit(self, weight: int, seconds: float) -> None:
+        """Count one group commit."""
+        self._commits.observe(seconds)
+        self._batches.observe(weight)
+
+    def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
+        """Show how much is being taken in, as of each scrape."""
+        for name, text, read in (
+            ("relab_ingest_requests", "Ingest requests being taken in.", lambda: gate.requests),
+            ("relab_ingest_bytes", "Bytes of the bodies being taken in.", lambda: gate.bytes),
+            (
+                "relab_ingest_waiting_spans",
+                "Spans that are read and wait for their commit.",
+                lambda: telemetry.waiting_spans,
+            ),
+        ):
+            Gauge(name, text, registry=self.registry).set_function(read)
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one finished request. `route` is a template, never a path: paths are unbounded."""

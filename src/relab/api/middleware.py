@@ -12,9 +12,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relab.api.body import body_too_large
 from relab.api.errors import problem_response
 from relab.api.metrics import HttpMetrics
-from relab.core.errors import TooLargeError
 from relab.core.ids import new_id
 
 REQUEST_ID_HEADER = "X-Request-ID"
@@ -106,11 +106,3 @@ class BodyLimitMiddleware:
         # The rest of the body is not read, so the connection cannot be used again.
         response = problem_response(Request(scope), 413, error.code, str(error), headers={"Connection": "close"})
         await response(scope, receive, send)
-
-
-def body_too_large(max_bytes: int) -> TooLargeError:
-    """Return the error for a body over the limit."""
-    return TooLargeError(
-        f"The body is larger than {max_bytes:,} bytes.",
-        remedy="Send less at once, or raise RELAB_HTTP__MAX_BODY_MB.",
-    )

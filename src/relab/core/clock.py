@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Protocol
@@ -64,8 +65,14 @@ def check_time(us: int) -> int:
 
 def format_time(us: int) -> str:
     """Write microseconds since the epoch as RFC 3339, with a fraction only if there is one."""
-    text = (EPOCH + us * MICROSECOND).isoformat()
-    return text.removesuffix("+00:00") + "Z"
+    seconds, fraction = divmod(us, 1_000_000)
+    return f"{_format_second(seconds)}.{fraction:06d}Z" if fraction else f"{_format_second(seconds)}Z"
+
+
+@functools.lru_cache(maxsize=4_096)
+def _format_second(seconds: int) -> str:
+    """Return a whole second; times of one moment come together, and a calendar takes long to ask."""
+    return (EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
 def _read(value: object) -> object:

@@ -157,6 +157,7 @@ class AgentRun(TelemetryModel):
     error_message: str | None = None
     trace_id: ShortText | None = None
     correlation_ids: Items[ShortText] = []
+    conversation_id: Name | None = Field(None, description="Groups the runs of one conversation or session.")
     task_id: ShortText | None = Field(None, description="What the run was asked to do, shared by repeats of it.")
     prompt_hash: ShortText | None = Field(None, description="Identifies the prompt, so that versions of it compare.")
     steps: Items[Step] = []
@@ -216,6 +217,7 @@ class RunHeader(BaseModel):
     error_message: str | None
     trace_id: str | None
     correlation_ids: list[str]
+    conversation_id: str | None
     task_id: str | None
     prompt_hash: str | None
     cost: Cost | None
@@ -235,6 +237,16 @@ class IngestReceipt(BaseModel):
     counts: RunCounts
 
 
+class ExportReceipt(BaseModel):
+    """What the store did with an export of spans."""
+
+    model_config = ConfigDict(frozen=True)
+
+    accepted: int = Field(description="Spans that are stored now, repeated ones included.")
+    refused: int
+    reason: str = Field(description="Why spans were refused; empty if none was.")
+
+
 class RunFilter(BaseModel):
     """Which runs a list shows; every given field must match.
 
@@ -250,6 +262,7 @@ class RunFilter(BaseModel):
     environment: str | None = None
     category: str | None = None
     task_id: str | None = None
+    conversation_id: str | None = None
     started_after_us: int | None = None
     started_before_us: int | None = None
     text: str | None = None
@@ -296,6 +309,16 @@ class TimelinePage(BaseModel):
     next_cursor: str | None
 
 
+class SpanPage(BaseModel):
+    """One page of the spans that an OTLP run was made of, by span id."""
+
+    run_id: str
+    items: list[dict[str, Any]] = Field(
+        description="Spans in OTLP's JSON encoding, each with its `resource` and `scope` (attributes as plain objects)."
+    )
+    next_cursor: str | None
+
+
 class FailingTool(BaseModel):
     """A tool and how many of its calls failed."""
 
@@ -306,8 +329,9 @@ class FailingTool(BaseModel):
 class MetricsOverview(BaseModel):
     """The figures of `GET /metrics/overview`, over runs that started in the window.
 
-    `success_rate` is a percentage of the runs that ended in success or failure, null
-    when there is none. `p95_step_latency_ms` is the nearest-rank 95th percentile.
+    The window begins and ends with whole minutes. `success_rate` is a percentage of the runs
+    that ended in success or failure, null when there is none. `p95_step_latency_ms` is the
+    nearest-rank 95th percentile, within 1 %.
     """
 
     total_runs: int

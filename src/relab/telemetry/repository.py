@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import Select, delete, func, insert, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import JSON, Select, Text, cast, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from relab.core.ids import MAX_ID_LENGTH
+from relab.storage import bulk
 from relab.storage.base import table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.models import MAX_INT64, RunContent, RunFilter
+from relab.telemetry.records import ItemKey, ItemRecord
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 
 # Bounded by the columns' types: a forged cursor must not reach the database as a number that it cannot hold.
@@ -22,49 +23,120 @@ _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
 _Kind = Annotated[int, Field(ge=0, le=2**15 - 1)]
 _Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[_Micros, str])
-_ITEM_KEY: TypeAdapter[tuple[int, int, int]] = TypeAdapter(tuple[_Micros, _Kind, _Position])
+_RefId = Annotated[str, Field(max_length=MAX_ID_LENGTH)]
+_ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _Kind, _Position, _RefId])
 _RUN_LIST_COLUMNS = tuple(
     column for column in AgentRunRow.__table__.c if column.name not in {"search_text", "tool_stats"}
 )
 
-RunKey = tuple[int, str]
+IDS_PER_STATEMENT = 500
+_REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in {"run_id", "received_at"})  # noqa: SIM118
 
 
-def upsert_run(session: Session, values: dict[str, Any]) -> bool:
-    """Insert the run's row or replace it; return True when it is new.
+def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Insert the runs that are new, lock the others to the end of the transaction, and return the ids of the latter."""
+    return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
-    The row is locked from here to the end of the transaction, so that two posts of one
-    run cannot interleave their timelines.
-    """
-    row = session.execute(_upsert(session.get_bind().dialect.name), values).one()
-    return bool(row.received_at == row.updated_at == values["received_at"])
+
+def load_stored(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
+    """Return `{run id: row}` with what a change of a run needs to know of its former content."""
+    columns = (
+        AgentRunRow.run_id,
+        AgentRunRow.source,
+        AgentRunRow.started_at,
+        AgentRunRow.status,
+        AgentRunRow.total_cost_usd,
+        AgentRunRow.tool_stats,
+        AgentRunRow.content_hash,
+        AgentRunRow.mapper_version,
+    )
+    found: dict[str, Any] = {}
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        found |= {row.run_id: row for row in session.execute(select(*columns).where(AgentRunRow.run_id.in_(ids)))}
+    return found
+
+
+def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
+    """Lock stored runs in the order of their ids and return them as `load_stored` does."""
+    ids = sorted(run_ids)
+    for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
+        statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk)).order_by(AgentRunRow.run_id)
+        session.execute(statement.with_for_update())
+    return load_stored(session, ids)
+
+
+def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Replace stored runs by new content; `received_at` stays."""
+    if not rows:
+        return
+    driver = session.connection()
+    driver.exec_driver_sql(
+        _replace(driver.dialect.name), [(*tuple([row[name] for name in _REPLACED]), row["run_id"]) for row in rows]
+    )
 
 
 @functools.cache
-def _upsert(dialect: str) -> Any:
-    """Return the statement, made once: to make it takes longer than to run it."""
-    table = table_of(AgentRunRow)
-    statement: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
-    kept = {"run_id", "received_at"}
-    statement = statement.on_conflict_do_update(
-        index_elements=["run_id"],
-        set_={column.name: statement.excluded[column.name] for column in table.c if column.name not in kept},
+def _replace(dialect: str) -> str:
+    """Return the statement, with JSON columns given as text."""
+    mark = "?" if dialect == "sqlite" else "%s"
+    columns = table_of(AgentRunRow).c
+    cast = "::json" if dialect == "postgresql" else ""
+    values = ", ".join(f"{name} = {mark}{cast if isinstance(columns[name].type, JSON) else ''}" for name in _REPLACED)
+    return f"UPDATE agent_runs SET {values} WHERE run_id = {mark}"  # noqa: S608
+
+
+def load_item_records(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, ItemRecord]]:
+    """Return `{run id: {key: item}}` of the stored timelines, the items' data as text."""
+    columns = (
+        TimelineItemRow.run_id,
+        TimelineItemRow.at,
+        TimelineItemRow.kind,
+        TimelineItemRow.position,
+        TimelineItemRow.ref_id,
+        TimelineItemRow.latency_ms,
+        cast(TimelineItemRow.data, Text).label("text"),
     )
-    return statement.returning(AgentRunRow.received_at, AgentRunRow.updated_at)
+    found: dict[str, dict[ItemKey, ItemRecord]] = {}
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        for row in session.execute(select(*columns).where(TimelineItemRow.run_id.in_(ids))):
+            key = ItemKey(row.at, row.kind, row.position, row.ref_id)
+            found.setdefault(row.run_id, {})[key] = ItemRecord(key, row.latency_ms, row.text)
+    return found
 
 
-def lock_run(session: Session, agent_run_id: str) -> tuple[str, str] | None:
-    """Return `(source, content_hash)` of a stored run and lock its row, or None."""
-    statement = select(AgentRunRow.source, AgentRunRow.content_hash).where(AgentRunRow.run_id == agent_run_id)
-    row = session.execute(statement.with_for_update()).one_or_none()
-    return None if row is None else (row.source, row.content_hash)
+def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, list[float]]:
+    """Return `{run id: latencies of its steps in ms}`."""
+    columns = (TimelineItemRow.run_id, TimelineItemRow.latency_ms)
+    found: dict[str, list[float]] = {}
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        statement = select(*columns).where(
+            TimelineItemRow.run_id.in_(ids), TimelineItemRow.kind == 0, TimelineItemRow.latency_ms.is_not(None)
+        )
+        for run_id, latency in session.execute(statement):
+            found.setdefault(run_id, []).append(latency or 0.0)
+    return found
 
 
-def replace_items(session: Session, agent_run_id: str, items: Sequence[dict[str, Any]]) -> None:
-    """Make `items` the whole timeline of the run."""
-    session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id == agent_run_id))
-    if items:
-        session.execute(insert(table_of(TimelineItemRow)), items)
+def insert_items(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert items that are known to be new; each is a row of the table with its data as text."""
+    bulk.insert_rows(session, table_of(TimelineItemRow), rows)
+
+
+def delete_items(session: Session, keys: Sequence[tuple[str, ItemKey]]) -> None:
+    """Delete single items of runs."""
+    if not keys:
+        return
+    driver = session.connection()
+    mark = "?" if driver.dialect.name == "sqlite" else "%s"
+    condition = " AND ".join(f"{name} = {mark}" for name in ("run_id", "at", "kind", "position", "ref_id"))
+    driver.exec_driver_sql(f"DELETE FROM timeline_items WHERE {condition}", [(run_id, *key) for run_id, key in keys])  # noqa: S608
+
+
+def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
+    """Delete runs and their timelines."""
+    for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
+        session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id.in_(ids)))
+        session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
 def get_run(session: Session, agent_run_id: str) -> Any | None:
@@ -107,8 +179,8 @@ def list_items(
     Raises:
         InvalidCursorError: the cursor is not one of a timeline.
     """
-    key = (TimelineItemRow.at, TimelineItemRow.kind, TimelineItemRow.position)
-    statement = select(*key, TimelineItemRow.ref_id, TimelineItemRow.data).where(TimelineItemRow.run_id == agent_run_id)
+    key = (TimelineItemRow.at, TimelineItemRow.kind, TimelineItemRow.position, TimelineItemRow.ref_id)
+    statement = select(*key, TimelineItemRow.data).where(TimelineItemRow.run_id == agent_run_id)
     if cursor is not None:
         statement = statement.where(tuple_(*key) > tuple_(*decode_cursor(cursor, _ITEM_KEY)))
     statement = statement.order_by(*key)
@@ -118,16 +190,7 @@ def list_items(
     if len(rows) <= limit:
         return rows, None
     last = rows[limit - 1]
-    return rows[:limit], encode_cursor((last.at, last.kind, last.position))
-
-
-def delete_run(session: Session, agent_run_id: str) -> bool:
-    """Delete a run and its timeline; return False when there was none."""
-    session.execute(delete(table_of(TimelineItemRow)).where(TimelineItemRow.run_id == agent_run_id))
-    deleted = session.execute(
-        delete(table_of(AgentRunRow)).where(AgentRunRow.run_id == agent_run_id).returning(AgentRunRow.run_id)
-    )
-    return deleted.one_or_none() is not None
+    return rows[:limit], encode_cursor((last.at, last.kind, last.position, last.ref_id))
 
 
 def set_category(session: Session, agent_run_id: str, content_hash: str, category: str) -> bool:
@@ -183,43 +246,6 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
     return list(session.execute(statement))
 
 
-def count_by_status(session: Session, since_us: int, until_us: int) -> dict[str, tuple[int, float]]:
-    """Return `{status: (runs, cost in USD)}` of the runs that started in the window."""
-    statement = (
-        select(AgentRunRow.status, func.count(), func.coalesce(func.sum(AgentRunRow.total_cost_usd), 0.0))
-        .where(AgentRunRow.started_at.between(since_us, until_us))
-        .group_by(AgentRunRow.status)
-    )
-    return {status: (count, float(cost or 0.0)) for status, count, cost in session.execute(statement)}
-
-
-def iter_tool_stats(session: Session, since_us: int, until_us: int) -> Iterable[dict[str, Any]]:
-    """Yield the `tool_stats` of the runs that started in the window."""
-    statement = select(AgentRunRow.tool_stats).where(
-        AgentRunRow.started_at.between(since_us, until_us), AgentRunRow.tool_call_count > 0
-    )
-    yield from session.execute(statement.execution_options(yield_per=1_000)).scalars()
-
-
-def step_latency_quantile(session: Session, since_us: int, until_us: int, quantile: float) -> float | None:
-    """Return the nearest-rank quantile of step latencies, in ms, or None without any."""
-    latency = TimelineItemRow.latency_ms
-    base = (
-        select(latency)
-        .join(AgentRunRow, AgentRunRow.run_id == TimelineItemRow.run_id)
-        .where(
-            AgentRunRow.started_at.between(since_us, until_us),
-            TimelineItemRow.kind == 0,
-            latency.is_not(None),
-        )
-    )
-    count = session.execute(select(func.count()).select_from(base.subquery())).scalar_one()
-    if count == 0:
-        return None
-    rank = max(math.ceil(quantile * count), 1)
-    return session.execute(base.order_by(latency).offset(rank - 1).limit(1)).scalar_one_or_none()
-
-
 def _filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
     for column, wanted in (
         (AgentRunRow.agent_name, run_filter.agent_name),
@@ -228,6 +254,7 @@ def _filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
         (AgentRunRow.environment, run_filter.environment),
         (AgentRunRow.category, run_filter.category),
         (AgentRunRow.task_id, run_filter.task_id),
+        (AgentRunRow.conversation_id, run_filter.conversation_id),
     ):
         if wanted is not None:
             statement = statement.where(column == wanted)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Literal
 
 from relab.core.clock import Clock
-from relab.core.json import digest
 from relab.jobs.queue import JobQueue
+from relab.stats.log_histogram import quantile
 from relab.storage import Database
-from relab.telemetry import repository
-from relab.telemetry.errors import AgentRunNotFoundError, SourceConflictError
+from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.intake import PostedRun, PostedSpans, TelemetryIntake
 from relab.telemetry.models import (
     AgentRun,
+    ExportReceipt,
     FailingTool,
     IngestReceipt,
     MetricsOverview,
@@ -24,25 +27,32 @@ from relab.telemetry.models import (
     RunPage,
     RunStatus,
     RunSummary,
-    StepStatus,
+    SpanPage,
     TimelinePage,
 )
-from relab.telemetry.timeline import place, present
+from relab.telemetry.otlp.decoding import decode_json, decode_protobuf
+from relab.telemetry.otlp.json_encoding import span_to_json
+from relab.telemetry.reading import read_agent_run
+from relab.telemetry.records import ITEM_LISTS, record_of, version_key
+from relab.telemetry.rollups import HOUR_US, NANO, window
+from relab.telemetry.store import forget_runs
+from relab.telemetry.timeline import present
 
 RUNS_PER_VERSION = 200
-MAX_SEARCH_TEXT = 8_000
 DELETED_JOB = "telemetry.run_deleted"
-HOUR_US = 3_600_000_000
-_LISTS = ("steps", "tool_calls", "guardrail_events")
+ROLLUP_SHARDS = 16
 
 
 class TelemetryService:
-    """Agent runs, stored and read back. Holds no state of its own."""
+    """Agent runs and the spans of some, stored and read back. A server starts and stops the intake."""
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue) -> None:
         self._database = database
         self._clock = clock
         self._queue = queue
+        # Processes that share a database write sums of their own, so that they seldom wait for each other.
+        self._shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
+        self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
         """Store a run, replacing one of the same id whole; durable when this returns.
@@ -52,28 +62,47 @@ class TelemetryService:
         Raises:
             SourceConflictError: the id is that of a run which came in as OTLP spans.
         """
-        now = self._clock.now_us()
-        body = run.model_dump(mode="json", exclude_unset=True)
-        content_hash = digest(body)
-        counts = RunCounts(
-            steps=len(run.steps), tool_calls=len(run.tool_calls), guardrail_events=len(run.guardrail_events)
-        )
-        values = _run_values(run, body, counts, content_hash, now)
-        items = [_item_values(run.run_id, placed, body) for placed in place(run)]
-        with self._database.write() as unit:
-            stored = repository.lock_run(unit.session, run.run_id)
-            if stored is not None:
-                source, stored_hash = stored
-                if source != "json":
-                    raise SourceConflictError(
-                        f"The run {run.run_id!r} was received as OTLP spans and cannot be replaced by JSON.",
-                        remedy="Post it under another run_id.",
-                    )
-                if stored_hash == content_hash:
-                    return IngestReceipt(run_id=run.run_id, created=False, content_hash=content_hash, counts=counts)
-            created = repository.upsert_run(unit.session, values) and stored is None
-            repository.replace_items(unit.session, run.run_id, items)
-        return IngestReceipt(run_id=run.run_id, created=created, content_hash=content_hash, counts=counts)
+        [receipt] = self._intake.write([PostedRun(record_of(run))])
+        if isinstance(receipt, Exception):
+            raise receipt
+        assert isinstance(receipt, IngestReceipt)
+        return receipt
+
+    def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
+        """Begin to take submissions; `on_commit` is told of the spans and seconds of each group commit."""
+        self._intake.start(on_commit)
+
+    def stop_intake(self) -> None:
+        """Commit what was submitted, and take no more."""
+        self._intake.stop()
+
+    @property
+    def waiting_spans(self) -> int:
+        """How many spans (or steps and calls) are read and wait for their commit."""
+        return self._intake.waiting
+
+    def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
+        """Have the JSON that `body` returns read and stored with whatever else is being stored.
+
+        The future has the receipt once the run is durable, or the errors of `reading.read_agent_run`
+        and of `ingest`.
+
+        Raises:
+            WriterStoppedError: the intake is not started, or stopped.
+        """
+        return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
+
+    def submit_export(self, body: Callable[[], bytes], encoding: Literal["protobuf", "json"]) -> Future[ExportReceipt]:
+        """Have the OTLP export that `body` returns read and stored with whatever else is being stored.
+
+        The future has the receipt once every span that it accepts is durable and visible; it fails with
+        `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`.
+
+        Raises:
+            WriterStoppedError: the intake is not started, or stopped.
+        """
+        decode = decode_json if encoding == "json" else decode_protobuf
+        return self._intake.submit(lambda: PostedSpans(decode(body())))
 
     def get(self, agent_run_id: str) -> RunHeader:
         """Return one run without its timeline.
@@ -110,8 +139,9 @@ class TelemetryService:
             if row is None:
                 raise AgentRunNotFoundError(agent_run_id)
             rows, _ = repository.list_items(session, agent_run_id)
+        # The lists as they were sent; those of a trace are in the order of the timeline.
         rows.sort(key=lambda item: (item.kind, item.position))
-        lists = {name: [item.data for item in rows if item.kind == kind] for kind, name in enumerate(_LISTS)}
+        lists = {name: [item.data for item in rows if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)}
         return AgentRun.model_validate({**row.data, **lists}), row.content_hash
 
     def list_runs(self, run_filter: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
@@ -143,6 +173,21 @@ class TelemetryService:
             next_cursor=next_cursor,
         )
 
+    def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
+        """Return a page of the spans that a run was made of, by span id; none for a run posted as JSON.
+
+        Raises:
+            AgentRunNotFoundError: there is no run of that id.
+            InvalidCursorError: the cursor is not one of such a list.
+        """
+        with self._database.read() as session:
+            if repository.get_content(session, agent_run_id) is None:
+                raise AgentRunNotFoundError(agent_run_id)
+            rows, next_cursor = span_repository.list_spans(session, agent_run_id, cursor=cursor, limit=limit)
+            origins = {key: data for _, key, data in span_repository.load_origins(session, [agent_run_id])}
+        items = [{**span_to_json(raw), **origins[origin]} for origin, raw in rows]
+        return SpanPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
+
     def delete(self, agent_run_id: str) -> None:
         """Delete a run and its timeline; what other contexts hold of it follows by a job.
 
@@ -150,7 +195,7 @@ class TelemetryService:
             AgentRunNotFoundError: there is none of that id.
         """
         with self._database.write() as unit:
-            if not repository.delete_run(unit.session, agent_run_id):
+            if not forget_runs(unit.session, [agent_run_id], shard=self._shard):
                 raise AgentRunNotFoundError(agent_run_id)
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
@@ -170,7 +215,7 @@ class TelemetryService:
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
-        key = _version_key(run)
+        key = version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash)
         with self._database.read() as session:
             first = repository.first_start(session, key, run.started_at)
             before = run.started_at if first is None else first
@@ -196,106 +241,22 @@ class TelemetryService:
         ]
 
     def overview(self, hours: float) -> MetricsOverview:
-        """Return the figures of the runs that started within the last `hours` by this clock."""
+        """Return the figures of the runs that started within the last `hours` by this clock, in whole minutes."""
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)
         with self._database.read() as session:
-            by_status = repository.count_by_status(session, since, now)
-            failures: Counter[str] = Counter()
-            for stats in repository.iter_tool_stats(session, since, now):
-                failures.update({tool: failed for tool, (_, failed) in stats.items() if failed})
-            p95 = repository.step_latency_quantile(session, since, now, 0.95)
-        succeeded = by_status.get(RunStatus.SUCCESS, (0, 0.0))[0]
-        ended = succeeded + by_status.get(RunStatus.FAILURE, (0, 0.0))[0]
+            sums = rollup_repository.read(session, window(since, now))
+        succeeded = sums.runs.get(RunStatus.SUCCESS, [0, 0])[0]
+        ended = succeeded + sums.runs.get(RunStatus.FAILURE, [0, 0])[0]
         # Ties are broken by name, so that the same data always gives the same list.
-        top = sorted(failures.items(), key=lambda item: (-item[1], item[0]))[:10]
+        top = sorted(sums.failures.items(), key=lambda item: (-item[1], item[0]))[:10]
         return MetricsOverview(
-            total_runs=sum(count for count, _ in by_status.values()),
+            total_runs=sum(count for count, _ in sums.runs.values()),
             success_rate=round(100 * succeeded / ended, 2) if ended else None,
             top_failing_tools=[FailingTool(tool=tool, count=count) for tool, count in top],
-            p95_step_latency_ms=p95,
-            total_cost_usd=round(sum(cost for _, cost in by_status.values()), 6),
+            p95_step_latency_ms=quantile(sums.latencies, 0.95),
+            total_cost_usd=round(sum(cost for _, cost in sums.runs.values()) / NANO, 6),
         )
-
-
-def _run_values(run: AgentRun, body: dict[str, Any], counts: RunCounts, content_hash: str, now: int) -> dict[str, Any]:
-    return {
-        "run_id": run.run_id,
-        "source": "json",
-        "agent_name": run.agent_name,
-        "agent_version": run.agent_version,
-        "model": run.model,
-        "environment": run.environment,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "status": run.status,
-        "task_id": run.task_id,
-        "prompt_hash": run.prompt_hash,
-        "version_key": _version_key(run),
-        "total_cost_usd": run.cost.total_cost_usd if run.cost else None,
-        "category": None,
-        "step_count": counts.steps,
-        "tool_call_count": counts.tool_calls,
-        "guardrail_event_count": counts.guardrail_events,
-        "tool_stats": _tool_stats(run),
-        "search_text": _search_text(run),
-        "content_hash": content_hash,
-        "data": {name: value for name, value in body.items() if name not in _LISTS},
-        "received_at": now,
-        "updated_at": now,
-    }
-
-
-def _version_key(run: AgentRun) -> str:
-    """Identify agent, environment, version and prompt together, in a length that an index can hold."""
-    return digest([run.agent_name, run.environment, run.agent_version, run.prompt_hash])
-
-
-def _item_values(agent_run_id: str, placed: Any, body: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "run_id": agent_run_id,
-        "kind": placed.kind,
-        "ref_id": placed.ref_id,
-        "at": placed.at,
-        "position": placed.position,
-        "latency_ms": placed.latency_ms,
-        "data": body[_LISTS[placed.kind]][placed.position],
-    }
-
-
-def _tool_stats(run: AgentRun) -> dict[str, list[int]]:
-    stats: dict[str, list[int]] = {}
-    for call in run.tool_calls:
-        entry = stats.setdefault(call.tool_name, [0, 0])
-        entry[0] += 1
-        entry[1] += call.status is StepStatus.FAILURE
-    return stats
-
-
-def _search_text(run: AgentRun) -> str:
-    """Join what people search for, most telling first, cut at a fixed length."""
-
-    def parts() -> Iterator[str | None]:
-        yield from (run.run_id, run.agent_name, run.error_type, run.error_message, run.trace_id, run.task_id)
-        yield from run.correlation_ids
-        for call in run.tool_calls:
-            if call.status is StepStatus.FAILURE:
-                yield from (call.tool_name, call.error_class, call.error_message)
-        for step in run.steps:
-            if step.status is StepStatus.FAILURE:
-                yield from (step.name, step.error_class, step.error_message)
-        for event in run.guardrail_events:
-            yield from (event.type, event.message)
-
-    taken: dict[str, None] = {}
-    length = 0
-    for part in parts():
-        if part and part not in taken:
-            taken[part] = None
-            length += len(part) + 1
-            if length >= MAX_SEARCH_TEXT:
-                break
-    return "\n".join(taken)[:MAX_SEARCH_TEXT].lower()
 
 
 def _header(row: Any) -> RunHeader:
@@ -313,6 +274,7 @@ def _header(row: Any) -> RunHeader:
         "error_message": row.data.get("error_message"),
         "trace_id": row.data.get("trace_id"),
         "correlation_ids": row.data.get("correlation_ids", []),
+        "conversation_id": row.conversation_id,
         "task_id": row.task_id,
         "prompt_hash": row.prompt_hash,
         "cost": row.data.get("cost"),

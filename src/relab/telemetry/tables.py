@@ -2,14 +2,16 @@
 
 `agent_runs` holds one row per run with what lists filter by; `timeline_items` holds its
 steps, tool calls and guardrail events in one table, because their one hot reader is the
-timeline: a page is one range scan of one index. `data` keeps each object as it was sent.
+timeline: a page is one range scan of the primary key. `data` keeps each object as it was
+sent. `spans` keeps what came in over OTLP, and is the truth of such a run. `run_rollups`
+holds the sums that the overview adds up.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, Integer, SmallInteger, String, Text
+from sqlalchemy import JSON, BigInteger, Double, Index, Integer, LargeBinary, SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, ShortText
@@ -23,6 +25,7 @@ class AgentRunRow(Base):
         Index("ix_agent_runs_started_at_run_id", "started_at", "run_id"),
         Index("ix_agent_runs_agent_name_started_at", "agent_name", "started_at"),
         Index("ix_agent_runs_version_key_started_at", "version_key", "started_at"),
+        Index("ix_agent_runs_conversation_id_started_at", "conversation_id", "started_at"),
     )
 
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
@@ -31,6 +34,7 @@ class AgentRunRow(Base):
     agent_version: Mapped[str | None] = mapped_column(ShortText)
     model: Mapped[str | None] = mapped_column(ShortText)
     environment: Mapped[str | None] = mapped_column(ShortText)
+    conversation_id: Mapped[str | None] = mapped_column(String(500))
     started_at: Mapped[int] = mapped_column(Micros)
     ended_at: Mapped[int | None] = mapped_column(Micros)
     status: Mapped[str] = mapped_column(String(16))
@@ -48,6 +52,8 @@ class AgentRunRow(Base):
     search_text: Mapped[str] = mapped_column(Text)
     """Lower-cased names, ids and error messages; what the `text` filter looks in."""
     content_hash: Mapped[str] = mapped_column(String(80))
+    mapper_version: Mapped[int | None] = mapped_column(SmallInteger)
+    """Which version of the mapper made this run of its spans; None for a run posted as JSON."""
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The run as it was sent, without its lists of steps, calls and events."""
     received_at: Mapped[int] = mapped_column(Micros)
@@ -55,17 +61,54 @@ class AgentRunRow(Base):
 
 
 class TimelineItemRow(Base):
-    """One step, tool call or guardrail event of a run."""
+    """One step, tool call or guardrail event of a run. Goes with its run by the code that deletes runs."""
 
     __tablename__ = "timeline_items"
-    __table_args__ = (Index("ix_timeline_items_order", "run_id", "at", "kind", "position"),)
 
-    run_id: Mapped[str] = mapped_column(IdText, ForeignKey("agent_runs.run_id", ondelete="CASCADE"), primary_key=True)
-    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    # The key is the timeline's order, so that a page is a range of the one index that there is.
+    run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
+    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     """0 step, 1 tool call, 2 guardrail event: also the order of items at the same time."""
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """The index in the list that was sent; 0 for items made of spans, whose ids settle the order of equals."""
     ref_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    at: Mapped[int] = mapped_column(Micros)
-    position: Mapped[int] = mapped_column(Integer)
-    """The index in the list that was sent: the order of equals."""
     latency_ms: Mapped[float | None] = mapped_column(Double)
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class SpanRow(Base):
+    """One span as it came in, or several reports of it joined."""
+
+    __tablename__ = "spans"
+
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    span_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    origin: Mapped[int] = mapped_column(BigInteger)
+    """`span_origins.origin` of the same trace."""
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+    """OTLP's `Span` message."""
+
+
+class SpanOriginRow(Base):
+    """The resource and scope of spans of a trace, once per trace and not per span."""
+
+    __tablename__ = "span_origins"
+
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    origin: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """A digest of the content."""
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class RunRollupRow(Base):
+    """Sums over the runs that started within one hour or one minute."""
+
+    __tablename__ = "run_rollups"
+
+    span_us: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """The length of the bucket: an hour or a minute, in microseconds."""
+    started_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """Writers of different shards do not wait for each other; readers add the shards up."""
     data: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from relab.access.models import Scope, granted
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from support.api import assert_problem, loopback_client, running_api
+from support.api import assert_problem, assert_refusal, loopback_client, running_api
 from support.routes import declared_scope, product_routes
 from support.runs import failed_run, minimal_run
 
@@ -55,20 +55,19 @@ def test_every_route_asks_for_its_scope(services: Services) -> None:
     app = create_app(services)
     with loopback_client(app, **REMOTE) as remote:
         for method, path, wanted in calls():
-            body = minimal_run("r2") if method == "POST" and path == "/agent-runs" else None
+            body = {"/agent-runs": minimal_run("r2"), "/v1/traces": {}}.get(path) if method == "POST" else None
             without = remote.request(method, path, json=body)
             if wanted is None:
                 assert without.status_code == 200, path
                 continue
-            assert_problem(without, 401, "missing_token")
+            assert_refusal(without, 401, "missing_token")
             assert without.headers["www-authenticate"] == "Bearer"
             for held, token in tokens.items():
                 response = remote.request(method, path, json=body, headers=bearer(token))
                 if wanted in granted(frozenset({held})):
                     assert response.status_code in {200, 201, 202, 204, 404}, (path, held)
                 else:
-                    problem = assert_problem(response, 403, "missing_scope")
-                    assert wanted.value in problem["detail"]
+                    assert wanted.value in assert_refusal(response, 403, "missing_scope")
 
 
 def test_the_routes_of_the_seed_have_the_scopes_that_they_deserve() -> None:
@@ -87,6 +86,8 @@ def test_the_routes_of_the_seed_have_the_scopes_that_they_deserve() -> None:
         ("GET", "/agent-runs/r/rca-runs"): Scope.READ,
         ("GET", "/agent-runs/rca-runs/x"): Scope.READ,
         ("GET", "/rca-runs/x/stream"): Scope.READ,
+        ("POST", "/v1/traces"): Scope.INGEST,
+        ("GET", "/agent-runs/r/spans"): Scope.READ,
         ("GET", "/metrics/overview"): Scope.READ,
         ("GET", "/metrics"): Scope.READ,
     }
@@ -108,7 +109,7 @@ def test_an_open_installation_refuses_what_a_foreign_page_sends(client: TestClie
         for method, path, scope in calls():
             if scope is not None:
                 response = client.request(method, path, headers=headers, json=minimal_run("evil"))
-                assert_problem(response, 403, "foreign_origin")
+                assert_refusal(response, 403, "foreign_origin")
     assert_problem(client.get("/agent-runs/evil"), 404)
 
 
@@ -116,7 +117,7 @@ def test_an_open_installation_refuses_other_machines(services: Services) -> None
     with loopback_client(create_app(services), client_host="203.0.113.9") as remote:
         for method, path, scope in calls():
             if scope is not None:
-                assert_problem(remote.request(method, path, json=minimal_run("evil")), 403, "foreign_origin")
+                assert_refusal(remote.request(method, path, json=minimal_run("evil")), 403, "foreign_origin")
         spoofed = {"x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1", "forwarded": "for=127.0.0.1"}
         assert_problem(remote.get("/agent-runs", headers=spoofed), 403, "foreign_origin")
 

@@ -18,6 +18,7 @@ from relab.core.clock import parse_time
 from support.api import MovableClock, at_time, run_jobs, running_api
 from support.runs import RunBody, examples, failed_run, minimal_run, step, time_text, tool_call
 
+MINUTE_US = 60_000_000
 NOW_US = parse_time(time_text(24 * 3_600))
 FIELDS = {"total_runs", "success_rate", "top_failing_tools", "p95_step_latency_ms", "total_cost_usd"}
 
@@ -41,7 +42,8 @@ def overview(api: TestClient, **query: Any) -> dict[str, Any]:
 def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
     """Count from the posted bodies, as the documentation defines the figures."""
     since = NOW_US - int(hours * 3_600_000_000)
-    inside = [body for body in bodies if since <= parse_time(body["started_at"]) <= NOW_US]
+    first, end = since - since % MINUTE_US, NOW_US - NOW_US % MINUTE_US + MINUTE_US
+    inside = [body for body in bodies if first <= parse_time(body["started_at"]) < end]
     ended = Counter(body["status"] for body in inside)
     over = ended["success"] + ended["failure"]
     failures = Counter(
@@ -57,7 +59,9 @@ def expected(bodies: list[RunBody], hours: float) -> dict[str, Any]:
             {"tool": tool, "count": count}
             for tool, count in sorted(failures.items(), key=lambda item: (-item[1], item[0]))[:10]
         ],
-        "p95_step_latency_ms": latencies[math.ceil(0.95 * len(latencies)) - 1] if latencies else None,
+        "p95_step_latency_ms": (
+            pytest.approx(latencies[math.ceil(0.95 * len(latencies)) - 1], rel=0.0101, abs=1e-6) if latencies else None
+        ),
         "total_cost_usd": pytest.approx(sum(body["cost"]["total_cost_usd"] or 0 for body in inside), abs=1e-6),
     }
 
@@ -69,7 +73,7 @@ def measured_runs(draw: st.DrawFn) -> list[RunBody]:
         tools = st.sampled_from([f"tool-{letter}" for letter in "abcdefghijklm"])
         calls = draw(st.lists(st.tuples(tools, st.sampled_from(["success", "failure", "failure"])), max_size=8))
         latencies = draw(st.lists(st.none() | st.integers(0, 100) | st.floats(0, 1e4), max_size=6))
-        hours_ago = draw(st.sampled_from([0, 0.5, 1, 2, 23.5, 24, -0.001]))
+        hours_ago = draw(st.sampled_from([0, 0.5, 1, 1.01, 2, 23.5, 24, 24.01, 24.02, -0.001, -0.02]))
         bodies.append(
             minimal_run(
                 f"m{number}",
@@ -115,6 +119,8 @@ def test_the_window_is_a_day_by_default_and_ends_now(frozen: tuple[TestClient, M
     api.post("/agent-runs", json=failed_run("r"))
 
     assert overview(api)["total_runs"] == 1
+    clock.us += MINUTE_US - 1
+    assert overview(api)["total_runs"] == 1, "the window begins with a whole minute"
     clock.us += 1
     assert overview(api)["total_runs"] == 0
     assert overview(api, hours=25)["total_runs"] == 1

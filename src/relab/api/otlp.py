@@ -1,0 +1,46 @@
+"""OTLP's answers: protobuf or JSON like the request, and errors as `google.rpc.Status`.
+
+Source: https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
+"""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from relab.api.body import media_type
+from relab.telemetry.models import ExportReceipt
+
+TRACES_PATH = "/v1/traces"
+PROTOBUF_TYPES = frozenset(("application/x-protobuf", "application/protobuf"))
+JSON_TYPE = "application/json"
+
+# The canonical codes of gRPC that say the same as these HTTP statuses.
+_INVALID_ARGUMENT, _INTERNAL = 3, 13
+_CODES = {401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 429: 8, 500: _INTERNAL, 503: 14}
+
+
+def export_response(request: Request, receipt: ExportReceipt) -> Response:
+    """Return the answer to an export that was stored, wholly or in part."""
+    message = ExportTraceServiceResponse()
+    if receipt.refused:
+        message.partial_success.rejected_spans = receipt.refused
+        message.partial_success.error_message = receipt.reason
+    return _encoded(request, message, 200, None)
+
+
+def status_response(request: Request, status: int, detail: str, headers: dict[str, str] | None) -> Response:
+    """Return the answer to an export that failed as a whole."""
+    code = _CODES.get(status, _INVALID_ARGUMENT if status < 500 else _INTERNAL)
+    # OTLP has no 422: what cannot be read is a bad request.
+    return _encoded(request, Status(code=code, message=detail), 400 if status == 422 else status, headers)
+
+
+def _encoded(request: Request, message: Message, status: int, headers: dict[str, str] | None) -> Response:
+    given = media_type(request, default="")
+    if given in PROTOBUF_TYPES:
+        return Response(message.SerializeToString(), status, headers, given)
+    return Response(json_format.MessageToJson(message, indent=None), status, headers, JSON_TYPE)

@@ -1,0 +1,43 @@
+"""Quantiles from counts in buckets that grow by a constant factor: 1 % relative error at any scale.
+
+A bucket `i` holds values in (g^(i-1), g^i] with g = (1 + a) / (1 - a); its stated value
+2 g^i / (g + 1) is within the share `a` of everything in it (the scheme of DDSketch, Masson
+et al., VLDB 2019). Counts are plain integers by bucket, so histograms add and subtract.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+RELATIVE_ERROR: Final = 0.01
+SMALLEST: Final = 1e-6
+"""Values up to this count as zero; for latencies in ms that is a nanosecond."""
+ZERO_BUCKET: Final = -1_000_000
+
+_GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_LOG_GAMMA = math.log(_GAMMA)
+
+
+def bucket_of(value: float) -> int:
+    """Return the bucket of a value that is not negative."""
+    return math.ceil(math.log(value) / _LOG_GAMMA) if value > SMALLEST else ZERO_BUCKET
+
+
+def value_of(bucket: int) -> float:
+    """Return the value that a bucket stands for."""
+    return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
+
+
+def quantile(counts: Mapping[int, int], q: float) -> float | None:
+    """Return the nearest-rank quantile `q` in 0..1, within 1 %, or None without values."""
+    total = sum(counts.values())
+    if total <= 0:
+        return None
+    rank = max(math.ceil(q * total), 1)
+    for bucket in sorted(counts):
+        rank -= counts[bucket]
+        if rank <= 0:
+            return value_of(bucket)
+    raise AssertionError("the counts of a histogram are never negative")

@@ -1,0 +1,116 @@
+"""Many rows at once, by the fastest way that each driver has.
+
+SQLAlchemy's own bulk insert spends as long on a row as the databases do; here rows are
+tuples of what the driver takes (JSON columns as text) and go to it as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pydantic_core
+from sqlalchemy import JSON, Table
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+
+def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows that are known to be new; each has the table's columns in their order."""
+    if not rows:
+        return
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(_sqlite_insert(table), [*rows])
+        return
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
+        copy.set_types(_copy_types(table))
+        write = copy.write_row
+        for row in rows:
+            write(row)
+
+
+def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Insert the rows that are not there yet, lock those that are, and return the keys of the latter.
+
+    Done in the order of the key (the first column, a text), each row inserted or locked in
+    its turn. Transactions that all do so cannot wait for each other in a circle.
+    """
+    if not rows:
+        return set()
+    key = table.c[0].name
+    ordered = sorted(rows, key=lambda row: str(row[key]))
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        # The transaction has the whole database to itself.
+        keys = pydantic_core.to_json([row[key] for row in ordered]).decode()
+        found = connection.exec_driver_sql(
+            f"SELECT {key} FROM {table.name} WHERE {key} IN (SELECT value FROM json_each(?))",  # noqa: S608
+            (keys,),
+        )
+        known = set(found.scalars())
+        names = [column.name for column in table.c]
+        insert_rows(session, table, [tuple([row[name] for name in names]) for row in ordered if row[key] not in known])
+        return known
+    inserted = connection.exec_driver_sql(_postgresql_insert_or_lock(table), (pydantic_core.to_json(ordered).decode(),))
+    return {str(row[key]) for row in ordered} - set(inserted.scalars())
+
+
+@functools.cache
+def _sqlite_insert(table: Table) -> str:
+    return f"INSERT INTO {table.name} ({_columns(table)}) VALUES ({', '.join('?' * len(table.c))})"  # noqa: S608
+
+
+def _copy_statement(table: Table) -> str:
+    return f"COPY {table.name} ({_columns(table)}) FROM STDIN (FORMAT BINARY)"
+
+
+def _columns(table: Table) -> str:
+    # Named, because migrations add columns at the end of a table.
+    return ", ".join(column.name for column in table.c)
+
+
+@functools.cache
+def _copy_types(table: Table) -> Sequence[str]:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return [_base_type(column.type.compile(dialect)) for column in table.c]
+
+
+@functools.cache
+def _postgresql_insert_or_lock(table: Table) -> str:
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    key = table.c[0].name
+    # JSON comes as text inside the document and becomes JSON on the way into the table.
+    taken = ", ".join(f"{column.name}::json" if isinstance(column.type, JSON) else column.name for column in table.c)
+    types = ", ".join(
+        f"{column.name} {'text' if isinstance(column.type, JSON) else column.type.compile(dialect)}"
+        for column in table.c
+    )
+    # `DO UPDATE ... WHERE false` changes nothing and yet locks the row.
+    return (
+        f"INSERT INTO {table.name} ({_columns(table)}) "  # noqa: S608
+        f"SELECT {taken} FROM json_to_recordset(%s::json) AS given({types}) ORDER BY {key} "
+        f"ON CONFLICT ({key}) DO UPDATE SET {key} = excluded.{key} WHERE false RETURNING {key}"
+    )
+
+
+def _base_type(declared: str) -> str:
+    """Return a type without its length, which COPY does not want: VARCHAR(32) is varchar."""
+    name = declared.partition("(")[0].strip().lower()
+    return {"double precision": "float8", "bigint": "int8", "integer": "int4", "smallint": "int2", "json": "text"}.get(
+        name, name
+    )
+
+
+def chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
+    """Yield lists of at most `size` items: statements have a limit on their parameters."""
+    chunk: list[str] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

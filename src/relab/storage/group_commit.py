@@ -1,0 +1,143 @@
+"""One writer per process that commits for everyone who waits.
+
+A durable commit waits for the disk, and a transaction for each request would wait once
+per request. Here requests queue up; while one commit runs, the next batch forms, so the
+busier it gets the less a request costs. Whoever submitted is answered only after the
+commit that holds their item.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import structlog
+
+from relab.core.errors import UnavailableError
+from relab.storage.errors import DatabaseUnavailableError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_log = structlog.get_logger(__name__)
+
+
+class WriterStoppedError(UnavailableError):
+    """The process is stopping and takes nothing more: send it to another, or later."""
+
+    code = "writer_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    weight: int
+    answer: Future[Result]
+
+
+class GroupWriter(Generic[Item, Result]):
+    """Writes batches of items on a thread of its own.
+
+    Args:
+        write: stores a batch and returns one result per item, or the error that is this item's alone.
+        max_batch: the weight at which a batch is full (one heavier item makes a batch alone).
+        max_waiting: the weight at which `submit` waits until there is room.
+        on_commit: told of each batch's weight and seconds.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None,
+        name: str = "group-writer",
+    ) -> None:
+        self._write = write
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._on_commit = on_commit
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
+        self._weight = 0
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """The weight of what waits for a batch."""
+        return self._weight
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, and end; nothing can be submitted any more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def submit(self, item: Item, weight: int, answer: Future[Result]) -> None:
+        """Queue an item; `answer` is resolved when it is committed or has failed. Waits while the queue is full.
+
+        Raises:
+            WriterStoppedError: the writer takes nothing more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._weight < self._max_waiting)
+            if self._stopping:
+                raise WriterStoppedError("This process is stopping.", remedy="Send it again.")
+            self._waiting.append(_Waiting(item, weight, answer))
+            self._weight += weight
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            started = time.perf_counter()
+            self._settle(batch)
+            self._on_commit(sum(waiting.weight for waiting in batch), time.perf_counter() - started)
+
+    def _next_batch(self) -> list[_Waiting[Item, Result]]:
+        """Return what is to be committed next; empty when there will be nothing more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stopping)
+            batch: list[_Waiting[Item, Result]] = []
+            weight = 0
+            while self._waiting and (not batch or weight + self._waiting[0].weight <= self._max_batch):
+                taken = self._waiting.popleft()
+                weight += taken.weight
+                batch.append(taken)
+            self._weight -= weight
+            self._changed.notify_all()
+            return batch
+
+    def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
+        """Write a batch and answer everyone; one that the database refuses is halved until the culprit stands alone."""
+        try:
+            results = self._write([waiting.item for waiting in batch])
+        except DatabaseUnavailableError as error:
+            for waiting in batch:
+                waiting.answer.set_exception(error)
+        except Exception as error:  # noqa: BLE001 whoever waits must be answered, and the others' items be written
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+                return
+            _log.warning("batch_split", items=len(batch), error=f"{type(error).__name__}: {error}"[:500])
+            middle = len(batch) // 2
+            self._settle(batch[:middle])
+            self._settle(batch[middle:])
+        else:
+            for waiting, result in zip(batch, results, strict=True):
+                if isinstance(result, Exception):
+                    waiting.answer.set_exception(result)
+                else:
+                    waiting.answer.set_result(result)

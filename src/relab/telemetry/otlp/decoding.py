@@ -1,0 +1,171 @@
+"""From the body of an OTLP export to the spans in it, each taken or refused by itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pydantic_core
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from relab.core.errors import MalformedBodyError, TooLargeError
+from relab.telemetry.otlp.facts import SpanFacts, facts_of
+from relab.telemetry.otlp.json_encoding import iter_json_groups
+from relab.telemetry.otlp.outline import ExportOutline, ResourceSpansOutline, ScopeSpansOutline
+from relab.telemetry.otlp.spans import Attributes, InvalidSpanError, SpanGroup, read_attributes, read_span
+
+MAX_SPANS = 100_000
+"""Spans of one request. Two bytes can say "a span", and each takes memory many times that."""
+
+MAX_GROUPS = 10_000
+"""Resources or scopes of one request."""
+
+MAX_ORIGIN_BYTES = 1_048_576
+_SHOWN_REFUSALS = 5
+
+
+class Origin(NamedTuple):
+    """Where spans come from: the resource (the process) and the scope (the library) that made them.
+
+    `key` identifies the content; `data` is its JSON.
+    """
+
+    key: int
+    data: str
+    resource: Attributes
+
+
+class ReceivedSpan(NamedTuple):
+    """One span: what the mapper makes of it, and its bytes as they came."""
+
+    facts: SpanFacts
+    origin: int
+    raw: bytes
+
+
+@dataclass
+class Refusals:
+    """Spans that were not taken: how many, and the first few reasons."""
+
+    count: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """Note that so many spans are refused for a reason."""
+        self.count += count
+        if len(self.reasons) < _SHOWN_REFUSALS and reason not in self.reasons:
+            self.reasons.append(reason)
+
+    def message(self) -> str:
+        """Return the reasons as one sentence, empty if nothing was refused."""
+        more = "" if len(self.reasons) < _SHOWN_REFUSALS else "; and possibly others"
+        return "; ".join(self.reasons) + more
+
+
+@dataclass
+class SpanExport:
+    """The spans of one request, by trace.
+
+    Attributes:
+        traces: `{trace id: spans}`, in the order of the body; a span may occur twice.
+        origins: `{key: origin}` of all spans.
+        refusals: the spans that were not taken.
+    """
+
+    traces: dict[str, list[ReceivedSpan]] = field(default_factory=dict)
+    origins: dict[int, Origin] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
+
+    @property
+    def span_count(self) -> int:
+        """How many spans were taken."""
+        return sum(map(len, self.traces.values()))
+
+
+def decode_protobuf(body: bytes) -> SpanExport:
+    """Read a binary `ExportTraceServiceRequest`.
+
+    Raises:
+        MalformedBodyError: the body is not such a message.
+        TooLargeError: it has more than 100,000 spans or 10,000 resources or scopes.
+    """
+    return _collect(_iter_packed_groups(body))
+
+
+def decode_json(body: bytes) -> SpanExport:
+    """Read a JSON `ExportTraceServiceRequest`.
+
+    Raises:
+        MalformedBodyError: the body is not JSON, or not of that shape.
+        TooLargeError: it has more than 100,000 spans or 10,000 resources or scopes.
+    """
+    return _collect(iter_json_groups(body))
+
+
+def _iter_packed_groups(body: bytes) -> Iterator[SpanGroup]:
+    try:
+        for packed_resource_spans in ExportOutline.FromString(body).resource_spans:
+            resource_spans = ResourceSpansOutline.FromString(packed_resource_spans)
+            resource = Resource.FromString(resource_spans.resource)
+            for packed_scope_spans in resource_spans.scope_spans:
+                scope_spans = ScopeSpansOutline.FromString(packed_scope_spans)
+                scope = InstrumentationScope.FromString(scope_spans.scope)
+                schema_url = scope_spans.schema_url or resource_spans.schema_url
+                yield SpanGroup(resource, scope, schema_url, scope_spans.spans, len(scope_spans.spans))
+    except DecodeError as error:
+        raise MalformedBodyError(f"The body is not an OTLP export: {error}.") from error
+
+
+def _collect(groups: Iterable[SpanGroup]) -> SpanExport:
+    export = SpanExport()
+    span_count = 0
+    for group_count, group in enumerate(groups, start=1):
+        span_count += group.count
+        if span_count > MAX_SPANS or group_count > MAX_GROUPS:
+            raise TooLargeError(
+                f"The export holds more than {MAX_SPANS:,} spans or {MAX_GROUPS:,} resources and scopes.",
+                remedy="Send smaller batches: exporters send 512 spans by default.",
+            )
+        _take_group(export, group)
+    return export
+
+
+def _take_group(export: SpanExport, group: SpanGroup) -> None:
+    try:
+        origin = _origin(group)
+    except InvalidSpanError as error:
+        export.refusals.add(str(error), group.count)
+        return
+    export.origins[origin.key] = origin
+    for raw in group.spans:
+        try:
+            if isinstance(raw, InvalidSpanError):
+                raise raw
+            span = read_span(raw)
+        except InvalidSpanError as error:
+            export.refusals.add(str(error))
+            continue
+        received = ReceivedSpan(facts_of(span, origin.resource), origin.key, raw)
+        trace = export.traces.get(span.trace_id)
+        if trace is None:
+            export.traces[span.trace_id] = [received]
+        else:
+            trace.append(received)
+
+
+def _origin(group: SpanGroup) -> Origin:
+    resource = read_attributes(group.resource.attributes)
+    scope = {"name": group.scope.name, "version": group.scope.version}
+    if group.scope.attributes:
+        scope["attributes"] = read_attributes(group.scope.attributes)
+    content = {"resource": resource, "scope": scope, "schema_url": group.schema_url}
+    data = pydantic_core.to_json(content)
+    if len(data) > MAX_ORIGIN_BYTES:
+        raise InvalidSpanError(f"the resource of {group.count} spans has more than {MAX_ORIGIN_BYTES:,} bytes")
+    # Signed, because that is what a BIGINT column holds. Keys are ordered as they came: another order, another origin.
+    key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
+    return Origin(key, data.decode(), resource)

@@ -1,0 +1,280 @@
+"""What one span says by itself: its role, how it ended, and the step, call or event that it is.
+
+Nothing here looks at other spans, so a span is read once, however late its parents come;
+`projection.py` ties the facts of a trace together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from relab.core.clock import format_time
+from relab.telemetry.models import MAX_INT64, StepStatus
+from relab.telemetry.otlp import text
+from relab.telemetry.otlp.outcome import Outcome, outcome_of
+from relab.telemetry.otlp.roles import Role, role_of
+from relab.telemetry.otlp.spans import Attributes, Span
+
+MAX_NAME_CHARS = 1_000
+MAX_STATUS_CODE = 99_999
+CONTENT_FILTER: Final = "content_filter"
+
+NO_ITEM, STEP, CALL, EVENT = -1, 0, 1, 2
+"""What a span is in the timeline; as in `telemetry/timeline.py`."""
+
+
+class Usage(NamedTuple):
+    """What a model's answer took."""
+
+    tokens_prompt: int | None
+    tokens_completion: int | None
+    cost_usd: float | None
+
+
+class SpanFacts(NamedTuple):
+    """One span, understood.
+
+    Attributes:
+        resource: the attributes of the process that made it.
+        kind: the timeline's kind of item that it is, or `NO_ITEM`.
+        item: the item's fields, without what ties it to other spans. Shared: copy before a change.
+        requested: ids of the tool calls that a model's answer asks for.
+    """
+
+    span: Span
+    resource: Attributes
+    role: Role
+    outcome: Outcome
+    kind: int
+    item: Mapping[str, Any]
+    usage: Usage | None
+    requested: tuple[str, ...] = ()
+
+    @property
+    def end_us(self) -> int | None:
+        """When the span ended, never before its start; None while it goes on."""
+        end_us = self.span.end_us
+        return None if end_us is None else max(end_us, self.span.start_us)
+
+
+def facts_of(span: Span, resource: Attributes) -> SpanFacts:
+    """Read one span of a process with these resource attributes."""
+    role = role_of(span.attributes)
+    outcome = outcome_of(span)
+    if role is Role.OTHER:
+        return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None)
+    if role is Role.TOOL:
+        return SpanFacts(span, resource, role, outcome, CALL, _tool_call(span, outcome), None)
+    if role is Role.RETRIEVER:
+        return SpanFacts(span, resource, role, outcome, CALL, _retrieval(span, outcome), None)
+    if role is Role.GUARDRAIL and _guardrail_spoke(span, outcome):
+        return SpanFacts(span, resource, role, outcome, EVENT, _guardrail_event(span, outcome), None)
+    item = _step(span, role, outcome)
+    if role is not Role.LLM:
+        return SpanFacts(span, resource, role, outcome, STEP, item, _usage(span.attributes))
+    messages = span.attributes.get("gen_ai.output.messages")
+    requested = tuple(text.requested_calls(messages)) if messages is not None else ()
+    return SpanFacts(span, resource, role, outcome, STEP, item, _usage(span.attributes), requested)
+
+
+def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHARS) -> str | None:
+    """Return the first of the attributes that is a text with content, cut."""
+    for key in keys:
+        value = attributes.get(key)
+        if value and isinstance(value, str):
+            return value[:limit]
+    return None
+
+
+def _step(span: Span, role: Role, outcome: Outcome) -> dict[str, Any]:
+    attributes = span.attributes
+    item: dict[str, Any] = {
+        "step_id": span.span_id,
+        "name": span.name[:MAX_NAME_CHARS],
+        "status": outcome.status.value,
+        "span_kind": role.value,
+    }
+    _add_times(item, span)
+    _add_error(item, outcome)
+    took, gave = (_model_texts if role is Role.LLM else _plain_texts)(attributes)
+    _add(item, "input_summary", text.cut(took, text.MAX_INPUT_CHARS))
+    _add(item, "output_summary", text.cut(gave, text.MAX_OUTPUT_CHARS))
+    _add(item, "model", model_of(attributes))
+    usage = _usage(attributes)
+    if usage is not None:
+        _add(item, "tokens_prompt", usage.tokens_prompt)
+        _add(item, "tokens_completion", usage.tokens_completion)
+    _add(item, "finish_reasons", attributes.get("gen_ai.response.finish_reasons"))
+    _add_retries(item, attributes)
+    return item
+
+
+def _tool_call(span: Span, outcome: Outcome) -> dict[str, Any]:
+    attributes = span.attributes
+    name = text_attribute(attributes, "gen_ai.tool.name", "tool.name", "traceloop.entity.name")
+    item: dict[str, Any] = {
+        "call_id": span.span_id,
+        "tool_name": name or span.name.removeprefix("execute_tool ")[:MAX_NAME_CHARS],
+        "status": outcome.status.value,
+        "span_kind": Role.TOOL.value,
+    }
+    _add_times(item, span)
+    _add_error(item, outcome)
+    arguments = _first(
+        attributes,
+        "gen_ai.tool.call.arguments",
+        "tool_call.function.arguments",
+        "input.value",
+        "traceloop.entity.input",
+    )
+    _add(item, "args_json", text.arguments_of(arguments))
+    result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
+    _add(item, "result_summary", text.cut(text.tool_result(result), text.MAX_OUTPUT_CHARS))
+    _add(item, "tool_call_id", text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id"))
+    status_code = attributes.get("http.response.status_code", attributes.get("http.status_code"))
+    if isinstance(status_code, int) and 0 <= status_code <= MAX_STATUS_CODE:
+        item["status_code"] = status_code
+    _add_retries(item, attributes)
+    return item
+
+
+def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
+    attributes = span.attributes
+    item: dict[str, Any] = {
+        "call_id": span.span_id,
+        "tool_name": text_attribute(attributes, "gen_ai.data_source.id", "tool.name") or span.name[:MAX_NAME_CHARS],
+        "status": outcome.status.value,
+        "span_kind": Role.RETRIEVER.value,
+    }
+    _add_times(item, span)
+    _add_error(item, outcome)
+    query = _first(attributes, "gen_ai.retrieval.query.text", "gen_ai.retrieval.query", "input.value")
+    _add(item, "args_json", text.arguments_of(query))
+    documents = text.numbered(attributes, "retrieval.documents.")
+    if documents:
+        contents = [fields.get("document.content") for _, fields in sorted(documents.items())]
+        found: Any = contents
+    else:
+        found = _first(attributes, "gen_ai.retrieval.documents", "output.value")
+    _add(item, "result_summary", text.cut(text.as_text(found), text.MAX_OUTPUT_CHARS))
+    return item
+
+
+def _guardrail_spoke(span: Span, outcome: Outcome) -> bool:
+    """Return whether a guardrail found something: it failed, or says that it did not pass."""
+    if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
+        return True
+    verdict = _first(span.attributes, "guardrail.passed", "guardrail.result", "guardrail.triggered")
+    if "guardrail.triggered" in span.attributes:
+        return span.attributes["guardrail.triggered"] is True
+    return verdict is False or (isinstance(verdict, str) and verdict.lower() in {"fail", "failed", "block", "blocked"})
+
+
+def _guardrail_event(span: Span, outcome: Outcome) -> dict[str, Any]:
+    took, gave = _plain_texts(span.attributes)
+    message = outcome.error_message or gave or took or outcome.error_class or span.name
+    return {
+        "event_id": span.span_id,
+        "type": (span.name or outcome.error_class or "guardrail")[:MAX_NAME_CHARS],
+        "message": message[: text.MAX_OUTPUT_CHARS],
+        "created_at": format_time(max(span.end_us or 0, span.start_us)),
+    }
+
+
+def _model_texts(attributes: Attributes) -> tuple[str | None, str | None]:
+    took = text.last_message(attributes.get("gen_ai.input.messages"))
+    gave = text.all_messages(attributes.get("gen_ai.output.messages"))
+    if took is None and gave is None and len(attributes) > 4:
+        took = _flattened(attributes, "llm.input_messages.", "gen_ai.prompt.")
+        gave = _flattened(attributes, "llm.output_messages.", "gen_ai.completion.")
+    plain = _plain_texts(attributes)
+    return took or plain[0], gave or plain[1]
+
+
+def _flattened(attributes: Attributes, openinference: str, openllmetry: str) -> str | None:
+    messages = text.numbered(attributes, openinference)
+    if messages:
+        return text.flattened_message(messages[max(messages)])
+    messages = text.numbered(attributes, openllmetry)
+    return text.as_text(messages[max(messages)].get("content")) if messages else None
+
+
+def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
+    return (
+        text.as_text(_first(attributes, "input.value", "traceloop.entity.input")),
+        text.as_text(_first(attributes, "output.value", "traceloop.entity.output")),
+    )
+
+
+def model_of(attributes: Attributes) -> str | None:
+    """Return the model that a span names."""
+    return text_attribute(
+        attributes, "gen_ai.request.model", "gen_ai.response.model", "llm.model_name", "embedding.model_name"
+    )
+
+
+def _usage(attributes: Attributes) -> Usage | None:
+    usage = Usage(
+        _count(_first(attributes, "gen_ai.usage.input_tokens", "llm.token_count.prompt", "gen_ai.usage.prompt_tokens")),
+        _count(
+            _first(
+                attributes,
+                "gen_ai.usage.output_tokens",
+                "llm.token_count.completion",
+                "gen_ai.usage.completion_tokens",
+            )
+        ),
+        _cost(_first(attributes, "llm.cost.total", "gen_ai.usage.cost")),
+    )
+    return None if usage == _NO_USAGE else usage
+
+
+_NO_USAGE: Final = Usage(None, None, None)
+
+
+def _count(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and 0 <= value <= MAX_INT64 else None
+
+
+def _cost(value: Any) -> float | None:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value) if 0 <= value <= 1e12 else None
+
+
+def _first(attributes: Attributes, *keys: str) -> Any:
+    for key in keys:
+        value = attributes.get(key)
+        if value is not None:
+            return value
+    return None
+
+
+def _add(item: dict[str, Any], field: str, value: Any) -> None:
+    if value is not None:
+        item[field] = value
+
+
+def _add_times(item: dict[str, Any], span: Span) -> None:
+    item["started_at"] = format_time(span.start_us)
+    if span.end_us is not None:
+        end_us = max(span.end_us, span.start_us)
+        item["ended_at"] = format_time(end_us)
+        item["latency_ms"] = (end_us - span.start_us) / 1_000
+
+
+def _add_error(item: dict[str, Any], outcome: Outcome) -> None:
+    if outcome.error_class is not None:
+        item["error_class"] = outcome.error_class[:MAX_NAME_CHARS]
+    if outcome.error_message is not None:
+        item["error_message"] = outcome.error_message[: text.MAX_OUTPUT_CHARS]
+
+
+def _add_retries(item: dict[str, Any], attributes: Attributes) -> None:
+    retries = attributes.get("http.request.resend_count")
+    if isinstance(retries, int) and 0 < retries <= MAX_INT64:
+        item["retries"] = retries

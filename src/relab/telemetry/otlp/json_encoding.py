@@ -1,0 +1,117 @@
+"""OTLP's JSON encoding: protobuf's own, but with trace and span ids in hex."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jiter
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+
+from relab.core.errors import MalformedBodyError
+from relab.telemetry.otlp.spans import InvalidSpanError, SpanGroup
+
+_ID_FIELDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
+_SHOWN_CHARS = 40
+
+
+def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
+    """Yield the spans of a JSON export, packed, by resource and scope.
+
+    Raises:
+        MalformedBodyError: the body is not JSON, or not of the shape of an export.
+    """
+    try:
+        export = jiter.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
+    for resource_spans in _objects(_object(export, "body"), "resourceSpans", "resource_spans"):
+        resource = _message(resource_spans.get("resource"), Resource(), "resource")
+        for scope_spans in _objects(resource_spans, "scopeSpans", "scope_spans"):
+            scope = _message(scope_spans.get("scope"), InstrumentationScope(), "scope")
+            spans = _objects(scope_spans, "spans", "spans")
+            schema_url = _schema_url(scope_spans) or _schema_url(resource_spans)
+            yield SpanGroup(resource, scope, schema_url, _pack_each(spans), len(spans))
+
+
+def span_to_json(raw: bytes) -> dict[str, Any]:
+    """Return a packed span as OTLP JSON spells it."""
+    span: dict[str, Any] = json_format.MessageToDict(SpanMessage.FromString(raw), use_integers_for_enums=True)
+    for holder in (span, *span.get("links", ())):
+        for name in _ID_FIELDS.values():
+            if name in holder:
+                holder[name] = base64.b64decode(holder[name]).hex()
+    return span
+
+
+def _pack_each(spans: Iterable[dict[str, Any]]) -> Iterator[bytes | InvalidSpanError]:
+    for span in spans:
+        try:
+            yield _pack(span)
+        except InvalidSpanError as error:
+            yield error
+
+
+def _pack(span: dict[str, Any]) -> bytes:
+    message = SpanMessage()
+    try:
+        fields = _with_binary_ids(span)
+        links = fields.get("links")
+        if isinstance(links, list):
+            fields["links"] = [_with_binary_ids(link) if isinstance(link, dict) else link for link in links]
+        json_format.ParseDict(fields, message, ignore_unknown_fields=True, max_recursion_depth=100)
+    except (json_format.ParseError, RecursionError) as error:
+        raise InvalidSpanError(f"a span cannot be read: {str(error)[:200]}") from error
+    return message.SerializeToString()
+
+
+def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy whose ids are base64, as protobuf's JSON has bytes."""
+    copy = dict(fields)
+    for spellings in _ID_FIELDS.items():
+        for name in spellings:
+            given = copy.get(name)
+            if given is None:
+                continue
+            try:
+                copy[name] = base64.b64encode(bytes.fromhex(given)).decode()
+            except (ValueError, TypeError) as error:
+                raise InvalidSpanError(f"{spellings[1]} {str(given)[:_SHOWN_CHARS]!r} is not hex") from error
+    return copy
+
+
+def _message(fields: Any, message: Message, field: str) -> Message:
+    if fields is None:
+        return message
+    try:
+        return json_format.ParseDict(
+            _object(fields, field), message, ignore_unknown_fields=True, max_recursion_depth=100
+        )
+    except (json_format.ParseError, RecursionError) as error:
+        raise MalformedBodyError(f"The field {field} cannot be read: {str(error)[:200]}.") from error
+
+
+def _objects(holder: dict[str, Any], *spellings: str) -> list[dict[str, Any]]:
+    for name in spellings:
+        found = holder.get(name)
+        if found is not None:
+            if not isinstance(found, list):
+                raise MalformedBodyError(f"The field {name} is not a list.")
+            return [_object(item, name) for item in found]
+    return []
+
+
+def _object(value: Any, field: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedBodyError(f"The field {field} does not hold objects.")
+    return value
+
+
+def _schema_url(fields: dict[str, Any]) -> str:
+    url = fields.get("schemaUrl", "")
+    return url if isinstance(url, str) else ""

@@ -1,0 +1,69 @@
+"""How a span ended, read from all that tells of it.
+
+The status alone lies: an instrumentation that sees a stream break often overwrites the
+error with OK. So `error.type` and exception events count as well.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from relab.telemetry.models import StepStatus
+from relab.telemetry.otlp.spans import STATUS_ERROR, Span, SpanEvent
+
+EXCEPTION_EVENT: Final = "exception"
+
+# Raised to steer, not because something went wrong: by LangGraph to pause or to jump, by Python to end a stream.
+_CONTROL_FLOW: Final = frozenset(
+    (
+        "GraphInterrupt",
+        "NodeInterrupt",
+        "GraphBubbleUp",
+        "ParentCommand",
+        "GeneratorExit",
+        "StopIteration",
+        "StopAsyncIteration",
+    )
+)
+_CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "cancelled", "canceled"))
+
+
+class Outcome(NamedTuple):
+    """How a span ended, with the error that it reports."""
+
+    status: StepStatus
+    error_class: str | None = None
+    error_message: str | None = None
+
+
+_SUCCESS: Final = Outcome(StepStatus.SUCCESS)
+_RUNNING: Final = Outcome(StepStatus.RUNNING)
+
+
+def outcome_of(span: Span) -> Outcome:
+    """Return how the span ended."""
+    error_type = span.attributes.get("error.type")
+    if span.status != STATUS_ERROR and error_type is None and not span.events:
+        # An agent that a model made stop is not a failure; one that is told to have failed is.
+        return _SUCCESS if span.end_us is not None else _RUNNING
+    exception = _last_exception(span.events)
+    if span.status != STATUS_ERROR and not error_type and exception is None:
+        return _SUCCESS if span.end_us is not None else _RUNNING
+    error_class, error_message = _name_error(span, error_type, exception)
+    kind = (error_class or "").rpartition(".")[2]
+    if kind in _CONTROL_FLOW:
+        return _SUCCESS if span.end_us is not None else _RUNNING
+    status = StepStatus.CANCELLED if kind in _CANCELLED else StepStatus.FAILURE
+    return Outcome(status, error_class, error_message)
+
+
+def _last_exception(events: tuple[SpanEvent, ...]) -> SpanEvent | None:
+    exceptions = [event for event in events if event.name == EXCEPTION_EVENT]
+    return max(exceptions, key=lambda event: event.time_us) if exceptions else None
+
+
+def _name_error(span: Span, error_type: object, exception: SpanEvent | None) -> tuple[str | None, str | None]:
+    raised = exception.attributes if exception is not None else {}
+    error_class = raised.get("exception.type") or error_type
+    message = raised.get("exception.message") or span.status_message or span.attributes.get("error.message")
+    return (str(error_class) if error_class else None, str(message) if message else None)

@@ -1,0 +1,68 @@
+"""OTLP's messages with their parts left packed.
+
+A length-delimited field may be read as `bytes` as well as the message that it holds, so
+these outlines of `ExportTraceServiceRequest` and its parts open an export one level at a
+time. That keeps the harm local: spans are counted before memory is spent on them, one
+that cannot be decoded spoils no other, its bytes are stored as they came, and attributes
+that occur again and again are decoded once. Field numbers are those of OTLP 1.x
+(opentelemetry-proto, `trace.proto` and `trace_service.proto`), which never change.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_PACKAGE = "relab.otlp.outline"
+_Field = descriptor_pb2.FieldDescriptorProto
+
+
+def _build() -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(name="relab/otlp_outline.proto", package=_PACKAGE, syntax="proto3")
+    _message(file, "Export", packed_parts={"resource_spans": 1})
+    _message(file, "ResourceSpans", packed={"resource": 1}, packed_parts={"scope_spans": 2}, text={"schema_url": 3})
+    _message(file, "ScopeSpans", packed={"scope": 1}, packed_parts={"spans": 2}, text={"schema_url": 3})
+    _message(
+        file,
+        "Span",
+        packed={"trace_id": 1, "span_id": 2, "parent_span_id": 4, "status": 15},
+        packed_parts={"attributes": 9, "events": 11},
+        text={"name": 5},
+        fixed64={"start_time_unix_nano": 7, "end_time_unix_nano": 8},
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{message.name}"))
+        for message in file.message_type
+    }
+
+
+def _message(file: Any, name: str, **fields: dict[str, int]) -> None:
+    kinds = {
+        "packed": (_Field.TYPE_BYTES, _Field.LABEL_OPTIONAL),
+        "packed_parts": (_Field.TYPE_BYTES, _Field.LABEL_REPEATED),
+        "text": (_Field.TYPE_STRING, _Field.LABEL_OPTIONAL),
+        "fixed64": (_Field.TYPE_FIXED64, _Field.LABEL_OPTIONAL),
+    }
+    message = file.message_type.add(name=name)
+    for kind, numbers in fields.items():
+        field_type, label = kinds[kind]
+        for field_name, number in numbers.items():
+            message.field.add(name=field_name, number=number, type=field_type, label=label)
+
+
+_CLASSES = _build()
+
+ExportOutline: Final[Any] = _CLASSES["Export"]
+"""`resource_spans`: packed `ResourceSpans`."""
+
+ResourceSpansOutline: Final[Any] = _CLASSES["ResourceSpans"]
+"""`resource`: a packed `Resource`; `scope_spans`: packed `ScopeSpans`; `schema_url`."""
+
+ScopeSpansOutline: Final[Any] = _CLASSES["ScopeSpans"]
+"""`scope`: a packed `InstrumentationScope`; `spans`: packed `Span`s; `schema_url`."""
+
+SpanOutline: Final[Any] = _CLASSES["Span"]
+"""What a run needs of a span; `attributes`, `events` and `status` are packed."""

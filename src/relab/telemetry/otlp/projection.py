@@ -1,0 +1,277 @@
+"""From the spans of one trace to the run that they tell of: a pure function of the set of spans.
+
+Order of arrival plays no part: spans are sorted by start and id first. A trace whose
+spans are still coming yields the run as far as it is known, `running` until its root (or
+a whole agent below a root that is reported elsewhere) has ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pydantic_core
+
+from relab.core.clock import format_time, parse_time
+from relab.telemetry.models import RunStatus, StepStatus
+from relab.telemetry.otlp.facts import (
+    CALL,
+    CONTENT_FILTER,
+    EVENT,
+    NO_ITEM,
+    STEP,
+    SpanFacts,
+    model_of,
+    text_attribute,
+)
+from relab.telemetry.otlp.lineage import surroundings
+from relab.telemetry.otlp.roles import CONTAINER_ROLES, MAPPER_VERSION, Role
+from relab.telemetry.records import ItemKey, ItemRecord, RunRecord, join_search_text, version_key
+
+MAX_AGENT_NAME_CHARS = 500
+_CONVERSATION = ("gen_ai.conversation.id", "session.id")
+
+
+def project(trace_id: str, spans: Iterable[SpanFacts]) -> RunRecord:
+    """Return the run of a trace; `spans` has each span once and at least one."""
+    return _Projection(trace_id, sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))).record()
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How and when the run as a whole ended."""
+
+    status: RunStatus
+    ended_at: int | None
+    error_class: str | None = None
+    error_message: str | None = None
+
+
+class _Projection:
+    def __init__(self, trace_id: str, spans: Sequence[SpanFacts]) -> None:
+        self._trace_id = trace_id
+        self._spans = spans
+        self._by_id = {facts.span.span_id: facts for facts in spans}
+        self._around = surroundings(self._by_id)
+        known = [facts for facts in spans if facts.role is not Role.OTHER]
+        tops = [facts for facts in known if not self._around[facts.span.span_id].is_known]
+        containers = [facts for facts in tops if facts.role in CONTAINER_ROLES]
+        roots = [facts for facts in spans if not facts.span.parent_id]
+        self._has_root = bool(roots)
+        self._deciders = containers or roots
+        # Where one span stands for the whole, it is the run and not a step of it.
+        self._whole = tops[0] if len(tops) == 1 and containers else None
+        self._principal = (containers or tops or roots or spans)[0]
+
+    def record(self) -> RunRecord:
+        end = self._end()
+        items = list(self._items())
+        data = self._run_data(end)
+        data_json = pydantic_core.to_json(data).decode()
+        tool_stats = self._tool_stats()
+        content = hashlib.sha256(data_json.encode())
+        for item in items:
+            content.update(item.data.encode())
+        values = {
+            "run_id": self._trace_id,
+            "source": "otlp",
+            **{
+                name: data.get(name)
+                for name in ("agent_name", "agent_version", "model", "environment", "conversation_id")
+            },
+            "started_at": self._spans[0].span.start_us,
+            "ended_at": end.ended_at,
+            "status": end.status.value,
+            "task_id": data.get("task_id"),
+            "prompt_hash": data.get("prompt_hash"),
+            "version_key": version_key(
+                data["agent_name"], data.get("environment"), data.get("agent_version"), data.get("prompt_hash")
+            ),
+            "total_cost_usd": data.get("cost", {}).get("total_cost_usd"),
+            "category": None,
+            "step_count": sum(item.key.kind == STEP for item in items),
+            "tool_call_count": sum(item.key.kind == CALL for item in items),
+            "guardrail_event_count": sum(item.key.kind == EVENT for item in items),
+            "tool_stats": pydantic_core.to_json(tool_stats).decode(),
+            "search_text": join_search_text(self._search_parts(data)),
+            "content_hash": f"sha256:{content.hexdigest()}",
+            "mapper_version": MAPPER_VERSION,
+            "data": data_json,
+        }
+        return RunRecord(values, items, tool_stats)
+
+    def _end(self) -> _End:
+        """Return the run's end, as those spans tell that stand for the whole."""
+        deciders = self._deciders
+        is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
+        if not deciders or not is_whole or any(facts.end_us is None for facts in deciders):
+            return _End(RunStatus.RUNNING, None)
+        ended_at = max(facts.end_us for facts in self._spans if facts.end_us is not None)
+        for wanted, status in ((StepStatus.FAILURE, RunStatus.FAILURE), (StepStatus.CANCELLED, RunStatus.CANCELLED)):
+            for facts in deciders:
+                if facts.outcome.status is wanted:
+                    return _End(status, ended_at, facts.outcome.error_class, facts.outcome.error_message)
+        return _End(RunStatus.SUCCESS, ended_at)
+
+    def _run_data(self, end: _End) -> dict[str, Any]:
+        principal, conversation_id = self._principal, self._conversation_id()
+        attributes, resource = principal.span.attributes, principal.resource
+        fields = {
+            "run_id": self._trace_id,
+            "agent_name": self._agent_name(),
+            "agent_version": text_attribute(attributes, "gen_ai.agent.version")
+            or text_attribute(resource, "service.version"),
+            "model": model_of(attributes) or self._first_model(),
+            "environment": text_attribute(resource, "deployment.environment.name", "deployment.environment"),
+            "conversation_id": conversation_id,
+            "started_at": format_time(self._spans[0].span.start_us),
+            "ended_at": format_time(end.ended_at) if end.ended_at is not None else None,
+            "status": end.status.value,
+            "error_type": end.error_class and end.error_class[:1_000],
+            "error_message": end.error_message and end.error_message[:16_000],
+            "trace_id": self._trace_id,
+            "correlation_ids": [conversation_id] if conversation_id else None,
+            "task_id": text_attribute(attributes, "relab.task_id"),
+            "prompt_hash": text_attribute(attributes, "relab.prompt_hash"),
+            "cost": self._cost(),
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def _agent_name(self) -> str:
+        principal = self._principal
+        attributes = principal.span.attributes
+        service = text_attribute(principal.resource, "service.name")
+        if service is not None and service.startswith("unknown_service"):
+            service = None
+        name = text_attribute(attributes, "gen_ai.agent.name", "agent.name") or service
+        return (name or _without_operation(principal.span.name) or "unknown")[:MAX_AGENT_NAME_CHARS]
+
+    def _first_model(self) -> str | None:
+        for facts in self._spans:
+            if facts.role is Role.LLM:
+                model = model_of(facts.span.attributes)
+                if model is not None:
+                    return model
+        return None
+
+    def _conversation_id(self) -> str | None:
+        for facts in self._spans:
+            found = text_attribute(facts.span.attributes, *_CONVERSATION, limit=MAX_AGENT_NAME_CHARS)
+            if found is not None:
+                return found
+        return None
+
+    def _cost(self) -> dict[str, Any] | None:
+        """Sum what models took, each token once: agents and gateways repeat what is below or above them."""
+        billed = [
+            facts.usage
+            for facts in self._spans
+            if facts.usage is not None
+            and facts.role not in CONTAINER_ROLES
+            and not self._around[facts.span.span_id].is_billed
+        ]
+        if not billed and self._principal.usage is not None:
+            billed = [self._principal.usage]
+        costs = [usage.cost_usd for usage in billed if usage.cost_usd is not None]
+        sums = {
+            "tokens_prompt": _sum(usage.tokens_prompt for usage in billed),
+            "tokens_completion": _sum(usage.tokens_completion for usage in billed),
+            # Exact, so that it does not depend on the order.
+            "total_cost_usd": math.fsum(costs) if costs else None,
+        }
+        return {name: value for name, value in sums.items() if value is not None} or None
+
+    def _items(self) -> Iterator[ItemRecord]:
+        agents = {facts.span.span_id: _agent_label(facts) for facts in self._spans if facts.role is Role.AGENT}
+        names_agents = len(set(agents.values())) > 1
+        whole = self._whole.span.span_id if self._whole is not None else None
+        asked = {call: facts.span.span_id for facts in reversed(self._spans) for call in facts.requested}
+        for facts in self._spans:
+            span_id = facts.span.span_id
+            if facts.kind == NO_ITEM or span_id == whole:
+                continue
+            around = self._around[span_id]
+            step = around.step if around.step != whole else None
+            item = dict(facts.item)
+            if facts.kind == STEP:
+                _tie(item, "parent_step_id", step)
+                if names_agents:
+                    agent = span_id if facts.role is Role.AGENT else around.agent
+                    _tie(item, "agent_name", agents.get(agent or ""))
+                yield _item_record(facts, item, item.get("latency_ms"))
+                if CONTENT_FILTER in _finish_reasons(item):
+                    yield self._content_filter(facts)
+            else:
+                _tie(item, "step_id", step or asked.get(item.get("tool_call_id", "")))
+                if facts.kind == EVENT:
+                    _tie(item, "call_id", around.call)
+                yield _item_record(facts, item, item.get("latency_ms"))
+
+    def _content_filter(self, facts: SpanFacts) -> ItemRecord:
+        span = facts.span
+        at = facts.end_us if facts.end_us is not None else span.start_us
+        event = {
+            "event_id": span.span_id,
+            "type": CONTENT_FILTER,
+            "message": "The model's answer was stopped by a content filter.",
+            "step_id": span.span_id,
+            "created_at": format_time(at),
+        }
+        return ItemRecord(ItemKey(at, EVENT, 0, span.span_id), None, pydantic_core.to_json(event).decode())
+
+    def _tool_stats(self) -> dict[str, list[int]]:
+        stats: dict[str, list[int]] = {}
+        for facts in self._spans:
+            if facts.kind == CALL:
+                entry = stats.setdefault(facts.item["tool_name"], [0, 0])
+                entry[0] += 1
+                entry[1] += facts.outcome.status is StepStatus.FAILURE
+        return stats
+
+    def _search_parts(self, data: dict[str, Any]) -> Iterator[str | None]:
+        for name in ("run_id", "agent_name", "error_type", "error_message", "task_id", "conversation_id"):
+            yield data.get(name)
+        for facts in self._spans:
+            if facts.kind != NO_ITEM and facts.outcome.status is StepStatus.FAILURE:
+                item = facts.item
+                yield from (item.get("tool_name"), item.get("name"), item.get("error_class"), item.get("error_message"))
+            if facts.kind == EVENT:
+                yield from (facts.item["type"], facts.item["message"])
+
+
+def _item_record(facts: SpanFacts, item: dict[str, Any], latency_ms: float | None) -> ItemRecord:
+    at = parse_time(item["created_at"]) if facts.kind == EVENT else facts.span.start_us
+    # The span's id settles the order of equals; a position would change with every span that comes before.
+    return ItemRecord(ItemKey(at, facts.kind, 0, facts.span.span_id), latency_ms, pydantic_core.to_json(item).decode())
+
+
+def _agent_label(facts: SpanFacts) -> str:
+    return (
+        text_attribute(facts.span.attributes, "gen_ai.agent.name", "agent.name")
+        or _without_operation(facts.span.name)
+        or "unknown"
+    )
+
+
+def _without_operation(name: str) -> str:
+    for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
+        name = name.removeprefix(operation)
+    return name
+
+
+def _finish_reasons(item: dict[str, Any]) -> list[Any]:
+    reasons = item.get("finish_reasons")
+    return reasons if isinstance(reasons, list) else [reasons]
+
+
+def _tie(item: dict[str, Any], field: str, value: str | None) -> None:
+    if value is not None:
+        item[field] = value
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,80 @@
+"""Which part a span plays in an agent's run, in each dialect.
+
+The dialects are OpenTelemetry's GenAI conventions (`gen_ai.operation.name`; those of agent
+spans are still in development, hence `MAPPER_VERSION`), OpenInference
+(`openinference.span.kind`) and OpenLLMetry (`traceloop.span.kind`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from relab.telemetry.otlp.spans import Attributes
+
+MAPPER_VERSION: Final = 1
+"""Raise it when equal spans become another run: late spans then rewrite runs of older versions."""
+
+
+class Role(StrEnum):
+    """What a span stands for; the value is what a step shows as `span_kind`."""
+
+    AGENT = "agent"
+    CHAIN = "chain"
+    LLM = "llm"
+    EMBEDDING = "embedding"
+    RERANKER = "reranker"
+    EVALUATOR = "evaluator"
+    PROMPT = "prompt"
+    TOOL = "tool"
+    RETRIEVER = "retriever"
+    GUARDRAIL = "guardrail"
+    OTHER = "other"
+    """Not an agent's doing, as far as relab knows: kept raw only."""
+
+
+_GENAI: Final = {
+    "invoke_agent": Role.AGENT,
+    "create_agent": Role.CHAIN,
+    "invoke_workflow": Role.CHAIN,
+    "plan": Role.CHAIN,
+    "execute_tool": Role.TOOL,
+    "chat": Role.LLM,
+    "text_completion": Role.LLM,
+    "generate_content": Role.LLM,
+    "retrieval": Role.RETRIEVER,
+    "embeddings": Role.EMBEDDING,
+}
+_OPENINFERENCE: Final = {role.value.upper(): role for role in Role if role is not Role.OTHER}
+_OPENLLMETRY: Final = {"workflow": Role.CHAIN, "task": Role.CHAIN, "agent": Role.AGENT, "tool": Role.TOOL}
+
+# Signs of instrumentations that name no operation, weakest last.
+_SIGNS: Final = (
+    ("gen_ai.tool.name", Role.TOOL),
+    ("tool.name", Role.TOOL),
+    ("gen_ai.request.model", Role.LLM),
+    ("llm.model_name", Role.LLM),
+    ("gen_ai.agent.name", Role.AGENT),
+)
+
+CALL_ROLES: Final = frozenset((Role.TOOL, Role.RETRIEVER))
+CONTAINER_ROLES: Final = frozenset((Role.AGENT, Role.CHAIN))
+"""What stands for a whole run when it is at the top of a trace."""
+
+
+def role_of(attributes: Attributes) -> Role:
+    """Return the role that the attributes declare, `OTHER` for none that is known."""
+    for key, roles in (
+        ("gen_ai.operation.name", _GENAI),
+        ("openinference.span.kind", _OPENINFERENCE),
+        ("traceloop.span.kind", _OPENLLMETRY),
+    ):
+        declared = attributes.get(key)
+        if declared is not None and isinstance(declared, str):
+            role = roles.get(declared)
+            if role is not None:
+                return role
+    for key, role in _SIGNS:
+        if key in attributes:
+            return role
+    return Role.OTHER

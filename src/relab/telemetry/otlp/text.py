@@ -1,0 +1,145 @@
+"""The few words of a span that a run shows: what went in and what came out.
+
+Message bodies are opt-in in OpenTelemetry, so every function here returns None where
+nothing was captured. Long texts are cut; the raw span has them whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jiter
+import pydantic_core
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import JsonValue, parse_json
+from relab.telemetry.otlp.spans import Attributes
+
+MAX_INPUT_CHARS = 4_000
+MAX_OUTPUT_CHARS = 16_000
+MAX_ARGUMENT_CHARS = 32_000
+
+
+def cut(text: str | None, limit: int) -> str | None:
+    """Return the first `limit` characters of a text, or None for none."""
+    return text[:limit] if text else None
+
+
+def as_text(value: Any) -> str | None:
+    """Return a captured value as text: strings as they are, everything else as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    return pydantic_core.to_json(value).decode()
+
+
+def arguments_of(value: Any) -> JsonValue:
+    """Return the arguments of a call as JSON if they are JSON, else as the text that was captured."""
+    if not isinstance(value, str):
+        text = as_text(value)
+        return value if text is None or len(text) <= MAX_ARGUMENT_CHARS else text[:MAX_ARGUMENT_CHARS]
+    if len(value) > MAX_ARGUMENT_CHARS:
+        return value[:MAX_ARGUMENT_CHARS]
+    try:
+        return parse_json(value.encode())
+    except MalformedBodyError:
+        return value
+
+
+def last_message(value: Any) -> str | None:
+    """Return the text of the last of several messages (GenAI `gen_ai.input.messages`)."""
+    messages = _messages(value)
+    return as_text(value) if messages is None else _message_text(messages[-1]) if messages else None
+
+
+def all_messages(value: Any) -> str | None:
+    """Return the text of all messages (GenAI `gen_ai.output.messages`), tool calls included."""
+    messages = _messages(value)
+    if messages is None:
+        return as_text(value)
+    return "\n".join(text for text in map(_message_text, messages) if text) or None
+
+
+def requested_calls(value: Any) -> list[str]:
+    """Return the ids of the tool calls that messages ask for."""
+    return [
+        part["id"]
+        for message in _messages(value) or ()
+        for part in _parts(message)
+        if isinstance(part, dict) and part.get("type") == "tool_call" and isinstance(part.get("id"), str)
+    ]
+
+
+def numbered(attributes: Attributes, prefix: str) -> dict[int, dict[str, Any]]:
+    """Return flattened lists (`llm.input_messages.0.message.role`) as `{index: {rest of the key: value}}`."""
+    found: dict[int, dict[str, Any]] = {}
+    for key, value in attributes.items():
+        if key.startswith(prefix):
+            index, _, rest = key[len(prefix) :].partition(".")
+            if index.isascii() and index.isdigit() and len(index) <= 6:
+                found.setdefault(int(index), {})[rest] = value
+    return found
+
+
+def flattened_message(fields: dict[str, Any]) -> str | None:
+    """Return the text of one flattened OpenInference message, its tool calls included."""
+    parts = [as_text(fields.get("message.content"))]
+    parts.extend(
+        as_text(value)
+        for key, value in fields.items()
+        if key.startswith("message.contents.") and key.endswith(".message_content.text")
+    )
+    calls = numbered(fields, "message.tool_calls.")
+    parts.extend(
+        f"{call.get('tool_call.function.name', '')}({call.get('tool_call.function.arguments', '')})"
+        for _, call in sorted(calls.items())
+    )
+    return "\n".join(part for part in parts if part) or None
+
+
+def _messages(value: Any) -> list[Any] | None:
+    """Return a list of messages, given as one or as its JSON; None for anything else."""
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return None
+        try:
+            value = jiter.from_json(value.encode(), allow_inf_nan=False)
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _parts(message: Any) -> list[Any]:
+    parts = message.get("parts") if isinstance(message, dict) else None
+    return parts if isinstance(parts, list) else []
+
+
+def _message_text(message: Any) -> str | None:
+    if not isinstance(message, dict):
+        return as_text(message)
+    parts = _parts(message)
+    if not parts:
+        return as_text(message.get("content")) or as_text(message)
+    return "\n".join(text for text in map(_part_text, parts) if text) or None
+
+
+def _part_text(part: Any) -> str | None:
+    if not isinstance(part, dict):
+        return as_text(part)
+    if part.get("type") == "tool_call":
+        return f"{part.get('name', '')}({as_text(part.get('arguments')) or ''})"
+    for key in ("content", "result", "response"):
+        if key in part:
+            return as_text(part[key])
+    return as_text(part)
+
+
+def tool_result(value: Any) -> str | None:
+    """Return what a tool gave back; LangChain's wrapping of it as a message is taken off."""
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            message = jiter.from_json(value.encode(), allow_inf_nan=False)
+        except ValueError:
+            return value
+        if isinstance(message, dict) and message.get("type") == "tool" and "content" in message:
+            return as_text(message["content"])
+    return as_text(value)

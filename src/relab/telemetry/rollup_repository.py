@@ -1,0 +1,77 @@
+"""Reading and changing the sums of `run_rollups`. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import delete, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from relab.storage.base import table_of
+from relab.telemetry.rollups import BucketKey, Changes, Sums
+from relab.telemetry.tables import RunRollupRow
+
+_KEY = ("span_us", "started_at", "shard")
+_BUCKETS_PER_STATEMENT = 200
+
+
+def apply(session: Session, changes: Changes, shard: int) -> None:
+    """Add the changes to the sums of a shard.
+
+    Called after the transaction has locked its runs; buckets are locked in the order of
+    their keys, so that no two transactions wait for each other.
+    """
+    keys = sorted(changes.by_bucket)
+    for start in range(0, len(keys), _BUCKETS_PER_STATEMENT):
+        _apply_some(session, keys[start : start + _BUCKETS_PER_STATEMENT], changes, shard)
+
+
+def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
+    """Return the sums over ranges of buckets, each `(length, first start, end)`."""
+    wanted = or_(
+        *(
+            (RunRollupRow.span_us == span_us) & (RunRollupRow.started_at >= first) & (RunRollupRow.started_at < end)
+            for span_us, first, end in ranges
+        )
+    )
+    total = Sums()
+    for data in session.execute(select(RunRollupRow.data).where(wanted)).scalars():
+        total.add(Sums.read(data))
+    return total
+
+
+def _apply_some(session: Session, keys: list[BucketKey], changes: Changes, shard: int) -> None:
+    table = table_of(RunRollupRow)
+    dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table)
+    empty: list[dict[str, Any]] = [
+        {"span_us": span_us, "started_at": start, "shard": shard, "data": {}} for span_us, start in keys
+    ]
+    if dialect is postgresql:
+        # Inserts the buckets that are new and locks the others, one by one in order.
+        lock = statement.on_conflict_do_update(
+            index_elements=_KEY, set_={"shard": statement.excluded.shard}, where=table.c.shard < 0
+        )
+        session.execute(lock, empty)
+    wanted = select(RunRollupRow.span_us, RunRollupRow.started_at, RunRollupRow.data).where(
+        tuple_(RunRollupRow.span_us, RunRollupRow.started_at).in_(keys), RunRollupRow.shard == shard
+    )
+    stored = {(row.span_us, row.started_at): row.data for row in session.execute(wanted)}
+    changed: list[dict[str, Any]] = []
+    emptied: list[dict[str, Any]] = []
+    for row in empty:
+        key = (row["span_us"], row["started_at"])
+        sums = Sums.read(stored.get(key, {}))
+        sums.add(changes.by_bucket[key])
+        data = sums.dump()
+        (changed if any(data.values()) else emptied).append(row | {"data": data})
+    if changed:
+        session.execute(
+            statement.on_conflict_do_update(index_elements=_KEY, set_={"data": statement.excluded.data}), changed
+        )
+    if emptied:
+        gone = [(row["span_us"], row["started_at"]) for row in emptied]
+        session.execute(
+            delete(table).where(tuple_(table.c.span_us, table.c.started_at).in_(gone), table.c.shard == shard)
+        )

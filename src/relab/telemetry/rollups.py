@@ -1,0 +1,125 @@
+"""Sums over runs by the hour and the minute of their start: what the overview adds up.
+
+Every write of a run adds what the run counts for and takes off what its former content
+counted for, in the same transaction, so the sums are exact at any moment and do not
+depend on the order of writes. Costs are summed in whole nano-dollars for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relab.stats.log_histogram import bucket_of
+
+MINUTE_US: Final = 60_000_000
+HOUR_US: Final = 3_600_000_000
+NANO: Final = 1_000_000_000
+MAX_TOOLS: Final = 500
+OTHER_TOOLS: Final = "(other tools)"
+"""Takes the failures of further tools, so that no row grows with what clients invent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one run counts for.
+
+    Attributes:
+        tool_stats: `{tool: [calls, failures]}`.
+        latencies_ms: of its steps.
+    """
+
+    started_at: int
+    status: str
+    cost_usd: float | None
+    tool_stats: Mapping[str, Iterable[int]]
+    latencies_ms: list[float]
+
+
+@dataclass(slots=True)
+class Sums:
+    """Sums of one bucket of time.
+
+    Attributes:
+        runs: `{status: [runs, nano-dollars]}`.
+        failures: `{tool: failed calls}`.
+        latencies: `{histogram bucket: steps}`.
+    """
+
+    runs: dict[str, list[int]] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    latencies: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Sums:
+        """Return the sums that `dump` wrote."""
+        return cls(
+            {status: list(entry) for status, entry in data.get("runs", {}).items()},
+            dict(data.get("failures", {})),
+            {int(bucket): count for bucket, count in data.get("latencies", {}).items()},
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the sums as JSON can hold them, without what is zero."""
+        return {
+            "runs": {status: entry for status, entry in self.runs.items() if any(entry)},
+            "failures": {tool: count for tool, count in self.failures.items() if count},
+            "latencies": {str(bucket): count for bucket, count in self.latencies.items() if count},
+        }
+
+    def count(self, run: Contribution, sign: int) -> None:
+        """Add a run (`sign` 1) or take it off (-1)."""
+        entry = self.runs.setdefault(run.status, [0, 0])
+        entry[0] += sign
+        entry[1] += sign * round((run.cost_usd or 0.0) * NANO)
+        for tool, (_, failed) in run.tool_stats.items():
+            if failed:
+                self.failures[tool] = self.failures.get(tool, 0) + sign * failed
+        latencies = self.latencies
+        for latency in run.latencies_ms:
+            bucket = bucket_of(latency)
+            latencies[bucket] = latencies.get(bucket, 0) + sign
+
+    def add(self, other: Sums) -> None:
+        """Add other sums to these; they may be negative, as changes are."""
+        for status, (runs, cost) in other.runs.items():
+            entry = self.runs.setdefault(status, [0, 0])
+            entry[0] += runs
+            entry[1] += cost
+        for tool, count in other.failures.items():
+            name = tool if tool in self.failures or len(self.failures) < MAX_TOOLS else OTHER_TOOLS
+            self.failures[name] = self.failures.get(name, 0) + count
+        for bucket, count in other.latencies.items():
+            self.latencies[bucket] = self.latencies.get(bucket, 0) + count
+
+
+BucketKey = tuple[int, int]
+"""The length of a bucket and its start, in microseconds."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a transaction changes in the sums."""
+
+    by_bucket: dict[BucketKey, Sums] = field(default_factory=dict)
+
+    def count(self, run: Contribution, sign: int) -> None:
+        """Add a run (`sign` 1) or take it off (-1)."""
+        for span_us in (HOUR_US, MINUTE_US):
+            key = (span_us, run.started_at - run.started_at % span_us)
+            sums = self.by_bucket.get(key)
+            if sums is None:
+                sums = self.by_bucket[key] = Sums()
+            sums.count(run, sign)
+
+
+def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
+    """Return the ranges of buckets `(length, first start, end)` that cover a window, whole minutes at its edges."""
+    first = since_us - since_us % MINUTE_US
+    end = until_us - until_us % MINUTE_US + MINUTE_US
+    first_hour = -(-first // HOUR_US) * HOUR_US
+    end_hour = end // HOUR_US * HOUR_US
+    if first_hour >= end_hour:
+        return [(MINUTE_US, first, end)]
+    return [(MINUTE_US, first, first_hour), (HOUR_US, first_hour, end_hour), (MINUTE_US, end_hour, end)]

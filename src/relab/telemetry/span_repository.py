@@ -1,0 +1,96 @@
+"""Queries over the spans of OTLP runs. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy.orm import Session
+
+from relab.storage.base import table_of
+from relab.storage.bulk import chunks, insert_rows
+from relab.telemetry.cursor import decode_cursor, encode_cursor
+from relab.telemetry.tables import SpanOriginRow, SpanRow
+
+IDS_PER_STATEMENT = 500
+_SPAN_KEY: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]])
+
+SpanTuple = tuple[str, str, int, bytes]
+"""`(trace id, span id, origin, packed span)`: a row of `spans`."""
+
+OriginTuple = tuple[str, int, str]
+"""`(trace id, origin, JSON)`: a row of `span_origins`."""
+
+
+def load_spans(session: Session, trace_ids: Iterable[str]) -> list[SpanTuple]:
+    """Return every stored span of the traces."""
+    columns = (SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
+    rows: list[SpanTuple] = []
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        found = session.execute(select(*columns).where(SpanRow.trace_id.in_(ids)))
+        rows.extend((row.trace_id, row.span_id, row.origin, row.data) for row in found)
+    return rows
+
+
+def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, int, dict[str, Any]]]:
+    """Return `(trace id, origin, content)` of every stored origin of the traces."""
+    columns = (SpanOriginRow.trace_id, SpanOriginRow.origin, SpanOriginRow.data)
+    rows: list[tuple[str, int, dict[str, Any]]] = []
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        found = session.execute(select(*columns).where(SpanOriginRow.trace_id.in_(ids)))
+        rows.extend((row.trace_id, row.origin, row.data) for row in found)
+    return rows
+
+
+def insert_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
+    """Insert spans that are known to be new."""
+    insert_rows(session, table_of(SpanRow), rows)
+
+
+def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
+    """Insert origins that are known to be new."""
+    insert_rows(session, table_of(SpanOriginRow), rows)
+
+
+def rewrite_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
+    """Replace origin and content of stored spans."""
+    if not rows:
+        return
+    table = table_of(SpanRow)
+    statement = (
+        update(table)
+        .where(table.c.trace_id == bindparam("trace"), table.c.span_id == bindparam("span"))
+        .values(origin=bindparam("new_origin"), data=bindparam("new_data"))
+    )
+    session.execute(
+        statement,
+        [
+            {"trace": trace_id, "span": span_id, "new_origin": origin, "new_data": data}
+            for trace_id, span_id, origin, data in rows
+        ],
+    )
+
+
+def list_spans(
+    session: Session, trace_id: str, *, cursor: str | None, limit: int
+) -> tuple[list[tuple[int, bytes]], str | None]:
+    """Return a page of `(origin, packed span)` by span id, and the next cursor.
+
+    Raises:
+        InvalidCursorError: the cursor is not one of this list.
+    """
+    statement = select(SpanRow.span_id, SpanRow.origin, SpanRow.data).where(SpanRow.trace_id == trace_id)
+    if cursor is not None:
+        statement = statement.where(SpanRow.span_id > decode_cursor(cursor, _SPAN_KEY)[0])
+    rows = list(session.execute(statement.order_by(SpanRow.span_id).limit(limit + 1)))
+    next_cursor = encode_cursor((rows[limit - 1].span_id,)) if len(rows) > limit else None
+    return [(row.origin, row.data) for row in rows[:limit]], next_cursor
+
+
+def delete_spans(session: Session, trace_ids: Iterable[str]) -> None:
+    """Delete the spans and origins of the traces."""
+    for ids in chunks(trace_ids, IDS_PER_STATEMENT):
+        session.execute(delete(table_of(SpanRow)).where(SpanRow.trace_id.in_(ids)))
+        session.execute(delete(table_of(SpanOriginRow)).where(SpanOriginRow.trace_id.in_(ids)))

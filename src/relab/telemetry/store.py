@@ -1,0 +1,266 @@
+"""Writing runs and traces: one batch, one transaction.
+
+Runs that came whole (JSON) and traces that come in pieces (OTLP) end up in the same
+rows. New runs, which is what nearly all are, are projected from the batch alone and
+inserted; a run that is there is locked, and its trace is projected anew from all of its
+spans, of which only what changed is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
+from relab.telemetry.otlp.facts import facts_of
+from relab.telemetry.otlp.joining import join_spans
+from relab.telemetry.otlp.projection import project
+from relab.telemetry.otlp.roles import MAPPER_VERSION
+from relab.telemetry.otlp.spans import read_span
+from relab.telemetry.records import ItemKey, ItemRecord, RunRecord
+from relab.telemetry.rollups import Changes, Contribution
+
+MAX_SPANS_PER_TRACE = 100_000
+STEP_KIND = 0
+
+
+@dataclass
+class TraceSpans:
+    """Spans of one trace, each once, and the origins that they name.
+
+    Attributes:
+        spans: `{span id: span}`.
+        origins: `{key: origin}`; may hold origins of other traces.
+    """
+
+    spans: dict[str, ReceivedSpan]
+    origins: Mapping[int, Origin]
+
+    def add(self, received: ReceivedSpan) -> None:
+        """Add a span, joined with what is there of it."""
+        span_id = received.facts.span.span_id
+        known = self.spans.get(span_id)
+        if known is None:
+            self.spans[span_id] = received
+        elif known.raw != received.raw or known.origin != received.origin:
+            self.spans[span_id] = self._join(known, received)
+
+    def _join(self, known: ReceivedSpan, received: ReceivedSpan) -> ReceivedSpan:
+        raw = join_spans(known.raw, received.raw)
+        origin = max(known.origin, received.origin)
+        return ReceivedSpan(facts_of(read_span(raw), self.origins[origin].resource), origin, raw)
+
+
+@dataclass
+class BatchOutcome:
+    """What became of a batch.
+
+    Attributes:
+        created: ids of the runs that are new.
+        conflicts: ids of the runs that belong to the other source; nothing of theirs was written.
+        overfull: `{trace id: ids of spans that were not taken}`, the trace being full.
+    """
+
+    created: set[str] = field(default_factory=set)
+    conflicts: set[str] = field(default_factory=set)
+    overfull: dict[str, set[str]] = field(default_factory=dict)
+
+
+def write_batch(
+    session: Session, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans], *, now_us: int, shard: int
+) -> BatchOutcome:
+    """Store whole runs and spans of traces; no run id occurs twice among them."""
+    return _Batch(session, now_us, shard).write(runs, traces)
+
+
+def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
+    """Delete runs with all that telemetry holds of them; return the ids of those that were there."""
+    stored = repository.lock_runs(session, run_ids)
+    if not stored:
+        return set()
+    changes = Changes()
+    latencies = repository.load_step_latencies(session, stored)
+    for run_id, row in stored.items():
+        changes.count(_contribution(row, latencies.get(run_id, [])), -1)
+    repository.delete_runs(session, stored)
+    span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
+    rollup_repository.apply(session, changes, shard)
+    return set(stored)
+
+
+class _Batch:
+    """One transaction's worth of writing."""
+
+    def __init__(self, session: Session, now_us: int, shard: int) -> None:
+        self._session = session
+        self._now_us = now_us
+        self._shard = shard
+        self._changes = Changes()
+        self._outcome = BatchOutcome()
+        self._new_items: list[tuple[Any, ...]] = []
+        self._gone_items: list[tuple[str, ItemKey]] = []
+        self._replaced: list[dict[str, Any]] = []
+        self._new_spans: list[span_repository.SpanTuple] = []
+        self._rewritten_spans: list[span_repository.SpanTuple] = []
+        self._new_origins: list[span_repository.OriginTuple] = []
+
+    def write(self, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans]) -> BatchOutcome:
+        records = {record.run_id: record for record in runs}
+        for trace_id, trace in traces.items():
+            self._make_room(trace_id, trace, 0)
+            records[trace_id] = project(trace_id, [received.facts for received in trace.spans.values()])
+        times = {"received_at": self._now_us, "updated_at": self._now_us}
+        present = repository.insert_or_lock(self._session, [record.values | times for record in records.values()])
+        for run_id, record in records.items():
+            if run_id not in present:
+                self._add_new(record, traces.get(run_id))
+        if present:
+            self._change(present, records, traces)
+        self._flush()
+        return self._outcome
+
+    def _add_new(self, record: RunRecord, trace: TraceSpans | None) -> None:
+        run_id = record.run_id
+        self._outcome.created.add(run_id)
+        self._new_items.extend([(run_id, *item.key, item.latency_ms, item.data) for item in record.items])
+        self._count(record)
+        if trace is not None:
+            self._new_spans.extend(
+                [(run_id, span_id, received.origin, received.raw) for span_id, received in trace.spans.items()]
+            )
+            self._add_origins(run_id, trace, ())
+
+    def _change(self, present: set[str], records: Mapping[str, RunRecord], traces: Mapping[str, TraceSpans]) -> None:
+        stored = repository.load_stored(self._session, present)
+        for run_id, row in stored.items():
+            if row.source != records[run_id].values["source"]:
+                self._outcome.conflicts.add(run_id)
+        changed = {
+            run_id: record
+            for run_id in present - self._outcome.conflicts - traces.keys()
+            if (record := records[run_id]).content_hash != stored[run_id].content_hash
+        }
+        changed |= self._merge(
+            stored, {run_id: traces[run_id] for run_id in (present - self._outcome.conflicts) & traces.keys()}
+        )
+        if not changed:
+            return
+        former = repository.load_item_records(self._session, changed)
+        for run_id, record in changed.items():
+            items = former.get(run_id, {})
+            latencies = [
+                item.latency_ms for item in items.values() if item.key.kind == STEP_KIND and item.latency_ms is not None
+            ]
+            self._changes.count(_contribution(stored[run_id], latencies), -1)
+            self._count(record)
+            self._replaced.append(record.values | {"updated_at": self._now_us})
+            self._replace_items(run_id, items, record.items)
+
+    def _merge(self, stored: Mapping[str, Any], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
+        """Merge spans into stored traces; return the records of the runs that change by it."""
+        if not traces:
+            return {}
+        former: dict[str, dict[str, tuple[int, bytes]]] = {trace_id: {} for trace_id in traces}
+        for trace_id, span_id, origin, raw in span_repository.load_spans(self._session, traces):
+            former[trace_id][span_id] = (origin, raw)
+        origins: dict[str, dict[int, Any]] = {trace_id: {} for trace_id in traces}
+        for trace_id, key, content in span_repository.load_origins(self._session, traces):
+            origins[trace_id][key] = content["resource"]
+        changed = {}
+        for trace_id, trace in traces.items():
+            record = self._merge_one(trace_id, trace, former[trace_id], origins[trace_id])
+            known = stored[trace_id]
+            if record is not None and (
+                record.content_hash != known.content_hash or known.mapper_version != MAPPER_VERSION
+            ):
+                changed[trace_id] = record
+        return changed
+
+    def _merge_one(
+        self, trace_id: str, trace: TraceSpans, former: dict[str, tuple[int, bytes]], origins: dict[int, Any]
+    ) -> RunRecord | None:
+        """Note what is new of a trace; return the run that it makes, or None if nothing is."""
+        fresh = {span_id for span_id in trace.spans if span_id not in former}
+        self._make_room(trace_id, trace, len(former), among=fresh)
+        facts = {}
+        is_changed = False
+        resources = origins | {key: origin.resource for key, origin in trace.origins.items()}
+        for span_id, received in trace.spans.items():
+            if span_id in fresh:
+                self._new_spans.append((trace_id, span_id, received.origin, received.raw))
+                facts[span_id] = received.facts
+                is_changed = True
+                continue
+            origin, raw = former[span_id]
+            joined = join_spans(raw, received.raw), max(origin, received.origin)
+            if joined != (raw, origin):
+                former[span_id] = (joined[1], joined[0])
+                self._rewritten_spans.append((trace_id, span_id, joined[1], joined[0]))
+                is_changed = True
+        if not is_changed:
+            return None
+        self._add_origins(trace_id, trace, origins)
+        for span_id, (origin, raw) in former.items():
+            facts[span_id] = facts_of(read_span(raw), resources[origin])
+        return project(trace_id, facts.values())
+
+    def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
+        """Take spans out of an overfull trace: those with the greatest ids, so that repeats fare alike."""
+        candidates = trace.spans.keys() if among is None else among
+        room = max(MAX_SPANS_PER_TRACE - stored, 0)
+        if len(candidates) <= room:
+            return
+        refused = set(sorted(candidates)[room:])
+        self._outcome.overfull[trace_id] = self._outcome.overfull.get(trace_id, set()) | refused
+        for span_id in refused:
+            del trace.spans[span_id]
+            if among is not None:
+                among.discard(span_id)
+
+    def _add_origins(self, trace_id: str, trace: TraceSpans, known: Iterable[int]) -> None:
+        used = {received.origin for received in trace.spans.values()} - set(known)
+        self._new_origins.extend([(trace_id, key, trace.origins[key].data) for key in used])
+
+    def _replace_items(self, run_id: str, former: Mapping[ItemKey, ItemRecord], items: Iterable[ItemRecord]) -> None:
+        wanted = {item.key: item for item in items}
+        for key, item in former.items():
+            if wanted.get(key) != item:
+                self._gone_items.append((run_id, key))
+        for key, item in wanted.items():
+            if former.get(key) != item:
+                self._new_items.append((run_id, *key, item.latency_ms, item.data))
+
+    def _count(self, record: RunRecord) -> None:
+        values = record.values
+        self._changes.count(
+            Contribution(
+                values["started_at"],
+                values["status"],
+                values["total_cost_usd"],
+                record.tool_stats,
+                [
+                    item.latency_ms
+                    for item in record.items
+                    if item.key.kind == STEP_KIND and item.latency_ms is not None
+                ],
+            ),
+            1,
+        )
+
+    def _flush(self) -> None:
+        session = self._session
+        repository.replace_runs(session, self._replaced)
+        repository.delete_items(session, self._gone_items)
+        repository.insert_items(session, self._new_items)
+        span_repository.insert_origins(session, self._new_origins)
+        span_repository.rewrite_spans(session, self._rewritten_spans)
+        span_repository.insert_spans(session, self._new_spans)
+        rollup_repository.apply(session, self._changes, self._shard)
+
+
+def _contribution(row: Any, latencies: list[float]) -> Contribution:
+    return Contribution(row.started_at, row.status, row.total_cost_usd, row.tool_stats, latencies)
