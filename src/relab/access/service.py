@@ -48,6 +48,10 @@ class Credentials(BaseModel):
     fetch_site: str | None = None
 
 
+OPENNESS_STANDS_US = 1_000_000
+_NEVER_ASKED = (-OPENNESS_STANDS_US, False)
+
+
 class AccessService:
     """Tokens, and the decision about one request.
 
@@ -72,6 +76,7 @@ class AccessService:
         self._ingest_secret = ingest_secret
         self._hosts = LOOPBACK_NAMES | {name.lower() for name in allowed_hosts}
         self._trust_loopback_publish = trust_loopback_publish
+        self._openness = _NEVER_ASKED
 
     def create_token(self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None) -> NewToken:
         """Make a token. Its text is in the answer and nowhere else.
@@ -97,6 +102,7 @@ class AccessService:
         with self._database.write() as unit:
             values = info.model_dump() | {"scopes": [str(scope) for scope in info.scopes]}
             repository.add(unit.session, values | {"secret_hash": _hash(secret)})
+        self._openness = _NEVER_ASKED
         return NewToken(info=info, token=f"{TOKEN_PREFIX}_{token_id.replace('-', '')}_{secret}")
 
     def list_tokens(self) -> list[TokenInfo]:
@@ -116,11 +122,20 @@ class AccessService:
                 raise TokenNotFoundError(
                     f"There is no token {token_id!r}.", remedy="`lab auth list` shows those there are."
                 )
+        self._openness = _NEVER_ASKED
 
     def is_open(self) -> bool:
-        """Return whether no valid token exists, so that loopback callers may do everything."""
-        with self._database.read() as session:
-            return not repository.has_valid(session, self._clock.now_us())
+        """Return whether no valid token exists, so that loopback callers may do everything.
+
+        What this process finds stands for a second: every request without a token asks.
+        """
+        now = self._clock.now_us()
+        asked_at, answer = self._openness
+        if not 0 <= now - asked_at < OPENNESS_STANDS_US:
+            with self._database.read() as session:
+                answer = not repository.has_valid(session, now)
+            self._openness = (now, answer)
+        return answer
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return who the caller is, if they may do what `scope` stands for.

@@ -152,6 +152,7 @@ def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
 @router.get(
     "/agent-runs/{run_id}/timeline",
     dependencies=[requires(Scope.READ)],
+    response_model=TimelinePage,
     responses=problem_responses(401, 403, 404, 422, 503),
     summary="Replay a run: steps, tool calls and guardrail events by time",
 )
@@ -160,9 +161,10 @@ def get_timeline(
     services: ServicesDep,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
-) -> TimelinePage:
+) -> Response:
     """A page of the timeline, oldest first, in an order that never changes for the same run."""
-    return services.telemetry.timeline(run_id, cursor=cursor, limit=limit)
+    page = services.telemetry.timeline_json(run_id, cursor=cursor, limit=limit)
+    return Response(page, media_type="application/json")
 
 
 @router.delete(

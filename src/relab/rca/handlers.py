@@ -32,5 +32,6 @@ class RcaHandlers:
         self._service.fail(job.args["rca_run_id"], error)
 
     def forget(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of the deleted run `run_id` made up to `deleted_at`."""
-        self._service.forget(args["run_id"], args["deleted_at"])
+        """Delete the analyses of the deleted runs `run_ids` (or of `run_id` alone) made up to `deleted_at`."""
+        run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
+        self._service.forget_all(run_ids, args["deleted_at"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -10,6 +11,9 @@ from sqlalchemy.orm import Session
 from relab.rca.models import RcaStatus
 from relab.rca.tables import RcaRunRow
 from relab.storage.base import table_of
+from relab.storage.bulk import chunks
+
+IDS_PER_STATEMENT = 500
 
 _COLUMNS = tuple(RcaRunRow.__table__.c)
 _LIST_COLUMNS = tuple(column for column in _COLUMNS if column.name != "report")
@@ -74,14 +78,17 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
     return session.execute(statement).one_or_none() is not None
 
 
-def delete_for_run(session: Session, agent_run_id: str, created_before: int) -> list[str]:
-    """Delete the analyses of a run made up to a time; return their ids."""
-    statement = (
-        delete(table_of(RcaRunRow))
-        .where(RcaRunRow.run_id == agent_run_id, RcaRunRow.created_at <= created_before)
-        .returning(RcaRunRow.rca_run_id)
-    )
-    return list(session.execute(statement).scalars())
+def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
+    """Delete the analyses of runs made up to a time; return their ids."""
+    deleted: list[str] = []
+    for ids in chunks(agent_run_ids, IDS_PER_STATEMENT):
+        statement = (
+            delete(table_of(RcaRunRow))
+            .where(RcaRunRow.run_id.in_(ids), RcaRunRow.created_at <= created_before)
+            .returning(RcaRunRow.rca_run_id)
+        )
+        deleted.extend(session.execute(statement).scalars())
+    return deleted
 
 
 def count_by_category(session: Session) -> dict[tuple[str, str], int]:

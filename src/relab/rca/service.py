@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,12 +17,14 @@ from relab.rca.analyzer import build_report, classify, collect_evidence
 from relab.rca.errors import RcaRunNotFoundError, VanishedRunError
 from relab.rca.models import RcaRun, RcaStatus, Report
 from relab.storage import Database, UnitOfWork
+from relab.storage.bulk import chunks
 from relab.storage.errors import ConstraintError
 from relab.telemetry.models import RunContent, RunStatus
 from relab.telemetry.service import TelemetryService
 
 ANALYZE_JOB = "rca.analyze"
 LABEL_JOB = "telemetry.label"
+TOPICS_PER_STATEMENT = 500
 
 Wording = Callable[[Report], Report]
 """Words a report's summary; must return a report that says the same."""
@@ -147,10 +149,14 @@ class RcaService:
 
     def forget(self, agent_run_id: str, created_before: int) -> None:
         """Delete the analyses of a deleted run, with their quotations of it."""
+        self.forget_all([agent_run_id], created_before)
+
+    def forget_all(self, agent_run_ids: Collection[str], created_before: int) -> None:
+        """Delete the analyses of deleted runs made up to a time, all or nothing."""
         with self._database.write() as unit:
-            ids = repository.delete_for_run(unit.session, agent_run_id, created_before)
-            if ids:
-                self._progress.forget_within(unit, ids)
+            ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
+            for topics in chunks(ids, TOPICS_PER_STATEMENT):
+                self._progress.forget_within(unit, topics)
 
     def count_by_category(self) -> dict[tuple[str, str], int]:
         """Return `{(status, category or ""): number of analyses}`."""

@@ -7,6 +7,7 @@ neither ever runs twice at once. The answer to a request is given by the commit.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from relab.storage.group_commit import GroupWriter, WriterStoppedError
 from relab.telemetry.errors import SourceConflictError
 from relab.telemetry.models import ExportReceipt, IngestReceipt
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan, Refusals, SpanExport
+from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.records import RunRecord
 from relab.telemetry.store import MAX_SPANS_PER_TRACE, BatchOutcome, TraceSpans, write_batch
 
@@ -77,6 +79,8 @@ class TelemetryIntake:
         self._database = database
         self._clock = clock
         self._shard = shard
+        self._cache = FactsCache()
+        self._lock = threading.Lock()
         self._threads: _Threads | None = None
 
     @property
@@ -174,8 +178,11 @@ class TelemetryIntake:
     def _store(self, runs: Sequence[RunRecord], traces: dict[str, TraceSpans]) -> BatchOutcome:
         if not runs and not traces:
             return BatchOutcome()
-        with self._database.write() as unit:
-            return write_batch(unit.session, runs, traces, now_us=self._clock.now_us(), shard=self._shard)
+        # One batch at a time, also when a command writes beside the server's writer: the cache is not for two.
+        with self._lock, self._database.write() as unit:
+            return write_batch(
+                unit.session, runs, traces, now_us=self._clock.now_us(), shard=self._shard, cache=self._cache
+            )
 
 
 @dataclass

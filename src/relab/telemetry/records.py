@@ -14,23 +14,28 @@ from relab.telemetry.timeline import place
 MAX_SEARCH_TEXT = 8_000
 ITEM_LISTS = ("steps", "tool_calls", "guardrail_events")
 """The lists of a run; an index into them is an item's `kind`."""
+STEP_KIND = 0
 
 
-class ItemKey(NamedTuple):
-    """Where an item stands in its run's timeline; unique within the run."""
+class ItemRecord(NamedTuple):
+    """One row of a timeline, in the order of the table's columns; `data` is the JSON of the step, call or event."""
 
+    run_id: str
     at: int
     kind: int
     position: int
     ref_id: str
-
-
-class ItemRecord(NamedTuple):
-    """One row of a timeline; `data` is the JSON of the step, call or event."""
-
-    key: ItemKey
     latency_ms: float | None
     data: str
+
+    @property
+    def key(self) -> ItemKey:
+        """The primary key."""
+        return self[:5]
+
+
+ItemKey = tuple[str, int, int, int, str]
+"""Run, time, kind, position and id: where an item stands in its run's timeline."""
 
 
 @dataclass(slots=True)
@@ -51,6 +56,11 @@ class RunRecord:
     def run_id(self) -> str:
         """The run's id."""
         return str(self.values["run_id"])
+
+    @property
+    def step_latencies_ms(self) -> list[float]:
+        """The latencies of its steps, as far as they are known."""
+        return [item.latency_ms for item in self.items if item.kind == STEP_KIND and item.latency_ms is not None]
 
     @property
     def content_hash(self) -> str:
@@ -102,7 +112,11 @@ def record_of(run: AgentRun) -> RunRecord:
     }
     items = [
         ItemRecord(
-            ItemKey(placed.at, placed.kind, placed.position, placed.ref_id),
+            run.run_id,
+            placed.at,
+            placed.kind,
+            placed.position,
+            placed.ref_id,
             placed.latency_ms,
             canonical_json(body[ITEM_LISTS[placed.kind]][placed.position]),
         )

@@ -99,8 +99,8 @@ def load_item_records(session: Session, run_ids: Iterable[str]) -> dict[str, dic
     found: dict[str, dict[ItemKey, ItemRecord]] = {}
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
         for row in session.execute(select(*columns).where(TimelineItemRow.run_id.in_(ids))):
-            key = ItemKey(row.at, row.kind, row.position, row.ref_id)
-            found.setdefault(row.run_id, {})[key] = ItemRecord(key, row.latency_ms, row.text)
+            item = ItemRecord(*row)
+            found.setdefault(item.run_id, {})[item.key] = item
     return found
 
 
@@ -117,19 +117,19 @@ def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, l
     return found
 
 
-def insert_items(session: Session, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert items that are known to be new; each is a row of the table with its data as text."""
-    bulk.insert_rows(session, table_of(TimelineItemRow), rows)
+def insert_items(session: Session, items: Sequence[ItemRecord]) -> None:
+    """Insert items that are known to be new."""
+    bulk.insert_rows(session, table_of(TimelineItemRow), items)
 
 
-def delete_items(session: Session, keys: Sequence[tuple[str, ItemKey]]) -> None:
+def delete_items(session: Session, keys: Sequence[ItemKey]) -> None:
     """Delete single items of runs."""
     if not keys:
         return
     driver = session.connection()
     mark = "?" if driver.dialect.name == "sqlite" else "%s"
     condition = " AND ".join(f"{name} = {mark}" for name in ("run_id", "at", "kind", "position", "ref_id"))
-    driver.exec_driver_sql(f"DELETE FROM timeline_items WHERE {condition}", [(run_id, *key) for run_id, key in keys])  # noqa: S608
+    driver.exec_driver_sql(f"DELETE FROM timeline_items WHERE {condition}", [*keys])  # noqa: S608
 
 
 def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
@@ -179,8 +179,26 @@ def list_items(
     Raises:
         InvalidCursorError: the cursor is not one of a timeline.
     """
+    return _list_items(session, agent_run_id, TimelineItemRow.data, cursor=cursor, limit=limit)
+
+
+def list_item_texts(
+    session: Session, agent_run_id: str, *, cursor: str | None, limit: int
+) -> tuple[list[Any], str | None]:
+    """Return what `list_items` does, with `data` as the JSON text that is stored.
+
+    Raises:
+        InvalidCursorError: the cursor is not one of a timeline.
+    """
+    data = cast(TimelineItemRow.data, Text).label("data")
+    return _list_items(session, agent_run_id, data, cursor=cursor, limit=limit)
+
+
+def _list_items(
+    session: Session, agent_run_id: str, data: Any, *, cursor: str | None, limit: int | None
+) -> tuple[list[Any], str | None]:
     key = (TimelineItemRow.at, TimelineItemRow.kind, TimelineItemRow.position, TimelineItemRow.ref_id)
-    statement = select(*key, TimelineItemRow.data).where(TimelineItemRow.run_id == agent_run_id)
+    statement = select(*key, data).where(TimelineItemRow.run_id == agent_run_id)
     if cursor is not None:
         statement = statement.where(tuple_(*key) > tuple_(*decode_cursor(cursor, _ITEM_KEY)))
     statement = statement.order_by(*key)

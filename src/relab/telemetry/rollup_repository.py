@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import delete, or_, select, tuple_
@@ -22,9 +23,10 @@ def apply(session: Session, changes: Changes, shard: int) -> None:
     Called after the transaction has locked its runs; buckets are locked in the order of
     their keys, so that no two transactions wait for each other.
     """
-    keys = sorted(changes.by_bucket)
+    buckets = changes.by_bucket()
+    keys = sorted(buckets)
     for start in range(0, len(keys), _BUCKETS_PER_STATEMENT):
-        _apply_some(session, keys[start : start + _BUCKETS_PER_STATEMENT], changes, shard)
+        _apply_some(session, keys[start : start + _BUCKETS_PER_STATEMENT], buckets, shard)
 
 
 def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
@@ -41,7 +43,7 @@ def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
     return total
 
 
-def _apply_some(session: Session, keys: list[BucketKey], changes: Changes, shard: int) -> None:
+def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[BucketKey, Sums], shard: int) -> None:
     table = table_of(RunRollupRow)
     dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table)
@@ -63,7 +65,7 @@ def _apply_some(session: Session, keys: list[BucketKey], changes: Changes, shard
     for row in empty:
         key = (row["span_us"], row["started_at"])
         sums = Sums.read(stored.get(key, {}))
-        sums.add(changes.by_bucket[key])
+        sums.add(changes[key])
         data = sums.dump()
         (changed if any(data.values()) else emptied).append(row | {"data": data})
     if changed:

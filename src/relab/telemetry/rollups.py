@@ -102,16 +102,23 @@ BucketKey = tuple[int, int]
 class Changes:
     """What a transaction changes in the sums."""
 
-    by_bucket: dict[BucketKey, Sums] = field(default_factory=dict)
+    minutes: dict[int, Sums] = field(default_factory=dict)
 
     def count(self, run: Contribution, sign: int) -> None:
         """Add a run (`sign` 1) or take it off (-1)."""
-        for span_us in (HOUR_US, MINUTE_US):
-            key = (span_us, run.started_at - run.started_at % span_us)
-            sums = self.by_bucket.get(key)
-            if sums is None:
-                sums = self.by_bucket[key] = Sums()
-            sums.count(run, sign)
+        minute = run.started_at - run.started_at % MINUTE_US
+        sums = self.minutes.get(minute)
+        if sums is None:
+            sums = self.minutes[minute] = Sums()
+        sums.count(run, sign)
+
+    def by_bucket(self) -> dict[BucketKey, Sums]:
+        """Return the changes of every bucket, minutes and hours."""
+        buckets: dict[BucketKey, Sums] = {}
+        for minute, sums in self.minutes.items():
+            buckets[(MINUTE_US, minute)] = sums
+            buckets.setdefault((HOUR_US, minute - minute % HOUR_US), Sums()).add(sums)
+        return buckets
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:

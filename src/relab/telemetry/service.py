@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from relab.core.clock import Clock
 from relab.jobs.queue import JobQueue
 from relab.stats.log_histogram import quantile
 from relab.storage import Database
-from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry import repository, retention, rollup_repository, span_repository
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.intake import PostedRun, PostedSpans, TelemetryIntake
 from relab.telemetry.models import (
@@ -34,9 +34,10 @@ from relab.telemetry.otlp.decoding import decode_json, decode_protobuf
 from relab.telemetry.otlp.json_encoding import span_to_json
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import ITEM_LISTS, record_of, version_key
-from relab.telemetry.rollups import HOUR_US, NANO, window
+from relab.telemetry.retention import PruneCounts
+from relab.telemetry.rollups import HOUR_US, MINUTE_US, NANO, window
 from relab.telemetry.store import forget_runs
-from relab.telemetry.timeline import present
+from relab.telemetry.timeline import page_json, present
 
 RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
@@ -173,6 +174,24 @@ class TelemetryService:
             next_cursor=next_cursor,
         )
 
+    def timeline_json(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> bytes:
+        """Return what `timeline` does, as the JSON of a `TimelinePage`.
+
+        Items go from the database to the answer as the text that they are: a page of 10,000 takes a
+        third of the time that it takes to make objects of them.
+
+        Raises:
+            AgentRunNotFoundError: there is no run of that id.
+            InvalidCursorError: the cursor is not one of a timeline.
+        """
+        with self._database.read() as session:
+            run = repository.get_run(session, agent_run_id)
+            if run is None:
+                raise AgentRunNotFoundError(agent_run_id)
+            rows, next_cursor = repository.list_item_texts(session, agent_run_id, cursor=cursor, limit=limit)
+        total = run.step_count + run.tool_call_count + run.guardrail_event_count
+        return page_json(agent_run_id, rows, total, next_cursor)
+
     def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
         """Return a page of the spans that a run was made of, by span id; none for a run posted as JSON.
 
@@ -198,6 +217,37 @@ class TelemetryService:
             if not forget_runs(unit.session, [agent_run_id], shard=self._shard):
                 raise AgentRunNotFoundError(agent_run_id)
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
+
+    def prune(self, before_us: int, *, batch: int = retention.DEFAULT_BATCH) -> Iterator[PruneCounts]:
+        """Delete the runs that started before a time, oldest first; yield what each transaction deleted.
+
+        To stop between two of them, or in the middle of one, loses nothing: the next pruning goes on.
+        Runs that come in with an old start while it goes on may be left to the next one. What other
+        contexts hold of the runs follows by a job per transaction.
+        """
+        reached = None
+        while True:
+            with self._database.write() as unit:
+                done = retention.forget_oldest(unit.session, before_us, after=reached, limit=batch, shard=self._shard)
+                if done.run_ids:
+                    self._queue.enqueue(
+                        unit, DELETED_JOB, {"run_ids": sorted(done.run_ids), "deleted_at": self._clock.now_us()}
+                    )
+            reached = done.reached
+            if reached is None:
+                break
+            yield done.counts
+        for span_us in (MINUTE_US, HOUR_US):
+            after: int | None = -1
+            while after is not None:
+                with self._database.write(durable=False) as unit:
+                    after = retention.drop_empty_sums(unit.session, span_us, before_us, after_us=after)
+
+    def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
+        """Return how much `prune` would delete; to count the spans takes a look at each of them."""
+        with self._database.read() as session:
+            runs = retention.count_runs(session, before_us)
+            return PruneCounts(runs, retention.count_spans(session, before_us) if with_spans else 0)
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
         """Note the cause found for a run; return False when the run is gone or has changed since."""

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from relab.telemetry import repository, rollup_repository, span_repository
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
 from relab.telemetry.otlp.facts import facts_of
+from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.otlp.joining import join_spans
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
@@ -25,7 +26,6 @@ from relab.telemetry.records import ItemKey, ItemRecord, RunRecord
 from relab.telemetry.rollups import Changes, Contribution
 
 MAX_SPANS_PER_TRACE = 100_000
-STEP_KIND = 0
 
 
 @dataclass
@@ -71,10 +71,16 @@ class BatchOutcome:
 
 
 def write_batch(
-    session: Session, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans], *, now_us: int, shard: int
+    session: Session,
+    runs: Sequence[RunRecord],
+    traces: Mapping[str, TraceSpans],
+    *,
+    now_us: int,
+    shard: int,
+    cache: FactsCache,
 ) -> BatchOutcome:
     """Store whole runs and spans of traces; no run id occurs twice among them."""
-    return _Batch(session, now_us, shard).write(runs, traces)
+    return _Batch(session, now_us, shard, cache).write(runs, traces)
 
 
 def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
@@ -95,14 +101,15 @@ def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
 class _Batch:
     """One transaction's worth of writing."""
 
-    def __init__(self, session: Session, now_us: int, shard: int) -> None:
+    def __init__(self, session: Session, now_us: int, shard: int, cache: FactsCache) -> None:
+        self._cache = cache
         self._session = session
         self._now_us = now_us
         self._shard = shard
         self._changes = Changes()
         self._outcome = BatchOutcome()
-        self._new_items: list[tuple[Any, ...]] = []
-        self._gone_items: list[tuple[str, ItemKey]] = []
+        self._new_items: list[ItemRecord] = []
+        self._gone_items: list[ItemKey] = []
         self._replaced: list[dict[str, Any]] = []
         self._new_spans: list[span_repository.SpanTuple] = []
         self._rewritten_spans: list[span_repository.SpanTuple] = []
@@ -126,7 +133,7 @@ class _Batch:
     def _add_new(self, record: RunRecord, trace: TraceSpans | None) -> None:
         run_id = record.run_id
         self._outcome.created.add(run_id)
-        self._new_items.extend([(run_id, *item.key, item.latency_ms, item.data) for item in record.items])
+        self._new_items.extend(record.items)
         self._count(record)
         if trace is not None:
             self._new_spans.extend(
@@ -152,13 +159,11 @@ class _Batch:
         former = repository.load_item_records(self._session, changed)
         for run_id, record in changed.items():
             items = former.get(run_id, {})
-            latencies = [
-                item.latency_ms for item in items.values() if item.key.kind == STEP_KIND and item.latency_ms is not None
-            ]
-            self._changes.count(_contribution(stored[run_id], latencies), -1)
+            former_run = RunRecord({}, list(items.values()), {})
+            self._changes.count(_contribution(stored[run_id], former_run.step_latencies_ms), -1)
             self._count(record)
             self._replaced.append(record.values | {"updated_at": self._now_us})
-            self._replace_items(run_id, items, record.items)
+            self._replace_items(items, record.items)
 
     def _merge(self, stored: Mapping[str, Any], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
         """Merge spans into stored traces; return the records of the runs that change by it."""
@@ -193,6 +198,7 @@ class _Batch:
             if span_id in fresh:
                 self._new_spans.append((trace_id, span_id, received.origin, received.raw))
                 facts[span_id] = received.facts
+                self._cache.keep(received.raw, received.origin, received.facts)
                 is_changed = True
                 continue
             origin, raw = former[span_id]
@@ -205,7 +211,7 @@ class _Batch:
             return None
         self._add_origins(trace_id, trace, origins)
         for span_id, (origin, raw) in former.items():
-            facts[span_id] = facts_of(read_span(raw), resources[origin])
+            facts[span_id] = self._cache.get(raw, origin, resources[origin])
         return project(trace_id, facts.values())
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
@@ -225,14 +231,10 @@ class _Batch:
         used = {received.origin for received in trace.spans.values()} - set(known)
         self._new_origins.extend([(trace_id, key, trace.origins[key].data) for key in used])
 
-    def _replace_items(self, run_id: str, former: Mapping[ItemKey, ItemRecord], items: Iterable[ItemRecord]) -> None:
+    def _replace_items(self, former: Mapping[ItemKey, ItemRecord], items: Iterable[ItemRecord]) -> None:
         wanted = {item.key: item for item in items}
-        for key, item in former.items():
-            if wanted.get(key) != item:
-                self._gone_items.append((run_id, key))
-        for key, item in wanted.items():
-            if former.get(key) != item:
-                self._new_items.append((run_id, *key, item.latency_ms, item.data))
+        self._gone_items.extend([key for key, item in former.items() if wanted.get(key) != item])
+        self._new_items.extend([item for key, item in wanted.items() if former.get(key) != item])
 
     def _count(self, record: RunRecord) -> None:
         values = record.values
@@ -242,11 +244,7 @@ class _Batch:
                 values["status"],
                 values["total_cost_usd"],
                 record.tool_stats,
-                [
-                    item.latency_ms
-                    for item in record.items
-                    if item.key.kind == STEP_KIND and item.latency_ms is not None
-                ],
+                record.step_latencies_ms,
             ),
             1,
         )

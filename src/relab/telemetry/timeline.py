@@ -7,14 +7,21 @@ of its step, and one without a known step at the start of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
+from relab.core.clock import format_time
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, TimelineItem, TimelineKind, ToolCall
 
 KINDS = (TimelineKind.STEP, TimelineKind.TOOL_CALL, TimelineKind.GUARDRAIL_EVENT)
 """A kind's index is its rank in the order and its value in the database."""
+
+_KIND_NAMES = tuple(kind.value for kind in KINDS)
+_TITLES = ("name", "tool_name", "type")
+"""The field of each kind that names an item."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,38 @@ def place(run: AgentRun) -> Iterator[Placed]:
 
 def present(at: int, kind: int, ref_id: str, data: Mapping[str, Any]) -> TimelineItem:
     """Return the timeline item for one stored object."""
-    name = {0: "name", 1: "tool_name", 2: "type"}[kind]
     return TimelineItem(
         kind=KINDS[kind],
         ref_id=ref_id,
         at=at,
         step_id=ref_id if kind == 0 else data.get("step_id"),
         call_id=ref_id if kind == 1 else data.get("call_id"),
-        title=str(data[name]),
+        title=str(data[_TITLES[kind]]),
         status=data.get("status"),
         data=dict(data),
     )
+
+
+def page_json(run_id: str, rows: Sequence[Any], total: int, next_cursor: str | None) -> bytes:
+    """Return the JSON of a `TimelinePage` for stored rows `(at, kind, position, ref_id, data as JSON text)`.
+
+    Says what `present` says, item by item; the text of each item is taken over as it stands.
+    """
+    items = [_item_json(at, kind, ref_id, text) for at, kind, _, ref_id, text in rows]
+    head = to_json({"run_id": run_id}).decode().removesuffix("}")
+    tail = to_json({"total": total, "next_cursor": next_cursor}).decode().removeprefix("{")
+    return f'{head},"items":[{",".join(items)}],{tail}'.encode()
+
+
+def _item_json(at: int, kind: int, ref_id: str, text: str) -> str:
+    data = from_json(text)
+    said = {
+        "kind": _KIND_NAMES[kind],
+        "ref_id": ref_id,
+        "at": format_time(at),
+        "step_id": ref_id if kind == 0 else data.get("step_id"),
+        "call_id": ref_id if kind == 1 else data.get("call_id"),
+        "title": data[_TITLES[kind]],
+        "status": data.get("status"),
+    }
+    return f'{to_json(said).decode().removesuffix("}")},"data":{text}}}'

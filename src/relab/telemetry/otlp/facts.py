@@ -52,12 +52,6 @@ class SpanFacts(NamedTuple):
     usage: Usage | None
     requested: tuple[str, ...] = ()
 
-    @property
-    def end_us(self) -> int | None:
-        """When the span ended, never before its start; None while it goes on."""
-        end_us = self.span.end_us
-        return None if end_us is None else max(end_us, self.span.start_us)
-
 
 def facts_of(span: Span, resource: Attributes) -> SpanFacts:
     """Read one span of a process with these resource attributes."""
@@ -71,12 +65,13 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
         return SpanFacts(span, resource, role, outcome, CALL, _retrieval(span, outcome), None)
     if role is Role.GUARDRAIL and _guardrail_spoke(span, outcome):
         return SpanFacts(span, resource, role, outcome, EVENT, _guardrail_event(span, outcome), None)
-    item = _step(span, role, outcome)
+    usage = _usage(span.attributes)
+    item = _step(span, role, outcome, usage)
     if role is not Role.LLM:
-        return SpanFacts(span, resource, role, outcome, STEP, item, _usage(span.attributes))
+        return SpanFacts(span, resource, role, outcome, STEP, item, usage)
     messages = span.attributes.get("gen_ai.output.messages")
     requested = tuple(text.requested_calls(messages)) if messages is not None else ()
-    return SpanFacts(span, resource, role, outcome, STEP, item, _usage(span.attributes), requested)
+    return SpanFacts(span, resource, role, outcome, STEP, item, usage, requested)
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHARS) -> str | None:
@@ -88,21 +83,22 @@ def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHA
     return None
 
 
-def _step(span: Span, role: Role, outcome: Outcome) -> dict[str, Any]:
+def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict[str, Any]:
     attributes = span.attributes
     item: dict[str, Any] = {
         "step_id": span.span_id,
         "name": span.name[:MAX_NAME_CHARS],
-        "status": outcome.status.value,
-        "span_kind": role.value,
+        "status": str(outcome.status),
+        "span_kind": str(role),
     }
     _add_times(item, span)
     _add_error(item, outcome)
     took, gave = (_model_texts if role is Role.LLM else _plain_texts)(attributes)
-    _add(item, "input_summary", text.cut(took, text.MAX_INPUT_CHARS))
-    _add(item, "output_summary", text.cut(gave, text.MAX_OUTPUT_CHARS))
+    if took:
+        item["input_summary"] = took[: text.MAX_INPUT_CHARS]
+    if gave:
+        item["output_summary"] = gave[: text.MAX_OUTPUT_CHARS]
     _add(item, "model", model_of(attributes))
-    usage = _usage(attributes)
     if usage is not None:
         _add(item, "tokens_prompt", usage.tokens_prompt)
         _add(item, "tokens_completion", usage.tokens_completion)
@@ -117,23 +113,22 @@ def _tool_call(span: Span, outcome: Outcome) -> dict[str, Any]:
     item: dict[str, Any] = {
         "call_id": span.span_id,
         "tool_name": name or span.name.removeprefix("execute_tool ")[:MAX_NAME_CHARS],
-        "status": outcome.status.value,
-        "span_kind": Role.TOOL.value,
+        "status": str(outcome.status),
+        "span_kind": "tool",
     }
     _add_times(item, span)
     _add_error(item, outcome)
-    arguments = _first(
-        attributes,
-        "gen_ai.tool.call.arguments",
-        "tool_call.function.arguments",
-        "input.value",
-        "traceloop.entity.input",
-    )
-    _add(item, "args_json", text.arguments_of(arguments))
+    get = attributes.get
+    arguments = get("gen_ai.tool.call.arguments")
+    if arguments is None:
+        arguments = _first(attributes, "tool_call.function.arguments", "input.value", "traceloop.entity.input")
+    if arguments is not None:
+        item["args_json"] = text.arguments_of(arguments)
     result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
-    _add(item, "result_summary", text.cut(text.tool_result(result), text.MAX_OUTPUT_CHARS))
+    if result is not None:
+        _add(item, "result_summary", text.cut(text.tool_result(result), text.MAX_OUTPUT_CHARS))
     _add(item, "tool_call_id", text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id"))
-    status_code = attributes.get("http.response.status_code", attributes.get("http.status_code"))
+    status_code = get("http.response.status_code", get("http.status_code"))
     if isinstance(status_code, int) and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code
     _add_retries(item, attributes)
@@ -145,8 +140,8 @@ def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
     item: dict[str, Any] = {
         "call_id": span.span_id,
         "tool_name": text_attribute(attributes, "gen_ai.data_source.id", "tool.name") or span.name[:MAX_NAME_CHARS],
-        "status": outcome.status.value,
-        "span_kind": Role.RETRIEVER.value,
+        "status": str(outcome.status),
+        "span_kind": "retriever",
     }
     _add_times(item, span)
     _add_error(item, outcome)
@@ -184,13 +179,17 @@ def _guardrail_event(span: Span, outcome: Outcome) -> dict[str, Any]:
 
 
 def _model_texts(attributes: Attributes) -> tuple[str | None, str | None]:
-    took = text.last_message(attributes.get("gen_ai.input.messages"))
-    gave = text.all_messages(attributes.get("gen_ai.output.messages"))
-    if took is None and gave is None and len(attributes) > 4:
+    messages, answers = attributes.get("gen_ai.input.messages"), attributes.get("gen_ai.output.messages")
+    took = text.last_message(messages) if messages is not None else None
+    gave = text.all_messages(answers) if answers is not None else None
+    if took is None and gave is None and any(key.startswith(_FLATTENED) for key in attributes):
         took = _flattened(attributes, "llm.input_messages.", "gen_ai.prompt.")
         gave = _flattened(attributes, "llm.output_messages.", "gen_ai.completion.")
     plain = _plain_texts(attributes)
     return took or plain[0], gave or plain[1]
+
+
+_FLATTENED: Final = ("llm.input_messages.", "llm.output_messages.", "gen_ai.prompt.", "gen_ai.completion.")
 
 
 def _flattened(attributes: Attributes, openinference: str, openllmetry: str) -> str | None:
@@ -202,9 +201,10 @@ def _flattened(attributes: Attributes, openinference: str, openllmetry: str) -> 
 
 
 def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
+    get = attributes.get
     return (
-        text.as_text(_first(attributes, "input.value", "traceloop.entity.input")),
-        text.as_text(_first(attributes, "output.value", "traceloop.entity.output")),
+        text.as_text(get("input.value") or get("traceloop.entity.input")),
+        text.as_text(get("output.value") or get("traceloop.entity.output")),
     )
 
 
@@ -216,39 +216,32 @@ def model_of(attributes: Attributes) -> str | None:
 
 
 def _usage(attributes: Attributes) -> Usage | None:
-    usage = Usage(
-        _count(_first(attributes, "gen_ai.usage.input_tokens", "llm.token_count.prompt", "gen_ai.usage.prompt_tokens")),
-        _count(
-            _first(
-                attributes,
-                "gen_ai.usage.output_tokens",
-                "llm.token_count.completion",
-                "gen_ai.usage.completion_tokens",
-            )
-        ),
-        _cost(_first(attributes, "llm.cost.total", "gen_ai.usage.cost")),
+    prompt = _first(attributes, "gen_ai.usage.input_tokens", "llm.token_count.prompt", "gen_ai.usage.prompt_tokens")
+    completion = _first(
+        attributes, "gen_ai.usage.output_tokens", "llm.token_count.completion", "gen_ai.usage.completion_tokens"
     )
-    return None if usage == _NO_USAGE else usage
-
-
-_NO_USAGE: Final = Usage(None, None, None)
+    cost = _first(attributes, "llm.cost.total", "gen_ai.usage.cost")
+    if prompt is None and completion is None and cost is None:
+        return None
+    return Usage(_count(prompt), _count(completion), _cost(cost))
 
 
 def _count(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and 0 <= value <= MAX_INT64 else None
+    return value if type(value) is int and 0 <= value <= MAX_INT64 else None
 
 
 def _cost(value: Any) -> float | None:
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if type(value) not in {int, float} or not math.isfinite(value):
         return None
     return float(value) if 0 <= value <= 1e12 else None
 
 
 def _first(attributes: Attributes, *keys: str) -> Any:
+    get = attributes.get
     for key in keys:
-        value = attributes.get(key)
+        value = get(key)
         if value is not None:
             return value
     return None
@@ -268,6 +261,8 @@ def _add_times(item: dict[str, Any], span: Span) -> None:
 
 
 def _add_error(item: dict[str, Any], outcome: Outcome) -> None:
+    if outcome.status is StepStatus.SUCCESS:
+        return
     if outcome.error_class is not None:
         item["error_class"] = outcome.error_class[:MAX_NAME_CHARS]
     if outcome.error_message is not None:
@@ -276,5 +271,5 @@ def _add_error(item: dict[str, Any], outcome: Outcome) -> None:
 
 def _add_retries(item: dict[str, Any], attributes: Attributes) -> None:
     retries = attributes.get("http.request.resend_count")
-    if isinstance(retries, int) and 0 < retries <= MAX_INT64:
+    if retries is not None and isinstance(retries, int) and 0 < retries <= MAX_INT64:
         item["retries"] = retries

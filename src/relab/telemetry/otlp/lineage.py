@@ -32,37 +32,44 @@ NOTHING = Surroundings()
 
 def surroundings(facts: Mapping[str, SpanFacts]) -> dict[str, Surroundings]:
     """Return `{span id: what surrounds that span}`, itself not included, for spans by id."""
-    circular = _on_circles(facts)
-    outside: dict[str, Surroundings] = {"": NOTHING}
+    outside: dict[str, Surroundings] = {}
     inside: dict[str, Surroundings] = {}
-    for span_id in facts:
-        path = []
-        here = span_id
-        while here not in outside:
-            path.append(here)
-            parent = facts[here].span.parent_id
-            if parent not in facts or here in circular:
-                outside[here] = NOTHING
-                break
-            here = parent
-        for below in reversed(path):
-            parent = facts[below].span.parent_id
-            if below not in outside:
-                outside[below] = _inside(inside, outside, facts, parent)
-    del outside[""]
+    for span_id, span_facts in facts.items():
+        if span_id in outside:
+            continue
+        parent = span_facts.span.parent_id
+        within = inside.get(parent)
+        if within is None and parent in facts:
+            _climb(span_id, facts, outside, inside)
+        else:
+            outside[span_id] = within or NOTHING
     return outside
 
 
-def _inside(
-    inside: dict[str, Surroundings],
-    outside: dict[str, Surroundings],
-    facts: Mapping[str, SpanFacts],
-    span_id: str,
-) -> Surroundings:
-    found = inside.get(span_id)
-    if found is None:
-        found = inside[span_id] = _within(facts[span_id], outside[span_id])
-    return found
+def _climb(
+    span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Surroundings], inside: dict[str, Surroundings]
+) -> None:
+    """Settle a span and all above it, from the top down."""
+    path: dict[str, None] = {}
+    here = span_id
+    while here in facts and here not in outside and here not in path:
+        path[here] = None
+        here = facts[here].span.parent_id
+    above = list(path)
+    if here in path:
+        start = above.index(here)
+        for circular in above[start:]:
+            outside[circular] = NOTHING
+        del above[start:]
+    for below in reversed(above):
+        parent = facts[below].span.parent_id
+        if parent not in facts:
+            outside[below] = NOTHING
+            continue
+        within = inside.get(parent)
+        if within is None:
+            within = inside[parent] = _within(facts[parent], outside[parent])
+        outside[below] = within
 
 
 def _within(facts: SpanFacts, around: Surroundings) -> Surroundings:
@@ -72,21 +79,5 @@ def _within(facts: SpanFacts, around: Surroundings) -> Surroundings:
         span_id if facts.kind == CALL else around.call,
         span_id if facts.role is Role.AGENT else around.agent,
         facts.role is not Role.OTHER or around.is_known,
-        around.is_billed or (facts.usage is not None and facts.role in {Role.LLM, Role.EMBEDDING}),
+        around.is_billed or (facts.usage is not None and (facts.role is Role.LLM or facts.role is Role.EMBEDDING)),
     )
-
-
-def _on_circles(facts: Mapping[str, SpanFacts]) -> set[str]:
-    circular: set[str] = set()
-    settled: set[str] = set()
-    for span_id in facts:
-        path: dict[str, None] = {}
-        here = span_id
-        while here in facts and here not in settled and here not in path:
-            path[here] = None
-            here = facts[here].span.parent_id
-        if here in path:
-            ids = list(path)
-            circular.update(ids[ids.index(here) :])
-        settled.update(path)
-    return circular

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pydantic_core
+from pydantic_core import to_json as _to_json
 
-from relab.core.clock import format_time, parse_time
+from relab.core.clock import format_time
 from relab.telemetry.models import RunStatus, StepStatus
 from relab.telemetry.otlp.facts import (
     CALL,
@@ -28,8 +29,8 @@ from relab.telemetry.otlp.facts import (
     text_attribute,
 )
 from relab.telemetry.otlp.lineage import surroundings
-from relab.telemetry.otlp.roles import CONTAINER_ROLES, MAPPER_VERSION, Role
-from relab.telemetry.records import ItemKey, ItemRecord, RunRecord, join_search_text, version_key
+from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
+from relab.telemetry.records import ItemRecord, RunRecord, join_search_text, version_key
 
 MAX_AGENT_NAME_CHARS = 500
 _CONVERSATION = ("gen_ai.conversation.id", "session.id")
@@ -58,7 +59,7 @@ class _Projection:
         self._around = surroundings(self._by_id)
         known = [facts for facts in spans if facts.role is not Role.OTHER]
         tops = [facts for facts in known if not self._around[facts.span.span_id].is_known]
-        containers = [facts for facts in tops if facts.role in CONTAINER_ROLES]
+        containers = [facts for facts in tops if facts.role is Role.AGENT or facts.role is Role.CHAIN]
         roots = [facts for facts in spans if not facts.span.parent_id]
         self._has_root = bool(roots)
         self._deciders = containers or roots
@@ -68,13 +69,12 @@ class _Projection:
 
     def record(self) -> RunRecord:
         end = self._end()
-        items = list(self._items())
+        items = self._items()
         data = self._run_data(end)
-        data_json = pydantic_core.to_json(data).decode()
+        data_json = _to_json(data).decode()
         tool_stats = self._tool_stats()
-        content = hashlib.sha256(data_json.encode())
-        for item in items:
-            content.update(item.data.encode())
+        content = hashlib.sha256("\n".join([data_json, *[item.data for item in items]]).encode())
+        counts = Counter([item.kind for item in items])
         values = {
             "run_id": self._trace_id,
             "source": "otlp",
@@ -84,7 +84,7 @@ class _Projection:
             },
             "started_at": self._spans[0].span.start_us,
             "ended_at": end.ended_at,
-            "status": end.status.value,
+            "status": str(end.status),
             "task_id": data.get("task_id"),
             "prompt_hash": data.get("prompt_hash"),
             "version_key": version_key(
@@ -92,10 +92,10 @@ class _Projection:
             ),
             "total_cost_usd": data.get("cost", {}).get("total_cost_usd"),
             "category": None,
-            "step_count": sum(item.key.kind == STEP for item in items),
-            "tool_call_count": sum(item.key.kind == CALL for item in items),
-            "guardrail_event_count": sum(item.key.kind == EVENT for item in items),
-            "tool_stats": pydantic_core.to_json(tool_stats).decode(),
+            "step_count": counts[STEP],
+            "tool_call_count": counts[CALL],
+            "guardrail_event_count": counts[EVENT],
+            "tool_stats": _to_json(tool_stats).decode(),
             "search_text": join_search_text(self._search_parts(data)),
             "content_hash": f"sha256:{content.hexdigest()}",
             "mapper_version": MAPPER_VERSION,
@@ -107,9 +107,9 @@ class _Projection:
         """Return the run's end, as those spans tell that stand for the whole."""
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
-        if not deciders or not is_whole or any(facts.end_us is None for facts in deciders):
+        if not deciders or not is_whole or any(facts.span.end_us is None for facts in deciders):
             return _End(RunStatus.RUNNING, None)
-        ended_at = max(facts.end_us for facts in self._spans if facts.end_us is not None)
+        ended_at = max([max(facts.span.end_us, facts.span.start_us) for facts in self._spans if facts.span.end_us])
         for wanted, status in ((StepStatus.FAILURE, RunStatus.FAILURE), (StepStatus.CANCELLED, RunStatus.CANCELLED)):
             for facts in deciders:
                 if facts.outcome.status is wanted:
@@ -129,7 +129,7 @@ class _Projection:
             "conversation_id": conversation_id,
             "started_at": format_time(self._spans[0].span.start_us),
             "ended_at": format_time(end.ended_at) if end.ended_at is not None else None,
-            "status": end.status.value,
+            "status": str(end.status),
             "error_type": end.error_class and end.error_class[:1_000],
             "error_message": end.error_message and end.error_message[:16_000],
             "trace_id": self._trace_id,
@@ -170,7 +170,8 @@ class _Projection:
             facts.usage
             for facts in self._spans
             if facts.usage is not None
-            and facts.role not in CONTAINER_ROLES
+            and facts.role is not Role.AGENT
+            and facts.role is not Role.CHAIN
             and not self._around[facts.span.span_id].is_billed
         ]
         if not billed and self._principal.usage is not None:
@@ -184,11 +185,12 @@ class _Projection:
         }
         return {name: value for name, value in sums.items() if value is not None} or None
 
-    def _items(self) -> Iterator[ItemRecord]:
+    def _items(self) -> list[ItemRecord]:
         agents = {facts.span.span_id: _agent_label(facts) for facts in self._spans if facts.role is Role.AGENT}
         names_agents = len(set(agents.values())) > 1
         whole = self._whole.span.span_id if self._whole is not None else None
         asked = {call: facts.span.span_id for facts in reversed(self._spans) for call in facts.requested}
+        items: list[ItemRecord] = []
         for facts in self._spans:
             span_id = facts.span.span_id
             if facts.kind == NO_ITEM or span_id == whole:
@@ -196,23 +198,28 @@ class _Projection:
             around = self._around[span_id]
             step = around.step if around.step != whole else None
             item = dict(facts.item)
+            at = facts.span.start_us
             if facts.kind == STEP:
                 _tie(item, "parent_step_id", step)
                 if names_agents:
                     agent = span_id if facts.role is Role.AGENT else around.agent
                     _tie(item, "agent_name", agents.get(agent or ""))
-                yield _item_record(facts, item, item.get("latency_ms"))
-                if CONTENT_FILTER in _finish_reasons(item):
-                    yield self._content_filter(facts)
+                if "finish_reasons" in item and CONTENT_FILTER in _finish_reasons(item):
+                    items.append(self._content_filter(facts))
             else:
                 _tie(item, "step_id", step or asked.get(item.get("tool_call_id", "")))
                 if facts.kind == EVENT:
+                    at = max(facts.span.end_us or 0, at)
                     _tie(item, "call_id", around.call)
-                yield _item_record(facts, item, item.get("latency_ms"))
+            # The span's id settles the order of equals; a position would change with every span that comes before.
+            items.append(
+                ItemRecord(self._trace_id, at, facts.kind, 0, span_id, item.get("latency_ms"), _to_json(item).decode())
+            )
+        return items
 
     def _content_filter(self, facts: SpanFacts) -> ItemRecord:
         span = facts.span
-        at = facts.end_us if facts.end_us is not None else span.start_us
+        at = max(span.end_us or 0, span.start_us)
         event = {
             "event_id": span.span_id,
             "type": CONTENT_FILTER,
@@ -220,7 +227,7 @@ class _Projection:
             "step_id": span.span_id,
             "created_at": format_time(at),
         }
-        return ItemRecord(ItemKey(at, EVENT, 0, span.span_id), None, pydantic_core.to_json(event).decode())
+        return ItemRecord(self._trace_id, at, EVENT, 0, span.span_id, None, _to_json(event).decode())
 
     def _tool_stats(self) -> dict[str, list[int]]:
         stats: dict[str, list[int]] = {}
@@ -240,12 +247,6 @@ class _Projection:
                 yield from (item.get("tool_name"), item.get("name"), item.get("error_class"), item.get("error_message"))
             if facts.kind == EVENT:
                 yield from (facts.item["type"], facts.item["message"])
-
-
-def _item_record(facts: SpanFacts, item: dict[str, Any], latency_ms: float | None) -> ItemRecord:
-    at = parse_time(item["created_at"]) if facts.kind == EVENT else facts.span.start_us
-    # The span's id settles the order of equals; a position would change with every span that comes before.
-    return ItemRecord(ItemKey(at, facts.kind, 0, facts.span.span_id), latency_ms, pydantic_core.to_json(item).decode())
 
 
 def _agent_label(facts: SpanFacts) -> str:

@@ -57,10 +57,6 @@ _SIGNS: Final = (
     ("gen_ai.agent.name", Role.AGENT),
 )
 
-CALL_ROLES: Final = frozenset((Role.TOOL, Role.RETRIEVER))
-CONTAINER_ROLES: Final = frozenset((Role.AGENT, Role.CHAIN))
-"""What stands for a whole run when it is at the top of a trace."""
-
 
 def role_of(attributes: Attributes) -> Role:
     """Return the role that the attributes declare, `OTHER` for none that is known."""
