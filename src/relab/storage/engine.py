@@ -109,15 +109,34 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     # The driver must not begin transactions by itself; `_begin_sqlite` does.
     connection.isolation_level = None
     cursor = connection.cursor()
+    _enter_wal(cursor)
     for pragma in (
         f"busy_timeout={SQLITE_BUSY_TIMEOUT_MS}",
-        "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
         "temp_store=MEMORY",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _enter_wal(cursor: sqlite3.Cursor) -> None:
+    """Put the file in WAL mode, or find it there.
+
+    While another process does so with a new file, SQLite answers "locked" at once, whatever the
+    busy timeout: it takes the wait for a deadlock.
+    """
+    cursor.execute("PRAGMA busy_timeout=0")
+    deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.003))  # noqa: S311 spreads the looks of several processes
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
