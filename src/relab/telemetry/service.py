@@ -13,6 +13,7 @@ from relab.stats.log_histogram import quantile
 from relab.storage import Database
 from relab.telemetry import repository, retention, rollup_repository, span_repository
 from relab.telemetry.errors import AgentRunNotFoundError
+from relab.telemetry.export import RunExport
 from relab.telemetry.intake import PostedRun, PostedSpans, TelemetryIntake
 from relab.telemetry.models import (
     AgentRun,
@@ -30,7 +31,7 @@ from relab.telemetry.models import (
     SpanPage,
     TimelinePage,
 )
-from relab.telemetry.otlp.decoding import decode_json, decode_protobuf
+from relab.telemetry.otlp.decoding import SpanExport, decode_json, decode_protobuf
 from relab.telemetry.otlp.json_encoding import span_to_json
 from relab.telemetry.reading import read_agent_run
 from relab.telemetry.records import ITEM_LISTS, record_of, version_key
@@ -69,6 +70,16 @@ class TelemetryService:
         assert isinstance(receipt, IngestReceipt)
         return receipt
 
+    def ingest_export(self, body: bytes, encoding: Literal["protobuf", "json"]) -> ExportReceipt:
+        """Store the spans of an OTLP export; durable when this returns.
+
+        Raises:
+            MalformedBodyError, TooLargeError: the export cannot be read.
+        """
+        [receipt] = self._intake.write([PostedSpans(_decode(body, encoding))])
+        assert isinstance(receipt, ExportReceipt)
+        return receipt
+
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
         """Begin to take submissions; `on_commit` is told of the spans and seconds of each group commit."""
         self._intake.start(on_commit)
@@ -102,8 +113,7 @@ class TelemetryService:
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
         """
-        decode = decode_json if encoding == "json" else decode_protobuf
-        return self._intake.submit(lambda: PostedSpans(decode(body())))
+        return self._intake.submit(lambda: PostedSpans(_decode(body(), encoding)))
 
     def get(self, agent_run_id: str) -> RunHeader:
         """Return one run without its timeline.
@@ -249,6 +259,10 @@ class TelemetryService:
             runs = retention.count_runs(session, before_us)
             return PruneCounts(runs, retention.count_spans(session, before_us) if with_spans else 0)
 
+    def export(self, run_filter: RunFilter, *, with_spans: bool = False) -> RunExport:
+        """Return the runs that match now, to be read out whole; `with_spans`: only those that have raw spans."""
+        return RunExport(self._database, run_filter, with_spans=with_spans)
+
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
         """Note the cause found for a run; return False when the run is gone or has changed since."""
         # Not waited for: the job that asks for it is repeated unless both are on disk.
@@ -307,6 +321,10 @@ class TelemetryService:
             p95_step_latency_ms=quantile(sums.latencies, 0.95),
             total_cost_usd=round(sum(cost for _, cost in sums.runs.values()) / NANO, 6),
         )
+
+
+def _decode(body: bytes, encoding: Literal["protobuf", "json"]) -> SpanExport:
+    return decode_json(body) if encoding == "json" else decode_protobuf(body)
 
 
 def _header(row: Any) -> RunHeader:

@@ -60,7 +60,8 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
     if role is Role.OTHER:
         return SpanFacts(span, resource, role, outcome, NO_ITEM, {}, None)
     if role is Role.TOOL:
-        return SpanFacts(span, resource, role, outcome, CALL, _tool_call(span, outcome), None)
+        item, outcome = _tool_call(span, outcome)
+        return SpanFacts(span, resource, role, outcome, CALL, item, None)
     if role is Role.RETRIEVER:
         return SpanFacts(span, resource, role, outcome, CALL, _retrieval(span, outcome), None)
     if role is Role.GUARDRAIL and _guardrail_spoke(span, outcome):
@@ -107,8 +108,13 @@ def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict
     return item
 
 
-def _tool_call(span: Span, outcome: Outcome) -> dict[str, Any]:
+def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
+    """Return the call, and how it ended: its result may know better than its span."""
     attributes = span.attributes
+    result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
+    message = text.tool_message(result) if result is not None else text.ToolMessage(None)
+    if message.is_error and outcome.status is StepStatus.SUCCESS:
+        outcome = Outcome(StepStatus.FAILURE, None, message.text)
     name = text_attribute(attributes, "gen_ai.tool.name", "tool.name", "traceloop.entity.name")
     item: dict[str, Any] = {
         "call_id": span.span_id,
@@ -124,15 +130,14 @@ def _tool_call(span: Span, outcome: Outcome) -> dict[str, Any]:
         arguments = _first(attributes, "tool_call.function.arguments", "input.value", "traceloop.entity.input")
     if arguments is not None:
         item["args_json"] = text.arguments_of(arguments)
-    result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
-    if result is not None:
-        _add(item, "result_summary", text.cut(text.tool_result(result), text.MAX_OUTPUT_CHARS))
+    if message.text:
+        item["result_summary"] = message.text[: text.MAX_OUTPUT_CHARS]
     _add(item, "tool_call_id", text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id"))
     status_code = get("http.response.status_code", get("http.status_code"))
     if isinstance(status_code, int) and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code
     _add_retries(item, attributes)
-    return item
+    return item, outcome
 
 
 def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:

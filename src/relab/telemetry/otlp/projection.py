@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import from_json
 from pydantic_core import to_json as _to_json
 
 from relab.core.clock import format_time
@@ -30,6 +31,7 @@ from relab.telemetry.otlp.facts import (
 )
 from relab.telemetry.otlp.lineage import surroundings
 from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
+from relab.telemetry.otlp.spans import Attributes
 from relab.telemetry.records import ItemRecord, RunRecord, join_search_text, version_key
 
 MAX_AGENT_NAME_CHARS = 500
@@ -146,7 +148,7 @@ class _Projection:
         service = text_attribute(principal.resource, "service.name")
         if service is not None and service.startswith("unknown_service"):
             service = None
-        name = text_attribute(attributes, "gen_ai.agent.name", "agent.name") or service
+        name = text_attribute(attributes, "gen_ai.agent.name", "agent.name") or _langchain_name(attributes) or service
         return (name or _without_operation(principal.span.name) or "unknown")[:MAX_AGENT_NAME_CHARS]
 
     def _first_model(self) -> str | None:
@@ -247,6 +249,18 @@ class _Projection:
                 yield from (item.get("tool_name"), item.get("name"), item.get("error_class"), item.get("error_message"))
             if facts.kind == EVENT:
                 yield from (facts.item["type"], facts.item["message"])
+
+
+def _langchain_name(attributes: Attributes) -> str | None:
+    """Return the name that LangChain gives its agents, in metadata that OpenInference passes on as JSON."""
+    metadata = text_attribute(attributes, "metadata", limit=100_000)
+    if metadata is None or "lc_agent_name" not in metadata:
+        return None
+    try:
+        name = from_json(metadata).get("lc_agent_name")
+    except (ValueError, AttributeError):
+        return None
+    return name if isinstance(name, str) and name else None
 
 
 def _agent_label(facts: SpanFacts) -> str:

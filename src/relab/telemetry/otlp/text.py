@@ -6,7 +6,7 @@ nothing was captured. Long texts are cut; the raw span has them whole.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jiter
 import pydantic_core
@@ -133,13 +133,28 @@ def _part_text(part: Any) -> str | None:
     return as_text(part)
 
 
-def tool_result(value: Any) -> str | None:
-    """Return what a tool gave back; LangChain's wrapping of it as a message is taken off."""
+class ToolMessage(NamedTuple):
+    """What a tool gave back, and whether it says so itself that it failed."""
+
+    text: str | None
+    is_error: bool = False
+
+
+def tool_message(value: Any) -> ToolMessage:
+    """Read what a tool gave back.
+
+    LangChain wraps it as a message. A tool node that handles errors ends its span well and
+    says in the message that the call failed; so do the results of MCP tools (`isError`).
+    """
     if isinstance(value, str) and value.startswith("{"):
         try:
-            message = jiter.from_json(value.encode(), allow_inf_nan=False)
+            value = jiter.from_json(value.encode(), allow_inf_nan=False)
         except ValueError:
-            return value
-        if isinstance(message, dict) and message.get("type") == "tool" and "content" in message:
-            return as_text(message["content"])
-    return as_text(value)
+            return ToolMessage(value)
+    if not isinstance(value, dict):
+        return ToolMessage(as_text(value))
+    if value.get("type") == "tool":
+        message = value["data"] if isinstance(value.get("data"), dict) else value
+        if "content" in message:
+            return ToolMessage(as_text(message["content"]), message.get("status") == "error")
+    return ToolMessage(as_text(value), value.get("isError") is True)
