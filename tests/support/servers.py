@@ -43,6 +43,8 @@ class PostgresServer:
     binaries: Path
     uid: int | None
     gid: int | None
+    options: str = "-c fsync=off -c shared_buffers=64MB"
+    """Settings for the next `start`. Without syncing it survives the death of its processes, not of the machine."""
 
     @classmethod
     def create(cls) -> Self:
@@ -71,7 +73,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        options = f"-p {self.port} -h 127.0.0.1 -k '' -c fsync=off -c max_connections=200 -c shared_buffers=64MB"
+        options = f"-p {self.port} -h 127.0.0.1 -k '' -c max_connections=200 {self.options}"
         self._run("pg_ctl", "-D", str(self.root / "data"), "-w", "-o", options, "-l", str(self._log), "start")
 
     def stop(self, mode: str = "fast") -> None:

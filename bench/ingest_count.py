@@ -1,0 +1,13 @@
+"""`python -m bench.ingest_count DATABASE STATEMENT`: count stored spans, for a driver that asks by a command."""
+
+from __future__ import annotations
+
+import sys
+from subprocess import Popen
+from typing import cast
+
+from bench.otlp_targets import Target
+
+if __name__ == "__main__":
+    nobody = cast("Popen[bytes]", None)
+    print(Target("", nobody, "", "", database=sys.argv[1], count=sys.argv[2]).visible_spans())
