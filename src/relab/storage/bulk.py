@@ -14,6 +14,7 @@ from typing import Any
 import pydantic_core
 from sqlalchemy import JSON, Connection, Table
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 _SQLITE_ROWS = (256, 64, 16, 4, 1)
@@ -30,17 +31,34 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
         _insert_into_sqlite(connection, table, rows)
         return
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(_copy_statement(table)) as copy:
-        copy.set_types(_copy_types(table))
-        write = copy.write_row
-        for row in rows:
-            write(row)
+    statement = _copy_statement(table)
+    errors: Any = connection.dialect.loaded_dbapi.Error
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(_copy_types(table))
+            write = copy.write_row
+            for row in rows:
+                write(row)
+    except errors as error:
+        # What SQLAlchemy does for the statements that go through it.
+        is_lost = connection.dialect.is_disconnect(error, driver, None)
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            statement,
+            None,
+            error,
+            errors,
+            hide_parameters=True,
+            connection_invalidated=is_lost,
+            dialect=connection.dialect,
+        ) from error
 
 
 def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert the rows that are not there yet, lock those that are, and return the keys of the latter.
 
-    Done in the order of the key (the first column, a text), each row inserted or locked in
+    Done in the order of the key's bytes (the first column, a text), each row inserted or locked in
     its turn. Transactions that all do so cannot wait for each other in a circle.
     """
     if not rows:
@@ -111,7 +129,7 @@ def _postgresql_insert_or_lock(table: Table) -> str:
     # `DO UPDATE ... WHERE false` changes nothing and yet locks the row.
     return (
         f"INSERT INTO {table.name} ({_columns(table)}) "  # noqa: S608
-        f"SELECT {taken} FROM json_to_recordset(%s::json) AS given({types}) ORDER BY {key} "
+        f'SELECT {taken} FROM json_to_recordset(%s::json) AS given({types}) ORDER BY {key} COLLATE "C" '
         f"ON CONFLICT ({key}) DO UPDATE SET {key} = excluded.{key} WHERE false RETURNING {key}"
     )
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -31,6 +31,18 @@ class WriterStoppedError(UnavailableError):
     """The process is stopping and takes nothing more: send it to another, or later."""
 
     code = "writer_stopped"
+
+
+def resolve(answer: Future[Result], result: Result | Exception) -> None:
+    """Answer whoever waits; nothing happens if they have given up."""
+    try:
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+    except InvalidStateError:
+        # Given up: a request whose client left. What it brought is stored all the same.
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,10 @@ class GroupWriter(Generic[Item, Result]):
         while batch := self._next_batch():
             started = time.perf_counter()
             self._settle(batch)
-            self._on_commit(sum(waiting.weight for waiting in batch), time.perf_counter() - started)
+            try:
+                self._on_commit(sum(waiting.weight for waiting in batch), time.perf_counter() - started)
+            except Exception:  # noqa: BLE001 whoever counts commits must not end them
+                _log.exception("commit_listener_failed")
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         """Return what is to be committed next; empty when there will be nothing more."""
@@ -126,10 +141,10 @@ class GroupWriter(Generic[Item, Result]):
             results = self._write([waiting.item for waiting in batch])
         except DatabaseUnavailableError as error:
             for waiting in batch:
-                waiting.answer.set_exception(error)
+                resolve(waiting.answer, error)
         except Exception as error:  # noqa: BLE001 whoever waits must be answered, and the others' items be written
             if len(batch) == 1:
-                batch[0].answer.set_exception(error)
+                resolve(batch[0].answer, error)
                 return
             _log.warning("batch_split", items=len(batch), error=f"{type(error).__name__}: {error}"[:500])
             middle = len(batch) // 2
@@ -137,7 +152,4 @@ class GroupWriter(Generic[Item, Result]):
             self._settle(batch[middle:])
         else:
             for waiting, result in zip(batch, results, strict=True):
-                if isinstance(result, Exception):
-                    waiting.answer.set_exception(result)
-                else:
-                    waiting.answer.set_result(result)
+                resolve(waiting.answer, result)

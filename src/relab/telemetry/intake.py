@@ -18,7 +18,7 @@ import structlog
 from relab.core.clock import Clock
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
-from relab.storage.group_commit import GroupWriter, WriterStoppedError
+from relab.storage.group_commit import GroupWriter, WriterStoppedError, resolve
 from relab.telemetry.errors import SourceConflictError
 from relab.telemetry.models import ExportReceipt, IngestReceipt
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan, Refusals, SpanExport
@@ -139,7 +139,7 @@ class TelemetryIntake:
             posted = read()
             writer.submit(posted, posted.weight, answer)
         except Exception as error:  # noqa: BLE001 whoever waits must be answered
-            answer.set_exception(error)
+            resolve(answer, error)
 
     def _write_part(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         runs = [posted.record for posted in batch if isinstance(posted, PostedRun)]

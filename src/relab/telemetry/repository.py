@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import JSON, Select, Text, cast, delete, func, select, tuple_, update
+from sqlalchemy import JSON, Select, Text, cast, collate, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.core.ids import MAX_ID_LENGTH
@@ -59,9 +59,11 @@ def load_stored(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
 def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
     """Lock stored runs in the order of their ids and return them as `load_stored` does."""
     ids = sorted(run_ids)
-    for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
-        statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk)).order_by(AgentRunRow.run_id)
-        session.execute(statement.with_for_update())
+    if session.get_bind().dialect.name == "postgresql":
+        for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
+            statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk))
+            # By bytes, as `insert_or_lock` does, and Python.
+            session.execute(statement.order_by(collate(AgentRunRow.run_id, "C")).with_for_update())
     return load_stored(session, ids)
 
 

@@ -30,6 +30,7 @@ MAX_BATCH_ROWS: Final = 10_000
 
 _IDS_PER_STATEMENT = 500
 _SUMS_PER_TRANSACTION = 2_000
+"""More than one bucket has rows, which is one per shard."""
 
 StartKey = tuple[int, str]
 """Start (microseconds) and id of a run: its place in the order of pruning."""

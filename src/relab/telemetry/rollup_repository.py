@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
+from relab.telemetry import rollups
 from relab.telemetry.rollups import BucketKey, Changes, Sums
 from relab.telemetry.tables import RunRollupRow
 
@@ -65,7 +66,7 @@ def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[Bucket
     for row in empty:
         key = (row["span_us"], row["started_at"])
         sums = Sums.read(stored.get(key, {}))
-        sums.add(changes[key])
+        sums.add(changes[key], most_tools=rollups.MAX_TOOLS)
         data = sums.dump()
         (changed if any(data.values()) else emptied).append(row | {"data": data})
     if changed:

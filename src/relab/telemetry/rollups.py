@@ -81,17 +81,33 @@ class Sums:
             bucket = bucket_of(latency)
             latencies[bucket] = latencies.get(bucket, 0) + sign
 
-    def add(self, other: Sums) -> None:
-        """Add other sums to these; they may be negative, as changes are."""
+    def add(self, other: Sums, *, most_tools: int | None = None) -> None:
+        """Add other sums to these; they may be negative, as changes are.
+
+        With `most_tools`, no more tools are named than that; the failures of others are one sum.
+        """
         for status, (runs, cost) in other.runs.items():
             entry = self.runs.setdefault(status, [0, 0])
             entry[0] += runs
             entry[1] += cost
         for tool, count in other.failures.items():
-            name = tool if tool in self.failures or len(self.failures) < MAX_TOOLS else OTHER_TOOLS
-            self.failures[name] = self.failures.get(name, 0) + count
+            self._add_failures(tool, count, most_tools)
         for bucket, count in other.latencies.items():
             self.latencies[bucket] = self.latencies.get(bucket, 0) + count
+
+    def _add_failures(self, tool: str, count: int, most_tools: int | None) -> None:
+        named = self.failures.get(tool, 0)
+        if most_tools is not None:
+            if named == 0 and len(self.failures) >= most_tools and count > 0:
+                tool, named = OTHER_TOOLS, self.failures.get(OTHER_TOOLS, 0)
+            elif named + count < 0 and self.failures.get(OTHER_TOOLS, 0) > 0:
+                # Some of them were counted when there was no room for the name.
+                self.failures[OTHER_TOOLS] += named + count
+                count = -named
+        if named + count:
+            self.failures[tool] = named + count
+        else:
+            self.failures.pop(tool, None)
 
 
 BucketKey = tuple[int, int]

@@ -5,24 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pydantic_core
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from relab.core.errors import MalformedBodyError, TooLargeError
+from relab.core.errors import MalformedBodyError
 from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.json_encoding import iter_json_groups
 from relab.telemetry.otlp.outline import ExportOutline, ResourceSpansOutline, ScopeSpansOutline
-from relab.telemetry.otlp.spans import Attributes, InvalidSpanError, SpanGroup, read_attributes, read_span
-
-MAX_SPANS = 100_000
-"""Spans of one request. Two bytes can say "a span", and each takes memory many times that."""
-
-MAX_GROUPS = 10_000
-"""Resources or scopes of one request."""
+from relab.telemetry.otlp.spans import (
+    MAX_SPANS,
+    Attributes,
+    InvalidSpanError,
+    SpanGroup,
+    check_group_count,
+    read_attributes,
+    read_span,
+    too_many_parts,
+)
 
 MAX_ORIGIN_BYTES = 1_048_576
 _SHOWN_REFUSALS = 5
@@ -108,16 +111,27 @@ def decode_json(body: bytes) -> SpanExport:
 
 def _iter_packed_groups(body: bytes) -> Iterator[SpanGroup]:
     try:
-        for packed_resource_spans in ExportOutline.FromString(body).resource_spans:
+        groups = ExportOutline.FromString(body).resource_spans
+        check_group_count(len(groups))
+        for packed_resource_spans in groups:
             resource_spans = ResourceSpansOutline.FromString(packed_resource_spans)
-            resource = Resource.FromString(resource_spans.resource)
+            resource = _unpack(Resource, resource_spans.resource, "resource")
+            check_group_count(len(resource_spans.scope_spans))
             for packed_scope_spans in resource_spans.scope_spans:
                 scope_spans = ScopeSpansOutline.FromString(packed_scope_spans)
-                scope = InstrumentationScope.FromString(scope_spans.scope)
+                scope = _unpack(InstrumentationScope, scope_spans.scope, "scope")
                 schema_url = scope_spans.schema_url or resource_spans.schema_url
                 yield SpanGroup(resource, scope, schema_url, scope_spans.spans, len(scope_spans.spans))
     except DecodeError as error:
         raise MalformedBodyError(f"The body is not an OTLP export: {error}.") from error
+
+
+def _unpack(kind: Any, packed: bytes, field: str) -> Any:
+    """Return a message, or why it cannot be read."""
+    try:
+        return kind.FromString(packed)
+    except DecodeError as error:
+        return InvalidSpanError(f"the {field} of spans cannot be decoded: {error}")
 
 
 def _collect(groups: Iterable[SpanGroup]) -> SpanExport:
@@ -125,11 +139,9 @@ def _collect(groups: Iterable[SpanGroup]) -> SpanExport:
     span_count = 0
     for group_count, group in enumerate(groups, start=1):
         span_count += group.count
-        if span_count > MAX_SPANS or group_count > MAX_GROUPS:
-            raise TooLargeError(
-                f"The export holds more than {MAX_SPANS:,} spans or {MAX_GROUPS:,} resources and scopes.",
-                remedy="Send smaller batches: exporters send 512 spans by default.",
-            )
+        check_group_count(group_count)
+        if span_count > MAX_SPANS:
+            raise too_many_parts()
         _take_group(export, group)
     return export
 
@@ -158,6 +170,9 @@ def _take_group(export: SpanExport, group: SpanGroup) -> None:
 
 
 def _origin(group: SpanGroup) -> Origin:
+    for part in (group.resource, group.scope):
+        if isinstance(part, InvalidSpanError):
+            raise part
     resource = read_attributes(group.resource.attributes)
     scope = {"name": group.scope.name, "version": group.scope.version}
     if group.scope.attributes:

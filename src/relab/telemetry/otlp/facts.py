@@ -19,6 +19,9 @@ from relab.telemetry.otlp.spans import Attributes, Span
 
 MAX_NAME_CHARS = 1_000
 MAX_STATUS_CODE = 99_999
+MAX_COST_USD: Final = 1e12
+MAX_FINISH_REASONS = 20
+MAX_FINISH_REASON_CHARS = 100
 CONTENT_FILTER: Final = "content_filter"
 
 NO_ITEM, STEP, CALL, EVENT = -1, 0, 1, 2
@@ -70,9 +73,7 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
     item = _step(span, role, outcome, usage)
     if role is not Role.LLM:
         return SpanFacts(span, resource, role, outcome, STEP, item, usage)
-    messages = span.attributes.get("gen_ai.output.messages")
-    requested = tuple(text.requested_calls(messages)) if messages is not None else ()
-    return SpanFacts(span, resource, role, outcome, STEP, item, usage, requested)
+    return SpanFacts(span, resource, role, outcome, STEP, item, usage, _requested(span.attributes))
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHARS) -> str | None:
@@ -103,7 +104,9 @@ def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict
     if usage is not None:
         _add(item, "tokens_prompt", usage.tokens_prompt)
         _add(item, "tokens_completion", usage.tokens_completion)
-    _add(item, "finish_reasons", attributes.get("gen_ai.response.finish_reasons"))
+    reasons = attributes.get("gen_ai.response.finish_reasons")
+    if reasons is not None:
+        item["finish_reasons"] = _finish_reasons(reasons)
     _add_retries(item, attributes)
     return item
 
@@ -134,7 +137,7 @@ def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
         item["result_summary"] = message.text[: text.MAX_OUTPUT_CHARS]
     _add(item, "tool_call_id", text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id"))
     status_code = get("http.response.status_code", get("http.status_code"))
-    if isinstance(status_code, int) and 0 <= status_code <= MAX_STATUS_CODE:
+    if type(status_code) is int and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code
     _add_retries(item, attributes)
     return item, outcome
@@ -183,13 +186,30 @@ def _guardrail_event(span: Span, outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def _finish_reasons(given: Any) -> list[str]:
+    reasons = given if isinstance(given, list) else [given]
+    return [str(reason)[:MAX_FINISH_REASON_CHARS] for reason in reasons[:MAX_FINISH_REASONS]]
+
+
+def _requested(attributes: Attributes) -> tuple[str, ...]:
+    """Return the ids of the tool calls that a model's answer asks for."""
+    messages = attributes.get("gen_ai.output.messages")
+    if messages is not None:
+        return tuple(text.requested_calls(messages))
+    return tuple(
+        value
+        for key, value in attributes.items()
+        if key.startswith("llm.output_messages.") and key.endswith(".tool_call.id") and value and isinstance(value, str)
+    )
+
+
 def _model_texts(attributes: Attributes) -> tuple[str | None, str | None]:
     messages, answers = attributes.get("gen_ai.input.messages"), attributes.get("gen_ai.output.messages")
     took = text.last_message(messages) if messages is not None else None
     gave = text.all_messages(answers) if answers is not None else None
-    if took is None and gave is None and any(key.startswith(_FLATTENED) for key in attributes):
-        took = _flattened(attributes, "llm.input_messages.", "gen_ai.prompt.")
-        gave = _flattened(attributes, "llm.output_messages.", "gen_ai.completion.")
+    if (took is None or gave is None) and any(key.startswith(_FLATTENED) for key in attributes):
+        took = took or _flattened(attributes, "llm.input_messages.", "gen_ai.prompt.")
+        gave = gave or _flattened(attributes, "llm.output_messages.", "gen_ai.completion.")
     plain = _plain_texts(attributes)
     return took or plain[0], gave or plain[1]
 
@@ -228,7 +248,11 @@ def _usage(attributes: Attributes) -> Usage | None:
     cost = _first(attributes, "llm.cost.total", "gen_ai.usage.cost")
     if prompt is None and completion is None and cost is None:
         return None
-    return Usage(_count(prompt), _count(completion), _cost(cost))
+    usage = Usage(_count(prompt), _count(completion), _cost(cost))
+    return None if usage == _NO_USAGE else usage
+
+
+_NO_USAGE: Final = Usage(None, None, None)
 
 
 def _count(value: Any) -> int | None:
@@ -240,7 +264,7 @@ def _count(value: Any) -> int | None:
 def _cost(value: Any) -> float | None:
     if type(value) not in {int, float} or not math.isfinite(value):
         return None
-    return float(value) if 0 <= value <= 1e12 else None
+    return float(value) if 0 <= value <= MAX_COST_USD else None
 
 
 def _first(attributes: Attributes, *keys: str) -> Any:
@@ -276,5 +300,5 @@ def _add_error(item: dict[str, Any], outcome: Outcome) -> None:
 
 def _add_retries(item: dict[str, Any], attributes: Attributes) -> None:
     retries = attributes.get("http.request.resend_count")
-    if retries is not None and isinstance(retries, int) and 0 < retries <= MAX_INT64:
+    if type(retries) is int and 0 < retries <= MAX_INT64:
         item["retries"] = retries

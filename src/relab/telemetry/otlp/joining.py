@@ -14,8 +14,22 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
+from relab.telemetry.otlp.spans import MAX_PARTS, MAX_SPAN_BYTES
+
 _VALUE_RANKS = {None: 0, "bool_value": 1, "int_value": 2, "double_value": 2, "bytes_value": 3, "string_value": 4}
 _CONTAINER_RANK = 5
+_TELLING = (
+    "gen_ai.",
+    "openinference.",
+    "traceloop.",
+    "llm.",
+    "tool",
+    "error.",
+    "input.",
+    "output.",
+    "session.",
+    "relab.",
+)
 
 
 def join_spans(one: bytes, other: bytes) -> bytes:
@@ -42,7 +56,30 @@ def join_spans(one: bytes, other: bytes) -> bytes:
     joined.attributes.extend(_join_attributes(pair for report in reports for pair in report.attributes))
     joined.events.extend(_union((event for report in reports for event in report.events), _event_order))
     joined.links.extend(_union((link for report in reports for link in report.links), _packed))
-    return _packed(joined)
+    return _packed(_within_limits(joined))
+
+
+def _within_limits(joined: SpanMessage) -> SpanMessage:
+    """Cut what several reports of a span have too much together, so that the span can still be read.
+
+    Of more than 8 MB it then depends on the order of reports which parts are left; nothing else does.
+    """
+    del joined.attributes[MAX_PARTS:]
+    del joined.events[MAX_PARTS:]
+    excess = joined.ByteSize() - MAX_SPAN_BYTES
+    for parts in (joined.attributes, joined.events, joined.links):
+        if excess <= 0:
+            break
+        largest = sorted(range(len(parts)), key=lambda index: parts[index].ByteSize(), reverse=True)
+        gone = set()
+        for index in largest:
+            if excess <= 0:
+                break
+            excess -= parts[index].ByteSize()
+            gone.add(index)
+        for index in sorted(gone, reverse=True):
+            del parts[index]
+    return joined
 
 
 def _fuller(texts: Iterable[str]) -> str:
@@ -55,7 +92,8 @@ def _join_attributes(pairs: Iterable[KeyValue]) -> list[KeyValue]:
         known = best.get(pair.key)
         if known is None or _value_order(pair.value) > _value_order(known.value):
             best[pair.key] = pair
-    return [best[key] for key in sorted(best)]
+    # What the mapper reads comes first: should there be too many, the others are cut.
+    return [best[key] for key in sorted(best, key=lambda key: (not key.startswith(_TELLING), key))]
 
 
 def _value_order(value: AnyValue) -> tuple[int, float, bytes]:

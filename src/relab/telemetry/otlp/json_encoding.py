@@ -14,10 +14,13 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.core.errors import MalformedBodyError
-from relab.telemetry.otlp.spans import InvalidSpanError, SpanGroup
+from relab.telemetry.otlp.spans import InvalidSpanError, SpanGroup, check_group_count
 
 _ID_FIELDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
 _SHOWN_CHARS = 40
+
+# Of values of another type than the field's, protobuf lets through what Python says of them.
+_UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
@@ -30,9 +33,13 @@ def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
         export = jiter.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
-    for resource_spans in _objects(_object(export, "body"), "resourceSpans", "resource_spans"):
+    groups = _objects(_object(export, "body"), "resourceSpans", "resource_spans")
+    check_group_count(len(groups))
+    for resource_spans in groups:
         resource = _message(resource_spans.get("resource"), Resource(), "resource")
-        for scope_spans in _objects(resource_spans, "scopeSpans", "scope_spans"):
+        scopes = _objects(resource_spans, "scopeSpans", "scope_spans")
+        check_group_count(len(scopes))
+        for scope_spans in scopes:
             scope = _message(scope_spans.get("scope"), InstrumentationScope(), "scope")
             spans = _objects(scope_spans, "spans", "spans")
             schema_url = _schema_url(scope_spans) or _schema_url(resource_spans)
@@ -65,7 +72,9 @@ def _pack(span: dict[str, Any]) -> bytes:
         if isinstance(links, list):
             fields["links"] = [_with_binary_ids(link) if isinstance(link, dict) else link for link in links]
         json_format.ParseDict(fields, message, ignore_unknown_fields=True, max_recursion_depth=100)
-    except (json_format.ParseError, RecursionError) as error:
+    except InvalidSpanError:
+        raise
+    except _UNREADABLE as error:
         raise InvalidSpanError(f"a span cannot be read: {str(error)[:200]}") from error
     return message.SerializeToString()
 
@@ -85,15 +94,16 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _message(fields: Any, message: Message, field: str) -> Message:
+def _message(fields: Any, message: Message, field: str) -> Message | InvalidSpanError:
+    """Return a message, or why it cannot be read."""
     if fields is None:
         return message
     try:
         return json_format.ParseDict(
             _object(fields, field), message, ignore_unknown_fields=True, max_recursion_depth=100
         )
-    except (json_format.ParseError, RecursionError) as error:
-        raise MalformedBodyError(f"The field {field} cannot be read: {str(error)[:200]}.") from error
+    except _UNREADABLE as error:
+        return InvalidSpanError(f"the {field} of spans cannot be read: {str(error)[:200]}")
 
 
 def _objects(holder: dict[str, Any], *spellings: str) -> list[dict[str, Any]]:

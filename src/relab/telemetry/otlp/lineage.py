@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from relab.telemetry.otlp.facts import CALL, STEP, SpanFacts
-from relab.telemetry.otlp.roles import Role
+from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 class Surroundings(NamedTuple):
@@ -79,5 +79,5 @@ def _within(facts: SpanFacts, around: Surroundings) -> Surroundings:
         span_id if facts.kind == CALL else around.call,
         span_id if facts.role is Role.AGENT else around.agent,
         facts.role is not Role.OTHER or around.is_known,
-        around.is_billed or (facts.usage is not None and (facts.role is Role.LLM or facts.role is Role.EMBEDDING)),
+        around.is_billed or (facts.usage is not None and facts.role in MODEL_ROLES),
     )

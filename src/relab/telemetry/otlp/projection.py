@@ -18,11 +18,13 @@ from pydantic_core import from_json
 from pydantic_core import to_json as _to_json
 
 from relab.core.clock import format_time
-from relab.telemetry.models import RunStatus, StepStatus
+from relab.telemetry.models import MAX_INT64, RunStatus, StepStatus
 from relab.telemetry.otlp.facts import (
     CALL,
     CONTENT_FILTER,
     EVENT,
+    MAX_COST_USD,
+    MAX_NAME_CHARS,
     NO_ITEM,
     STEP,
     SpanFacts,
@@ -30,8 +32,8 @@ from relab.telemetry.otlp.facts import (
     text_attribute,
 )
 from relab.telemetry.otlp.lineage import surroundings
-from relab.telemetry.otlp.roles import MAPPER_VERSION, Role
-from relab.telemetry.otlp.spans import Attributes
+from relab.telemetry.otlp.roles import MAPPER_VERSION, MODEL_ROLES, Role
+from relab.telemetry.otlp.spans import Attributes, clean_text
 from relab.telemetry.records import ItemRecord, RunRecord, join_search_text, version_key
 
 MAX_AGENT_NAME_CHARS = 500
@@ -171,10 +173,7 @@ class _Projection:
         billed = [
             facts.usage
             for facts in self._spans
-            if facts.usage is not None
-            and facts.role is not Role.AGENT
-            and facts.role is not Role.CHAIN
-            and not self._around[facts.span.span_id].is_billed
+            if facts.usage is not None and facts.role in MODEL_ROLES and not self._around[facts.span.span_id].is_billed
         ]
         if not billed and self._principal.usage is not None:
             billed = [self._principal.usage]
@@ -183,7 +182,7 @@ class _Projection:
             "tokens_prompt": _sum(usage.tokens_prompt for usage in billed),
             "tokens_completion": _sum(usage.tokens_completion for usage in billed),
             # Exact, so that it does not depend on the order.
-            "total_cost_usd": math.fsum(costs) if costs else None,
+            "total_cost_usd": min(math.fsum(costs), MAX_COST_USD) if costs else None,
         }
         return {name: value for name, value in sums.items() if value is not None} or None
 
@@ -191,7 +190,9 @@ class _Projection:
         agents = {facts.span.span_id: _agent_label(facts) for facts in self._spans if facts.role is Role.AGENT}
         names_agents = len(set(agents.values())) > 1
         whole = self._whole.span.span_id if self._whole is not None else None
-        asked = {call: facts.span.span_id for facts in reversed(self._spans) for call in facts.requested}
+        asked: dict[str | None, str] = {
+            call: facts.span.span_id for facts in reversed(self._spans) for call in facts.requested
+        }
         items: list[ItemRecord] = []
         for facts in self._spans:
             span_id = facts.span.span_id
@@ -206,10 +207,10 @@ class _Projection:
                 if names_agents:
                     agent = span_id if facts.role is Role.AGENT else around.agent
                     _tie(item, "agent_name", agents.get(agent or ""))
-                if "finish_reasons" in item and CONTENT_FILTER in _finish_reasons(item):
+                if CONTENT_FILTER in item.get("finish_reasons", ()):
                     items.append(self._content_filter(facts))
             else:
-                _tie(item, "step_id", step or asked.get(item.get("tool_call_id", "")))
+                _tie(item, "step_id", step or asked.get(item.get("tool_call_id")))
                 if facts.kind == EVENT:
                     at = max(facts.span.end_us or 0, at)
                     _tie(item, "call_id", around.call)
@@ -260,26 +261,18 @@ def _langchain_name(attributes: Attributes) -> str | None:
         name = from_json(metadata).get("lc_agent_name")
     except (ValueError, AttributeError):
         return None
-    return name if isinstance(name, str) and name else None
+    return clean_text(name) if isinstance(name, str) and name else None
 
 
 def _agent_label(facts: SpanFacts) -> str:
-    return (
-        text_attribute(facts.span.attributes, "gen_ai.agent.name", "agent.name")
-        or _without_operation(facts.span.name)
-        or "unknown"
-    )
+    name = text_attribute(facts.span.attributes, "gen_ai.agent.name", "agent.name")
+    return (name or _without_operation(facts.span.name) or "unknown")[:MAX_NAME_CHARS]
 
 
 def _without_operation(name: str) -> str:
     for operation in ("invoke_agent ", "create_agent ", "invoke_workflow "):
         name = name.removeprefix(operation)
     return name
-
-
-def _finish_reasons(item: dict[str, Any]) -> list[Any]:
-    reasons = item.get("finish_reasons")
-    return reasons if isinstance(reasons, list) else [reasons]
 
 
 def _tie(item: dict[str, Any], field: str, value: str | None) -> None:
@@ -289,4 +282,4 @@ def _tie(item: dict[str, Any], field: str, value: str | None) -> None:
 
 def _sum(values: Iterable[int | None]) -> int | None:
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return min(sum(known), MAX_INT64) if known else None

@@ -58,6 +58,10 @@ _SIGNS: Final = (
 )
 
 
+MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
+"""Whose tokens are paid for; what others count is what went through these."""
+
+
 def role_of(attributes: Attributes) -> Role:
     """Return the role that the attributes declare, `OTHER` for none that is known."""
     for key, roles in (

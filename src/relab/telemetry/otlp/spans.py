@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from relab.core.clock import EARLIEST_US, LATEST_US
+from relab.core.errors import TooLargeError
 from relab.telemetry.otlp.outline import SpanOutline
 
 MAX_SPAN_BYTES = 8 * 1_048_576
@@ -23,6 +24,12 @@ MAX_PARTS = 10_000
 """Attributes, or events, of one span: each takes time to decode however few its bytes."""
 
 STATUS_UNSET, STATUS_OK, STATUS_ERROR = 0, 1, 2
+
+MAX_SPANS = 100_000
+"""Spans of one request. Two bytes can say "a span", and each takes memory many times that."""
+
+MAX_GROUPS = 10_000
+"""Resources, or scopes, of one request."""
 
 _SMALL_ATTRIBUTE_BYTES = 80
 _MAX_KNOWN_ATTRIBUTES = 20_000
@@ -66,7 +73,7 @@ class SpanGroup:
     """The spans of one resource and scope, as one encoding of OTLP yields them."""
 
     resource: Any
-    """A `Resource` message."""
+    """A `Resource` message, or why it cannot be read: then none of the spans can be taken."""
     scope: Any
     """An `InstrumentationScope` message."""
     schema_url: str
@@ -75,37 +82,68 @@ class SpanGroup:
     count: int
 
 
+def too_many_parts() -> TooLargeError:
+    """Return the error for an export of too many parts."""
+    return TooLargeError(
+        f"The export holds more than {MAX_SPANS:,} spans, or {MAX_GROUPS:,} resources or scopes.",
+        remedy="Send smaller batches: exporters send 512 spans by default.",
+    )
+
+
+def check_group_count(count: int) -> None:
+    """Return if a request may have so many resources or scopes.
+
+    Raises:
+        TooLargeError: it has too many.
+    """
+    if count > MAX_GROUPS:
+        raise too_many_parts()
+
+
 def read_span(raw: bytes) -> Span:
     """Read one packed span.
 
     Raises:
-        InvalidSpanError: it is too large, no span, or has no valid ids or times.
+        InvalidSpanError: it is too large, no span, or has no valid ids or times; names the span if it can.
     """
     if len(raw) > MAX_SPAN_BYTES:
         raise InvalidSpanError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
     try:
+        # Whole, because it will be read whole again: to be shown, or joined with another report of it.
+        SpanMessage.FromString(raw)
         outline = SpanOutline.FromString(raw)
-        trace_id, span_id, parent_id = outline.trace_id, outline.span_id, outline.parent_span_id
-        _check_ids(trace_id, span_id, parent_id)
-        name = outline.name
-        start_us = _micros("start_time_unix_nano", outline.start_time_unix_nano)
-        end_ns = outline.end_time_unix_nano
-        packed_status = outline.status
-        status = Status.FromString(packed_status) if packed_status else None
-        return Span(
-            trace_id.hex(),
-            span_id.hex(),
-            "" if parent_id in _NO_ID else parent_id.hex(),
-            name.replace("\x00", "\ufffd") if "\x00" in name else name,
-            start_us,
-            _micros("end_time_unix_nano", end_ns) if end_ns else None,
-            status.code if status is not None else STATUS_UNSET,
-            clean_text(status.message) if status is not None else "",
-            _read_attributes(outline.attributes),
-            _read_events(outline.events),
-        )
     except DecodeError as error:
         raise InvalidSpanError(f"a span cannot be decoded: {error}") from error
+    trace_id, span_id = outline.trace_id, outline.span_id
+    _check_ids(trace_id, span_id)
+    try:
+        return _read(outline, trace_id.hex(), span_id.hex())
+    except InvalidSpanError as error:
+        raise InvalidSpanError(f"span {span_id.hex()} of trace {trace_id.hex()}: {error}") from error
+
+
+def _read(outline: Any, trace_id: str, span_id: str) -> Span:
+    parent_id, name, end_ns, packed_status = (
+        outline.parent_span_id,
+        outline.name,
+        outline.end_time_unix_nano,
+        outline.status,
+    )
+    if len(parent_id) not in {0, 8}:
+        raise InvalidSpanError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
+    status = Status.FromString(packed_status) if packed_status else None
+    return Span(
+        trace_id,
+        span_id,
+        "" if parent_id in _NO_ID else parent_id.hex(),
+        clean_text(name),
+        _micros("start_time_unix_nano", outline.start_time_unix_nano),
+        _micros("end_time_unix_nano", end_ns) if end_ns else None,
+        status.code if status is not None else STATUS_UNSET,
+        clean_text(status.message) if status is not None else "",
+        _read_attributes(outline.attributes),
+        _read_events(outline.events),
+    )
 
 
 def read_attributes(pairs: Any) -> Attributes:
@@ -177,13 +215,11 @@ def _read_event(raw: bytes) -> SpanEvent:
     return SpanEvent(clean_text(event.name), time_us, read_attributes(event.attributes))
 
 
-def _check_ids(trace_id: bytes, span_id: bytes, parent_id: bytes) -> None:
+def _check_ids(trace_id: bytes, span_id: bytes) -> None:
     if len(trace_id) != 16 or trace_id in _NO_ID:
         raise InvalidSpanError(f"trace_id {trace_id[:20].hex()!r} is not 16 bytes with one that is not zero")
     if len(span_id) != 8 or span_id in _NO_ID:
         raise InvalidSpanError(f"span_id {span_id[:20].hex()!r} is not 8 bytes with one that is not zero")
-    if len(parent_id) not in {0, 8}:
-        raise InvalidSpanError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
 
 
 def _micros(field: str, nanoseconds: int) -> int:

@@ -13,7 +13,7 @@ import pydantic_core
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import JsonValue, parse_json
-from relab.telemetry.otlp.spans import Attributes
+from relab.telemetry.otlp.spans import Attributes, clean_text
 
 MAX_INPUT_CHARS = 4_000
 MAX_OUTPUT_CHARS = 16_000
@@ -48,7 +48,9 @@ def arguments_of(value: Any) -> JsonValue:
 def last_message(value: Any) -> str | None:
     """Return the text of the last of several messages (GenAI `gen_ai.input.messages`)."""
     messages = _messages(value)
-    return as_text(value) if messages is None else _message_text(messages[-1]) if messages else None
+    if messages is None:
+        return as_text(value)
+    return clean_text(_message_text(messages[-1]) or "") or None if messages else None
 
 
 def all_messages(value: Any) -> str | None:
@@ -56,7 +58,7 @@ def all_messages(value: Any) -> str | None:
     messages = _messages(value)
     if messages is None:
         return as_text(value)
-    return "\n".join(text for text in map(_message_text, messages) if text) or None
+    return clean_text("\n".join(text for text in map(_message_text, messages) if text)) or None
 
 
 def requested_calls(value: Any) -> list[str]:
@@ -65,7 +67,7 @@ def requested_calls(value: Any) -> list[str]:
         part["id"]
         for message in _messages(value) or ()
         for part in _parts(message)
-        if isinstance(part, dict) and part.get("type") == "tool_call" and isinstance(part.get("id"), str)
+        if isinstance(part, dict) and part.get("type") == "tool_call" and part.get("id") and isinstance(part["id"], str)
     ]
 
 
@@ -83,11 +85,8 @@ def numbered(attributes: Attributes, prefix: str) -> dict[int, dict[str, Any]]:
 def flattened_message(fields: dict[str, Any]) -> str | None:
     """Return the text of one flattened OpenInference message, its tool calls included."""
     parts = [as_text(fields.get("message.content"))]
-    parts.extend(
-        as_text(value)
-        for key, value in fields.items()
-        if key.startswith("message.contents.") and key.endswith(".message_content.text")
-    )
+    contents = numbered(fields, "message.contents.")
+    parts.extend(as_text(content.get("message_content.text")) for _, content in sorted(contents.items()))
     calls = numbered(fields, "message.tool_calls.")
     parts.extend(
         f"{call.get('tool_call.function.name', '')}({call.get('tool_call.function.arguments', '')})"
@@ -146,15 +145,17 @@ def tool_message(value: Any) -> ToolMessage:
     LangChain wraps it as a message. A tool node that handles errors ends its span well and
     says in the message that the call failed; so do the results of MCP tools (`isError`).
     """
+    given = value
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = jiter.from_json(value.encode(), allow_inf_nan=False)
         except ValueError:
-            return ToolMessage(value)
+            return ToolMessage(given)
     if not isinstance(value, dict):
-        return ToolMessage(as_text(value))
+        return ToolMessage(as_text(given))
     if value.get("type") == "tool":
         message = value["data"] if isinstance(value.get("data"), dict) else value
         if "content" in message:
-            return ToolMessage(as_text(message["content"]), message.get("status") == "error")
-    return ToolMessage(as_text(value), value.get("isError") is True)
+            content = clean_text(as_text(message["content"]) or "") or None
+            return ToolMessage(content, message.get("status") == "error")
+    return ToolMessage(as_text(given), value.get("isError") is True)

@@ -76,6 +76,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("span_us", "started_at", "shard", name="pk_run_rollups"),
     )
     _sum_up_stored_runs()
+    _name_conversations()
 
 
 def downgrade() -> None:
@@ -130,6 +131,29 @@ def _sum_up_stored_runs() -> None:
     rows = [{"span_us": key[0], "started_at": key[1], "shard": 0, "data": bucket} for key, bucket in sums.items()]
     if rows:
         op.bulk_insert(table, rows)
+
+
+def _name_conversations() -> None:
+    """Give runs that named a conversation, when that was a field like any other, their column.
+
+    What cannot be such a name keeps its value under another key, so that the run can be read.
+    """
+    runs = sa.table(
+        "agent_runs", sa.column("run_id"), sa.column("conversation_id"), sa.column("data", sa.JSON(none_as_null=True))
+    )
+    with_field = sa.select(runs.c.run_id, runs.c.data).where(
+        sa.cast(runs.c.data, sa.Text).contains('"conversation_id"', autoescape=True)
+    )
+    for run_id, data in op.get_bind().execute(with_field).fetchall():
+        given = data.get("conversation_id")
+        if isinstance(given, str) and 1 <= len(given) <= 500:
+            change = {"conversation_id": given}
+        elif given is not None:
+            data["conversation_id_as_sent"] = data.pop("conversation_id")
+            change = {"data": data}
+        else:
+            continue
+        op.execute(runs.update().where(runs.c.run_id == run_id).values(**change))
 
 
 def _stored_runs() -> Iterator[tuple[int, str, float | None, dict[str, Any], list[float]]]:

@@ -1,0 +1,214 @@
+"""However spans come (late, again, in pieces, in any order, at once), the same spans make the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from starlette.testclient import TestClient
+
+from relab.bootstrap import Services
+from support.api import MovableClock, at_time, running_api
+from support.otlp import (
+    AGENT,
+    CHAT,
+    ENCODINGS,
+    START_NS,
+    TOOL,
+    Encoding,
+    Trace,
+    assert_taken,
+    encode,
+    pairs,
+    post,
+    stored_spans,
+)
+from support.runs import examples
+
+TRACES = (Trace("converge a"), Trace("converge b"))
+NAMES = ("root", "one", "two", "three", "four", "five", "six", "seven")
+HOURS = (0.5, 1.1, 50.0)
+"""Windows of the overview: one that the runs may miss, one that some fall out of, and one that has all."""
+
+MINUTE_MS = 60_000
+GUARDRAIL = {"openinference.span.kind": "GUARDRAIL"}
+ROLES: tuple[dict[str, Any], ...] = (
+    AGENT | {"gen_ai.agent.version": "2", "gen_ai.conversation.id": "talk"},
+    {"openinference.span.kind": "AGENT", "session.id": "other talk", "agent.name": "helper"},
+    {"openinference.span.kind": "CHAIN"},
+    CHAT | {"gen_ai.usage.input_tokens": 90, "gen_ai.usage.output_tokens": 9, "gen_ai.usage.cost": 0.25},
+    CHAT | {"gen_ai.output.messages": '[{"parts": [{"type": "tool_call", "id": "call-1", "name": "f"}]}]'},
+    CHAT | {"gen_ai.response.finish_reasons": ["content_filter"]},
+    TOOL | {"gen_ai.tool.call.id": "call-1", "gen_ai.tool.call.arguments": '{"order": 1}'},
+    TOOL | {"gen_ai.tool.call.result": "found", "http.response.status_code": 200},
+    {"openinference.span.kind": "RETRIEVER", "input.value": "query"},
+    {"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": 4},
+    GUARDRAIL | {"guardrail.passed": True},
+    GUARDRAIL | {"guardrail.passed": False, "output.value": "not allowed"},
+    {"http.request.method": "GET"},
+    {},
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A span as one of its exports tells of it.
+
+    Attributes:
+        process: which of two processes sends it.
+        is_final: whether it is the last word.
+    """
+
+    span: Span
+    process: int
+    is_final: bool
+
+
+Batch = tuple[Encoding, list[Report]]
+
+
+@st.composite
+def reports(draw: st.DrawFn, trace: Trace) -> list[Report]:
+    """Draw the spans of a trace, some of them also as they were before they ended."""
+    names = NAMES[: draw(st.integers(1, len(NAMES)))]
+    made = []
+    for name in names:
+        # Mostly trees; but also circles, several roots, and parents that never come.
+        parent = draw(st.sampled_from([*names, *names[:2], names[0], "nobody", None, None]))
+        start_ms = draw(st.sampled_from([0, 0, 1, 2, 500, MINUTE_MS, -2 * MINUTE_MS]))
+        lasts_ms = draw(st.sampled_from([0, 1, 40, 1_500, 1_500, -3, None]))
+        attributes = draw(st.sampled_from(ROLES))
+        end_ms = None if lasts_ms is None else start_ms + lasts_ms
+        error = draw(st.sampled_from([None, None, None, "status", "type", "event"]))
+        final = trace.span(
+            name, parent, attributes, start_ms=start_ms, end_ms=end_ms, **({"status": 2, "message": "it broke"} if error == "status" else {})
+        )  # fmt: skip
+        if error == "type":
+            final.attributes.extend(pairs({"error.type": "RateLimitError"}))
+        if error == "event":
+            final.events.add(name="exception", attributes=pairs({"exception.type": draw(st.sampled_from(["A", "B"]))}))
+        process = draw(st.integers(0, 1))
+        made.append(Report(final, process, True))
+        if draw(st.booleans()):
+            kept = draw(st.sets(st.sampled_from(sorted(attributes)))) if attributes else set()
+            early = trace.span(
+                name,
+                draw(st.sampled_from([parent, None])),
+                {key: _earlier(value) for key, value in attributes.items() if key in kept},
+                start_ms=start_ms,
+                end_ms=None,
+            )
+            made.append(Report(early, process, False))
+    return made
+
+
+def _earlier(value: Any) -> Any:
+    """Return what an attribute said when there was less to say: a count that grew."""
+    return value // 2 if type(value) is int else value
+
+
+@st.composite
+def deliveries(draw: st.DrawFn) -> tuple[list[Report], list[Batch]]:
+    """Draw spans of two traces, and a way in which they come."""
+    sent = [report for trace in TRACES for report in draw(reports(trace))]
+    again = draw(st.lists(st.sampled_from(sent), max_size=5))
+    order = draw(st.permutations(sent + again))
+    cuts = sorted(draw(st.sets(st.integers(1, len(order)), max_size=5)))
+    batches = [order[start:end] for start, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    return sent, [(draw(st.sampled_from(ENCODINGS)), batch) for batch in batches if batch]
+
+
+@pytest.fixture(scope="module")
+def api(installation: Services) -> Iterator[TestClient]:
+    """A client of an API whose clock stands still, one hour after the traces."""
+    with running_api(at_time(installation, MovableClock(START_NS // 1_000 + 60 * 60_000_000))) as client:
+        yield client
+
+
+def send(api: TestClient, batch: Batch) -> None:
+    """Send what each of the two processes has to say in a batch."""
+    encoding, sent = batch
+    for process in (0, 1):
+        spans = [report.span for report in sent if report.process == process]
+        if spans:
+            body = encode(spans, encoding, {"service.name": f"process {process}", "service.version": process})
+            assert assert_taken(post(api, body, encoding)) == (0, "")
+
+
+def overview(api: TestClient) -> list[Any]:
+    return [api.get("/metrics/overview", params={"hours": hours}).json() for hours in HOURS]
+
+
+def seen(api: TestClient) -> list[Any]:
+    """Return all that readers see of the traces, and take them away."""
+    found: list[Any] = [overview(api)]
+    for trace in TRACES:
+        found.append(api.get(f"/agent-runs/{trace.id}").json())
+        found.append(api.get(f"/agent-runs/{trace.id}/timeline").json())
+        found.append([_in_order(span) for span in stored_spans(api, trace)])
+    for trace in TRACES:
+        assert api.delete(f"/agent-runs/{trace.id}").status_code == 204
+        assert api.get(f"/agent-runs/{trace.id}/spans").status_code == 404
+    return found
+
+
+def _in_order(span: dict[str, Any]) -> dict[str, Any]:
+    """Return a span with its attributes in order: they have none of their own."""
+    return {**span, "attributes": sorted(span.get("attributes", ()), key=lambda pair: str(pair["key"]))}
+
+
+def check(api: TestClient, sent: Sequence[Report], batches: Sequence[Batch], *, at_once: bool) -> None:
+    before = overview(api)
+    send(api, ("protobuf", [report for report in sent if report.is_final]))
+    wanted = seen(api)
+    # What was counted is taken off again.
+    assert overview(api) == before
+
+    if at_once:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(lambda batch: send(api, batch), batches))
+    else:
+        for batch in batches:
+            send(api, batch)
+    assert seen(api) == wanted
+    assert overview(api) == before
+
+
+@given(deliveries())
+@examples(25)
+def test_the_order_of_arrival_plays_no_part(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
+    check(api, *delivery, at_once=False)
+
+
+@given(deliveries())
+@examples(10)
+def test_what_comes_at_once_makes_the_same_runs(api: TestClient, delivery: tuple[list[Report], list[Batch]]) -> None:
+    check(api, *delivery, at_once=True)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@given(deliveries(), st.booleans())
+@examples(400)
+def test_no_order_of_arrival_plays_a_part(
+    api: TestClient, delivery: tuple[list[Report], list[Batch]], at_once: bool
+) -> None:
+    check(api, *delivery, at_once=at_once)
+
+
+def test_one_span_at_a_time_makes_the_run_that_all_at_once_make(api: TestClient) -> None:
+    trace, other = TRACES
+    root = trace.span("root", None, ROLES[0], end_ms=9_000)
+    sent = [Report(root, 0, True), Report(other.span("root", None, AGENT), 0, True)]
+    for number in range(40):
+        role = ROLES[number % len(ROLES)]
+        span = trace.span(f"s{number}", f"s{number // 2}" if number % 3 else "root", role, start_ms=number % 7)
+        sent.append(Report(span, number % 2, True))
+    # The children first and the root last, each alone.
+    check(api, sent, [(ENCODINGS[n % 2], [report]) for n, report in enumerate(reversed(sent))], at_once=False)

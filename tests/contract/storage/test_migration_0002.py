@@ -1,0 +1,243 @@
+"""Revision 0002 on a database that people have used: nothing is lost on the way up, down and up again."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import JSON, TextClause, bindparam, inspect, text
+
+import relab
+from relab.core.clock import parse_time
+from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.storage import Database
+from relab.storage.base import Base
+from relab.storage.migrate import VERSION_TABLE, downgrade, upgrade
+from relab.telemetry.intake import PostedSpans, TelemetryIntake
+from relab.telemetry.models import AgentRun, ExportReceipt, MetricsOverview, RunFilter, TimelineItem
+from relab.telemetry.otlp.decoding import decode_protobuf
+from relab.telemetry.reading import check_agent_run
+from relab.telemetry.records import record_of
+from relab.telemetry.service import TelemetryService
+from support.clocks import MovableClock
+from support.runs import RunBody, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, span
+
+ADDED = {"conversation_id", "mapper_version"}
+
+# Ties of time in an order that no id gives, costs and latencies of every size, runs hours apart, one without anything.
+BODIES: list[RunBody] = [
+    failed_run("run-a"),
+    failed_run("run-b", started_at=time_text(0.5), cost={"total_cost_usd": 1e-9}),
+    minimal_run(
+        "run-ties",
+        started_at=time_text(),
+        steps=[step(f"s{n}", 3, latency_ms=n * 10.0) for n in (3, 1, 2)],
+        tool_calls=[tool_call(f"c{n}", step_id="s1", status="failure", tool_name="ü '\\N") for n in (2, 1)],
+        guardrail_events=[guardrail_event("g", 3, message="\\u0000 \\ \t")],
+    ),
+    minimal_run("run-later", started_at=time_text(7_300), steps=[step("s", 7_300, ended_at=time_text(7_301))]),
+    minimal_run("run-running", status="running", steps=[step("s", 0), step("t", 1, latency_ms=0)]),
+    minimal_run("run-empty", status="cancelled", cost={"total_cost_usd": 12.5}),
+    minimal_run("run-ü😀", environment="prod", task_id="t", prompt_hash="p", **{"x-unknown": {"kept": [1]}}),
+    minimal_run("run-long", steps=[step(f"s{n}", n / 100, latency_ms=float(n)) for n in range(250)]),
+]
+
+
+@pytest.fixture(autouse=True)
+def every_table_is_known() -> None:
+    """Import all ORM classes, so that the metadata is whole."""
+    for module in pkgutil.walk_packages(relab.__path__, "relab."):
+        if module.name.endswith(".tables"):
+            importlib.import_module(module.name)
+
+
+@pytest.fixture
+def used(database_url: str) -> Iterator[Database]:
+    """A database at revision 0001 that holds runs."""
+    database = Database.open(database_url)
+    upgrade(database, "0001")
+    store(database, BODIES)
+    yield database
+    database.close()
+
+
+def store(database: Database, bodies: list[RunBody]) -> None:
+    """Write runs as revision 0001 did."""
+    records = [record_of(check_agent_run(body)) for body in bodies]
+    times = {"received_at": 7, "updated_at": 9}
+    runs = [{name: value for name, value in record.values.items() if name not in ADDED} | times for record in records]
+    items = [{**item._asdict(), "run_id": record.run_id} for record in records for item in record.items]
+    with database.write() as unit:
+        unit.session.execute(insertion("agent_runs", runs[0]), runs)
+        if items:
+            unit.session.execute(insertion("timeline_items", items[0]), items)
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[Database]:
+    """A database that was made at the newest revision and got the same runs."""
+    database = Database.open(f"sqlite:///{tmp_path / 'new.db'}")
+    upgrade(database)
+    for body in BODIES:
+        telemetry(database).ingest(check_agent_run(body))
+    yield database
+    database.close()
+
+
+def telemetry(database: Database, *, now: float = 8_000) -> TelemetryService:
+    """Return the service so many seconds after the runs' start."""
+    clock = MovableClock(parse_time(time_text(now)))
+    return TelemetryService(database, clock, JobQueue(database, clock, PollingAnnouncer()))
+
+
+def insertion(table: str, values: dict[str, Any]) -> TextClause:
+    """Return the statement that inserts a row; JSON comes as text."""
+    return text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(f':{name}' for name in values)})")
+
+
+def timeline(service: TelemetryService, run_id: str) -> list[TimelineItem]:
+    """Return a run's timeline, page by page."""
+    items: list[TimelineItem] = []
+    cursor = None
+    while True:
+        page = service.timeline(run_id, cursor=cursor, limit=100)
+        items.extend(page.items)
+        if page.next_cursor is None:
+            assert len(items) == page.total
+            return items
+        cursor = page.next_cursor
+
+
+def everything(database: Database) -> dict[str, tuple[AgentRun, str, list[TimelineItem], dict[str, Any]]]:
+    """Return all that readers see of every run."""
+    service = telemetry(database)
+    return {
+        header.run_id: (
+            *service.load(header.run_id),
+            timeline(service, header.run_id),
+            header.model_dump(exclude={"received_at", "updated_at"}),
+        )
+        for header in service.list_runs(RunFilter(), limit=100).items
+    }
+
+
+def sums(database: Database) -> list[MetricsOverview]:
+    """Return the overview of windows that hold none, some and all of the runs."""
+    return [telemetry(database, now=now).overview(hours) for now in (7_320, 10**6) for hours in (0.001, 1, 2.5, 10**5)]
+
+
+def differences(database: Database) -> list[object]:
+    """Return what autogenerate would still have to change."""
+    options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
+    with database.read() as session:
+        return list(compare_metadata(MigrationContext.configure(session.connection(), opts=options), Base.metadata))
+
+
+def shape(database: Database) -> dict[str, Any]:
+    """Return tables, columns, keys and indexes of a database."""
+    with database.read() as session:
+        found = inspect(session.connection())
+        return {
+            table: (
+                sorted(
+                    (column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)
+                ),
+                found.get_pk_constraint(table),
+                found.get_foreign_keys(table),
+                sorted((str(index["name"]), index["column_names"]) for index in found.get_indexes(table)),
+            )
+            for table in found.get_table_names()
+        }
+
+
+def test_an_upgraded_database_shows_the_same_as_a_new_one(used: Database, new: Database) -> None:
+    upgrade(used)
+    assert set(everything(used)) == {body["run_id"] for body in BODIES}
+    assert everything(used) == everything(new)
+    assert sums(used) == sums(new)
+    assert {overview.total_runs for overview in sums(used)} == {0, 1, len(BODIES)}
+    assert differences(used) == []
+    with used.read() as session:
+        assert session.execute(text("SELECT DISTINCT received_at, updated_at FROM agent_runs")).all() == [(7, 9)]
+
+
+def test_what_was_summed_up_can_be_taken_off_again(used: Database) -> None:
+    upgrade(used)
+    service = telemetry(used)
+    service.ingest(check_agent_run(minimal_run("run-long", steps=[step("only", latency_ms=5)])))
+    for body in BODIES:
+        service.delete(body["run_id"])
+    left = telemetry(used).overview(10**5)
+    assert (left.total_runs, left.top_failing_tools, left.p95_step_latency_ms, left.total_cost_usd) == (0, [], None, 0)
+
+
+def test_down_and_up_again_keeps_every_run_though_traces_lose_their_spans(used: Database) -> None:
+    upgrade(used)
+    guard = {"openinference.span.kind": "GUARDRAIL", "guardrail.passed": False}
+    filtered = CHAT | {"gen_ai.response.finish_reasons": ["content_filter"]}
+    spans = [
+        span("root", None, AGENT), span("chat", "root", filtered), span("tool", "chat", TOOL), span("g", "root", guard)
+    ]  # fmt: skip
+    intake = TelemetryIntake(used, MovableClock(), shard=0)
+    [receipt] = intake.write([PostedSpans(decode_protobuf(body_of(spans)))])
+    assert isinstance(receipt, ExportReceipt)
+    before = everything(used)
+    overviews = sums(used)
+    assert TRACE.hex() in before
+
+    downgrade(used, "0001")
+    upgrade(used)
+
+    assert everything(used) == before
+    assert sums(used) == overviews
+    assert differences(used) == []
+    assert telemetry(used).spans(TRACE.hex()).items == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["up", "up, down and up"])
+def test_conversations_that_runs_named_before_group_them_now(used: Database, again: bool) -> None:
+    store(used, [minimal_run("run-talk", conversation_id="c-1")])
+    upgrade(used)
+    if again:
+        downgrade(used, "0001")
+        upgrade(used)
+    page = telemetry(used).list_runs(RunFilter(conversation_id="c-1"))
+    assert [run.run_id for run in page.items] == ["run-talk"]
+
+
+@pytest.mark.parametrize("value", ["5", '""', '["c-1"]', "null"])
+def test_a_field_that_meant_nothing_before_does_not_spoil_a_run_now(used: Database, value: str) -> None:
+    with used.write() as unit:
+        data = unit.session.execute(
+            text("SELECT CAST(data AS TEXT) FROM agent_runs WHERE run_id = 'run-a'")
+        ).scalar_one()
+        unit.session.execute(
+            text("UPDATE agent_runs SET data = :data WHERE run_id = 'run-a'").bindparams(
+                bindparam("data", {**json.loads(data), "conversation_id": json.loads(value)}, JSON)
+            )
+        )
+    upgrade(used)
+    assert telemetry(used).load("run-a")[0].run_id == "run-a"
+    assert telemetry(used).get("run-a").run_id == "run-a"
+
+
+def test_the_way_down_restores_the_first_schema(used: Database, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'first.db'}" if used.is_sqlite else request.getfixturevalue("postgres_url")
+    first = Database.open(url)
+    upgrade(first, "0001")
+    upgrade(used)
+    downgrade(used, "0001")
+    assert shape(used) == shape(first)
+    first.close()
+    with used.write() as unit:
+        unit.session.execute(text("DELETE FROM agent_runs WHERE run_id = 'run-long'"))
+        left = unit.session.execute(text("SELECT count(*) FROM timeline_items WHERE run_id = 'run-long'"))
+        assert left.scalar_one() == 0

@@ -1,0 +1,341 @@
+"""The writer that commits for everyone who waits. Threads meet at events here, never by sleeping."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from relab.storage.errors import DatabaseUnavailableError
+from relab.storage.group_commit import GroupWriter, WriterStoppedError
+from support.waiting import wait_until
+
+SOON_S = 10.0
+
+
+class PoisonError(Exception):
+    """What a store raises that cannot take an item."""
+
+
+@dataclass
+class Store:
+    """A store whose writes wait for `open_` to be set, and that keeps what it was given."""
+
+    poison: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
+    away: frozenset[str] = frozenset()
+    batches: list[list[str]] = field(default_factory=list)
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    open_: threading.Event = field(default_factory=threading.Event)
+    written: set[str] = field(default_factory=set)
+
+    def write(self, batch: Sequence[str]) -> list[str | Exception]:
+        """Store a batch, or fail as the store's sets of items say."""
+        self.batches.append(list(batch))
+        self.begun.release()
+        assert self.open_.wait(SOON_S)
+        if self.away.intersection(batch):
+            raise DatabaseUnavailableError("gone")
+        if self.poison.intersection(batch):
+            raise PoisonError("cannot be stored")
+        self.written.update(batch)
+        return [PoisonError(item) if item in self.refused else item.upper() for item in batch]
+
+    def wait_for_write(self) -> None:
+        """Wait until the next write has begun."""
+        assert self.begun.acquire(timeout=SOON_S)
+
+
+Writer = GroupWriter[str, str]
+
+
+@contextmanager
+def running(store: Store, **options: object) -> Iterator[Writer]:
+    """Run a writer on a store, and open the store when the block ends."""
+    given: dict[str, object] = {"max_batch": 1_000, "max_waiting": 1_000_000, **options}
+    writer: Writer = GroupWriter(store.write, **given)  # type: ignore[arg-type]
+    writer.start()
+    try:
+        yield writer
+    finally:
+        store.open_.set()
+        writer.stop()
+
+
+def submit(writer: Writer, *items: str, weight: int = 1) -> list[Future[str]]:
+    """Queue items of one weight."""
+    answers: list[Future[str]] = []
+    for item in items:
+        answer: Future[str] = Future()
+        writer.submit(item, weight, answer)
+        answers.append(answer)
+    return answers
+
+
+@contextmanager
+def thread(work: Callable[[], object]) -> Iterator[threading.Thread]:
+    """Do work on a thread that must be over when the block ends."""
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    yield worker
+    worker.join(SOON_S)
+    assert not worker.is_alive()
+
+
+def outcome(answer: Future[str]) -> str | type[BaseException]:
+    error = answer.exception(SOON_S)
+    return answer.result() if error is None else type(error)
+
+
+def test_an_answer_comes_only_after_the_write() -> None:
+    store = Store()
+    with running(store) as writer:
+        [answer] = submit(writer, "a")
+        store.wait_for_write()
+        assert not answer.done()
+        assert store.written == set()
+        store.open_.set()
+        assert answer.result(SOON_S) == "A"
+        assert store.written == {"a"}
+
+
+def test_while_one_batch_is_written_the_next_one_forms_in_order() -> None:
+    store = Store()
+    with running(store) as writer:
+        [first] = submit(writer, "a")
+        store.wait_for_write()
+        others = submit(writer, *"bcdefg")
+        assert writer.waiting == 6
+        store.open_.set()
+        assert [outcome(answer) for answer in [first, *others]] == list("ABCDEFG")
+        assert store.batches == [["a"], list("bcdefg")]
+        assert writer.waiting == 0
+
+
+def test_a_batch_is_no_heavier_than_it_may_be() -> None:
+    store = Store()
+    with running(store, max_batch=10) as writer:
+        submit(writer, "first")
+        store.wait_for_write()
+        answers = [
+            answer
+            for item, weight in (("a", 4), ("b", 6), ("c", 1), ("d", 10), ("e", 99), ("f", 9), ("g", 2), ("h", 0))
+            for answer in submit(writer, item, weight=weight)
+        ]
+        store.open_.set()
+        assert [outcome(answer) for answer in answers] == list("ABCDEFGH")
+        assert store.batches[1:] == [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g", "h"]]
+
+
+def test_every_batch_is_told_of_with_its_weight() -> None:
+    told: list[tuple[int, float]] = []
+    store = Store()
+    store.open_.set()
+    with running(store, on_commit=lambda weight, seconds: told.append((weight, seconds))) as writer:
+        for item in "abc":
+            submit(writer, item, weight=7)[0].result(SOON_S)
+    assert sum(weight for weight, _ in told) == 21
+    assert all(seconds >= 0 for _, seconds in told)
+
+
+def test_submitting_waits_while_the_queue_is_full() -> None:
+    store = Store()
+    with running(store, max_batch=5, max_waiting=5) as writer:
+        submit(writer, "writing")
+        store.wait_for_write()
+        submit(writer, "a", weight=4)
+        submit(writer, "b", weight=4)  # still below the limit when it came
+        assert writer.waiting == 8
+        entered, submitted = threading.Event(), threading.Event()
+        answers: list[Future[str]] = []
+
+        def submit_late() -> None:
+            entered.set()
+            answers.extend(submit(writer, "late"))
+            submitted.set()
+
+        with thread(submit_late):
+            assert entered.wait(SOON_S)
+            # It cannot get in before a batch is taken, and none is while the store is closed.
+            assert not submitted.wait(0.05)
+            assert writer.waiting == 8
+            store.open_.set()
+            assert submitted.wait(SOON_S)
+        assert outcome(answers[0]) == "LATE"
+    assert [item for batch in store.batches for item in batch] == ["writing", "a", "b", "late"]
+
+
+def test_stopping_writes_what_waits_and_takes_no_more() -> None:
+    store = Store()
+    with running(store) as writer:
+        answers = submit(writer, "a")
+        store.wait_for_write()
+        answers += submit(writer, "b", "c")
+        with thread(writer.stop) as stopping:
+            wait_until(lambda: refuses(writer), what="the writer refusing")
+            assert stopping.is_alive()
+            assert not any(answer.done() for answer in answers)
+            store.open_.set()
+        assert [answer.result(0) for answer in answers] == ["A", "B", "C"]
+        assert refuses(writer)
+        writer.stop()
+
+
+def refuses(writer: Writer) -> bool:
+    """Return whether the writer takes nothing more (what it takes otherwise weighs nothing)."""
+    try:
+        writer.submit("probe", 0, Future())
+    except WriterStoppedError as error:
+        return bool(error.remedy)
+    return False
+
+
+def test_stopping_sends_those_away_who_wait_for_room() -> None:
+    store = Store()
+    with running(store, max_waiting=1) as writer:
+        submit(writer, "writing")
+        store.wait_for_write()
+        submit(writer, "waiting")
+        turned_away = threading.Event()
+
+        def submit_late() -> None:
+            with pytest.raises(WriterStoppedError):
+                submit(writer, "late")
+            turned_away.set()
+
+        with thread(submit_late), thread(writer.stop):
+            assert turned_away.wait(SOON_S)
+            store.open_.set()
+    assert store.written == {"writing", "waiting"}
+
+
+def test_a_writer_that_never_started_can_be_stopped() -> None:
+    writer: Writer = GroupWriter(Store().write, max_batch=1, max_waiting=1)
+    writer.stop()
+    with pytest.raises(WriterStoppedError):
+        submit(writer, "a")
+
+
+def batch_of(store: Store, *items: str) -> list[str | type[BaseException]]:
+    """Have items written as one batch and return what became of each."""
+    with running(store) as writer:
+        submit(writer, "first")
+        store.wait_for_write()
+        answers = submit(writer, *items)
+        store.open_.set()
+        return [outcome(answer) for answer in answers]
+
+
+def test_a_database_that_is_away_is_everyones_error_and_asked_once() -> None:
+    store = Store(away=frozenset("b"))
+    assert batch_of(store, *"abcd") == [DatabaseUnavailableError] * 4
+    assert len(store.batches) == 2
+
+
+def test_the_writer_goes_on_after_a_database_was_away() -> None:
+    store = Store(away=frozenset("b"))
+    store.open_.set()
+    with running(store) as writer:
+        assert [outcome(submit(writer, item)[0]) for item in "abc"] == ["A", DatabaseUnavailableError, "C"]
+
+
+@pytest.mark.parametrize("poison", ["a", "h", "d", "ae", "abcdefgh", "cdg"])
+def test_what_cannot_be_stored_is_found_and_everything_else_is_stored(poison: str) -> None:
+    store = Store(poison=frozenset(poison))
+    items = "abcdefgh"
+    assert batch_of(store, *items) == [PoisonError if item in poison else item.upper() for item in items]
+    assert store.written == {"first", *items} - set(poison)
+
+
+def test_one_culprit_costs_few_writes() -> None:
+    store = Store(poison=frozenset(["77"]))
+    batch_of(store, *map(str, range(256)))
+    assert len(store.batches) <= 1 + 1 + 2 * 8
+
+
+def test_a_database_that_goes_away_in_between_is_the_error_of_those_it_concerns() -> None:
+    store = Store(poison=frozenset("a"), away=frozenset("d"))
+    # The whole batch meets the outage first.
+    assert batch_of(store, *"abcd") == [DatabaseUnavailableError] * 4
+
+    class Later(Store):
+        def write(self, batch: Sequence[str]) -> list[str | Exception]:
+            if len(self.batches) >= 2:
+                self.away = frozenset("d")
+            return super().write(batch)
+
+    assert batch_of(Later(poison=frozenset("a")), *"abcd") == [
+        PoisonError,
+        "B",
+        DatabaseUnavailableError,
+        DatabaseUnavailableError,
+    ]
+
+
+def test_an_error_of_one_item_is_that_items_alone() -> None:
+    store = Store(refused=frozenset("b"))
+    assert batch_of(store, *"abc") == ["A", PoisonError, "C"]
+    assert len(store.batches) == 2
+
+
+@pytest.mark.parametrize("fault", ["none", "refused", "poison", "away"])
+def test_someone_who_waits_no_longer_disturbs_nobody(fault: str) -> None:
+    store = Store(**({} if fault == "none" else {fault: frozenset("b")}))  # type: ignore[arg-type]
+    with running(store) as writer:
+        submit(writer, "first")
+        store.wait_for_write()
+        answers = submit(writer, *"abc")
+        assert answers[1].cancel()
+        store.open_.set()
+        expected: object = DatabaseUnavailableError if fault == "away" else "A"
+        assert outcome(answers[0]) == expected
+        assert outcome(answers[2]) == (expected if fault == "away" else "C")
+        assert outcome(submit(writer, "later")[0]) == "LATER"
+
+
+def test_someone_who_leaves_during_the_write_disturbs_nobody() -> None:
+    store = Store()
+    with running(store) as writer:
+        [answer] = submit(writer, "a")
+        store.wait_for_write()
+        assert answer.cancel()
+        store.open_.set()
+        assert outcome(submit(writer, "later")[0]) == "LATER"
+
+
+def test_a_listener_that_fails_does_not_end_the_writing() -> None:
+    def fail(_weight: int, _seconds: float) -> None:
+        raise RuntimeError("the gauge broke")
+
+    store = Store()
+    store.open_.set()
+    with running(store, on_commit=fail) as writer:
+        assert [outcome(submit(writer, item)[0]) for item in "abc"] == ["A", "B", "C"]
+
+
+def test_many_threads_get_each_the_answer_to_their_own_item() -> None:
+    store = Store()
+    store.open_.set()
+    failures: list[str] = []
+    start = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        start.wait(SOON_S)
+        for turn in range(50):
+            item = f"{number}-{turn}-x"
+            if outcome(submit(writer, item)[0]) != item.upper():
+                failures.append(item)
+
+    with running(store, max_batch=7, max_waiting=9) as writer:
+        threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(8)]
+        for worker in threads:
+            worker.start()
+        for worker in threads:
+            worker.join(SOON_S)
+    assert failures == []
+    assert len(store.written) == 400
+    assert max(map(len, store.batches)) <= 7

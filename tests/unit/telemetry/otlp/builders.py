@@ -1,0 +1,190 @@
+"""Spans as an exporter would send them, and the run that they make, read back as the service reads it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+
+from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
+from relab.telemetry.otlp.decoding import ReceivedSpan, SpanExport, decode_protobuf
+from relab.telemetry.otlp.projection import project
+from relab.telemetry.records import ITEM_LISTS, RunRecord
+from relab.telemetry.store import TraceSpans
+
+TRACE = b"one-trace-of-16b"
+START_NS = 1_705_314_600_000_000_000
+"""2024-01-15T10:30:00Z."""
+
+Attributes = Mapping[str, Any]
+
+AGENT = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "shop-agent"}
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-x"}
+TOOL = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "order_lookup"}
+
+
+def id_of(name: str) -> str:
+    """Return the span id, in hex, of the span that tests call by this name of at most 8 letters."""
+    return name.encode().ljust(8, b"_").hex()
+
+
+def at(offset_ms: float) -> int:
+    """Return the time so many milliseconds after the traces' start, in nanoseconds."""
+    return START_NS + round(offset_ms * 1_000_000)
+
+
+def any_value(value: object) -> AnyValue:
+    """Encode a Python value as OTLP does; None is a value that is not set, an int beyond 64 bit a text."""
+    if value is None:
+        return AnyValue()
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, bytes):
+        return AnyValue(bytes_value=value)
+    if isinstance(value, str):
+        return AnyValue(string_value=value)
+    encoded = AnyValue()
+    if isinstance(value, Mapping):
+        encoded.kvlist_value.SetInParent()
+        encoded.kvlist_value.values.extend(pairs(value))
+        return encoded
+    assert isinstance(value, Sequence)
+    encoded.array_value.SetInParent()
+    encoded.array_value.values.extend(any_value(item) for item in value)
+    return encoded
+
+
+def pairs(attributes: Attributes) -> list[KeyValue]:
+    """Encode attributes."""
+    return [KeyValue(key=key, value=any_value(value)) for key, value in attributes.items()]
+
+
+def span(
+    name: str,
+    parent: str | None = None,
+    attributes: Attributes | None = None,
+    *,
+    start: float = 0.0,
+    end: float | None = 1.0,
+    title: str | None = None,
+    status: int = 0,
+    message: str = "",
+    events: Sequence[tuple[str, Attributes]] = (),
+) -> SpanMessage:
+    """Return a span whose id is its name; times in ms after the traces' start, `end` None for one that goes on."""
+    made = SpanMessage(
+        trace_id=TRACE,
+        span_id=bytes.fromhex(id_of(name)),
+        parent_span_id=bytes.fromhex(id_of(parent)) if parent is not None else b"",
+        name=name if title is None else title,
+        start_time_unix_nano=at(start),
+        end_time_unix_nano=0 if end is None else at(end),
+        attributes=pairs(attributes or {}),
+    )
+    if status or message:
+        made.status.code = status  # type: ignore[assignment]
+        made.status.message = message
+    for number, (event_name, event_attributes) in enumerate(events):
+        event = made.events.add(name=event_name, time_unix_nano=at(start + number))
+        event.attributes.extend(pairs(event_attributes))
+    return made
+
+
+def exception(error_type: object = "ValueError", message: object = "it broke") -> tuple[str, Attributes]:
+    """Return the event of an exception that was recorded."""
+    return "exception", {"exception.type": error_type, "exception.message": message}
+
+
+def body_of(spans: Sequence[SpanMessage | bytes], resource: Attributes | None = None) -> bytes:
+    """Return the binary export of spans of one process; packed ones go in as they are."""
+    export = ExportTraceServiceRequest()
+    scope_spans = export.resource_spans.add().scope_spans.add()
+    export.resource_spans[0].resource.attributes.extend(pairs(resource or {}))
+    scope_spans.scope.name = "tests"
+    for item in spans:
+        scope_spans.spans.append(SpanMessage.FromString(item) if isinstance(item, bytes) else item)
+    return export.SerializeToString()
+
+
+def decode(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> SpanExport:
+    """Send spans through the binary encoding."""
+    return decode_protobuf(body_of(spans, resource))
+
+
+def received(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> list[ReceivedSpan]:
+    """Send spans of the one trace through the binary encoding; none may be refused."""
+    export = decode(*spans, resource=resource)
+    assert export.refusals.count == 0, export.refusals.message()
+    return export.traces[TRACE.hex()]
+
+
+def record_of_spans(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> RunRecord:
+    """Return what is stored of a trace; several reports of one span are joined."""
+    export = decode(*spans, resource=resource)
+    assert export.refusals.count == 0, export.refusals.message()
+    trace = TraceSpans({}, export.origins)
+    for item in export.traces[TRACE.hex()]:
+        trace.add(item)
+    return project(TRACE.hex(), [item.facts for item in trace.spans.values()])
+
+
+def load(record: RunRecord) -> AgentRun:
+    """Read a record back as `TelemetryService.load` reads the rows made of it."""
+    items = sorted(record.items, key=lambda item: (item.kind, item.position, item.at, item.ref_id))
+    lists = {
+        name: [json.loads(item.data) for item in items if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)
+    }
+    return AgentRun.model_validate({**json.loads(record.values["data"]), **lists})
+
+
+def run_of(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> AgentRun:
+    """Return the run that spans make."""
+    return load(record_of_spans(*spans, resource=resource))
+
+
+def step_of(attributes: Attributes, **fields: Any) -> Step:
+    """Return the step that a span with these attributes is, below an agent."""
+    run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
+    assert [len(run.steps), run.tool_calls, run.guardrail_events] == [1, [], []]
+    return run.steps[0]
+
+
+def call_of(attributes: Attributes, **fields: Any) -> ToolCall:
+    """Return the tool call that a span with these attributes is, below an agent."""
+    run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
+    assert [run.steps, len(run.tool_calls), run.guardrail_events] == [[], 1, []]
+    return run.tool_calls[0]
+
+
+def event_of(attributes: Attributes, **fields: Any) -> GuardrailEvent:
+    """Return the guardrail event that a span with these attributes is, below an agent."""
+    run = run_of(span("root", None, AGENT), span("it", "root", attributes, **fields))
+    assert [run.steps, run.tool_calls, len(run.guardrail_events)] == [[], [], 1]
+    return run.guardrail_events[0]
+
+
+def extra(item: Step | ToolCall | GuardrailEvent, field: str) -> Any:
+    """Return a field that the schema does not name, None where it is missing."""
+    return (item.model_extra or {}).get(field)
+
+
+def is_plain(value: object) -> bool:
+    """Return whether a value holds nothing that a database or JSON cannot: NUL, NaN, infinity."""
+    if isinstance(value, str):
+        return "\x00" not in value
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(is_plain(key) and is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return True

@@ -1,0 +1,102 @@
+"""Guardrails that spoke are events; those that let something pass are steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, event_of, exception, id_of, run_of, span, step_of
+
+GUARDRAIL = {"openinference.span.kind": "GUARDRAIL"}
+ERROR = 2
+
+SPOKE: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "status ERROR": ({}, {"status": ERROR, "message": "PII found"}, "PII found"),
+    "an exception": ({}, {"events": [exception("PolicyViolation", "PII found")]}, "PII found"),
+    "an error type alone": ({"error.type": "PolicyViolation"}, {}, "PolicyViolation"),
+    "stopped while it looked": ({"error.type": "cancelled"}, {}, "cancelled"),
+    "it did not pass": ({"guardrail.passed": False, "output.value": "PII found"}, {}, "PII found"),
+    "it failed": ({"guardrail.result": "FAIL", "input.value": "my card is 4111"}, {}, "my card is 4111"),
+    "it blocked": ({"guardrail.result": "blocked"}, {}, "pii check"),
+    "it was triggered": ({"guardrail.triggered": True, "guardrail.result": "pass"}, {}, "pii check"),
+}
+SILENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "nothing said": ({}, {}),
+    "status OK": ({}, {"status": 1}),
+    "it passed": ({"guardrail.passed": True}, {}),
+    "its result is a pass": ({"guardrail.result": "pass"}, {}),
+    "it was not triggered": ({"guardrail.triggered": False}, {}),
+    "a word that nobody knows": ({"guardrail.result": "perhaps"}, {}),
+    "no word at all": ({"guardrail.result": 0}, {}),
+    "it still looks": ({}, {"end": None}),
+}
+
+
+@pytest.mark.parametrize(("attributes", "fields", "message"), SPOKE.values(), ids=SPOKE)
+def test_a_guardrail_that_spoke_is_an_event(attributes: dict[str, Any], fields: dict[str, Any], message: str) -> None:
+    event = event_of(GUARDRAIL | attributes, title="pii check", start=2, end=7, **fields)
+    assert (event.event_id, event.type, event.message) == (id_of("it"), "pii check", message)
+    assert event.created_at == 1_705_314_600_007_000
+
+
+@pytest.mark.parametrize(("attributes", "fields"), SILENT.values(), ids=SILENT)
+def test_a_guardrail_that_let_something_pass_is_a_step(attributes: dict[str, Any], fields: dict[str, Any]) -> None:
+    step = step_of(GUARDRAIL | attributes, title="pii check", **fields)
+    assert step.name == "pii check"
+    assert step.status in {"success", "running"}
+
+
+def test_an_event_says_which_step_and_call_it_was_about() -> None:
+    run = run_of(
+        span("root", None, AGENT),
+        span("chat", "root", CHAT, start=1),
+        span("g1", "chat", GUARDRAIL, start=2, status=ERROR),
+        span("tool", "chat", TOOL, start=3),
+        span("http", "tool", {"http.request.method": "GET"}, start=4),
+        span("g2", "http", GUARDRAIL, start=5, status=ERROR),
+        span("g3", "root", GUARDRAIL, start=6, status=ERROR),
+    )
+    assert [(event.event_id, event.step_id, event.call_id) for event in run.guardrail_events] == [
+        (id_of("g1"), id_of("chat"), None),
+        (id_of("g2"), id_of("chat"), id_of("tool")),
+        (id_of("g3"), None, None),
+    ]
+
+
+def test_a_guardrail_without_a_name_is_called_after_what_it_found() -> None:
+    assert event_of(GUARDRAIL | {"error.type": "PolicyViolation"}, title="").type == "PolicyViolation"
+    event = event_of(GUARDRAIL, title="", status=ERROR)
+    assert (event.type, event.message) == ("guardrail", "")
+
+
+def test_long_names_and_messages_are_cut() -> None:
+    event = event_of(GUARDRAIL, title="g" * 5_000, status=ERROR, message="m" * 50_000)
+    assert (event.type, event.message) == ("g" * 1_000, "m" * 16_000)
+
+
+@pytest.mark.parametrize(
+    "reasons", [["content_filter"], ["stop", "content_filter"], "content_filter"], ids=["a list", "several", "a text"]
+)
+def test_an_answer_that_a_content_filter_stopped_is_an_event_of_its_step(reasons: object) -> None:
+    chat = span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": reasons}, start=1, end=5)
+    run = run_of(span("root", None, AGENT), chat)
+    [event] = run.guardrail_events
+    assert [step.step_id for step in run.steps] == [id_of("chat")]
+    assert (event.event_id, event.step_id, event.type) == (id_of("chat"), id_of("chat"), "content_filter")
+    assert event.created_at == 1_705_314_600_005_000
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    [["stop"], [], None, "stop", 5, True, float("nan"), {"content_filter": 1}, [["content_filter"]], b"content_filter"],
+)
+def test_other_reasons_to_finish_are_no_events(reasons: object) -> None:
+    run = run_of(span("root", None, AGENT), span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": reasons}))
+    assert run.guardrail_events == []
+
+
+def test_an_answer_that_still_comes_is_filtered_at_its_start() -> None:
+    chat = span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": ["content_filter"]}, start=1, end=None)
+    [event] = run_of(span("root", None, AGENT), chat).guardrail_events
+    assert event.created_at == 1_705_314_600_001_000

@@ -1,0 +1,88 @@
+"""Parents that are missing, in circles, or very far up."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.telemetry.otlp.lineage import NOTHING, surroundings
+from support.runs import examples
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, id_of, received, run_of, span
+
+NAMES = ("a", "b", "c", "d", "e")
+parent_maps = st.fixed_dictionaries(
+    {name: st.sampled_from([None, *NAMES, "far"]) for name in NAMES},
+)
+ROLES = {"a": AGENT, "b": CHAT, "c": TOOL, "d": {"http.request.method": "GET"}, "e": CHAT}
+
+
+def around(parents: dict[str, str | None], order: tuple[str, ...] | list[str] = NAMES) -> dict[str, object]:
+    spans = received(*(span(name, parents[name], ROLES[name]) for name in order))
+    found = surroundings({item.facts.span.span_id: item.facts for item in spans})
+    return {name: found[id_of(name)] for name in parents}
+
+
+def on_a_circle(parents: dict[str, str | None], name: str) -> bool:
+    here = parents[name]
+    for _ in parents:
+        if here is None or here not in parents or here == name:
+            break
+        here = parents[here]
+    return here == name
+
+
+@given(parent_maps, st.permutations(NAMES))
+@examples(150)
+def test_surroundings_do_not_depend_on_where_one_starts_to_look(
+    parents: dict[str, str | None], order: list[str]
+) -> None:
+    assert around(parents, order) == around(parents)
+
+
+@given(parent_maps)
+@examples(100)
+def test_spans_on_a_circle_have_nothing_around_them_and_others_what_is_above(parents: dict[str, str | None]) -> None:
+    found = around(parents)
+    for name, parent in parents.items():
+        if parent is None or parent not in parents or on_a_circle(parents, name):
+            assert found[name] == NOTHING
+        else:
+            assert found[name].is_known == (ROLES[parent] is not ROLES["d"] or found[parent].is_known)  # type: ignore[attr-defined]
+
+
+@given(parent_maps)
+@examples(60)
+def test_a_run_shows_every_span_of_an_agent_whatever_its_parents(parents: dict[str, str | None]) -> None:
+    run = run_of(*(span(name, parents[name], ROLES[name]) for name in NAMES))
+    shown = {step.step_id for step in run.steps} | {call.call_id for call in run.tool_calls}
+    assert shown | {id_of("a")} == {id_of(name) for name in "abce"}
+    for step in run.steps:
+        assert step.parent_step_id != step.step_id
+        assert step.parent_step_id is None or step.parent_step_id in shown
+
+
+def test_a_span_that_is_its_own_parent_is_at_the_top() -> None:
+    run = run_of(span("a", "a", AGENT), span("b", "a", CHAT))
+    assert run.agent_name == "shop-agent"
+    assert [step.step_id for step in run.steps] == [id_of("b")]
+
+
+def test_a_very_deep_trace_is_no_trouble() -> None:
+    names = [f"{number:x}" for number in range(5_000)]
+    chain = [
+        span(name, parent, {"openinference.span.kind": "CHAIN"})
+        for name, parent in zip(names, [None, *names], strict=False)
+    ]
+    run = run_of(*reversed(chain))
+    assert len(run.steps) == 4_999
+    parents = {step.step_id: step.parent_step_id for step in run.steps}
+    assert parents[id_of(names[-1])] == id_of(names[-2])
+    assert parents[id_of(names[1])] is None
+
+
+def test_a_very_long_circle_is_no_trouble() -> None:
+    names = [f"{number:x}" for number in range(5_000)]
+    circle = [span(name, names[number - 1], CHAT) for number, name in enumerate(names)]
+    run = run_of(*circle)
+    assert len(run.steps) == 5_000
+    assert {step.parent_step_id for step in run.steps} == {None}

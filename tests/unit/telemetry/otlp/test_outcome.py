@@ -1,0 +1,117 @@
+"""How a span ended: status, error types and exceptions together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relab.telemetry.models import AgentRun
+from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, call_of, event_of, exception, run_of, span, step_of
+
+OK, ERROR = 1, 2
+
+ENDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str | None, str | None]]] = {
+    "nothing said": ({}, {}, ("success", None, None)),
+    "status OK": ({}, {"status": OK}, ("success", None, None)),
+    "status ERROR": ({}, {"status": ERROR}, ("failure", None, None)),
+    "status ERROR with a message": ({}, {"status": ERROR, "message": "boom"}, ("failure", None, "boom")),
+    "an error type": ({"error.type": "TimeoutError"}, {}, ("failure", "TimeoutError", None)),
+    "an error type that the status denies": (
+        {"error.type": "TimeoutError"},
+        {"status": OK},
+        ("failure", "TimeoutError", None),
+    ),
+    "an error type and message": ({"error.type": "E", "error.message": "m"}, {}, ("failure", "E", "m")),
+    "an empty error type": ({"error.type": ""}, {}, ("success", None, None)),
+    "an exception that the status denies": (
+        {},
+        {"status": OK, "events": [exception("ReadError", "stream broke")]},
+        ("failure", "ReadError", "stream broke"),
+    ),
+    "the exception is more telling than the type": (
+        {"error.type": "500"},
+        {"status": ERROR, "message": "failed", "events": [exception("ApiError", "quota")]},
+        ("failure", "ApiError", "quota"),
+    ),
+    "of several exceptions the last": (
+        {},
+        {"events": [exception("First", "a"), exception("Last", "b")]},
+        ("failure", "Last", "b"),
+    ),
+    "an exception that says nothing": (
+        {"error.type": "Fallback"},
+        {"status": ERROR, "message": "from the status", "events": [("exception", {})]},
+        ("failure", "Fallback", "from the status"),
+    ),
+    "other events": ({}, {"events": [("gen_ai.choice", {"exception.type": "X"})]}, ("success", None, None)),
+    "a pause of LangGraph": (
+        {},
+        {"status": ERROR, "events": [exception("langgraph.errors.GraphInterrupt", "wait for a person")]},
+        ("success", None, None),
+    ),
+    "the end of a stream": ({"error.type": "StopAsyncIteration"}, {"status": ERROR}, ("success", None, None)),
+    "a generator that is closed": ({}, {"events": [exception("GeneratorExit", "")]}, ("success", None, None)),
+    "cancelled": (
+        {},
+        {"status": ERROR, "events": [exception("asyncio.exceptions.CancelledError", "")]},
+        ("cancelled", "asyncio.exceptions.CancelledError", None),
+    ),
+    "cancelled, by type": ({"error.type": "cancelled"}, {}, ("cancelled", "cancelled", None)),
+    "stopped at the keyboard": (
+        {"error.type": "KeyboardInterrupt"},
+        {"status": ERROR},
+        ("cancelled", "KeyboardInterrupt", None),
+    ),
+    "not over": ({}, {"end": None}, ("running", None, None)),
+    "not over and failed already": ({"error.type": "E"}, {"end": None}, ("failure", "E", None)),
+    "not over and paused": ({}, {"end": None, "events": [exception("GraphInterrupt", "")]}, ("running", None, None)),
+    "an error type that is a number": ({"error.type": 429}, {}, ("failure", "429", None)),
+}
+
+
+@pytest.mark.parametrize(("attributes", "fields", "end"), ENDS.values(), ids=ENDS)
+def test_steps_calls_and_runs_end_alike(
+    attributes: dict[str, Any], fields: dict[str, Any], end: tuple[str, str | None, str | None]
+) -> None:
+    step = step_of(CHAT | attributes, **fields)
+    call = call_of(TOOL | attributes, **fields)
+    run = run_of(span("root", None, AGENT | attributes, **fields))
+
+    assert (step.status, step.error_class, step.error_message) == end
+    assert (call.status, call.error_class, call.error_message) == end
+    running = end[0] == "running" or fields.get("end", 1) is None
+    assert (run.status, run.error_type, run.error_message) == (("running", None, None) if running else end)
+
+
+def test_a_failed_step_does_not_make_a_failed_run() -> None:
+    run = run_of(span("root", None, AGENT), span("chat", "root", CHAT, status=ERROR))
+    assert (run.status, run.steps[0].status) == ("success", "failure")
+
+
+def test_an_end_before_the_start_becomes_the_start() -> None:
+    for item in (step_of(CHAT, start=5, end=2), call_of(TOOL, start=5, end=2)):
+        assert item.started_at == item.ended_at
+        assert item.latency_ms == 0
+    guard = event_of({"openinference.span.kind": "GUARDRAIL"}, start=5, end=2, status=ERROR)
+    run: AgentRun = run_of(span("root", None, AGENT, start=5, end=2))
+    assert run.started_at == run.ended_at == guard.created_at
+
+
+def test_times_are_those_of_the_span_and_the_latency_is_in_milliseconds() -> None:
+    step = step_of(CHAT, start=250.5, end=1_000)
+    assert (step.started_at, step.ended_at) == (1_705_314_600_250_500, 1_705_314_601_000_000)
+    assert step.latency_ms == 749.5
+
+
+def test_what_goes_on_has_neither_end_nor_latency() -> None:
+    for item in (step_of(CHAT, end=None), call_of(TOOL, end=None)):
+        assert (item.ended_at, item.latency_ms) == (None, None)
+
+
+def test_long_errors_are_cut() -> None:
+    step = step_of(CHAT, status=ERROR, events=[exception("E" * 5_000, "m" * 50_000)])
+    assert step.error_class == "E" * 1_000
+    assert step.error_message == "m" * 16_000
+    run = run_of(span("root", None, AGENT, status=ERROR, events=[exception("E" * 5_000, "m" * 50_000)]))
+    assert (run.error_type, run.error_message) == ("E" * 1_000, "m" * 16_000)

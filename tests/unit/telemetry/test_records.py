@@ -1,0 +1,107 @@
+"""A posted run as rows, and how times are written in them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.core.clock import EARLIEST_US, LATEST_US, format_time
+from relab.telemetry.models import AgentRun
+from relab.telemetry.reading import check_agent_run
+from relab.telemetry.records import ITEM_LISTS, MAX_SEARCH_TEXT, RunRecord, join_search_text, record_of, version_key
+from support.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
+
+
+def load(record: RunRecord) -> AgentRun:
+    """Read a record back as the service reads the rows made of it."""
+    items = sorted(record.items, key=lambda item: (item.kind, item.position))
+    lists = {
+        name: [json.loads(item.data) for item in items if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)
+    }
+    return AgentRun.model_validate({**json.loads(record.values["data"]), **lists})
+
+
+@given(agent_runs())
+@examples(80)
+def test_a_run_comes_back_from_its_record_as_it_was(body: RunBody) -> None:
+    run = check_agent_run(body)
+    record = record_of(run)
+    assert load(record) == run
+    assert load(record).content_digest() == record.content_hash == run.content_digest()
+
+
+@given(agent_runs())
+@examples(40)
+def test_the_row_says_the_same_as_the_run(body: RunBody) -> None:
+    run = check_agent_run(body)
+    record = record_of(run)
+    values = record.values
+    assert (values["source"], record.run_id, values["mapper_version"]) == ("json", run.run_id, None)
+    assert record.counts.model_dump() == {name: len(getattr(run, name)) for name in ITEM_LISTS}
+    assert json.loads(values["tool_stats"]) == {tool: list(entry) for tool, entry in record.tool_stats.items()}
+    assert sum(calls for calls, _ in record.tool_stats.values()) == len(run.tool_calls)
+    assert sum(failed for _, failed in record.tool_stats.values()) == sum(
+        call.status == "failure" for call in run.tool_calls
+    )
+    assert len({(item.at, item.kind, item.position, item.ref_id) for item in record.items}) == len(record.items)
+
+
+def test_latencies_of_steps_are_reported_or_measured_and_others_left_out() -> None:
+    run = check_agent_run(
+        minimal_run(
+            steps=[
+                step("reported", latency_ms=5),
+                step("measured", ended_at=time_text(2)),
+                step("unknown"),
+                step("nothing", latency_ms=0),
+            ],
+            tool_calls=[tool_call("c", latency_ms=77)],
+        )
+    )
+    assert sorted(record_of(run).step_latencies_ms) == [0, 5, 2_000]
+
+
+def test_people_find_a_run_by_its_names_ids_and_errors_in_lower_case() -> None:
+    text = record_of(check_agent_run(failed_run(conversation_id="Conv-7", task_id="Task-9"))).values["search_text"]
+    for part in ("run-1", "shop-agent", "toolcallerror", "trace-abc", "req-456", "conv-7", "task-9", "order_lookup",
+                 "missing required field", "customer_id missing"):  # fmt: skip
+        assert part in text
+    assert "do s1" not in text
+
+
+@given(st.lists(st.none() | st.text(max_size=5_000), max_size=8))
+@examples(60)
+def test_search_text_is_bounded_and_says_everything_that_fits(parts: list[str | None]) -> None:
+    text = join_search_text(parts)
+    # Lower case may be longer than upper case, but not without bound.
+    assert len(text) <= 3 * MAX_SEARCH_TEXT
+    if sum(len(part) + 1 for part in parts if part) < MAX_SEARCH_TEXT:
+        assert all(part.lower() in text for part in parts if part)
+
+
+def test_search_text_says_everything_once() -> None:
+    assert join_search_text(["B", None, "a", "", "B", "a"]) == "b\na"
+
+
+def test_versions_are_told_apart_by_each_part_and_nothing_is_glued_together() -> None:
+    keys = {
+        version_key("a", None, None, None), version_key("a", "b", None, None), version_key("a", None, "b", None),
+        version_key("a", None, None, "b"), version_key("a", "", None, None), version_key("ab", None, None, None),
+        version_key("a", "b", "c", None), version_key("a", "bc", None, None),
+    }  # fmt: skip
+    assert len(keys) == 8
+    assert all(len(key) <= 80 for key in keys)
+
+
+@given(
+    st.integers(EARLIEST_US, LATEST_US - 1)
+    | st.integers(0, 10**7)
+    | st.integers(0, 7_258_118_399).map(lambda s: s * 10**6)
+)
+@examples(500)
+def test_a_time_is_written_as_the_calendar_writes_it(us: int) -> None:
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+    assert format_time(us) == moment.isoformat().replace("+00:00", "Z")
