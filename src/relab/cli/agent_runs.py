@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from relab.cli.export import export
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.retention import prune
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
-app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete.", no_args_is_help=True)
+app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete, prune, export.", no_args_is_help=True)
+
+# How every OTLP export in JSON begins; no agent run has such a field.
+_OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?[sS]pans"\s*:')
 
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
 
@@ -26,7 +33,9 @@ def ingest(
 ) -> None:
     """Take in agent runs; a file holds one run, a list of runs, or one run per line (.jsonl).
 
-    Each run is stored or refused by itself; exit code 1 if any was refused.
+    In the place of a run may stand an OTLP export in JSON, as the OpenTelemetry collector's file
+    exporter writes one per line. Each run is stored or refused by itself, and each span of an
+    export; exit code 1 if any was refused.
     """
     from rich.progress import track
 
@@ -42,8 +51,10 @@ def ingest(
     else:
         for result in refused:
             print(f"refused {plain(result['origin'])}: {plain(result['reason'])}", file=sys.stderr)
-        counts = {name: sum(result["outcome"] == name for result in results) for name in ("created", "updated")}
-        print(f"{counts['created']} created, {counts['updated']} updated, {len(refused)} refused.")
+        counts = Counter(result["outcome"] for result in results)
+        spans = sum(result.get("spans", 0) for result in results)
+        exports = f", {spans:,} spans stored" if spans else ""
+        print(f"{counts['created']} created, {counts['updated']} updated{exports}, {len(refused)} refused.")
     if refused:
         raise typer.Exit(EXIT_FAILED)
 
@@ -169,6 +180,10 @@ def delete(
         print(f"{len(run_ids)} deleted.")
 
 
+app.command()(prune)
+app.command()(export)
+
+
 def _cell(value: Any) -> object:
     from relab.core.json import canonical_json
 
@@ -227,8 +242,18 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
     from relab.telemetry.reading import read_agent_run
 
     try:
+        if _OTLP_SIGN.search(raw):
+            return _ingest_export(telemetry, origin, raw)
         receipt = telemetry.ingest(read_agent_run(raw))
     except (InvalidInputError, ConflictError) as error:
         return {"origin": origin, "outcome": "refused", "reason": str(error)}
     outcome = "created" if receipt.created else "updated"
     return {"origin": origin, "outcome": outcome, "run_id": receipt.run_id}
+
+
+def _ingest_export(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
+    receipt = telemetry.ingest_export(raw, "json")
+    if receipt.refused:
+        reason = f"{receipt.refused} spans ({receipt.accepted} were stored): {receipt.reason}"
+        return {"origin": origin, "outcome": "refused", "reason": reason, "spans": receipt.accepted}
+    return {"origin": origin, "outcome": "stored", "spans": receipt.accepted}

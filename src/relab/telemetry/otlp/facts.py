@@ -104,7 +104,7 @@ def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict
     if usage is not None:
         _add(item, "tokens_prompt", usage.tokens_prompt)
         _add(item, "tokens_completion", usage.tokens_completion)
-    reasons = attributes.get("gen_ai.response.finish_reasons")
+    reasons = _first(attributes, "gen_ai.response.finish_reasons", "llm.finish_reason")
     if reasons is not None:
         item["finish_reasons"] = _finish_reasons(reasons)
     _add_retries(item, attributes)
@@ -135,7 +135,8 @@ def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
         item["args_json"] = text.arguments_of(arguments)
     if message.text:
         item["result_summary"] = message.text[: text.MAX_OUTPUT_CHARS]
-    _add(item, "tool_call_id", text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id"))
+    call_id = text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id") or message.tool_call_id
+    _add(item, "tool_call_id", call_id and call_id[:MAX_NAME_CHARS])
     status_code = get("http.response.status_code", get("http.status_code"))
     if type(status_code) is int and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code

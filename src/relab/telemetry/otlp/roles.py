@@ -54,6 +54,9 @@ _SIGNS: Final = (
     ("tool.name", Role.TOOL),
     ("gen_ai.request.model", Role.LLM),
     ("llm.model_name", Role.LLM),
+    ("llm.token_count.prompt", Role.LLM),
+    ("retrieval.documents", Role.RETRIEVER),
+    ("retrieval.documents.0.document.content", Role.RETRIEVER),
     ("gen_ai.agent.name", Role.AGENT),
 )
 
@@ -72,9 +75,13 @@ def role_of(attributes: Attributes) -> Role:
         declared = attributes.get(key)
         if declared is not None and isinstance(declared, str):
             role = roles.get(declared)
+            if role is Role.AGENT and key == "openinference.span.kind":
+                # Its LangChain instrumentation says so of whatever has "agent" in its name.
+                return _by_signs(attributes) or role
             if role is not None:
                 return role
-    for key, role in _SIGNS:
-        if key in attributes:
-            return role
-    return Role.OTHER
+    return _by_signs(attributes) or Role.OTHER
+
+
+def _by_signs(attributes: Attributes) -> Role | None:
+    return next((role for key, role in _SIGNS if key in attributes), None)

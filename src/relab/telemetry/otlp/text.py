@@ -37,7 +37,8 @@ def arguments_of(value: Any) -> JsonValue:
     if not isinstance(value, str):
         text = as_text(value)
         return value if text is None or len(text) <= MAX_ARGUMENT_CHARS else text[:MAX_ARGUMENT_CHARS]
-    if len(value) > MAX_ARGUMENT_CHARS:
+    if len(value) > MAX_ARGUMENT_CHARS or not value.lstrip().startswith(("{", "[")):
+        # A bare text that looks like a number is still the text that was passed.
         return value[:MAX_ARGUMENT_CHARS]
     try:
         return parse_json(value.encode())
@@ -137,6 +138,7 @@ class ToolMessage(NamedTuple):
 
     text: str | None
     is_error: bool = False
+    tool_call_id: str | None = None
 
 
 def tool_message(value: Any) -> ToolMessage:
@@ -157,5 +159,8 @@ def tool_message(value: Any) -> ToolMessage:
         message = value["data"] if isinstance(value.get("data"), dict) else value
         if "content" in message:
             content = clean_text(as_text(message["content"]) or "") or None
-            return ToolMessage(content, message.get("status") == "error")
+            call_id = message.get("tool_call_id")
+            return ToolMessage(
+                content, message.get("status") == "error", clean_text(call_id) if isinstance(call_id, str) else None
+            )
     return ToolMessage(as_text(given), value.get("isError") is True)

@@ -1,0 +1,96 @@
+"""`lab agent-runs prune`: delete what is older than wanted, beside running servers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, print_json
+
+if TYPE_CHECKING:
+    from relab.bootstrap import Services
+
+BATCHES_PER_FOLLOW_UP = 10
+"""After so many transactions the analyses are seen to, if no worker lives that does so."""
+
+_UNITS_H = {"h": 1, "d": 24, "w": 7 * 24}
+_AGE = re.compile(r"([1-9][0-9]{0,5})([hdw])")
+_HOUR_US = 3_600_000_000
+
+
+def prune(
+    older_than: Annotated[
+        str, typer.Option(help="Delete runs that started longer ago than this: 12h, 30d, 8w.", metavar="AGE")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much would be deleted.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=5_000, help="Runs per transaction.")] = 200,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete old runs with their timelines, spans and analyses, oldest first.
+
+    Servers and workers go on meanwhile. It may be stopped at any time: started again, it goes on.
+    """
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    age_us = parse_age_us("--older-than", older_than)
+    with open_services() as services:
+        before_us = max(services.clock.now_us() - age_us, 0)
+        before = format_time(before_us)
+        found = services.telemetry.count_prunable(before_us, with_spans=dry_run)
+        runs, spans = found.runs, found.spans
+        if not dry_run:
+            if not yes and runs:
+                typer.confirm(f"Delete {runs:,} run(s) that started before {before}?", abort=True, err=True)
+            runs, spans = _prune(services, before_us, batch, runs, show=not as_json and sys.stderr.isatty())
+    if as_json:
+        print_json("agent-runs prune", before=before, dry_run=dry_run, runs=runs, spans=spans)
+        return
+    verb = "would be deleted" if dry_run else "deleted"
+    print(f"{runs:,} runs with {spans:,} spans that started before {before} {verb}.")
+
+
+def parse_age_us(option: str, text: str) -> int:
+    """Return an age such as 12h, 30d or 8w in microseconds.
+
+    Raises:
+        InvalidInputError: the text is none; names the option.
+    """
+    from relab.core.errors import InvalidInputError
+
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        # Months and minutes are not taken: "6m" would delete all but six minutes of somebody's half year.
+        raise InvalidInputError(
+            f"{option} {text[:40]!r} is not an age.",
+            remedy="Write a whole number and a unit, h, d or w: 12h, 30d, 8w.",
+        )
+    return int(match[1]) * _UNITS_H[match[2]] * _HOUR_US
+
+
+def _prune(services: Services, before_us: int, batch: int, expected: int, *, show: bool) -> tuple[int, int]:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from relab.cli.context import run_follow_ups
+
+    runs = spans = 0
+    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+            task = progress.add_task("Pruning", total=expected)
+            for number, done in enumerate(services.telemetry.prune(before_us, batch=batch), start=1):
+                runs += done.runs
+                spans += done.spans
+                progress.update(task, advance=done.runs)
+                if number % BATCHES_PER_FOLLOW_UP == 0:
+                    run_follow_ups(services, at_most=2 * BATCHES_PER_FOLLOW_UP)
+        run_follow_ups(services, at_most=2 * BATCHES_PER_FOLLOW_UP)
+    except KeyboardInterrupt:
+        print(f"Stopped; {runs:,} runs were deleted. Start it again to go on.", file=sys.stderr)
+        raise
+    return runs, spans

@@ -1,0 +1,209 @@
+"""Runs on their way out, beside whoever writes.
+
+Which runs are exported is decided once, at the start, and kept as a list of ids on disk;
+then they are read in small groups, each group in one short transaction. So every run that
+matched at the start comes once and whole as of one moment, runs that are deleted meanwhile
+are left out, and neither the memory nor the age of a transaction grows with the export
+(a reader that stays for minutes would keep SQLite's log and PostgreSQL's dead rows growing).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, Self
+
+import pydantic_core
+from sqlalchemy.orm import Session
+
+from relab.core.clock import format_time
+from relab.storage import Database
+from relab.telemetry import export_repository, span_repository
+from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS, item_row, run_row, span_row
+from relab.telemetry.models import RunFilter
+from relab.telemetry.otlp.json_export import export_to_json
+from relab.telemetry.parquet import write_parquet
+from relab.telemetry.records import ITEM_LISTS
+from relab.telemetry.timeline import KINDS
+
+ExportWhat = Literal["runs", "items", "spans"]
+
+MAX_GROUP_RUNS = 200
+MAX_GROUP_ITEMS = 5_000
+"""Timeline items of one group; a run with more is a group of its own."""
+
+MAX_LINE_SPANS = 500
+MAX_LINE_BYTES = 4 * 1_048_576
+"""Spans of one line of JSON, packed: a line is sent again as one request, whose size is limited."""
+
+
+class RunExport:
+    """The runs that match a filter now, to be read once.
+
+    Use it as a context manager: leaving it removes the list of ids.
+
+    Attributes:
+        total: how many runs match.
+        on_progress: told now and then how many of them have been read.
+
+    Args:
+        database: where the runs are.
+        run_filter: which runs.
+        what: the runs whole, the items of their timelines, or their raw spans (of runs that have any).
+    """
+
+    def __init__(self, database: Database, run_filter: RunFilter, what: ExportWhat) -> None:
+        self._database = database
+        self._filter = run_filter
+        self._what = what
+        self._ids: IO[str] | None = None
+        self.total = 0
+        self.on_progress: Callable[[int], object] = lambda _done: None
+
+    def __enter__(self) -> Self:
+        # A file, because the ids of ten million runs would take a gigabyte of memory.
+        self._ids = tempfile.TemporaryFile("w+", encoding="utf-8")
+        with self._database.read() as session:
+            found = export_repository.iter_matching(session, self._filter, with_spans=self._what == "spans")
+            for run_id, items in found:
+                self._ids.write(f"{items} {json.dumps(run_id)}\n")
+                self.total += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._ids is not None
+        self._ids.close()
+
+    def lines(self) -> Iterator[str]:
+        """Yield the export as lines of JSON.
+
+        A run comes whole, in the form that `POST /agent-runs` takes; what a run of spans has beyond that form,
+        the spans themselves, is left out, and so are empty lists. An item comes with its run, kind and time.
+        Spans come as OTLP `ExportTraceServiceRequest`s, as the collector writes files.
+        """
+        if self._what == "runs":
+            return self._run_lines()
+        return self._item_lines() if self._what == "items" else self._span_lines()
+
+    def write_parquet(self, path: Path) -> None:
+        """Write the export as a Parquet file of flat rows; see `export_rows` for the columns.
+
+        Intermediate files are put beside it.
+
+        Raises:
+            ParquetUnavailableError: the extra is not installed.
+            OSError: the disk is full, or the like.
+        """
+        if self._what == "runs":
+            write_parquet(path, RUN_COLUMNS, self._run_rows())
+        elif self._what == "items":
+            write_parquet(path, ITEM_COLUMNS, self._item_rows())
+        else:
+            write_parquet(path, SPAN_COLUMNS, self._span_rows())
+
+    def _run_lines(self) -> Iterator[str]:
+        for session, ids in self._groups():
+            runs = export_repository.load_runs(session, ids)
+            lists: dict[str, list[list[tuple[int, str]]]] = {run_id: [[], [], []] for run_id in runs}
+            for item in export_repository.iter_items(session, ids):
+                lists[item.run_id][item.kind].append((item.position, item.text))
+            for run_id in ids:
+                if run_id in runs:
+                    yield _whole(runs[run_id].text, lists[run_id])
+
+    def _item_lines(self) -> Iterator[str]:
+        for session, ids in self._groups():
+            for item in export_repository.iter_items(session, ids):
+                head = {
+                    "run_id": item.run_id,
+                    "kind": KINDS[item.kind],
+                    "ref_id": item.ref_id,
+                    "at": format_time(item.at),
+                }
+                yield f'{_json(head)[:-1]},"data":{item.text}}}'
+
+    def _span_lines(self) -> Iterator[str]:
+        for session, ids in self._groups():
+            origins = _load_origins(session, ids)
+            line: list[tuple[int, bytes]] = []
+            size = 0
+            for span in export_repository.iter_spans(session, ids):
+                if line and (len(line) >= MAX_LINE_SPANS or size + len(span.data) > MAX_LINE_BYTES):
+                    yield _request(line, origins)
+                    line, size = [], 0
+                line.append((span.origin, span.data))
+                size += len(span.data)
+            if line:
+                yield _request(line, origins)
+
+    def _run_rows(self) -> Iterator[dict[str, Any]]:
+        for session, ids in self._groups():
+            runs = export_repository.load_runs(session, ids)
+            yield from (run_row(runs[run_id]) for run_id in ids if run_id in runs)
+
+    def _item_rows(self) -> Iterator[dict[str, Any]]:
+        for session, ids in self._groups():
+            yield from map(item_row, export_repository.iter_items(session, ids))
+
+    def _span_rows(self) -> Iterator[dict[str, Any]]:
+        for session, ids in self._groups():
+            origins = {key: _origin_texts(content) for key, content in _load_origins(session, ids).items()}
+            for span in export_repository.iter_spans(session, ids):
+                yield span_row(span.data, *origins[span.origin])
+
+    def _groups(self) -> Iterator[tuple[Session, list[str]]]:
+        """Yield the ids of runs to be read together, each group with a transaction for it."""
+        done = 0
+        for ids in self._id_groups():
+            with self._database.read() as session:
+                yield session, ids
+            done += len(ids)
+            self.on_progress(done)
+
+    def _id_groups(self) -> Iterator[list[str]]:
+        assert self._ids is not None, "the export is not entered"
+        self._ids.seek(0)
+        group: list[str] = []
+        size = 0
+        for line in self._ids:
+            count, _, run_id = line.partition(" ")
+            size += int(count)
+            if group and (len(group) >= MAX_GROUP_RUNS or size > MAX_GROUP_ITEMS):
+                yield group
+                group, size = [], int(count)
+            group.append(json.loads(run_id))
+        if group:
+            yield group
+
+
+def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
+    """Return the JSON of a run with its lists, as they were sent."""
+    parts = [run[:-1]]
+    for name, items in zip(ITEM_LISTS, lists, strict=True):
+        if items:
+            # Stable: items made of spans all have the position 0 and stay in the order of the timeline.
+            items.sort(key=lambda item: item[0])
+            parts.append(f'"{name}":[{",".join([text for _, text in items])}]')
+    return ",".join(parts) + "}"
+
+
+def _load_origins(session: Session, trace_ids: list[str]) -> dict[int, dict[str, Any]]:
+    return {key: content for _, key, content in span_repository.load_origins(session, trace_ids)}
+
+
+def _origin_texts(content: dict[str, Any]) -> tuple[str, str, str]:
+    return _json(content["resource"]), _json(content["scope"]), content["schema_url"]
+
+
+def _request(spans: list[tuple[int, bytes]], origins: dict[int, dict[str, Any]]) -> str:
+    by_origin: dict[int, list[bytes]] = {}
+    for origin, raw in spans:
+        by_origin.setdefault(origin, []).append(raw)
+    groups = ((origins[origin], packed) for origin, packed in by_origin.items())
+    return _json(export_to_json(groups))
+
+
+def _json(value: Any) -> str:
+    return pydantic_core.to_json(value).decode()

@@ -1,0 +1,64 @@
+"""Queries of the export. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Text, cast, select
+from sqlalchemy.orm import Session
+
+from relab.telemetry.models import RunFilter
+from relab.telemetry.repository import _filtered as filtered
+from relab.telemetry.tables import AgentRunRow, SpanRow, TimelineItemRow
+
+ROWS_PER_FETCH = 200
+"""Rows that are in memory at once where a run may have any number of them; a span may have megabytes."""
+
+_IDS_PER_FETCH = 5_000
+
+
+def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
+    """Yield `(run id, size of its timeline)` of the runs that match, oldest first; `with_spans`: of those only that have spans."""
+    items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
+    columns: list[Any] = [AgentRunRow.run_id, items]
+    statement = filtered(select(*columns), run_filter)
+    if with_spans:
+        statement = statement.where(AgentRunRow.source == "otlp")
+    statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id)
+    for row in session.execute(statement.execution_options(yield_per=_IDS_PER_FETCH)):
+        yield row[0], row[1]
+
+
+def load_runs(session: Session, run_ids: Sequence[str]) -> dict[str, Any]:
+    """Return `{run id: row}` of those of the runs that are still there; `text` is the run's JSON without its lists."""
+    columns = [column for column in AgentRunRow.__table__.c if column.name not in {"data", "search_text", "tool_stats"}]
+    statement = select(*columns, cast(AgentRunRow.data, Text).label("text")).where(AgentRunRow.run_id.in_(run_ids))
+    return {row.run_id: row for row in session.execute(statement)}
+
+
+def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[Any]:
+    """Yield the timelines of runs, each in its order; `text` is an item's JSON."""
+    key = (
+        TimelineItemRow.run_id,
+        TimelineItemRow.at,
+        TimelineItemRow.kind,
+        TimelineItemRow.position,
+        TimelineItemRow.ref_id,
+    )
+    statement = (
+        select(*key, TimelineItemRow.latency_ms, cast(TimelineItemRow.data, Text).label("text"))
+        .where(TimelineItemRow.run_id.in_(run_ids))
+        .order_by(*key)
+    )
+    yield from session.execute(statement.execution_options(yield_per=ROWS_PER_FETCH))
+
+
+def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[Any]:
+    """Yield the raw spans of traces, by trace and span id."""
+    statement = (
+        select(SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
+        .where(SpanRow.trace_id.in_(trace_ids))
+        .order_by(SpanRow.trace_id, SpanRow.span_id)
+    )
+    yield from session.execute(statement.execution_options(yield_per=ROWS_PER_FETCH))

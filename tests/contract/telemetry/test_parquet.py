@@ -1,0 +1,157 @@
+"""Parquet on both databases, read back by DuckDB."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from relab.bootstrap import Services
+from relab.core.clock import parse_time
+from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS
+from relab.telemetry.models import RunFilter
+from relab.telemetry.parquet import write_parquet
+from relab.telemetry.reading import check_agent_run
+from support.otlp import AGENT, TOOL, Trace, at, encode, pairs, span_id
+from support.runs import failed_run, minimal_run, time_text, tool_call
+
+EARLIEST, LATEST = "1970-01-01T00:00:00.000001Z", "2199-12-31T23:59:59.999999Z"
+
+
+def read(path: Path, order: str = "1") -> list[dict[str, Any]]:
+    """Return the rows of a file as DuckDB reads them, times as text in UTC."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        # Fetched as they are, times would need one more package.
+        as_text = f"SELECT COLUMNS(*)::VARCHAR FROM (SELECT * FROM '{path}' ORDER BY {order})"
+        found = connection.execute(as_text)
+        names = [field[0] for field in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def types(path: Path) -> dict[str, str]:
+    with duckdb.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM '{path}'").fetchall()}
+
+
+def metadata(path: Path, column: str) -> set[Any]:
+    with duckdb.connect() as connection:
+        found = connection.execute(f"SELECT DISTINCT {column} FROM parquet_metadata('{path}')")
+        return {row[0] for row in found.fetchall()}
+
+
+@pytest.fixture
+def filled(services: Services) -> Services:
+    """An installation with a failed run, one that has the least a run can have, and a trace."""
+    for body in (
+        failed_run("json", odd={"kept": [1]}),
+        minimal_run("least", started_at=EARLIEST, tool_calls=[tool_call("c", retries=2**63 - 1, started_at=LATEST)]),
+    ):
+        services.telemetry.ingest(check_agent_run(body))
+    trace = Trace("trace")
+    tool = trace.span("tool", "root", {**TOOL, "nested": {"a": [1, None, "\x00"]}}, start_ms=1.0005, end_ms=None)
+    tool.events.add(name="retry", time_unix_nano=2**64 - 1, attributes=pairs({"n": 1}))
+    tool.links.add(trace_id=bytes(range(16)), span_id=bytes(range(8)))
+    root = trace.span("root", None, AGENT, end_ms=2, status=2, message="it broke")
+    root.kind = 3  # type: ignore[assignment]
+    resource = {"service.name": "tests", "cores": 4}
+    assert services.telemetry.ingest_export(encode([tool, root], resource=resource), "protobuf").refused == 0
+    return services
+
+
+def test_runs_are_flat_rows(filled: Services, tmp_path: Path) -> None:
+    path = tmp_path / "runs.parquet"
+    with filled.telemetry.export(RunFilter()) as runs:
+        runs.write_parquet(path)
+
+    assert types(path) == dict(RUN_COLUMNS)
+    assert metadata(path, "compression") == {"ZSTD"}
+    least, trace, failed = read(path, order="started_at, source DESC")
+    assert (failed["run_id"], failed["source"], failed["status"], failed["agent_version"]) == (
+        "json", "json", "failure", "2.1.0",
+    )  # fmt: skip
+    assert (failed["started_at"], failed["ended_at"]) == ("2024-01-15 10:30:00+00", "2024-01-15 10:30:45+00")
+    assert (failed["tokens_prompt"], failed["tokens_completion"], failed["total_cost_usd"]) == ("1250", "380", "0.0245")
+    assert (failed["step_count"], failed["tool_call_count"], failed["guardrail_event_count"]) == ("2", "1", "1")
+    assert (failed["error_type"], failed["trace_id"]) == ("ToolCallError", "trace-abc")
+    assert json.loads(failed["data"])["odd"] == {"kept": [1]}
+    assert least["started_at"] == "1970-01-01 00:00:00.000001+00"
+    assert {name for name, value in least.items() if value is not None} == {
+        "run_id", "source", "agent_name", "started_at", "status", "step_count", "tool_call_count",
+        "guardrail_event_count", "received_at", "updated_at", "data",
+    }  # fmt: skip
+    assert (trace["run_id"], trace["trace_id"], trace["source"]) == (Trace("trace").id, Trace("trace").id, "otlp")
+
+
+def test_items_are_flat_rows(filled: Services, tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    with filled.telemetry.export(RunFilter(), "items") as runs:
+        runs.write_parquet(path)
+
+    assert types(path) == dict(ITEM_COLUMNS)
+    items = {(row["run_id"], row["ref_id"]): row for row in read(path)}
+    assert len(items) == 4 + 1 + 1
+    slow, call, event = items["json", "s2"], items["json", "c1"], items["json", "g1"]
+    assert (slow["kind"], slow["step_id"], slow["name"], slow["status"]) == ("step", "s2", "do s2", "failure")
+    assert (slow["at"], slow["ended_at"]) == ("2024-01-15 10:30:05+00", "2024-01-15 10:30:15+00")
+    assert (slow["latency_ms"], slow["retries"]) == ("10000.0", "1")
+    assert (call["kind"], call["call_id"], call["step_id"], call["name"]) == ("tool_call", "c1", "s2", "order_lookup")
+    assert (call["at"], call["started_at"]) == ("2024-01-15 10:30:05+00", None), "a call stands at its step's start"
+    assert (call["status_code"], call["error_class"]) == ("400", "ValidationError")
+    assert json.loads(call["data"])["args_json"] == {"order_number": "12345"}
+    assert (event["kind"], event["name"], event["step_id"], event["status"]) == (
+        "guardrail_event", "schema_validation", "s2", None,
+    )  # fmt: skip
+    last = items["least", "c"]
+    assert (last["at"], last["retries"]) == ("2199-12-31 23:59:59.999999+00", str(2**63 - 1))
+
+
+def test_spans_are_flat_rows(filled: Services, tmp_path: Path) -> None:
+    path = tmp_path / "spans.parquet"
+    with filled.telemetry.export(RunFilter(), "spans") as runs:
+        runs.write_parquet(path)
+
+    assert types(path) == dict(SPAN_COLUMNS)
+    root, tool = read(path, order="started_at")
+    assert (root["trace_id"], root["span_id"]) == (Trace("trace").id, span_id("root"))
+    assert (root["parent_span_id"], root["name"], root["kind"]) == (None, "root", "3")
+    assert (root["started_at"], root["ended_at"]) == ("2024-01-15 10:30:00+00", "2024-01-15 10:30:00.002+00")
+    assert (root["status_code"], root["status_message"]) == ("2", "it broke")
+    assert json.loads(root["attributes"]) == AGENT
+    assert (json.loads(root["resource"]), json.loads(root["scope"])) == (
+        {"service.name": "tests", "cores": 4},
+        {"name": "tests", "version": ""},
+    )
+    assert tool["parent_span_id"] == span_id("root")
+    assert (tool["start_time_unix_nano"], tool["started_at"]) == (str(at(1.0005)), "2024-01-15 10:30:00.001+00")
+    assert (tool["end_time_unix_nano"], tool["ended_at"]) == (None, None)
+    assert json.loads(tool["attributes"])["nested"] == {"a": [1, None, "\ufffd"]}
+    assert json.loads(tool["events"]) == [{"name": "retry", "time_unix_nano": 2**64 - 1, "attributes": {"n": 1}}]
+    assert json.loads(tool["links"]) == [
+        {"trace_id": bytes(range(16)).hex(), "span_id": bytes(range(8)).hex(), "attributes": {}}
+    ]
+
+
+def test_many_rows_keep_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "it's.parquet"
+    rows = ({"run_id": f"r{number}", "at": number} for number in range(50_000))
+
+    write_parquet(path, {"run_id": "VARCHAR", "at": "TIMESTAMP WITH TIME ZONE"}, rows)
+
+    with duckdb.connect() as connection:
+        statement = 'SELECT run_id, epoch_us("at") FROM read_parquet(?)'
+        found = connection.execute(statement, [str(path)]).fetchall()
+    assert found == [(f"r{number}", number) for number in range(50_000)]
+    assert {item.name for item in tmp_path.iterdir() if item.name.startswith("it")} == {"it's.parquet"}
+
+
+def test_an_empty_export_has_its_columns(services: Services, tmp_path: Path) -> None:
+    path = tmp_path / "runs.parquet"
+    with services.telemetry.export(RunFilter(started_after_us=parse_time(time_text(0)))) as runs:
+        runs.write_parquet(path)
+
+    assert types(path) == dict(RUN_COLUMNS)
+    assert read(path) == []

@@ -1,0 +1,66 @@
+"""The server or its database is killed while exporters send: what was acknowledged is there, once, and counted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.installation import Installation, Lab
+from support.otlp_exporters import Exporters, assert_stored_once_and_counted, assert_unavailable
+from support.servers import PostgresServer
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
+def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, kills: int) -> None:
+    choice = random.Random(kills)
+    installation = Installation.on_sqlite(tmp_path)
+    with installation.serve("--workers", "0") as server:
+        with Exporters(server.url) as exporters:
+            for _ in range(kills):
+                exporters.wait_for_acknowledgements(choice.randint(10, 60))
+                server.kill()
+                server.start()
+            exporters.wait_for_acknowledgements()
+        with Lab(installation, server) as lab:
+            assert_stored_once_and_counted(lab, exporters)
+    # The kills fell among requests, and a server that comes back refuses nothing.
+    assert exporters.unanswered >= kills
+    assert exporters.refused == []
+    assert "Traceback" not in server.log()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server that other tests do not share, because it is going to crash.
+
+    It runs with fsync=off: what a commit wrote survives the crash of all its processes, as here, but not
+    that of the machine. Commits that do not even write before they return would be found out.
+    """
+    server = PostgresServer.create()
+    yield server
+    server.destroy()
+
+
+@pytest.mark.parametrize("crashes", [2, pytest.param(10, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
+def test_no_acknowledged_span_is_lost_when_the_database_crashes(
+    tmp_path: Path, own_postgres: PostgresServer, crashes: int
+) -> None:
+    installation = Installation.on_postgres(tmp_path, own_postgres, None)
+    with installation.serve("--workers", "0") as server, Lab(installation, server) as lab:
+        with Exporters(server.url) as exporters:
+            for _ in range(crashes):
+                exporters.wait_for_acknowledgements()
+                own_postgres.stop("immediate")
+                exporters.wait_for_refusal()
+                assert lab.http.get("/healthz").status_code == 200
+                own_postgres.start()
+                # It goes on by itself.
+                exporters.wait_for_acknowledgements()
+        assert_stored_once_and_counted(lab, exporters)
+        assert lab.get("/readyz")["status"] == "ok"
+    assert_unavailable(exporters.refused)
+    assert exporters.unanswered == 0
+    assert "Traceback" not in server.log()

@@ -1,0 +1,262 @@
+"""LangChain and LangGraph agents, traced by OpenInference's instrumentation and sent by OpenTelemetry's exporter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from support.installation import Installation, Lab
+from support.otlp_runs import StoredRun, assert_report_cites, run_of
+from support.otlp_sdk import SentTrace, Telemetry, telemetry_to
+
+ARGUMENTS = {"order_id": "A-1", "days": 3}
+QUESTION = "Where is order A-1?"
+LOST = ("ValueError", "no customer_id for order A-1")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One back end: what differs here from other clients is what the spans say, not how they are stored."""
+    installation = Installation.on_sqlite(tmp_path_factory.mktemp("lab"))
+    with installation.serve() as server, Lab(installation, server) as lab:
+        yield lab
+
+
+@pytest.fixture
+def telemetry(lab: Lab) -> Iterator[Telemetry]:
+    with telemetry_to(lab.server.url) as telemetry:
+        yield telemetry
+
+
+@pytest.fixture
+def lc(telemetry: Telemetry) -> Iterator[ModuleType]:
+    """The agents, traced."""
+    # Importing LangChain takes a second, which not every collection of tests should pay.
+    from support import otlp_langchain
+
+    with otlp_langchain.instrumented(telemetry.provider):
+        yield otlp_langchain
+
+
+def assert_items(run: StoredRun, trace: SentTrace) -> None:
+    """Assert that the root is the run, and everything below it a step or a call, by the ids of the spans."""
+    root, *_ = trace.of_kind("AGENT", "CHAIN")
+    assert set(run.steps) == set(trace.of_kind("AGENT", "CHAIN", "LLM")) - {root}
+    assert set(run.calls) == set(trace.of_kind("TOOL", "RETRIEVER"))
+
+
+def test_an_agent_that_succeeds(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    from openinference.instrumentation import using_session
+
+    agent = lc.agent([lc.asks((lc.order_lookup, ARGUMENTS)), lc.says("It was shipped.")], lc.order_lookup)
+    with using_session("session-7"):
+        agent.invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    assert run.shown("status", "agent_name", "agent_version", "model") == ("success", "shop-agent", "2.1.0", lc.MODEL)
+    assert run.shown("conversation_id", "correlation_ids") == ("session-7", ["session-7"])
+    assert run.tokens == (lc.ASKING[0] + lc.SAYING[0], lc.ASKING[1] + lc.SAYING[1])
+    assert {step["status"] for step in run.steps.values()} == {"success"}
+    first, second = (run.steps[trace.id_of("ScriptedModel", nth)] for nth in (0, 1))
+    assert (first["input_summary"], first["model"]) == (QUESTION, lc.MODEL)
+    assert (first["tokens_prompt"], first["tokens_completion"]) == lc.ASKING
+    assert second["output_summary"] == "It was shipped."
+    assert first["parent_step_id"] == trace.id_of("model")
+    call = run.calls[trace.id_of("order_lookup")]
+    assert (call["tool_name"], call["status"], call["args_json"]) == ("order_lookup", "success", ARGUMENTS)
+    assert call["result_summary"] == '{"order_id": "A-1", "state": "shipped"}'
+    assert call["step_id"] == trace.id_of("tools")
+
+
+def test_an_agent_whose_tool_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    agent = lc.agent([lc.asks((lc.stock_lookup, ARGUMENTS))], lc.stock_lookup)
+    with pytest.raises(ValueError, match="customer_id"):
+        agent.invoke(lc.asked(QUESTION), {"configurable": {"thread_id": "thread-1"}})
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    assert run.shown("status", "error_type", "error_message", "conversation_id") == ("failure", *LOST, "thread-1")
+    assert run.tokens == lc.ASKING
+    call = run.calls[trace.id_of("stock_lookup")]
+    assert (call["status"], call["error_class"], call["error_message"]) == ("failure", *LOST)
+    assert call["args_json"] == ARGUMENTS
+    assert run.steps[trace.id_of("tools")]["status"] == "failure"
+    assert run.steps[trace.id_of("ScriptedModel")]["status"] == "success"
+    assert_report_cites(lab, trace, trace.id_of("stock_lookup"), "tool_call")
+
+
+def test_a_graph_that_handles_its_tools_errors(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    graph = lc.graph([lc.asks((lc.stock_lookup, ARGUMENTS)), lc.says("I could not find it.")], lc.stock_lookup)
+    graph.invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    # A graph without a name is called after its service.
+    assert run.shown("status", "agent_name", "error_type") == ("success", "shop", None)
+    call = run.calls[trace.id_of("stock_lookup")]
+    assert (call["status"], call["error_class"], call["error_message"]) == ("failure", *LOST)
+    assert {step["status"] for step in run.steps.values()} == {"success"}
+    (finding,) = lab.analyse(trace.id)["findings"]
+    assert (finding["call_id"], finding["recovered"]) == (trace.id_of("stock_lookup"), True)
+
+
+def test_arguments_that_a_tool_does_not_take(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    agent = lc.agent([lc.asks((lc.order_lookup, {"days": "many"})), lc.says("Sorry.")], lc.order_lookup)
+    agent.invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+
+    call = run_of(lab, trace).calls[trace.id_of("order_lookup")]
+
+    assert (call["status"], call["error_class"].rpartition(".")[2]) == ("failure", "ValidationError")
+    report = lab.analyse(trace.id)
+    assert [finding["call_id"] for finding in report["findings"]] == [trace.id_of("order_lookup")]
+    assert report["findings"][0]["category"] == "tool_schema_mismatch"
+
+
+def test_a_graph_with_a_retriever(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    lc.librarian([lc.says("30 days.")]).invoke(lc.asked("How long?"))
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    assert (run.header["status"], run.tokens) == ("success", lc.SAYING)
+    call = run.calls[trace.id_of("PolicyShelf")]
+    assert (call["tool_name"], call["status"], call["args_json"]) == ("PolicyShelf", "success", "How long?")
+    assert all(text in call["result_summary"] for text in lc.DOCUMENTS)
+    assert call["step_id"] == trace.id_of("look_up")
+
+
+def test_a_graph_whose_retriever_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    with pytest.raises(ConnectionError):
+        lc.librarian([], ConnectionError("index unreachable")).invoke(lc.asked("How long?"))
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert run.shown("status", "error_type", "error_message") == ("failure", "ConnectionError", "index unreachable")
+    assert run.calls[trace.id_of("PolicyShelf")]["status"] == "failure"
+    assert_report_cites(lab, trace, trace.id_of("PolicyShelf"), "tool_call")
+
+
+def test_an_agent_whose_model_raises(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    with pytest.raises(TimeoutError):
+        lc.agent([TimeoutError("no answer within 30 s")], lc.order_lookup).invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    step = run.steps[trace.id_of("ScriptedModel")]
+    assert (step["status"], step["error_class"], step["error_message"]) == (
+        "failure", "TimeoutError", "no answer within 30 s"
+    )  # fmt: skip
+    assert run.shown("status", "model") == ("failure", lc.MODEL)
+    assert_report_cites(lab, trace, trace.id_of("ScriptedModel"), "step")
+
+
+def test_a_run_that_pauses_and_one_that_goes_on(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    from langgraph.types import Command
+
+    agent = lc.agent([lc.asks((lc.refund, ARGUMENTS)), lc.says("Done.")], lc.refund, resumable=True)
+    thread = {"configurable": {"thread_id": "thread-2"}}
+    agent.invoke(lc.asked("Refund order A-1"), thread)
+    agent.invoke(Command(resume="yes"), thread)
+
+    runs = [run_of(lab, trace) for trace in telemetry.flush()]
+
+    # LangGraph raises to pause, and the instrumentation notes that as an exception.
+    assert [run.shown("status", "error_type", "conversation_id") for run in runs] == [("success", None, "thread-2")] * 2
+    assert [run.tokens for run in runs] == [lc.ASKING, lc.SAYING]
+    (paused,), (resumed,) = (run.calls.values() for run in runs)
+    assert paused["status"] != "failure"
+    assert "result_summary" not in paused
+    assert (resumed["status"], resumed["result_summary"]) == ("success", "refunded: yes")
+    assert lab.analyse(runs[0].header["run_id"])["findings"] == []
+
+
+def test_an_agent_that_hands_over(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    front = lc.agent([lc.asks((lc.to_billing, {}))], lc.to_billing, name="front")
+    billing = lc.agent([lc.asks((lc.order_lookup, ARGUMENTS)), lc.says("Paid.")], lc.order_lookup, name="billing")
+    lc.team(front, billing).invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    assert run.shown("status", "error_type") == ("success", None)
+    assert run.tokens == (2 * lc.ASKING[0] + lc.SAYING[0], 2 * lc.ASKING[1] + lc.SAYING[1])
+    assert {item["status"] for item in (*run.steps.values(), *run.calls.values())} == {"success"}
+    assert lab.analyse(trace.id)["findings"] == []
+
+
+def test_a_reader_that_leaves_is_no_failure(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    stream = lc.agent([lc.asks((lc.order_lookup, ARGUMENTS))], lc.order_lookup).stream(lc.asked(QUESTION))
+    next(stream)
+    stream.close()
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    assert run.header["status"] != "failure"
+    assert run.header["error_type"] is None
+
+
+def test_an_agent_that_is_cancelled(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    asyncio.run(lc.run_until_cancelled())
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert_items(run, trace)
+    assert run.header["status"] == "cancelled"
+    assert run.steps[trace.id_of("tools")]["status"] == "cancelled"
+
+
+def test_a_tool_that_has_agent_in_its_name_is_a_tool(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    arguments = {"question": "Where?", "urgency": 2}
+    with pytest.raises(TimeoutError):
+        lc.agent([lc.asks((lc.ask_human_agent, arguments))], lc.ask_human_agent).invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+    # The instrumentation goes by the name, whatever it is the name of.
+    assert trace.id_of("ask_human_agent") in trace.of_kind("AGENT")
+
+    run = run_of(lab, trace)
+
+    call = run.calls[trace.id_of("ask_human_agent")]
+    assert (call["tool_name"], call["status"], call["args_json"]) == ("ask_human_agent", "failure", arguments)
+    assert not any("agent_name" in step for step in run.steps.values())
+    assert_report_cites(lab, trace, trace.id_of("ask_human_agent"), "tool_call")
+
+
+@pytest.mark.parametrize("query", ["boots", "0123", "123", "1e5", "null", "true"])
+def test_a_text_is_a_text_even_if_it_looks_like_json(
+    lab: Lab, telemetry: Telemetry, lc: ModuleType, query: str
+) -> None:
+    lc.agent([lc.asks((lc.find, {"query": query})), lc.says("Nothing.")], lc.find).invoke(lc.asked("Find it."))
+    trace = telemetry.only_trace()
+
+    (call,) = run_of(lab, trace).calls.values()
+
+    # The only argument, if it is a text, is reported without its name.
+    assert call["args_json"] in (query, {"query": query})
+    assert isinstance(call["args_json"], str | dict)
+
+
+def test_an_answer_that_a_filter_stopped(lab: Lab, telemetry: Telemetry, lc: ModuleType) -> None:
+    lc.agent([lc.says("", "content_filter")], lc.order_lookup).invoke(lc.asked(QUESTION))
+    trace = telemetry.only_trace()
+
+    (event,) = run_of(lab, trace).events
+
+    assert (event["type"], event["step_id"]) == ("content_filter", trace.id_of("ScriptedModel"))
