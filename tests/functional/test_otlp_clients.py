@@ -23,6 +23,7 @@ from support.otlp_agents import (
     found_order,
     lost_order,
     run_broken_stream,
+    run_counting_agent,
     run_shop_agent,
 )
 from support.otlp_runs import StoredRun, assert_report_cites, run_of, stored_run
@@ -101,6 +102,17 @@ def test_an_error_that_was_overwritten_by_ok_is_an_error(lab: Lab, telemetry: Te
 
     assert (step["status"], step["error_class"]) == ("failure", "ConnectionResetError")
     assert step["error_message"] == "the stream broke after 3 chunks"
+
+
+def test_an_agent_that_repeats_its_models_tokens_is_an_agent(lab: Lab, telemetry: Telemetry) -> None:
+    run_counting_agent(telemetry.tracer)
+    trace = telemetry.only_trace()
+
+    run = run_of(lab, trace)
+
+    assert run.shown("status", "model") == ("success", MODEL)
+    assert run.tokens == (30, 4)
+    assert set(run.steps) == {trace.id_of("Step 1"), trace.id_of("Model.generate")}
 
 
 def test_a_run_goes_on_until_its_root_has_come(lab: Lab) -> None:

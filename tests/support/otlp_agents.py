@@ -109,3 +109,17 @@ def run_broken_stream(tracer: Tracer) -> None:
     ):
         span.record_exception(ConnectionResetError("the stream broke after 3 chunks"))
         span.set_status(Status(StatusCode.OK))
+
+
+def run_counting_agent(tracer: Tracer) -> None:
+    """Do as OpenInference's instrumentations of other frameworks: the agent's span repeats its model and its tokens."""
+    counts = {"llm.token_count.prompt": 30, "llm.token_count.completion": 4, "llm.token_count.total": 34}
+    model = {"openinference.span.kind": "LLM", "llm.model_name": MODEL, **counts}
+    agent = {"openinference.span.kind": "AGENT", "llm.model_name": MODEL, "input.value": QUESTION, **counts}
+    with tracer.start_as_current_span("CodeAgent.run", attributes=agent) as span:
+        with (
+            tracer.start_as_current_span("Step 1", attributes={"openinference.span.kind": "CHAIN"}),
+            tracer.start_as_current_span("Model.generate", attributes=model),
+        ):
+            pass
+        span.set_status(Status(StatusCode.OK))

@@ -54,12 +54,16 @@ _SIGNS: Final = (
     ("tool.name", Role.TOOL),
     ("gen_ai.request.model", Role.LLM),
     ("llm.model_name", Role.LLM),
-    ("llm.token_count.prompt", Role.LLM),
-    ("retrieval.documents", Role.RETRIEVER),
-    ("retrieval.documents.0.document.content", Role.RETRIEVER),
     ("gen_ai.agent.name", Role.AGENT),
 )
 
+
+# What OpenInference calls an agent and is none. Counts of tokens are no sign: some agents repeat those of their models.
+_NO_AGENTS: Final = (
+    ("tool.name", Role.TOOL),
+    ("retrieval.documents", Role.RETRIEVER),
+    ("retrieval.documents.0.document.content", Role.RETRIEVER),
+)
 
 MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
 """Whose tokens are paid for; what others count is what went through these."""
@@ -77,11 +81,7 @@ def role_of(attributes: Attributes) -> Role:
             role = roles.get(declared)
             if role is Role.AGENT and key == "openinference.span.kind":
                 # Its LangChain instrumentation says so of whatever has "agent" in its name.
-                return _by_signs(attributes) or role
+                return next((other for sign, other in _NO_AGENTS if sign in attributes), role)
             if role is not None:
                 return role
-    return _by_signs(attributes) or Role.OTHER
-
-
-def _by_signs(attributes: Attributes) -> Role | None:
-    return next((role for key, role in _SIGNS if key in attributes), None)
+    return next((role for sign, role in _SIGNS if sign in attributes), Role.OTHER)
