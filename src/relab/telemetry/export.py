@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from relab.core.clock import format_time
 from relab.storage import Database
+from relab.storage.planner import prefer_indexes
 from relab.telemetry import export_repository, span_repository
 from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS, item_row, run_row, span_row
 from relab.telemetry.models import RunFilter
@@ -158,6 +159,7 @@ class RunExport:
         done = 0
         for ids in self._id_groups():
             with self._database.read() as session:
+                prefer_indexes(session)
                 yield session, ids
             done += len(ids)
             self.on_progress(done)

@@ -119,6 +119,23 @@ def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, l
     return found
 
 
+def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[float]:
+    """Return the latencies in ms, ascending, of the steps of the runs that started in `[first_us, end_us)`."""
+    latency = TimelineItemRow.latency_ms
+    statement = (
+        select(latency)
+        .join(AgentRunRow, AgentRunRow.run_id == TimelineItemRow.run_id)
+        .where(
+            AgentRunRow.started_at >= first_us,
+            AgentRunRow.started_at < end_us,
+            TimelineItemRow.kind == 0,
+            latency.is_not(None),
+        )
+        .order_by(latency)
+    )
+    return [value for value in session.execute(statement).scalars() if value is not None]
+
+
 def insert_items(session: Session, items: Sequence[ItemRecord]) -> None:
     """Insert items that are known to be new."""
     bulk.insert_rows(session, table_of(TimelineItemRow), items)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
+from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository
 from relab.telemetry.rollups import Sums
 from relab.telemetry.store import forget_runs
@@ -70,6 +71,7 @@ def forget_oldest(session: Session, before_us: int, *, after: StartKey | None, l
     `after` is where the batch before had ended: on PostgreSQL, to look from the start would read
     every entry of the index that was deleted so far and is not vacuumed yet.
     """
+    prefer_indexes(session)
     candidates = _oldest(session, before_us, after, limit)
     if not candidates:
         return PrunedBatch()

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository, rollup_repository, span_repository
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
 from relab.telemetry.otlp.facts import facts_of
@@ -169,6 +170,7 @@ class _Batch:
         """Merge spans into stored traces; return the records of the runs that change by it."""
         if not traces:
             return {}
+        prefer_indexes(self._session)
         former: dict[str, dict[str, tuple[int, bytes]]] = {trace_id: {} for trace_id in traces}
         for trace_id, span_id, origin, raw in span_repository.load_spans(self._session, traces):
             former[trace_id][span_id] = (origin, raw)

@@ -17,6 +17,7 @@ from support.otlp import (
     ENCODINGS,
     Encoding,
     Trace,
+    assert_counted,
     assert_refused,
     assert_stored,
     assert_taken,
@@ -88,7 +89,7 @@ def test_a_bad_span_is_refused_alone(api: TestClient, trace: Trace, encoding: En
         assert refused == 1, name
         assert reason.replace("_", "") in message.replace("_", "").lower()
         assert len(message) < 500
-        assert assert_stored(api, one)["counts"] == {"steps": 1, "tool_calls": 1, "guardrail_events": 0}
+        assert_counted(api, one)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -200,7 +201,7 @@ def deep_body(trace: Trace, kind: str, depth: int, encoding: Encoding) -> bytes:
 def test_deep_values_are_taken_or_refused_without_harm(
     api: TestClient, trace: Trace, kind: str, encoding: Encoding
 ) -> None:
-    for depth in (10, 20, 25, 30, 35, 48, 60, 200, 5_000):
+    for depth in (10, 25, 35, 60, 5_000):
         one = Trace(f"{depth} in {trace.name}")
         answer = post(api, deep_body(one, kind, depth, encoding), encoding)
         if answer.status_code == 400 and encoding == "json" and depth > 30:
