@@ -17,6 +17,7 @@ import asyncio
 import json
 import random
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 SPANS_PER_TRACE = 10
 TEMPLATES = 100
 RETRY_S = 0.05
+GIVE_UP_S = 300.0
+"""A request that is refused for so long is an error: a receiver that never recovers must not hold the bench."""
 _NS_PER_MS = 1_000_000
 # Times of a template count from here: bytes that occur nowhere else, and so can be found.
 _EPOCH = 0x2B67_C3A9_5D00_0000
@@ -114,35 +117,30 @@ class Stamp:
         self.spans = len(spans)
         self._traces = self._places([span.trace_id for span in spans])
         self._ids = self._places([part for span in spans for part in (span.span_id, span.parent_span_id) if part])
-        moments = {
-            at.to_bytes(8, "little") for span in spans for at in (span.start_time_unix_nano, span.end_time_unix_nano)
-        }
-        self._times = self._places(sorted(moments))
+        moments = [at for span in spans for at in (span.start_time_unix_nano, span.end_time_unix_nano)]
+        distinct = list(dict.fromkeys(moments))
+        self._offsets = np.array(distinct, dtype=np.int64) - _EPOCH
+        self._times = self._places([at.to_bytes(8, "little") for at in distinct])
 
-    def _places(self, values: list[bytes]) -> list[tuple[bytes, np.ndarray]]:
-        found = []
-        for value in dict.fromkeys(values):
-            places, start = [], self._bytes.find(value)
+    def _places(self, values: list[bytes]) -> tuple[int, np.ndarray, np.ndarray]:
+        """Return how many values differ, the indexes of all their bytes `(places, size)`, and whose each place is."""
+        distinct = list(dict.fromkeys(values))
+        starts, owners = [], []
+        for number, value in enumerate(distinct):
+            start = self._bytes.find(value)
             while start >= 0:
-                places.append(start)
+                starts.append(start)
+                owners.append(number)
                 start = self._bytes.find(value, start + 1)
-            found.append((value, np.array(places)))
-        return found
+        return len(distinct), np.array(starts)[:, None] + np.arange(len(distinct[0])), np.array(owners)
 
     def print(self, rng: np.random.Generator, now_ns: int) -> bytes:
         """Return the request with new ids, its times counted from `now_ns`."""
         copy = np.frombuffer(self._bytes, dtype=np.uint8).copy()
-        for group in (self._traces, self._ids):
-            size = len(group[0][0])
-            fresh = rng.integers(0, 256, (len(group), size), dtype=np.uint8)
-            for (_, places), value in zip(group, fresh, strict=True):
-                for place in places:
-                    copy[place : place + size] = value
-        for value, places in self._times:
-            at = int.from_bytes(value, "little") - _EPOCH + now_ns
-            moved = np.frombuffer(at.to_bytes(8, "little"), dtype=np.uint8)
-            for place in places:
-                copy[place : place + 8] = moved
+        for count, places, owners in (self._traces, self._ids):
+            copy[places] = rng.integers(0, 256, (count, places.shape[1]), dtype=np.uint8)[owners]
+        _, places, owners = self._times
+        copy[places] = (self._offsets + now_ns).astype("<i8").view(np.uint8).reshape(-1, 8)[owners]
         return copy.tobytes()
 
 
@@ -154,29 +152,51 @@ class Tally:
     refused: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     spans: int = 0
+    payload_bytes: int = 0
 
 
 async def send(session: aiohttp.ClientSession, url: str, body: bytes, spans: int, due: float, tally: Tally) -> None:
     """Send one request until it is taken; 429 and 503 are tried again."""
+    wait_s = RETRY_S
     while True:
         try:
             async with session.post(url, data=body) as response:
                 await response.read()
                 status = response.status
+                wait_s = _retry_after(response.headers.get("Retry-After"))
         except (aiohttp.ClientError, TimeoutError) as error:
-            status = 0
-            name = type(error).__name__
+            _count(tally.errors, type(error).__name__)
+            return
         if status in {429, 503}:
-            tally.refused[str(status)] = tally.refused.get(str(status), 0) + 1
-            await asyncio.sleep(float(response.headers.get("Retry-After", RETRY_S)))
+            _count(tally.refused, str(status))
+            if time.perf_counter() - due > GIVE_UP_S:
+                _count(tally.errors, "gave up")
+                return
+            await asyncio.sleep(wait_s)
             continue
         if 200 <= status < 300:
             tally.latencies_ms.append((time.perf_counter() - due) * 1_000)
             tally.spans += spans
+            tally.payload_bytes += len(body)
         else:
-            key = str(status) if status else name
-            tally.errors[key] = tally.errors.get(key, 0) + 1
+            _count(tally.errors, str(status))
         return
+
+
+def _count(counts: dict[str, int], key: str) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
+def _retry_after(value: str | None) -> float:
+    # HTTP also allows a date, which no receiver here sends.
+    return float(value) if value is not None and value.isdecimal() else RETRY_S
+
+
+async def report(tally: Tally) -> None:
+    """Write the number of accepted spans to stderr twice a second, a line each."""
+    while True:
+        print(tally.spans, file=sys.stderr, flush=True)
+        await asyncio.sleep(0.5)
 
 
 async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]]) -> tuple[Tally, float]:
@@ -185,6 +205,7 @@ async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]])
     headers = {"Content-Type": "application/x-protobuf", **dict(item.split("=", 1) for item in args.header)}
     connector = aiohttp.TCPConnector(limit=args.conns if args.rate is None else 0)
     async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+        reporter = asyncio.create_task(report(tally)) if args.progress else None
         started = time.perf_counter()
         if args.rate is None:
 
@@ -200,7 +221,10 @@ async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]])
                 tasks.append(asyncio.create_task(send(session, args.url, body, spans, due, tally)))
                 due += spans / args.rate
             await asyncio.gather(*tasks)
-        return tally, time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        if reporter is not None:
+            reporter.cancel()
+        return tally, seconds
 
 
 def printed(traces: int, per_request: int, seed: int, span_of_s: float) -> Iterator[tuple[bytes, int]]:
@@ -225,6 +249,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--spread-s", type=float, default=3_600.0, help="The runs started within the last so many s.")
     parser.add_argument("--header", action="append", default=[])
+    parser.add_argument("--progress", action="store_true", help="Accepted spans on stderr, a line now and then.")
     args = parser.parse_args()
     requests = printed(args.traces, args.per_request, args.seed, args.spread_s)
     if args.traces <= 10_000:
@@ -233,23 +258,27 @@ def main() -> None:
     tally, seconds = asyncio.run(drive(args, requests))
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = used.ru_utime + used.ru_stime - used_before.ru_utime - used_before.ru_stime
-    latencies = sorted(tally.latencies_ms) or [float("nan")]
-    print(
-        json.dumps(
-            {
-                "spans": tally.spans,
-                "seconds": round(seconds, 3),
-                "spans_per_s": round(tally.spans / seconds, 1),
-                "p50_ms": round(latencies[len(latencies) // 2], 1),
-                "p99_ms": round(latencies[min(int(len(latencies) * 0.99), len(latencies) - 1)], 1),
-                "max_ms": round(latencies[-1], 1),
-                "requests": len(tally.latencies_ms),
-                "refused": tally.refused,
-                "errors": tally.errors,
-                "load_cores": round(cpu_s / seconds, 3),
-            }
-        )
-    )
+    found = {
+        "spans": tally.spans,
+        "bytes": tally.payload_bytes,
+        "seconds": round(seconds, 3),
+        "spans_per_s": round(tally.spans / seconds, 1),
+        **quantiles(tally.latencies_ms),
+        "requests": len(tally.latencies_ms),
+        "refused": tally.refused,
+        "errors": tally.errors,
+        "load_cores": round(cpu_s / seconds, 3),
+    }
+    print(json.dumps(found))
+
+
+def quantiles(latencies_ms: list[float]) -> dict[str, float | None]:
+    """Return p50, p99 and max; None where nothing was answered."""
+    if not latencies_ms:
+        return dict.fromkeys(("p50_ms", "p99_ms", "max_ms"))
+    ordered = sorted(latencies_ms)
+    p99 = ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)]
+    return {"p50_ms": round(ordered[len(ordered) // 2], 1), "p99_ms": round(p99, 1), "max_ms": round(ordered[-1], 1)}
 
 
 if __name__ == "__main__":

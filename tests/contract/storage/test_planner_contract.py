@@ -1,0 +1,28 @@
+"""What is said to the planner holds for one transaction, and does nothing on SQLite."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from relab.storage import Database
+from relab.storage.planner import prefer_indexes
+
+
+def plan(session: Session) -> str:
+    """Return how PostgreSQL would look for a job; of an empty table it would rather read all."""
+    return "\n".join(session.execute(text("EXPLAIN SELECT * FROM jobs WHERE job_id IN ('a', 'b')")).scalars())
+
+
+def test_it_holds_for_the_transaction(database: Database) -> None:
+    with database.read() as session:
+        prefer_indexes(session)
+        if not database.is_sqlite:
+            assert "Seq Scan" not in plan(session)
+            assert session.execute(text("SHOW enable_seqscan")).scalar_one() == "off"
+    with database.write() as unit:
+        prefer_indexes(unit.session)
+    if not database.is_sqlite:
+        with database.read() as session:
+            assert session.execute(text("SHOW enable_seqscan")).scalar_one() == "on"
+            assert session.execute(text("SHOW max_parallel_workers_per_gather")).scalar_one() != "0"
