@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from support.servers import PostgresServer, RedisServer
 # A deadline per example is an assertion against the clock of a busy machine.
 hypothesis.settings.register_profile("relab", deadline=None)
 hypothesis.settings.load_profile("relab")
+
+# A test run in the background of a shell ignores Ctrl-C, and so would the commands that it starts and stops.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _database_numbers = itertools.count()
 

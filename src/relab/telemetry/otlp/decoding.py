@@ -17,11 +17,14 @@ from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.json_encoding import iter_json_groups
 from relab.telemetry.otlp.outline import ExportOutline, ResourceSpansOutline, ScopeSpansOutline
 from relab.telemetry.otlp.spans import (
+    MAX_REQUEST_PARTS,
     MAX_SPANS,
+    MAX_VALUES,
     Attributes,
     InvalidSpanError,
     SpanGroup,
     check_group_count,
+    count_values,
     read_attributes,
     read_span,
     too_many_parts,
@@ -94,7 +97,7 @@ def decode_protobuf(body: bytes) -> SpanExport:
 
     Raises:
         MalformedBodyError: the body is not such a message.
-        TooLargeError: it has more than 100,000 spans or 10,000 resources or scopes.
+        TooLargeError: it has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
     return _collect(_iter_packed_groups(body))
 
@@ -104,7 +107,7 @@ def decode_json(body: bytes) -> SpanExport:
 
     Raises:
         MalformedBodyError: the body is not JSON, or not of that shape.
-        TooLargeError: it has more than 100,000 spans or 10,000 resources or scopes.
+        TooLargeError: it has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
     return _collect(iter_json_groups(body))
 
@@ -128,6 +131,8 @@ def _iter_packed_groups(body: bytes) -> Iterator[SpanGroup]:
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
     """Return a message, or why it cannot be read."""
+    if len(packed) > MAX_ORIGIN_BYTES:
+        return InvalidSpanError(f"the {field} of spans has more than {MAX_ORIGIN_BYTES:,} bytes")
     try:
         return kind.FromString(packed)
     except DecodeError as error:
@@ -136,22 +141,23 @@ def _unpack(kind: Any, packed: bytes, field: str) -> Any:
 
 def _collect(groups: Iterable[SpanGroup]) -> SpanExport:
     export = SpanExport()
-    span_count = 0
+    span_count = parts = 0
     for group_count, group in enumerate(groups, start=1):
         span_count += group.count
         check_group_count(group_count)
         if span_count > MAX_SPANS:
             raise too_many_parts()
-        _take_group(export, group)
+        parts = _take_group(export, group, parts)
     return export
 
 
-def _take_group(export: SpanExport, group: SpanGroup) -> None:
+def _take_group(export: SpanExport, group: SpanGroup, parts: int) -> int:
+    """Add the spans of a group to an export of which so many parts are read; return how many are then."""
     try:
         origin = _origin(group)
     except InvalidSpanError as error:
         export.refusals.add(str(error), group.count)
-        return
+        return parts
     export.origins[origin.key] = origin
     for raw in group.spans:
         try:
@@ -161,18 +167,26 @@ def _take_group(export: SpanExport, group: SpanGroup) -> None:
         except InvalidSpanError as error:
             export.refusals.add(str(error))
             continue
+        parts += span.parts
+        if parts > MAX_REQUEST_PARTS:
+            raise too_many_parts()
         received = ReceivedSpan(facts_of(span, origin.resource), origin.key, raw)
         trace = export.traces.get(span.trace_id)
         if trace is None:
             export.traces[span.trace_id] = [received]
         else:
             trace.append(received)
+    return parts
 
 
 def _origin(group: SpanGroup) -> Origin:
     for part in (group.resource, group.scope):
         if isinstance(part, InvalidSpanError):
             raise part
+        try:
+            count_values(part.attributes, MAX_VALUES)
+        except InvalidSpanError as error:
+            raise InvalidSpanError(f"the resource of {group.count} spans cannot be taken: {error}") from error
     resource = read_attributes(group.resource.attributes)
     scope = {"name": group.scope.name, "version": group.scope.version}
     if group.scope.attributes:

@@ -70,10 +70,15 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
     if role is Role.GUARDRAIL and _guardrail_spoke(span, outcome):
         return SpanFacts(span, resource, role, outcome, EVENT, _guardrail_event(span, outcome), None)
     usage = _usage(span.attributes)
-    item = _step(span, role, outcome, usage)
     if role is not Role.LLM:
+        item = _step(span, role, outcome, usage, _plain_texts(span.attributes))
         return SpanFacts(span, resource, role, outcome, STEP, item, usage)
-    return SpanFacts(span, resource, role, outcome, STEP, item, usage, _requested(span.attributes))
+    answers = text.messages_of(span.attributes.get("gen_ai.output.messages"))
+    item = _step(span, role, outcome, usage, _model_texts(span.attributes, answers))
+    reasons = _finish_reasons(span.attributes, answers)
+    if reasons is not None:
+        item["finish_reasons"] = reasons
+    return SpanFacts(span, resource, role, outcome, STEP, item, usage, _requested(span.attributes, answers))
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHARS) -> str | None:
@@ -85,7 +90,9 @@ def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHA
     return None
 
 
-def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict[str, Any]:
+def _step(
+    span: Span, role: Role, outcome: Outcome, usage: Usage | None, texts: tuple[str | None, str | None]
+) -> dict[str, Any]:
     attributes = span.attributes
     item: dict[str, Any] = {
         "step_id": span.span_id,
@@ -95,7 +102,7 @@ def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict
     }
     _add_times(item, span)
     _add_error(item, outcome)
-    took, gave = (_model_texts if role is Role.LLM else _plain_texts)(attributes)
+    took, gave = texts
     if took:
         item["input_summary"] = took[: text.MAX_INPUT_CHARS]
     if gave:
@@ -104,9 +111,6 @@ def _step(span: Span, role: Role, outcome: Outcome, usage: Usage | None) -> dict
     if usage is not None:
         _add(item, "tokens_prompt", usage.tokens_prompt)
         _add(item, "tokens_completion", usage.tokens_completion)
-    reasons = _first(attributes, "gen_ai.response.finish_reasons", "llm.finish_reason")
-    if reasons is not None:
-        item["finish_reasons"] = _finish_reasons(reasons)
     _add_retries(item, attributes)
     return item
 
@@ -187,16 +191,20 @@ def _guardrail_event(span: Span, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _finish_reasons(given: Any) -> list[str]:
+def _finish_reasons(attributes: Attributes, answers: list[Any] | None) -> list[str] | None:
+    given = _first(attributes, "gen_ai.response.finish_reasons", "llm.finish_reason")
+    if given is None:
+        given = text.finish_reasons(answers or []) or None
+    if given is None:
+        return None
     reasons = given if isinstance(given, list) else [given]
     return [str(reason)[:MAX_FINISH_REASON_CHARS] for reason in reasons[:MAX_FINISH_REASONS]]
 
 
-def _requested(attributes: Attributes) -> tuple[str, ...]:
+def _requested(attributes: Attributes, answers: list[Any] | None) -> tuple[str, ...]:
     """Return the ids of the tool calls that a model's answer asks for."""
-    messages = attributes.get("gen_ai.output.messages")
-    if messages is not None:
-        return tuple(text.requested_calls(messages))
+    if answers is not None:
+        return tuple(text.requested_calls(answers))
     return tuple(
         value
         for key, value in attributes.items()
@@ -204,10 +212,12 @@ def _requested(attributes: Attributes) -> tuple[str, ...]:
     )
 
 
-def _model_texts(attributes: Attributes) -> tuple[str | None, str | None]:
-    messages, answers = attributes.get("gen_ai.input.messages"), attributes.get("gen_ai.output.messages")
-    took = text.last_message(messages) if messages is not None else None
-    gave = text.all_messages(answers) if answers is not None else None
+def _model_texts(attributes: Attributes, answers: list[Any] | None) -> tuple[str | None, str | None]:
+    messages = text.messages_of(attributes.get("gen_ai.input.messages"))
+    took = (
+        text.last_message(messages) if messages is not None else text.as_text(attributes.get("gen_ai.input.messages"))
+    )
+    gave = text.all_messages(answers) if answers is not None else text.as_text(attributes.get("gen_ai.output.messages"))
     if (took is None or gave is None) and any(key.startswith(_FLATTENED) for key in attributes):
         took = took or _flattened(attributes, "llm.input_messages.", "gen_ai.prompt.")
         gave = gave or _flattened(attributes, "llm.output_messages.", "gen_ai.completion.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,11 +14,14 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
-from relab.core.errors import MalformedBodyError
+from relab.core.errors import MalformedBodyError, TooLargeError
 from relab.telemetry.otlp.spans import InvalidSpanError, SpanGroup, check_group_count
 
 _ID_FIELDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "parentSpanId"}
 _SHOWN_CHARS = 40
+
+MAX_JSON_PARTS = 10_000_000
+"""Braces, brackets and commas of a body: each may stand for a value, which takes up to a hundred bytes of memory."""
 
 # Of values of another type than the field's, protobuf lets through what Python says of them.
 _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -28,7 +32,13 @@ def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
 
     Raises:
         MalformedBodyError: the body is not JSON, or not of the shape of an export.
+        TooLargeError: it has too many values, resources or scopes.
     """
+    if sum(map(body.count, (b"{", b"[", b","))) > MAX_JSON_PARTS:
+        raise TooLargeError(
+            f"The export holds more than {MAX_JSON_PARTS:,} braces, brackets and commas.",
+            remedy="Send smaller batches: exporters send 512 spans by default.",
+        )
     try:
         export = jiter.from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -88,7 +98,7 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
             if given is None:
                 continue
             try:
-                copy[name] = base64.b64encode(bytes.fromhex(given)).decode()
+                copy[name] = base64.b64encode(binascii.unhexlify(given)).decode()
             except (ValueError, TypeError) as error:
                 raise InvalidSpanError(f"{spellings[1]} {str(given)[:_SHOWN_CHARS]!r} is not hex") from error
     return copy

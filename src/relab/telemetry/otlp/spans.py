@@ -25,15 +25,24 @@ MAX_PARTS = 10_000
 
 STATUS_UNSET, STATUS_OK, STATUS_ERROR = 0, 1, 2
 
+MAX_VALUES = 100_000
+"""Values in the attributes of one span, or resource, inside of lists and maps too: two bytes can say "a value"."""
+
 MAX_SPANS = 100_000
 """Spans of one request. Two bytes can say "a span", and each takes memory many times that."""
+
+MAX_REQUEST_PARTS = 4_000_000
+"""Attributes, events and values of one request: each takes microseconds to read."""
 
 MAX_GROUPS = 10_000
 """Resources, or scopes, of one request."""
 
 _SMALL_ATTRIBUTE_BYTES = 80
+# OpenInference's embeddings: thousands of numbers each, of which a run shows none.
+_VECTOR_SUFFIX = ".embedding.vector"
 _MAX_KNOWN_ATTRIBUTES = 20_000
 _NS_PER_US = 1_000
+_CONTAINERS: Final = frozenset(("array_value", "kvlist_value"))
 _NO_ID: Final = frozenset((b"", bytes(8), bytes(16)))
 
 Attributes = dict[str, Any]
@@ -66,6 +75,8 @@ class Span(NamedTuple):
     status_message: str
     attributes: Attributes
     events: tuple[SpanEvent, ...]
+    parts: int
+    """How many attributes, events and values inside of them there were to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +96,8 @@ class SpanGroup:
 def too_many_parts() -> TooLargeError:
     """Return the error for an export of too many parts."""
     return TooLargeError(
-        f"The export holds more than {MAX_SPANS:,} spans, or {MAX_GROUPS:,} resources or scopes.",
+        f"The export holds more than {MAX_SPANS:,} spans, {MAX_GROUPS:,} resources or scopes, "
+        f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
         remedy="Send smaller batches: exporters send 512 spans by default.",
     )
 
@@ -132,6 +144,8 @@ def _read(outline: Any, trace_id: str, span_id: str) -> Span:
     if len(parent_id) not in {0, 8}:
         raise InvalidSpanError(f"parent_span_id {parent_id[:20].hex()!r} is not 8 bytes")
     status = Status.FromString(packed_status) if packed_status else None
+    attributes, parts = _read_attributes(outline.attributes)
+    events, parts = _read_events(outline.events, parts)
     return Span(
         trace_id,
         span_id,
@@ -141,14 +155,45 @@ def _read(outline: Any, trace_id: str, span_id: str) -> Span:
         _micros("end_time_unix_nano", end_ns) if end_ns else None,
         status.code if status is not None else STATUS_UNSET,
         clean_text(status.message) if status is not None else "",
-        _read_attributes(outline.attributes),
-        _read_events(outline.events),
+        attributes,
+        events,
+        parts,
     )
+
+
+def count_values(pairs: Any, limit: int) -> int:
+    """Return how many values decoded `KeyValue` messages hold, those inside of lists and maps too.
+
+    Vectors, which are never read, do not count.
+
+    Raises:
+        InvalidSpanError: there are more than `limit`.
+    """
+    count = 0
+    held, is_map = pairs, True
+    waiting: list[AnyValue] = []
+    while True:
+        count += len(held)
+        # Each part that is looked at takes half a kilobyte, so that a list is counted before it is opened.
+        if count > limit:
+            raise InvalidSpanError(f"there are more than {MAX_VALUES:,} values in attributes")
+        waiting.extend([pair.value for pair in held if not pair.key.endswith(_VECTOR_SUFFIX)] if is_map else held)
+        while waiting and waiting[-1].WhichOneof("value") not in _CONTAINERS:
+            waiting.pop()
+        if not waiting:
+            return count
+        value = waiting.pop()
+        is_map = value.HasField("kvlist_value")
+        held = (value.kvlist_value if is_map else value.array_value).values
 
 
 def read_attributes(pairs: Any) -> Attributes:
     """Return decoded `KeyValue` messages as a dict; of equal keys the last counts."""
-    return {clean_text(pair.key): read_value(pair.value) for pair in pairs}
+    return {clean_text(pair.key): _read_pair(pair) for pair in pairs}
+
+
+def _read_pair(pair: KeyValue) -> Any:
+    return None if pair.key.endswith(_VECTOR_SUFFIX) else read_value(pair.value)
 
 
 def read_value(value: AnyValue) -> Any:
@@ -183,36 +228,43 @@ def clean_text(text: str) -> str:
 _known_attributes: dict[bytes, tuple[str, Any]] = {}
 
 
-def _read_attributes(packed: Any) -> Attributes:
-    if len(packed) > MAX_PARTS:
-        raise InvalidSpanError(f"a span has {len(packed):,} attributes; at most {MAX_PARTS:,} are taken")
+def _read_attributes(packed: Any) -> tuple[Attributes, int]:
+    parts = len(packed)
+    if parts > MAX_PARTS:
+        raise InvalidSpanError(f"a span has {parts:,} attributes; at most {MAX_PARTS:,} are taken")
     attributes: Attributes = {}
     for raw in packed:
         known = _known_attributes.get(raw)
         if known is None:
             pair = KeyValue.FromString(raw)
-            known = (clean_text(pair.key), read_value(pair.value))
-            if len(raw) <= _SMALL_ATTRIBUTE_BYTES and not isinstance(known[1], (dict, list)):
-                if len(_known_attributes) >= _MAX_KNOWN_ATTRIBUTES:
-                    _known_attributes.clear()
-                _known_attributes[raw] = known
+            if pair.value.WhichOneof("value") in _CONTAINERS:
+                parts += count_values((pair,), MAX_VALUES - parts) - 1
+                known = (clean_text(pair.key), _read_pair(pair))
+            else:
+                known = (clean_text(pair.key), read_value(pair.value))
+                if len(raw) <= _SMALL_ATTRIBUTE_BYTES:
+                    if len(_known_attributes) >= _MAX_KNOWN_ATTRIBUTES:
+                        _known_attributes.clear()
+                    _known_attributes[raw] = known
         attributes[known[0]] = known[1]
-    return attributes
+    return attributes, parts
 
 
-def _read_events(packed: Any) -> tuple[SpanEvent, ...]:
+def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
+    """Return the events of a span of which so many parts are read, and how many are then."""
     if not packed:
-        return ()
+        return (), parts
     if len(packed) > MAX_PARTS:
         raise InvalidSpanError(f"a span has {len(packed):,} events; at most {MAX_PARTS:,} are taken")
-    return tuple([_read_event(raw) for raw in packed])
-
-
-def _read_event(raw: bytes) -> SpanEvent:
-    event = SpanMessage.Event.FromString(raw)
-    # An event's time only orders and describes; one that is out of range is no reason to lose the span.
-    time_us = min(event.time_unix_nano // _NS_PER_US, LATEST_US - 1)
-    return SpanEvent(clean_text(event.name), time_us, read_attributes(event.attributes))
+    parts += len(packed)
+    events = []
+    for raw in packed:
+        event = SpanMessage.Event.FromString(raw)
+        parts += count_values(event.attributes, MAX_VALUES - parts)
+        # An event's time only orders and describes; one that is out of range is no reason to lose the span.
+        time_us = min(event.time_unix_nano // _NS_PER_US, LATEST_US - 1)
+        events.append(SpanEvent(clean_text(event.name), time_us, read_attributes(event.attributes)))
+    return tuple(events), parts
 
 
 def _check_ids(trace_id: bytes, span_id: bytes) -> None:

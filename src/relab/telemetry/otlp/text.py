@@ -46,30 +46,42 @@ def arguments_of(value: Any) -> JsonValue:
         return value
 
 
-def last_message(value: Any) -> str | None:
-    """Return the text of the last of several messages (GenAI `gen_ai.input.messages`)."""
-    messages = _messages(value)
-    if messages is None:
-        return as_text(value)
+def messages_of(value: Any) -> list[Any] | None:
+    """Return a list of messages (GenAI `gen_ai.input.messages`), given as one or as its JSON; None for anything else."""
+    if isinstance(value, str):
+        if not value.startswith("["):
+            return None
+        try:
+            value = jiter.from_json(value.encode(), allow_inf_nan=False)
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
+def last_message(messages: list[Any]) -> str | None:
+    """Return the text of the last of several messages."""
     return clean_text(_message_text(messages[-1]) or "") or None if messages else None
 
 
-def all_messages(value: Any) -> str | None:
-    """Return the text of all messages (GenAI `gen_ai.output.messages`), tool calls included."""
-    messages = _messages(value)
-    if messages is None:
-        return as_text(value)
+def all_messages(messages: list[Any]) -> str | None:
+    """Return the text of all messages, tool calls included."""
     return clean_text("\n".join(text for text in map(_message_text, messages) if text)) or None
 
 
-def requested_calls(value: Any) -> list[str]:
+def requested_calls(messages: list[Any]) -> list[str]:
     """Return the ids of the tool calls that messages ask for."""
     return [
         part["id"]
-        for message in _messages(value) or ()
+        for message in messages
         for part in _parts(message)
         if isinstance(part, dict) and part.get("type") == "tool_call" and part.get("id") and isinstance(part["id"], str)
     ]
+
+
+def finish_reasons(messages: list[Any]) -> list[str]:
+    """Return why a model ended its answers, where the answers say it."""
+    reasons = [message.get("finish_reason") for message in messages if isinstance(message, dict)]
+    return [clean_text(reason) for reason in reasons if reason and isinstance(reason, str)]
 
 
 def numbered(attributes: Attributes, prefix: str) -> dict[int, dict[str, Any]]:
@@ -94,18 +106,6 @@ def flattened_message(fields: dict[str, Any]) -> str | None:
         for _, call in sorted(calls.items())
     )
     return "\n".join(part for part in parts if part) or None
-
-
-def _messages(value: Any) -> list[Any] | None:
-    """Return a list of messages, given as one or as its JSON; None for anything else."""
-    if isinstance(value, str):
-        if not value.startswith("["):
-            return None
-        try:
-            value = jiter.from_json(value.encode(), allow_inf_nan=False)
-        except ValueError:
-            return None
-    return value if isinstance(value, list) else None
 
 
 def _parts(message: Any) -> list[Any]:

@@ -77,6 +77,14 @@ REFUSED: dict[str, tuple[Callable[[SpanMessage], object], str]] = {
         "10,003 attributes",
     ),
     "too many events": (lambda span: [span.events.add() for _ in range(MAX_PARTS + 1)], "10,001 events"),
+    "too many values in lists": (
+        lambda span: span.attributes.extend(pairs({"x": [[None] * 60_000], "y": {"z": [None] * 60_000}})),
+        "100,000 values",
+    ),
+    "too many values in events": (
+        lambda span: [span.events.add(attributes=pairs({"x": [None] * 60_000})) for _ in range(2)],
+        "100,000 values",
+    ),
     "too many bytes": (lambda span: span.attributes.extend(pairs({"x": "x" * MAX_SPAN_BYTES})), "larger than"),
 }
 
@@ -252,6 +260,36 @@ def test_a_resource_that_is_too_large_takes_only_its_spans_along() -> None:
     export = decode_protobuf(large + body_of([span("c")], {"x": "small"}))
     assert taken(export) == [id_of("c")]
     assert export.refusals.count == 2
+
+
+def test_a_resource_of_too_many_values_takes_only_its_spans_along() -> None:
+    large = body_of([span("a")], {"x": [None] * 100_001})
+    export = decode_protobuf(large + body_of([span("c")], {"x": [None] * 1_000}))
+    assert taken(export) == [id_of("c")]
+    assert "100,000 values" in export.refusals.message()
+
+
+def test_vectors_of_embeddings_do_not_count() -> None:
+    vectors = {f"embedding.embeddings.{n}.embedding.vector": [0.5] * 3_072 for n in range(50)}
+    export = decode(span("a", None, {"openinference.span.kind": "EMBEDDING"} | vectors))
+    assert export.refusals.count == 0
+    [received] = export.traces[TRACE.hex()]
+    shown = {pair["key"]: pair["value"] for pair in span_to_json(received.raw)["attributes"]}
+    assert len(shown["embedding.embeddings.7.embedding.vector"]["arrayValue"]["values"]) == 3_072
+
+
+@pytest.mark.parametrize("given", ["aa " * 16, " " + "aa" * 16, "aa" * 15 + "a ", "0x" + "aa" * 15])
+def test_an_id_with_anything_but_hex_in_it_is_refused(given: str) -> None:
+    body = json_body(body_of([span("a")]))
+    body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"] = given
+    export = decode_json(json.dumps(body).encode())
+    assert export.span_count == 0
+    assert "traceId" in export.refusals.message()
+
+
+def test_json_of_too_many_values_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(TooLargeError, match="braces"):
+        decode_json(b"{" + b"[,{" * 4_000_000)
 
 
 def test_an_event_at_no_time_is_no_reason_to_refuse() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -94,6 +95,18 @@ def test_an_answer_that_a_content_filter_stopped_is_an_event_of_its_step(reasons
 def test_other_reasons_to_finish_are_no_events(reasons: object) -> None:
     run = run_of(span("root", None, AGENT), span("chat", "root", CHAT | {"gen_ai.response.finish_reasons": reasons}))
     assert run.guardrail_events == []
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_answer_may_say_itself_that_a_content_filter_stopped_it(as_json: bool) -> None:
+    answers = [{"role": "assistant", "parts": [], "finish_reason": reason} for reason in ("stop", "content_filter", 5)]
+    given = {"gen_ai.output.messages": json.dumps(answers) if as_json else answers}
+    run = run_of(span("root", None, AGENT), span("chat", "root", CHAT | given))
+    assert [event.type for event in run.guardrail_events] == ["content_filter"]
+    told = run_of(
+        span("root", None, AGENT), span("chat", "root", CHAT | given | {"gen_ai.response.finish_reasons": ["stop"]})
+    )
+    assert told.guardrail_events == []
 
 
 def test_an_answer_that_still_comes_is_filtered_at_its_start() -> None:
