@@ -67,7 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
     parser.add_argument("--only", type=_parts, default=list(PARTS), help=f"Parts, of {','.join(PARTS)}.")
     parser.add_argument("--traces", type=int, default=10_000, help="Traces of 10 spans for relab.")
-    parser.add_argument("--peer-traces", type=int, default=300, help="Traces for the peers, which take longer.")
+    parser.add_argument("--peer-traces", type=int, default=1_000, help="Traces for the peers, which take longer.")
     parser.add_argument("--spans", type=int, default=1_000_000, help="How far to let relab grow; 0 for not at all.")
     parser.add_argument("--no-memory", action="store_true", help="Do not let relab grow; reads are of less data then.")
     parser.add_argument("--seconds", type=float, default=30.0, help="How long each fixed rate lasts.")

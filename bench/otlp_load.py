@@ -228,15 +228,20 @@ async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]])
 
 
 def printed(traces: int, per_request: int, seed: int, span_of_s: float) -> Iterator[tuple[bytes, int]]:
-    """Yield `(request, spans)`; the runs started within the last `span_of_s` seconds."""
+    """Return an iterator of `(request, spans)`; the runs started within the last `span_of_s` seconds."""
     rng = random.Random(seed)
     count = -(-traces // per_request)
+    # Now, and not when the first request is asked for: by then the clock of the load runs.
     stamps = [Stamp(template(rng, per_request)) for _ in range(min(TEMPLATES, count))]
     fresh = np.random.default_rng(seed)
     begin_ns = time.time_ns() - int(span_of_s * 1e9)
-    for number in range(count):
-        stamp = stamps[number % len(stamps)]
-        yield stamp.print(fresh, begin_ns + int(number / count * span_of_s * 0.99 * 1e9)), stamp.spans
+
+    def print_each() -> Iterator[tuple[bytes, int]]:
+        for number in range(count):
+            stamp = stamps[number % len(stamps)]
+            yield stamp.print(fresh, begin_ns + int(number / count * span_of_s * 0.99 * 1e9)), stamp.spans
+
+    return print_each()
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ def peer(name: str, root: Path, environments: Path) -> Iterator[Target]:
         settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
         database, headers = root / "mlflow.db", ["x-mlflow-experiment-id=0"]
         command = [str(python.parent / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--backend-store-uri", f"sqlite:///{database}", "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{database}"]
     with _running(command, {**kept, **settings}, root) as process:
         wait_until(lambda: _answers(f"{base}/health") or _answers(base), what=f"{name} answering", within_s=180)
         yield Target(
