@@ -16,6 +16,7 @@ import structlog
 from relab.access.service import AccessService
 from relab.core.clock import Clock, SystemClock
 from relab.core.errors import ConfigurationError
+from relab.experiments.service import ExperimentService
 from relab.jobs.models import JobHandler, JobStatus
 from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
@@ -76,6 +77,10 @@ class Services:
             DatabaseUnavailableError: it cannot be reached.
         """
         prepare(self.database)
+
+    def experiments(self) -> ExperimentService:
+        """Return what runs experiments; their trials become agent runs here."""
+        return ExperimentService(self.clock, self.telemetry)
 
     def handlers(self) -> Mapping[str, JobHandler]:
         """Return the handler of every kind of job."""

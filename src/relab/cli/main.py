@@ -14,7 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from relab import __version__
-from relab.cli import agent_runs, auth, db, doctor, jobs, metrics, rca, serve, worker
+from relab.cli import agent_runs, auth, compare, db, doctor, experiments, jobs, knobs, metrics, rca, serve, worker
 
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
@@ -31,8 +31,21 @@ app.command("worker")(worker.worker)
 app.command("rca")(rca.analyze)
 app.command("metrics")(metrics.overview)
 app.command("doctor")(doctor.doctor)
+for _name, _command in (
+    ("init", experiments.init),
+    ("describe", experiments.describe),
+    ("run", experiments.run),
+    ("run-dev", experiments.run_dev),
+    ("run-experiment", experiments.run_experiment),
+    ("clean", experiments.clean),
+    ("compare", compare.compare),
+    ("knobs-init", knobs.knobs_init),
+    ("knobs-validate", knobs.knobs_validate),
+):
+    app.command(_name)(_command)
 for _name, _group in (
     ("agent-runs", agent_runs.app),
+    ("experiments", experiments.app),
     ("jobs", jobs.app),
     ("db", db.app),
     ("auth", auth.app),
@@ -66,8 +79,13 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except TyperException as error:
-        # With no arguments the message is the help text itself.
-        print(error.format_message(), file=sys.stderr)
+        if "--json" in sys.argv:
+            from relab.cli.output import print_json_error
+
+            print_json_error("usage", error.format_message())
+        else:
+            # With no arguments the message is the help text itself.
+            print(error.format_message(), file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(EXIT_INTERRUPTED)

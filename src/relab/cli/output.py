@@ -81,9 +81,14 @@ def report_error(error: Exception) -> int:
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 
 
+def print_json_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
+    """Print one JSON object that says what went wrong."""
+    print(json.dumps({"ok": False, "error": {"code": code, "message": message, "details": details or {}}}, indent=2))
+
+
 def _print_error(code: str, message: str, details: dict[str, Any]) -> None:
     if "--json" in sys.argv:
-        print(json.dumps({"ok": False, "error": {"code": code, "message": message, "details": details}}, indent=2))
+        print_json_error(code, message, details)
         return
     print(f"lab: {plain(message)}", file=sys.stderr)
     for problem in details.get("problems", []):

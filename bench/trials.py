@@ -1,0 +1,228 @@
+"""`python -m bench.trials`: what a trial costs beyond its bare child process, beside the peers.
+
+One run on one machine. The harness is `/bin/true`, so that everything measured is the
+runner's own: workspace, documents, sandbox, watching, reading back, the journal, the agent
+run in telemetry. A figure is wall time per job, at the same concurrency for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+PARTS = ("bare", "local", "bwrap", "docker", "parallel", "inspect")
+DOCKER_IMAGE = os.environ.get("RELAB_BENCH_IMAGE", "relab-test:latest")
+_INSPECT = """
+import sys, time
+from inspect_ai import Task, eval
+from inspect_ai.dataset import Sample
+from inspect_ai.solver import solver
+import subprocess
+@solver
+def nothing():
+    async def solve(state, generate):
+        subprocess.run(["/bin/true"])
+        return state
+    return solve
+count = int(sys.argv[1])
+task = Task(dataset=[Sample(input="x", target="x") for _ in range(count)], solver=[nothing()])
+started = time.perf_counter()
+eval(task, model="mockllm/model", max_samples=int(sys.argv[2]), display="none", log_dir=sys.argv[3])
+print(time.perf_counter() - started)
+"""
+
+
+@dataclass
+class Figures:
+    """One row: milliseconds of wall time per job."""
+
+    what: str
+    jobs: int = 0
+    ms_per_job: float | None = None
+    beyond_bare_ms: float | None = None
+    peak_mb: float | None = None
+    note: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.trials", description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help=f"Parts, of {','.join(PARTS)}.")
+    parser.add_argument("--trials", type=int, default=10_000, help="Trials of the local sandbox, and bare children.")
+    parser.add_argument("--docker-trials", type=int, default=100)
+    parser.add_argument("--inspect-samples", type=int, default=1_000)
+    parser.add_argument("--concurrency", type=int, default=2)
+    parser.add_argument("--no-telemetry", action="store_true", help="Do not record trials as agent runs.")
+    parser.add_argument("--peers-dir", type=Path, default=Path(".bench/peers"))
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    parts: dict[str, Callable[[], Figures]] = {
+        "bare": lambda: bare(args.trials, args.concurrency),
+        "local": lambda: relab("local", args.trials, args),
+        "bwrap": lambda: relab("bwrap", args.trials, args),
+        "docker": lambda: relab("container", args.docker_trials, args),
+        "parallel": lambda: gnu_parallel(args.trials, args.concurrency),
+        "inspect": lambda: inspect_ai(args.inspect_samples, args.concurrency, args.peers_dir.absolute()),
+    }
+    rows: list[Figures] = []
+    for part in args.only.split(","):
+        print(f"{part} ...", file=sys.stderr)
+        rows.append(parts[part]())
+        if part == "docker":
+            rows.append(docker_run(min(args.docker_trials, 30)))
+    base = next((row.ms_per_job for row in rows if row.what.startswith("bare")), None)
+    for row in rows:
+        if base is not None and row.ms_per_job is not None and not row.what.startswith("bare"):
+            row.beyond_bare_ms = row.ms_per_job - base
+    if args.json:
+        print(json.dumps({"cores": os.cpu_count(), "rows": [asdict(row) for row in rows]}, indent=2))
+    else:
+        _show(rows, args.concurrency)
+
+
+def bare(count: int, concurrency: int) -> Figures:
+    """Children of a Python program, so many at a time, and nothing else."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as pool:
+        list(pool.map(lambda _: subprocess.run(["/bin/true"], check=True), range(count)))
+    return Figures("bare child processes", count, (time.perf_counter() - started) / count * 1_000)
+
+
+def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
+    """`lab run` over so many tasks."""
+    with TemporaryDirectory(prefix="relab-trials-") as name:
+        root = Path(name)
+        _project(root, mode, count, args.concurrency)
+        environment = {"PATH": os.environ["PATH"], "RELAB_HOME": str(root / "home"), "LOG_LEVEL": "ERROR"}
+        lab = [sys.executable, "-m", "relab", "run", "--json", "--quiet"]
+        if args.no_telemetry:
+            lab.append("--no-telemetry")
+        # The journal has the times of the trials alone: neither Python's start nor the analysis is a trial's.
+        peak, done = _watched([*lab, str(root / ".lab/experiment.yaml")], root, environment)
+        if done.returncode != 0:
+            return Figures(f"relab, {mode}", note=f"failed: {(done.stdout + done.stderr)[-300:]}")
+        run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
+        seconds, wall = _trial_seconds(run_dir)
+        note = f"whole command {wall:.1f} s" + (", no telemetry" if args.no_telemetry else "")
+        return Figures(f"relab, {mode}", count, seconds / count * 1_000, peak_mb=peak, note=note)
+
+
+def _watched(
+    command: list[str], cwd: Path, environment: dict[str, str]
+) -> tuple[float, subprocess.CompletedProcess[str]]:
+    with subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        peak, watched = 0.0, psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                peak = max(peak, watched.memory_info().rss / 1_048_576)
+                process.wait(0.5)
+            except (subprocess.TimeoutExpired, psutil.Error):
+                continue
+        assert process.stdout is not None
+        assert process.stderr is not None
+        found = subprocess.CompletedProcess(command, process.returncode, process.stdout.read(), process.stderr.read())
+    return peak, found
+
+
+def _trial_seconds(run_dir: Path) -> tuple[float, float]:
+    """Return the seconds from the first trial's begin to the last journal line, and those of the whole run."""
+    first = (run_dir / "manifest.json").stat().st_mtime
+    last = (run_dir / "journal.jsonl").stat().st_mtime
+    end = (run_dir / "attestation.json").stat().st_mtime
+    return last - first, end - first
+
+
+def _project(root: Path, mode: str, count: int, concurrency: int) -> None:
+    (root / ".lab").mkdir()
+    (root / "src").mkdir()
+    for number in range(5):
+        (root / "src" / f"module_{number}.py").write_text(f"VALUE = {number}\n" * 20)
+    with (root / "tasks.jsonl").open("w") as file:
+        for number in range(count):
+            file.write(json.dumps({"task_id": f"task_{number}", "prompt": "nothing"}) + "\n")
+    image = f"\n    image: {DOCKER_IMAGE}" if mode == "container" else ""
+    (root / ".lab" / "experiment.yaml").write_text(f"""\
+version: "0.3"
+experiment: {{id: overhead, name: Overhead}}
+dataset: {{path: ../tasks.jsonl}}
+design: {{max_concurrency: {concurrency}}}
+baseline: {{variant_id: control}}
+runtime:
+  harness: {{command: [/bin/true]}}
+  sandbox:
+    mode: {mode}{image}
+  network: {{mode: none}}
+  workspace: {{ignore: [home, tasks.jsonl]}}
+""")
+
+
+def docker_run(count: int) -> Figures:
+    """`docker run` of the same program, one after the other."""
+    if shutil.which("docker") is None:
+        return Figures("docker run", note="no docker command on this machine")
+    command = ["docker", "run", "--rm", "--network", "none", DOCKER_IMAGE, "/bin/true"]
+    started = time.perf_counter()
+    for _ in range(count):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            return Figures("docker run", note=f"failed: {done.stderr[-200:]}")
+    return Figures("docker run", count, (time.perf_counter() - started) / count * 1_000, note="one at a time")
+
+
+def gnu_parallel(count: int, concurrency: int) -> Figures:
+    """GNU parallel over the same program."""
+    if shutil.which("parallel") is None:
+        return Figures("GNU parallel", note="not installed: apt-get install parallel")
+    numbers = "\n".join(map(str, range(count)))
+    started = time.perf_counter()
+    command = ["parallel", "--will-cite", "-j", str(concurrency), "/bin/true"]
+    subprocess.run(command, input=numbers, text=True, check=True, capture_output=True)
+    return Figures("GNU parallel", count, (time.perf_counter() - started) / count * 1_000)
+
+
+def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
+    """Inspect AI over as many samples, each of which runs the same program."""
+    from bench.otlp_targets import PEERS, install
+
+    PEERS["inspect"] = "inspect-ai"
+    with TemporaryDirectory() as logs:
+        try:
+            python = install("inspect", environments)
+            command = [str(python), "-c", _INSPECT, str(count), str(concurrency), logs]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", None) or str(error)
+            return Figures("Inspect AI", note=f"failed: {said[-300:]}")
+    return Figures("Inspect AI", count, float(done.stdout.split()[-1]) / count * 1_000)
+
+
+def _show(rows: list[Figures], concurrency: int) -> None:
+    title = f"Trials on {os.cpu_count()} cores, {concurrency} at a time"
+    table = Table(title=title, title_justify="left")
+    for column in ("what", "n", "ms per job", "beyond bare ms", "peak MB", "note"):
+        table.add_column(column, justify="left" if column in {"what", "note"} else "right")
+    for row in rows:
+        figures = (row.ms_per_job, row.beyond_bare_ms, row.peak_mb)
+        texts = ("" if value is None else f"{value:,.2f}" for value in figures)
+        table.add_row(row.what, f"{row.jobs:,}", *texts, row.note)
+    Console(width=160).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""`lab compare`: may a variant replace the baseline? The exit code answers, for CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+
+EXIT_UNDECIDED = 2
+
+
+def compare(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")],
+    baseline: Annotated[str | None, typer.Option(help="Compare with this variant instead of the baseline.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Must not be worse; may be repeated.")] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="A bound of variant less baseline: success>=-0.02, latency_ms<=5%; may be repeated."),
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE or INVALID."""
+    from relab.cli.experiments import open_experiments
+
+    with open_experiments(telemetry=False) as service:
+        found = service.compare(Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or ())
+    code = {"PASS": 0, "FAIL": EXIT_FAILED}.get(found.verdict.value, EXIT_UNDECIDED)
+    if json:
+        print_json("compare", **found.to_json(), exit_code=code)
+        return code
+    print_table(
+        f"{found.run_id} against {found.baseline}",
+        ("verdict", "variant", "gate", "difference", "interval", "pairs", "passes by chance"),
+        map(_row, found.results),
+    )
+    print(f"{found.verdict.value}: {plain(found.reason)}")
+    return code
+
+
+def _row(result: Any) -> list[object]:
+    judgement = result.judgement
+    interval = judgement.interval
+    return [
+        judgement.verdict.value,
+        result.variant,
+        result.gate,
+        None if judgement.estimate is None else f"{judgement.estimate:+.4g}",
+        None if interval is None else f"{interval.low:+.4g} to {interval.high:+.4g}",
+        judgement.windows,
+        None if judgement.false_pass_rate is None else f"{judgement.false_pass_rate:.1%}",
+    ]

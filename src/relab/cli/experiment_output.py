@@ -1,0 +1,162 @@
+"""How experiments are shown: the plan before, the trials while they run, the result after."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from relab.cli.output import plain, print_table
+
+if TYPE_CHECKING:
+    from relab.experiments.models import Progress, RunSummary, TrialResult
+
+_PLAIN_EVERY_S = 10.0
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Tell what a user should know before a run."""
+    for warning in warnings:
+        print(f"lab: warning: {plain(warning)}", file=sys.stderr)
+
+
+def show_plan(summary: Mapping[str, Any]) -> None:
+    """Print what `lab describe` found."""
+    hidden = {"power", "first_trials", "overrides", "warnings", "variants", "primary_metrics", "allowed_hosts"}
+    for name, value in summary.items():
+        if name not in hidden:
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            print(f"{name}: {plain(_word(shown))}")
+    print(f"variants: {plain(', '.join(summary['variants']))}")
+    print(f"primary_metrics: {plain(', '.join(summary['primary_metrics']))}")
+    if summary["allowed_hosts"]:
+        print(f"allowed_hosts: {plain(', '.join(summary['allowed_hosts']))}")
+    for override in summary["overrides"]:
+        print(f"override: {plain(override['id'])} = {plain(override['value'])} (was {plain(override['previous'])})")
+    _show_power(summary["power"])
+    print_table(
+        "First trials",
+        ("trial", "variant", "task", "repeat"),
+        (
+            [trial["trial_id"], trial["variant_id"], trial["task_id"], trial["repl_idx"]]
+            for trial in summary["first_trials"]
+        ),
+    )
+    if not summary["harness_script_exists"]:
+        print("lab: the harness is not there: every trial would fail (see harness_script_resolved)", file=sys.stderr)
+    warn(summary["warnings"])
+
+
+def _word(value: object) -> object:
+    return (
+        {True: "true", False: "false", None: "-"}.get(value, value) if isinstance(value, (bool, type(None))) else value
+    )
+
+
+def _show_power(power: Mapping[str, Any]) -> None:
+    def said(case: str) -> str:
+        effect = power[case]["minimum_detectable_effect"]
+        return "none that can occur" if effect is None else f"{effect * 100:.1f} points"
+
+    print(
+        f"minimum detectable difference of success (80 % power, {power['pairs']} pairs): "
+        f"{said('worst_case')}; {said('half_of_the_variance_between_tasks')} if half of the variance lies between tasks"
+    )
+
+
+@contextmanager
+def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, Progress], None]]:
+    """Show the trials of a run while they end; on stderr, a line now and then where that is no terminal."""
+    if quiet:
+        yield lambda _result, _progress: None
+    elif sys.stderr.isatty():
+        with _bars(total, done) as told:
+            yield told
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, Progress], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("trials"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[outcomes]}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("trials", total=total, completed=done, rate="", outcomes="")
+        started = time.monotonic()
+
+        def told(_: TrialResult, progress: Progress) -> None:
+            rate = (progress.done - done) / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=progress.done, rate=f"{rate:.1f}/s", outcomes=_outcomes(progress))
+
+        yield told
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _PLAIN_EVERY_S
+
+    def __call__(self, _: TrialResult, progress: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _PLAIN_EVERY_S
+            print(f"{progress.done:,} of {progress.total:,} trials; {_outcomes(progress)}", file=sys.stderr)
+
+
+def _outcomes(progress: Progress) -> str:
+    return "; ".join(
+        f"{plain(variant)} {counts['success']}/{counts.total()}"
+        for variant, counts in sorted(progress.outcomes.items())
+    )
+
+
+def show_run(summary: RunSummary) -> None:
+    """Print what became of a run, and where to look."""
+    rows = [
+        [variant, *(counts.get(outcome, 0) for outcome in ("success", "failure", "error", "missing"))]
+        for variant, counts in summary.outcomes.items()
+    ]
+    print_table(f"{summary.run_id}: {summary.done:,} of {summary.total:,} trials", _OUTCOME_COLUMNS, rows)
+    print(f"run_dir: {plain(summary.run_dir)}")
+    if summary.agent_runs_failed:
+        print(
+            f"lab: {summary.agent_runs_failed:,} trials are not in telemetry: {plain(summary.agent_run_error)}",
+            file=sys.stderr,
+        )
+    if summary.finished:
+        print(f"report: {plain(summary.run_dir / 'analysis' / 'report.html')}")
+        print(f"next: lab compare {plain(summary.run_dir)}")
+    else:
+        print(f"lab: not finished; go on with: lab run --continue {plain(summary.run_dir)}", file=sys.stderr)
+
+
+_OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
+
+
+def run_json(summary: RunSummary) -> dict[str, Any]:
+    """Return a run as `--json` has it."""
+    evidence = summary.run_dir / "evidence"
+    return {
+        "run": {"run_id": summary.run_id, "run_dir": str(summary.run_dir)},
+        "finished": summary.finished,
+        "trials": {"total": summary.total, "done": summary.done},
+        "outcomes": {variant: dict(counts) for variant, counts in summary.outcomes.items()},
+        "agent_runs": {"stored": summary.agent_runs, "failed": summary.agent_runs_failed},
+        "artifacts": {
+            "evidence_records_path": str(evidence / "evidence_records.jsonl"),
+            "task_chain_states_path": str(evidence / "task_chain_states.jsonl"),
+            "report_path": str(summary.run_dir / "analysis" / "report.html"),
+        },
+        "warnings": list(summary.warnings),
+    }

@@ -1,0 +1,283 @@
+"""`lab init`, `describe`, `run`, `run-dev`, `run-experiment`, `compare`, `clean` and `experiments`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.experiments.models import Keep, RunOptions, RunSummary, StopSwitch
+    from relab.experiments.service import ExperimentService
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(help="Experiments of this project: `list` and `show`.", no_args_is_help=True)
+
+ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment's file.")]
+OverridesOption = Annotated[Path | None, typer.Option(help="Values for knobs (.lab/knobs/overrides.json).")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+KeepOption = Annotated[
+    str, typer.Option("--keep-workspaces", help="all | failed | none: whose workspaces stay after the run.")
+]
+NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
+DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
+
+
+def init(
+    workload_type: Annotated[str, typer.Option(help="agent_harness | trainer")] = "agent_harness",
+    container: Annotated[bool, typer.Option("--container", help="For trials in containers.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a commented skeleton, .lab/experiment.yaml, and the schema that editors complete it by."""
+    from relab.core.errors import InvalidInputError
+
+    if workload_type not in {"agent_harness", "trainer"}:
+        raise InvalidInputError(f"--workload-type is agent_harness or trainer, not {workload_type!r}.")
+    with open_experiments(telemetry=False) as service:
+        files = service.init(Path.cwd(), workload_type=workload_type, container=container)
+    _say_written("init", files, json, "fill in what is marked REQUIRED, then: lab describe .lab/experiment.yaml")
+
+
+def describe(
+    experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
+    overrides: OverridesOption = None,
+    container: Annotated[bool, typer.Option("--container", help="As `lab run --container` would run it.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out."""
+    from relab.cli.experiment_output import show_plan
+
+    with open_experiments(telemetry=False) as service:
+        summary = service.describe(experiment, overrides, container=container)
+    if json:
+        print_json("describe", summary=summary)
+    else:
+        show_plan(summary)
+
+
+def run(
+    experiment: Annotated[Path | None, typer.Argument(help="The experiment's file.")] = None,
+    go_on: Annotated[
+        Path | None,
+        typer.Option(
+            "--continue",
+            "--resume",
+            help="Go on with a run that was interrupted or killed: only trials without a result are run. "
+            "(A paused trial is resumed by `lab resume`.)",
+        ),
+    ] = None,
+    container: Annotated[bool, typer.Option("--container", help="Run trials in containers.")] = False,
+    overrides: OverridesOption = None,
+    keep: KeepOption = "all",
+    quiet: QuietOption = False,
+    no_telemetry: NoTelemetryOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Run the trials of an experiment, with the network and the sandbox that it configures."""
+    from relab.core.errors import InvalidInputError
+    from relab.experiments.models import Command, RunOptions
+
+    if go_on is None:
+        options = RunOptions(Command.RUN, container, overrides, None, _keep(keep))
+        return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
+    if experiment is not None or container or overrides is not None:
+        raise InvalidInputError(
+            "--continue goes on with a run as it was begun: give no experiment and no other options."
+        )
+    return _continue(go_on, quiet, no_telemetry, json)
+
+
+def run_dev(
+    experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
+    setup: Annotated[str | None, typer.Option(help="A shell command that runs once before the trials.")] = None,
+    overrides: OverridesOption = None,
+    keep: KeepOption = "all",
+    quiet: QuietOption = False,
+    no_telemetry: NoTelemetryOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Run trials in a container with the whole network, for development."""
+    from relab.experiments.models import Command, RunOptions
+
+    options = RunOptions(Command.RUN_DEV, overrides=overrides, setup=setup, keep=_keep(keep))
+    return _run(experiment, options, quiet, no_telemetry, json)
+
+
+def run_experiment(
+    experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
+    overrides: OverridesOption = None,
+    keep: KeepOption = "all",
+    quiet: QuietOption = False,
+    no_telemetry: NoTelemetryOption = False,
+    json: JsonOption = False,
+) -> int:
+    """Run trials in a container without any network, for results that count."""
+    from relab.experiments.models import Command, RunOptions
+
+    options = RunOptions(Command.RUN_EXPERIMENT, overrides=overrides, keep=_keep(keep))
+    return _run(experiment, options, quiet, no_telemetry, json)
+
+
+def clean(
+    init: Annotated[bool, typer.Option("--init", help="Delete .lab/experiment.yaml and its schema.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="Delete all runs of this project, and the cache.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Delete what lab has made in this project."""
+    from relab.core.errors import InvalidInputError
+
+    if not (init or runs):
+        raise InvalidInputError("Say what to delete: --init, --runs, or both.")
+    with open_experiments(telemetry=False) as service:
+        removed = service.clean(Path.cwd(), init=init, runs=runs)
+    if json:
+        print_json("clean", removed=[str(path) for path in removed])
+    else:
+        for path in removed:
+            print(f"removed: {plain(path)}")
+
+
+@app.command("list")
+def list_runs(json: JsonOption = False) -> None:
+    """List the runs of this project, newest first."""
+    with open_experiments(telemetry=False) as service:
+        found = service.list_runs(Path.cwd())
+    if json:
+        print_json("experiments list", runs=found)
+        return
+    print_table(
+        "Runs",
+        ("run", "experiment", "command", "status", "trials", "created"),
+        (
+            [row["run_id"], row["experiment"], row["command"], row["status"], row["trials"], row["created_at"]]
+            for row in found
+        ),
+    )
+
+
+@app.command("show")
+def show(run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")], json: JsonOption = False) -> None:
+    """Show a run: what it was, and what became of its trials."""
+    with open_experiments(telemetry=False) as service:
+        found = service.show_run(Path.cwd(), run_dir)
+    if json:
+        print_json("experiments show", run=found)
+        return
+    for name, value in found.items():
+        if not isinstance(value, (dict, list)):
+            print(f"{name}: {plain(value)}")
+    rows = [
+        [variant, counts.get("success", 0), counts.get("failure", 0), counts.get("error", 0), counts.get("missing", 0)]
+        for variant, counts in found["outcomes"].items()
+    ]
+    print_table("Trials", ("variant", "success", "failure", "error", "missing"), rows)
+    print_table(
+        "Not successful",
+        ("trial", "variant", "task", "outcome", "error", "agent run"),
+        (
+            [row[name] for name in ("trial_id", "variant_id", "task_id", "outcome", "error_type", "agent_run_id")]
+            for row in found["failed_trials"]
+        ),
+    )
+
+
+def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
+    from relab.cli.experiment_output import live_progress, warn
+
+    with open_experiments(telemetry=not no_telemetry) as service:
+        resolved = service.prepare(experiment, options)
+        warn(resolved.warnings)
+        with _stoppable() as stop, live_progress(len(resolved.plan), 0, quiet=quiet or json) as told:
+            summary = service.run(resolved, options, stop, told)
+    extra: dict[str, object] = {"container": resolved.config.runtime.sandbox.mode.value == "container"}
+    if options.command.value == "run-dev":
+        extra |= {"dev_setup": options.setup, "dev_network_mode": "full"}
+    return _report(options.command.value, summary, json, extra)
+
+
+def _continue(run_dir: Path, quiet: bool, no_telemetry: bool, json: bool) -> int:
+    from relab.cli.experiment_output import live_progress
+
+    with (
+        open_experiments(telemetry=not no_telemetry) as service,
+        _stoppable() as stop,
+        live_progress(*service.extent(run_dir), quiet=quiet or json) as told,
+    ):
+        summary = service.continue_run(run_dir, stop, told)
+    return _report("run", summary, json, {"continued": True})
+
+
+def _report(command: str, summary: RunSummary, json: bool, extra: dict[str, object]) -> int:
+    from relab.cli.experiment_output import run_json, show_run
+
+    if json:
+        print_json(command, **run_json(summary), **extra)
+    else:
+        show_run(summary)
+    return 0 if summary.finished else EXIT_INTERRUPTED
+
+
+def _keep(text: str) -> Keep:
+    from relab.core.errors import InvalidInputError
+    from relab.experiments.models import Keep
+
+    try:
+        return Keep(text)
+    except ValueError as error:
+        raise InvalidInputError(f"--keep-workspaces is all, failed or none, not {text!r}.") from error
+
+
+@contextmanager
+def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
+    """Compose the service; with telemetry, on the configured database."""
+    from relab.core.clock import SystemClock
+    from relab.experiments.service import ExperimentService
+
+    if not telemetry:
+        yield ExperimentService(SystemClock())
+        return
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        yield services.experiments()
+
+
+@contextmanager
+def _stoppable() -> Iterator[StopSwitch]:
+    """Let Ctrl-C finish the trials at work; a second one ends them at once."""
+    from relab.experiments.models import StopSwitch
+
+    switch = StopSwitch()
+
+    def pressed(_number: int, _frame: object) -> None:
+        message = (
+            "ending the trials at work"
+            if switch.finish.is_set()
+            else ("finishing the trials at work; again to end them at once")
+        )
+        print(f"lab: {message}", file=sys.stderr)
+        switch.press()
+
+    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield switch
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _say_written(command: str, files: Sequence[Path], json: bool, then: str) -> None:
+    if json:
+        print_json(command, written=[str(path) for path in files])
+        return
+    for path in files:
+        print(f"wrote: {plain(path)}")
+    print(f"next: {then}")

@@ -1,0 +1,223 @@
+"""Driving `lab` from Python: commands in, typed answers out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUNNER_VARIABLE = "AGENTLAB_RUNNER_BIN"
+
+
+class LabRunnerError(Exception):
+    """A command of `lab` failed.
+
+    Attributes:
+        code: of the error, such as `experiment_invalid`.
+        details: what else is known, as JSON.
+        exit_code: of the process; None if it could not be started.
+        command: what was run.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, details: Any, exit_code: int | None, stderr: str, command: Sequence[str]
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details
+        self.exit_code = exit_code
+        self.stderr = stderr
+        self.command = list(command)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What `describe` found."""
+
+    summary: dict[str, Any]
+
+    @property
+    def total_trials(self) -> int:
+        """How many trials the plan has."""
+        return int(self.summary["total_trials"])
+
+
+@dataclass(frozen=True, slots=True)
+class RunReference:
+    """Where a run is."""
+
+    run_id: str
+    run_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResponse:
+    """What became of a run; `response` is the whole answer."""
+
+    run: RunReference
+    finished: bool
+    outcomes: dict[str, dict[str, int]]
+    response: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """A file that was found valid."""
+
+    valid: bool
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A verdict: PASS, EDGE, FAIL or INVALID; `response` is the whole answer."""
+
+    verdict: str
+    response: dict[str, Any]
+
+
+class LabClient:
+    """Runs `lab` and reads its answers.
+
+    Args:
+        runner_bin: the program; default `AGENTLAB_RUNNER_BIN`, else the `lab` beside this Python, else that of the PATH.
+        cwd: the project's root; default the working directory.
+        env: variables beside those of this process.
+    """
+
+    def __init__(
+        self, runner_bin: str | None = None, cwd: str | Path | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._bin = runner_bin or os.environ.get(RUNNER_VARIABLE) or _own_lab()
+        self._cwd = Path(cwd) if cwd is not None else None
+        self._env = dict(env or {})
+
+    def describe(self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None) -> Described:
+        """Return the plan, without running anything.
+
+        Raises:
+            LabRunnerError: the experiment cannot be run.
+        """
+        return Described(self._call("describe", experiment, overrides=overrides)["summary"])
+
+    def run(
+        self,
+        experiment: str = ".lab/experiment.yaml",
+        *,
+        container: bool = False,
+        overrides: str | None = None,
+        keep_workspaces: str | None = None,
+    ) -> RunResponse:
+        """Run an experiment as it is configured.
+
+        Raises:
+            LabRunnerError: it cannot be run.
+        """
+        return self._run("run", experiment, container=container, overrides=overrides, keep_workspaces=keep_workspaces)
+
+    def run_dev(
+        self, experiment: str = ".lab/experiment.yaml", *, setup: str | None = None, overrides: str | None = None
+    ) -> RunResponse:
+        """Run with the whole network, after a command that prepares the workspace.
+
+        Raises:
+            LabRunnerError: it cannot be run.
+        """
+        return self._run("run-dev", experiment, setup=setup, overrides=overrides)
+
+    def run_experiment(self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None) -> RunResponse:
+        """Run strictly: without any network.
+
+        Raises:
+            LabRunnerError: it cannot be run.
+        """
+        return self._run("run-experiment", experiment, overrides=overrides)
+
+    def continue_run(self, run_dir: str) -> RunResponse:
+        """Go on with a run that was interrupted or killed.
+
+        Raises:
+            LabRunnerError: it cannot be continued.
+        """
+        return _run_response(self._call("run", **{"continue": run_dir}))
+
+    def compare(
+        self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()
+    ) -> Compared:
+        """Judge the variants of a run.
+
+        Raises:
+            LabRunnerError: the run or a gate cannot be read; a verdict is no error, whatever it is.
+        """
+        repeated = [part for metric in metrics for part in ("--metric", metric)]
+        repeated += [part for gate in gates for part in ("--gate", gate)]
+        answer = self._call("compare", run_dir, *repeated, baseline=baseline)
+        return Compared(answer["verdict"], answer)
+
+    def validate_knobs(self, *, manifest: str, overrides: str) -> Validated:
+        """Check overrides against a manifest.
+
+        Raises:
+            LabRunnerError: a value is not allowed.
+        """
+        answer = self._call("knobs-validate", manifest=manifest, overrides=overrides)
+        return Validated(bool(answer["valid"]), answer["values"])
+
+    def _run(self, command: str, experiment: str, **options: Any) -> RunResponse:
+        return _run_response(self._call(command, experiment, **options))
+
+    def _call(self, command: str, *arguments: str, **options: Any) -> dict[str, Any]:
+        given = [self._bin, command, *arguments]
+        for name, value in options.items():
+            flag = f"--{name.replace('_', '-')}"
+            if value is True:
+                given.append(flag)
+            elif value not in {None, False}:
+                given += [flag, str(value)]
+        given.append("--json")
+        try:
+            done = subprocess.run(  # noqa: S603 the caller's own runner
+                given, cwd=self._cwd, env={**os.environ, **self._env}, capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise LabRunnerError(
+                "runner_not_started", str(error), details={}, exit_code=None, stderr="", command=given
+            ) from error
+        return _answer(done, given)
+
+
+def _answer(done: subprocess.CompletedProcess[str], command: Sequence[str]) -> dict[str, Any]:
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        message = f"lab ended with {done.returncode} and no JSON: {done.stderr.strip()[-500:]}"
+        answer = {"ok": False, "error": {"code": "invalid_response", "message": message, "details": {}}}
+    if answer.get("ok") is True:
+        return answer
+    error = answer.get("error") or {}
+    raise LabRunnerError(
+        error.get("code", "unknown"),
+        error.get("message", ""),
+        details=error.get("details"),
+        exit_code=done.returncode,
+        stderr=done.stderr,
+        command=command,
+    )
+
+
+def _run_response(answer: dict[str, Any]) -> RunResponse:
+    return RunResponse(RunReference(**answer["run"]), answer["finished"], answer["outcomes"], answer)
+
+
+def _own_lab() -> str:
+    beside = Path(sys.executable).with_name("lab")
+    return str(beside) if beside.exists() else shutil.which("lab") or "lab"

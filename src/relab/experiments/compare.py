@@ -1,0 +1,289 @@
+"""May this variant replace the baseline? Gates on the differences of a finished run, each with what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.errors import InvalidInputError
+from relab.experiments.analysis import direction_of, primary_metrics
+from relab.experiments.deltas import Delta, delta_of, finite, interval_json, rate_bounds
+from relab.experiments.run_facts import COMPLETED, SUCCESS, RunFacts, read_facts
+from relab.experiments.trial_data import TrialData, open_trial_data
+from relab.stats.intervals import Interval
+from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
+
+MAX_MISSING: Final = 0.10
+"""Share of a variant's planned trials that may lack the figure; beyond, those that have it are a selection."""
+
+
+class GateInvalidError(InvalidInputError):
+    """A gate cannot be read; the message says how one is written."""
+
+    code = "gate_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What became of one gate for one variant.
+
+    Attributes:
+        gate: as it was judged; that of a default gate reads `metric is not worse`.
+        delta: the difference that was judged; None if there is none.
+    """
+
+    variant: str
+    metric: str
+    gate: str
+    judgement: Judgement
+    delta: Delta | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON has it; ends without a bound are None."""
+        judgement = self.judgement
+        return {
+            "variant": self.variant,
+            "metric": self.metric,
+            "gate": self.gate,
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "estimate": None if judgement.estimate is None else finite(judgement.estimate),
+            "interval": interval_json(judgement.interval),
+            "windows": judgement.windows,
+            "minimum_detectable_effect": judgement.minimum_detectable_effect,
+            "false_pass_rate": judgement.false_pass_rate,
+            "delta": None if self.delta is None else self.delta.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The verdict on a run.
+
+    Attributes:
+        verdict: the worst of all results.
+        reason: one sentence; why the run cannot be judged, if it cannot.
+        results: one per variant and gate; empty if the run as a whole is INVALID.
+    """
+
+    run_id: str
+    baseline: str
+    verdict: Verdict
+    reason: str
+    results: tuple[GateResult, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as JSON has it."""
+        return {
+            "schema_version": "comparison_v1",
+            "run_id": self.run_id,
+            "baseline": self.baseline,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "results": [result.to_json() for result in self.results],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A gate and whether it was asked for, or stands for "not worse"."""
+
+    gate: Gate
+    is_default: bool
+
+    def __str__(self) -> str:
+        return f"{self.gate.metric} is not worse" if self.is_default else str(self.gate)
+
+    def judge(self, interval: Interval) -> Verdict:
+        if self.is_default:
+            # That a difference is not below 0 is never proven by data; that it lies wholly on the better side can be.
+            low, high = (interval.low, interval.high) if self.gate.at_least else (-interval.high, -interval.low)
+            return Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.EDGE
+        # A relative gate is judged on variant less (1 + share) times baseline, against 0.
+        return self.gate.judge(interval, 0.0 if self.gate.is_relative else None)
+
+    @property
+    def threshold(self) -> float:
+        return 0.0 if self.gate.is_relative else self.gate.threshold
+
+    @property
+    def share(self) -> float:
+        return self.gate.threshold if self.gate.is_relative else 0.0
+
+
+def compare(
+    run_dir: Path,
+    *,
+    baseline: str | None = None,
+    metrics: Sequence[str] = (),
+    gates: Sequence[str] = (),
+    measure_false_passes: bool = True,
+) -> Comparison:
+    """Judge every variant of a finished run against the baseline.
+
+    Args:
+        run_dir: of the run.
+        baseline: the variant to compare with; the configuration's baseline if None.
+        metrics: that must not be worse; the primary metrics if neither these nor gates are given.
+        gates: such as `success>=-0.02` or `latency_ms<=5%`.
+        measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
+
+    Raises:
+        GateInvalidError: a gate cannot be read.
+        RunNotFoundError, RunChangedError: the folder is no run, or cannot be read.
+    """
+    asked = _parse(gates)
+    facts = read_facts(run_dir)
+    base = facts.baseline if baseline is None else baseline
+    problem = _unfit(facts, base)
+    if problem is not None:
+        return Comparison(facts.run_id, base, Verdict.INVALID, problem)
+    with open_trial_data(run_dir, wanted=[*metrics, *(gate.metric for gate in asked)]) as data:
+        problem = _unfinished(facts, data)
+        if problem is not None:
+            return Comparison(facts.run_id, base, Verdict.INVALID, problem)
+        names = list(metrics) or ([] if asked else primary_metrics(facts, data))
+        questions = [*_defaults(facts, data, names), *(_Question(gate, is_default=False) for gate in asked)]
+        judge = _Judge(facts, data, base, measure_false_passes)
+        results = tuple(
+            judge.result(variant, question) for variant in facts.variants if variant != base for question in questions
+        )
+    if not results:
+        return Comparison(facts.run_id, base, Verdict.INVALID, "there is no metric to compare by")
+    verdict = worst([result.judgement.verdict for result in results])
+    decisive = next(result for result in results if result.judgement.verdict is verdict)
+    return Comparison(facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results)
+
+
+def _parse(gates: Sequence[str]) -> list[Gate]:
+    try:
+        return [Gate.parse(text) for text in gates]
+    except ValueError as error:
+        message = str(error)
+        raise GateInvalidError(message[:1].upper() + message[1:] + ".") from error
+
+
+def _unfit(facts: RunFacts, baseline: str) -> str | None:
+    if baseline not in facts.variants:
+        return f"there is no variant {baseline!r}; the run has {', '.join(facts.variants)}"
+    if len(facts.variants) < 2:
+        return "the run has one variant only, so there is nothing to compare it with"
+    if facts.config.design.comparison == "none":
+        return "the experiment's design.comparison is 'none'"
+    if facts.status not in {None, COMPLETED}:
+        return f"the run is not finished: its status is {facts.status!r}"
+    return None if facts.has_tables else "the run is not finished: it has no tables yet"
+
+
+def _unfinished(facts: RunFacts, data: TrialData) -> str | None:
+    trials = int(data.rows("SELECT count(*) FROM trials")[0][0])
+    planned = facts.planned_trials(data.tasks)
+    # A run that says it is complete may lack a few, which is judged metric by metric; else every one must be there.
+    needed = planned * (1 - MAX_MISSING) if facts.status == COMPLETED else planned
+    if trials < needed or not trials:
+        return f"the run is not finished: {trials:,} of {planned:,} trials have a result"
+    return None
+
+
+def _defaults(facts: RunFacts, data: TrialData, metrics: Sequence[str]) -> Iterator[_Question | str]:
+    for metric in dict.fromkeys(metrics):
+        direction = direction_of(facts, data, metric)
+        if direction is None:
+            yield metric
+        else:
+            yield _Question(Gate(metric, direction == "maximize", 0.0), is_default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    facts: RunFacts
+    data: TrialData
+    baseline: str
+    measures_false_passes: bool
+
+    def result(self, variant: str, question: _Question | str) -> GateResult:
+        """Judge one gate for one variant; a bare name is a metric whose direction nobody knows."""
+        if isinstance(question, str):
+            reason = (
+                f"whether more or less of {question!r} is better is not known; "
+                "declare its direction under metrics, or give a gate"
+            )
+            return GateResult(variant, question, f"{question} is not worse", Judgement(Verdict.INVALID, reason))
+        metric = question.gate.metric
+        design = self.facts.config.design
+        delta = delta_of(
+            self.data,
+            metric,
+            baseline=self.baseline,
+            variant=variant,
+            is_paired=design.comparison == "paired",
+            share=question.share,
+            seed=design.random_seed,
+        )
+        return GateResult(variant, metric, str(question), self._judge(variant, question, delta), delta)
+
+    def _judge(self, variant: str, question: _Question, delta: Delta) -> Judgement:
+        judgement = Judgement(
+            Verdict.INVALID,
+            "",
+            estimate=delta.estimate,
+            interval=delta.interval,
+            windows=delta.clusters,
+            minimum_detectable_effect=delta.minimum_detectable_effect,
+        )
+        # Which figures are missing says more than what follows of it.
+        problem = delta.problem if delta.estimate is None else self._missing(variant, delta) or delta.problem
+        if problem is not None or delta.interval is None:
+            return replace(judgement, reason=problem or "there is no interval")
+        verdict = question.judge(delta.interval)
+        return replace(
+            judgement,
+            verdict=verdict,
+            reason=_reason(question, verdict, delta),
+            false_pass_rate=self._false_passes(question, delta),
+        )
+
+    def _missing(self, variant: str, delta: Delta) -> str | None:
+        """Say which of the two lacks too many figures, or return None."""
+        planned = self.data.tasks * self.facts.config.design.replications
+        for who in (self.baseline, variant):
+            there = int(self.data.task_means(who, delta.source_name).trials.sum())
+            if delta.source_name == SUCCESS:
+                there -= self.data.missing_outcomes(who)
+            if there < planned * (1 - MAX_MISSING):
+                return (
+                    f"{who!r} has {there:,} figures for {delta.metric!r} of {planned:,} planned trials; "
+                    f"no more than {MAX_MISSING:.0%} may be missing"
+                )
+        return None
+
+    def _false_passes(self, question: _Question, delta: Delta) -> float | None:
+        if not self.measures_false_passes or delta.differences is None:
+            return None
+        return false_pass_rate(
+            delta.differences,
+            question.gate,
+            question.threshold,
+            bounds=rate_bounds(delta.source_name, question.share),
+            seed=self.facts.config.design.random_seed,
+        )
+
+
+def _reason(question: _Question, verdict: Verdict, delta: Delta) -> str:
+    assert delta.interval is not None
+    assert delta.estimate is not None
+    interval = delta.interval
+    figures = (
+        f"{delta.metric} differs by {delta.estimate:+.4g} "
+        f"({interval.level:.0%} interval {interval.low:+.4g} to {interval.high:+.4g}, {delta.tasks:,} tasks)"
+    )
+    if question.share:
+        figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)
+    bound = f"the bound of {question.gate}" if not question.is_default else "no difference"
+    said = {
+        Verdict.PASS: f"all of it keeps {bound}" if not question.is_default else "all of it is better",
+        Verdict.FAIL: f"all of it breaks {bound}" if not question.is_default else "all of it is worse",
+    }
+    return f"{figures}; {said.get(verdict, f'it holds both sides of {bound}')}"

@@ -1,0 +1,95 @@
+"""Reading `.lab/experiment.yaml`: what is wrong with it is told by file, line and field."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from relab.core.json import JsonValue
+from relab.experiments.config import VERSION, ExperimentConfig, SandboxMode
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.yaml_source import YamlSource, nearest
+
+
+def read_config(path: Path) -> ExperimentConfig:
+    """Read and check an experiment's file.
+
+    Raises:
+        ExperimentInvalidError: with file, line and field of each problem.
+    """
+    source = YamlSource.read(path)
+    return check_config(source.value, source)
+
+
+def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:
+    """Check an experiment that was read from a file, and perhaps changed by overrides since.
+
+    Raises:
+        ExperimentInvalidError: with file, line and field of each problem.
+    """
+    if not isinstance(value, dict):
+        raise ExperimentInvalidError(
+            f"{source.path}: an experiment is a mapping of fields, not {type(value).__name__}."
+        )
+    try:
+        return ExperimentConfig.model_validate(_with_older_spellings(value))
+    except ValidationError as error:
+        raise _explain(error, source) from error
+
+
+def _with_older_spellings(value: dict[str, Any]) -> dict[str, Any]:
+    value = copy.deepcopy(value)
+    # Unquoted, 0.3 is a number.
+    if value.get("version") == 0.3:
+        value["version"] = VERSION
+    runtime = value.get("runtime")
+    sandbox = runtime.get("sandbox") if isinstance(runtime, dict) else None
+    if isinstance(sandbox, dict) and sandbox.get("mode") == "docker":
+        sandbox["mode"] = SandboxMode.CONTAINER.value
+    return value
+
+
+def _explain(error: ValidationError, source: YamlSource) -> ExperimentInvalidError:
+    problems = []
+    for problem in error.errors(include_url=False):
+        field = problem["loc"]
+        problems.append((source.place(field), _message(problem, field)))
+    first = "; ".join(f"{place}: {message}" for place, message in problems[:1])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return ExperimentInvalidError(f"{first}{more}.", problems=tuple(problems))
+
+
+def _message(problem: Any, field: Sequence[str | int]) -> str:
+    kind = problem["type"]
+    if kind == "missing":
+        return "is REQUIRED and missing"
+    if kind == "extra_forbidden":
+        return f"is no field that is known here{nearest(str(field[-1]), _fields_of(field[:-1]))}"
+    if kind == "value_error":
+        return str(problem["ctx"]["error"])
+    given = problem["input"]
+    if isinstance(given, str):
+        shown = f", not {given[:80]!r}"
+    else:
+        # As the file has it: a number is not to look like a text.
+        shown = "" if isinstance(given, (dict, list)) else f", not {json.dumps(given)[:80]}"
+    message: str = problem["msg"]
+    return message[:1].lower() + message[1:] + shown
+
+
+def _fields_of(field: Sequence[str | int]) -> list[str]:
+    model: Any = ExperimentConfig
+    for part in field:
+        if isinstance(part, int):
+            continue
+        found = model.model_fields.get(part)
+        model = found.annotation if found is not None else None
+        model = next((arg for arg in getattr(model, "__args__", ()) if isinstance(arg, type)), model)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return [found.alias or name for name, found in model.model_fields.items()]

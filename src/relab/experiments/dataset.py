@@ -1,0 +1,251 @@
+"""The tasks: a JSON Lines file that is checked once, whole, and then read line by line as trials need it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from relab.core.errors import MalformedBodyError
+from relab.core.ids import check_id
+from relab.core.json import parse_json
+from relab.experiments.errors import ExperimentInvalidError, RunChangedError
+
+MAX_LINE_BYTES: Final = 16 * 1_048_576
+MAX_PROBLEMS: Final = 20
+_BOUNDARY = "task_boundary_v1"
+_BOUNDARY_FIELDS = ("workspace_files", "mount_references", "limits")
+LIMITS: Final = ("max_steps", "max_total_tokens", "max_tool_calls", "trial_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceFile:
+    """A file that a task brings along; `path` is relative to the workspace."""
+
+    path: str
+    content: bytes
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder of the project that a task wants to read; `ref` names it, `path` is where the harness sees it."""
+
+    ref: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task.
+
+    Attributes:
+        payload: what the harness gets as `task`.
+        boundary: whether the row is a `task_boundary_v1`; if not, the row is the payload.
+        limits: of this task alone; they win over the experiment's.
+    """
+
+    task_id: str
+    payload: Any
+    boundary: bool = False
+    files: tuple[WorkspaceFile, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def cluster(self, name: str | None) -> str | None:
+        """Return the value of a field of the task, as text, if it has one."""
+        if name is None or not isinstance(self.payload, dict) or name not in self.payload:
+            return None
+        return str(self.payload[name])
+
+
+@dataclass(frozen=True)
+class TaskIndex:
+    """Where each task stands in its file.
+
+    Attributes:
+        task_ids: in the order of the file.
+        offsets: of the first byte of each task's line.
+        digest: `sha256:` and hex, of the whole file.
+    """
+
+    path: Path
+    task_ids: tuple[str, ...]
+    offsets: tuple[int, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.task_ids)
+
+    def read(self, index: int) -> Task:
+        """Return a task.
+
+        Raises:
+            RunChangedError: the file is not the one that was indexed.
+        """
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offsets[index])
+                task = _task(file.readline(MAX_LINE_BYTES + 1))
+        except (OSError, ValueError) as error:
+            raise RunChangedError(f"The data set {self.path} has changed during the run: {error}.") from error
+        if task.task_id != self.task_ids[index]:
+            raise RunChangedError(
+                f"The data set {self.path} has changed during the run: task {self.task_ids[index]!r} is no longer there."
+            )
+        return task
+
+
+def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
+    """Check a whole data set and note where its tasks stand; the first `limit` of them are used.
+
+    Raises:
+        ExperimentInvalidError: naming the lines that are wrong.
+    """
+    offsets: list[int] = []
+    first_lines: dict[str, int] = {}
+    problems: list[tuple[str, str]] = []
+    digest = hashlib.sha256()
+    for number, offset, line in _lines(path, digest):
+        try:
+            task_id = _task(line).task_id
+            if task_id in first_lines:
+                raise ValueError(f"the task_id {task_id!r} is that of line {first_lines[task_id]} too")  # noqa: TRY301
+        except ValueError as error:
+            problems.append((f"{path}:{number}", str(error)))
+            if len(problems) >= MAX_PROBLEMS:
+                break
+            continue
+        first_lines[task_id] = number
+        offsets.append(offset)
+    if problems:
+        raise ExperimentInvalidError(
+            f"The data set {path} has {len(problems)} wrong line{'s' if len(problems) > 1 else ''}; "
+            f"the first is {problems[0][0]}: {problems[0][1]}.",
+            problems=tuple(problems),
+        )
+    if not offsets:
+        raise ExperimentInvalidError(f"The data set {path} has no task.", remedy="Write one JSON object a line.")
+    return TaskIndex(path, tuple(first_lines)[:limit], tuple(offsets[:limit]), f"sha256:{digest.hexdigest()}")
+
+
+def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:
+    offset = 0
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                digest.update(line)
+                if line.strip():
+                    yield number, offset, line
+                offset += len(line)
+                if len(line) > MAX_LINE_BYTES:
+                    return
+    except OSError as error:
+        raise ExperimentInvalidError(
+            f"The data set {path} cannot be read: {os.strerror(error.errno or 0)}.",
+            remedy="dataset.path is relative to the folder of experiment.yaml.",
+        ) from error
+
+
+def _task(line: bytes) -> Task:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+    try:
+        row = parse_json(line.strip())
+    except MalformedBodyError as error:
+        raise ValueError(str(error).removeprefix("The body ").rstrip(".")) from error
+    if not isinstance(row, dict):
+        raise ValueError("a task is a JSON object")  # noqa: TRY004 told with the line, as all that is wrong with it
+    if not _is_boundary(row):
+        return Task(_task_id(row), row)
+    if "task" not in row:
+        raise ValueError(f"a row of {_BOUNDARY} has a task")
+    payload = row["task"]
+    task_id = _task_id(row if "task_id" in row else payload if isinstance(payload, dict) else {})
+    return Task(
+        task_id,
+        payload,
+        boundary=True,
+        files=tuple(_file(item) for item in _list(row, "workspace_files")),
+        mounts=tuple(_mount(item) for item in _list(row, "mount_references")),
+        limits=_limits(row.get("limits")),
+    )
+
+
+def _is_boundary(row: Mapping[str, Any]) -> bool:
+    return row.get("schema_version") == _BOUNDARY or ("task" in row and any(name in row for name in _BOUNDARY_FIELDS))
+
+
+def _task_id(row: Mapping[str, Any]) -> str:
+    found = row.get("task_id", row.get("id"))
+    if found is None:
+        raise ValueError("task_id is missing")
+    if not isinstance(found, str):
+        raise ValueError(f"task_id is text, not {found!r}")  # noqa: TRY004 as above
+    return check_id(found)
+
+
+def _list(row: Mapping[str, Any], name: str) -> list[Any]:
+    found = row.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ValueError(f"{name} is a list of objects")
+    return found
+
+
+def _file(item: Mapping[str, Any]) -> WorkspaceFile:
+    path, content, encoding = item.get("path"), item.get("content"), item.get("encoding", "utf8")
+    if not isinstance(path, str) or not isinstance(content, str):
+        raise ValueError("a workspace file has path and content")  # noqa: TRY004 as above
+    if encoding not in ("utf8", "base64"):
+        raise ValueError(f"the encoding of {path!r} is utf8 or base64, not {encoding!r}")
+    executable = item.get("executable", False)
+    if not isinstance(executable, bool):
+        raise ValueError(f"executable of {path!r} is true or false, not {executable!r}")  # noqa: TRY004 as above
+    try:
+        raw = content.encode() if encoding == "utf8" else base64.b64decode(content, validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise ValueError(f"the content of {path!r} is not {encoding}: {error}") from error
+    return WorkspaceFile(check_inside(path), raw, executable)
+
+
+def _mount(item: Mapping[str, Any]) -> Mount:
+    ref, path = item.get("dataset_pack_ref"), item.get("mount_path")
+    if not isinstance(ref, str) or not isinstance(path, str):
+        raise ValueError("a mount has dataset_pack_ref and mount_path")  # noqa: TRY004 as above
+    if item.get("read_only", True) is not True:
+        raise ValueError(f"the mount {path!r} is read-only; it cannot be anything else")
+    return Mount(ref, check_inside(path.removeprefix("/workspace/")))
+
+
+def _limits(given: Any) -> dict[str, float]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise ValueError("limits is an object")  # noqa: TRY004 as above
+    for name, value in given.items():
+        if name not in LIMITS:
+            raise ValueError(f"limits has no field {name!r}; there are {', '.join(LIMITS)}")
+        if value is not None and (type(value) not in {int, float} or value <= 0):
+            raise ValueError(f"limits.{name} is a positive number, not {value!r}")
+        if value is not None and name != "trial_seconds" and value != int(value):
+            raise ValueError(f"limits.{name} is a whole number, not {value!r}")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def check_inside(path: str) -> str:
+    """Return a path that stays inside of the folder it is relative to.
+
+    Raises:
+        ValueError: it is absolute, leads outside, or has a NUL.
+    """
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\x00" in path:
+        raise ValueError(f"the path {path!r} does not stay in the workspace")
+    return str(PurePosixPath(*parts))

@@ -1,0 +1,207 @@
+"""How a variant differs from the baseline in a metric: by pairs of tasks, or as two samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from relab.experiments.run_facts import SUCCESS
+from relab.experiments.trial_data import ERRORS_DROPPED, TaskMeans, TrialData, sum_by_group
+from relab.stats.intervals import LEVEL, Interval
+from relab.stats.paired import Clusters, PairedDelta, paired_delta
+from relab.stats.power import minimum_detectable_effect
+from relab.stats.two_sample import TestResult
+from relab.stats.unpaired import UnpairedDelta, unpaired_delta
+
+MIN_CLUSTERS: Final = 2
+RATES: Final = frozenset((SUCCESS, ERRORS_DROPPED))
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A metric of a variant less that of the baseline.
+
+    Attributes:
+        metric: the name it was asked for by; source_name: the name of the figures, if that differs.
+        baseline_mean, variant_mean: over the tasks that are compared.
+        estimate: variant less baseline, or, for a share, variant less (1 + share) times baseline.
+        tasks: how many tasks are compared: pairs, or tasks of the smaller sample.
+        clusters: how many independent groups they form.
+        unpaired_tasks: tasks that only one of the two has figures of.
+        minimum_detectable_effect: what so many tasks, varying as they do, would show with 80 %; None if unknown.
+        differences: summed by cluster; None without pairs.
+        problem: why there is no interval, else None.
+    """
+
+    metric: str
+    source_name: str
+    baseline_mean: float | None
+    variant_mean: float | None
+    estimate: float | None = None
+    interval: Interval | None = None
+    test: TestResult | None = None
+    standard_error: float | None = None
+    tasks: int = 0
+    clusters: int = 0
+    unpaired_tasks: int = 0
+    minimum_detectable_effect: float | None = None
+    differences: Clusters | None = None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON has them; ends without a bound are None."""
+        mean = self.baseline_mean
+        relative = self.estimate / abs(mean) if self.estimate is not None and mean else None
+        return {
+            "metric": self.metric,
+            "source_name": self.source_name,
+            "baseline_mean": finite(self.baseline_mean),
+            "variant_mean": finite(self.variant_mean),
+            "delta": finite(self.estimate),
+            "relative_delta": finite(relative),
+            "interval": interval_json(self.interval),
+            "test": significance_json(self.test),
+            "standard_error": finite(self.standard_error),
+            "tasks": self.tasks,
+            "clusters": self.clusters,
+            "unpaired_tasks": self.unpaired_tasks,
+            "minimum_detectable_effect": finite(self.minimum_detectable_effect),
+            "problem": self.problem,
+        }
+
+
+def delta_of(
+    data: TrialData,
+    metric: str,
+    *,
+    baseline: str,
+    variant: str,
+    is_paired: bool = True,
+    share: float = 0.0,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Delta:
+    """Compare a variant with the baseline in one metric.
+
+    Args:
+        data: the figures.
+        metric: `success`, `ERRORS_DROPPED`, or a metric of the trials.
+        baseline: the id of one.
+        variant: the id of the other.
+        is_paired: whether tasks are paired; else the variants are two independent samples of tasks.
+        share: compares with (1 + share) times the baseline, so that a relative gate can be judged against 0.
+        level: of the interval, 0..1.
+        seed: of the resampling.
+    """
+    name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
+    if name is None:
+        return Delta(metric, metric, None, None, problem=f"no trial has a figure for {metric!r}")
+    arms = data.task_means(baseline, name), data.task_means(variant, name)
+    base = Delta(metric, name, _mean(arms[0]), _mean(arms[1]))
+    for who, arm in zip((baseline, variant), arms, strict=True):
+        if not arm.tasks.size:
+            return replace(base, problem=f"{who!r} has no figure for {metric!r}")
+    compare = _paired if is_paired else _unpaired
+    return compare(base, *arms, share=share, level=level, seed=seed)
+
+
+def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
+    """Return the least and the greatest difference that a rate can have; None for what is no rate."""
+    if name not in RATES:
+        return None
+    factor = 1 + share
+    return min(0.0, -factor), 1 + max(0.0, -factor)
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number that JSON has, or None."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def interval_json(interval: Interval | None) -> dict[str, Any] | None:
+    """Return an interval as JSON has it; an end without a bound is None."""
+    if interval is None:
+        return None
+    return {
+        "low": finite(interval.low),
+        "high": finite(interval.high),
+        "level": interval.level,
+        "method": interval.method,
+    }
+
+
+def significance_json(test: TestResult | None) -> dict[str, Any] | None:
+    """Return a test as JSON has it."""
+    if test is None:
+        return None
+    return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}
+
+
+def _paired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float, level: float, seed: int) -> Delta:
+    import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+    common, at_b, at_v = np.intersect1d(baseline.tasks, variant.tasks, assume_unique=True, return_indices=True)
+    lonely = baseline.tasks.size + variant.tasks.size - 2 * common.size
+    base = replace(base, unpaired_tasks=int(lonely))
+    if not common.size:
+        return replace(base, problem=f"no task has figures for {base.metric!r} from both")
+    of_baseline, of_variant = baseline.means[at_b], variant.means[at_v]
+    deltas = of_variant - (1 + share) * of_baseline
+    numbers = baseline.groups[at_b]
+    groups: list[Hashable] | None = numbers.tolist() if bool((numbers >= 0).any()) else None
+    found = paired_delta(deltas.tolist(), groups, level=level, bounds=rate_bounds(base.source_name, share), seed=seed)
+    return _with_figures(
+        replace(
+            base,
+            baseline_mean=float(of_baseline.mean()),
+            variant_mean=float(of_variant.mean()),
+            tasks=int(common.size),
+            differences=sum_by_group(deltas, numbers),
+        ),
+        found,
+    )
+
+
+def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float, level: float, seed: int) -> Delta:
+    del seed  # Nothing is drawn here.
+    first = baseline.clusters()
+    if share:
+        first = Clusters(first.sums * (1 + share), first.sizes)
+    is_rate = base.source_name in RATES and not share
+    found = unpaired_delta(first, variant.clusters(), level=level, is_rate=is_rate)
+    return _with_figures(replace(base, tasks=int(min(baseline.tasks.size, variant.tasks.size))), found)
+
+
+def _with_figures(base: Delta, found: PairedDelta | UnpairedDelta) -> Delta:
+    error, count = found.standard_error, found.clusters
+    problem = None
+    if count < MIN_CLUSTERS:
+        noun = "task" if base.tasks == count else "group of tasks that depend on each other"
+        problem = f"{count} {noun} is not enough to compare {base.metric!r}; {MIN_CLUSTERS} at least are needed"
+    return replace(
+        base,
+        estimate=found.estimate,
+        interval=found.interval,
+        test=found.test,
+        standard_error=error,
+        clusters=count,
+        minimum_detectable_effect=_detectable(error, count),
+        problem=problem,
+    )
+
+
+def _detectable(error: float, count: int) -> float | None:
+    # Differences that are all equal have a spread of 0, from which "any effect is noticed" would follow.
+    if error <= 0:
+        return None
+    try:
+        return minimum_detectable_effect(error * math.sqrt(count), count)
+    except ValueError:
+        # On one degree of freedom scipy's noncentral t has no value far out; two tasks show next to nothing anyhow.
+        return None
+
+
+def _mean(arm: TaskMeans) -> float | None:
+    return float(arm.means.mean()) if arm.tasks.size else None

@@ -1,0 +1,153 @@
+"""`harness_events.jsonl`: what a harness tells while it works, checked line by line.
+
+A line that is wrong spoils no other; the trial's row says how many were. Source of the
+kinds and their fields: hook_events_v1 of the wire contract.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.clock import parse_time
+from relab.core.errors import MalformedBodyError
+from relab.core.json import parse_json
+from relab.experiments.models import TrialIds
+
+KINDS: Final = frozenset(
+    ("agent_step_start", "agent_step_end", "control_ack", "model_call_end", "tool_call_end", "error")
+)
+REQUIRED: Final = ("event_type", "ts", "seq", "ids")
+MAX_EVENTS_BYTES: Final = 256 * 1_048_576
+MAX_LINE_BYTES: Final = 1_048_576
+MAX_EVENTS: Final = 100_000
+MAX_KINDS: Final = 1_000
+MAX_KIND_CHARS: Final = 200
+MAX_PROBLEMS: Final = 20
+
+
+@dataclass
+class EventStream:
+    """The events of a trial, as far as they can be read.
+
+    Attributes:
+        events: in the order of the file.
+        counts: by event type, kinds that are not known here too.
+        problems: the first few things that are wrong, each with its line.
+        problem_count: how many lines are wrong.
+    """
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    problem_count: int = 0
+
+    def note(self, line: int, problem: str) -> None:
+        """Note that a line is wrong."""
+        self.problem_count += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(f"line {line}: {problem}")
+
+    def sum_of(self, kind: str, *path: str) -> float | None:
+        """Return the sum of a field over the events of a kind; None if no event has it."""
+        found = [value for event in self.events if event["event_type"] == kind for value in [_at(event, path)]]
+        numbers = [value for value in found if isinstance(value, (int, float)) and not isinstance(value, bool)]
+        if not numbers:
+            return None
+        total = sum(numbers)
+        # What no table can hold is no figure of a trial.
+        return total if abs(total) < 2**63 else None
+
+
+def read_events(path: Path, ids: TrialIds) -> EventStream:
+    """Read the events that a trial has written; none if there is no such file."""
+    stream = EventStream()
+    if path.is_symlink() or not path.is_file():
+        return stream
+    last_seq: int | None = None
+    stopped = False
+    for number, raw in _lines(path, stream):
+        event = _event(raw, ids, number, stream)
+        if event is None:
+            continue
+        if last_seq is not None and event["seq"] <= last_seq:
+            stream.note(number, f"seq {event['seq']} does not come after {last_seq}")
+            continue
+        if stopped and event["event_type"] == "agent_step_start":
+            stream.note(number, "a step starts after a stop was acknowledged")
+        if len(stream.counts) >= MAX_KINDS and event["event_type"] not in stream.counts:
+            stream.note(number, f"more than {MAX_KINDS:,} kinds of events")
+            continue
+        last_seq = event["seq"]
+        stopped = stopped or (event["event_type"] == "control_ack" and event.get("action_observed") == "stop")
+        stream.events.append(event)
+        stream.counts[event["event_type"]] += 1
+        if len(stream.events) >= MAX_EVENTS:
+            stream.note(number, f"more than {MAX_EVENTS:,} events; the rest is not read")
+            break
+    return stream
+
+
+def _lines(path: Path, stream: EventStream) -> Iterator[tuple[int, bytes]]:
+    taken = 0
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            taken += len(line)
+            is_long = len(line) > MAX_LINE_BYTES
+            while is_long and line and not line.endswith(b"\n") and taken <= MAX_EVENTS_BYTES:
+                line = file.readline(MAX_LINE_BYTES)
+                taken += len(line)
+            if is_long:
+                stream.note(number, f"longer than {MAX_LINE_BYTES:,} bytes")
+            if taken > MAX_EVENTS_BYTES:
+                stream.note(number, f"more than {MAX_EVENTS_BYTES:,} bytes; the rest is not read")
+                return
+            if not is_long and line.strip():
+                yield number, line
+
+
+def _event(raw: bytes, ids: TrialIds, number: int, stream: EventStream) -> dict[str, Any] | None:
+    try:
+        event = parse_json(raw.strip())
+    except MalformedBodyError as error:
+        stream.note(number, str(error).replace("The body", "the event", 1))
+        return None
+    problem = _wrong(event, ids)
+    if problem is not None or not isinstance(event, dict):
+        stream.note(number, problem or "an event is a JSON object")
+        return None
+    return event
+
+
+def _wrong(event: Any, ids: TrialIds) -> str | None:
+    if not isinstance(event, dict):
+        return "an event is a JSON object"
+    missing = [name for name in REQUIRED if name not in event]
+    if missing:
+        return f"{missing[0]} is missing"
+    kind, seq = event["event_type"], event["seq"]
+    if (
+        not isinstance(kind, str)
+        or not 1 <= len(kind) <= MAX_KIND_CHARS
+        or type(seq) is not int
+        or not 0 <= seq < 2**63
+    ):
+        return f"event_type is a text of 1 to {MAX_KIND_CHARS} characters, and seq a whole number from 0 on"
+    if event["ids"] != ids.to_json():
+        return "ids are those of another trial"
+    try:
+        parse_time(event["ts"])
+    except (ValueError, TypeError, AttributeError):
+        return f"ts {str(event['ts'])[:60]!r} is no time"
+    return None
+
+
+def _at(event: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        event = event.get(part) if isinstance(event, dict) else None
+    return event

@@ -1,0 +1,225 @@
+"""What proves a trial: snapshots of its workspace, digests of its documents, the state of its room."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.config import ExperimentConfig, Network
+from relab.experiments.folders import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
+from relab.experiments.manifests import Diff, Manifest
+from relab.experiments.models import TrialRow
+from relab.experiments.sandbox.protocol import Posture
+from relab.experiments.wire import to_json_bytes
+
+STORE: Final = f"{EVIDENCE}/objects"
+"""Of a run: documents about workspaces, by the digest of their bytes, so that equal ones are one file."""
+_EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
+_REF = "artifact://sha256/"
+_EMPTY_REF = _REF + hashlib.sha256(b"").hexdigest()
+_REMEMBERED = 1_000
+_PIECE = 1_048_576
+_EXECUTORS = {"container": "local_docker"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The documents about a trial's workspace, in the run's store; each is named by its digest in hex."""
+
+    folder: TrialFolder
+    events: Path
+    before: str
+    after: str
+    diff: str
+    patch: str
+
+    def record(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
+        """Return the `evidence_record_v1` of the trial."""
+        root = self.folder.root
+        files = {
+            "trial_input": root / INPUT,
+            "trial_output": root / OUTPUT,
+            "stdout": self.folder.stdout,
+            "stderr": self.folder.stderr,
+            "hook_events": self.events,
+        }
+        refs = {f"{name}_ref": _ref(path) for name, path in files.items() if _is_plain(path)}
+        return {
+            "schema_version": "evidence_record_v1",
+            "ts": row.ended_at,
+            "ids": row.ids.to_json(),
+            "policy": {
+                "state_policy": state_policy,
+                "task_model": _task_model(state_policy),
+                "chain_id": chain_id,
+            },
+            "runtime": {
+                "executor": _EXECUTORS.get(row.sandbox, "local_process"),
+                "container_mode": row.container_mode,
+                "exit_status": row.status_code,
+                "duration_ms": row.duration_ms or 0.0,
+            },
+            "evidence": refs | self._workspace_refs(),
+            "paths": {
+                "trial_dir": row.trial_dir,
+                "trial_input": f"{row.trial_dir}/{INPUT}",
+                "trial_output": f"{row.trial_dir}/{OUTPUT}",
+                "workspace_pre_snapshot": f"{STORE}/{self.before}.json",
+                "workspace_post_snapshot": f"{STORE}/{self.after}.json",
+                "diff_incremental": f"{STORE}/{self.diff}.json",
+                "patch_incremental": f"{STORE}/{self.patch}.json",
+            },
+        }
+
+    def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
+        """Return the `task_chain_state_v1` of the trial, as if its chain began with it."""
+        refs = self._workspace_refs()
+        ids = row.ids.to_json()
+        del ids["run_id"]
+        return {
+            "schema_version": "task_chain_state_v1",
+            "ts": row.ended_at,
+            "run_id": row.run_id,
+            "chain_id": chain_id,
+            "task_model": _task_model(state_policy),
+            "step_index": 0,
+            "ids": ids,
+            "snapshots": {
+                "chain_root_ref": refs["workspace_pre_ref"],
+                "prev_ref": refs["workspace_pre_ref"],
+                "post_ref": refs["workspace_post_ref"],
+            },
+            "diffs": {name.replace("diff_", ""): refs[name] for name in ("diff_incremental_ref", "diff_cumulative_ref")}
+            | {name: refs[name] for name in ("patch_incremental_ref", "patch_cumulative_ref")},
+        }
+
+    def _workspace_refs(self) -> dict[str, str]:
+        diff, patch = _REF + self.diff, _REF + self.patch
+        return {
+            "workspace_pre_ref": _REF + self.before,
+            "workspace_post_ref": _REF + self.after,
+            "diff_incremental_ref": diff,
+            "diff_cumulative_ref": diff,
+            "patch_incremental_ref": patch,
+            "patch_cumulative_ref": patch,
+        }
+
+
+def _task_model(state_policy: str) -> str:
+    return "independent" if state_policy == "isolate_per_trial" else "dependent"
+
+
+class EvidenceStore:
+    """The documents about the workspaces of a run. Used from several threads.
+
+    Most trials begin with one and the same workspace and many end with it, so what was written last is remembered.
+
+    Args:
+        run_dir: of the run.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._root = run_dir / STORE
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._snapshots: dict[str, str] = {}
+        self._unchanged = (self._put(Diff().to_json()), self._put(Diff().to_patch()))
+
+    def write(
+        self, folder: TrialFolder, before: Manifest, after: Manifest, diff: Diff, at: str, events: Path
+    ) -> Evidence:
+        """Store what is known of a workspace before and after a trial.
+
+        Raises:
+            OSError: there is no room.
+        """
+        pre = self._snapshot(before, at)
+        if diff == Diff():
+            return Evidence(folder, events, pre, pre, *self._unchanged)
+        after_ref = self._snapshot(after, at)
+        return Evidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
+
+    def link(self, document: Any, path: Path) -> None:
+        """Write a document that most trials have in common: one file with many names.
+
+        Raises:
+            OSError: there is no room.
+        """
+        link_or_copy(self._root / f"{self._put(document)}.json", path)
+
+    def _snapshot(self, manifest: Manifest, at: str) -> str:
+        known = self._snapshots.get(manifest.digest)
+        if known is None:
+            if len(self._snapshots) >= _REMEMBERED:
+                self._snapshots.clear()
+            known = self._snapshots[manifest.digest] = self._put(manifest.to_json(at))
+        return known
+
+    def _put(self, document: Any) -> str:
+        raw = to_json_bytes(document)
+        name = hashlib.sha256(raw).hexdigest()
+        path = self._root / f"{name}.json"
+        if not path.exists():
+            building = path.with_name(f"{name}.{threading.get_ident()}")
+            building.write_bytes(raw)
+            building.replace(path)
+        return name
+
+
+def inventory(
+    config: ExperimentConfig,
+    posture: Posture | None,
+    harness_identity: Mapping[str, Any],
+    violations: Sequence[str],
+    requested: Network,
+) -> dict[str, Any]:
+    """Return the `state_inventory_v1` of a trial: what its room really was."""
+    network: dict[str, Any] = {"mode_requested": requested.mode.value}
+    if posture is not None:
+        network |= {
+            "mode_effective": str(posture.network_effective),
+            "enforcement_effective": posture.enforcement,
+            "egress_self_test": dict(posture.egress_self_test),
+        }
+    else:
+        network |= {"mode_effective": "none", "enforcement_effective": "none", "egress_self_test": {"performed": False}}
+    return {
+        "schema_version": "state_inventory_v1",
+        "sanitization_profile": config.design.sanitization_profile.value,
+        "integration_level": config.runtime.harness.integration_level.value,
+        "mounts": [{"path": path, "mode": mode} for path, mode in (posture.mounts if posture else {}).items()],
+        "network": network,
+        "limits": dict(posture.limits) if posture is not None else {},
+        "harness_identity": dict(harness_identity),
+        "violations": list(violations),
+    }
+
+
+def hash_chain(path: Path) -> str:
+    """Return the head of the chain over a trial's events: each line's digest covers all lines before it."""
+    head = _EMPTY_HEAD
+    if not _is_plain(path):
+        return head
+    with path.open("rb") as file:
+        link = None
+        # A line may be as long as the disk has room for.
+        while piece := file.readline(_PIECE):
+            link = link or hashlib.sha256(head.encode())
+            link.update(piece.rstrip(b"\n"))
+            if piece.endswith(b"\n"):
+                head, link = f"sha256:{link.hexdigest()}", None
+    return head if link is None else f"sha256:{link.hexdigest()}"
+
+
+def _ref(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return _EMPTY_REF
+    with path.open("rb") as file:
+        return _REF + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()

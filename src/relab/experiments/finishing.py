@@ -1,0 +1,69 @@
+"""After the last trial: everything that is made of the journal. Made anew each time, so it can be repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from relab.experiments.analysis import analyze_run
+from relab.experiments.folders import ATTESTATION
+from relab.experiments.journal import read_journal
+from relab.experiments.provenance import attestation
+from relab.experiments.report import write_report
+from relab.experiments.result_tables import write_tables
+from relab.experiments.run_folder import RunFolder
+from relab.experiments.wire import write_json
+
+
+def finish_run(run: RunFolder) -> None:
+    """Write tables, analysis, report, evidence and attestation of a run from its journal.
+
+    Raises:
+        RunChangedError: the journal is damaged.
+        OSError: there is no room.
+    """
+    write_tables(run.path, (entry["row"] for entry in read_journal(run.path)))
+    analyze_run(run.path)
+    write_report(run.path)
+    _write_evidence(run.path)
+    document = attestation(
+        run_id=run.run_id,
+        digest=run.digest,
+        entries=read_journal(run.path),
+        identity=run.facts.get("harness_identity", {}),
+        image_digest=run.facts.get("image_digest"),
+        level=run.config.runtime.harness.integration_level.value,
+    )
+    write_json(run.path / ATTESTATION, document)
+
+
+def _write_evidence(run_dir: Path) -> None:
+    folder = run_dir / "evidence"
+    folder.mkdir(exist_ok=True)
+    _write_lines(folder / "evidence_records.jsonl", (entry.get("evidence") for entry in read_journal(run_dir)))
+    _write_lines(folder / "task_chain_states.jsonl", _chains(run_dir))
+
+
+def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
+    """Yield the states of chains, each with its place in its chain and where that began."""
+    roots: dict[str, tuple[str, int]] = {}
+    for entry in read_journal(run_dir):
+        state = entry.get("chain")
+        if state is not None and state["task_model"] == "dependent":
+            # Trials of a chain end in its order, so the journal has them in it.
+            root, index = roots.get(state["chain_id"], (state["snapshots"]["chain_root_ref"], 0))
+            roots[state["chain_id"]] = root, index + 1
+            state["snapshots"]["chain_root_ref"] = root
+            state["step_index"] = index
+        yield state
+
+
+def _write_lines(path: Path, documents: Iterator[Mapping[str, Any] | None]) -> None:
+    building = path.with_name(f"{path.name}.new")
+    with building.open("w", encoding="utf-8") as file:
+        for document in documents:
+            if document is not None:
+                file.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+    building.replace(path)

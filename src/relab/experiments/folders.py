@@ -1,0 +1,125 @@
+"""The tree of a run on the disk: the seed's names, in one place."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.sandbox.protocol import Folders
+from relab.experiments.workspace import remove_tree
+
+MANIFEST: Final = "manifest.json"
+RESOLVED: Final = "resolved_experiment.json"
+DIGEST: Final = "resolved_experiment.digest"
+ATTESTATION: Final = "attestation.json"
+DATASET: Final = "dataset/tasks.jsonl"
+RUN_CONTROL: Final = "runtime/run_control.json"
+LOCK: Final = "runtime/run.lock"
+
+INPUT: Final = "trial_input.json"
+OUTPUT: Final = "trial_output.json"
+STATE: Final = "trial_state.json"
+INVENTORY: Final = "state_inventory.json"
+STDOUT: Final = "stdout.log"
+STDERR: Final = "stderr.log"
+EVIDENCE: Final = "evidence"
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The folder of one trial."""
+
+    root: Path
+
+    @functools.cached_property
+    def workspace(self) -> Path:
+        """The trial's copy of the project; the harness ran here."""
+        return self.root / "workspace"
+
+    @functools.cached_property
+    def state(self) -> Path:
+        """What the harness keeps, and the control file."""
+        return self.root / "state"
+
+    @functools.cached_property
+    def out(self) -> Path:
+        """What harness and runner exchange."""
+        return self.root / "out"
+
+    @functools.cached_property
+    def stdout(self) -> Path:
+        """The harness's standard output."""
+        return self.root / STDOUT
+
+    @functools.cached_property
+    def stderr(self) -> Path:
+        """The harness's standard error."""
+        return self.root / STDERR
+
+    def folders(self, dataset: Path, harness: Path) -> Folders:
+        """Return the folders that a sandbox connects."""
+        return Folders(
+            workspace=self.workspace,
+            state=self.state,
+            out=self.out,
+            tmp=self.root / "tmp",
+            # One folder is enough for both: they are made, and deleted, for every trial.
+            home=self.root / "tmp",
+            harness=harness,
+            dataset=dataset,
+        )
+
+    def clear(self) -> None:
+        """Delete everything, such as what a killed run has left.
+
+        Raises:
+            OSError: something cannot be deleted.
+        """
+        remove_tree(self.root)
+
+    def make(self) -> None:
+        """Make the folders; the workspace comes by cloning.
+
+        Raises:
+            OSError: there is no room, or no permission.
+        """
+        # A second attempt finds the folder there, with what was set aside.
+        self.root.mkdir(parents=True, exist_ok=True)
+        for name in ("state", "out", "tmp"):
+            (self.root / name).mkdir()
+
+    def set_attempt_aside(self, number: int) -> None:
+        """Move what an attempt has left out of the way of the next one, but for its workspace, which goes."""
+        kept = self.root / "attempts" / str(number)
+        kept.mkdir(parents=True)
+        for name in (INPUT, STDOUT, STDERR, "out", "state", INVENTORY):
+            path = self.root / name
+            if path.exists():
+                shutil.move(path, kept / name)
+        for name in ("workspace", "tmp"):
+            remove_tree(self.root / name)
+
+    def host_path(self, place: str) -> Path:
+        """Return where a path of the wire contract (`/out/…`, `/state/…`) lies on this machine."""
+        return self.root / place[1:]
+
+
+def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
+    """Return the folder of a trial."""
+    return TrialFolder(run_dir / "trials" / trial_id)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that nobody writes any more a second name; what is there is replaced."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        target.unlink()
+        link_or_copy(source, target)
+    except OSError:
+        # Few file systems have no links, and an inode has only so many.
+        shutil.copyfile(source, target)

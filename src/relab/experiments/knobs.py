@@ -1,0 +1,237 @@
+"""Knobs: which fields of an experiment may be changed from outside its file, within which bounds, and to what."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.errors import MalformedBodyError
+from relab.core.ids import ExternalId
+from relab.core.json import JsonValue, canonical_json, parse_json
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.yaml_source import nearest
+
+DEFAULT_MANIFEST = ".lab/knobs/manifest.json"
+DEFAULT_OVERRIDES = ".lab/knobs/overrides.json"
+
+T = TypeVar("T", bound=BaseModel)
+
+KnobType = Literal["string", "integer", "number", "boolean", "array", "object", "json"]
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+_INDEX = re.compile("0|[1-9][0-9]{0,9}")
+"""Of a list, in a JSON pointer (RFC 6901, section 4)."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Knob(_Strict):
+    """A field that may be changed.
+
+    `role` says whose it is, `scientific_role` what changing it means for the comparison.
+    """
+
+    id: ExternalId
+    json_pointer: Annotated[str, Field(pattern=r"^(/([^~/]|~[01])+)+$")]
+    type: KnobType
+    options: list[Any] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    role: Literal["core", "harness", "benchmark", "infra"] = "core"
+    scientific_role: Literal["treatment", "control", "confound", "invariant"] = "control"
+    label: str | None = None
+    description: str | None = None
+
+
+class Manifest(_Strict):
+    """All knobs of an experiment."""
+
+    schema_version: Literal["knob_manifest_v1"] = "knob_manifest_v1"
+    knobs: list[Knob]
+
+
+class Overrides(_Strict):
+    """The values that knobs are set to."""
+
+    schema_version: Literal["experiment_overrides_v1"] = "experiment_overrides_v1"
+    manifest_path: str = DEFAULT_MANIFEST
+    values: dict[str, Any]
+
+
+class Override(BaseModel):
+    """One value that was set, as the manifest of a run records it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    json_pointer: str
+    value: Any
+    previous: Any = None
+    role: str
+    scientific_role: str
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ExperimentInvalidError: it is not there, is not JSON, or says something wrong.
+    """
+    manifest = _read(path, Manifest)
+    twice = sorted({knob.id for knob in manifest.knobs if [other.id for other in manifest.knobs].count(knob.id) > 1})
+    if twice:
+        raise ExperimentInvalidError(f"{path}: the knob {twice[0]!r} occurs twice.")
+    for knob in manifest.knobs:
+        for bound, least in ((knob.minimum, True), (knob.maximum, False)):
+            if bound is not None and knob.type not in {"integer", "number"}:
+                name = "minimum" if least else "maximum"
+                raise ExperimentInvalidError(f"{path}: the knob {knob.id!r} of type {knob.type} has a {name}.")
+        if knob.minimum is not None and knob.maximum is not None and knob.minimum > knob.maximum:
+            raise ExperimentInvalidError(
+                f"{path}: the knob {knob.id!r} has a minimum of {_shown(knob.minimum)} "
+                f"above its maximum of {_shown(knob.maximum)}."
+            )
+    return manifest
+
+
+def read_overrides(path: Path) -> Overrides:
+    """Read the values that knobs are set to.
+
+    Raises:
+        ExperimentInvalidError: the file is not there, is not JSON, or says something wrong.
+    """
+    return _read(path, Overrides)
+
+
+def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None = None) -> list[tuple[Knob, Any]]:
+    """Read overrides and their manifest; return each knob with its checked value.
+
+    The manifest is the one given, else the one that the overrides name, relative to the project's root.
+
+    Raises:
+        ExperimentInvalidError: a value is for no knob, of another type, or out of bounds; all such are named.
+    """
+    overrides = read_overrides(overrides_path)
+    manifest_path = manifest_path or root / overrides.manifest_path
+    knobs = {knob.id: knob for knob in read_manifest(manifest_path).knobs}
+    problems = []
+    for name, value in overrides.values.items():
+        knob = knobs.get(name)
+        problem = f"is no knob of {manifest_path}{nearest(name, list(knobs))}" if knob is None else _wrong(knob, value)
+        if problem:
+            problems.append((f"{overrides_path}: {name}", problem))
+    if problems:
+        raise ExperimentInvalidError(f"{problems[0][0]} {problems[0][1]}.", problems=tuple(problems))
+    return [(knobs[name], value) for name, value in overrides.values.items()]
+
+
+def apply_overrides(value: JsonValue, overrides: Sequence[tuple[Knob, Any]]) -> tuple[JsonValue, list[Override]]:
+    """Return the experiment with the values set, and what was set.
+
+    Raises:
+        ExperimentInvalidError: a pointer leads through something that is no object or list.
+    """
+    changed = copy.deepcopy(value)
+    applied = []
+    for knob, new in overrides:
+        previous = _set_at(changed, knob, new)
+        applied.append(
+            Override(
+                id=knob.id,
+                json_pointer=knob.json_pointer,
+                value=new,
+                previous=previous,
+                role=knob.role,
+                scientific_role=knob.scientific_role,
+            )
+        )
+    return changed, applied
+
+
+def _wrong(knob: Knob, value: Any) -> str | None:
+    if knob.type != "json":
+        fits = isinstance(value, _TYPES[knob.type]) and (knob.type == "boolean" or not isinstance(value, bool))
+        if not fits:
+            return f"is of type {knob.type}, not {_json_type(value)}"
+    if knob.options is not None and not any(_same(value, option) for option in knob.options):
+        return f"is one of {knob.options}, not {value!r}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return "is not finite"
+        if knob.minimum is not None and value < knob.minimum:
+            return f"is {_shown(knob.minimum)} at least, not {value!r}"
+        if knob.maximum is not None and value > knob.maximum:
+            return f"is {_shown(knob.maximum)} at most, not {value!r}"
+    return None
+
+
+def _same(value: Any, option: Any) -> bool:
+    """Return whether two values are one in JSON, where true is not 1 and 1 is 1.0."""
+    numbers = [isinstance(item, (int, float)) and not isinstance(item, bool) for item in (value, option)]
+    return bool(value == option) if all(numbers) else canonical_json(value) == canonical_json(option)
+
+
+def _shown(bound: float) -> str:
+    return str(int(bound)) if bound.is_integer() else str(bound)
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names[type(value)]
+
+
+def _set_at(root: Any, knob: Knob, value: Any) -> Any:
+    """Set a value where a JSON pointer (RFC 6901) leads; return what was there."""
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in knob.json_pointer.split("/")[1:]]
+    node = root
+    for part in parts[:-1]:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else _item(node, part, knob)
+    last = parts[-1]
+    if isinstance(node, dict):
+        previous = node.get(last)
+        node[last] = copy.deepcopy(value)
+        return previous
+    previous = _item(node, last, knob)
+    node[int(last)] = copy.deepcopy(value)
+    return previous
+
+
+def _item(node: Any, part: str, knob: Knob) -> Any:
+    if isinstance(node, list) and _INDEX.fullmatch(part) and int(part) < len(node):
+        return node[int(part)]
+    raise ExperimentInvalidError(
+        f"The knob {knob.id!r} points to {knob.json_pointer}, where the experiment has nothing."
+    )
+
+
+def _read(path: Path, model: type[T]) -> T:
+    try:
+        return model.model_validate(parse_json(path.read_bytes()))
+    except OSError as error:
+        raise ExperimentInvalidError(f"The file {path} cannot be read: {error.strerror}.") from error
+    except MalformedBodyError as error:
+        raise ExperimentInvalidError(str(error).replace("The body", str(path), 1)) from error
+    except ValidationError as error:
+        problems = tuple(
+            (f"{path}: {'.'.join(map(str, problem['loc']))}", problem["msg"])
+            for problem in error.errors(include_url=False)
+        )
+        raise ExperimentInvalidError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

@@ -1,0 +1,129 @@
+"""The runs of a project: listed, shown, deleted. Reads folders; no database is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from relab.core.errors import RelabError
+from relab.experiments.errors import RunBusyError, RunNotFoundError
+from relab.experiments.journal import read_journal
+from relab.experiments.pathing import LAB, runs_folder
+from relab.experiments.run_folder import RunFolder, open_run
+from relab.experiments.skeleton import EXPERIMENT, SCHEMA
+from relab.experiments.workspace import remove_tree
+
+MAX_FAILED = 20
+
+
+def list_runs(root: Path) -> list[dict[str, Any]]:
+    """Return the runs of a project, newest first; a folder that cannot be read is listed as damaged."""
+    folder = runs_folder(root)
+    paths = sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True) if folder.is_dir() else []
+    return [_listed(path) for path in paths]
+
+
+def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, Any]:
+    """Return what a run was and what became of it.
+
+    Args:
+        root: the project.
+        named: the run's folder, or its id.
+        failed: how many of the trials that did not succeed to tell of.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+    """
+    run = open_run(find_run(root, named))
+    outcomes: dict[str, Counter[str]] = {}
+    failures: list[dict[str, Any]] = []
+    for entry in read_journal(run.path):
+        row = entry["row"]
+        outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
+        if not row["success"] and len(failures) < failed:
+            names = ("trial_id", "variant_id", "task_id", "outcome", "error_type", "error_message", "agent_run_id")
+            failures.append({name: row[name] for name in names})
+    return {
+        **_facts(run),
+        "run_dir": str(run.path),
+        "digest": run.digest,
+        "sandbox": run.config.runtime.sandbox.mode.value,
+        "network": run.config.runtime.network.mode.value,
+        "outcomes": {variant: dict(counts) for variant, counts in outcomes.items()},
+        "failed_trials": failures,
+        "overrides": run.facts["overrides"],
+    }
+
+
+def find_run(root: Path, named: Path) -> Path:
+    """Return the folder of a run that is named by its folder or its id.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+    """
+    for path in (named, runs_folder(root) / named):
+        if path.is_dir():
+            return path.absolute()
+    raise RunNotFoundError(
+        f"There is no run {str(named)!r}.", remedy="`lab experiments list` lists those of this project."
+    )
+
+
+def clean_init(root: Path) -> Sequence[Path]:
+    """Delete what `lab init` and `lab knobs-init` have written; return what was there."""
+    removed = []
+    for path in (root / EXPERIMENT, root / SCHEMA, root / LAB / "knobs"):
+        if path.is_dir():
+            remove_tree(path)
+        elif path.exists():
+            path.unlink()
+        else:
+            continue
+        removed.append(path)
+    return removed
+
+
+def clean_runs(root: Path) -> Sequence[Path]:
+    """Delete all runs of a project and the cache of its snapshots; return what was there.
+
+    Raises:
+        RunBusyError: a process is at work on one of them; nothing is deleted then.
+    """
+    for path in runs_folder(root).glob("*/"):
+        try:
+            busy = open_run(path).status() == "running"
+        except RelabError:
+            continue
+        if busy:
+            raise RunBusyError(f"A process is at work on {path}.", remedy="Stop it first.")
+    removed = [path for path in (runs_folder(root), root / LAB / "cache") if path.exists()]
+    for path in removed:
+        remove_tree(path)
+    return removed
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    try:
+        return _facts(open_run(path))
+    except RelabError as error:
+        return {
+            "run_id": path.name,
+            "experiment": None,
+            "command": None,
+            "status": f"damaged: {error.message}",
+            "trials": None,
+            "created_at": None,
+        }
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "experiment": run.config.experiment.id,
+        "command": run.facts["command"],
+        "status": run.status(),
+        "trials": sum(1 for _ in read_journal(run.path)),
+        "created_at": run.manifest["created_at"],
+    }

@@ -1,0 +1,108 @@
+"""What is in a workspace, and what differs between two: values, and the documents that tell of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from relab.core.json import canonical_json
+
+
+class FileEntry(NamedTuple):
+    """One file, or symbolic link, of a workspace.
+
+    Attributes:
+        digest: `sha256:` and hex of the content, of a link's target.
+        mode: permission bits; -1 for a link.
+    """
+
+    path: str
+    digest: str
+    size: int
+    mode: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All files of a workspace, by path."""
+
+    files: dict[str, FileEntry]
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of all sizes."""
+        return sum(entry.size for entry in self.files.values())
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The digest of paths, contents and modes together."""
+        rows = [[shown(entry.path), entry.digest, entry.mode] for entry in sorted(self.files.values())]
+        return "sha256:" + hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+
+    def to_json(self, captured_at: str) -> dict[str, Any]:
+        """Return a `workspace_snapshot_v1`."""
+        return {
+            "schema_version": "workspace_snapshot_v1",
+            "captured_at": captured_at,
+            "file_count": len(self.files),
+            "total_bytes": self.total_bytes,
+            "files": [_named(entry) for entry in sorted(self.files.values())],
+        }
+
+
+@dataclass(frozen=True)
+class Diff:
+    """What differs between two manifests, by path."""
+
+    added: tuple[FileEntry, ...] = ()
+    removed: tuple[FileEntry, ...] = ()
+    modified: tuple[tuple[FileEntry, FileEntry], ...] = ()
+
+    @property
+    def changed_bytes(self) -> int:
+        """The bytes of all that was added or modified."""
+        return sum(entry.size for entry in self.added) + sum(new.size for _, new in self.modified)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a `workspace_diff_v1`."""
+        return {
+            "schema_version": "workspace_diff_v1",
+            "added": [_named(entry) for entry in self.added],
+            "removed": [_named(entry) for entry in self.removed],
+            "modified": [{**_named(new), "previous_digest": old.digest} for old, new in self.modified],
+            "summary": {"added": len(self.added), "removed": len(self.removed), "modified": len(self.modified)},
+        }
+
+    def to_patch(self) -> dict[str, Any]:
+        """Return a `workspace_patch_v1`: what turns the one into the other, by digests."""
+        changes = [{"op": "add", "path": shown(entry.path), "digest": entry.digest} for entry in self.added]
+        changes += [{"op": "remove", "path": shown(entry.path)} for entry in self.removed]
+        changes += [
+            {"op": "modify", "path": shown(new.path), "digest": new.digest, "previous_digest": old.digest}
+            for old, new in self.modified
+        ]
+        return {"schema_version": "workspace_patch_v1", "format": "file_digest_delta", "changes": changes}
+
+
+def shown(path: str) -> str:
+    """Return a path as a document can hold it: a name of a file need not be UTF-8."""
+    return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode()
+
+
+def _named(entry: FileEntry) -> dict[str, Any]:
+    return {"path": shown(entry.path), "digest": entry.digest, "size_bytes": entry.size}
+
+
+def compare(before: Manifest, after: Manifest) -> Diff:
+    """Return what differs."""
+    return Diff(
+        added=tuple(entry for path, entry in sorted(after.files.items()) if path not in before.files),
+        removed=tuple(entry for path, entry in sorted(before.files.items()) if path not in after.files),
+        modified=tuple(
+            (before.files[path], entry)
+            for path, entry in sorted(after.files.items())
+            if path in before.files and before.files[path] != entry
+        ),
+    )

@@ -1,0 +1,223 @@
+"""Values that the parts of an experiment exchange."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Outcome(StrEnum):
+    """How a trial ended, in the words of the wire contract. MISSING: it was not run, or gave no answer."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    MISSING = "missing"
+    ERROR = "error"
+
+
+class ErrorType(StrEnum):
+    """Why a trial has no result of its own. The harness's own error types stand beside these."""
+
+    HARNESS_PROCESS = "harness_process_error"
+    TIMEOUT = "trial_timeout"
+    BUDGET = "budget_exceeded"
+    OUTPUT_LIMIT = "output_limit_exceeded"
+    DISK_LIMIT = "disk_limit_exceeded"
+    MEMORY_LIMIT = "memory_limit_exceeded"
+    INVALID_OUTPUT = "invalid_trial_output"
+    FOREIGN_OUTPUT = "foreign_trial_output"
+    INVALID_EVENTS = "invalid_events"
+    SANDBOX = "sandbox_error"
+    EGRESS_OPEN = "egress_open"
+    WORKSPACE = "workspace_error"
+    DISK_FULL = "disk_full"
+    PRUNED = "pruned"
+    STOPPED = "stopped"
+
+
+class TrialIds(NamedTuple):
+    """What names a trial, in every document of it."""
+
+    run_id: str
+    trial_id: str
+    variant_id: str
+    task_id: str
+    repl_idx: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the `ids` of the wire contract."""
+        return self._asdict()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """One row of `trials.jsonl`: the last attempt of a trial, and all that analysis asks of it.
+
+    Attributes:
+        task_index: from 0, in the data set.
+        success: whether the outcome is success.
+        exit_code: of the harness; negative for the signal that ended it; None if it never started.
+        duration_ms: of the harness's process; overhead_ms: of everything else about the trial.
+        metrics: by name; numbers, booleans and text as the harness and the runner report them.
+        primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
+        cluster: the value of `analysis.cluster_field`, for tasks that depend on each other.
+        agent_run_id: the agent run that tells of this trial, in telemetry.
+        attempts: how often it was tried; every attempt but the last is in `attempts.jsonl` of the trial.
+        violations: what of the sanitization profile did not hold.
+        guardrails_exceeded: the metrics that went beyond their guardrail.
+    """
+
+    run_id: str
+    trial_id: str
+    baseline_id: str
+    workload_type: str
+    variant_id: str
+    task_index: int
+    task_id: str
+    repl_idx: int
+    outcome: Outcome
+    success: bool
+    started_at: str | None = None
+    ended_at: str | None = None
+    duration_ms: float | None = None
+    overhead_ms: float | None = None
+    exit_code: int | None = None
+    status_code: str = ""
+    error_type: str | None = None
+    error_message: str | None = None
+    attempts: int
+    integration_level: str
+    sandbox: str
+    container_mode: bool
+    network_mode_requested: str
+    network_mode_effective: str = "none"
+    primary_metric_name: str = "success"
+    primary_metric_value: float | None = None
+    primary_metric_direction: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    hook_events_total: int = 0
+    has_hook_events: bool = False
+    event_counts: dict[str, int] = field(default_factory=dict)
+    cluster: str | None = None
+    agent_run_id: str | None = None
+    violations: list[str] = field(default_factory=list)
+    guardrails_exceeded: list[str] = field(default_factory=list)
+    trial_dir: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as JSON has it."""
+        return {name: getattr(self, name) for name in _ROW_FIELDS}
+
+    @property
+    def ids(self) -> TrialIds:
+        """What names the trial."""
+        return TrialIds(self.run_id, self.trial_id, self.variant_id, self.task_id, self.repl_idx)
+
+
+# `dataclasses.asdict` copies every value deeply, which takes longer than writing them.
+_ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
+
+
+class Keep(StrEnum):
+    """Whose workspaces stay after the run."""
+
+    ALL = "all"
+    FAILED = "failed"
+    NONE = "none"
+
+
+class Command(StrEnum):
+    """The three commands that run trials; they differ in the posture that they demand."""
+
+    RUN = "run"
+    RUN_DEV = "run-dev"
+    RUN_EXPERIMENT = "run-experiment"
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """A finished trial: its row, and what else the journal keeps of it."""
+
+    row: TrialRow
+    agent_run: dict[str, Any] | None
+    entry: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StopSwitch:
+    """Ends a run: `finish` lets the trials at work end, `now` ends them too."""
+
+    finish: threading.Event = field(default_factory=threading.Event)
+    now: threading.Event = field(default_factory=threading.Event)
+
+    def press(self) -> None:
+        """Stop after the trials at work; pressed again, at once."""
+        if self.finish.is_set():
+            self.now.set()
+        self.finish.set()
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        total: all trials of the plan.
+        done: those that have a result, earlier ones of a continued run too.
+        outcomes: `{variant id: {outcome: trials}}`, of this process.
+    """
+
+    total: int
+    done: int = 0
+    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def note(self, variant_id: str, outcome: Outcome) -> None:
+        """Count a trial."""
+        self.done += 1
+        self.outcomes.setdefault(variant_id, Counter())[outcome.value] += 1
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is started.
+
+    Attributes:
+        setup: a command that prepares the workspace once, before all trials (`run-dev`).
+        keep: whose workspaces stay.
+    """
+
+    command: Command = Command.RUN
+    container: bool = False
+    overrides: Path | None = None
+    setup: str | None = None
+    keep: Keep = Keep.ALL
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run, ended or interrupted.
+
+    Attributes:
+        finished: whether every trial has a result.
+        agent_runs: how many trials telemetry has as agent runs; `agent_runs_failed` could not be stored.
+    """
+
+    run_id: str
+    run_dir: Path
+    total: int
+    done: int
+    finished: bool
+    outcomes: Mapping[str, Mapping[str, int]]
+    agent_runs: int
+    agent_runs_failed: int
+    agent_run_error: str | None
+    warnings: Sequence[str] = ()
+
+
+OnResult = Callable[[TrialResult, Progress], None]
+"""Told of each result and of how far the run is, by one thread at a time."""

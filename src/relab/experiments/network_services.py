@@ -1,0 +1,66 @@
+"""What the runner serves inside of a trial's network: a receiver of traces, a proxy that lets the listed hosts through."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from relab.experiments.config import ExperimentConfig, IntegrationLevel, NetworkMode, SandboxMode
+from relab.experiments.folders import TrialFolder
+from relab.experiments.otlp_receiver import PORT, OtlpReceiver, Sink
+from relab.experiments.rows import Services
+from relab.experiments.sandbox.protocol import Listener
+
+PROXY_PORT: Final = 3128
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+class TrialNetwork:
+    """Makes the listeners of each trial.
+
+    Args:
+        config: says which there are.
+        sink: where traces go beside the trial's folder.
+    """
+
+    def __init__(self, config: ExperimentConfig, sink: Sink) -> None:
+        self._config = config
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._receivers: dict[str, OtlpReceiver] = {}
+
+    def services(self) -> Services:
+        """Return what trials ask for."""
+        return Services(self.listeners, self.trace_ids)
+
+    def listeners(self, folder: TrialFolder) -> tuple[Sequence[Listener], Mapping[str, str]]:
+        """Return what is served to a trial, and the variables that tell its harness of it."""
+        found: list[Listener] = []
+        told: dict[str, str] = {}
+        runtime = self._config.runtime
+        if runtime.harness.integration_level is IntegrationLevel.OTEL:
+            receiver = OtlpReceiver(folder.root / "otlp", self._sink)
+            with self._lock:
+                self._receivers[folder.root.name] = receiver
+            found.append(Listener(PORT, receiver.serve))
+            told |= {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{{port:{PORT}}}",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "OTEL_RESOURCE_ATTRIBUTES": f"service.name={self._config.experiment.id}",
+            }
+        # A plain local run shares this machine's network: a proxy there would only look like a fence.
+        if runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode is not SandboxMode.LOCAL:
+            from relab.experiments.sandbox.egress_proxy import EgressProxy
+
+            proxy = EgressProxy(runtime.network.allowed_hosts, folder.root / "egress.jsonl")
+            found.append(Listener(PROXY_PORT, proxy.serve))
+            told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{PROXY_PORT}")
+            told |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        return found, told
+
+    def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
+        """Return the ids of the traces that came from a trial, and forget it."""
+        with self._lock:
+            receiver = self._receivers.pop(folder.root.name, None)
+        return list(receiver.trace_ids) if receiver is not None else []

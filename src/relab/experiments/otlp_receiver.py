@@ -1,0 +1,247 @@
+"""A receiver of OTLP traces for one trial: what the harness exports is kept beside the trial and goes to telemetry."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import jiter
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from relab.core.errors import InvalidInputError, RelabError
+
+PORT: Final = 4318
+MAX_BODY_BYTES: Final = 64 * 1_048_576
+MAX_TRIAL_BYTES: Final = 512 * 1_048_576
+MAX_TRACES: Final = 10_000
+_READ_WITHIN_S = 30.0
+_AT_ONCE = 4
+"""Bodies that are in memory at a time."""
+_BLOCK = 4_096
+"""What the smallest body takes on the disk."""
+_LINE_BYTES = 1_000
+_LENGTH_DIGITS = 12
+_TRACE_ID = re.compile("[0-9a-f]{32}")
+
+Encoding = Literal["protobuf", "json"]
+Sink = Callable[[bytes, Encoding], None]
+"""Takes a body and its encoding; raises if it could not be stored."""
+
+
+class OtlpReceiver:
+    """Takes OTLP/HTTP exports on one socket.
+
+    Args:
+        folder: where the bodies are kept, numbered in the order they came.
+        sink: where else they go.
+
+    Attributes:
+        trace_ids: of the spans that came, in their order; at most `MAX_TRACES`.
+    """
+
+    def __init__(self, folder: Path, sink: Sink) -> None:
+        self._folder = folder
+        self._sink = sink
+        self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(_AT_ONCE)
+        self._numbers = itertools.count(1)
+        self._bytes = 0
+        self.trace_ids: dict[str, None] = {}
+
+    def serve(self, listening: socket.socket) -> Callable[[], None]:
+        """Take exports from now on; return what ends that.
+
+        Once it is ended nothing is written any more: exports that have come whole are kept, others are given up.
+        """
+        receiver = self
+        connections: set[socket.socket] = set()
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _READ_WITHIN_S
+
+            def handle(self) -> None:
+                # Who asked may be gone.
+                with contextlib.suppress(OSError):
+                    super().handle()
+
+            def do_POST(self) -> None:
+                receiver.answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing: what a harness sends is no news of the runner's."""
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = False
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                connections.add(request)
+                super().process_request(request, client_address)
+
+            def shutdown_request(self, request: Any) -> None:
+                connections.discard(request)
+                super().shutdown_request(request)
+
+        server = Server(listening.getsockname(), Handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = listening
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="otlp-receiver")
+        thread.start()
+
+        def end() -> None:
+            server.shutdown()
+            thread.join()
+            for connection in list(connections):
+                with contextlib.suppress(OSError):
+                    # What has come can still be read; nobody waits for the rest.
+                    connection.shutdown(socket.SHUT_RD)
+            server.server_close()
+
+        return end
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        """Take one export."""
+        is_json = "json" in request.headers.get("Content-Type", "")
+        with self._room:
+            status, reason = self._take(request, "json" if is_json else "protobuf")
+        if status == 200:
+            # An `ExportTraceServiceResponse` that says nothing.
+            kind, body = ("application/json", b"{}") if is_json else ("application/x-protobuf", b"")
+        else:
+            kind, body = "text/plain; charset=utf-8", reason.encode("utf-8", "replace")
+        request.send_response(status)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    def _take(self, request: BaseHTTPRequestHandler, encoding: Encoding) -> tuple[int, str]:
+        try:
+            # Read whole even if nobody wants it: else who sends it sees a broken connection, and tries again.
+            body = _read_body(request)
+            if request.path != "/v1/traces":
+                return 404, "only /v1/traces is served here"
+            body = _unpacked(body, request.headers.get("Content-Encoding", ""))
+            ids = _trace_ids(body, encoding)
+        except _TooLargeError:
+            request.close_connection = True
+            return 413, f"a body has a length of at most {MAX_BODY_BYTES:,} bytes"
+        except (OSError, EOFError, ValueError, zlib.error, DecodeError) as error:
+            request.close_connection = True
+            return 400, f"the export cannot be read: {error}"
+        return self._store(body, encoding, ids)
+
+    def _store(self, body: bytes, encoding: Encoding, trace_ids: list[str]) -> tuple[int, str]:
+        with self._lock:
+            self._bytes += max(len(body), _BLOCK)
+            if self._bytes > MAX_TRIAL_BYTES:
+                return 413, f"a trial may export at most {MAX_TRIAL_BYTES:,} bytes"
+            for trace_id in trace_ids:
+                if len(self.trace_ids) < MAX_TRACES:
+                    self.trace_ids[trace_id] = None
+            path = self._folder / f"{next(self._numbers):05}.{'json' if encoding == 'json' else 'binpb'}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+            self._sink(body, encoding)
+        except InvalidInputError as error:
+            return 400, str(error)
+        except (OSError, RelabError) as error:
+            return 503, f"the export cannot be stored now: {error}"
+        return 200, ""
+
+
+class _TooLargeError(Exception):
+    """A body is larger than any that is taken."""
+
+
+def _read_body(request: BaseHTTPRequestHandler) -> bytes:
+    if request.headers.get("Transfer-Encoding", "").strip().lower() == "chunked":
+        return b"".join(_chunks(request))
+    length = request.headers.get("Content-Length", "")
+    if not length.isdecimal():
+        raise ValueError("it has no length")
+    if len(length) > _LENGTH_DIGITS or int(length) > MAX_BODY_BYTES:
+        raise _TooLargeError
+    return _exactly(request, int(length))
+
+
+def _chunks(request: BaseHTTPRequestHandler) -> Iterator[bytes]:
+    """Yield the parts of a body whose length its sender did not know (RFC 9112, section 7.1)."""
+    total = 0
+    while True:
+        line = request.rfile.readline(_LINE_BYTES + 1)
+        size = int(line.split(b";", 1)[0].strip(), 16)
+        total += size
+        if len(line) > _LINE_BYTES or size < 0:
+            raise ValueError("a chunk has no size")
+        if total > MAX_BODY_BYTES:
+            raise _TooLargeError
+        if size == 0:
+            return
+        yield _exactly(request, size)
+        if request.rfile.readline(_LINE_BYTES).strip():
+            raise ValueError("a chunk is longer than it says")
+
+
+def _exactly(request: BaseHTTPRequestHandler, length: int) -> bytes:
+    body = request.rfile.read(length)
+    if len(body) < length:
+        raise EOFError(f"{len(body):,} of {length:,} bytes came")
+    return body
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """Return what a body holds; gzip may have several members, each of which may be a bomb."""
+    if encoding.strip().lower() != "gzip":
+        return body
+    found: list[bytes] = []
+    room = MAX_BODY_BYTES
+    while body:
+        member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        found.append(member.decompress(body, room + 1))
+        room -= len(found[-1])
+        if room < 0:
+            raise _TooLargeError
+        if not member.eof:
+            raise EOFError("the compressed body is cut short")
+        body = member.unused_data
+    return b"".join(found)
+
+
+def _trace_ids(body: bytes, encoding: Encoding) -> list[str]:
+    if encoding == "json":
+        export = jiter.from_json(body)
+        if not isinstance(export, dict):
+            raise ValueError("it is no JSON object")
+        groups = _objects(export, "resourceSpans")
+        found = [
+            str(span.get("traceId", "")).lower()
+            for group in groups
+            for scope in _objects(group, "scopeSpans")
+            for span in _objects(scope, "spans")
+        ]
+    else:
+        request = ExportTraceServiceRequest.FromString(body)
+        found = [
+            span.trace_id.hex()
+            for group in request.resource_spans
+            for scope in group.scope_spans
+            for span in scope.spans
+        ]
+    return [trace_id for trace_id in found if _TRACE_ID.fullmatch(trace_id)]
+
+
+def _objects(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = parent.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise ValueError(f"{name} is no list of objects")
+    return found

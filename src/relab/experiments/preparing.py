@@ -1,0 +1,134 @@
+"""Before a trial: its workspace, its documents, and how its harness is started."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from relab.core.clock import format_time
+from relab.experiments import wire
+from relab.experiments.config import SandboxMode, StatePolicy, Variant
+from relab.experiments.dataset import Task
+from relab.experiments.folders import INPUT, TrialFolder
+from relab.experiments.models import TrialIds
+from relab.experiments.rows import RunContext
+from relab.experiments.sandbox.protocol import Folders, Launch, Places
+from relab.experiments.sanitization import base_environment
+from relab.experiments.workspace import Clone, clone, remove_tree
+
+
+def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
+    """Return the folders that a trial's room is made of."""
+    # A plain local harness could write into the snapshot that all trials share; its own copy says the same.
+    is_local = context.config.runtime.sandbox.mode is SandboxMode.LOCAL
+    harness = folder.workspace if is_local else context.snapshot.root
+    return folder.folders(context.tasks.path.parent, harness)
+
+
+def make_workspace(context: RunContext, before: TrialFolder | None, task: Task, folder: TrialFolder) -> Clone:
+    """Copy the project for a trial, or the workspace and state of the trial that it goes on from.
+
+    Raises:
+        OSError: there is no room, or a file cannot be read.
+    """
+    if before is None or not before.workspace.is_dir():
+        return clone(context.snapshot.root, context.snapshot.manifest, folder.workspace, task.files)
+    manifest = Clone(before.workspace, replace(context.snapshot.manifest, files={})).now()
+    if before.state.is_dir():
+        remove_tree(folder.state)
+        shutil.copytree(before.state, folder.state, symlinks=True)
+    return clone(before.workspace, manifest, folder.workspace, task.files)
+
+
+def prepare_launch(
+    context: RunContext, ids: TrialIds, variant: Variant, task: Task, folder: TrialFolder, started_us: int
+) -> tuple[Launch, bytes]:
+    """Write the documents of a trial; return how its harness is started, and the bytes that it is given.
+
+    Raises:
+        OSError: a document cannot be written, or a mount of the task is not there.
+    """
+    harness = context.config.runtime.harness
+    folders = folders_of(context, folder)
+    places = context.sandbox.places(folders)
+    control_path = _inside(places, harness.control_plane.path)
+    document = wire.trial_input(context.config, ids, variant, task, places, control_path=control_path)
+    given = _write_documents(context, folder, document, started_us)
+    input_path, output_path = _inside(places, harness.input_path), _inside(places, harness.output_path)
+    listeners, told = context.services.listeners(folder)
+    agentlab = {
+        "AGENTLAB_TRIAL_INPUT": input_path,
+        "AGENTLAB_TRIAL_OUTPUT": output_path,
+        "AGENTLAB_CONTROL_PATH": control_path,
+        "AGENTLAB_HARNESS_ROOT": places.harness,
+    }
+    launch = Launch(
+        name=f"{ids.run_id}.{ids.trial_id}",
+        command=[*harness.command, "--input", input_path, "--output", output_path],
+        environment=_environment(context, places) | dict(told) | agentlab,
+        folders=folders,
+        stdin=folder.root / INPUT,
+        stdout=folder.stdout,
+        stderr=folder.stderr,
+        mounts=_mounts(task, context.root),
+        listeners=listeners,
+    )
+    return launch, given
+
+
+def mend_input(folder: TrialFolder, given: bytes) -> None:
+    """Make the record of what a harness was given what it was, whatever the harness has done to the file.
+
+    Raises:
+        OSError: there is no room.
+    """
+    record = folder.root / INPUT
+    if record.is_symlink() or not record.is_file() or record.read_bytes() != given:
+        record.unlink(missing_ok=True)
+        record.write_bytes(given)
+
+
+def _environment(context: RunContext, places: Places) -> dict[str, str]:
+    host, listed = context.host_environment, context.config.runtime.harness.environment
+    base = base_environment(context.config.design.sanitization_profile, host, places.home, places.tmp)
+    passed = {name: host[name] for name in listed.passed if name in host}
+    return base | passed | dict(listed.set) | dict(context.secrets)
+
+
+def _write_documents(context: RunContext, folder: TrialFolder, document: dict[str, Any], started_us: int) -> bytes:
+    harness = context.config.runtime.harness
+    given, control = folder.host_path(harness.input_path), folder.host_path(harness.control_plane.path)
+    documents = (given, control, folder.host_path(harness.output_path), folder.host_path(harness.events.path))
+    for parent in {path.parent for path in documents} - {folder.out, folder.state}:
+        parent.mkdir(parents=True, exist_ok=True)
+    if context.config.design.policies.state is not StatePolicy.ISOLATE_PER_TRIAL:
+        # State that is carried over must not bring another trial's documents along.
+        for path in documents:
+            path.unlink(missing_ok=True)
+    raw = context.redactor.text(wire.to_json_bytes(document).decode()).encode()
+    given.write_bytes(raw)
+    # Two names of one file, because to make a file takes long; if the harness writes to it, the record is mended.
+    os.link(given, folder.root / INPUT)
+    wire.write_json(control, wire.control_document(format_time(started_us)))
+    return raw
+
+
+def _inside(places: Places, path: str) -> str:
+    """Return where the harness finds a path of the wire contract."""
+    _, top, rest = path.split("/", 2)
+    return f"{getattr(places, top)}/{rest}"
+
+
+def _mounts(task: Task, root: Path) -> dict[str, Path]:
+    found = {}
+    for mount in task.mounts:
+        packs = root / ".lab" / "dataset_packs"
+        path = packs / mount.ref.replace(":", "/", 1)
+        if not path.exists() or not path.resolve().is_relative_to(packs.resolve()):
+            raise OSError(errno.ENOENT, f"there is no data set pack {mount.ref!r}", str(path))
+        found[f"/workspace/{mount.path}"] = path
+    return found

@@ -1,0 +1,125 @@
+"""What was run, with what, by whom: manifest, identity of the harness, attestation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relab import __version__
+from relab.experiments.config import ExperimentConfig
+from relab.experiments.knobs import Override
+from relab.experiments.pathing import Script
+
+_GIT_WITHIN_S = 10.0
+
+
+def harness_identity(config: ExperimentConfig, script: Script) -> dict[str, Any]:
+    """Return what is known of the harness before it runs: its command and the digest of its script."""
+    found: dict[str, Any] = {"entry_command": list(config.runtime.harness.command)}
+    if script.path is not None and script.path.is_file():
+        with script.path.open("rb") as file:
+            found["exec_digest"] = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def run_manifest(
+    *,
+    run_id: str,
+    created_at: str,
+    digest: str,
+    root: Path,
+    command: str,
+    overrides: Sequence[Override],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the `manifest_v1` of a run.
+
+    Args:
+        run_id: the run.
+        created_at: when it began.
+        digest: of the resolved experiment.
+        root: the project.
+        command: `run`, `run-dev` or `run-experiment`.
+        overrides: the knobs that were set.
+        facts: digests and settings of this run: data set, snapshot, image, seeds.
+    """
+    document: dict[str, Any] = {
+        "schema_version": "manifest_v1",
+        "run_id": run_id,
+        "created_at": created_at,
+        "runner_version": __version__,
+        "resolved_experiment": {"digest": digest},
+        "ext": {
+            "command": command,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "overrides": [override.model_dump() for override in overrides],
+            **facts,
+        },
+    }
+    git = git_state(root)
+    if git is not None:
+        document["git"] = git
+    if facts.get("image_digest"):
+        document["image_digest"] = facts["image_digest"]
+    return document
+
+
+def git_state(root: Path) -> dict[str, Any] | None:
+    """Return commit and changes of the project, or None if it is no checkout of git."""
+    sha = _git(root, "rev-parse", "HEAD")
+    if sha is None:
+        return None
+    diff = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b""
+    status = _git(root, "status", "--porcelain") or b""
+    found: dict[str, Any] = {"sha": sha.decode().strip(), "dirty": bool(status.strip())}
+    if diff:
+        found["diff_digest"] = "sha256:" + hashlib.sha256(diff).hexdigest()
+    return found
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    # Whatever the project's own git settings say: no pager, no hooks that run programs, no optional locks.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
+    # Inside of a hook of git's, its variables name another checkout.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_WITHIN_S, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout if found.returncode == 0 else None
+
+
+def attestation(
+    *,
+    run_id: str,
+    digest: str,
+    entries: Iterable[Mapping[str, Any]],
+    identity: Mapping[str, Any],
+    image_digest: str | None,
+    level: str,
+) -> dict[str, Any]:
+    """Return the `attestation_v1` of a finished run: what was asked, and the head of each trial's chain of events."""
+    heads, outcomes = [], Counter[str]()
+    for entry in entries:
+        outcomes[entry["row"]["outcome"]] += 1
+        if "head" in entry:
+            heads.append({"trial_id": entry["row"]["trial_id"], "head": entry["head"]})
+    document: dict[str, Any] = {
+        "schema_version": "attestation_v1",
+        "run_id": run_id,
+        "resolved_experiment_digest": digest,
+        "events_hashchain": heads,
+        "grades_summary": dict(sorted(outcomes.items())),
+        "harness_identity": dict(identity),
+        "hooks_schema_version": "hook_events_v1" if level != "cli_basic" else None,
+    }
+    if image_digest:
+        document["image_digest"] = image_digest
+    return {name: value for name, value in document.items() if value is not None}

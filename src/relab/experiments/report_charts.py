@@ -1,0 +1,187 @@
+"""The charts of a run's report, as Vega-Lite: figures in, specifications out.
+
+Whatever comes from outside (ids, names of metrics) is a value in the data, and nothing else: Vega-Lite makes
+expressions of titles and of lists to sort by, and quotes them badly.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import altair as alt
+
+PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+"""Okabe and Ito's colours for all kinds of colour vision, less black and yellow, each of which is lost on one ground.
+Source: M. Okabe, K. Ito, "Color Universal Design", 2008."""
+
+WIDTH: Final = 560
+TASK_COLUMNS: Final = 50
+_ROW_HEIGHT = 34
+_CELL = 11
+_HARMLESS = re.compile(r"[A-Za-z0-9_ .,:%()-]{1,80}")
+_HAS_INTERVAL = "isValid(datum.low) && isValid(datum.high)"
+
+Row = Mapping[str, Any]
+
+_IN_ORDER = alt.EncodingSortField(field="place", op="min")
+
+
+def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_rate: bool = False) -> dict[str, Any]:
+    """Return a dot with its interval for each variant.
+
+    Args:
+        title: the metric's name.
+        rows: `{variant, mean, low, high}`; ends may be None.
+        variants: in the order to be shown.
+        is_rate: whether values are shares, to be shown from 0 to 100 %.
+    """
+    scale = alt.Scale(domain=[0, 1]) if is_rate else alt.Scale(zero=False)
+    axis = alt.Axis(format="%") if is_rate else alt.Axis()
+    return _finished(_dots(rows, {"title": _plain(title), "scale": scale, "axis": axis}, variants), len(variants))
+
+
+def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
+    """Return the differences from the baseline in one metric, with their intervals and a line at no difference.
+
+    Args:
+        metric: its name.
+        rows: `{variant, mean, low, high}`, `mean` being the difference; ends may be None.
+        variants: all of them, so that a variant has the same colour in every chart.
+    """
+    x: dict[str, Any] = {"title": _plain(f"{metric}: variant less baseline"), "scale": alt.Scale(zero=True)}
+    zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(x=alt.X("zero:Q", **x))
+    return _finished(zero + _dots(rows, x, variants), len(rows))
+
+
+def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
+    """Return a map of the success of each task, a block per variant, a task at the same place in all of them.
+
+    Args:
+        rows: `{variant, task, rate, trials, column, line}`.
+        variants: in the order to be shown.
+    """
+    lines = 1 + max((row["line"] for row in rows), default=0)
+    chart = (
+        alt.Chart(_data(rows, variants))
+        .mark_rect()
+        .encode(
+            x=alt.X("column:O", axis=None),
+            y=alt.Y("line:O", axis=None),
+            color=alt.Color(
+                "rate:Q",
+                title="solved",
+                scale=alt.Scale(domain=[0, 1], scheme="cividis"),
+                legend=alt.Legend(format="%", orient="top"),
+            ),
+            tooltip=[
+                alt.Tooltip("task:N", title="task"),
+                alt.Tooltip("variant:N", title="variant"),
+                alt.Tooltip("rate:Q", title="solved", format=".0%"),
+                alt.Tooltip("trials:Q", title="trials"),
+            ],
+        )
+        .properties(width=TASK_COLUMNS * _CELL, height=lines * _CELL)
+        .facet(row=alt.Row("variant:N", title=None, sort=_IN_ORDER, header=alt.Header(labelOrient="top")))
+    )
+    return _spec(chart)
+
+
+def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
+    """Return which share of the trials lies at or below a value, a line per variant; it can be zoomed.
+
+    Args:
+        title: what is shown, with its unit.
+        rows: `{variant, value, share}`.
+        variants: in the order to be shown.
+    """
+    values = [row["value"] for row in rows]
+    # From seconds to hours, or from nothing on: only a logarithm, or one that stands zeros, shows both ends.
+    wide = bool(values) and max(values) > 50 * max(min(values), 1e-9)
+    kind: Any = "linear" if not wide else "log" if min(values) > 0 else "symlog"
+    scale = (
+        alt.Scale(type="log", nice=False) if kind == "log" else alt.Scale(type=kind, zero=False)
+    )  # a logarithm has no zero
+    chosen = alt.selection_point(fields=["variant"], bind="legend")
+    chart = (
+        alt.Chart(_data(rows, variants))
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            x=alt.X("value:Q", title=_plain(title), scale=scale),
+            y=alt.Y("share:Q", title="share of trials", axis=alt.Axis(format="%")),
+            color=_color(variants),
+            strokeDash=alt.StrokeDash("variant:N", title="variant", scale=alt.Scale(domain=list(variants))),
+            opacity=alt.condition(chosen, alt.value(1), alt.value(0.15)),
+            tooltip=[
+                alt.Tooltip("variant:N", title="variant"),
+                alt.Tooltip("share:Q", title="share", format=".0%"),
+                alt.Tooltip("value:Q", title="at or below", format=".4~g"),
+            ],
+        )
+        .add_params(chosen)
+        .properties(width=WIDTH, height=260)
+        .interactive()
+    )
+    return _spec(chart)
+
+
+def _dots(rows: Sequence[Row], x: Mapping[str, Any], variants: Sequence[str]) -> alt.LayerChart:
+    base = alt.Chart(_data(rows, variants)).encode(y=alt.Y("variant:N", title=None, sort=_IN_ORDER))
+    tooltip = [
+        alt.Tooltip("variant:N", title="variant"),
+        alt.Tooltip("mean:Q", title="estimate", format=".4~g"),
+        alt.Tooltip("low:Q", title="lower end", format=".4~g"),
+        alt.Tooltip("high:Q", title="upper end", format=".4~g"),
+    ]
+    color = _color(variants, legend=False)
+    ranges = (
+        base.transform_filter(_HAS_INTERVAL)
+        .mark_rule(strokeWidth=3)
+        .encode(x=alt.X("low:Q", **x), x2="high:Q", color=color, tooltip=tooltip)
+    )
+    shape = alt.Shape("variant:N", scale=alt.Scale(domain=list(variants)), legend=None)
+    points = base.mark_point(filled=True, size=110, opacity=1).encode(
+        x=alt.X("mean:Q", **x), color=color, shape=shape, tooltip=tooltip
+    )
+    return alt.LayerChart(layer=[ranges, points])
+
+
+def _color(variants: Sequence[str], *, legend: bool = True) -> alt.Color:
+    colors = [PALETTE[index % len(PALETTE)] for index in range(len(variants))]
+    scale = alt.Scale(domain=list(variants), range=colors)
+    return (
+        alt.Color("variant:N", title="variant", scale=scale)
+        if legend
+        else alt.Color("variant:N", scale=scale, legend=None)
+    )
+
+
+def _finished(chart: alt.LayerChart, lines: int) -> dict[str, Any]:
+    return _spec(chart.properties(width=WIDTH, height=max(lines, 1) * _ROW_HEIGHT))
+
+
+def _spec(chart: Any) -> dict[str, Any]:
+    found: dict[str, Any] = chart.to_dict()
+    # The page tells the reader's program what it is; an address would be the only one in it.
+    found.pop("$schema", None)
+    # The page's own colours hold, in the dark too.
+    found.pop("config", None)
+    return found
+
+
+def _plain(text: str) -> str:
+    """Return a title if it is harmless, else none that says anything: the page has it above the chart."""
+    return text if _HARMLESS.fullmatch(text) else "value"
+
+
+def _data(rows: Sequence[Row], variants: Sequence[str]) -> alt.InlineData:
+    places = {variant: place for place, variant in enumerate(variants)}
+    return alt.InlineData(
+        values=[{key: _finite(value) for key, value in row.items()} | {"place": places[row["variant"]]} for row in rows]
+    )
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,187 @@
+"""The folder of a run: begun, locked, found again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from relab.core.clock import format_time
+from relab.experiments.config import ExperimentConfig
+from relab.experiments.dataset import TaskIndex, index_tasks
+from relab.experiments.errors import DiskFullError, RunBusyError, RunChangedError, RunNotFoundError
+from relab.experiments.folders import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.models import Keep
+from relab.experiments.wire import sha256_of, write_json
+
+BYTES_PER_TRIAL: Final = 40_960
+"""What a trial's own documents take, in ten blocks of a file system."""
+RESERVE: Final = 256 * 1_048_576
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run that was begun.
+
+    Attributes:
+        manifest: its `manifest_v1`; `ext` holds how it was started.
+    """
+
+    path: Path
+    run_id: str
+    config: ExperimentConfig
+    manifest: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the resolved experiment."""
+        digest: str = self.manifest["resolved_experiment"]["digest"]
+        return digest
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How it was started: command, snapshot, data set, what to keep."""
+        facts: Mapping[str, Any] = self.manifest["ext"]
+        return facts
+
+    def tasks(self) -> TaskIndex:
+        """Return the tasks, from the run's own copy of the data set.
+
+        Raises:
+            RunChangedError: it is no longer the one that the run began with.
+        """
+        index = index_tasks(self.path / DATASET, self.config.dataset.limit)
+        if index.digest != self.facts["dataset_digest"]:
+            raise RunChangedError(f"The data set {index.path} was changed since the run began.")
+        return index
+
+    def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
+        """Write the `run_control_v1`: running, completed, interrupted or failed."""
+        path = self.path / RUN_CONTROL
+        path.parent.mkdir(exist_ok=True)
+        building = path.with_name(f"{path.name}.new")
+        document = {
+            "schema_version": "run_control_v1",
+            "run_id": self.run_id,
+            "status": status,
+            "active_trial_id": active[0] if active else None,
+            "active_control_path": active[1] if active else None,
+            "updated_at": format_time(now_us),
+        }
+        write_json(building, document)
+        building.replace(path)
+
+    def status(self) -> str:
+        """Return the status that was written last; `interrupted` for a run whose process is gone."""
+        try:
+            status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "unknown"
+        return "interrupted" if status == "running" and not _is_locked(self.path) else status
+
+
+def new_run_id(now_us: int) -> str:
+    """Return `run_<date>_<time>_<random>`, in UTC."""
+    moment = datetime.fromtimestamp(now_us / 1_000_000, UTC)
+    return f"run_{moment:%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
+
+
+def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, manifest: dict[str, Any]) -> RunFolder:
+    """Make the folder of a run.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.mkdir(parents=True)
+    (path / DATASET).parent.mkdir()
+    shutil.copyfile(dataset, path / DATASET)
+    write_json(path / RESOLVED, config.resolved())
+    (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
+    # The manifest last: a folder with one is a run that was begun whole.
+    building = path / f"{MANIFEST}.new"
+    write_json(building, manifest)
+    building.replace(path / MANIFEST)
+    return RunFolder(path, run_id, config, manifest)
+
+
+def open_run(path: Path) -> RunFolder:
+    """Return a run that was begun.
+
+    Raises:
+        RunNotFoundError: the folder is none.
+        RunChangedError: its experiment is no longer what its digest says.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        resolved = json.loads((path / RESOLVED).read_bytes())
+        run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]
+        config = ExperimentConfig.model_validate(resolved)
+    except FileNotFoundError as error:
+        raise RunNotFoundError(f"{path} is no run: {error.filename} is not there.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise RunNotFoundError(f"{path} is no run that can be read: {reason}.") from error
+    if sha256_of(resolved) != digest:
+        raise RunChangedError(
+            f"{path / RESOLVED} was changed since the run began.", remedy="Start a new run for another experiment."
+        )
+    return RunFolder(path, run_id, config, manifest)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run for this process.
+
+    Raises:
+        RunBusyError: another process is at work on it.
+    """
+    lock = path / LOCK
+    lock.parent.mkdir(exist_ok=True)
+    # Not "w": the holder's number must outlive our attempt.
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunBusyError(f"Another process is at work on {path}.") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with (path / LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, keep: Keep) -> None:
+    """Return if the disk has room for a run.
+
+    Raises:
+        DiskFullError: it has not, by an estimate that is named.
+    """
+    kept = trials if keep is Keep.ALL else at_once
+    needed = trials * BYTES_PER_TRIAL + kept * snapshot_bytes + RESERVE
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        mb = 1_048_576
+        raise DiskFullError(
+            f"{trials:,} trials need about {needed // mb:,} MB below {folder}, and {free // mb:,} MB are free.",
+            remedy="Keep fewer workspaces (--keep-workspaces failed), or ignore more in runtime.workspace.ignore.",
+        )

@@ -1,0 +1,286 @@
+"""Running experiments: from a file to the folder of a finished run."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relab.core.clock import Clock, format_time
+from relab.experiments.config import ExperimentConfig
+from relab.experiments.dataset import TaskIndex
+from relab.experiments.errors import DiskFullError, ExperimentInvalidError, RunChangedError
+from relab.experiments.finishing import finish_run
+from relab.experiments.journal import Journal, read_journal
+from relab.experiments.leftovers import end_leftovers
+from relab.experiments.models import Keep, OnResult, Progress, RunOptions, RunSummary, StopSwitch, TrialResult
+from relab.experiments.network_services import TrialNetwork
+from relab.experiments.pathing import LAB, runs_folder
+from relab.experiments.plan import Plan
+from relab.experiments.planning_power import plan_power
+from relab.experiments.provenance import harness_identity, run_manifest
+from relab.experiments.redaction import Redactor
+from relab.experiments.resolve import Resolved, check_harness, describe, plan_of, resolve
+from relab.experiments.rows import RunContext
+from relab.experiments.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
+from relab.experiments.runner import PlanRunner
+from relab.experiments.sandbox.protocol import Sandbox
+from relab.experiments.sandboxes import make_sandbox
+from relab.experiments.setup_command import run_setup
+from relab.experiments.telemetry_link import MAX_PENDING, TelemetryLink
+from relab.experiments.wire import sha256_of
+from relab.experiments.workspace import Snapshot, cached_snapshot, take_snapshot
+from relab.telemetry.service import TelemetryService
+
+
+class ExperimentRuns:
+    """Runs experiments, and goes on with interrupted ones.
+
+    Args:
+        clock: tells the time of manifests and rows.
+        telemetry: takes each trial as an agent run; None keeps trials out of telemetry.
+        environment: of the runner: the source of what the harness is given, by name.
+    """
+
+    def __init__(
+        self, clock: Clock, telemetry: TelemetryService | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._clock = clock
+        self._telemetry = telemetry
+        self._environment = dict(os.environ if environment is None else environment)
+
+    def describe(self, path: Path, overrides: Path | None = None, *, container: bool = False) -> dict[str, Any]:
+        """Return the plan of an experiment, without running anything.
+
+        Raises:
+            ExperimentInvalidError: the file, the overrides or the data set is wrong.
+        """
+        resolved = resolve(path, overrides=overrides, container=container)
+        config = resolved.config
+        power = plan_power(
+            tasks=len(resolved.tasks),
+            replications=config.design.replications,
+            comparisons=len(config.variant_plan) * max(len(config.analysis.primary_metrics), 1),
+        )
+        return describe(resolved, power)
+
+    def prepare(self, path: Path, options: RunOptions) -> Resolved:
+        """Read an experiment that is about to run; nothing is written.
+
+        Raises:
+            ExperimentInvalidError, PostureRefusedError: it cannot be run as it is.
+        """
+        resolved = resolve(path, command=options.command, container=options.container, overrides=options.overrides)
+        check_harness(resolved)
+        return resolved
+
+    def run(self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+        """Run an experiment to its end, or until stopped.
+
+        Raises:
+            SandboxUnavailableError: its room cannot be made here.
+            DiskFullError: there is no room.
+        """
+        now_us = self._clock.now_us()
+        run_id = new_run_id(now_us)
+        config, root = resolved.config, resolved.root
+        secrets = self._secrets(config)
+        sandbox = make_sandbox(config, run_id)
+        try:
+            sandbox.prepare()
+            snapshot = take_snapshot(root, root / LAB / "cache", config.runtime.workspace.ignore)
+            if options.setup is not None:
+                snapshot = run_setup(options.setup, config, sandbox, snapshot, root, self._environment | secrets)
+            runs = runs_folder(root)
+            _writable(runs)
+            check_room(
+                runs,
+                trials=len(resolved.plan),
+                at_once=config.design.max_concurrency,
+                snapshot_bytes=snapshot.manifest.total_bytes,
+                keep=options.keep,
+            )
+            manifest = run_manifest(
+                run_id=run_id,
+                created_at=format_time(now_us),
+                digest=sha256_of(config.resolved()),
+                root=root,
+                command=options.command.value,
+                overrides=resolved.overrides,
+                facts={
+                    "experiment_path": str(resolved.path),
+                    "project_root": str(root),
+                    "total_trials": len(resolved.plan),
+                    "dataset_digest": resolved.tasks.digest,
+                    "dataset_path": str(resolved.tasks.path),
+                    "snapshot": snapshot.manifest.digest,
+                    "setup": options.setup,
+                    "keep_workspaces": options.keep.value,
+                    "harness_identity": harness_identity(config, resolved.script),
+                    "image_digest": getattr(sandbox, "image_digest", None),
+                    "warnings": list(resolved.warnings),
+                },
+            )
+            run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
+            return self._run(run, snapshot, sandbox, secrets, resolved.plan, stop, on_result, resolved.warnings)
+        finally:
+            sandbox.close()
+
+    def extent(self, run_dir: Path) -> tuple[int, int]:
+        """Return how many trials a run has, and how many of them have a result.
+
+        Raises:
+            RunNotFoundError, RunChangedError: the folder is no run, or is not as it was.
+        """
+        run = open_run(run_dir.absolute())
+        return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
+
+    def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+        """Run what a run has no result for: after a crash, or after it was stopped.
+
+        Raises:
+            RunNotFoundError: the folder is no run.
+            RunBusyError: another process is at work on it.
+            RunChangedError: the project's snapshot, the data set or the configuration is not what it began with.
+        """
+        run = open_run(run_dir.absolute())
+        config = run.config
+        secrets = self._secrets(config)
+        root = Path(run.facts["project_root"])
+        snapshot = _snapshot_of(run, root)
+        with locked(run.path):
+            end_leftovers(run.path)
+        sandbox = make_sandbox(config, run.run_id)
+        try:
+            sandbox.prepare()
+            plan = plan_of(config, len(run.tasks()))
+            return self._run(run, snapshot, sandbox, secrets, plan, stop, on_result, run.facts["warnings"])
+        finally:
+            sandbox.close()
+
+    def _run(
+        self,
+        run: RunFolder,
+        snapshot: Snapshot,
+        sandbox: Sandbox,
+        secrets: Mapping[str, str],
+        plan: Plan,
+        stop: StopSwitch,
+        on_result: OnResult,
+        warnings: Sequence[str],
+    ) -> RunSummary:
+        link = TelemetryLink(self._telemetry)
+        network = TrialNetwork(run.config, link.send_spans)
+        context = self._context(run, snapshot, sandbox, secrets, network, run.tasks())
+        journal = Journal(run.path)
+
+        def told(result: TrialResult, progress: Progress) -> None:
+            link.send_run(result.agent_run)
+            on_result(result, progress)
+
+        with locked(run.path):
+            run.write_control("running", self._clock.now_us())
+            link.start()
+            try:
+                runner = PlanRunner(context, plan, journal, journal.open(), told)
+                _take_up(context, runner.progress, link)
+                runner.run(stop)
+            except OSError as error:
+                raise _as_disk_error(error, run.path) from error
+            finally:
+                journal.close()
+                link.close()
+                run.write_control("interrupted", self._clock.now_us())
+            progress = runner.progress
+            finished = progress.done >= progress.total
+            finish_run(run)
+            run.write_control("completed" if finished else "interrupted", self._clock.now_us())
+        return RunSummary(
+            run.run_id,
+            run.path,
+            progress.total,
+            progress.done,
+            finished,
+            {variant: dict(counts) for variant, counts in progress.outcomes.items()},
+            link.sent,
+            link.failed,
+            link.first_error,
+            warnings,
+        )
+
+    def _context(
+        self,
+        run: RunFolder,
+        snapshot: Snapshot,
+        sandbox: Sandbox,
+        secrets: Mapping[str, str],
+        network: TrialNetwork,
+        tasks: TaskIndex,
+    ) -> RunContext:
+        root = Path(run.facts["project_root"])
+        return RunContext(
+            config=run.config,
+            run_id=run.run_id,
+            run_dir=run.path,
+            root=root,
+            snapshot=snapshot,
+            tasks=tasks,
+            sandbox=sandbox,
+            clock=self._clock,
+            host_environment=self._environment,
+            secrets=secrets,
+            redactor=Redactor(secrets),
+            harness_identity=run.facts["harness_identity"],
+            services=network.services(),
+            keep=Keep(run.facts["keep_workspaces"]),
+        )
+
+    def _secrets(self, config: ExperimentConfig) -> dict[str, str]:
+        missing = [name for name in config.runtime.harness.secrets if not self._environment.get(name)]
+        if missing:
+            raise ExperimentInvalidError(
+                f"runtime.harness.secrets names {missing[0]}, which is not set in the environment.",
+                remedy=f"export {missing[0]}=...",
+            )
+        return {name: self._environment[name] for name in config.runtime.harness.secrets}
+
+
+def _take_up(context: RunContext, progress: Progress, link: TelemetryLink) -> None:
+    """Count what earlier processes of a run have come to, and send on what they were killed with."""
+    last: deque[Mapping[str, Any]] = deque(maxlen=MAX_PENDING)
+    for entry in read_journal(context.run_dir):
+        last.append(entry["row"])
+        progress.outcomes.setdefault(entry["row"]["variant_id"], Counter())[entry["row"]["outcome"]] += 1
+    link.send_missing(context, last)
+
+
+def _snapshot_of(run: RunFolder, root: Path) -> Snapshot:
+    """Return the snapshot that a run began with, from the cache or, if the project is unchanged, made anew."""
+    digest = run.facts["snapshot"]
+    found = cached_snapshot(root / LAB / "cache", digest)
+    if found is None:
+        found = take_snapshot(root, root / LAB / "cache", run.config.runtime.workspace.ignore)
+    if found.manifest.digest != digest:
+        raise RunChangedError(
+            f"The project {root} was changed since {run.run_id} began, and its snapshot is gone.",
+            remedy="Trials of two versions must not stand in one table: start a new run.",
+        )
+    return found
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExperimentInvalidError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
+
+
+def _as_disk_error(error: OSError, run_dir: Path) -> Exception:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(f"The disk of {run_dir} is full.", remedy=f"Free some, then: lab run --continue {run_dir}")
+    return error

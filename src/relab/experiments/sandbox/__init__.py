@@ -1,0 +1,1 @@
+"""Rooms for trials: one protocol, three implementations, one conformance suite."""

@@ -1,0 +1,231 @@
+"""Rooms of bubblewrap: own mounts, processes and network, without a daemon and without a superuser.
+
+Options of the program: https://github.com/containers/bubblewrap/blob/main/bwrap.xml
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.errors import SandboxUnavailableError
+from relab.experiments.sandbox.bwrap_running import BwrapRunning, Room
+from relab.experiments.sandbox.cgroups import Cgroups, rlimits
+from relab.experiments.sandbox.host_system import interpreter_folders, make_etc, system_mounts
+from relab.experiments.sandbox.namespaces import (
+    RoomNetworks,
+    call_all,
+    listen_here,
+    look_for_ways_out,
+    with_ports,
+)
+from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+
+INSTALL: Final = "apt-get install bubblewrap"
+PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
+_CHECK_WITHIN_S = 20.0
+_ROOM: Final = (
+    "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
+)  # fmt: skip
+
+
+class BwrapSandbox:
+    """Starts each attempt in a room of its own.
+
+    A room ends with the thread that has started its attempt, as the kernel binds the one to the other: that thread
+    has to live until the attempt is closed.
+
+    Args:
+        run_id: tells what this run has left from what others have.
+        network: none and the allowlist get a network namespace without any route; full shares the machine's.
+        limits: enforced by control groups where the machine has them for us, else by rlimits as far as these go.
+        read_only_paths: further folders and files of this machine that harnesses see at the same place.
+        program: bubblewrap.
+    """
+
+    name = "bwrap"
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        network: Network,
+        limits: Limits,
+        read_only_paths: Sequence[str] = (),
+        program: str = "bwrap",
+    ) -> None:
+        self._run_id = run_id
+        self._network = network
+        self._limits = limits
+        self._read_only_paths = tuple(read_only_paths)
+        self._program = program
+        self._cgroups = Cgroups(run_id, limits)
+        self._networks = RoomNetworks(run_id)
+        self._folder: Path | None = None
+        self._shared: list[str] = []
+        self._lock = threading.Lock()
+        self._at_work: dict[int, BwrapRunning] = {}
+
+    def prepare(self) -> None:
+        """Try a room, and clear away what an earlier runner of this run has left.
+
+        Raises:
+            SandboxUnavailableError: bubblewrap is missing, or the kernel does not let it make a room.
+        """
+        found = shutil.which(self._program)
+        if found is None:
+            raise SandboxUnavailableError(f"{self._program} is not installed.", remedy=f"Install it: {INSTALL}")
+        self._program = found
+        for path in self._read_only_paths:
+            if not Path(path).is_absolute() or not Path(path).exists():
+                raise SandboxUnavailableError(f"sandbox.read_only_paths: there is no {path!r} on this machine.")
+        self._clear_stale()
+        self._folder = Path(tempfile.mkdtemp(prefix=self._folder_prefix(os.getpid())))
+        etc = make_etc(self._folder / "etc", is_networked=self._network is Network.FULL)
+        self._shared = [*_ROOM, *(("--share-net",) if self._network is Network.FULL else ()), *system_mounts()]
+        self._shared += [*etc, "--proc", "/proc", "--dev", "/dev"]
+        self._shared += ["--tmpfs", "/tmp", "--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
+        for path in self._read_only_paths:
+            self._shared += ["--ro-bind", path, path]
+        self._try_a_room()
+        self._cgroups.prepare()
+
+    def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
+        """Return where the wire contract has the folders."""
+        return PLACES
+
+    def start(self, launch: Launch) -> BwrapRunning:
+        """Start an attempt: the room is made, limited, looked at and listened in before the harness is let go.
+
+        Raises:
+            SandboxError: one of these cannot be done.
+        """
+        with contextlib.ExitStack() as undo:
+            closers: list[Callable[[], None]] = []
+            undo.callback(call_all, closers)
+            ports = {listener.port: listener.port for listener in launch.listeners}
+            if self._network is Network.FULL:
+                found, ports = listen_here(launch.listeners)
+                closers += found
+            mounts, shown = self._mounts(launch)
+            environment = with_ports(launch.environment, ports)
+            options = [*self._shared, *mounts, "--remount-ro", "/", "--chdir", PLACES.workspace]
+            for name, value in environment.items():
+                options += ["--setenv", name, value]
+            group = self._cgroups.make()
+            if group is not None:
+                undo.callback(group.close)
+            room = Room(self._program, options, launch)
+            undo.callback(room.close)
+            if group is not None:
+                group.add(room.pid)
+            enforced = self._cgroups.enforced | rlimits(self._limits, self._cgroups.missing, room.pid)
+            posture = self._posture(room.pid, shown, enforced)
+            if self._network is not Network.FULL:
+                closers += self._networks.serve(room.pid, launch.listeners)
+            # A room with a way out stays closed; whoever watches it sees the posture and ends it.
+            if posture.egress_self_test.get("passed", True):
+                room.let_go()
+            running = BwrapRunning(self.forget, room, posture, group, closers, launch.stderr)
+            undo.pop_all()
+        with self._lock:
+            self._at_work[id(running)] = running
+        return running
+
+    def close(self) -> None:
+        """End every attempt and remove what the run shares."""
+        with self._lock:
+            at_work = list(self._at_work.values())
+        for running in at_work:
+            running.close()
+        self._networks.close()
+        self._cgroups.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def forget(self, running: BwrapRunning) -> None:
+        """Take an attempt off the list of those at work."""
+        with self._lock:
+            self._at_work.pop(id(running), None)
+
+    def _folder_prefix(self, pid: int) -> str:
+        return f"relab-room-{self._run_id}-{pid}-"
+
+    def _clear_stale(self) -> None:
+        own = self._folder_prefix(os.getpid())
+        for folder in Path(tempfile.gettempdir()).iterdir():
+            name = folder.name
+            if name.startswith(f"relab-room-{self._run_id}-") and not name.startswith(own):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _try_a_room(self) -> None:
+        command = [self._program, *self._shared, "/usr/bin/env", "true"]
+        try:
+            # The team's own program is run in the same way, but for its folders.
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_WITHIN_S, check=False)  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise SandboxUnavailableError(f"{self._program} cannot be run: {error}") from error
+        if done.returncode != 0:
+            raise SandboxUnavailableError(
+                f"{self._program} cannot make a room here: {done.stderr.strip()[-500:] or f'exit {done.returncode}'}.",
+                remedy="It needs user namespaces: see the sysctls kernel.unprivileged_userns_clone, "
+                "user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns.",
+            )
+
+    def _mounts(self, launch: Launch) -> tuple[list[str], dict[str, str]]:
+        """Return bubblewrap's options for an attempt's own folders, and how each place is mounted."""
+        folders = launch.folders
+        written = {place: getattr(folders, place) for place in ("workspace", "state", "out", "home")}
+        read = {place: getattr(folders, place) for place in ("harness", "dataset")}
+        for path in (*written.values(), *read.values()):
+            if not path.is_dir():
+                raise SandboxError(f"the folder {path} of the room is not there")
+        options: list[str] = []
+        shown: dict[str, str] = {PLACES.tmp: "rw"}
+        for folder in interpreter_folders(launch.command[0], launch.environment, folders.harness):
+            options += ["--ro-bind", str(folder), str(folder)]
+            shown[str(folder)] = "ro"
+        for name, path in written.items():
+            options += ["--bind", str(path), getattr(PLACES, name)]
+            shown[getattr(PLACES, name)] = "rw"
+        for name, path in read.items():
+            options += ["--ro-bind", str(path), getattr(PLACES, name)]
+            shown[getattr(PLACES, name)] = "ro"
+        for place, path in launch.mounts.items():
+            _check_mountpoint(folders.workspace, place)
+            options += ["--ro-bind", str(path), place]
+            shown[place] = "ro"
+        return options, shown | dict.fromkeys(self._read_only_paths, "ro")
+
+    def _posture(self, pid: int, mounts: Mapping[str, str], limits: Mapping[str, str]) -> Posture:
+        if self._network is Network.FULL:
+            test: dict[str, Any] = {"performed": False, "reason": "the network is asked for in full"}
+            return Posture(Network.FULL, "none", test, mounts, limits)
+        by_proxy = self._network is Network.ALLOWLIST
+        enforcement = "network_namespace_and_proxy" if by_proxy else "network_namespace"
+        test = look_for_ways_out(pid)
+        if not test["performed"]:
+            raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
+        return Posture(self._network, enforcement, test, mounts, limits)
+
+
+def _check_mountpoint(workspace: Path, place: str) -> None:
+    """Refuse a mount below the workspace whose way leads over a link: a harness may have made it for the next trial."""
+    inside = place.removeprefix(f"{PLACES.workspace}/")
+    if inside == place:
+        return
+    path = workspace
+    for part in inside.split("/"):
+        path /= part
+        with contextlib.suppress(FileNotFoundError):
+            if part == ".." or stat.S_ISLNK(path.lstat().st_mode):
+                raise SandboxError(f"{place} cannot be mounted: {path} is a link")

@@ -1,0 +1,204 @@
+"""A harness at work in a room of bubblewrap: held at the gate, let go, waited for, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from relab.experiments.sandbox.cgroups import Group
+from relab.experiments.sandbox.namespaces import call_all, exit_code_of
+from relab.experiments.sandbox.process import MARKER, Child
+from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
+
+_SET_UP_WITHIN_S: Final = 30.0
+_GONE_WITHIN_S: Final = 10.0
+
+
+class Room:
+    """A room whose harness waits to be let go."""
+
+    def __init__(self, program: str, options: Sequence[str], launch: Launch) -> None:
+        told, tell = os.pipe()
+        gate_read, self._gate = os.pipe()
+        # A file that never ends, even if the runner does: at its end bubblewrap would let the harness go.
+        gate = os.open(f"/proc/self/fd/{gate_read}", os.O_RDWR | os.O_CLOEXEC)
+        os.close(gate_read)
+        arguments = os.memfd_create("arguments")
+        self._status = told
+        self._told = b""
+        try:
+            # By file, not by command line, which everyone on this machine can read: variables may be secrets.
+            with os.fdopen(os.dup(arguments), "wb") as file:
+                file.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+            os.lseek(arguments, 0, os.SEEK_SET)
+            command = [program, "--args", str(arguments), "--json-status-fd", str(tell), "--block-fd", str(gate)]
+            command += ["--", *launch.command]
+            self.child = _start(command, launch, (arguments, tell, gate))
+        except BaseException:
+            os.close(told)
+            os.close(self._gate)
+            raise
+        finally:
+            for fd in (arguments, tell, gate):
+                os.close(fd)
+        try:
+            self.pid = self._read_pid(launch.stderr)
+            self._pidfd = os.pidfd_open(self.pid)
+        except BaseException as error:
+            self.child.close()
+            os.close(self._status)
+            os.close(self._gate)
+            if isinstance(error, OSError):
+                raise SandboxError(f"the room ended while it was made: {_last_words(launch.stderr)}") from error
+            raise
+        self._is_closed = False
+
+    def let_go(self) -> None:
+        """Let the harness start."""
+        os.write(self._gate, b"\n")
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to the harness and what it has started in its session; the room's first process ignores it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def kill(self) -> None:
+        """End every process of the room, by ending the first."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def has_run(self) -> bool:
+        """Return whether the harness was started; asked after the end."""
+        os.set_blocking(self._status, False)
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self._status, 4_096):
+                self._told += more
+        return b'"exit-code"' in self._told
+
+    def close(self) -> None:
+        """End the room and wait until nothing of it is left. May be called again."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.kill()
+        # The first process is the last to end; it is ours to bury if bubblewrap's monitor went before it.
+        ended = select.poll()
+        ended.register(self._pidfd, select.POLLIN)
+        is_gone = bool(ended.poll(_GONE_WITHIN_S * 1_000))
+        self.child.wait(_GONE_WITHIN_S)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        self.child.close()
+        for fd in (self._pidfd, self._status, self._gate):
+            os.close(fd)
+        if not is_gone:
+            raise SandboxError(f"process {self.pid} does not end, though it was killed")
+
+    def _read_pid(self, stderr: Path) -> int:
+        """Return the room's first process, as this machine counts."""
+        readable = select.poll()
+        readable.register(self._status, select.POLLIN)
+        while b"}" not in self._told:
+            more = os.read(self._status, 4_096) if readable.poll(_SET_UP_WITHIN_S * 1_000) else b""
+            if not more:
+                raise SandboxError(f"the room cannot be made: {_last_words(stderr)}")
+            self._told += more
+        pid: int = json.loads(self._told[: self._told.index(b"}") + 1])["child-pid"]
+        return pid
+
+
+class BwrapRunning:
+    """A harness at work in a room."""
+
+    def __init__(
+        self,
+        forget: Callable[[BwrapRunning], None],
+        room: Room,
+        posture: Posture,
+        group: Group | None,
+        closers: list[Callable[[], None]],
+        stderr: Path,
+    ) -> None:
+        self.posture = posture
+        self._stderr = stderr
+        self._forget = forget
+        self._room = room
+        self._group = group
+        self._closers = closers
+        self._code: int | None = None
+        self._is_ended = False
+        self._was_out_of_memory = False
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the memory limit has ended a process of the room."""
+        if self._group is not None and not self._was_out_of_memory:
+            self._was_out_of_memory = self._group.was_out_of_memory()
+        return self._was_out_of_memory
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """Wait for the harness; return its exit code, or None after the time.
+
+        Raises:
+            SandboxError: the harness was never started, as its program is missing or the room failed.
+        """
+        if self._code is None:
+            status = self._room.child.wait(timeout_s)
+            if status is None:
+                return None
+            if not self._is_ended and not self._room.has_run():
+                raise SandboxError(f"the harness cannot be started: {_last_words(self._stderr)}")
+            self._code = exit_code_of(status)
+        return self._code
+
+    def end(self, grace_s: float) -> int:
+        """Ask the harness to end, and end the room after the grace."""
+        self._is_ended = True
+        if self.wait(0) is None:
+            self._room.tell(signal.SIGTERM)
+            if grace_s <= 0 or self.wait(grace_s) is None:
+                self._room.kill()
+        code = self.wait(_GONE_WITHIN_S)
+        if code is None:
+            raise SandboxError(f"process {self._room.pid} does not end, though it was killed")
+        return code
+
+    def close(self) -> None:
+        """End the room with all that is in it. May be called again."""
+        try:
+            self._room.close()
+        finally:
+            call_all(self._closers)
+            if self._group is not None:
+                self._was_out_of_memory = self.out_of_memory
+                self._group.close()
+                self._group = None
+            self._forget(self)
+
+
+def _start(command: Sequence[str], launch: Launch, fds: Sequence[int]) -> Child:
+    # bubblewrap itself gets nothing of the harness's environment, which could make it load other code; but it
+    # carries the trial's mark, so that what a killed runner leaves is found.
+    environment = {MARKER: str(launch.folders.out / "trial_input.json")}
+    with contextlib.ExitStack() as files:
+        streams: list[IO[bytes]] = []
+        for path, mode in ((launch.stdin, "rb"), (launch.stdout, "wb"), (launch.stderr, "wb")):
+            streams.append(files.enter_context(path.open(mode)))
+        stdin, stdout, stderr = streams
+        return Child(
+            command, cwd=None, environment=environment, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=fds
+        )
+
+
+def _last_words(stderr: Path) -> str:
+    with contextlib.suppress(OSError):
+        words = stderr.read_text(errors="replace").strip()[-500:]
+        if words:
+            return words
+    return "it gives no reason"

@@ -1,0 +1,278 @@
+"""Rooms that are containers of a Docker Engine. The image is given: nothing is built and nothing is pulled."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from relab.experiments.errors import SandboxUnavailableError
+from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
+from relab.experiments.sandbox.docker_running import DockerRunning, own_folders
+from relab.experiments.sandbox.namespaces import RoomNetworks, call_all, listen_here, look_for_ways_out, with_ports
+from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+
+INSTALL: Final = "apt-get install docker.io, and start dockerd"
+PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
+RUN_LABEL: Final = "relab.run"
+_RUNNER_LABEL: Final = "relab.runner"
+_SHELL: Final = "/bin/sh"
+_GATE: Final = 'read -r _ || exit 125; exec "$@"'
+"""Waits for a line before the harness's own input; a runner that dies first lets nothing start."""
+_NETWORK_CHECK = "the network is asked for in full"
+_LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
+_USER = re.compile(r"(\d+)(?::(\d+))?")
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_instances = itertools.count(1)
+
+
+class DockerSandbox:
+    """Starts each attempt in a container of its own.
+
+    Where the image has a shell, the container waits in it until its network has been looked at and listened in; an
+    image without one starts its harness at once, and the self-test says so if it comes too late.
+
+    Args:
+        run_id: labels the containers, so that a later runner of the same run removes what was left.
+        image: must be there.
+        network: none and the allowlist get a network namespace with nothing but loopback; full gets the engine's
+            bridge, or the machine's own network where the engine has no bridge.
+        limits: of each attempt.
+        read_only_root: whether only the trial's folders and /tmp can be written.
+        user: `uid` or `uid:gid`; None for the runner's own, so that it can read and remove what is written.
+        no_new_privileges, drop_all_caps: what the container may not do.
+        engine: another one than the usual.
+    """
+
+    name = "container"
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        image: str,
+        network: Network,
+        limits: Limits,
+        read_only_root: bool = True,
+        user: str | None = None,
+        no_new_privileges: bool = True,
+        drop_all_caps: bool = True,
+        engine: DockerEngine | None = None,
+    ) -> None:
+        self.image_digest: str | None = None
+        """The image's id, a SHA-256 of its configuration; known once the room is prepared."""
+        self._run_id = run_id
+        self._runner = f"{os.getpid()}-{next(_instances)}"
+        self._image = image
+        self._network = network
+        self._limits = limits
+        self._read_only_root = read_only_root
+        self._user = user or f"{os.getuid()}:{os.getgid()}"
+        self._security = ["no-new-privileges"] if no_new_privileges else []
+        self._cap_drop = ["ALL"] if drop_all_caps else []
+        self._engine = engine or DockerEngine()
+        self._networks = RoomNetworks(run_id)
+        self._lock = threading.Lock()
+        self._at_work: dict[str, DockerRunning] = {}
+        self._has_gate = False
+        self._network_mode = "none"
+        self._enforced: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Ask the engine what it can do, and remove the containers that an earlier runner of this run has left.
+
+        Raises:
+            SandboxUnavailableError: the engine does not answer, or the image is not there.
+        """
+        match = _USER.fullmatch(self._user)
+        if match is None:
+            raise SandboxUnavailableError(
+                f"sandbox.run_as_user: {self._user!r} is no number.", remedy="Give it as uid or uid:gid."
+            )
+        if int(match[1]) != os.getuid() and os.getuid() != 0:
+            raise SandboxUnavailableError(
+                f"sandbox.run_as_user: only the superuser can give a trial's folders to user {self._user}."
+            )
+        try:
+            info = self._engine.call("GET", "/info")
+        except EngineError as error:
+            raise SandboxUnavailableError(f"{_sentence(error)}", remedy=f"On Debian: {INSTALL}") from error
+        try:
+            found = self._engine.call("GET", f"/images/{self._image}/json")
+        except EngineError as error:
+            if error.status != 404:
+                raise SandboxUnavailableError(_sentence(error)) from error
+            raise SandboxUnavailableError(
+                f"The image {self._image!r} is not on this machine, and the runner neither pulls nor builds.",
+                remedy=f"For example: docker pull {self._image}",
+            ) from error
+        self.image_digest = found["Id"]
+        try:
+            self._remove(lambda runner: runner.split("-")[0] != str(os.getpid()))
+            self._has_gate = self._find_shell()
+            if self._network is Network.FULL:
+                names = {network["Name"] for network in self._engine.call("GET", "/networks")}
+                self._network_mode = "bridge" if "bridge" in names else "host"
+        except EngineError as error:
+            raise SandboxUnavailableError(_sentence(error)) from error
+        for limit, feature in _LIMITS.items():
+            if getattr(self._limits, limit) is not None:
+                is_there = bool(info.get(feature))
+                self._enforced[limit] = "Docker Engine" if is_there else f"not enforced: the engine has no {feature}"
+
+    def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
+        """Return where the wire contract has the folders."""
+        return PLACES
+
+    def start(self, launch: Launch) -> DockerRunning:
+        """Start an attempt.
+
+        Raises:
+            SandboxError: the engine refuses; its reason is told.
+        """
+        with contextlib.ExitStack() as undo:
+            closers: list[Callable[[], None]] = []
+            undo.callback(call_all, closers)
+            ports = {listener.port: listener.port for listener in launch.listeners}
+            is_shared = self._network_mode == "host"
+            if is_shared:
+                found, ports = listen_here(launch.listeners)
+                closers += found
+            own_folders(launch.folders, self._user)
+            try:
+                container = self._engine.call("POST", "/containers/create", body=self._container(launch, ports))["Id"]
+                undo.callback(self._drop, container)
+                running = DockerRunning(self._engine, container, launch, self.forget)
+                undo.callback(running.close)
+                self._engine.call("POST", f"/containers/{container}/start")
+                pid = self._engine.call("GET", f"/containers/{container}/json")["State"]["Pid"]
+            except EngineError as error:
+                raise SandboxError(f"the container cannot be started: {error}") from error
+            posture = self._posture(pid, launch)
+            if not is_shared and launch.listeners:
+                closers += self._networks.serve(pid, launch.listeners)
+            may_start = posture.egress_self_test.get("passed", True)
+            running.let_go(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
+            undo.pop_all()
+        with self._lock:
+            self._at_work[container] = running
+        return running
+
+    def close(self) -> None:
+        """End every attempt and remove its container."""
+        with self._lock:
+            at_work = list(self._at_work.values())
+        for running in at_work:
+            running.close()
+        self._networks.close()
+        if self.image_digest is not None:
+            with contextlib.suppress(EngineError):
+                self._remove(lambda runner: runner == self._runner)
+
+    def forget(self, container: str) -> None:
+        """Take an attempt off the list of those at work."""
+        with self._lock:
+            self._at_work.pop(container, None)
+
+    def _labels(self) -> dict[str, str]:
+        return {RUN_LABEL: self._run_id, _RUNNER_LABEL: self._runner}
+
+    def _drop(self, container: str) -> None:
+        with contextlib.suppress(EngineError):
+            self._engine.call("DELETE", f"/containers/{container}", {"force": "1", "v": "1"})
+
+    def _remove(self, is_meant: Callable[[str], bool]) -> None:
+        filters = json.dumps({"label": [f"{RUN_LABEL}={self._run_id}"]})
+        for container in self._engine.call("GET", "/containers/json", {"all": "1", "filters": filters}):
+            if is_meant(container["Labels"].get(_RUNNER_LABEL, "")):
+                self._drop(container["Id"])
+
+    def _find_shell(self) -> bool:
+        """Return whether the image has a shell, by a container that is never started."""
+        created = self._engine.call(
+            "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
+        )
+        try:
+            return self._engine.exists(created["Id"], _SHELL)
+        finally:
+            self._drop(created["Id"])
+
+    def _container(self, launch: Launch, ports: Mapping[int, int]) -> dict[str, Any]:
+        environment = with_ports(launch.environment, ports)
+        # A name without a value takes back what the engine would add.
+        unset = [name for name in ("HOSTNAME",) if name not in environment]
+        # Shells drop variables whose names they could not have set.
+        odd = [f"{name}={value}" for name, value in environment.items() if not _SHELL_NAME.fullmatch(name)]
+        command = ["env", *odd, *launch.command] if odd and self._has_gate else list(launch.command)
+        return {
+            "Image": self._image,
+            "Entrypoint": [_SHELL, "-c", _GATE, "gate", *command] if self._has_gate else command,
+            "Cmd": [],
+            "Env": [*(f"{name}={value}" for name, value in environment.items()), *unset],
+            "Hostname": "trial",
+            "User": self._user,
+            "WorkingDir": PLACES.workspace,
+            "Labels": self._labels(),
+            "OpenStdin": True,
+            "StdinOnce": True,
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "NetworkDisabled": False,
+            "HostConfig": self._host_config(launch),
+        }
+
+    def _host_config(self, launch: Launch) -> dict[str, Any]:
+        limits = self._limits
+        memory = None if limits.memory_mb is None else limits.memory_mb * 1_048_576
+        return {
+            "Mounts": [
+                {"Type": "bind", "Source": source, "Target": place, "ReadOnly": mode == "ro"}
+                for place, (source, mode) in _mounts(launch).items()
+            ],
+            "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
+            "NetworkMode": self._network_mode,
+            "ReadonlyRootfs": self._read_only_root,
+            "SecurityOpt": self._security,
+            "CapDrop": self._cap_drop,
+            # A first process that buries the dead and hands signals on, which a harness in its place would not get.
+            "Init": True,
+            "LogConfig": {"Type": "none"},
+            "Memory": memory or 0,
+            "MemorySwap": memory or 0,
+            "NanoCpus": int((limits.cpu_count or 0) * 1_000_000_000),
+            # The init is no process of the harness.
+            "PidsLimit": 0 if limits.max_pids is None else limits.max_pids + 1,
+        }
+
+    def _posture(self, pid: int, launch: Launch) -> Posture:
+        mounts = {place: mode for place, (_, mode) in _mounts(launch).items()} | {PLACES.tmp: "rw"}
+        if self._network is Network.FULL:
+            test: dict[str, Any] = {"performed": False, "reason": _NETWORK_CHECK, "network": self._network_mode}
+            return Posture(Network.FULL, "none", test, mounts, self._enforced)
+        enforcement = "network_namespace_and_proxy" if self._network is Network.ALLOWLIST else "network_namespace"
+        test = look_for_ways_out(pid) | {"before_start": self._has_gate}
+        # Without a gate the harness may have ended before anybody could look.
+        if not test["performed"] and self._has_gate:
+            raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
+        return Posture(self._network, enforcement, test, mounts, self._enforced)
+
+
+def _mounts(launch: Launch) -> dict[str, tuple[str, str]]:
+    """Return `{place: (path on this machine, "rw" or "ro")}`."""
+    folders = launch.folders
+    found = {
+        getattr(PLACES, name): (str(getattr(folders, name)), "rw") for name in ("workspace", "state", "out", "home")
+    }
+    found |= {getattr(PLACES, name): (str(getattr(folders, name)), "ro") for name in ("harness", "dataset")}
+    return found | {place: (str(path), "ro") for place, path in launch.mounts.items()}
+
+
+def _sentence(error: EngineError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:]}."

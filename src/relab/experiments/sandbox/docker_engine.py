@@ -1,0 +1,192 @@
+"""The few calls of the Docker Engine API that rooms need, over its Unix socket.
+
+Reference: https://docs.docker.com/reference/api/engine/. Calls go to the version that the engine prefers: all of
+them are as old as 1.24, and engines refuse versions that are too old or too new for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
+_ANSWER_WITHIN_S: Final = 60.0
+
+
+class EngineError(Exception):
+    """The engine refuses a call.
+
+    Attributes:
+        status: of HTTP; 0 if the engine was not reached.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class DockerEngine:
+    """A Docker Engine; keeps no connection open, so it may be used from several threads.
+
+    Args:
+        socket_path: where it listens; None for what DOCKER_HOST says, else the usual place.
+    """
+
+    def __init__(self, socket_path: Path | None = None) -> None:
+        given = os.environ.get("DOCKER_HOST", "")
+        usual = Path(given.removeprefix("unix://")) if given.startswith("unix://") else DEFAULT_SOCKET
+        self.socket_path = socket_path or usual
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Make a call and return its JSON; None if it answers nothing.
+
+        Raises:
+            EngineError: it cannot be reached, or refuses.
+        """
+        connection = _Connection(self.socket_path)
+        try:
+            response = _request(connection, method, path, query, body)
+            raw = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(self.socket_path, error) from error
+        finally:
+            connection.close()
+        return (
+            json.loads(raw) if raw and response.getheader("Content-Type", "").startswith("application/json") else None
+        )
+
+    def exists(self, container: str, path: str) -> bool:
+        """Return whether a container has a file.
+
+        Raises:
+            EngineError: it cannot be asked.
+        """
+        try:
+            self.call("HEAD", f"/containers/{container}/archive", {"path": path})
+        except EngineError as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def attach(self, container: str) -> socket.socket:
+        """Return the stream of a container's standard input, output and error, from now on.
+
+        Raises:
+            EngineError: it cannot be had.
+        """
+        connection = _Connection(self.socket_path)
+        query = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        try:
+            _request(connection, "POST", f"/containers/{container}/attach", query, None, headers)
+            stream = connection.sock.dup()
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreachable(self.socket_path, error) from error
+        finally:
+            # Bytes of the stream cannot have been read ahead: the container has not been started yet.
+            connection.close()
+        stream.settimeout(None)
+        return stream
+
+    def waiter(self, container: str) -> Waiter:
+        """Return what waits for the end of a container; it is listening when this returns.
+
+        Raises:
+            EngineError: it cannot be had.
+        """
+        connection = _Connection(self.socket_path)
+        try:
+            response = _request(connection, "POST", f"/containers/{container}/wait", {"condition": "next-exit"}, None)
+            connection.sock.settimeout(None)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise _unreachable(self.socket_path, error) from error
+        except EngineError:
+            connection.close()
+            raise
+        return Waiter(connection, response)
+
+
+class Waiter:
+    """Waits for the end of one container."""
+
+    def __init__(self, connection: _Connection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+
+    def status(self) -> int:
+        """Wait, and return the exit status that the engine reports.
+
+        Raises:
+            EngineError: the engine is gone, or could not start the container.
+        """
+        try:
+            answer = json.loads(self._response.read())
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise EngineError(0, f"the Docker Engine does not say how the container ended: {error}") from error
+        problem = (answer.get("Error") or {}).get("Message")
+        if problem:
+            raise EngineError(0, problem)
+        status: int = answer["StatusCode"]
+        return status
+
+    def close(self) -> None:
+        """Stop waiting."""
+        if self._connection.sock is not None:
+            # A thread that reads is woken by this, and not by closing.
+            with contextlib.suppress(OSError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("docker", timeout=_ANSWER_WITHIN_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _request(
+    connection: _Connection,
+    method: str,
+    path: str,
+    query: Mapping[str, str] | None,
+    body: Mapping[str, Any] | None,
+    headers: Mapping[str, str] | None = None,
+) -> http.client.HTTPResponse:
+    target = quote(path, safe="/:@") + (f"?{urlencode(query)}" if query else "")
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    connection.request(method, target, body=None if body is None else json.dumps(body).encode(), headers=sent)
+    response = connection.getresponse()
+    if response.status >= http.HTTPStatus.BAD_REQUEST:
+        raw = response.read()
+        try:
+            message = json.loads(raw)["message"]
+        except (ValueError, KeyError, TypeError):
+            message = raw.decode(errors="replace").strip() or response.reason
+        raise EngineError(response.status, message)
+    return response
+
+
+def _unreachable(path: Path, error: Exception) -> EngineError:
+    return EngineError(0, f"the Docker Engine at {path} does not answer: {error}")

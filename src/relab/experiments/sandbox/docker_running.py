@@ -1,0 +1,284 @@
+"""A harness at work in a container: its streams, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
+from relab.experiments.sandbox.namespaces import exit_code_of
+from relab.experiments.sandbox.protocol import Folders, Launch, Posture, SandboxError
+
+_HEADER_BYTES: Final = 8
+"""Of a frame: the stream (1 output, 2 error), three zeros, the length in big-endian; the API's `attach`."""
+_CHUNK_BYTES: Final = 65_536
+_GONE_WITHIN_S: Final = 30.0
+_TOLD_WITHIN_S: Final = 1.0
+
+
+class DockerRunning:
+    """One attempt; attached before its container is started, so that nothing of its output is missed.
+
+    Args:
+        engine: has the container.
+        container: its id.
+        launch: what is started.
+        forget: told the container when it is gone.
+
+    Raises:
+        EngineError: the engine refuses.
+        OSError: the files cannot be opened.
+    """
+
+    def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
+        self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
+        self.out_of_memory = False
+        self._engine = engine
+        self._container = container
+        self._forget = forget
+        self._closers: list[Callable[[], None]] = []
+        self._code: int | None = None
+        self._problem: Exception | None = None
+        self._is_ended = threading.Event()
+        self._is_closed = False
+        stream = engine.attach(container)
+        try:
+            self._streams = Streams(stream, launch)
+        except BaseException:
+            stream.close()
+            raise
+        try:
+            self._waiter = engine.waiter(container)
+        except BaseException:
+            self._streams.close()
+            raise
+        self._wait_thread = threading.Thread(target=self._await_end, name="container-end", daemon=True)
+        self._wait_thread.start()
+
+    def let_go(self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool) -> None:
+        """Let the harness start.
+
+        Args:
+            posture: what holds in the room.
+            closers: what ends with it.
+            with_line: a gate waits for a line.
+            is_open: the harness may start at all.
+        """
+        self.posture = posture
+        self._closers = closers
+        if is_open:
+            self._streams.give_input(b"\n" if with_line else b"")
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """Wait for the harness; return its exit code, or None after the time.
+
+        Raises:
+            SandboxError: the engine is gone.
+        """
+        if not self._is_ended.wait(timeout_s):
+            return None
+        if self._problem is not None:
+            raise SandboxError(f"the container's end is not known: {self._problem}") from self._problem
+        # The engine has reported the end before its last output was read.
+        self._streams.finish(_GONE_WITHIN_S)
+        return self._code
+
+    def end(self, grace_s: float) -> int:
+        """Send SIGTERM to the harness, and end the container after the grace."""
+        if not self._is_ended.is_set() and grace_s > 0:
+            self._kill("SIGTERM")
+            self._is_ended.wait(grace_s)
+        if not self._is_ended.is_set():
+            self._kill("SIGKILL")
+        code = self.wait(_GONE_WITHIN_S)
+        if code is None:
+            raise SandboxError(f"container {self._container[:12]} does not end, though it was killed")
+        return code
+
+    def close(self) -> None:
+        """Remove the container with all that is in it. May be called again.
+
+        Raises:
+            SandboxError: the engine cannot remove it.
+            OSError: the output could not be written.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        problem: EngineError | None = None
+        try:
+            self._engine.call("DELETE", f"/containers/{self._container}", {"force": "1", "v": "1"})
+        except EngineError as error:
+            problem = error if error.status != 404 else None
+        # A container that never started has no end to be told of.
+        if not self._is_ended.wait(_TOLD_WITHIN_S):
+            self._waiter.close()
+        self._wait_thread.join(_GONE_WITHIN_S)
+        while self._closers:
+            self._closers.pop()()
+        self._forget(self._container)
+        self._streams.close()
+        if problem is not None:
+            raise SandboxError(f"container {self._container[:12]} cannot be removed: {problem}") from problem
+        if self._streams.problem is not None:
+            raise self._streams.problem
+
+    def _kill(self, name: str) -> None:
+        try:
+            self._engine.call("POST", f"/containers/{self._container}/kill", {"signal": name})
+        except EngineError as error:
+            # 404, 409: it has ended meanwhile.
+            if error.status not in {404, 409}:
+                raise SandboxError(f"container {self._container[:12]} cannot be ended: {error}") from error
+
+    def _await_end(self) -> None:
+        try:
+            self._code = exit_code_of(self._waiter.status())
+            with contextlib.suppress(EngineError):
+                state = self._engine.call("GET", f"/containers/{self._container}/json")["State"]
+                self.out_of_memory = bool(state.get("OOMKilled"))
+        except EngineError as error:
+            self._problem = error
+        finally:
+            self._waiter.close()
+            self._is_ended.set()
+
+
+class Streams:
+    """Carries a harness's input to its container, and its output into files."""
+
+    def __init__(self, stream: socket.socket, launch: Launch) -> None:
+        self.problem: OSError | None = None
+        self._stream = stream
+        with contextlib.ExitStack() as files:
+            self._stdin = files.enter_context(launch.stdin.open("rb"))
+            self._files = {
+                1: files.enter_context(launch.stdout.open("wb", buffering=0)),
+                2: files.enter_context(launch.stderr.open("wb", buffering=0)),
+            }
+            self._close_files = files.pop_all()
+        self._pending = bytearray()
+        self._left = 0
+        self._target = 1
+        self._to_send = b""
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._stream.setblocking(False)
+        self._selector.register(self._stream, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._first: bytes | None = None
+        self._thread = threading.Thread(target=self._carry, name="container-streams", daemon=True)
+        self._thread.start()
+
+    def give_input(self, first: bytes) -> None:
+        """Start to send the input, after these bytes."""
+        self._first = first
+        self._wake_write.send(b"i")
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait until the container's last output is written."""
+        self._thread.join(timeout_s)
+
+    def close(self) -> None:
+        """Stop carrying. May be called again."""
+        with contextlib.suppress(OSError):
+            self._wake_write.send(b"c")
+        self._thread.join()
+        for end in (self._stream, self._wake_read, self._wake_write):
+            end.close()
+        self._selector.close()
+        self._close_files.close()
+
+    def _carry(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                for key, events in self._selector.select():
+                    if key.fileobj is self._wake_read:
+                        if self._wake_read.recv(1) == b"c":
+                            return
+                        self._to_send = self._first or self._stdin.read(_CHUNK_BYTES)
+                        self._watch(is_sending=True)
+                        continue
+                    if events & selectors.EVENT_READ and not self._receive():
+                        return
+                    if events & selectors.EVENT_WRITE:
+                        self._send()
+
+    def _watch(self, *, is_sending: bool) -> None:
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if is_sending else 0)
+        self._selector.modify(self._stream, events)
+
+    def _send(self) -> None:
+        try:
+            if self._to_send:
+                self._to_send = self._to_send[self._stream.send(self._to_send) :]
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            # The harness does not read its input; its output is still wanted.
+            self._watch(is_sending=False)
+            return
+        if not self._to_send:
+            self._to_send = self._stdin.read(_CHUNK_BYTES)
+            if not self._to_send:
+                self._watch(is_sending=False)
+                with contextlib.suppress(OSError):
+                    self._stream.shutdown(socket.SHUT_WR)
+
+    def _receive(self) -> bool:
+        """Take what has come; return whether more may."""
+        try:
+            data = self._stream.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        if not data:
+            return False
+        self._pending += data
+        while self._pending:
+            if self._left == 0:
+                if len(self._pending) < _HEADER_BYTES:
+                    return True
+                self._target = self._pending[0]
+                self._left = int.from_bytes(self._pending[4:_HEADER_BYTES], "big")
+                del self._pending[:_HEADER_BYTES]
+                continue
+            part = bytes(self._pending[: self._left])
+            self._write(part)
+            del self._pending[: len(part)]
+            self._left -= len(part)
+        return True
+
+    def _write(self, part: bytes) -> None:
+        # After a failure the rest is dropped, but read: a harness must not wait for a disk that is full.
+        file = self._files.get(self._target)
+        while file is not None and part and self.problem is None:
+            try:
+                part = part[file.write(part) :]
+            except OSError as error:
+                self.problem = error
+
+
+def own_folders(folders: Folders, user: str) -> None:
+    """Give the folders that a harness writes to its user, if that is another than the runner's.
+
+    Raises:
+        SandboxError: the runner may not.
+    """
+    uid, _, gid = user.partition(":")
+    owner, group = int(uid), int(gid or uid)
+    if owner == os.getuid():
+        return
+    try:
+        for folder in (folders.workspace, folders.state, folders.out, folders.home):
+            os.chown(folder, owner, group)
+            for root, inner, files in os.walk(folder):
+                for name in (*inner, *files):
+                    os.chown(Path(root, name), owner, group, follow_symlinks=False)
+    except OSError as error:
+        raise SandboxError(f"{error.filename} cannot be given to user {user}: {error.strerror}") from error

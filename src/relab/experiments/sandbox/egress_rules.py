@@ -1,0 +1,85 @@
+"""Which hosts a room may reach: the list as it is written, and addresses that no name may lead to."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT_PORTS: Final = frozenset((80, 443))
+_METADATA: Final = frozenset(
+    ipaddress.ip_address(address) for address in ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
+)
+"""Where clouds hand out credentials to whoever runs there, beside 169.254.169.254, which is link-local."""
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_AUTHORITY: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._*-]{1,253}))(?::(?P<port>\d{1,5}))?"
+)
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One listed host: a name, `*.` before a name for all below it, or an address; port None for 80 and 443."""
+
+    host: str
+    port: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Rule:
+        """Read `example.com`, `*.example.com`, `example.com:8443`, `10.0.0.1` or `[::1]:80`.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        found = split_authority(text.strip())
+        if found is None or "*" in found[0].removeprefix("*."):
+            raise ValueError(f"{text!r} is no host: a name, *.name or an address, with :port if it is not 80 or 443")
+        return cls(*found)
+
+    def covers(self, host: str, port: int) -> bool:
+        """Return whether the host is meant by this rule."""
+        if port not in (DEFAULT_PORTS if self.port is None else {self.port}):
+            return False
+        return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
+
+
+def split_authority(text: str) -> tuple[str, int | None] | None:
+    """Return the host, in lower case, and the port of `host:port`, the latter None if there is none; None if it is neither."""
+    found = _AUTHORITY.fullmatch(text)
+    if found is None:
+        return None
+    port = int(found["port"]) if found["port"] else None
+    if port is not None and not 0 < port < 65_536:
+        return None
+    host = (found["v6"] or found["name"]).lower().rstrip(".")
+    address = address_of(host)
+    return (str(address) if address is not None else host, port) if host else None
+
+
+def address_of(text: str) -> Address | None:
+    """Return the address that a text is; None for a name."""
+    try:
+        return ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def is_special(address: Address) -> bool:
+    """Return whether an address leads to this machine, its link or a cloud's metadata, or nowhere."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+        if inner is not None:
+            return is_special(inner)
+    return (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_reserved
+        or address in _METADATA
+    )

@@ -1,0 +1,132 @@
+"""What of this machine a bubblewrap room shows: the system's folders, a small /etc, and the harness's interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_ETC_FOLDERS: Final = ("alternatives", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "ssl/certs")
+_ETC_FILES: Final = (
+    "debian_version",
+    "ld.so.cache",
+    "ld.so.conf",
+    "mime.types",
+    "os-release",
+    "protocols",
+    "services",
+    "ssl/cert.pem",
+    "ssl/openssl.cnf",
+)
+_PROGRAM_FOLDERS: Final = ("bin", "sbin", "shims", "condabin")
+
+
+def system_mounts() -> list[str]:
+    """Return bubblewrap's options for the system's own folders."""
+    options = ["--ro-bind", "/usr", "/usr"]
+    for place in _SYSTEM:
+        path = Path(place)
+        if path.is_symlink():
+            options += ["--symlink", str(path.readlink()), place]
+        elif path.is_dir():
+            options += ["--ro-bind", place, place]
+    return options
+
+
+def make_etc(folder: Path, *, is_networked: bool) -> list[str]:
+    """Write the /etc of a room: what programs need to start, and nothing that names this machine or its users.
+
+    Args:
+        folder: is made.
+        is_networked: names are resolved as on this machine; else only localhost is known.
+
+    Returns:
+        bubblewrap's options that mount it.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    folder.mkdir()
+    options = ["--ro-bind", str(folder), "/etc"]
+    for name in _ETC_FOLDERS:
+        if Path("/etc", name).is_dir():
+            (folder / name).mkdir(parents=True)
+            options += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    for name in _ETC_FILES:
+        # What only the superuser may read is none of a harness's business.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(Path("/etc", name), folder / name)
+    user, group = os.getuid(), os.getgid()
+    account = "" if user == 0 else f"harness:x:{user}:{group}:harness:/home/trial:/bin/sh\n"
+    own_group = "" if group == 0 else f"harness:x:{group}:\n"
+    written = {
+        "passwd": f"root:x:0:0:root:/home/trial:/bin/sh\n{account}nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "group": f"root:x:0:\n{own_group}nogroup:x:65534:\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+        "hostname": "trial\n",
+        "hosts": "127.0.0.1 localhost trial\n::1 localhost\n",
+        "resolv.conf": "",
+    }
+    if is_networked:
+        for name in ("hosts", "resolv.conf"):
+            with contextlib.suppress(OSError):
+                written[name] = Path("/etc", name).read_text()
+    for name, text in written.items():
+        (folder / name).write_text(text)
+    return options
+
+
+def interpreter_folders(program: str, environment: Mapping[str, str], project: Path) -> list[Path]:
+    """Return the folders outside of the system's that the harness's program needs: its installation, its venv's base.
+
+    Args:
+        program: the first word of the command: a name for PATH, an absolute path, or one below the project.
+        environment: the harness's, for its PATH.
+        project: the project's snapshot, which no harness can write; a workspace could point anywhere.
+    """
+    if "/" in program:
+        path: Path | None = project / program
+    else:
+        found = shutil.which(program, path=environment.get("PATH", os.defpath))
+        path = Path(found) if found else None
+    folders: dict[Path, None] = {}
+    for _ in range(16):
+        if path is None or not path.exists():
+            break
+        installation = _installation(path)
+        base = _base_of_venv(installation)
+        for folder in (installation, base):
+            if folder is not None and not _is_visible(folder, project):
+                folders[folder] = None
+        if base is not None:
+            # A base of its own may again be made of links, as a manager of versions makes them.
+            folders |= dict.fromkeys(interpreter_folders(str(base / "bin" / path.name), environment, project))
+        path = path.parent / path.readlink() if path.is_symlink() else None
+        path = Path(os.path.normpath(path)) if path is not None else None
+    return list(folders)
+
+
+def _installation(program: Path) -> Path:
+    """Return the folder to show for a program: its whole installation, but never a home or everything."""
+    folder = program.parent
+    if folder.name in _PROGRAM_FOLDERS and folder.parent not in {Path.home(), Path("/")}:
+        return folder.parent
+    return program if folder in {Path.home(), Path("/")} else folder
+
+
+def _base_of_venv(installation: Path) -> Path | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in (installation / "pyvenv.cfg").read_text().splitlines():
+            name, _, value = line.partition("=")
+            if name.strip() == "home" and value.strip():
+                return _installation(Path(value.strip()) / "python")
+    return None
+
+
+def _is_visible(folder: Path, project: Path) -> bool:
+    return any(folder == Path(place) or folder.is_relative_to(place) for place in ("/usr", *_SYSTEM, project))

@@ -1,0 +1,238 @@
+"""Looking into the namespaces of a room from outside, and listening inside of its network.
+
+Whoever makes a socket in a network namespace must be in it, and a process with threads may not enter
+the user namespace that owns it. So a small helper process, this module run as a program, forks a child
+for each request, which enters, listens, and hands its sockets back to the runner.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.sandbox.process import MARKER, Child
+from relab.experiments.sandbox.protocol import Listener, SandboxError
+
+_CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEWNET: Final = 0x40000000
+_NS_GET_USERNS: Final = 0xB701
+"""ioctl_ns(2): the user namespace that owns a namespace."""
+_IP_FREEBIND: Final = 15
+"""ip(7): bind an address that is not there yet; the room's loopback device may still be on its way up."""
+_MAX_MESSAGE: Final = 4_096
+_MAX_PORTS: Final = 16
+_ANSWER_WITHIN_S: Final = 10.0
+_FD_BYTES: Final = array.array("i").itemsize
+
+Closer = Callable[[], None]
+
+
+def look_for_ways_out(pid: int) -> dict[str, Any]:
+    """Return what the kernel says of the network namespace of a process: the egress self-test.
+
+    It passes if the namespace is not the runner's and no route leads to any device but loopback.
+    """
+    method = "interfaces and routes of the trial's network namespace, read from the kernel"
+    process = Path(f"/proc/{pid}")
+    try:
+        is_apart = (process / "ns/net").stat().st_ino != Path("/proc/self/ns/net").stat().st_ino
+        devices = [line.split(":")[0].strip() for line in (process / "net/dev").read_text().splitlines()[2:]]
+        routes = [line.split()[0] for line in (process / "net/route").read_text().splitlines()[1:] if line.strip()]
+        with contextlib.suppress(FileNotFoundError):
+            routes += [line.split()[-1] for line in (process / "net/ipv6_route").read_text().splitlines()]
+    except OSError as error:
+        reason = f"the trial's network namespace cannot be read: {error.strerror}"
+        return {"performed": False, "method": method, "reason": reason}
+    outward = sorted({device for device in routes if device != "lo"})
+    return {
+        "performed": True,
+        "method": method,
+        "interfaces": devices,
+        "routes": outward,
+        "passed": is_apart and not outward,
+    }
+
+
+def exit_code_of(status: int) -> int:
+    """Return the exit code that a room's first process reports as everywhere else: negative for a signal.
+
+    Such a process says 128 + n of a harness that signal n has ended, as shells do.
+    """
+    return 128 - status if 128 < status <= 128 + 64 else status
+
+
+def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
+    """Return the environment with `{port:<n>}` replaced by the real port."""
+    replaced = dict(environment)
+    for port, real in ports.items():
+        mark = f"{{port:{port}}}"
+        replaced = {name: value.replace(mark, str(real)) for name, value in replaced.items()}
+    return replaced
+
+
+def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, int]]:
+    """Serve listeners on free ports of this machine, for rooms that share its network.
+
+    Returns:
+        What ends each, and the real port by the one that was asked for.
+    """
+    closers: list[Closer] = []
+    ports: dict[int, int] = {}
+    for listener in listeners:
+        listening = socket.create_server(("127.0.0.1", 0))
+        ports[listener.port] = listening.getsockname()[1]
+        closers.append(listener.serve(listening))
+    return closers, ports
+
+
+def call_all(closers: list[Closer]) -> None:
+    """Call what ends a room's services, the last first, and forget it."""
+    while closers:
+        closers.pop()()
+
+
+class RoomNetworks:
+    """Listens inside of rooms' networks by one helper process, which is started when it is first needed.
+
+    Args:
+        run_id: tells the helper's process from others.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._lock = threading.Lock()
+        self._helper: tuple[Child, socket.socket] | None = None
+
+    def serve(self, pid: int, listeners: Sequence[Listener]) -> list[Closer]:
+        """Serve listeners in the network namespace of a process; return what ends each.
+
+        Raises:
+            SandboxError: the namespace cannot be entered, or a port is taken.
+        """
+        if not listeners:
+            return []
+        try:
+            namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SandboxError(f"the network of the room cannot be opened: {error.strerror}") from error
+        try:
+            with self._lock:
+                sockets = self._ask(namespace, [listener.port for listener in listeners])
+        finally:
+            os.close(namespace)
+        return [listener.serve(listening) for listener, listening in zip(listeners, sockets, strict=True)]
+
+    def close(self) -> None:
+        """End the helper."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._helper is not None:
+            child, channel = self._helper
+            self._helper = None
+            channel.close()
+            child.end(0)
+            child.close()
+
+    def _ask(self, namespace: int, ports: list[int]) -> list[socket.socket]:
+        if self._helper is not None and self._helper[0].wait(0) is not None:
+            self._end()
+        if self._helper is None:
+            self._helper = self._start()
+        channel = self._helper[1]
+        try:
+            socket.send_fds(channel, [json.dumps(ports).encode()], [namespace])
+            answer, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, _MAX_PORTS)
+        except OSError as error:
+            # A late answer must not be taken for that to another request.
+            self._end()
+            raise SandboxError(f"the helper that listens inside of rooms does not answer: {error}") from error
+        if answer != b"ok" or len(fds) != len(ports):
+            for fd in fds:
+                os.close(fd)
+            raise SandboxError(f"cannot listen inside of the room: {answer.decode(errors='replace') or 'no answer'}")
+        return [socket.socket(fileno=fd) for fd in fds]
+
+    def _start(self) -> tuple[Child, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(_ANSWER_WITHIN_S)
+        with theirs, Path(os.devnull).open("wb") as nowhere:
+            child = Child(
+                [sys.executable, "-P", "-s", "-m", __name__, str(theirs.fileno())],
+                cwd=None,
+                environment={
+                    MARKER: f"relab-namespaces-{self._run_id}",
+                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                },
+                stdin=None,
+                stdout=nowhere,
+                stderr=nowhere,
+                pass_fds=(theirs.fileno(),),
+            )
+        return child, ours
+
+
+def _listen(namespace: int, ports: Sequence[int]) -> list[socket.socket]:
+    """Enter a network namespace for good and listen there."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(fd: int, kind: int) -> None:
+        if libc.setns(fd, kind) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    # The namespace of another user cannot be asked for; the superuser needs no more than the network's own.
+    with contextlib.suppress(OSError):
+        owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
+        if os.fstat(owner).st_ino != Path("/proc/self/ns/user").stat().st_ino:
+            enter(owner, _CLONE_NEWUSER)
+    enter(namespace, _CLONE_NEWNET)
+    sockets = []
+    for port in ports:
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listening.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+        listening.bind(("127.0.0.1", port))
+        listening.listen(128)
+        sockets.append(listening)
+    return sockets
+
+
+def _answer(channel: socket.socket, namespace: int, ports: Sequence[int]) -> None:
+    try:
+        sockets = _listen(namespace, ports)
+    except OSError as error:
+        channel.send((error.strerror or str(error)).encode())
+    else:
+        socket.send_fds(channel, [b"ok"], [listening.fileno() for listening in sockets])
+
+
+def main(channel: socket.socket) -> None:
+    """Answer requests until the runner is gone."""
+    while True:
+        request, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, 1)
+        if not request:
+            return
+        child = os.fork()
+        if child == 0:
+            try:
+                _answer(channel, fds[0], json.loads(request))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        for fd in fds:
+            os.close(fd)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])))

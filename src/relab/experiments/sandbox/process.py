@@ -1,0 +1,191 @@
+"""Child processes whose whole offspring can be waited for and ended.
+
+A harness may fork, detach and ignore signals. On Linux this process makes itself the reaper
+of orphans, so that whatever a harness leaves behind becomes a child of ours and is found;
+elsewhere only the process group can be ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from relab.experiments.sandbox.protocol import SandboxError
+
+MARKER: Final = "AGENTLAB_TRIAL_INPUT"
+"""The variable by whose value the processes of one trial are told from those of another."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+_IS_LINUX = sys.platform == "linux"
+_SWEEPS = 50
+_AFTER_KILL_S = 5.0
+
+_lock = threading.Lock()
+_own: dict[int, bytes] = {}
+"""Our children that are no orphans, by pid, each with its marker."""
+_is_reaper = False
+
+
+class Child:
+    """One process, started in a session of its own, and what comes of it.
+
+    Args:
+        command: program and arguments.
+        cwd: where it starts.
+        environment: all of it.
+        stdin: a file to read, or None for nothing; stdout, stderr: files to write.
+        pass_fds: further file descriptors that it inherits.
+
+    Raises:
+        SandboxError: it cannot be started; the message names the program and the reason.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None,
+        environment: Mapping[str, str],
+        stdin: IO[bytes] | None,
+        stdout: IO[bytes],
+        stderr: IO[bytes],
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self._marker = f"{MARKER}={environment[MARKER]}".encode() if MARKER in environment else b""
+        # Listing children and starting one exclude each other: a child that is just born is no orphan.
+        with _lock:
+            _become_reaper()
+            try:
+                self._popen = subprocess.Popen(  # noqa: S603 to run the team's own program is the purpose
+                    list(command),
+                    cwd=cwd,
+                    env=dict(environment),
+                    stdin=stdin if stdin is not None else subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                    pass_fds=tuple(pass_fds),
+                )
+            except (OSError, ValueError) as error:
+                raise SandboxError(f"{command[0]!r} cannot be started: {error}") from error
+            self.pid = self._popen.pid
+            _own[self.pid] = self._marker
+        self._pidfd = os.pidfd_open(self.pid) if _IS_LINUX else None
+        self._poll = select.poll()
+        if self._pidfd is not None:
+            self._poll.register(self._pidfd, select.POLLIN)
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """Wait for the process; return its exit code, negative for a signal, or None after the time."""
+        if self._popen.returncode is None and self._pidfd is not None:
+            # Popen.wait looks every so often; a pidfd tells at once.
+            self._poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1_000)
+            return self._popen.poll()
+        try:
+            return self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self, grace_s: float) -> int:
+        """End the process and its group: SIGTERM, and SIGKILL after the grace; return the exit code."""
+        if self._popen.poll() is None:
+            self._signal(signal.SIGTERM)
+            if self.wait(grace_s) is None:
+                self._signal(signal.SIGKILL)
+        code = self.wait(_AFTER_KILL_S)
+        if code is None:
+            raise SandboxError(f"process {self.pid} does not end, though it was killed")
+        return code
+
+    def close(self) -> None:
+        """End everything that the process has left behind. May be called again."""
+        if self._popen.poll() is None:
+            self.end(0)
+        # The group outlives its leader as long as one of it lives.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+        if _IS_LINUX:
+            _end_orphans(self._marker)
+        with _lock:
+            _own.pop(self.pid, None)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+def end_all_orphans() -> None:
+    """End every orphan there is, whosever it was: for the end of a run, when no trial is at work."""
+    if _IS_LINUX:
+        _end_orphans(None)
+
+
+def _become_reaper() -> None:
+    global _is_reaper  # noqa: PLW0603 a property of the process, as this is
+    if _IS_LINUX and not _is_reaper:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise SandboxError(f"cannot become the reaper of orphans: {os.strerror(ctypes.get_errno())}")
+        _is_reaper = True
+
+
+def _end_orphans(marker: bytes | None) -> None:
+    """Kill our orphans that carry this marker, or none at all while no other trial could own them."""
+    for _ in range(_SWEEPS):
+        with _lock:
+            others = {own for own in _own.values() if own and own != marker}
+            orphans = [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others)]
+        if not orphans:
+            return
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in orphans:
+            _reap(pid)
+        # What they in turn had started is ours now, and is found by the next look.
+
+
+def _belongs(pid: int, marker: bytes | None, others: set[bytes]) -> bool:
+    if marker is None:
+        return True
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        environment = []
+    if marker in environment:
+        return True
+    # Without a marker (a zombie, a cleared environment) it may be another trial's as long as there is one.
+    return not others
+
+
+def _children() -> list[int]:
+    found: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found.extend(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def _reap(pid: int) -> None:
+    deadline = time.monotonic() + _AFTER_KILL_S
+    while time.monotonic() < deadline:
+        try:
+            done, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if done:
+            return
+        time.sleep(0.001)

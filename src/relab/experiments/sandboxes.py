@@ -1,0 +1,42 @@
+"""Which room a configuration asks for."""
+
+from __future__ import annotations
+
+from relab.experiments.config import ExperimentConfig, SandboxMode
+from relab.experiments.sandbox.local import LocalSandbox
+from relab.experiments.sandbox.protocol import Limits, Network, Sandbox
+
+
+def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None = None) -> Sandbox:
+    """Return the sandbox of a run; nothing is started or checked yet.
+
+    Args:
+        config: the posture in it is the one in effect.
+        run_id: marks what outlives this process, so that a later run can clear it away.
+        network: another network than the configuration's, for a setup command.
+    """
+    sandbox = config.runtime.sandbox
+    network = network or Network(config.runtime.network.mode.value)
+    resources = sandbox.resources
+    limits = Limits(resources.cpu_count, resources.memory_mb, resources.max_pids)
+    if sandbox.mode is SandboxMode.LOCAL:
+        return LocalSandbox(network, limits)
+    if sandbox.mode is SandboxMode.BWRAP:
+        from relab.experiments.sandbox.bwrap import BwrapSandbox
+
+        return BwrapSandbox(
+            run_id=run_id, network=network, limits=limits, read_only_paths=tuple(sandbox.read_only_paths)
+        )
+    from relab.experiments.sandbox.docker import DockerSandbox
+
+    assert sandbox.image is not None
+    return DockerSandbox(
+        run_id=run_id,
+        image=sandbox.image,
+        network=network,
+        limits=limits,
+        read_only_root=sandbox.root_read_only,
+        user=sandbox.run_as_user,
+        no_new_privileges=sandbox.hardening.no_new_privileges,
+        drop_all_caps=sandbox.hardening.drop_all_caps,
+    )

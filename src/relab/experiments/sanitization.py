@@ -1,0 +1,87 @@
+"""Sanitization profiles: what is made equal for all trials, so that only the variant differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+BASE_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ")
+_NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0"}
+
+
+class Profile(StrEnum):
+    """The profiles there are; an unknown one is refused."""
+
+    NONE = "none"
+    HERMETIC_FUNCTIONAL = "hermetic_functional"
+    HERMETIC_FUNCTIONAL_V2 = "hermetic_functional_v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a profile does.
+
+    Attributes:
+        summary: for people.
+        private_home: HOME, TMPDIR and the XDG folders lie in the trial's own folder.
+        normal_locale: time zone, locale and hash seed are the same on every machine.
+        fresh_state: each trial starts from the project's snapshot alone; other state policies are violations.
+        closed_network: a network that is open in full is a violation.
+    """
+
+    summary: str
+    private_home: bool
+    normal_locale: bool
+    fresh_state: bool
+    closed_network: bool
+
+
+EFFECTS: Final[Mapping[Profile, Effect]] = {
+    Profile.NONE: Effect(
+        "Only the environment is limited to what the configuration lists.", False, False, False, False
+    ),
+    Profile.HERMETIC_FUNCTIONAL: Effect(
+        "Own home and temporary folder for each trial; UTC, C.UTF-8 and a fixed hash seed.", True, True, False, False
+    ),
+    Profile.HERMETIC_FUNCTIONAL_V2: Effect(
+        "As hermetic_functional; besides, each trial must start from the project's snapshot alone, "
+        "and an open network or state that is carried over is a violation.",
+        True,
+        True,
+        True,
+        True,
+    ),
+}
+
+
+def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: str) -> dict[str, str]:
+    """Return the variables that every harness gets, whatever the configuration lists.
+
+    Args:
+        profile: what to make equal.
+        host: the runner's own environment.
+        home: the trial's home, as the harness sees it.
+        tmp: its temporary folder, as the harness sees it.
+    """
+    effect = EFFECTS[profile]
+    found = {name: host[name] for name in BASE_VARIABLES if name in host}
+    if effect.normal_locale:
+        found |= _NORMAL
+    if effect.private_home:
+        found |= {"HOME": home, "TMPDIR": tmp, "XDG_CACHE_HOME": f"{home}/.cache", "XDG_CONFIG_HOME": f"{home}/.config"}
+    else:
+        found |= {name: host[name] for name in ("HOME", "USER", "TMPDIR") if name in host}
+    return found
+
+
+def violations(profile: Profile, *, state_policy: str, network_effective: str) -> list[str]:
+    """Return what of the profile does not hold for a trial."""
+    effect = EFFECTS[profile]
+    found = []
+    if effect.fresh_state and state_policy != "isolate_per_trial":
+        found.append(f"state policy {state_policy} carries state from trial to trial")
+    if effect.closed_network and network_effective == "full":
+        found.append("the network is open in full")
+    return found

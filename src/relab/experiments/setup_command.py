@@ -1,0 +1,84 @@
+"""`run-dev --setup`: a command that runs once, in the room that trials get, and whose workspace they all start from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.config import ExperimentConfig
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.folders import TrialFolder
+from relab.experiments.pathing import LAB
+from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
+from relab.experiments.sanitization import base_environment
+from relab.experiments.workspace import Snapshot, clone, remove_tree, take_snapshot
+
+WITHIN_S: Final = 3_600.0
+_SHOWN_CHARS = 2_000
+
+
+def run_setup(
+    command: str,
+    config: ExperimentConfig,
+    sandbox: Sandbox,
+    snapshot: Snapshot,
+    root: Path,
+    environment: Mapping[str, str],
+) -> Snapshot:
+    """Run a shell command in a copy of the project; return the snapshot of what it made.
+
+    Args:
+        command: for `/bin/sh -c`.
+        config: the experiment.
+        sandbox: prepared.
+        snapshot: of the project.
+        root: the project.
+        environment: the runner's; the command gets what trials get of it.
+
+    Raises:
+        ExperimentInvalidError: the command failed; the end of its output is told.
+    """
+    cache = root / LAB / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="setup-", dir=cache) as name:
+        folder = TrialFolder(Path(name) / "trial")
+        folder.make()
+        clone(snapshot.root, snapshot.manifest, folder.workspace)
+        folders = folder.folders(snapshot.root, snapshot.root)
+        places = sandbox.places(folders)
+        listed = config.runtime.harness.environment
+        given = base_environment(config.design.sanitization_profile, environment, places.home, places.tmp)
+        given |= {
+            key: environment[key] for key in [*listed.passed, *config.runtime.harness.secrets] if key in environment
+        }
+        launch = Launch(
+            name="setup",
+            command=["/bin/sh", "-c", command],
+            environment=given | dict(listed.set),
+            folders=folders,
+            stdin=Path("/dev/null"),
+            stdout=folder.stdout,
+            stderr=folder.stderr,
+        )
+        code = _wait(sandbox, launch)
+        if code != 0:
+            said = folder.stdout.read_text(errors="replace") + folder.stderr.read_text(errors="replace")
+            raise ExperimentInvalidError(f"The setup command ended with {code}: {said[-_SHOWN_CHARS:].strip()}")
+        # What was ignored of the project may be what the command has made, such as node_modules.
+        made = take_snapshot(folder.workspace, cache)
+        remove_tree(folder.root)
+        return made
+
+
+def _wait(sandbox: Sandbox, launch: Launch) -> int:
+    try:
+        running = sandbox.start(launch)
+        try:
+            code = running.wait(WITHIN_S)
+            return running.end(1.0) if code is None else code
+        finally:
+            running.close()
+    except SandboxError as error:
+        raise ExperimentInvalidError(f"The setup command cannot be run: {error}.") from error

@@ -1,0 +1,126 @@
+"""Trials into telemetry: every trial becomes an agent run, without a trial ever waiting for the database."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
+
+import pydantic_core
+import structlog
+
+from relab.core.errors import NotFoundError, RelabError
+from relab.experiments.agent_run import agent_run_of
+from relab.experiments.events import read_events
+from relab.experiments.folders import trial_folder
+from relab.experiments.otlp_receiver import Encoding
+from relab.experiments.rows import RunContext, read_row
+from relab.telemetry.service import TelemetryService
+
+MAX_PENDING: Final = 2_000
+"""Agent runs that may wait for their commit; then the run's threads wait too, and nothing piles up."""
+
+_log = structlog.get_logger(__name__)
+
+
+class TelemetryLink:
+    """Sends agent runs and spans to telemetry.
+
+    A database that is away loses no trial: the run's folder is the truth, and what could not be sent is
+    counted. Used by one thread at a time for agent runs, by several for spans.
+
+    Args:
+        telemetry: None sends nothing.
+    """
+
+    def __init__(self, telemetry: TelemetryService | None) -> None:
+        self._telemetry = telemetry
+        self._pending: deque[Future[Any]] = deque()
+        self._lock = threading.Lock()
+        self.sent = 0
+        self.failed = 0
+        self.first_error: str | None = None
+
+    def start(self) -> None:
+        """Begin to take agent runs."""
+        if self._telemetry is not None:
+            self._telemetry.start_intake(lambda _weight, _seconds: None)
+
+    def send_run(self, run: dict[str, Any] | None) -> None:
+        """Have an agent run stored."""
+        if self._telemetry is None or run is None:
+            return
+        body = pydantic_core.to_json(run)
+        self._pending.append(self._telemetry.submit_run(lambda: body))
+        while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING):
+            self._settle(self._pending.popleft())
+
+    def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Have the agent runs stored that an earlier process of this run was killed with.
+
+        Their steps are read from the trials' folders again; the ids of OTLP traces are not known any more.
+
+        Args:
+            context: of the run.
+            rows: of trials that have a result; the last `MAX_PENDING` are enough, no more were ever waiting.
+        """
+        if self._telemetry is None:
+            return
+        variants = {variant.variant_id: variant for variant in context.config.variants}
+        events_path = context.config.runtime.harness.events.path
+        for document in rows:
+            try:
+                # Without a start there never was an agent run.
+                if document["started_at"] is None or self._is_stored(document["agent_run_id"]):
+                    continue
+            except RelabError as error:
+                self._note(error)
+                continue
+            row = read_row(document)
+            events = read_events(trial_folder(context.run_dir, row.trial_id).host_path(events_path), row.ids)
+            bindings = variants[row.variant_id].bindings
+            run = agent_run_of(
+                row, experiment_id=context.config.experiment.id, bindings=bindings, events=events.events
+            )
+            self.send_run(run)
+
+    def send_spans(self, body: bytes, encoding: Encoding) -> None:
+        """Store an OTLP export; durable when this returns, as OTLP's answer promises.
+
+        Raises:
+            RelabError: it cannot be stored now.
+        """
+        if self._telemetry is not None:
+            self._telemetry.submit_export(lambda: body, encoding).result()
+
+    def close(self) -> None:
+        """Wait until everything is stored, or could not be."""
+        if self._telemetry is None:
+            return
+        self._telemetry.stop_intake()
+        while self._pending:
+            self._settle(self._pending.popleft())
+
+    def _is_stored(self, agent_run_id: str) -> bool:
+        assert self._telemetry is not None
+        try:
+            self._telemetry.get(agent_run_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _settle(self, future: Future[Any]) -> None:
+        try:
+            future.result()
+        except RelabError as error:
+            self._note(error)
+        else:
+            self.sent += 1
+
+    def _note(self, error: RelabError) -> None:
+        self.failed += 1
+        if self.first_error is None:
+            self.first_error = str(error)
+            _log.warning("agent_run_not_stored", error=str(error))

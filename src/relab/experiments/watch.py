@@ -1,0 +1,194 @@
+"""Watching a trial at work: its time, its output, its disk, its budgets."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import jiter
+
+from relab.experiments.models import ErrorType
+from relab.experiments.sandbox.protocol import Running
+from relab.experiments.workspace import used_bytes
+
+_FIRST_LOOK_S: Final = 0.05
+_LONGEST_LOOK_S: Final = 0.5
+_DISK_SHARE: Final = 20
+"""The disk is looked at for at most a twentieth of the time: a walk over many files takes long."""
+MB: Final = 1_048_576
+_MOST_AT_ONCE: Final = 64 * MB
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a trial must keep to.
+
+    Attributes:
+        seconds: its time; None for any.
+        output_bytes: of each of `outputs`.
+        disk_bytes: of everything below `disk`.
+        budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from its events.
+    """
+
+    seconds: float | None
+    grace_s: float
+    output_bytes: int
+    outputs: tuple[Path, ...]
+    disk_bytes: int
+    disk: tuple[Path, ...]
+    budgets: Mapping[str, int]
+    events: Path
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How it ended.
+
+    Attributes:
+        exit_code: of the harness.
+        ended_for: why the runner ended it; None if it ended by itself.
+    """
+
+    exit_code: int
+    ended_for: ErrorType | None = None
+    message: str | None = None
+
+
+@dataclass
+class BudgetCount:
+    """Steps, tokens and tool calls, counted from the events as they are written."""
+
+    path: Path
+    steps: int = 0
+    tokens: float = 0
+    tool_calls: int = 0
+    _offset: int = 0
+    _rest: bytes = field(default=b"", repr=False)
+
+    def read(self) -> None:
+        """Count the events that were written since the last look."""
+        try:
+            # Neither a link out of the trial's folder nor a pipe that nobody writes may hold us up.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return
+            file.seek(self._offset)
+            data = file.read(_MOST_AT_ONCE)
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._count(line)
+
+    def finish(self) -> None:
+        """Count a last line that has no end."""
+        self.read()
+        rest, self._rest = self._rest, b""
+        self._count(rest)
+
+    def exceeded(self, budgets: Mapping[str, int]) -> str | None:
+        """Return what goes beyond its budget, if something does."""
+        used = {"max_steps": self.steps, "max_total_tokens": self.tokens, "max_tool_calls": self.tool_calls}
+        for name, most in budgets.items():
+            if used[name] > most:
+                return f"{name.removeprefix('max_').replace('_', ' ')}: {used[name]:g} of {most:g}"
+        return None
+
+    def _count(self, line: bytes) -> None:
+        try:
+            event = jiter.from_json(line) if line.strip() else None
+        except ValueError:
+            return
+        if not isinstance(event, dict):
+            return
+        kind = event.get("event_type")
+        self.steps += kind == "agent_step_start"
+        self.tool_calls += kind == "tool_call_end"
+        if kind == "model_call_end":
+            usage = event.get("usage")
+            for name in ("tokens_in", "tokens_out"):
+                value = usage.get(name) if isinstance(usage, dict) else None
+                if isinstance(value, (int, float)) and value > 0:
+                    self.tokens += value
+
+
+def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watched:
+    """Wait for a trial's end, and bring it about when a bound is passed or the run is stopped at once."""
+    started = time.monotonic()
+    budget = BudgetCount(bounds.events)
+    next_disk_look = started + 2 * _LONGEST_LOOK_S
+    look_s = _FIRST_LOOK_S
+    while True:
+        left = None if bounds.seconds is None else bounds.seconds - (time.monotonic() - started)
+        code = running.wait(look_s if left is None else max(min(look_s, left), 0))
+        if code is not None:
+            return _ended_by_itself(code, bounds, budget)
+        look_s = min(look_s * 2, _LONGEST_LOOK_S)
+        now = time.monotonic()
+        reason: tuple[ErrorType, str] | None = None
+        if stop_now.is_set():
+            reason = ErrorType.STOPPED, "the run was stopped"
+        elif bounds.seconds is not None and now - started >= bounds.seconds:
+            reason = ErrorType.TIMEOUT, f"the trial took longer than {bounds.seconds:g} s"
+        else:
+            reason = _passed(bounds, budget)
+        if reason is None and now >= next_disk_look:
+            reason = _disk(bounds)
+            took = time.monotonic() - now
+            next_disk_look = time.monotonic() + max(2 * _LONGEST_LOOK_S, _DISK_SHARE * took)
+        if reason is not None:
+            # A stop at once means at once; the rest may say goodbye.
+            grace_s = 0.0 if reason[0] is ErrorType.STOPPED else bounds.grace_s
+            return Watched(running.end(grace_s), *reason)
+
+
+def _ended_by_itself(code: int, bounds: Bounds, budget: BudgetCount) -> Watched:
+    if bounds.budgets:
+        budget.finish()
+    reason = _passed(bounds, budget, is_read=True)
+    return Watched(code) if reason is None else Watched(code, *reason)
+
+
+def _passed(bounds: Bounds, budget: BudgetCount, *, is_read: bool = False) -> tuple[ErrorType, str] | None:
+    for path in bounds.outputs:
+        if _size(path) > bounds.output_bytes:
+            return ErrorType.OUTPUT_LIMIT, f"{path.name} is larger than {bounds.output_bytes / MB:g} MB"
+    if bounds.budgets:
+        if not is_read:
+            budget.read()
+        over = budget.exceeded(bounds.budgets)
+        if over is not None:
+            return ErrorType.BUDGET, over
+    return None
+
+
+def _disk(bounds: Bounds) -> tuple[ErrorType, str] | None:
+    if used_bytes(*bounds.disk) > bounds.disk_bytes:
+        return ErrorType.DISK_LIMIT, f"the trial has written more than {bounds.disk_bytes / MB:g} MB"
+    return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def cut(path: Path, limit: int) -> bool:
+    """Cut a file to its limit, with a line that says so; return whether it was longer."""
+    if _size(path) <= limit:
+        return False
+    with path.open("r+b") as file:
+        file.truncate(limit)
+        file.seek(0, 2)
+        file.write(f"\n[cut by the runner after {limit:,} bytes]\n".encode())
+    return True

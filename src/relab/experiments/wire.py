@@ -1,0 +1,316 @@
+"""The documents that runner and harness exchange: `trial_input_v1` in, `trial_output_v1` out, and the control file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import canonical_json, parse_json
+from relab.experiments.config import ExperimentConfig, Variant
+from relab.experiments.dataset import Task
+from relab.experiments.models import ErrorType, Outcome, TrialIds
+from relab.experiments.sandbox.protocol import Places
+
+MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
+MAX_LAST_LINE_BYTES: Final = 16 * 1_048_576
+MAX_METRICS: Final = 1_000
+MAX_METRIC_NAME: Final = 200
+_BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
+
+
+def trial_input(
+    config: ExperimentConfig, ids: TrialIds, variant: Variant, task: Task, places: Places, *, control_path: str
+) -> dict[str, Any]:
+    """Return the document that the harness of one trial reads.
+
+    Args:
+        config: the experiment, overrides applied.
+        ids: what names the trial.
+        variant: whose bindings it gets.
+        task: what it is to do.
+        places: its folders, as it sees them.
+        control_path: the control file, as it sees it.
+    """
+    runtime: dict[str, Any] = {
+        "paths": {
+            "workspace": places.workspace,
+            "state": places.state,
+            "dataset": places.dataset,
+            "out": places.out,
+            "tmp": places.tmp,
+        },
+        "network": {
+            "mode_requested": config.runtime.network.mode.value,
+            "allowed_hosts": config.runtime.network.allowed_hosts,
+        },
+        "control_plane": {"mode": config.runtime.harness.control_plane.mode, "path": control_path},
+    }
+    budgets = budgets_of(config, task)
+    if budgets:
+        runtime["budgets"] = budgets
+    timeouts = {"trial_seconds": trial_seconds(config, task), "tool_seconds": config.runtime.timeouts.tool_seconds}
+    if any(value is not None for value in timeouts.values()):
+        runtime["timeouts"] = {name: value for name, value in timeouts.items() if value is not None}
+    document: dict[str, Any] = {
+        "schema_version": "trial_input_v1",
+        "ids": ids.to_json(),
+        "task": task.payload,
+        "workload": {"type": config.experiment.workload_type},
+        "bindings": variant.bindings,
+        "design": {
+            "sanitization_profile": config.design.sanitization_profile.value,
+            "integration_level": config.runtime.harness.integration_level.value,
+        },
+        "runtime": runtime,
+    }
+    if task.boundary:
+        document["ext"] = {"task_boundary_v1": _boundary(task)}
+    return document
+
+
+def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:
+    """Return the budgets of a trial: the task's own win over the experiment's."""
+    given = config.runtime.budgets.model_dump()
+    found = {name: task.limits.get(name, given[name]) for name in _BUDGETS}
+    return {name: int(value) for name, value in found.items() if value is not None}
+
+
+def trial_seconds(config: ExperimentConfig, task: Task) -> float | None:
+    """Return how long a trial may take."""
+    return task.limits.get("trial_seconds", config.runtime.timeouts.trial_seconds)
+
+
+def _boundary(task: Task) -> dict[str, Any]:
+    return {
+        "workspace_files": [{"path": item.path, "executable": item.executable} for item in task.files],
+        "mount_references": [
+            {"dataset_pack_ref": mount.ref, "mount_path": mount.path, "read_only": True} for mount in task.mounts
+        ],
+        "limits": dict(task.limits),
+    }
+
+
+# --- what comes back ---------------------------------------------------------------------------------------------
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Objective(_Open):
+    """What a training run optimises."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME)]
+    value: float | None
+    direction: Literal["maximize", "minimize"] | None = None
+
+
+class ArtifactRef(_Open):
+    """A file that the harness names as a result."""
+
+    path: str
+    logical_name: str | None = None
+    mime_type: str | None = None
+
+
+class Checkpoint(_Open):
+    """A state that a trial can be continued from."""
+
+    path: str
+    logical_name: str | None = None
+    step: int | None = None
+    epoch: int | None = None
+
+
+class OutputError(_Open):
+    """Why a trial failed, by its own account."""
+
+    error_type: str | None = None
+    message: str | None = None
+    stack: str | None = None
+
+
+class OutputIds(_Open):
+    """Whose output it is."""
+
+    run_id: str
+    trial_id: str
+    variant_id: str
+    task_id: str
+    repl_idx: int
+
+
+class TrialOutput(_Open):
+    """`trial_output_v1`: closed but for `ext`."""
+
+    schema_version: Literal["trial_output_v1"]
+    ids: OutputIds
+    outcome: Annotated[Outcome, Field(strict=False)]
+    answer: Any = None
+    metrics: dict[str, Any] = {}
+    objective: Objective | None = None
+    artifacts: list[ArtifactRef] = []
+    checkpoints: list[Checkpoint] = []
+    error: OutputError | None = None
+    ext: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class ReadOutput:
+    """What a harness gave back, or why nothing can be made of it.
+
+    Attributes:
+        raw: the document as it came, for the artifacts; empty if there is none.
+        output: the document, understood.
+        error_type, message: what is wrong, if `output` is None.
+    """
+
+    raw: dict[str, Any] = field(default_factory=dict)
+    output: TrialOutput | None = None
+    error_type: ErrorType | None = None
+    message: str | None = None
+
+
+def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None) -> ReadOutput:
+    """Read the output of a trial: its file, else the last line of its standard output if that is JSON."""
+    if not os.path.lexists(path):
+        return _read_last_line(stdout, ids, exit_code)
+    raw = _read_file(path, MAX_OUTPUT_BYTES)
+    if raw is None:
+        return _unread(ErrorType.INVALID_OUTPUT, f"the output is no file of at most {MAX_OUTPUT_BYTES:,} bytes")
+    try:
+        document = parse_json(raw)
+    except MalformedBodyError as error:
+        return _unread(ErrorType.INVALID_OUTPUT, str(error).replace("The body", "the output", 1))
+    if not isinstance(document, dict):
+        return _unread(ErrorType.INVALID_OUTPUT, "the output is no JSON object")
+    return _check(document, ids)
+
+
+def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None) -> ReadOutput:
+    line = _last_line(stdout)
+    try:
+        document = parse_json(line or b"")
+    except MalformedBodyError:
+        document = None
+    if isinstance(document, dict):
+        return _check(document, ids)
+    ended = "ended with" if exit_code is None or exit_code >= 0 else "was ended by signal"
+    code = "no exit code" if exit_code is None else abs(exit_code) if exit_code < 0 else f"code {exit_code}"
+    return _unread(ErrorType.HARNESS_PROCESS, f"the harness {ended} {code} and wrote no output")
+
+
+def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
+    try:
+        output = TrialOutput.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200]
+        return ReadOutput(document, None, ErrorType.INVALID_OUTPUT, f"the output's field {where}: {first['msg']}")
+    if output.ids.model_dump() != ids.to_json():
+        wrong = [name for name, value in ids.to_json().items() if getattr(output.ids, name) != value]
+        return ReadOutput(
+            document,
+            None,
+            ErrorType.FOREIGN_OUTPUT,
+            f"the output carries another trial's ids: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
+        )
+    return ReadOutput(document, output)
+
+
+def _unread(error_type: ErrorType, message: str) -> ReadOutput:
+    return ReadOutput({}, None, error_type, message)
+
+
+def _read_file(path: Path, limit: int) -> bytes | None:
+    try:
+        # A link would make a file of this machine the trial's answer, and a pipe would hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        raw = file.read(limit + 1)
+    return raw if len(raw) <= limit else None
+
+
+def _last_line(path: Path) -> bytes | None:
+    """Return the last line of a file that is not blank, without reading the rest."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(max(size - MAX_LAST_LINE_BYTES, 0))
+            tail = file.read().rstrip()
+    except OSError:
+        return None
+    return tail.rsplit(b"\n", 1)[-1].strip() or None
+
+
+def error_output(ids: TrialIds, outcome: Outcome, error_type: str, message: str) -> dict[str, Any]:
+    """Return the `trial_output_v1` that stands for a trial which has none of its own."""
+    return {
+        "schema_version": "trial_output_v1",
+        "ids": ids.to_json(),
+        "outcome": outcome.value,
+        "error": {"error_type": error_type, "message": message},
+    }
+
+
+def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics that a table can hold: finite numbers, booleans and short texts; at most 1,000 of them."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if len(found) >= MAX_METRICS:
+            break
+        if len(name) > MAX_METRIC_NAME:
+            continue
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            found[name] = float(value)
+        elif isinstance(value, bool) or (isinstance(value, (int, float)) and math.isfinite(value)):
+            found[name] = value
+        elif isinstance(value, str):
+            found[name] = value[:1_000]
+    return found
+
+
+# --- the control file ---------------------------------------------------------------------------------------------
+
+
+def control_document(requested_at: str) -> dict[str, Any]:
+    """Return the control file as every trial finds it: go on."""
+    return {
+        "schema_version": "control_plane_v1",
+        "seq": 0,
+        "action": "continue",
+        "label": None,
+        "requested_at": requested_at,
+        "requested_by": "run_loop",
+    }
+
+
+def write_json(path: Path, document: Any) -> bytes:
+    """Write a document as people can read it; return the bytes."""
+    raw = to_json_bytes(document)
+    path.write_bytes(raw)
+    return raw
+
+
+def to_json_bytes(document: Any) -> bytes:
+    """Return a document as people can read it."""
+    return pydantic_core.to_json(document, indent=2) + b"\n"
+
+
+def sha256_of(document: Any) -> str:
+    """Return `sha256:` and hex of the sorted-key compact JSON of a document."""
+    return "sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest()

@@ -1,0 +1,313 @@
+"""Workspaces: one snapshot of the project, a copy of it for each trial, and what the trial changed.
+
+The snapshot lies in `.lab/cache/`, by the digest of its content, so that runs of an
+unchanged project share it. Files that a harness may write are never hard links: a
+write in place would change the snapshot of all. A file is cloned by reflink where the
+file system can, else copied by the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pathspec import GitIgnoreSpec
+
+from relab.experiments.dataset import WorkspaceFile
+from relab.experiments.errors import DiskFullError, ExperimentInvalidError
+from relab.experiments.manifests import FileEntry, Manifest
+from relab.experiments.trees import check_holes, make_accessible
+from relab.experiments.trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
+from relab.experiments.trees import used_bytes as used_bytes  # noqa: PLC0414 as above
+
+ALWAYS_IGNORED: Final = ("/.lab", ".git")
+_FICLONE = 0x40049409
+_CHUNK = 1_048_576
+_NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The project as it was when the run began: a folder that nobody writes."""
+
+    root: Path
+    manifest: Manifest
+
+
+class _Seen(NamedTuple):
+    """What the kernel says of a file that was just written; a change of content changes it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass
+class Clone:
+    """A trial's copy of the project.
+
+    Attributes:
+        manifest: what it held when the trial began.
+    """
+
+    root: Path
+    manifest: Manifest
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+
+    def now(self) -> Manifest:
+        """Return what it holds now; only files that the kernel says have changed are read.
+
+        Raises:
+            OSError: a file cannot be read, or the folder is no longer one.
+        """
+        if self.root.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "A link stands in the place of the workspace", str(self.root))
+        try:
+            return self._read()
+        except PermissionError:
+            make_accessible(self.root)
+            return self._read()
+
+    def _read(self) -> Manifest:
+        files: dict[str, FileEntry] = {}
+        for path, entry in _walk(self.root, None):
+            known = self.manifest.files.get(path)
+            status = entry.stat(follow_symlinks=False)
+            if known is not None and self._seen.get(path) == _seen(status):
+                files[path] = known
+            else:
+                files[path] = _entry(path, Path(entry.path), status)
+        return Manifest(files)
+
+
+def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapshot:
+    """Copy the project into the cache, unless this very content is there already.
+
+    Args:
+        root: the project.
+        cache: `.lab/cache`.
+        ignore: patterns as in .gitignore, beside `.lab` and `.git`.
+
+    Raises:
+        ExperimentInvalidError: a pattern is none, or a file cannot be read.
+        DiskFullError: there is no room.
+    """
+    try:
+        # The last pattern that fits decides.
+        spec = GitIgnoreSpec.from_lines([*ignore, *ALWAYS_IGNORED])
+    except ValueError as error:
+        raise ExperimentInvalidError(f"runtime.workspace.ignore: {error}") from error
+    manifest = _read_manifest(root, spec)
+    target = _place(cache, manifest.digest)
+    if cached_snapshot(cache, manifest.digest) is None:
+        # Made beside its name and then moved, so that a snapshot that was cut short is never taken for a whole one.
+        building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
+        try:
+            _copy_tree(root, building, manifest, {})
+            for path, entry in manifest.files.items():
+                if _digest_at(building / path, entry) != entry.digest:
+                    raise ExperimentInvalidError(f"The file {root / path} changed while it was copied; start again.")
+            _move(building, target)
+        except OSError as error:
+            raise _no_room(error, root) from error
+        finally:
+            with contextlib.suppress(OSError):
+                remove_tree(building)
+    return Snapshot(target, manifest)
+
+
+def cached_snapshot(cache: Path, digest: str) -> Snapshot | None:
+    """Return the snapshot of this digest, if it is in the cache and whole."""
+    root = _place(cache, digest)
+    if not root.is_dir():
+        return None
+    manifest = _read_manifest(root, None)
+    return Snapshot(root, manifest) if manifest.digest == digest else None
+
+
+def _move(building: Path, target: Path) -> None:
+    # What is there is no longer what its name says, or another run was faster.
+    remove_tree(target)
+    try:
+        building.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise
+
+
+def _place(cache: Path, digest: str) -> Path:
+    return cache / "snapshots" / digest.removeprefix("sha256:")
+
+
+def clone(source: Path, manifest: Manifest, target: Path, extra: Iterable[WorkspaceFile] = ()) -> Clone:
+    """Copy a snapshot, or another trial's workspace, for a trial.
+
+    Args:
+        source: the folder to copy.
+        manifest: what is in it.
+        target: the new folder; must not exist.
+        extra: files that the task brings along; they win over the project's.
+
+    Raises:
+        OSError: there is no room, or a file cannot be written.
+    """
+    seen: dict[str, _Seen] = {}
+    _copy_tree(source, target, manifest, seen)
+    extra = tuple(extra)
+    if not extra:
+        return Clone(target, manifest, _settled(seen))
+    files = dict(manifest.files)
+    for item in extra:
+        path = target / item.path
+        for replaced in (item.path, *_make_parents(path, target)):
+            files.pop(replaced, None)
+            seen.pop(replaced, None)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        path.write_bytes(item.content)
+        path.chmod(0o755 if item.executable else 0o644)
+        status = path.lstat()
+        files[item.path] = _entry(item.path, path, status)
+        seen[item.path] = _seen(status)
+    return Clone(target, Manifest(files), _settled(seen))
+
+
+def _settled(seen: dict[str, _Seen]) -> dict[str, _Seen]:
+    """Return the files whose next change must show: a change within the same tick of the kernel's clock need not."""
+    last = max((status.ctime_ns for status in seen.values()), default=0)
+    return {path: status for path, status in seen.items() if status.ctime_ns < last}
+
+
+def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
+    files: dict[str, FileEntry] = {}
+    try:
+        for path, entry in _walk(root, spec):
+            files[path] = _entry(path, Path(entry.path), entry.stat(follow_symlinks=False))
+    except OSError as error:
+        raise ExperimentInvalidError(
+            f"The project's file {error.filename} cannot be read: {error.strerror}.",
+            remedy="Name it in runtime.workspace.ignore if no trial needs it.",
+        ) from error
+    return Manifest(files)
+
+
+def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the files and links below a folder, by path from it; sockets, pipes and devices are no content."""
+    stack = [("", root)]
+    while stack:
+        prefix, folder = stack.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if spec is not None and spec.match_file(f"{path}/" if is_folder else path):
+                    continue
+                if is_folder:
+                    stack.append((f"{path}/", Path(entry.path)))
+                elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                    yield path, entry
+
+
+def _entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
+    if stat.S_ISLNK(status.st_mode):
+        target = os.fsencode(file.readlink())
+        return FileEntry(path, "sha256:" + hashlib.sha256(target).hexdigest(), len(target), -1)
+    check_holes(file, status)
+    # Every copy can be read and written by its owner, so that it can be copied and deleted again.
+    mode = stat.S_IMODE(status.st_mode) | stat.S_IRUSR | stat.S_IWUSR
+    return FileEntry(path, _digest(file), status.st_size, mode)
+
+
+def _digest_at(file: Path, entry: FileEntry) -> str:
+    return entry.digest if entry.mode < 0 else _digest(file)
+
+
+def _digest(file: Path) -> str:
+    # A link that a harness put in a file's place must not lead us out of its workspace.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as opened:
+        return "sha256:" + hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _copy_tree(source: Path, target: Path, manifest: Manifest, seen: dict[str, _Seen]) -> None:
+    target.mkdir(parents=True)
+    made = {str(target)}
+    for path, entry in manifest.files.items():
+        old, new = source / path, target / path
+        parent = str(new.parent)
+        if parent not in made:
+            new.parent.mkdir(parents=True, exist_ok=True)
+            made.add(parent)
+        if entry.mode < 0:
+            new.symlink_to(old.readlink())
+        else:
+            _copy_file(old, new, entry.mode)
+        seen[path] = _seen(new.lstat())
+
+
+def _copy_file(old: Path, new: Path, mode: int) -> None:
+    with old.open("rb") as reader, new.open("xb") as writer:
+        source, target = reader.fileno(), writer.fileno()
+        if not _reflink(source, target):
+            _copy_bytes(source, target)
+        status = os.fstat(source)
+        os.fchmod(target, mode)
+        # Times are content to build tools: a copy that is newer would be built anew.
+        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _reflink(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+    except OSError as error:
+        if error.errno not in _NO_REFLINK:
+            raise
+        return False
+    return True
+
+
+def _copy_bytes(source: int, target: int) -> None:
+    while os.sendfile(target, source, None, _CHUNK) if _CAN_SENDFILE else _copy_chunk(source, target):
+        pass
+
+
+def _copy_chunk(source: int, target: int) -> int:
+    chunk = os.read(source, _CHUNK)
+    return os.write(target, chunk) if chunk else 0
+
+
+# Elsewhere it only sends to sockets.
+_CAN_SENDFILE = os.uname().sysname == "Linux"
+
+
+def _make_parents(path: Path, root: Path) -> list[str]:
+    """Make the folders above a file of a task; return the paths of the project's files and links in their place."""
+    replaced = []
+    for folder in reversed([parent for parent in path.parents if parent.is_relative_to(root) and parent != root]):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            folder.unlink()
+            replaced.append(str(folder.relative_to(root)))
+        folder.mkdir(exist_ok=True)
+    return replaced
+
+
+def _seen(status: os.stat_result) -> _Seen:
+    return _Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _no_room(error: OSError, root: Path) -> Exception:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(
+            f"There is no room for a copy of {root}.", remedy="Free some, or ignore more in runtime.workspace.ignore."
+        )
+    return ExperimentInvalidError(f"The project {root} cannot be copied: {error}.")

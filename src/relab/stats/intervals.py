@@ -1,0 +1,114 @@
+"""Intervals for a rate and for a mean."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+LEVEL = 0.95
+EQUAL = 1e-9
+"""Values that differ by no more than this share of the largest of them differ by rounding."""
+_LARGEST = sys.float_info.max / 4
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where a quantity lies.
+
+    Attributes:
+        low, high: the ends, in the unit of the quantity; infinite where nothing bounds it.
+        level: share of such intervals that hold the true value, 0..1.
+        method: how it was computed, as it should be named to a reader.
+    """
+
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
+    """Return the score interval of a rate: close to its level for any rate, from few trials on.
+
+    Source: E. B. Wilson, J. Am. Statist. Assoc. 22 (1927) 209-212.
+
+    Raises:
+        ValueError: there are no trials, more hits than trials, or the level is no share.
+    """
+    _check_counts(hits, total)
+    check_level(level)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    rate, share = hits / total, z * z / total
+    middle = (rate + share / 2) / (1 + share)
+    half = z / (1 + share) * math.sqrt(rate * (1 - rate) / total + share / (4 * total))
+    # At the ends the formula gives 0 and 1 but for rounding.
+    low = 0.0 if hits == 0 else max(0.0, middle - half)
+    high = 1.0 if hits == total else min(1.0, middle + half)
+    return Interval(low, high, level, "Wilson")
+
+
+def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
+    """Return the exact interval of a rate: never less than its level, and wider for it.
+
+    Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404-413.
+
+    Raises:
+        ValueError: there are no trials, more hits than trials, or the level is no share.
+    """
+    _check_counts(hits, total)
+    check_level(level)
+    from scipy import stats
+
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else float(stats.beta.ppf(tail, hits, total - hits + 1))
+    high = 1.0 if hits == total else float(stats.beta.ppf(1 - tail, hits + 1, total - hits))
+    return Interval(low, high, level, "Clopper-Pearson")
+
+
+def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
+    """Return Student's interval of the mean of independent values, on n - 1 degrees of freedom.
+
+    Values that are all equal say nothing of how others would vary: then nothing bounds the mean.
+
+    Raises:
+        ValueError: there are fewer than two values, one is not finite, they are too large to be summed, or the
+            level is no share.
+    """
+    check_level(level)
+    if len(values) < 2:
+        raise ValueError(f"an interval of a mean needs two values at least, not {len(values)}")
+    if not all(map(math.isfinite, values)):
+        raise ValueError("a value is not finite")
+    import numpy as np
+    from scipy import stats
+
+    data = np.asarray(values, dtype=float)
+    largest = float(abs(data).max())
+    if largest > _LARGEST / data.size:
+        raise ValueError("the values are too large to be summed")
+    # In units of the largest, so that squares neither overflow nor vanish.
+    scaled = data / (largest or 1.0)
+    if float(np.ptp(scaled)) <= EQUAL:
+        return Interval(-math.inf, math.inf, level, "none: the values do not vary")
+    middle = float(scaled.mean()) * largest
+    error = float(scaled.std(ddof=1)) / math.sqrt(data.size) * largest
+    half = float(stats.t.ppf((1 + level) / 2, data.size - 1)) * error
+    return Interval(middle - half, middle + half, level, "Student t")
+
+
+def check_level(level: float) -> None:
+    """Refuse a level that is no share, 95 for 0.95 before all.
+
+    Raises:
+        ValueError: it does not lie between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"a level lies between 0 and 1, not at {level}")
+
+
+def _check_counts(hits: int, total: int) -> None:
+    if total < 1 or not 0 <= hits <= total:
+        raise ValueError(f"a rate needs a trial at least and hits between 0 and their number: {hits} of {total}")

@@ -1,0 +1,121 @@
+"""What a plan can find out: its power, and the smallest effect that it would notice."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+ALPHA = 0.05
+POWER = 0.8
+_FAR = 9.0
+"""Beyond so many standard deviations lies 2e-19 of a normal distribution."""
+
+
+def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
+    """Return the chance that a two-sided t test on `count` differences of this spread notices a mean of `effect`.
+
+    Exact for normal differences (noncentral t). Sources: N. L. Johnson, B. L. Welch, Biometrika 31 (1940) 362-389;
+    J. Cohen, "Statistical Power Analysis", 1988, ch. 2.
+
+    Args:
+        effect: the true mean of the differences, in their unit.
+        sd: standard deviation of the differences, one per task (or cluster).
+        count: how many there are; with fewer than two nothing is noticed.
+        alpha: the chance of a false alarm that the test allows.
+
+    Raises:
+        ValueError: the spread is negative, alpha is no share, or a number is not finite.
+    """
+    _check(sd, alpha)
+    if not math.isfinite(effect):
+        raise ValueError(f"an effect is finite, not {effect}")
+    if count < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0 if effect else alpha
+    return _power_at(abs(effect) / sd * math.sqrt(count), count - 1, alpha)
+
+
+def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
+    """Return the mean difference that is noticed with chance `power`; None with fewer than two differences.
+
+    Args:
+        sd: standard deviation of the differences, one per task (or cluster).
+        count: how many there are.
+        alpha: the chance of a false alarm that the test allows.
+        power: the chance of noticing it that is wanted.
+
+    Raises:
+        ValueError: the spread is negative or not finite, alpha is no share, or the power does not lie between alpha,
+            which no effect at all has, and 1.
+    """
+    _check(sd, alpha)
+    if not alpha < power < 1:
+        raise ValueError(f"the power wanted lies between alpha ({alpha}) and 1, not at {power}")
+    if count < 2:
+        return None
+    if sd == 0:
+        return 0.0
+    from scipy.optimize import brentq
+
+    high = 1.0
+    while _power_at(high, count - 1, alpha) < power:
+        high *= 2
+    shift = float(brentq(lambda shift: _power_at(shift, count - 1, alpha) - power, 0.0, high, xtol=1e-9))
+    return shift * (sd / math.sqrt(count))
+
+
+def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0) -> float:
+    """Return the standard deviation of one task's difference in success rate between two variants, before any data.
+
+    Args:
+        rate: the success rate that both are assumed to have.
+        replications: repeats of a task with each.
+        task_share: share of the variance that lies between tasks, which pairing takes away; 0 is the worst case
+            as long as each task is as hard for one variant as for the other.
+
+    Source: E. Miller, arXiv 2411.00640, section 4 (paired variance, resampled answers).
+
+    Raises:
+        ValueError: a share lies outside 0..1, or there is no replication.
+    """
+    if not (0 <= rate <= 1 and 0 <= task_share <= 1):
+        raise ValueError(f"shares lie between 0 and 1: {rate}, {task_share}")
+    if replications < 1:
+        raise ValueError(f"there is one replication at least, not {replications}")
+    return math.sqrt(2 * rate * (1 - rate) * (1 - task_share) / replications)
+
+
+def _power_at(shift: float, freedom: int, alpha: float) -> float:
+    """Return the power where the mean lies `shift` standard errors from 0.
+
+    The test notices where |Z + shift| > critical x S, with Z normal and S a chi over the root of its degrees of
+    freedom; that is integrated over S. scipy's noncentral t is nan for few degrees of freedom (1.17: for 3 of them
+    at a shift of 12, which a level divided among comparisons asks of 4 tasks).
+    """
+    if math.isinf(shift):
+        return 1.0
+    from scipy import integrate, special, stats
+
+    critical = float(stats.t.isf(alpha / 2, freedom))
+    half = freedom / 2
+    constant = math.log(2) + half * math.log(half) - half - float(special.gammaln(half))
+
+    def noticed(s: float) -> float:
+        density = math.exp(constant + (freedom - 1) * math.log(s) - half * (s - 1) * (s + 1))
+        return density * float(special.ndtr(shift - critical * s) + special.ndtr(-shift - critical * s))
+
+    # Beyond lies less than 1e-16, as a norm of normals keeps as close to its mean as one of them does.
+    start, end = max(0.0, 1 - _FAR / math.sqrt(freedom)), 1 + _FAR / math.sqrt(freedom)
+    # Where what is integrated bends, between 1 and 0 or about the top of the density.
+    bends = {1.0, *((shift + z) / critical for z in (-_FAR, 0, _FAR))}
+    ends = [start, *sorted(bend for bend in bends if start < bend < end), end]
+    parts = [integrate.quad(noticed, a, b, epsabs=1e-11, epsrel=1e-9, limit=200)[0] for a, b in pairwise(ends)]
+    return min(1.0, math.fsum(parts))
+
+
+def _check(sd: float, alpha: float) -> None:
+    if not math.isfinite(sd) or sd < 0:
+        raise ValueError(f"a spread is finite and not negative, not {sd}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha lies between 0 and 1, not at {alpha}")

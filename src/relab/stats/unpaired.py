@@ -1,0 +1,92 @@
+"""The difference of two means without pairs: how large, how sure, and how likely by chance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from relab.stats.intervals import LEVEL, Interval, wilson
+from relab.stats.paired import Clusters
+from relab.stats.two_sample import TestResult, fisher_exact
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedDelta:
+    """What two independent samples say of the difference of their means.
+
+    Attributes:
+        estimate: the second mean less the first.
+        standard_error: of the estimate, by clusters.
+        clusters: how many independent groups the smaller sample has.
+    """
+
+    estimate: float
+    interval: Interval
+    test: TestResult
+    standard_error: float
+    clusters: int
+
+
+def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: float = LEVEL) -> Interval:
+    """Return the interval of rate b less rate a, made of the score intervals of both.
+
+    Source: R. G. Newcombe, Statist. Med. 17 (1998) 873-890, method 10.
+
+    Raises:
+        ValueError: a sample is empty, or has more hits than trials.
+    """
+    a, b = wilson(hits_a, total_a, level=level), wilson(hits_b, total_b, level=level)
+    rate_a, rate_b = hits_a / total_a, hits_b / total_b
+    delta = rate_b - rate_a
+    low = delta - math.hypot(rate_b - b.low, a.high - rate_a)
+    high = delta + math.hypot(b.high - rate_b, rate_a - a.low)
+    return Interval(low, high, level, "Newcombe (score)")
+
+
+def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: bool = False) -> UnpairedDelta:
+    """Estimate the mean of sample b less that of sample a.
+
+    Rates of tasks that were each wholly solved or wholly failed get Newcombe's interval and Fisher's test, all else
+    Welch's. Where neither sample varies, nothing is said of anything but a rate.
+
+    Args:
+        a: the values of the first sample, summed by what is independent.
+        b: those of the second.
+        level: of the interval, 0..1.
+        is_rate: whether values lie between 0 and 1, each standing for a share of successes.
+    """
+    error = math.hypot(a.standard_error, b.standard_error)
+    estimate, clusters = b.mean - a.mean, min(a.count, b.count)
+    if is_rate and _is_binary(a, b):
+        hits = [round(float((sample.sums / sample.sizes).sum())) for sample in (a, b)]
+        interval = newcombe(hits[0], a.count, hits[1], b.count, level=level)
+        return UnpairedDelta(estimate, interval, fisher_exact(hits[1], b.count, hits[0], a.count), error, clusters)
+    if clusters < 2 or error == 0:
+        nothing = Interval(-math.inf, math.inf, level, "none: the values do not vary, or are too few")
+        return UnpairedDelta(estimate, nothing, TestResult("none", 1.0, estimate), error, clusters)
+    from scipy import stats
+
+    freedom = _freedom(a, b)
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    t = estimate / error
+    return UnpairedDelta(
+        estimate,
+        Interval(estimate - half, estimate + half, level, "Welch t"),
+        TestResult("Welch t", float(2 * stats.t.sf(abs(t), freedom)), t),
+        error,
+        clusters,
+    )
+
+
+def _is_binary(a: Clusters, b: Clusters) -> bool:
+    means = [sample.sums / sample.sizes for sample in (a, b)]
+    if not all(bool(((mean == 0) | (mean == 1)).all()) for mean in means):
+        return False
+    return all(bool((sample.sizes == 1).all()) or sample.is_constant for sample in (a, b))
+
+
+def _freedom(a: Clusters, b: Clusters) -> float:
+    """Return Welch and Satterthwaite's degrees of freedom (B. L. Welch, Biometrika 34 (1947) 28-35)."""
+    variances = [sample.standard_error**2 for sample in (a, b)]
+    parts = sum(variance**2 / (sample.count - 1) for variance, sample in zip(variances, (a, b), strict=True))
+    return sum(variances) ** 2 / parts
