@@ -28,6 +28,7 @@ KeepOption = Annotated[
     str, typer.Option("--keep-workspaces", help="all | failed | none: whose workspaces stay after the run.")
 ]
 NoTelemetryOption = Annotated[bool, typer.Option("--no-telemetry", help="Do not record trials as agent runs.")]
+DEFAULT_KEEP = "all"
 DEFAULT_EXPERIMENT = Path(".lab/experiment.yaml")
 
 
@@ -76,7 +77,7 @@ def run(
     ] = None,
     container: Annotated[bool, typer.Option("--container", help="Run trials in containers.")] = False,
     overrides: OverridesOption = None,
-    keep: KeepOption = "all",
+    keep: KeepOption = DEFAULT_KEEP,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -88,7 +89,7 @@ def run(
     if go_on is None:
         options = RunOptions(Command.RUN, container, overrides, None, _keep(keep))
         return _run(experiment or DEFAULT_EXPERIMENT, options, quiet, no_telemetry, json)
-    if experiment is not None or container or overrides is not None:
+    if experiment is not None or container or overrides is not None or keep != DEFAULT_KEEP:
         raise InvalidInputError(
             "--continue goes on with a run as it was begun: give no experiment and no other options."
         )
@@ -99,7 +100,7 @@ def run_dev(
     experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
     setup: Annotated[str | None, typer.Option(help="A shell command that runs once before the trials.")] = None,
     overrides: OverridesOption = None,
-    keep: KeepOption = "all",
+    keep: KeepOption = DEFAULT_KEEP,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,
@@ -114,7 +115,7 @@ def run_dev(
 def run_experiment(
     experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
     overrides: OverridesOption = None,
-    keep: KeepOption = "all",
+    keep: KeepOption = DEFAULT_KEEP,
     quiet: QuietOption = False,
     no_telemetry: NoTelemetryOption = False,
     json: JsonOption = False,

@@ -88,6 +88,10 @@ def main() -> None:
             print(error.format_message(), file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except (KeyboardInterrupt, typer.Abort):
+        if "--json" in sys.argv:
+            from relab.cli.output import print_json_error
+
+            print_json_error("interrupted", "The command was interrupted.")
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 the outermost frame: every error becomes a message and a code
         from relab.cli.output import report_error

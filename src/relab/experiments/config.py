@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relab.core.ids import ExternalId
+from relab.experiments.sandbox.egress_rules import Rule
 from relab.experiments.sanitization import Profile
 
 VERSION: Final = "0.3"
@@ -65,6 +66,11 @@ def _check_inner_path(path: str) -> str:
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
         raise ValueError(f"a file under one of {', '.join(IN_PATHS)} is expected")
     return path
+
+
+def _check_host(text: str) -> str:
+    Rule.parse(text)
+    return text
 
 
 InnerPath = Annotated[str, AfterValidator(_check_inner_path)]
@@ -279,7 +285,7 @@ class Network(_Section):
     """What the room is connected to."""
 
     mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
-    allowed_hosts: list[str] = []
+    allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
 
     @model_validator(mode="after")
     def _hosts_belong_to_the_allowlist(self) -> Network:

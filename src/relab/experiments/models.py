@@ -67,7 +67,7 @@ class TrialRow:
         primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
         cluster: the value of `analysis.cluster_field`, for tasks that depend on each other.
         agent_run_id: the agent run that tells of this trial, in telemetry.
-        attempts: how often it was tried; every attempt but the last is in `attempts.jsonl` of the trial.
+        attempts: how often it was tried; what every attempt but the last has left is in `attempts/` of the trial.
         violations: what of the sanitization profile did not hold.
         guardrails_exceeded: the metrics that went beyond their guardrail.
     """
@@ -169,7 +169,7 @@ class Progress:
     Attributes:
         total: all trials of the plan.
         done: those that have a result, earlier ones of a continued run too.
-        outcomes: `{variant id: {outcome: trials}}`, of this process.
+        outcomes: `{variant id: {outcome: trials}}`, of earlier trials of a continued run too.
     """
 
     total: int

@@ -241,7 +241,9 @@ def _trace_ids(body: bytes, encoding: Encoding) -> list[str]:
 
 
 def _objects(parent: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = parent.get(name) or []
+    found = parent.get(name)
+    if found is None:
+        return []
     if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
         raise ValueError(f"{name} is no list of objects")
     return found

@@ -19,6 +19,9 @@ _ASSIGNMENT = re.compile(r"\w+=")
 _SCRIPT_SUFFIXES = frozenset((".py", ".js", ".mjs", ".cjs", ".ts", ".sh", ".bash", ".rb", ".pl", ".R", ".jl", ".lua"))
 
 
+_INTERPRETER = re.compile(r"(?:python|pypy|node|deno|bun|ruby|perl|php|julia|lua|Rscript|bash|dash|zsh|sh)[\d.]*$")
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """What a command runs, as far as one can see.
@@ -56,7 +59,7 @@ def dataset_path(experiment: Path, path: str) -> Path:
 def find_script(command: list[str], root: Path) -> Script:
     """Return what a command runs: the program if it is a path, else the script that an interpreter is given."""
     first, rest = command[0], command[1:]
-    if "/" in first:
+    if "/" in first and _INTERPRETER.match(Path(first).name) is None:
         path = _under(root, first)
         return Script(path, path.is_file(), os.access(path, os.X_OK))
     for index, part in enumerate(rest):
@@ -69,7 +72,7 @@ def find_script(command: list[str], root: Path) -> Script:
             continue
         # An interpreter that is given a folder looks for the program in it.
         return Script(path, path.exists())
-    found = shutil.which(first)
+    found = shutil.which(_under(root, first) if "/" in first else first)
     return Script(Path(found) if found else None, found is not None)
 
 

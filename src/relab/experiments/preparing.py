@@ -95,6 +95,9 @@ def mend_input(folder: TrialFolder, given: bytes) -> None:
 def _environment(context: RunContext, places: Places) -> dict[str, str]:
     host, listed = context.host_environment, context.config.runtime.harness.environment
     base = base_environment(context.config.design.sanitization_profile, host, places.home, places.tmp)
+    if context.config.runtime.sandbox.mode is SandboxMode.CONTAINER:
+        # Where programs are is the image's to say.
+        base.pop("PATH", None)
     passed = {name: host[name] for name in listed.passed if name in host}
     return base | passed | dict(listed.set) | dict(context.secrets)
 

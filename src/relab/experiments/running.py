@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,8 @@ class ExperimentRuns:
                     "warnings": list(resolved.warnings),
                 },
             )
-            run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
+            with _full_disk_told(runs / run_id):
+                run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
             return self._run(run, snapshot, sandbox, secrets, resolved.plan, stop, on_result, resolved.warnings)
         finally:
             sandbox.close()
@@ -181,19 +184,19 @@ class ExperimentRuns:
             link.send_run(result.agent_run)
             on_result(result, progress)
 
-        with locked(run.path):
+        with locked(run.path), _full_disk_told(run.path):
             run.write_control("running", self._clock.now_us())
             link.start()
             try:
                 runner = PlanRunner(context, plan, journal, journal.open(), told)
                 _take_up(context, runner.progress, link)
                 runner.run(stop)
-            except OSError as error:
-                raise _as_disk_error(error, run.path) from error
             finally:
-                journal.close()
                 link.close()
-                run.write_control("interrupted", self._clock.now_us())
+                # Where it cannot be written, the run counts as interrupted as soon as nobody is at work on it.
+                with contextlib.suppress(OSError):
+                    run.write_control("interrupted", self._clock.now_us())
+                journal.close()
             progress = runner.progress
             finished = progress.done >= progress.total
             finish_run(run)
@@ -245,7 +248,10 @@ class ExperimentRuns:
                 f"runtime.harness.secrets names {missing[0]}, which is not set in the environment.",
                 remedy=f"export {missing[0]}=...",
             )
-        return {name: self._environment[name] for name in config.runtime.harness.secrets}
+        found = {name: self._environment[name] for name in config.runtime.harness.secrets}
+        # Refuses values that it could not find again, before there is a folder of the run.
+        Redactor(found)
+        return found
 
 
 def _take_up(context: RunContext, progress: Progress, link: TelemetryLink) -> None:
@@ -280,7 +286,14 @@ def _writable(folder: Path) -> None:
         raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
 
 
-def _as_disk_error(error: OSError, run_dir: Path) -> Exception:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFullError(f"The disk of {run_dir} is full.", remedy=f"Free some, then: lab run --continue {run_dir}")
-    return error
+@contextmanager
+def _full_disk_told(run_dir: Path) -> Iterator[None]:
+    """Turn the operating system's word for a full disk into ours, which says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DiskFullError(
+            f"The disk of {run_dir} is full.", remedy=f"Free some, then: lab run --continue {run_dir}"
+        ) from error

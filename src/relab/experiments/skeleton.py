@@ -126,8 +126,8 @@ def experiment_schema() -> dict[str, Any]:
     """Return the JSON Schema of `experiment.yaml`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "relab experiment 0.3",
         **ExperimentConfig.model_json_schema(by_alias=True),
+        "title": "relab experiment 0.3",
     }
 
 

@@ -81,9 +81,7 @@ class TelemetryLink:
             row = read_row(document)
             events = read_events(trial_folder(context.run_dir, row.trial_id).host_path(events_path), row.ids)
             bindings = variants[row.variant_id].bindings
-            run = agent_run_of(
-                row, experiment_id=context.config.experiment.id, bindings=bindings, events=events.events
-            )
+            run = agent_run_of(row, experiment_id=context.config.experiment.id, bindings=bindings, events=events.events)
             self.send_run(run)
 
     def send_spans(self, body: bytes, encoding: Encoding) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from relab.core.clock import format_time
@@ -252,7 +253,7 @@ class TrialRunner:
             document = wire.error_output(ids, Outcome.ERROR, error_type, message)
             if attempt.output.raw:
                 document["ext"] = {"harness_output": attempt.output.raw}
-        wire.write_json(folder.root / OUTPUT, document)
+        _write_own(folder.root / OUTPUT, document)
 
     def _keep_files(self, folder: TrialFolder, attempt: Attempt, row: TrialRow) -> None:
         context = self._context
@@ -277,7 +278,7 @@ class TrialRunner:
             "exit_reason": row.error_type,
             "updated_at": format_time(self._context.clock.now_us()),
         }
-        wire.write_json(folder.root / STATE, document)
+        _write_own(folder.root / STATE, document)
 
     def _broken(
         self, slot: Slot, ids: TrialIds, task: Task, folder: TrialFolder, error: OSError, begun: float
@@ -287,3 +288,9 @@ class TrialRunner:
         row = make_row(self._context, slot, ids, task, Outcome.ERROR, (ErrorType.WORKSPACE.value, message), attempts=1)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000)
         return TrialResult(row, None, {"row": row.to_json()})
+
+
+def _write_own(path: Path, document: Any) -> None:
+    # A plain local harness could have put a link there, and we would write to where it leads.
+    path.unlink(missing_ok=True)
+    wire.write_json(path, document)

@@ -30,8 +30,10 @@ from relab.experiments.trees import remove_tree as remove_tree  # noqa: PLC0414 
 from relab.experiments.trees import used_bytes as used_bytes  # noqa: PLC0414 as above
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
+"""As in .gitignore; no pattern of the configuration brings them back."""
 _FICLONE = 0x40049409
 _CHUNK = 1_048_576
+_ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 _NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY))
 
 
@@ -103,8 +105,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapsh
         DiskFullError: there is no room.
     """
     try:
-        # The last pattern that fits decides.
-        spec = GitIgnoreSpec.from_lines([*ignore, *ALWAYS_IGNORED])
+        spec = GitIgnoreSpec.from_lines(ignore)
     except ValueError as error:
         raise ExperimentInvalidError(f"runtime.workspace.ignore: {error}") from error
     manifest = _read_manifest(root, spec)
@@ -210,7 +211,8 @@ def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirE
             for entry in entries:
                 path = prefix + entry.name
                 is_folder = entry.is_dir(follow_symlinks=False)
-                if spec is not None and spec.match_file(f"{path}/" if is_folder else path):
+                tried = f"{path}/" if is_folder else path
+                if spec is not None and (_ALWAYS.match_file(path) or spec.match_file(tried)):
                     continue
                 if is_folder:
                     stack.append((f"{path}/", Path(entry.path)))

@@ -7,9 +7,9 @@ errors); B. Efron, J. Am. Statist. Assoc. 82 (1987) 171-185 (BCa); T. C. Hesterb
 Statist. 69 (2015) 371-386 (why the bootstrap is too narrow for few, and its expansion);
 P. Hall, J. R. Statist. Soc. B 54 (1992) 221-228 (skewness).
 
-Intervals are the wider, at each end, of Student's and one that follows skewness: simulated,
-BCa alone misses a normal mean in 29 % of cases with 3 clusters and in 11 % with 10, and
-Student's alone lies above a rate that is lost in 5 % of 80 tasks in 10 % of cases, where 2.5 %
+Intervals are the wider, at each end, of Student's and one that follows skewness. In 400 to
+500 simulated runs each, with 999 draws, BCa alone misses a normal mean in 29 % of cases with 3
+clusters and in 11 % with 10, where 5 % are meant, and Student's alone lies above a rate that is lost in 5 % of 80 tasks in 10 % of cases, where 2.5 %
 are meant. Long tails stay hard: with 12 log-normal differences (sigma 1) the upper end is too
 low in 9 %, so that latency and cost are better compared by ratios.
 """
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FEW_CLUSTERS = 300
 """Below, the interval is bootstrapped and the test permutes; from here on both are of formulas."""
 RESAMPLES = 4_999
+"""Rare events need many: one loss in 200 tasks passes a gate of -0.02 for 34 % of seeds with 299 draws, for 2 % with
+999, and for none of 60 with these."""
 EXACT_FLIPS = 16
 """Up to so many clusters all 2^n changes of sign are tried."""
 _BATCH = 1_000

@@ -136,7 +136,8 @@ def false_pass_rate(
         threshold: in the unit of the differences, where the true mean is put: 0 for a relative gate.
         bounds: the least and the greatest difference there can be; they move with the clusters.
         runs: draws; with 200 a rate of 5 % is measured to within 3 points.
-        resamples: of each draw's bootstrap.
+        resamples: of each draw's bootstrap; fewer than a verdict's, for speed. Where events are rare that can change
+            the rate; see `relab.stats.paired.RESAMPLES`.
         seed: of all of it.
 
     Raises:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from relab.experiments.sandbox.namespaces import listen_here, with_ports
 from relab.experiments.sandbox.process import Child, end_all_orphans
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Listener, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
 
 _NO_ROOM = "not enforced: a plain local run has no room of its own"
 
@@ -48,7 +48,7 @@ class LocalSandbox:
         Raises:
             SandboxError: it cannot be started.
         """
-        closers, ports = _listen(launch.listeners)
+        closers, ports = listen_here(launch.listeners)
         try:
             for place, path in launch.mounts.items():
                 _link(launch.folders, place, path)
@@ -84,7 +84,7 @@ class LocalRunning:
         self.posture = posture
         self.out_of_memory = False
         self._closers = closers
-        environment = {name: _with_ports(value, ports) for name, value in launch.environment.items()}
+        environment = with_ports(launch.environment, ports)
         with launch.stdin.open("rb") as stdin, launch.stdout.open("wb") as stdout, launch.stderr.open("wb") as stderr:
             self._child = Child(
                 launch.command,
@@ -108,23 +108,6 @@ class LocalRunning:
         self._child.close()
         while self._closers:
             self._closers.pop()()
-
-
-def _listen(listeners: Sequence[Listener]) -> tuple[list[Callable[[], None]], dict[int, int]]:
-    closers: list[Callable[[], None]] = []
-    ports: dict[int, int] = {}
-    for listener in listeners:
-        # Rooms share this machine's ports, so each trial gets one of its own.
-        listening = socket.create_server(("127.0.0.1", 0))
-        ports[listener.port] = listening.getsockname()[1]
-        closers.append(listener.serve(listening))
-    return closers, ports
-
-
-def _with_ports(value: str, ports: dict[int, int]) -> str:
-    for port, real in ports.items():
-        value = value.replace(f"{{port:{port}}}", str(real))
-    return value
 
 
 def _link(folders: Folders, place: str, path: Path) -> None:

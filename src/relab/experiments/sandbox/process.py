@@ -29,11 +29,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 _IS_LINUX = sys.platform == "linux"
 _SWEEPS = 50
 _AFTER_KILL_S = 5.0
+_TICK_S = 0.02
+"""The kernel tells when a process started in hundredths of a second."""
 
 _lock = threading.Lock()
 _own: dict[int, bytes] = {}
 """Our children that are no orphans, by pid, each with its marker."""
-_is_reaper = False
+_reaper_since_s: float | None = None
+"""Since when orphans come to us, in seconds since the machine started."""
 
 
 class Child:
@@ -61,6 +64,7 @@ class Child:
         stderr: IO[bytes],
         pass_fds: Sequence[int] = (),
     ) -> None:
+        self._since_s = _now_s()
         self._marker = f"{MARKER}={environment[MARKER]}".encode() if MARKER in environment else b""
         # Listing children and starting one exclude each other: a child that is just born is no orphan.
         with _lock:
@@ -118,7 +122,7 @@ class Child:
             os.close(self._pidfd)
             self._pidfd = None
         if _IS_LINUX:
-            _end_orphans(self._marker)
+            _end_orphans(self._marker, self._since_s)
         with _lock:
             _own.pop(self.pid, None)
 
@@ -129,25 +133,26 @@ class Child:
 
 def end_all_orphans() -> None:
     """End every orphan there is, whosever it was: for the end of a run, when no trial is at work."""
-    if _IS_LINUX:
-        _end_orphans(None)
+    if _IS_LINUX and _reaper_since_s is not None:
+        _end_orphans(None, _reaper_since_s)
 
 
 def _become_reaper() -> None:
-    global _is_reaper  # noqa: PLW0603 a property of the process, as this is
-    if _IS_LINUX and not _is_reaper:
+    global _reaper_since_s  # noqa: PLW0603 a property of the process, as this is
+    if _IS_LINUX and _reaper_since_s is None:
+        since_s = _now_s()
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise SandboxError(f"cannot become the reaper of orphans: {os.strerror(ctypes.get_errno())}")
-        _is_reaper = True
+        _reaper_since_s = since_s
 
 
-def _end_orphans(marker: bytes | None) -> None:
+def _end_orphans(marker: bytes | None, since_s: float) -> None:
     """Kill our orphans that carry this marker, or none at all while no other trial could own them."""
     for _ in range(_SWEEPS):
         with _lock:
             others = {own for own in _own.values() if own and own != marker}
-            orphans = [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others)]
+            orphans = [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others, since_s)]
         if not orphans:
             return
         for pid in orphans:
@@ -158,7 +163,9 @@ def _end_orphans(marker: bytes | None) -> None:
         # What they in turn had started is ours now, and is found by the next look.
 
 
-def _belongs(pid: int, marker: bytes | None, others: set[bytes]) -> bool:
+def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float) -> bool:
+    if not _is_orphan(pid, since_s):
+        return False
     if marker is None:
         return True
     try:
@@ -169,6 +176,20 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes]) -> bool:
         return True
     # Without a marker (a zombie, a cleared environment) it may be another trial's as long as there is one.
     return not others
+
+
+def _is_orphan(pid: int, since_s: float) -> bool:
+    """Return whether a child of ours came to us: this program's own children are older, or in its session."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    session, started_s = int(fields[3]), int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return session != os.getsid(0) and started_s >= since_s - _TICK_S
+
+
+def _now_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if _IS_LINUX else 0.0
 
 
 def _children() -> list[int]:

@@ -1,0 +1,26 @@
+"""The rooms that the sandbox protocol promises to behave alike in, as far as each can."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contract.sandbox.rooms import Rooms, make_rooms
+
+
+@pytest.fixture(params=["local", "bwrap", "docker"])
+def rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
+    """Rooms of each kind."""
+    made = make_rooms(request.param, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["bwrap", "docker"])
+def closed_rooms(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rooms]:
+    """Rooms of each kind that has walls."""
+    made = make_rooms(request.param, tmp_path)
+    yield made
+    made.close()

@@ -1,0 +1,175 @@
+"""Rooms of each kind for tests, and what tells whether anything in them is still alive."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.experiments.sandbox.bwrap import BwrapSandbox
+from relab.experiments.sandbox.docker import DockerSandbox
+from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
+from relab.experiments.sandbox.local import LocalSandbox
+from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Listener, Network, Places, Running, Sandbox
+from support.components import require_program
+
+IMAGE = "relab-test:latest"
+INSTALL = ".ci/system-packages"
+PATH = "/usr/bin:/bin"
+NO_LIMITS = Limits()
+_numbers = itertools.count(1)
+
+
+def require_docker() -> None:
+    """Return if there is an engine with the tests' image; else skip the test, or fail it where nothing may be skipped."""
+    try:
+        DockerEngine().call("GET", f"/images/{IMAGE}/json")
+    except EngineError as error:
+        message = f"no Docker Engine with the image {IMAGE}: {error}; start and fill it with: {INSTALL}"
+        if os.environ.get("RELAB_REQUIRE_ALL") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@dataclass
+class Ended:
+    """What an attempt left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+    out_of_memory: bool
+    running: Running
+
+
+class Rooms:
+    """Makes sandboxes of one kind, and launches for them."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.folder = folder
+        self.run_id = f"test-{os.getpid()}-{next(_numbers)}"
+        self._sandboxes: list[Sandbox] = []
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether these are rooms at all."""
+        return self.kind != "local"
+
+    def make(self, network: Network = Network.NONE, limits: Limits = NO_LIMITS, **options: Any) -> Sandbox:
+        """Return a sandbox that is prepared, and closed after the test."""
+        sandbox: Sandbox
+        if self.kind == "local":
+            sandbox = LocalSandbox(network, limits)
+        elif self.kind == "bwrap":
+            sandbox = BwrapSandbox(run_id=self.run_id, network=network, limits=limits, **options)
+        else:
+            sandbox = DockerSandbox(run_id=self.run_id, image=IMAGE, network=network, limits=limits, **options)
+        self._sandboxes.append(sandbox)
+        sandbox.prepare()
+        return sandbox
+
+    def launch(
+        self,
+        command: str | Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        mounts: Mapping[str, Path] | None = None,
+        listeners: Sequence[Listener] = (),
+    ) -> Launch:
+        """Return what starts a program, or a script of bash, with folders of its own."""
+        root = self.folder / f"attempt-{next(_numbers)}"
+        folders = Folders(**{field.name: root / field.name for field in fields(Folders)})
+        for field in fields(Folders):
+            getattr(folders, field.name).mkdir(parents=True)
+        (root / "input").write_bytes(stdin)
+        return Launch(
+            name=root.name,
+            command=["/bin/bash", "-c", command] if isinstance(command, str) else command,
+            environment={"PATH": PATH} if environment is None else environment,
+            folders=folders,
+            stdin=root / "input",
+            stdout=root / "stdout",
+            stderr=root / "stderr",
+            mounts=mounts or {},
+            listeners=listeners,
+        )
+
+    def run(self, sandbox: Sandbox, launch: Launch) -> Ended:
+        """Run an attempt to its end."""
+        running = sandbox.start(launch)
+        try:
+            code = running.wait(60)
+            assert code is not None, "the attempt does not end"
+        finally:
+            running.close()
+        return Ended(
+            code,
+            launch.stdout.read_text(errors="replace"),
+            launch.stderr.read_text(errors="replace"),
+            running.out_of_memory,
+            running,
+        )
+
+    def shell(self, script: str, places: Places) -> str:
+        """Return a script with `$workspace` and the like set to the places of a room."""
+        known = "".join(f"{field.name}='{getattr(places, field.name)}'; " for field in fields(Places))
+        return known + script
+
+    def start(self, sandbox: Sandbox, script: str, **options: Any) -> tuple[Running, Launch]:
+        """Start a script that knows its places, and return once it has made `$out/started`."""
+        launch = self.launch("", **options)
+        script = self.shell(script, sandbox.places(launch.folders))
+        started = Launch(
+            **{field.name: getattr(launch, field.name) for field in fields(Launch) if field.name != "command"},
+            command=["/bin/bash", "-c", script],
+        )
+        running = sandbox.start(started)
+        while not (started.folders.out / "started").exists():
+            code = running.wait(0.02)
+            assert code is None, f"it has ended by {code}: {started.stderr.read_text()}"
+        return running, started
+
+    def close(self) -> None:
+        """Close what was made."""
+        for sandbox in self._sandboxes:
+            sandbox.close()
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the lock of a file."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def wait_until_free(path: Path) -> None:
+    """Wait until nobody holds the lock of a file, for as long as a busy machine may need."""
+    deadline = time.monotonic() + 60
+    while is_held(path):
+        assert time.monotonic() < deadline, f"{path} is still held"
+        time.sleep(0.02)
+
+
+HOLD = 'exec 9>"$out/lock"; flock 9; touch "$out/started"; '
+"""Takes a lock that is free again once the last process that has inherited it is gone."""
+
+
+def make_rooms(kind: str, folder: Path) -> Rooms:
+    """Return rooms of a kind, or skip the test where they cannot be had."""
+    if kind == "bwrap":
+        require_program("bwrap", INSTALL)
+    if kind == "docker":
+        require_docker()
+    return Rooms(kind, folder)

@@ -1,0 +1,186 @@
+"""How an attempt starts, what it is given, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contract.sandbox.rooms import HOLD, PATH, Rooms, is_held, make_rooms
+from relab.experiments.sandbox.protocol import SandboxError
+
+ENDED = {-signal.SIGTERM, -signal.SIGKILL}
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("kill -KILL $$", -signal.SIGKILL),
+        ("kill -TERM $$", -signal.SIGTERM),
+        ("ulimit -c 0; kill -SEGV $$", -signal.SIGSEGV),
+    ],
+)
+def test_the_exit_code_or_the_signal_is_told(rooms: Rooms, script: str, code: int) -> None:
+    # A shell of its own: a process that is the first of its room is spared its own signals.
+    assert rooms.run(rooms.make(), rooms.launch(script)).code == code
+
+
+def test_input_and_both_outputs_are_files_and_carry_any_byte(rooms: Rooms) -> None:
+    given = bytes(range(256)) * 4_096
+    launch = rooms.launch("cat; echo told >&2", stdin=given)
+    ended = rooms.run(rooms.make(), launch)
+    assert (ended.code, ended.stderr) == (0, "told\n")
+    assert launch.stdout.read_bytes() == given
+
+
+def test_a_harness_that_does_not_read_its_input_ends_all_the_same(rooms: Rooms) -> None:
+    assert rooms.run(rooms.make(), rooms.launch("exit 4", stdin=b"x" * 5_000_000)).code == 4
+
+
+def test_the_environment_is_what_is_given_and_nothing_else(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RELAB_TEST_LEAK", "of the runner")
+    given = {"PATH": PATH, "HOME": "/home/trial", "EMPTY": "", "LINES_OF": "one\ntwo = 3", "ÜMLAUT": "für"}
+    ended = rooms.run(rooms.make(), rooms.launch(["/usr/bin/env", "-0"], environment=given))
+    seen = dict(line.split("=", 1) for line in ended.stdout.split("\0") if line)
+    # A room may tell its own working folder, as every shell does.
+    seen.pop("PWD", None)
+    assert seen == given
+
+
+def test_it_starts_in_its_workspace(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    launch = rooms.launch(["/bin/pwd"])
+    assert rooms.run(sandbox, launch).stdout.strip() == sandbox.places(launch.folders).workspace
+
+
+def test_a_program_that_is_not_there_is_no_result_of_the_harness(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    launch = rooms.launch(["/no/such/program"])
+    if rooms.kind == "docker":
+        ended = rooms.run(sandbox, launch)
+        assert (ended.code, "/no/such/program" in ended.stderr) == (127, True)
+        return
+    with pytest.raises(SandboxError, match="/no/such/program"):
+        rooms.run(sandbox, launch)
+
+
+def test_waiting_ends_after_its_time_and_the_attempt_goes_on(rooms: Rooms) -> None:
+    running, _ = rooms.start(rooms.make(), 'touch "$out/started"; cat > /dev/null; sleep 1000')
+    assert running.wait(0) is None
+    assert running.wait(0.01) is None
+    code = running.end(0)
+    assert code in ENDED
+    assert running.wait(0) == code
+    running.close()
+
+
+def test_the_end_is_polite_first(rooms: Rooms) -> None:
+    script = 'trap "echo bye; exit 3" TERM; touch "$out/started"; while :; do sleep 0.02; done'
+    running, launch = rooms.start(rooms.make(), script)
+    assert running.end(30) == 3
+    running.close()
+    assert launch.stdout.read_text() == "bye\n"
+
+
+def test_a_harness_that_ignores_sigterm_is_ended_after_the_grace(rooms: Rooms) -> None:
+    running, launch = rooms.start(rooms.make(), f'trap "" TERM HUP INT; {HOLD} while :; do sleep 0.05; done')
+    assert is_held(launch.folders.out / "lock")
+    assert running.end(0.1) == -signal.SIGKILL
+    running.close()
+    assert not is_held(launch.folders.out / "lock")
+
+
+DETACHED = (
+    'export out; ( ( setsid bash -c \'trap "" TERM HUP; exec 9>"$out/lock"; flock 9; touch "$out/started";'
+    " exec sleep 1000' </dev/null >/dev/null 2>&1 & ) & ); "
+)
+
+
+def test_what_forks_and_detaches_is_gone_after_close(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    script = DETACHED + 'until [ -e "$out/started" ]; do sleep 0.01; done; exit 5'
+    launch = rooms.launch("")
+    launch = replace(launch, command=["/bin/bash", "-c", rooms.shell(script, sandbox.places(launch.folders))])
+    assert rooms.run(sandbox, launch).code == 5
+    assert not is_held(launch.folders.out / "lock")
+
+
+def test_what_forks_and_detaches_is_gone_after_an_end_and_close(rooms: Rooms) -> None:
+    running, launch = rooms.start(rooms.make(), DETACHED + "sleep 1000")
+    assert is_held(launch.folders.out / "lock")
+    running.end(0)
+    running.close()
+    assert not is_held(launch.folders.out / "lock")
+
+
+def test_close_ends_what_was_never_waited_for_and_may_be_called_again(rooms: Rooms) -> None:
+    running, launch = rooms.start(rooms.make(), HOLD + "sleep 1000")
+    running.close()
+    running.close()
+    assert not is_held(launch.folders.out / "lock")
+
+
+def test_closing_the_sandbox_ends_what_is_at_work(closed_rooms: Rooms) -> None:
+    sandbox = closed_rooms.make()
+    _, launch = closed_rooms.start(sandbox, HOLD + "sleep 1000")
+    sandbox.close()
+    sandbox.close()
+    assert not is_held(launch.folders.out / "lock")
+
+
+def test_a_flood_of_output_is_all_there(rooms: Rooms) -> None:
+    launch = rooms.launch("head -c 20000000 /dev/zero; head -c 1000000 /dev/zero >&2")
+    assert rooms.run(rooms.make(), launch).code == 0
+    assert (launch.stdout.stat().st_size, launch.stderr.stat().st_size) == (20_000_000, 1_000_000)
+
+
+def test_a_flood_without_end_can_be_seen_and_ended(rooms: Rooms) -> None:
+    running, launch = rooms.start(rooms.make(), 'touch "$out/started"; exec cat /dev/zero')
+    while launch.stdout.stat().st_size < 1_000_000:
+        assert running.wait(0.01) is None
+    assert running.end(0) in ENDED
+    running.close()
+
+
+def test_many_at_once_each_get_their_own_result(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    launches = [rooms.launch(f"cat; exit {number}", stdin=str(number).encode()) for number in range(6)]
+    at_work = [sandbox.start(launch) for launch in launches]
+    assert [running.wait(60) for running in at_work] == list(range(6))
+    for running in at_work:
+        running.close()
+    assert [launch.stdout.read_text() for launch in launches] == list("012345")
+
+
+def test_files_descriptors_and_children_do_not_pile_up(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    rooms.run(sandbox, rooms.launch("exit 0"))
+    before = descriptors(), children()
+    for _ in range(5):
+        rooms.run(sandbox, rooms.launch("exit 0"))
+    # Whatever the rooms had started is not only ended but buried.
+    assert (descriptors(), children()) == before
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def children() -> set[str]:
+    """Return the children of this process, those that have ended and were not waited for too."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_a_virtual_environment_outside_of_the_system_is_shown(tmp_path: Path) -> None:
+    rooms = make_rooms("bwrap", tmp_path)
+    launch = rooms.launch([sys.executable, "-I", "-c", "import sys, ssl; print(sys.prefix)"])
+    try:
+        ended = rooms.run(rooms.make(), launch)
+    finally:
+        rooms.close()
+    assert (ended.code, ended.stdout.strip(), ended.stderr) == (0, sys.prefix, "")

@@ -1,0 +1,240 @@
+"""What a room keeps in, and what it keeps out."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contract.sandbox.rooms import IMAGE, Rooms, is_held, make_rooms, wait_until_free
+from relab.experiments.errors import SandboxUnavailableError
+from relab.experiments.leftovers import end_leftovers
+from relab.experiments.sandbox.bwrap import BwrapSandbox
+from relab.experiments.sandbox.docker import DockerSandbox
+from relab.experiments.sandbox.docker_engine import DockerEngine
+from relab.experiments.sandbox.protocol import Limits, Network, SandboxError
+
+
+def test_what_is_written_to_its_folders_is_seen_outside(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    launch = rooms.launch("")
+    (launch.folders.workspace / "given").write_text("1")
+    script = 'cat given; for place in "$workspace" "$state" "$out"; do mkdir "$place/a"; echo new > "$place/a/b"; done; rm given'
+    launch = replace(launch, command=["/bin/bash", "-c", rooms.shell(script, sandbox.places(launch.folders))])
+    ended = rooms.run(sandbox, launch)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "1", "")
+    for folder in (launch.folders.workspace, launch.folders.state, launch.folders.out):
+        assert (folder / "a" / "b").read_text() == "new\n"
+    assert not (launch.folders.workspace / "given").exists()
+
+
+def test_harness_and_dataset_are_read_and_not_written(closed_rooms: Rooms) -> None:
+    launch = closed_rooms.launch(
+        "cat /harness/h /dataset/d; echo x > /harness/h; rm /dataset/d; touch /harness/new; true"
+    )
+    (launch.folders.harness / "h").write_text("snapshot ")
+    (launch.folders.dataset / "d").write_text("data")
+    sandbox = closed_rooms.make()
+    ended = closed_rooms.run(sandbox, launch)
+    assert ended.stdout == "snapshot data"
+    assert ended.stderr.count("Read-only file system") == 3
+    assert (launch.folders.harness / "h").read_text() == "snapshot "
+    mounts = ended.running.posture.mounts
+    assert {place: mounts[place] for place in ("/workspace", "/state", "/out", "/harness", "/dataset")} == {
+        "/workspace": "rw", "/state": "rw", "/out": "rw", "/harness": "ro", "/dataset": "ro",
+    }  # fmt: skip
+
+
+def test_the_system_cannot_be_written_and_tmp_and_home_can(closed_rooms: Rooms) -> None:
+    script = "touch /x /usr/x /etc/x; for place in /tmp /home/trial; do echo a > $place/a && cat $place/a; done"
+    ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
+    assert ended.stderr.count("Read-only file system") == 3
+    assert ended.stdout == "a\na\n"
+    assert list(closed_rooms.folder.glob("*/tmp/a")) == []
+
+
+def test_a_link_out_of_the_workspace_leads_nowhere(closed_rooms: Rooms, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    launch = closed_rooms.launch("echo x > link/evil; cat link/secret; ln -s ../../../../../.. up; ls up/outside; true")
+    (launch.folders.workspace / "link").symlink_to(outside)
+    (outside / "secret").write_text("secret")
+    ended = closed_rooms.run(closed_rooms.make(), launch)
+    assert "secret" not in ended.stdout
+    assert [path.name for path in outside.iterdir()] == ["secret"]
+
+
+def test_nothing_of_this_machine_but_the_system_is_seen(closed_rooms: Rooms, tmp_path: Path) -> None:
+    script = f"ls -d {tmp_path} {Path(__file__)}; cat /etc/shadow /proc/sys/kernel/hostname; ls /var/run/docker.sock"
+    ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
+    assert ended.stdout.strip() == "trial" or (ended.stdout.startswith("root:*:") and closed_rooms.kind == "docker")
+    assert str(tmp_path) in ended.stderr
+
+
+def test_it_has_no_rights_and_gets_none(closed_rooms: Rooms) -> None:
+    script = "grep -E '^(CapPrm|CapEff|CapBnd|NoNewPrivs)' /proc/self/status"
+    ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
+    assert dict(line.split(":\t") for line in ended.stdout.splitlines()) == {
+        "CapPrm": "0000000000000000", "CapEff": "0000000000000000", "CapBnd": "0000000000000000", "NoNewPrivs": "1",
+    }  # fmt: skip
+
+
+def test_two_at_once_do_not_see_each_other(closed_rooms: Rooms) -> None:
+    sandbox = closed_rooms.make()
+    running, _ = closed_rooms.start(sandbox, 'touch "$tmp/mine" "$out/started"; exec sleep 424242')
+    script = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '; ls -A /tmp; kill -9 -1; :"
+    seen = closed_rooms.run(sandbox, closed_rooms.launch(f"trap '' TERM; {script}")).stdout
+    assert running.wait(0) is None
+    running.close()
+    assert "424242" not in seen
+    assert "mine" not in seen
+
+
+def test_further_mounts_are_read_only_at_their_place(closed_rooms: Rooms, tmp_path: Path) -> None:
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "rows").write_text("rows")
+    launch = closed_rooms.launch("cat data/pack/rows; touch data/pack/new", mounts={"/workspace/data/pack": pack})
+    ended = closed_rooms.run(closed_rooms.make(), launch)
+    assert (ended.stdout, ended.code) == ("rows", 1)
+    assert ended.running.posture.mounts["/workspace/data/pack"] == "ro"
+    assert [path.name for path in pack.iterdir()] == ["rows"]
+
+
+def test_a_mount_over_a_link_of_the_workspace_is_refused(tmp_path: Path) -> None:
+    rooms = make_rooms("bwrap", tmp_path)
+    launch = rooms.launch("exit 0", mounts={"/workspace/data/pack": tmp_path})
+    (launch.folders.workspace / "data").symlink_to("../../oldroot/tmp")
+    sandbox = rooms.make()
+    with pytest.raises(SandboxError, match="is a link"):
+        sandbox.start(launch)
+    rooms.close()
+
+
+RUNNER = """
+import sys, time
+from pathlib import Path
+from contract.sandbox.rooms import HOLD, make_rooms
+rooms = make_rooms(sys.argv[1], Path(sys.argv[2]))
+rooms.run_id = sys.argv[3]
+running, launch = rooms.start(rooms.make(), 'trap "" TERM HUP; ' + HOLD + "sleep 1000")
+print(launch.folders.out / "lock", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_killed_runner_leaves_nothing_that_runs(closed_rooms: Rooms, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RUNNER, closed_rooms.kind, str(tmp_path), closed_rooms.run_id]
+    runner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    with runner:
+        assert runner.stdout is not None
+        lock = Path(runner.stdout.readline().strip())
+        assert is_held(lock)
+        other = Rooms(closed_rooms.kind, tmp_path / "other")
+        _, other_launch = other.start(other.make(), 'exec 9>"$out/lock"; flock 9; touch "$out/started"; sleep 1000')
+        runner.send_signal(signal.SIGKILL)
+    # bubblewrap's rooms end with their runner; the engine knows nothing of it, so the run's next runner clears up.
+    if closed_rooms.kind == "bwrap":
+        wait_until_free(lock)
+    closed_rooms.make()
+    wait_until_free(lock)
+    assert list(Path(tempfile.gettempdir()).glob(f"relab-room-{closed_rooms.run_id}-{runner.pid}-*")) == []
+    assert is_held(other_launch.folders.out / "lock"), "another run's attempt was ended"
+    other.close()
+
+
+NEVER_LET_GO = """
+import sys, time
+from pathlib import Path
+from contract.sandbox.rooms import make_rooms
+from relab.experiments.sandbox.bwrap_running import Room
+
+def hesitate(room):
+    print("made", flush=True)
+    time.sleep(1000)
+
+Room.let_go = hesitate
+rooms = make_rooms("bwrap", Path(sys.argv[1]))
+rooms.run_id = sys.argv[2]
+rooms.start(rooms.make(), 'touch "$out/started"')
+"""
+
+
+def test_a_runner_that_is_killed_while_it_makes_a_room_starts_nothing(tmp_path: Path) -> None:
+    rooms = make_rooms("bwrap", tmp_path)
+    command = [sys.executable, "-c", NEVER_LET_GO, str(tmp_path), rooms.run_id]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as runner:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == "made\n"
+        runner.send_signal(signal.SIGKILL)
+    # What waits at the gate waits for ever, and is found by the run's next runner.
+    assert end_leftovers(tmp_path) >= 1
+    assert list(tmp_path.glob("*/out/started")) == []
+    rooms.make()
+    rooms.close()
+
+
+def test_a_room_of_the_same_run_that_is_at_work_is_left_alone(closed_rooms: Rooms) -> None:
+    first = closed_rooms.make(limits=Limits(memory_mb=128))
+    running, _ = closed_rooms.start(first, 'touch "$out/started"; read -r _ < /dev/zero; sleep 1000')
+    second = closed_rooms.make(limits=Limits(memory_mb=128))
+    second.close()
+    assert running.wait(0) is None
+    running.close()
+    assert closed_rooms.run(first, closed_rooms.launch("exit 3")).code == 3
+
+
+def test_missing_bubblewrap_is_named_with_what_installs_it() -> None:
+    sandbox = BwrapSandbox(run_id="r", network=Network.NONE, limits=Limits(), program="no-such-bwrap")
+    with pytest.raises(SandboxUnavailableError, match=r"no-such-bwrap is not installed.*apt-get install bubblewrap"):
+        sandbox.prepare()
+
+
+def test_a_bubblewrap_that_cannot_make_rooms_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
+    program.chmod(0o755)
+    sandbox = BwrapSandbox(run_id="r", network=Network.NONE, limits=Limits(), program=str(program))
+    with pytest.raises(SandboxUnavailableError, match="No permissions to create new namespace"):
+        sandbox.prepare()
+    sandbox.close()
+
+
+def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    sandbox = DockerSandbox(
+        run_id="r", image=IMAGE, network=Network.NONE, limits=Limits(), engine=DockerEngine(tmp_path / "none.sock")
+    )
+    with pytest.raises(SandboxUnavailableError, match=r"none.sock does not answer.*docker.io"):
+        sandbox.prepare()
+    sandbox.close()
+
+
+def test_a_missing_image_is_named_and_not_pulled(tmp_path: Path) -> None:
+    make_rooms("docker", tmp_path)
+    sandbox = DockerSandbox(run_id="r", image="relab-no-such-image:9", network=Network.NONE, limits=Limits())
+    with pytest.raises(SandboxUnavailableError, match="relab-no-such-image:9"):
+        sandbox.prepare()
+
+
+def test_the_image_is_identified(tmp_path: Path) -> None:
+    rooms = make_rooms("docker", tmp_path)
+    sandbox = rooms.make()
+    assert isinstance(sandbox, DockerSandbox)
+    assert sandbox.image_digest is not None
+    assert sandbox.image_digest.startswith("sha256:")
+    rooms.close()
+
+
+def test_a_container_runs_as_the_user_that_is_wanted(tmp_path: Path) -> None:
+    rooms = make_rooms("docker", tmp_path)
+    launch = rooms.launch("id -u; id -g; echo x > given; echo y > /out/new")
+    (launch.folders.workspace / "given").write_text("")
+    ended = rooms.run(rooms.make(user="12345:12346"), launch)
+    rooms.close()
+    assert (ended.code, ended.stdout.split()) == (0, ["12345", "12346"])
+    assert (launch.folders.out / "new").stat().st_uid == 12345

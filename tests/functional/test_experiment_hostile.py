@@ -1,0 +1,337 @@
+"""Harnesses that do all that a harness should not: each gets its row, the others theirs, and nothing else happens."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from support.experiments import Project, Run, files_with, without_privileges
+
+SECRET = 'sk-hostile-7f3a9c"e1/+ü'
+TOKEN = "tok-hostile-51cc02"
+ENCODED = [
+    TOKEN.encode(),
+    SECRET.encode(),
+    json.dumps(SECRET)[1:-1].encode(),
+    *(base64.b64encode(b"x" * offset + SECRET.encode())[4:-4] for offset in range(3)),
+]
+VICTIM = "x" * 3_000_000
+
+DOES = {
+    "is_fine": "answer()",
+    "answers_on_stdout": "print(json.dumps({'schema_version': 'trial_output_v1', 'ids': ids, 'outcome': 'success'}))",
+    "writes_no_json": "output.write_text('{')",
+    "writes_no_object": "output.write_text('[1]')",
+    "says_nothing": "",
+    "exits_with_3": "sys.exit(3)",
+    "is_killed": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "floods_stdout": "while True:\n        print('x' * 10_000)",
+    "hangs": """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("so far", flush=True)
+    if os.fork():
+        time.sleep(600)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    Path(bindings["meet"], "hung").write_text(str(os.getpid()))
+    time.sleep(600)""",
+    "detaches": """
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+    Path(bindings["meet"], "detached").write_text(str(child.pid))
+    answer()""",
+    "is_another": "ids = {**ids, 'trial_id': 'trial_1'}\n    answer()",
+    "links_its_output": "output.symlink_to(bindings['meet'] + '/linked')\n    answer()",
+    "links_the_runners_files": """
+    for name in ("trial_output.json", "trial_state.json", "stdout.log"):
+        path = Path(paths["workspace"]).parent / name
+        path.unlink(missing_ok=True)
+        path.symlink_to(bindings["meet"] + "/victim")""",
+    "rewrites_its_input": "Path(arguments['--input']).write_text('{}')\n    answer()",
+    "makes_pipes": "os.mkfifo(events)\n    os.mkfifo(Path(paths['state'], 'pipe'))\n    os.mkfifo('pipe')\n    answer()",
+    "answers_in_a_pipe": "os.mkfifo(output)",
+    "spends_and_stays": """
+    for step in range(5):
+        event("agent_step_start", step_index=step)
+    time.sleep(600)""",
+    "spends_and_ends": """
+    event("model_call_end", usage={"tokens_in": 900, "tokens_out": 200})
+    answer()""",
+    "garbles_its_events": """
+    event("agent_step_start", step_index=1)
+    with events.open("a") as file:
+        file.write("garbage\\n" + json.dumps({"event_type": "error", "seq": 9}) + "\\n[]\\n")
+    event("agent_step_end", step_index=1)
+    answer()""",
+    "writes_10000_files": """
+    for number in range(10_000):
+        path = Path(f"folder_{number % 100}", f"file_{number}")
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    answer()""",
+    "shows_its_environment": "answer(answer=dict(os.environ))",
+    "tells_the_secret": """
+    secret = os.environ["API_KEY"]
+    encoded = __import__("base64").b64encode(b"x" + secret.encode()).decode()
+    print(secret, encoded)
+    print(secret, file=sys.stderr)
+    event("tool_call_end", tool={"name": secret}, outcome={"status": "error", "message": secret})
+    event("error", message=secret, error_type=secret)
+    Path("closed").mkdir()
+    Path(os.environ["API_TOKEN"]).write_text("in a name")
+    Path("link").symlink_to(os.environ["API_TOKEN"])
+    for folder in (".", "closed", paths["state"], paths["out"]):
+        Path(folder, "secret.txt").write_text(secret + encoded)
+    answer("failure", answer=secret, metrics={"told": secret, secret: 1.0}, error={"message": secret})""",
+}
+BECOMES: dict[str, tuple[str, str | None]] = {
+    "is_fine": ("success", None),
+    "answers_on_stdout": ("success", None),
+    "writes_no_json": ("error", "invalid_trial_output"),
+    "writes_no_object": ("error", "invalid_trial_output"),
+    "says_nothing": ("error", "harness_process_error"),
+    "exits_with_3": ("error", "harness_process_error"),
+    "is_killed": ("error", "harness_process_error"),
+    "floods_stdout": ("error", "output_limit_exceeded"),
+    "hangs": ("error", "trial_timeout"),
+    "detaches": ("success", None),
+    "is_another": ("error", "foreign_trial_output"),
+    "links_its_output": ("error", "invalid_trial_output"),
+    "links_the_runners_files": ("error", "harness_process_error"),
+    "rewrites_its_input": ("success", None),
+    "makes_pipes": ("success", None),
+    "answers_in_a_pipe": ("error", "invalid_trial_output"),
+    "spends_and_stays": ("error", "budget_exceeded"),
+    "spends_and_ends": ("error", "budget_exceeded"),
+    "garbles_its_events": ("success", None),
+    "writes_10000_files": ("success", None),
+    "shows_its_environment": ("success", None),
+    "tells_the_secret": ("failure", None),
+}
+
+
+@pytest.fixture(scope="module")
+def meet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("meet")
+    (folder / "victim").write_text(VICTIM)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def project(meet: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    cases = "".join(f"if ids['task_id'] == {task!r}:\n    {code or 'pass'}\n" for task, code in DOES.items())
+    limits = {"limits": {"max_steps": 3, "max_total_tokens": 1_000}}
+    tasks = [{"task_id": name, "task": {}, **(limits if "spends" in name else {"limits": {}})} for name in DOES]
+    project = Project.make(tmp_path_factory.mktemp("hostile"), cases, tasks)
+    project.configure(
+        baseline={"bindings": {"meet": str(meet)}},
+        design={"max_concurrency": 4},
+        runtime={
+            "harness": {
+                "integration_level": "cli_events",
+                "environment": {"pass": ["PASSED", "NOT_THERE"], "set": {"MODE": "test"}},
+                "secrets": ["API_KEY", "API_TOKEN"],
+            },
+            "timeouts": {"trial_seconds": 4, "grace_seconds": 0.2},
+            "workspace": {"max_output_mb": 1},
+        },
+    )
+    return project
+
+
+@pytest.fixture(scope="module")
+def run(project: Project) -> Run:
+    return project.run(telemetry=True, API_KEY=SECRET, API_TOKEN=TOKEN, PASSED="yes", PRIVATE="no")
+
+
+def test_each_trial_says_what_happened(run: Run) -> None:
+    assert {task: (row["outcome"], row["error_type"]) for task, row in run.by_task.items()} == BECOMES
+    exits = {task: run.by_task[task]["exit_code"] for task in ("exits_with_3", "is_killed", "hangs", "is_fine")}
+    assert exits == {"exits_with_3": 3, "is_killed": -11, "hangs": -9, "is_fine": 0}
+    messages = {task: row["error_message"] for task, row in run.by_task.items() if row["outcome"] == "error"}
+    assert "trial_id is 'trial_1'" in messages["is_another"]
+    assert "stdout.log is larger than 1 MB" in messages["floods_stdout"]
+    assert messages["spends_and_stays"] == "steps: 5 of 3"
+    assert messages["spends_and_ends"] == "total tokens: 1100 of 1000"
+    assert run.by_task["garbles_its_events"]["event_counts"] == {"agent_step_start": 1, "agent_step_end": 1}
+    for task, row in run.by_task.items():
+        written = json.loads((run.path / row["trial_dir"] / "trial_output.json").read_bytes())
+        assert (written["ids"]["task_id"], written["outcome"]) == (task, row["outcome"])
+
+
+def test_what_is_too_much_is_cut_and_what_was_said_is_kept(run: Run) -> None:
+    flooded = run.path / run.by_task["floods_stdout"]["trial_dir"] / "stdout.log"
+    assert flooded.stat().st_size < 1_048_576 + 100
+    assert flooded.read_bytes().endswith(b"[cut by the runner after 1,048,576 bytes]\n")
+    assert (run.path / run.by_task["hangs"]["trial_dir"] / "stdout.log").read_text() == "so far\n"
+
+
+def test_nothing_of_a_trial_runs_on(run: Run, project: Project, meet: Path) -> None:
+    assert project.processes() == []
+    for name in ("hung", "detached"):
+        assert not psutil.pid_exists(int((meet / name).read_text()))
+
+
+def test_the_runner_follows_no_link_of_a_harness(run: Run, meet: Path) -> None:
+    assert (meet / "victim").read_text() == VICTIM
+    # The harness has written there by itself; the runner takes nothing from there.
+    assert (meet / "linked").exists()
+    for task in ("links_its_output", "links_the_runners_files"):
+        output = run.path / run.by_task[task]["trial_dir"] / "trial_output.json"
+        assert not output.is_symlink()
+    trial = run.path / run.by_task["rewrites_its_input"]["trial_dir"]
+    assert json.loads((trial / "trial_input.json").read_bytes())["ids"]["task_id"] == "rewrites_its_input"
+
+
+def test_ten_thousand_files_are_accounted_for(run: Run) -> None:
+    records = {
+        record["ids"]["task_id"]: record
+        for record in map(json.loads, (run.path / "evidence" / "evidence_records.jsonl").read_text().splitlines())
+    }
+    diff = run.json(records["writes_10000_files"]["paths"]["diff_incremental"])
+    assert len(diff["added"]) == 10_000
+
+
+def test_only_listed_variables_reach_a_harness(run: Run) -> None:
+    trial = run.path / run.by_task["shows_its_environment"]["trial_dir"]
+    found: dict[str, Any] = json.loads((trial / "trial_output.json").read_bytes())["answer"]
+    own = {"AGENTLAB_TRIAL_INPUT", "AGENTLAB_TRIAL_OUTPUT", "AGENTLAB_CONTROL_PATH", "AGENTLAB_HARNESS_ROOT"}
+    profile = {"PATH", "LANG", "LC_ALL", "TZ", "PYTHONHASHSEED", "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"}
+    assert set(found) - {"LC_CTYPE"} == own | profile | {"PASSED", "MODE", "API_KEY", "API_TOKEN"}
+    assert (found["PASSED"], found["MODE"], found["API_KEY"]) == ("yes", "test", "[secret API_KEY]")
+    assert (found["TZ"], found["HOME"]) == ("UTC", str(trial / "tmp"))
+
+
+def test_a_secret_stays_nowhere(run: Run, project: Project) -> None:
+    row = run.by_task["tells_the_secret"]
+    assert (run.path / row["trial_dir"] / "stderr.log").read_text() == "[secret API_KEY]\n"
+    assert row["error_message"] == "[secret API_KEY]"
+    assert files_with(run.path, ENCODED) == []
+    # The database with its journal too.
+    assert (project.home / "relab.db").exists()
+    assert files_with(project.home, ENCODED) == []
+    exported = project.lab("agent-runs", "timeline", row["agent_run_id"], "--json").out
+    assert "[secret API_KEY]" in exported
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["./nowhere"], "is not there"),
+        pytest.param(["bash", "./scripts/nowhere.sh"], "is not there", marks=pytest.mark.full),
+        pytest.param(["no-such-program-here"], "is not on the PATH", marks=pytest.mark.full),
+        (["./data/tasks.jsonl"], "is not executable"),
+    ],
+)
+def test_a_harness_that_cannot_be_run_is_refused_before_the_run(tmp_path: Path, command: list[str], said: str) -> None:
+    project = Project.make(tmp_path)
+    project.configure(command=command)
+
+    error = project.json("run", code=64)["error"]
+
+    assert (error["code"], said in error["message"]) == ("experiment_invalid", True)
+    assert project.runs() == []
+
+
+def test_a_harness_that_cannot_be_started_is_a_row_and_an_unset_secret_is_refused(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, tasks=2)
+    project.write_harness("#!/no/such/interpreter\n")
+    project.configure(command=["./harness"], runtime={"harness": {"secrets": ["API_KEY"]}})
+
+    for value in ({}, {"API_KEY": "short"}):
+        error = project.json("run", code=64, **value)["error"]
+        assert (error["code"], "API_KEY" in error["message"]) == ("experiment_invalid", True)
+    assert project.runs() == []
+    run = project.run(API_KEY=SECRET)
+
+    assert [(row["error_type"], row["exit_code"]) for row in run.rows.values()] == [("sandbox_error", -1)] * 2
+    assert all("./harness" in row["error_message"] for row in run.rows.values())
+
+
+def test_folders_that_a_harness_has_closed_are_read_and_deleted(tmp_path: Path) -> None:
+    harness = """
+for folder in (Path("closed"), Path(paths["state"], "closed"), Path(paths["tmp"], "closed")):
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "secret.txt").write_text(os.environ["API_KEY"])
+    (folder / "deep" / "secret.txt").chmod(0)
+    (folder / "deep").chmod(0)
+    folder.chmod(0)
+answer("success" if ids["repl_idx"] else "failure")
+Path(paths["out"]).chmod(0)
+Path(paths["workspace"]).chmod(0)
+"""
+    project = Project.make(tmp_path, harness, tasks=1)
+    project.configure(design={"replications": 2}, runtime={"harness": {"secrets": ["API_KEY"]}})
+
+    run = project.run("--keep-workspaces", "failed", under=without_privileges(), API_KEY=SECRET)
+
+    assert [(row["outcome"], row["error_type"]) for row in run.rows.values()] == [("failure", None), ("success", None)]
+    assert files_with(run.path, ENCODED) == []
+    assert (run.trial("trial_1") / "workspace/closed/deep/secret.txt").read_text() == "[secret API_KEY]"
+    assert not (run.trial("trial_2") / "workspace").exists()
+
+
+def test_a_project_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    project = Project.make(tmp_path)
+    for folder in (project.root / ".lab" / "runs", project.root / ".lab"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o555)
+        error = project.json("run", "--no-telemetry", code=64, under=without_privileges())["error"]
+        assert (error["code"], str(project.root) in error["message"]) == ("experiment_invalid", True)
+    assert project.runs() == []
+
+
+@contextmanager
+def _small_disk(folder: Path, size: str) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a small disk")
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False)
+    if done.returncode != 0:
+        pytest.skip("this machine does not let root mount a small disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_run(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "disk", "32m") as disk:
+        error = Project.make(disk).json("run", "--no-telemetry", code=1)["error"]
+    assert error["code"] == "disk_full"
+    assert "2 trials need about" in error["message"]
+
+
+@pytest.mark.full
+def test_a_disk_that_fills_up_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
+    harness = """
+if ids["task_id"] == "task_002" and not os.path.exists(bindings["meet"] + "/freed"):
+    with open("filling", "wb") as file:
+        while True:
+            file.write(bytes(4_000_000))
+answer()
+"""
+    with _small_disk(tmp_path / "disk", "300m") as disk:
+        project = Project.make(disk, harness, tasks=3)
+        project.configure(baseline={"bindings": {"meet": str(tmp_path)}})
+        error = project.json("run", "--no-telemetry", code=1)["error"]
+        (path,) = project.runs()
+        assert (error["code"], f"lab run --continue {path}" in error["message"]) == ("disk_full", True)
+        assert [row["trial_id"] for row in Run(path).journal()] == ["trial_1"]
+        assert project.json("experiments", "show", path.name)["run"]["status"] == "interrupted"
+
+        (path / "trials/trial_2/workspace/filling").unlink()
+        (tmp_path / "freed").touch()
+        run = project.run("--continue", str(path))
+
+        assert [row["outcome"] for row in run.rows.values()] == ["success"] * 3
+        assert run.answer["outcomes"] == {"control": {"success": 3}}

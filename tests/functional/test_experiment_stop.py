@@ -1,0 +1,192 @@
+"""How a run ends before its end, how it is gone on with, and that no harness outlives it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support.experiments import WAITING, Project, Run
+from support.waiting import wait_until
+
+COUNTED = """\
+with open(bindings["meet"] + "/launches", "a") as file:
+    file.write(ids["trial_id"] + "\\n")
+"""
+CARRYING = f"""\
+seen = Path("seen")
+before = seen.read_text().split() if seen.exists() else []
+seen.write_text(" ".join([*before, ids["trial_id"]]))
+{WAITING.replace("answer()", "answer(answer=before)")}"""
+DETACHING = """\
+if task.get("waits"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    Path(bindings["meet"], f"kept-{ids['trial_id']}").write_text(str(child.pid))
+"""
+"""A harness that ignores SIGTERM and has a child in a session of its own."""
+DISGUISED = """\
+if task.get("waits"):
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+    Path(bindings["meet"], f"cleared-{ids['trial_id']}").write_text(str(child.pid))
+"""
+"""Another child, which says no longer whose it is."""
+
+
+def _project(
+    tmp_path: Path,
+    waiting: str,
+    *,
+    harness: str = COUNTED + WAITING,
+    concurrency: int = 2,
+    state: str = "isolate_per_trial",
+) -> Project:
+    """Return a project with a task for each letter; those of a `w` wait."""
+    tasks = [{"task_id": f"task_{n:03}", "waits": letter == "w"} for n, letter in enumerate(waiting, start=1)]
+    project = Project.make(tmp_path, harness, tasks)
+    project.configure(
+        baseline={"bindings": {"meet": str(tmp_path)}},
+        design={"max_concurrency": concurrency, "policies": {"state": state}},
+        runtime={"timeouts": {"grace_seconds": 0.2}},
+    )
+    return project
+
+
+def _launches(tmp_path: Path) -> Counter[str]:
+    return Counter((tmp_path / "launches").read_text().split())
+
+
+def _pid(path: Path) -> int:
+    return int(wait_until(lambda: path.exists() and path.read_text(), what=str(path)))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_killed_run_goes_on_with_what_has_no_result(tmp_path: Path) -> None:
+    project = _project(tmp_path, "..ww..", harness=COUNTED + DETACHING + WAITING)
+    marks = [tmp_path / f"started-trial_{number}" for number in (3, 4)]
+    # Telemetry has nothing of the killed process, as if the kill had come before its commits.
+    with project.start("--no-telemetry") as runner:
+        run = runner.wait_done(2)
+        runner.wait_for(*marks)
+        before = run.journal()
+        runner.kill()
+
+        assert sorted(row["trial_id"] for row in before) == ["trial_1", "trial_2"]
+        assert run.journal() == before
+        left = [process.pid for process in project.processes()]
+        assert len(left) == 4, "two harnesses and a child of each that kept its environment"
+        # A line that the kill has cut short is no result.
+        with (run.path / "journal.jsonl").open("a") as file:
+            file.write('{"row": {"trial_id": "trial_3", "outc')
+        assert project.json("experiments", "show", run.path.name)["run"]["status"] == "interrupted"
+        for mark in marks:
+            mark.unlink()
+        # The same folder by another name: its harnesses are found all the same.
+        (tmp_path / "alias").symlink_to(project.root)
+        with project.start("--continue", str(tmp_path / "alias" / run.path.relative_to(project.root))) as second:
+            second.wait_for(*marks)
+            assert [pid for pid in left if _runs(pid)] == []
+            (tmp_path / "go").touch()
+            answer = second.end().json
+
+    assert (answer["finished"], answer["trials"]) == (True, {"total": 6, "done": 6})
+    assert answer["outcomes"] == {"control": {"success": 6}}
+    assert sorted(run.rows) == [f"trial_{number}" for number in range(1, 7)]
+    assert run.journal()[:2] == before
+    once = {f"trial_{number}": 1 for number in (1, 2, 5, 6)}
+    assert _launches(tmp_path) == once | {"trial_3": 2, "trial_4": 2}
+    stored = {item["run_id"] for item in project.json("agent-runs", "list")["items"]}
+    assert stored == {row["agent_run_id"] for row in run.rows.values()}
+    assert project.processes() == []
+
+
+def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path) -> None:
+    project = _project(tmp_path, "wwww")
+    with project.start("--no-telemetry") as runner:
+        runner.wait_for(tmp_path / "started-trial_1", tmp_path / "started-trial_2")
+        runner.press()
+        runner.says("finishing the trials at work")
+        (tmp_path / "go").touch()
+        answer = runner.end(130).json
+
+    assert (answer["ok"], answer["finished"], answer["trials"]) == (True, False, {"total": 4, "done": 2})
+    run = Run(Path(answer["run"]["run_dir"]))
+    assert {name: row["outcome"] for name, row in run.rows.items()} == {"trial_1": "success", "trial_2": "success"}
+    (tmp_path / "go").unlink()
+    go_on = ("--continue", str(run.path), "--no-telemetry")
+    with project.start(*go_on) as first:
+        first.wait_for(tmp_path / "started-trial_3", tmp_path / "started-trial_4")
+        for command in (("run", *go_on), ("clean", "--runs")):
+            refused = project.json(*command, code=1)["error"]
+            assert (refused["code"], str(run.path) in refused["message"]) == ("run_busy", True)
+        (tmp_path / "go").touch()
+        answer = first.end().json
+
+    assert (answer["finished"], answer["trials"]) == (True, {"total": 4, "done": 4})
+    assert sorted(run.rows) == ["trial_1", "trial_2", "trial_3", "trial_4"]
+    assert set(_launches(tmp_path).values()) == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)])
+def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    project = _project(tmp_path, ".ww", harness=DETACHING + DISGUISED + WAITING)
+    with project.start("--no-telemetry") as runner:
+        runner.wait_done(1)
+        runner.wait_for(tmp_path / "started-trial_2", tmp_path / "started-trial_3")
+        marks = [f"{name}-trial_{trial}" for name in ("started", "kept", "cleared") for trial in (2, 3)]
+        pids = [_pid(tmp_path / mark) for mark in marks]
+        runner.press(number)
+        runner.says("finishing the trials at work")
+        runner.press(number)
+        answer = runner.end(130).json
+
+        # Nobody else has ended them: the runner itself left nothing behind.
+        assert [pid for pid in pids if _runs(pid)] == []
+        assert project.processes() == []
+
+    assert (answer["finished"], answer["trials"]) == (False, {"total": 3, "done": 1})
+    run = Run(Path(answer["run"]["run_dir"]))
+    assert list(run.rows) == ["trial_1"]
+
+
+@pytest.mark.full
+def test_a_run_whose_ground_has_moved_is_not_gone_on_with(tmp_path: Path) -> None:
+    project = _project(tmp_path, "w.", harness=COUNTED + CARRYING, concurrency=1, state="accumulate")
+    with project.start("--no-telemetry") as runner:
+        runner.wait_for(tmp_path / "started-trial_1")
+        runner.press()
+        runner.says("finishing the trials at work")
+        (tmp_path / "go").touch()
+        run = Run(Path(runner.end(130).json["run"]["run_dir"]))
+    go_on = ("run", "--continue", str(run.path), "--no-telemetry")
+
+    for name in ("dataset/tasks.jsonl", "resolved_experiment.json", "journal.jsonl"):
+        path = run.path / name
+        kept = path.read_text()
+        path.write_text(kept.replace("task_002", "task_099").replace('"trying"', '"tried"').replace('"row"', '"rwo"'))
+        refused = project.json(*go_on, code=1)["error"]
+        assert (refused["code"], name in refused["message"]) == ("run_changed", True)
+        path.write_text(kept)
+    shutil.rmtree(project.root / ".lab" / "cache")
+    (project.root / "new").touch()
+    refused = project.json(*go_on, code=1)["error"]
+    assert (refused["code"], "its snapshot is gone" in refused["message"]) == ("run_changed", True)
+    (project.root / "new").unlink()
+
+    answer = project.json(*go_on)
+
+    assert (answer["trials"], answer["outcomes"]) == ({"total": 2, "done": 2}, {"control": {"success": 2}})
+    assert set(_launches(tmp_path).values()) == {1}
+    # What was carried over before the stop is carried on after it.
+    assert json.loads((run.trial("trial_2") / "trial_output.json").read_bytes())["answer"] == ["trial_1"]

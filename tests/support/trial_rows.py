@@ -1,0 +1,98 @@
+"""Runs of experiments made up row by row: a folder with a configuration and tables, and no trial that was run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relab.experiments.config import ExperimentConfig
+from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.result_tables import write_tables
+
+RUN_ID = "run_1"
+
+
+def trial_row(
+    variant: str,
+    task: int,
+    repeat: int = 0,
+    *,
+    outcome: str = "success",
+    metrics: Mapping[str, Any] | None = None,
+    duration_ms: float | None = 100.0,
+    workload: str = "agent_harness",
+    objective: tuple[str, float | None] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Return the row of a trial, as the journal has it."""
+    success = outcome == "success"
+    name, value = objective or ("success", float(success))
+    row = TrialRow(
+        run_id=RUN_ID,
+        trial_id=f"trial_{variant}_{task}_{repeat}",
+        baseline_id="base",
+        workload_type=workload,
+        variant_id=variant,
+        task_index=task,
+        task_id=f"task_{task}",
+        repl_idx=repeat,
+        outcome=Outcome(outcome),
+        success=success,
+        started_at="2026-01-01T00:00:00.5Z",
+        ended_at="2026-01-01T00:00:01Z",
+        duration_ms=duration_ms,
+        overhead_ms=5.0,
+        exit_code=0,
+        status_code="0",
+        error_type="harness_process_error" if outcome == "error" else None,
+        error_message="it broke" if outcome == "error" else None,
+        attempts=1,
+        integration_level="cli_basic",
+        sandbox="local",
+        container_mode=False,
+        network_mode_requested="none",
+        network_mode_effective="none",
+        primary_metric_name=name,
+        primary_metric_value=value,
+        metrics=dict(metrics or {}),
+    )
+    return row.to_json() | fields
+
+
+def write_run(
+    run_dir: Path,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    variants: Sequence[str] = ("better",),
+    replications: int = 1,
+    comparison: str = "paired",
+    workload: str = "agent_harness",
+    primary: Sequence[str] = ("success",),
+    secondary: Sequence[str] = (),
+    metrics: Sequence[Mapping[str, Any]] = (),
+    status: str | None = "completed",
+    name: str = "an experiment",
+) -> Path:
+    """Make the folder of a finished run and its tables; return it."""
+    config = ExperimentConfig.model_validate(
+        {
+            "version": "0.3",
+            "experiment": {"id": "exp", "name": name, "workload_type": workload},
+            "dataset": {"path": "tasks.jsonl"},
+            "design": {"comparison": comparison, "replications": replications},
+            "analysis": {"primary_metrics": list(primary), "secondary_metrics": list(secondary)},
+            "metrics": [dict(metric) for metric in metrics],
+            "baseline": {"variant_id": "base"},
+            "variant_plan": [{"variant_id": variant} for variant in variants],
+            "runtime": {"harness": {"command": ["harness"]}},
+        }
+    )
+    (run_dir / "runtime").mkdir(parents=True)
+    (run_dir / "resolved_experiment.json").write_text(json.dumps(config.resolved()))
+    (run_dir / "manifest.json").write_text(json.dumps({"run_id": RUN_ID}))
+    if status is not None:
+        (run_dir / "runtime" / "run_control.json").write_text(json.dumps({"status": status}))
+    write_tables(run_dir, iter(rows))
+    return run_dir

@@ -1,0 +1,177 @@
+"""YAML that says where it says it, without the traps that YAML 1.1 has laid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.experiments import yaml_source
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.yaml_source import MAX_BYTES, YamlSource, nearest
+
+PATH = Path("experiment.yaml")
+
+
+def value(text: str) -> Any:
+    return YamlSource.parse(text, PATH).value
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ExperimentInvalidError) as caught:
+        YamlSource.parse(text, PATH)
+    assert caught.value.problems, "a problem is named by itself too"
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("no", "no"),
+        ("off", "off"),
+        ("Yes", "Yes"),
+        ("y", "y"),
+        ("true", True),
+        ("FALSE", False),
+        ("010", 10),
+        ("0o10", "0o10"),
+        ("0x10", "0x10"),
+        ("1_000", "1_000"),
+        ("12:30:45", "12:30:45"),
+        ("2026-01-01", "2026-01-01"),
+        ("1e3", 1000.0),
+        ("-.5", -0.5),
+        ("+3", 3),
+        (".inf", ".inf"),
+        (".nan", ".nan"),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("'null'", "null"),
+        ('"010"', "010"),
+        ("!!str 010", "010"),
+        ("=", "="),
+        ("|\n  a\n  b", "a\nb"),
+    ],
+)
+def test_scalars_are_what_they_look_like(text: str, expected: object) -> None:
+    found = value(f"a: {text}")["a"]
+
+    assert (found, type(found)) == (expected, type(expected))
+
+
+def test_every_part_knows_its_line() -> None:
+    source = YamlSource.parse("a: 1\nb:\n  # why\n  - x\n  - c: {d: 2,\n      e: 3}\n", PATH)
+
+    assert source.line_of(("a",)) == 1
+    assert source.line_of(("b",)) == 2
+    assert source.line_of(("b", 0)) == 4
+    assert source.line_of(("b", 1, "c", "e")) == 6
+    assert source.place(("b", 1, "c", "e")) == "experiment.yaml:6: b.1.c.e"
+    # What is missing is told at the place where it should have been.
+    assert source.place(("b", 1, "c", "f", "g")) == "experiment.yaml:5: b.1.c.f.g"
+    assert source.place(()) == "experiment.yaml:1"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\nb: 2\na: 3", "experiment.yaml:3: the key 'a' occurs twice"),
+        ("a:\n  b: 1\n  'b': 2", "experiment.yaml:3: the key 'b' occurs twice"),
+        ("a: 1\n? [x]\n: 2", "experiment.yaml:2: a key is not text"),
+        ("a: 1\nb: [1", "experiment.yaml:2: is not YAML"),
+        ("a: 1\n\tb: 2", "experiment.yaml:2: is not YAML"),
+        ("a: 1\n---\nb: 2", "experiment.yaml:2: is not YAML"),
+        ("a: *nobody", "experiment.yaml:1: is not YAML"),
+        ("a: 1\nb: \x01", "experiment.yaml:2: is not YAML: the character U+0001"),
+        ("# nothing\n", "experiment.yaml:1: is empty"),
+        ("", "experiment.yaml:1: is empty"),
+        ("a: 1\nb: !!python/object/apply:os.system ['id']", "experiment.yaml:2: the tag"),
+        ("a: !!python/name:os.system ''", "experiment.yaml:1: the tag"),
+        ("a: !mine {b: 1}", "experiment.yaml:1: the tag !mine"),
+        ("a: !!set {b, c}", "experiment.yaml:1: the tag"),
+        ("a: !!omap [b: 1]", "experiment.yaml:1: the tag"),
+        ("a: !!binary aGk=", "experiment.yaml:1: the tag"),
+        ("a: !!timestamp 2026-01-01", "experiment.yaml:1: the tag"),
+        ("a: !!int ten", "experiment.yaml:1: cannot read 'ten'"),
+        ("a: !!bool perhaps", "experiment.yaml:1: cannot read 'perhaps'"),
+        ("a: !!null something", "experiment.yaml:1: cannot read 'something'"),
+        ("a: !!float .nan", "experiment.yaml:1: cannot read '.nan'"),
+        ("a: !!float nan", "experiment.yaml:1: cannot read 'nan'"),
+        ("a: 1\nb: 1e999", "experiment.yaml:2: cannot read '1e999': beyond the range"),
+        (f"a: {'9' * 400}", "experiment.yaml:1: cannot read"),
+        (f"a: {'9' * 5000}", "experiment.yaml:1: cannot read"),
+        ('a: "x\\0y"', "experiment.yaml:1: 'x\\x00y' has a character that is none"),
+        ('a: "\\ud800"', "experiment.yaml:1: '\\ud800' has a character that is none"),
+        ('"x\\0y": 1', "experiment.yaml:1: 'x\\x00y' has a character that is none"),
+        ("a: &x {b: 1}\nc:\n  <<: *x", "experiment.yaml:3: YAML 1.2 has no merge key"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, expected: str) -> None:
+    assert refusal(text).startswith(expected)
+
+
+def test_an_alias_is_a_copy() -> None:
+    assert value("a: &x [1, 2]\nb: *x") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_quoted_merge_key_is_a_key() -> None:
+    assert value("'<<': 1") == {"<<": 1}
+
+
+def test_a_bomb_of_aliases_is_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+
+    assert "more values, or deeper ones" in refusal("\n".join(lines))
+
+
+def test_a_bomb_of_long_aliases_is_refused() -> None:
+    text = "a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 1_000) + "]"
+
+    assert "characters in its values" in refusal(text)
+
+
+def test_an_alias_of_itself_is_refused() -> None:
+    assert "more values, or deeper ones" in refusal("a: &a [*a]")
+
+
+@pytest.mark.parametrize("text", ["[" * 500 + "]" * 500, "[" * 50_000, "{a: " * 5_000, "- " * 5_000])
+def test_deep_nesting_is_refused(text: str) -> None:
+    assert refusal(text).startswith("experiment.yaml:1: ")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentInvalidError, match=r"There is no file .*lab init"):
+        YamlSource.read(tmp_path / "none.yaml")
+    with pytest.raises(ExperimentInvalidError, match="cannot be read: Is a directory"):
+        YamlSource.read(tmp_path)
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("a: 1\nb: café".encode("latin-1"))
+    with pytest.raises(ExperimentInvalidError, match=r"latin.yaml:2: is not UTF-8"):
+        YamlSource.read(path)
+    path.write_bytes(b"a" * (MAX_BYTES + 1))
+    with pytest.raises(ExperimentInvalidError, match="is larger than"):
+        YamlSource.read(path)
+
+
+def test_a_device_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_source, "MAX_BYTES", 1_000)
+
+    with pytest.raises(ExperimentInvalidError, match="is larger than"):
+        YamlSource.read(Path("/dev/zero"))
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "windows.yaml"
+    path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: two\r\n")
+    source = YamlSource.read(path)
+
+    assert source.value == {"a": 1, "b": "two"}
+    assert source.line_of(("b",)) == 2
+
+
+def test_nearest_names() -> None:
+    assert nearest("replicatons", ["replications", "random_seed"]) == " (did you mean 'replications'?)"
+    assert nearest("zzz", ["replications"]) == ""

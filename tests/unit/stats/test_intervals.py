@@ -1,0 +1,148 @@
+"""Intervals of a rate and of a mean, against published values and by counting every outcome."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from relab.stats.intervals import Interval, clopper_pearson, mean_interval, wilson
+from support.runs import examples
+
+RateInterval = Callable[..., Interval]
+COUNTS = st.integers(1, 400).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
+RATE_INTERVALS = pytest.mark.parametrize("interval_of_rate", [wilson, clopper_pearson])
+
+# Darwin's 15 pairs of maize, eighths of an inch, crossed less self-fertilised; Fisher 1935, section 17.
+MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+
+
+# Newcombe, Statist. Med. 17 (1998) 857-872, table I: methods 3 (score) and 5 (exact).
+@pytest.mark.parametrize(
+    ("hits", "total", "score", "exact"),
+    [
+        (81, 263, (0.2553, 0.3662), (0.2527, 0.3676)),
+        (15, 148, (0.0624, 0.1605), (0.0578, 0.1617)),
+        (0, 20, (0.0000, 0.1611), (0.0000, 0.1684)),
+        (1, 29, (0.0061, 0.1718), (0.0009, 0.1776)),
+    ],
+)
+def test_rates_as_published(hits: int, total: int, score: tuple[float, float], exact: tuple[float, float]) -> None:
+    for found, expected in ((wilson(hits, total), score), (clopper_pearson(hits, total), exact)):
+        assert (found.low, found.high) == (pytest.approx(expected[0], abs=5e-5), pytest.approx(expected[1], abs=5e-5))
+
+
+def test_an_error_rate_of_15_in_2400_is_not_below_one_percent() -> None:
+    assert clopper_pearson(15, 2_400).high == pytest.approx(0.0103, abs=5e-5)
+
+
+@pytest.mark.parametrize("total", [3, 10, 25])
+def test_the_exact_interval_keeps_its_level_for_every_rate(total: int) -> None:
+    intervals = [clopper_pearson(hits, total) for hits in range(total + 1)]
+    for rate in np.linspace(0.001, 0.999, 201):
+        assert 1 - _missed(intervals, rate) >= 0.95 - 1e-12
+
+
+def test_the_score_interval_keeps_its_level_on_average_and_never_falls_far_below() -> None:
+    intervals = [wilson(hits, 20) for hits in range(21)]
+    covered = [1 - _missed(intervals, rate) for rate in np.linspace(0.0005, 0.9995, 1_000)]
+
+    assert np.mean(covered) == pytest.approx(0.953, abs=0.005)
+    assert min(covered) > 0.83
+
+
+@RATE_INTERVALS
+@given(counts=COUNTS, level=st.floats(0.5, 0.999))
+@examples(80)
+def test_a_rate_lies_in_its_interval_and_failures_mirror_it(
+    interval_of_rate: RateInterval, counts: tuple[int, int], level: float
+) -> None:
+    hits, total = counts
+    found, mirrored = interval_of_rate(hits, total, level=level), interval_of_rate(total - hits, total, level=level)
+
+    assert 0 <= found.low <= hits / total <= found.high <= 1
+    assert found.low < found.high
+    assert (found.low, found.high) == (pytest.approx(1 - mirrored.high), pytest.approx(1 - mirrored.low))
+    wider = interval_of_rate(hits, total, level=(1 + level) / 2)
+    assert wider.low <= found.low < found.high <= wider.high
+
+
+@RATE_INTERVALS
+@pytest.mark.parametrize("counts", [(0, 0), (-1, 3), (4, 3), (0, -1)])
+def test_impossible_counts_are_refused(interval_of_rate: RateInterval, counts: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="a rate needs a trial"):
+        interval_of_rate(*counts)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, -0.5, math.nan])
+def test_a_level_that_is_no_share_is_refused(level: float) -> None:
+    for ask in (
+        lambda: wilson(1, 2, level=level),
+        lambda: clopper_pearson(1, 2, level=level),
+        lambda: mean_interval([1.0, 2.0], level=level),
+    ):
+        with pytest.raises(ValueError, match="a level lies between 0 and 1"):
+            ask()
+
+
+def test_student_on_darwins_maize() -> None:
+    # Mean 20.93, standard error 9.746, t of 14 degrees of freedom 2.145: Fisher's t = 2.148 is just beyond.
+    found = mean_interval(MAIZE)
+
+    assert (found.low, found.high) == (pytest.approx(0.0313, abs=1e-3), pytest.approx(41.835, abs=1e-3))
+    assert found.method == "Student t"
+
+
+@given(
+    values=st.lists(st.integers(-50, 50).map(float), min_size=2, max_size=12),
+    scale=st.sampled_from([-1.0, 3.7, 1e-200, 1e200]),
+)
+@examples(60)
+def test_a_mean_follows_scale_sign_and_not_order(values: list[float], scale: float) -> None:
+    assume(len(set(values)) > 1)
+    found, scaled = mean_interval(values), mean_interval([scale * value for value in values][::-1])
+
+    expected = sorted((scale * found.low, scale * found.high))
+    assert [scaled.low, scaled.high] == pytest.approx(expected, rel=1e-9, abs=abs(scale) * 1e-9)
+
+
+def test_a_mean_keeps_its_level_at_three_values() -> None:
+    random = np.random.default_rng(5)
+    missed = sum(not found.low <= 0 <= found.high for found in map(mean_interval, random.normal(size=(2_000, 3))))
+
+    assert missed / 2_000 == pytest.approx(0.05, abs=0.015)
+
+
+@pytest.mark.parametrize("values", [[0.0] * 4, [7.0, 7.0], [0.1 + 0.2, 0.3]])
+def test_equal_values_bound_nothing(values: list[float]) -> None:
+    found = mean_interval(values)
+
+    assert (found.low, found.high) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([], "two values at least"),
+        ([1.0], "two values at least"),
+        ([1.0, math.nan], "not finite"),
+        ([1.0, math.inf], "not finite"),
+        ([1e308, 1e308], "too large"),
+    ],
+)
+def test_values_without_a_mean_are_refused(values: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mean_interval(values)
+
+
+def _missed(intervals: list[Interval], rate: float) -> float:
+    total = len(intervals) - 1
+    return math.fsum(
+        math.comb(total, hits) * rate**hits * (1 - rate) ** (total - hits)
+        for hits, found in enumerate(intervals)
+        if not found.low <= rate <= found.high
+    )
