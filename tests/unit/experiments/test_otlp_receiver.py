@@ -182,7 +182,9 @@ def test_a_bomb_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch, pack
 
 
 @pytest.mark.parametrize(
-    "packed", [gzip.compress(export(A))[:-9], gzip.compress(export(A)) + b"more", export(A), b"\x1f\x8b", b"x"]
+    "packed",
+    [gzip.compress(export(A))[:-9], gzip.compress(export(A)) + b"more", export(A), b"\x1f\x8b", b"x"],
+    ids=["cut off", "with more behind it", "not packed", "the first two bytes", "a letter"],
 )
 def test_what_cannot_be_unpacked_is_refused(served: Served, packed: bytes) -> None:
     assert served.post(packed, Content_Encoding="gzip")[0] == 400

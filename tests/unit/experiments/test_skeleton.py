@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema_rs
 import pytest
 import yaml
 
@@ -75,8 +75,8 @@ def test_comments_of_a_skeleton_are_fields_that_there_are(tmp_path: Path) -> Non
 
 def test_the_schema_is_one_and_takes_what_we_take() -> None:
     schema = experiment_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
+    jsonschema_rs.meta.validate(schema)
+    validator = jsonschema_rs.Draft202012Validator(schema)
 
     good: list[dict[str, Any]] = [
         document(),
@@ -84,9 +84,9 @@ def test_the_schema_is_one_and_takes_what_we_take() -> None:
         document(design__policies={"scheduling": "randomized"}, runtime__network={"mode": "full"}),
     ]
     for item in good:
-        assert list(validator.iter_errors(item)) == []
+        assert validator.is_valid(item)
     for item in (document(desing=1), document(experiment={"id": "a"}), document(design__replications=0)):
-        assert list(validator.iter_errors(item)) != []
+        assert not validator.is_valid(item)
 
 
 def test_the_schema_is_written_anew_but_no_experiment_is(tmp_path: Path) -> None:
