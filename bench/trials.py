@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,8 @@ from tempfile import TemporaryDirectory
 import psutil
 from rich.console import Console
 from rich.table import Table
+
+from bench.otlp_targets import PEERS, install
 
 PARTS = ("bare", "local", "bwrap", "docker", "parallel", "inspect")
 DOCKER_IMAGE = os.environ.get("RELAB_BENCH_IMAGE", "relab-test:latest")
@@ -94,8 +97,6 @@ def main() -> None:
 
 def bare(count: int, concurrency: int) -> Figures:
     """Children of a Python program, so many at a time, and nothing else."""
-    from concurrent.futures import ThreadPoolExecutor
-
     started = time.perf_counter()
     with ThreadPoolExecutor(concurrency) as pool:
         list(pool.map(lambda _: subprocess.run(["/bin/true"], check=True), range(count)))
@@ -198,8 +199,6 @@ def gnu_parallel(count: int, concurrency: int) -> Figures:
 
 def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
     """Inspect AI over as many samples, each of which runs the same program."""
-    from bench.otlp_targets import PEERS, install
-
     PEERS["inspect"] = "inspect-ai"
     with TemporaryDirectory() as logs:
         try:

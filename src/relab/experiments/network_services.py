@@ -8,9 +8,11 @@ from typing import Final
 
 from relab.experiments.config import ExperimentConfig, IntegrationLevel, NetworkMode, SandboxMode
 from relab.experiments.folders import TrialFolder
-from relab.experiments.otlp_receiver import PORT, OtlpReceiver, Sink
+from relab.experiments.otlp_receiver import PORT, Encoding, OtlpReceiver, Sink
+from relab.experiments.redaction import Redactor
 from relab.experiments.rows import Services
 from relab.experiments.sandbox.protocol import Listener
+from relab.experiments.span_redaction import clean_export
 
 PROXY_PORT: Final = 3128
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
@@ -22,10 +24,12 @@ class TrialNetwork:
     Args:
         config: says which there are.
         sink: where traces go beside the trial's folder.
+        redactor: takes secrets out of them first.
     """
 
-    def __init__(self, config: ExperimentConfig, sink: Sink) -> None:
+    def __init__(self, config: ExperimentConfig, sink: Sink, redactor: Redactor) -> None:
         self._config = config
+        self._redactor = redactor
         self._sink = sink
         self._lock = threading.Lock()
         self._receivers: dict[str, OtlpReceiver] = {}
@@ -40,7 +44,7 @@ class TrialNetwork:
         told: dict[str, str] = {}
         runtime = self._config.runtime
         if runtime.harness.integration_level is IntegrationLevel.OTEL:
-            receiver = OtlpReceiver(folder.root / "otlp", self._sink)
+            receiver = OtlpReceiver(folder.root / "otlp", self._sink, self._clean)
             with self._lock:
                 self._receivers[folder.root.name] = receiver
             found.append(Listener(PORT, receiver.serve))
@@ -58,6 +62,9 @@ class TrialNetwork:
             told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{PROXY_PORT}")
             told |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
         return found, told
+
+    def _clean(self, body: bytes, encoding: Encoding) -> bytes:
+        return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
         """Return the ids of the traces that came from a trial, and forget it."""

@@ -35,6 +35,7 @@ _TRACE_ID = re.compile("[0-9a-f]{32}")
 Encoding = Literal["protobuf", "json"]
 Sink = Callable[[bytes, Encoding], None]
 """Takes a body and its encoding; raises if it could not be stored."""
+Clean = Callable[[bytes, Encoding], bytes]
 
 
 class OtlpReceiver:
@@ -43,14 +44,16 @@ class OtlpReceiver:
     Args:
         folder: where the bodies are kept, numbered in the order they came.
         sink: where else they go.
+        clean: takes out of a body what must be neither kept nor sent.
 
     Attributes:
         trace_ids: of the spans that came, in their order; at most `MAX_TRACES`.
     """
 
-    def __init__(self, folder: Path, sink: Sink) -> None:
+    def __init__(self, folder: Path, sink: Sink, clean: Clean = lambda body, _encoding: body) -> None:
         self._folder = folder
         self._sink = sink
+        self._clean = clean
         self._lock = threading.Lock()
         self._room = threading.BoundedSemaphore(_AT_ONCE)
         self._numbers = itertools.count(1)
@@ -131,6 +134,7 @@ class OtlpReceiver:
                 return 404, "only /v1/traces is served here"
             body = _unpacked(body, request.headers.get("Content-Encoding", ""))
             ids = _trace_ids(body, encoding)
+            body = self._clean(body, encoding)
         except _TooLargeError:
             request.close_connection = True
             return 413, f"a body has a length of at most {MAX_BODY_BYTES:,} bytes"

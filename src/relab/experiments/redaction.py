@@ -62,6 +62,14 @@ class Redactor:
         """Return the text without the values."""
         return self._clean(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
+    def data(self, data: bytes) -> bytes:
+        """Return the data without the values."""
+        return self._clean(data)
+
+    def occurs_in(self, data: bytes) -> bool:
+        """Return whether some value is in the data."""
+        return self._pattern is not None and self._pattern.search(data) is not None
+
     def files(self, roots: Iterable[Path]) -> int:
         """Take the values out of every file below these folders (or of these files); return how many had some.
 

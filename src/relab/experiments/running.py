@@ -176,8 +176,9 @@ class ExperimentRuns:
         warnings: Sequence[str],
     ) -> RunSummary:
         link = TelemetryLink(self._telemetry)
-        network = TrialNetwork(run.config, link.send_spans)
-        context = self._context(run, snapshot, sandbox, secrets, network, run.tasks())
+        redactor = Redactor(secrets)
+        network = TrialNetwork(run.config, link.send_spans, redactor)
+        context = self._context(run, snapshot, sandbox, secrets, redactor, network, run.tasks())
         journal = Journal(run.path)
 
         def told(result: TrialResult, progress: Progress) -> None:
@@ -220,6 +221,7 @@ class ExperimentRuns:
         snapshot: Snapshot,
         sandbox: Sandbox,
         secrets: Mapping[str, str],
+        redactor: Redactor,
         network: TrialNetwork,
         tasks: TaskIndex,
     ) -> RunContext:
@@ -235,7 +237,7 @@ class ExperimentRuns:
             clock=self._clock,
             host_environment=self._environment,
             secrets=secrets,
-            redactor=Redactor(secrets),
+            redactor=redactor,
             harness_identity=run.facts["harness_identity"],
             services=network.services(),
             keep=Keep(run.facts["keep_workspaces"]),
