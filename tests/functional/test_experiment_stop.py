@@ -111,6 +111,26 @@ def test_a_killed_run_goes_on_with_what_has_no_result(tmp_path: Path) -> None:
     assert project.processes() == []
 
 
+def test_a_run_that_goes_on_remembers_how_often_a_variant_failed(tmp_path: Path) -> None:
+    failing = WAITING.replace("answer()", 'answer("failure", error={"error_type": "wrong", "message": "no answer"})')
+    project = _project(tmp_path, "..w...", harness=failing, concurrency=1)
+    project.configure(
+        baseline={"bindings": {"meet": str(tmp_path)}},
+        design={"policies": {"pruning": {"max_consecutive_failures": 3}}},
+    )
+    with project.start() as runner:
+        run = runner.wait_done(2)
+        runner.wait_for(tmp_path / "started-trial_3")
+        runner.kill()
+    (tmp_path / "go").touch()
+
+    answer = project.json("run", "--continue", str(run.path))
+
+    assert answer["outcomes"] == {"control": {"failure": 3, "missing": 3}}
+    assert [run.rows[f"trial_{number}"]["error_type"] for number in range(4, 7)] == ["pruned"] * 3
+    assert answer["problems"] == []
+
+
 def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path) -> None:
     project = _project(tmp_path, "wwww")
     with project.start("--no-telemetry") as runner:

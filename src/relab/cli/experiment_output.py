@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from relab.cli.output import plain, print_table
@@ -128,6 +129,11 @@ def show_run(summary: RunSummary) -> None:
         for variant, counts in summary.outcomes.items()
     ]
     print_table(f"{summary.run_id}: {summary.done:,} of {summary.total:,} trials", _OUTCOME_COLUMNS, rows)
+    for problem in summary.problems:
+        print(
+            f"{plain(problem.kind)} in {problem.trials:,} trials, the first of them {plain(problem.trial_dir)}: "
+            f"{plain(problem.message)[:_PROBLEM_CHARS]}"
+        )
     print(f"run_dir: {plain(summary.run_dir)}")
     if summary.agent_runs_failed:
         print(
@@ -141,6 +147,7 @@ def show_run(summary: RunSummary) -> None:
         print(f"lab: not finished; go on with: lab run --continue {plain(summary.run_dir)}", file=sys.stderr)
 
 
+_PROBLEM_CHARS = 300
 _OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
 
 
@@ -152,6 +159,7 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
         "finished": summary.finished,
         "trials": {"total": summary.total, "done": summary.done},
         "outcomes": {variant: dict(counts) for variant, counts in summary.outcomes.items()},
+        "problems": [asdict(problem) for problem in summary.problems],
         "agent_runs": {"stored": summary.agent_runs, "failed": summary.agent_runs_failed},
         "artifacts": {
             "evidence_records_path": str(evidence / "evidence_records.jsonl"),

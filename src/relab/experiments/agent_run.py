@@ -25,6 +25,11 @@ _STATUS = {
 }
 
 
+def agent_run_id(run_id: str, trial_id: str) -> str:
+    """Return the name of a trial in telemetry."""
+    return f"{run_id}.{trial_id}"
+
+
 def agent_run_of(
     row: TrialRow,
     *,
@@ -52,7 +57,7 @@ def agent_run_of(
         # The machine's clock was set back meanwhile.
         ended_at = None
     run: dict[str, Any] = {
-        "run_id": f"{row.run_id}.{row.trial_id}",
+        "run_id": agent_run_id(row.run_id, row.trial_id),
         "agent_name": experiment_id[:500],
         "agent_version": row.variant_id,
         "environment": ENVIRONMENT,

@@ -6,6 +6,7 @@ kinds and their fields: hook_events_v1 of the wire contract.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ MAX_EVENTS: Final = 100_000
 MAX_KINDS: Final = 1_000
 MAX_KIND_CHARS: Final = 200
 MAX_PROBLEMS: Final = 20
+_VERSION = re.compile("sha256:[0-9a-f]{64}")
 
 
 @dataclass
@@ -62,13 +64,58 @@ class EventStream:
         return total if abs(total) < 2**63 else None
 
 
-def read_events(path: Path, ids: TrialIds) -> EventStream:
-    """Read the events that a trial has written; none if there is no such file."""
+class _Dialogue:
+    """What harness and runner owe each other: an answer to the control file after each step, no step after a stop.
+
+    Args:
+        is_answered: whether the harness has promised the answers, by its integration level.
+    """
+
+    def __init__(self, *, is_answered: bool) -> None:
+        self._is_answered = is_answered
+        self._owed: int | None = None
+        self._stopped = False
+
+    def problem(self, event: dict[str, Any], line: int) -> str | None:
+        """Return what is wrong with an event at this place."""
+        kind, owed = event["event_type"], self._owed
+        if kind == "control_ack":
+            self._owed = None
+            self._stopped = self._stopped or event.get("action_observed") == "stop"
+            version = event.get("control_version")
+            if self._is_answered and not (isinstance(version, str) and _VERSION.fullmatch(version)):
+                return "control_version is sha256: and 64 hex digits, of the control file as it was read"
+        elif kind == "agent_step_start" and self._stopped:
+            return "a step starts after a stop was acknowledged"
+        elif kind in {"agent_step_start", "agent_step_end"}:
+            self._owed = line if kind == "agent_step_end" else None
+            return self._unanswered(owed)
+        return None
+
+    def last_problem(self) -> str | None:
+        """Return what is still owed at the end."""
+        return self._unanswered(self._owed)
+
+    def _unanswered(self, owed: int | None) -> str | None:
+        if not self._is_answered or owed is None:
+            return None
+        return f"no control_ack follows the agent_step_end of line {owed}"
+
+
+def read_events(path: Path, ids: TrialIds, *, is_answered: bool = False) -> EventStream:
+    """Read the events that a trial has written; none if there is no such file.
+
+    Args:
+        path: of the file.
+        ids: that each event must carry.
+        is_answered: whether each step's end must be followed by a `control_ack` (levels `sdk_control`, `sdk_full`).
+    """
     stream = EventStream()
     if path.is_symlink() or not path.is_file():
         return stream
     last_seq: int | None = None
-    stopped = False
+    number = 0
+    dialogue = _Dialogue(is_answered=is_answered)
     for number, raw in _lines(path, stream):
         event = _event(raw, ids, number, stream)
         if event is None:
@@ -76,18 +123,21 @@ def read_events(path: Path, ids: TrialIds) -> EventStream:
         if last_seq is not None and event["seq"] <= last_seq:
             stream.note(number, f"seq {event['seq']} does not come after {last_seq}")
             continue
-        if stopped and event["event_type"] == "agent_step_start":
-            stream.note(number, "a step starts after a stop was acknowledged")
+        problem = dialogue.problem(event, number)
+        if problem is not None:
+            stream.note(number, problem)
         if len(stream.counts) >= MAX_KINDS and event["event_type"] not in stream.counts:
             stream.note(number, f"more than {MAX_KINDS:,} kinds of events")
             continue
         last_seq = event["seq"]
-        stopped = stopped or (event["event_type"] == "control_ack" and event.get("action_observed") == "stop")
         stream.events.append(event)
         stream.counts[event["event_type"]] += 1
         if len(stream.events) >= MAX_EVENTS:
             stream.note(number, f"more than {MAX_EVENTS:,} events; the rest is not read")
-            break
+            return stream
+    unanswered = dialogue.last_problem()
+    if unanswered is not None:
+        stream.note(number, unanswered)
     return stream
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class Outcome(StrEnum):
@@ -38,6 +38,10 @@ class ErrorType(StrEnum):
     DISK_FULL = "disk_full"
     PRUNED = "pruned"
     STOPPED = "stopped"
+
+
+MAX_PROBLEM_KINDS: Final = 20
+"""Of one run, in what is told at its end; rows have them all."""
 
 
 class TrialIds(NamedTuple):
@@ -103,6 +107,8 @@ class TrialRow:
     hook_events_total: int = 0
     has_hook_events: bool = False
     event_counts: dict[str, int] = field(default_factory=dict)
+    hook_events_invalid: int = 0
+    hook_event_problems: list[str] = field(default_factory=list)
     cluster: str | None = None
     agent_run_id: str | None = None
     violations: list[str] = field(default_factory=list)
@@ -163,23 +169,48 @@ class StopSwitch:
 
 
 @dataclass
+class Problem:
+    """Something that went wrong in some trials, by the example of the first.
+
+    Attributes:
+        kind: an error type, or `hook_events_invalid`.
+    """
+
+    kind: str
+    message: str
+    trial_dir: str
+    trials: int = 0
+
+
+@dataclass
 class Progress:
-    """How far a run is.
+    """How far a run is. Earlier trials of a continued run count too.
 
     Attributes:
         total: all trials of the plan.
-        done: those that have a result, earlier ones of a continued run too.
-        outcomes: `{variant id: {outcome: trials}}`, of earlier trials of a continued run too.
+        done: those that have a result.
+        outcomes: `{variant id: {outcome: trials}}`.
+        problems: what went wrong, by kind.
     """
 
     total: int
     done: int = 0
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
 
-    def note(self, variant_id: str, outcome: Outcome) -> None:
-        """Count a trial."""
+    def note(self, row: Mapping[str, Any]) -> None:
+        """Count a trial by its row, as JSON has it."""
         self.done += 1
-        self.outcomes.setdefault(variant_id, Counter())[outcome.value] += 1
+        self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
+        if row["outcome"] == Outcome.ERROR:
+            self._problem(row["error_type"] or "error", row["error_message"] or "", row)
+        if row.get("hook_events_invalid"):
+            self._problem("hook_events_invalid", row["hook_event_problems"][0], row)
+
+    def _problem(self, kind: str, message: str, row: Mapping[str, Any]) -> None:
+        # A harness names its own errors as it likes; a few are enough to see what is wrong.
+        if kind in self.problems or len(self.problems) < MAX_PROBLEM_KINDS:
+            self.problems.setdefault(kind, Problem(kind, message, row["trial_dir"])).trials += 1
 
 
 @dataclass(frozen=True)
@@ -204,6 +235,7 @@ class RunSummary:
 
     Attributes:
         finished: whether every trial has a result.
+        problems: what went wrong in trials, by kind.
         agent_runs: how many trials telemetry has as agent runs; `agent_runs_failed` could not be stored.
     """
 
@@ -217,6 +249,7 @@ class RunSummary:
     agent_runs_failed: int
     agent_run_error: str | None
     warnings: Sequence[str] = ()
+    problems: Sequence[Problem] = ()
 
 
 OnResult = Callable[[TrialResult, Progress], None]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from relab.experiments.agent_run import ENVIRONMENT, agent_run_id
 from relab.experiments.config import ExperimentConfig, IntegrationLevel, NetworkMode, SandboxMode
 from relab.experiments.folders import TrialFolder
+from relab.experiments.models import TrialIds
 from relab.experiments.otlp_receiver import PORT, Encoding, OtlpReceiver, Sink
 from relab.experiments.redaction import Redactor
 from relab.experiments.rows import Services
@@ -38,7 +41,7 @@ class TrialNetwork:
         """Return what trials ask for."""
         return Services(self.listeners, self.trace_ids)
 
-    def listeners(self, folder: TrialFolder) -> tuple[Sequence[Listener], Mapping[str, str]]:
+    def listeners(self, folder: TrialFolder, ids: TrialIds) -> tuple[Sequence[Listener], Mapping[str, str]]:
         """Return what is served to a trial, and the variables that tell its harness of it."""
         found: list[Listener] = []
         told: dict[str, str] = {}
@@ -51,7 +54,7 @@ class TrialNetwork:
             told |= {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{{port:{PORT}}}",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-                "OTEL_RESOURCE_ATTRIBUTES": f"service.name={self._config.experiment.id}",
+                "OTEL_RESOURCE_ATTRIBUTES": self._resource(ids),
             }
         # A plain local run shares this machine's network: a proxy there would only look like a fence.
         if runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode is not SandboxMode.LOCAL:
@@ -62,6 +65,17 @@ class TrialNetwork:
             told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{PROXY_PORT}")
             told |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
         return found, told
+
+    def _resource(self, ids: TrialIds) -> str:
+        """Return what every span of a trial says of where it comes from, so that its traces lead back here."""
+        attributes = {
+            "service.name": self._config.experiment.id,
+            "service.version": ids.variant_id,
+            "deployment.environment.name": ENVIRONMENT,
+            "relab.agent_run_id": agent_run_id(ids.run_id, ids.trial_id),
+            "relab.task_id": ids.task_id,
+        }
+        return ",".join(f"{name}={urllib.parse.quote(value, safe='')}" for name, value in attributes.items())
 
     def _clean(self, body: bytes, encoding: Encoding) -> bytes:
         return clean_export(body, encoding, self._redactor)

@@ -59,7 +59,7 @@ def prepare_launch(
     document = wire.trial_input(context.config, ids, variant, task, places, control_path=control_path)
     given = _write_documents(context, folder, document, started_us)
     input_path, output_path = _inside(places, harness.input_path), _inside(places, harness.output_path)
-    listeners, told = context.services.listeners(folder)
+    listeners, told = context.services.listeners(folder, ids)
     agentlab = {
         "AGENTLAB_TRIAL_INPUT": input_path,
         "AGENTLAB_TRIAL_OUTPUT": output_path,

@@ -66,6 +66,8 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "hook_events_total": "BIGINT",
         "has_hook_events": "BOOLEAN",
         "event_counts": "JSON",
+        "hook_events_invalid": "BIGINT",
+        "hook_event_problems": "VARCHAR[]",
         "cluster": "VARCHAR",
         "agent_run_id": "VARCHAR",
         "violations": "VARCHAR[]",

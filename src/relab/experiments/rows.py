@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock, format_time
+from relab.experiments.agent_run import agent_run_id
 from relab.experiments.config import ExperimentConfig, SandboxMode
 from relab.experiments.dataset import Task, TaskIndex
 from relab.experiments.events import EventStream
@@ -36,7 +37,7 @@ class Services:
         trace_ids: of the OTLP traces that came from a trial so far.
     """
 
-    listeners: Callable[[TrialFolder], tuple[Sequence[Listener], Mapping[str, str]]]
+    listeners: Callable[[TrialFolder, TrialIds], tuple[Sequence[Listener], Mapping[str, str]]]
     trace_ids: Callable[[TrialFolder], Sequence[str]]
 
 
@@ -173,7 +174,9 @@ def _with_attempt(row: TrialRow, config: ExperimentConfig, attempt: Attempt, met
         hook_events_total=attempt.events.counts.total(),
         has_hook_events=bool(attempt.events.events),
         event_counts=dict(attempt.events.counts),
-        agent_run_id=f"{row.run_id}.{row.trial_id}",
+        hook_events_invalid=attempt.events.problem_count,
+        hook_event_problems=attempt.events.problems,
+        agent_run_id=agent_run_id(row.run_id, row.trial_id),
         violations=violations_of(config, posture),
         guardrails_exceeded=guardrails_exceeded(config, metrics),
     )

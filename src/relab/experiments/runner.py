@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from relab.experiments.config import StatePolicy
 from relab.experiments.folders import TrialFolder, trial_folder
 from relab.experiments.journal import Journal
-from relab.experiments.models import ErrorType, OnResult, Progress, StopSwitch, TrialResult
+from relab.experiments.models import ErrorType, OnResult, Progress, StopSwitch
 from relab.experiments.plan import Plan, Slot
 from relab.experiments.rows import RunContext, Stopped
 from relab.experiments.trial import TrialRunner
@@ -42,7 +43,13 @@ class PlanRunner:
         self._failures: Counter[int] = Counter()
         self._pruned: set[int] = set()
         self._last_of_chain: dict[Hashable, str] = {}
-        self.progress = Progress(len(plan), len(done))
+        self.progress = Progress(len(plan))
+        self._variants = {variant.variant_id: number for number, variant in enumerate(context.config.variants)}
+
+    def take_up(self, row: Mapping[str, Any]) -> None:
+        """Count a trial that an earlier process of the run has ended; in the order in which they ended."""
+        self._prune(self._variants[row["variant_id"]], success=row["success"])
+        self.progress.note(row)
 
     def run(self, stop: StopSwitch) -> None:
         """Run until all trials have a result, or until stopped.
@@ -135,8 +142,8 @@ class PlanRunner:
         with self._lock:
             self._journal.append(result.entry)
             self._last_of_chain[self._chain(slot)] = slot.trial_id
-            self._prune(slot, result)
-            self.progress.note(result.row.variant_id, result.row.outcome)
+            self._prune(slot.variant, success=result.row.success)
+            self.progress.note(result.entry["row"])
             self._on_result(result, self.progress)
 
     @property
@@ -156,10 +163,10 @@ class PlanRunner:
         trial_id = self._last_of_chain.get(self._chain(slot))
         return trial_folder(self._context.run_dir, trial_id) if trial_id is not None else None
 
-    def _prune(self, slot: Slot, result: TrialResult) -> None:
+    def _prune(self, variant: int, *, success: bool) -> None:
         most = self._context.config.design.policies.pruning.max_consecutive_failures
-        if most is None or slot.variant in self._pruned:
+        if most is None or variant in self._pruned:
             return
-        self._failures[slot.variant] = 0 if result.row.success else self._failures[slot.variant] + 1
-        if self._failures[slot.variant] >= most:
-            self._pruned.add(slot.variant)
+        self._failures[variant] = 0 if success else self._failures[variant] + 1
+        if self._failures[variant] >= most:
+            self._pruned.add(variant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,7 +190,7 @@ class ExperimentRuns:
             link.start()
             try:
                 runner = PlanRunner(context, plan, journal, journal.open(), told)
-                _take_up(context, runner.progress, link)
+                _take_up(context, runner, link)
                 runner.run(stop)
             finally:
                 link.close()
@@ -213,6 +213,7 @@ class ExperimentRuns:
             link.failed,
             link.first_error,
             warnings,
+            list(progress.problems.values()),
         )
 
     def _context(
@@ -256,12 +257,12 @@ class ExperimentRuns:
         return found
 
 
-def _take_up(context: RunContext, progress: Progress, link: TelemetryLink) -> None:
+def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> None:
     """Count what earlier processes of a run have come to, and send on what they were killed with."""
     last: deque[Mapping[str, Any]] = deque(maxlen=MAX_PENDING)
     for entry in read_journal(context.run_dir):
         last.append(entry["row"])
-        progress.outcomes.setdefault(entry["row"]["variant_id"], Counter())[entry["row"]["outcome"]] += 1
+        runner.take_up(entry["row"])
     link.send_missing(context, last)
 
 

@@ -31,6 +31,8 @@ from relab.experiments.watch import MB, Bounds, Watched, cut, watch
 from relab.experiments.workspace import Clone, remove_tree
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+_ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
+"""Levels whose harnesses read the control file after each step and say what they read."""
 
 
 class TrialRunner:
@@ -153,7 +155,9 @@ class TrialRunner:
         context.redactor.files([folder.root])
         harness = context.config.runtime.harness
         output = wire.read_output(folder.host_path(harness.output_path), folder.stdout, ids, watched.exit_code)
-        events = read_events(folder.host_path(harness.events.path), ids)
+        events = read_events(
+            folder.host_path(harness.events.path), ids, is_answered=harness.integration_level in _ANSWERING
+        )
         after = copied.now()
         diff = compare(copied.manifest, after)
         evidence = self._evidence.write(

@@ -22,10 +22,10 @@ def event(seq: int, kind: str = "agent_step_start", **fields: Any) -> dict[str, 
     return {"event_type": kind, "ts": TS, "seq": seq, "ids": IDS.to_json(), **fields}
 
 
-def read(folder: Path, *lines: Any) -> EventStream:
+def read(folder: Path, *lines: Any, is_answered: bool = False) -> EventStream:
     path = folder / "harness_events.jsonl"
     path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
-    return read_events(path, IDS)
+    return read_events(path, IDS, is_answered=is_answered)
 
 
 def test_events_are_read_in_order_and_counted(tmp_path: Path) -> None:
@@ -95,6 +95,38 @@ def test_no_step_starts_after_a_stop(tmp_path: Path) -> None:
     assert stream.problems == ["line 4: a step starts after a stop was acknowledged"]
     goes_on = event(2, "control_ack", action_observed="checkpoint")
     assert read(tmp_path, event(1), goes_on, event(3)).problems == []
+
+
+ACK = {"kind": "control_ack", "control_version": "sha256:" + "0" * 64, "action_observed": "continue"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "problems"),
+    [
+        (["start", "end", "ack", "start", "end", "ack"], []),
+        (["start", "end", "error", "ack"], []),
+        (["start", "end", "start", "end", "ack"], ["line 3: no control_ack follows the agent_step_end of line 2"]),
+        (["end", "end", "ack"], ["line 2: no control_ack follows the agent_step_end of line 1"]),
+        (["start", "end", "error"], ["line 3: no control_ack follows the agent_step_end of line 2"]),
+        (["ack", "start"], []),
+    ],
+)
+def test_an_answer_follows_each_step_where_it_was_promised(
+    tmp_path: Path, kinds: list[str], problems: list[str]
+) -> None:
+    made = {"start": {"kind": "agent_step_start"}, "end": {"kind": "agent_step_end"}, "ack": ACK}
+    lines = [event(seq, **made.get(kind, {"kind": kind})) for seq, kind in enumerate(kinds)]
+
+    assert read(tmp_path, *lines, is_answered=True).problems == problems
+    assert read(tmp_path, *lines).problems == []
+
+
+@pytest.mark.parametrize("version", [None, 1, "", "sha256:", "sha256:" + "0" * 63, "0" * 64, "sha256:" + "A" * 64])
+def test_an_answer_names_what_it_answers(tmp_path: Path, version: Any) -> None:
+    stream = read(tmp_path, event(1, **{**ACK, "control_version": version}), is_answered=True)
+
+    assert (len(stream.events), stream.problem_count) == (1, 1)
+    assert "control_version is sha256: and 64 hex digits" in stream.problems[0]
 
 
 def test_many_problems_are_counted_and_some_told(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ class _Projection:
     def _run_data(self, end: _End) -> dict[str, Any]:
         principal, conversation_id = self._principal, self._conversation_id()
         attributes, resource = principal.span.attributes, principal.resource
+        # The trial of an experiment that this trace came from, itself an agent run.
+        trial = text_attribute(resource, "relab.agent_run_id", limit=MAX_AGENT_NAME_CHARS)
         fields = {
             "run_id": self._trace_id,
             "agent_name": self._agent_name(),
@@ -137,8 +139,8 @@ class _Projection:
             "error_type": end.error_class and end.error_class[:1_000],
             "error_message": end.error_message and end.error_message[:16_000],
             "trace_id": self._trace_id,
-            "correlation_ids": [conversation_id] if conversation_id else None,
-            "task_id": text_attribute(attributes, "relab.task_id"),
+            "correlation_ids": [name for name in (conversation_id, trial) if name] or None,
+            "task_id": text_attribute(attributes, "relab.task_id") or text_attribute(resource, "relab.task_id"),
             "prompt_hash": text_attribute(attributes, "relab.prompt_hash"),
             "cost": self._cost(),
         }

@@ -12,7 +12,7 @@ from typing import Final
 
 from relab.telemetry.otlp.spans import Attributes
 
-MAPPER_VERSION: Final = 1
+MAPPER_VERSION: Final = 2
 """Raise it when equal spans become another run: late spans then rewrite runs of older versions."""
 
 

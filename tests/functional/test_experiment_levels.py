@@ -1,0 +1,145 @@
+"""Each integration level with a harness that speaks it, through `lab run` to the tables and telemetry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.experiments import Project, read_lines
+
+CONTROLLED = """\
+import hashlib
+
+control = Path(os.environ["AGENTLAB_CONTROL_PATH"])
+for step in range(2):
+    event("agent_step_start", step_index=step)
+    event("agent_step_end", step_index=step, budgets={"steps": step + 1})
+    if task.get("forgets") and step == 0:
+        continue
+    raw = control.read_bytes()
+    order = json.loads(raw)
+    event(
+        "control_ack", step_index=step, control_version="sha256:" + hashlib.sha256(raw).hexdigest(),
+        control_seq=order["seq"], action_observed=order["action"], action_taken=order["action"], reason=None,
+    )
+    if task.get("goes_on"):
+        event("control_ack", step_index=step, control_version="sha256:" + "0" * 64, action_observed="stop")
+answer()
+"""
+TRACED = """\
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+tracer = provider.get_tracer("harness")
+with tracer.start_as_current_span("invoke_agent solver", attributes={"gen_ai.operation.name": "invoke_agent"}):
+    with tracer.start_as_current_span("execute_tool lookup") as span:
+        span.set_attribute("gen_ai.operation.name", "execute_tool")
+        span.set_attribute("gen_ai.tool.name", "lookup")
+        span.set_attribute("gen_ai.tool.call.id", ids["task_id"])
+provider.shutdown()
+answer()
+"""
+TRAINED = """\
+state = Path(paths["state"], "checkpoints")
+state.mkdir()
+checkpoints = []
+for epoch in range(2):
+    path = state / f"epoch-{epoch}.bin"
+    path.write_bytes(bytes([epoch]) * 64)
+    checkpoints.append({"path": str(path), "logical_name": f"epoch-{epoch}", "step": (epoch + 1) * 100, "epoch": epoch})
+loss = 1.0 if ids["variant_id"] == "control" else 0.5 + task["noise"]
+answer(
+    objective={"name": "val_loss", "value": loss, "direction": "minimize"},
+    metrics={"train_loss": loss - 0.1, "epochs": 2},
+    checkpoints=checkpoints,
+)
+"""
+
+
+def at_level(level: str, **more: Any) -> dict[str, Any]:
+    return {"runtime": {"harness": {"integration_level": level, **more}}}
+
+
+@pytest.mark.parametrize("level", ["sdk_control", "sdk_full"])
+def test_a_controlled_harness_answers_the_control_file(tmp_path: Path, level: str) -> None:
+    tasks = [{"task_id": "well"}, {"task_id": "forgets", "forgets": True}, {"task_id": "goes_on", "goes_on": True}]
+    project = Project.make(tmp_path, CONTROLLED, tasks=tasks)
+    project.configure(**at_level(level))
+
+    run = project.run()
+
+    well, forgets, goes_on = (run.by_task[name] for name in ("well", "forgets", "goes_on"))
+    assert (well["integration_level"], well["outcome"]) == (level, "success")
+    assert (well["event_counts"]["control_ack"], well["hook_events_invalid"]) == (2, 0)
+    assert forgets["hook_event_problems"] == ["line 3: no control_ack follows the agent_step_end of line 2"]
+    assert goes_on["hook_event_problems"] == ["line 5: a step starts after a stop was acknowledged"]
+    folder = run.trial(well["trial_id"])
+    control = (folder / "state" / "lab_control.json").read_bytes()
+    (first, _) = [line for line in read_lines(folder / "out" / "harness_events.jsonl") if "control_version" in line]
+    assert first["control_version"] == "sha256:" + hashlib.sha256(control).hexdigest()
+    assert json.loads(control).items() >= {"schema_version": "control_plane_v1", "seq": 0, "action": "continue"}.items()
+    assert json.loads((folder / "trial_input.json").read_bytes())["design"]["integration_level"] == level
+    assert json.loads((folder / "trial_state.json").read_bytes())["status"] == "completed"
+    (problem,) = run.answer["problems"]
+    assert (problem["kind"], problem["trials"]) == ("hook_events_invalid", 2)
+
+
+@pytest.mark.parametrize("mode", ["local", "bwrap"])
+def test_a_traced_harness_exports_to_its_own_receiver(tmp_path: Path, mode: str) -> None:
+    project = Project.make(tmp_path, TRACED, tasks=2)
+    runtime = at_level("otel")["runtime"] | {"sandbox": {"mode": mode}, "network": {"mode": "none"}}
+    project.configure(command=[sys.executable, "harness"], runtime=runtime, design={"max_concurrency": 2})
+
+    run = project.run(telemetry=True)
+
+    assert run.answer["outcomes"] == {"control": {"success": 2}}, run.answer["problems"]
+    listed = project.json("agent-runs", "list")["items"]
+    for row in run.rows.values():
+        exported = list((run.trial(row["trial_id"]) / "otlp").iterdir())
+        assert exported
+        assert all(path.stat().st_size for path in exported)
+        shown = project.json("agent-runs", "show", row["agent_run_id"])["run"]
+        # The trial's own run names the traces that its harness sent, and these are runs that name the trial.
+        traces = [name for name in shown["correlation_ids"] if name != row["run_id"]]
+        assert len(traces) == 1
+        traced = project.json("agent-runs", "show", traces[0])["run"]
+        assert traced["correlation_ids"] == [row["agent_run_id"]]
+        assert (traced["agent_name"], traced["agent_version"]) == ("trying", "control")
+        assert (traced["task_id"], traced["environment"]) == (row["task_id"], "experiment")
+        assert traced["counts"]["tool_calls"] == 1
+    assert {item["run_id"] for item in listed} >= {row["agent_run_id"] for row in run.rows.values()}
+    assert len(listed) == 4
+
+
+def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_path: Path) -> None:
+    tasks = [{"task_id": f"task_{number}", "noise": number / 64} for number in range(8)]
+    project = Project.make(tmp_path, TRAINED, tasks=tasks)
+    project.configure(
+        experiment={"workload_type": "trainer"},
+        variant_plan=[{"variant_id": "deeper", "bindings": {}}],
+        analysis={"primary_metrics": ["val_loss"]},
+    )
+
+    run = project.run()
+    compared = project.json("compare", str(run.path))
+
+    assert run.answer["outcomes"] == {"control": {"success": 8}, "deeper": {"success": 8}}
+    for row in run.rows.values():
+        loss = 1.0 if row["variant_id"] == "control" else 0.5 + tasks[row["task_index"]]["noise"]
+        assert (row["primary_metric_name"], row["primary_metric_value"]) == ("val_loss", loss)
+        assert row["primary_metric_direction"] == "minimize"
+        assert row["metrics"]["train_loss"] == loss - 0.1
+        folder = run.trial(row["trial_id"])
+        document = json.loads((folder / "trial_output.json").read_bytes())
+        assert [item["logical_name"] for item in document["checkpoints"]] == ["epoch-0", "epoch-1"]
+        assert all(Path(item["path"]).read_bytes() == bytes([item["epoch"]]) * 64 for item in document["checkpoints"])
+    # Less of a loss is better.
+    assert compared["verdict"] == "PASS", compared
