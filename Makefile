@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo serve test test-full check format bench eval lock clean
+.PHONY: help demo serve test test-full check format bench bench-trials eval lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ format: $(DEV_STAMP)  ## format and mend what lint can mend
 
 bench: $(DEV_STAMP)  ## measure: ingest, analysis, memory; prints tables
 	PYTHONPATH=tests $(BIN)/python -m bench
+
+bench-trials: $(DEV_STAMP)  ## measure what a trial costs in each sandbox, beside peers
+	.ci/system-packages --peers
+	PYTHONPATH=tests $(BIN)/python -m bench.trials
 
 eval: $(DEV_STAMP)  ## load real failures through the API and analyse them (RELAB_DATA names the data)
 	$(BIN)/python -m evals.load_real

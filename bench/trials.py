@@ -33,15 +33,15 @@ import sys, time
 from inspect_ai import Task, eval
 from inspect_ai.dataset import Sample
 from inspect_ai.solver import solver
-import subprocess
+from inspect_ai.util import sandbox
 @solver
 def nothing():
     async def solve(state, generate):
-        subprocess.run(["/bin/true"])
+        await sandbox().exec(["/bin/true"])
         return state
     return solve
 count = int(sys.argv[1])
-task = Task(dataset=[Sample(input="x", target="x") for _ in range(count)], solver=[nothing()])
+task = Task(dataset=[Sample(input="x", target="x") for _ in range(count)], solver=[nothing()], sandbox="local")
 started = time.perf_counter()
 eval(task, model="mockllm/model", max_samples=int(sys.argv[2]), display="none", log_dir=sys.argv[3])
 print(time.perf_counter() - started)
@@ -50,12 +50,17 @@ print(time.perf_counter() - started)
 
 @dataclass
 class Figures:
-    """One row: milliseconds of wall time per job."""
+    """One row: milliseconds of wall time per job.
+
+    Attributes:
+        running_mb: the most memory while trials ran; peak_mb: also while they were analysed.
+    """
 
     what: str
     jobs: int = 0
     ms_per_job: float | None = None
     beyond_bare_ms: float | None = None
+    running_mb: float | None = None
     peak_mb: float | None = None
     note: str = ""
 
@@ -84,7 +89,7 @@ def main() -> None:
         print(f"{part} ...", file=sys.stderr)
         rows.append(parts[part]())
         if part == "docker":
-            rows.append(docker_run(min(args.docker_trials, 30)))
+            rows.append(docker_run(args.docker_trials, args.concurrency))
     base = next((row.ms_per_job for row in rows if row.what.startswith("bare")), None)
     for row in rows:
         if base is not None and row.ms_per_job is not None and not row.what.startswith("bare"):
@@ -113,32 +118,36 @@ def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
         if args.no_telemetry:
             lab.append("--no-telemetry")
         # The journal has the times of the trials alone: neither Python's start nor the analysis is a trial's.
-        peak, done = _watched([*lab, str(root / ".lab/experiment.yaml")], root, environment)
+        running, peak, done = _watched([*lab, str(root / ".lab/experiment.yaml")], root, environment)
         if done.returncode != 0:
             return Figures(f"relab, {mode}", note=f"failed: {(done.stdout + done.stderr)[-300:]}")
         run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
         seconds, wall = _trial_seconds(run_dir)
         note = f"whole command {wall:.1f} s" + (", no telemetry" if args.no_telemetry else "")
-        return Figures(f"relab, {mode}", count, seconds / count * 1_000, peak_mb=peak, note=note)
+        each = seconds / count * 1_000
+        return Figures(f"relab, {mode}", count, each, running_mb=running, peak_mb=peak, note=note)
 
 
 def _watched(
     command: list[str], cwd: Path, environment: dict[str, str]
-) -> tuple[float, subprocess.CompletedProcess[str]]:
+) -> tuple[float, float, subprocess.CompletedProcess[str]]:
+    """Return the most memory while trials ran, and of the whole run, in MB, and what came of it."""
     with subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        peak, watched = 0.0, psutil.Process(process.pid)
+        running, peak, watched = 0.0, 0.0, psutil.Process(process.pid)
         while process.poll() is None:
             try:
                 peak = max(peak, watched.memory_info().rss / 1_048_576)
+                if not list(cwd.glob(".lab/runs/*/analysis")):
+                    running = peak
                 process.wait(0.5)
             except (subprocess.TimeoutExpired, psutil.Error):
                 continue
         assert process.stdout is not None
         assert process.stderr is not None
         found = subprocess.CompletedProcess(command, process.returncode, process.stdout.read(), process.stderr.read())
-    return peak, found
+    return running, peak, found
 
 
 def _trial_seconds(run_dir: Path) -> tuple[float, float]:
@@ -173,23 +182,28 @@ runtime:
 """)
 
 
-def docker_run(count: int) -> Figures:
-    """`docker run` of the same program, one after the other."""
+def docker_run(count: int, concurrency: int) -> Figures:
+    """`docker run` of the same program, so many at a time."""
     if shutil.which("docker") is None:
         return Figures("docker run", note="no docker command on this machine")
     command = ["docker", "run", "--rm", "--network", "none", DOCKER_IMAGE, "/bin/true"]
-    started = time.perf_counter()
-    for _ in range(count):
+
+    def once(_: int) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            return Figures("docker run", note=f"failed: {done.stderr[-200:]}")
-    return Figures("docker run", count, (time.perf_counter() - started) / count * 1_000, note="one at a time")
+        return "" if done.returncode == 0 else done.stderr[-200:] or f"exit code {done.returncode}"
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(concurrency) as pool:
+        failed = next(filter(None, pool.map(once, range(count))), None)
+    if failed is not None:
+        return Figures("docker run", note=f"failed: {failed}")
+    return Figures("docker run", count, (time.perf_counter() - started) / count * 1_000)
 
 
 def gnu_parallel(count: int, concurrency: int) -> Figures:
     """GNU parallel over the same program."""
     if shutil.which("parallel") is None:
-        return Figures("GNU parallel", note="not installed: apt-get install parallel")
+        return Figures("GNU parallel", note="not installed: .ci/system-packages --peers")
     numbers = "\n".join(map(str, range(count)))
     started = time.perf_counter()
     command = ["parallel", "--will-cite", "-j", str(concurrency), "/bin/true"]
@@ -198,7 +212,7 @@ def gnu_parallel(count: int, concurrency: int) -> Figures:
 
 
 def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
-    """Inspect AI over as many samples, each of which runs the same program."""
+    """Inspect AI over as many samples, each of which runs the same program in a local sandbox of its own."""
     PEERS["inspect"] = "inspect-ai"
     with TemporaryDirectory() as logs:
         try:
@@ -214,10 +228,10 @@ def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
 def _show(rows: list[Figures], concurrency: int) -> None:
     title = f"Trials on {os.cpu_count()} cores, {concurrency} at a time"
     table = Table(title=title, title_justify="left")
-    for column in ("what", "n", "ms per job", "beyond bare ms", "peak MB", "note"):
+    for column in ("what", "n", "ms per job", "beyond bare ms", "running MB", "peak MB", "note"):
         table.add_column(column, justify="left" if column in {"what", "note"} else "right")
     for row in rows:
-        figures = (row.ms_per_job, row.beyond_bare_ms, row.peak_mb)
+        figures = (row.ms_per_job, row.beyond_bare_ms, row.running_mb, row.peak_mb)
         texts = ("" if value is None else f"{value:,.2f}" for value in figures)
         table.add_row(row.what, f"{row.jobs:,}", *texts, row.note)
     Console(width=160).print(table)

@@ -120,6 +120,7 @@ def compare(
     metrics: Sequence[str] = (),
     gates: Sequence[str] = (),
     measure_false_passes: bool = True,
+    is_ending: bool = False,
 ) -> Comparison:
     """Judge every variant of a finished run against the baseline.
 
@@ -129,6 +130,7 @@ def compare(
         metrics: that must not be worse; the primary metrics if neither these nor gates are given.
         gates: such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
+        is_ending: whether the caller is the run's own process, which has run every trial and not said so yet.
 
     Raises:
         GateInvalidError: a gate cannot be read.
@@ -136,6 +138,8 @@ def compare(
     """
     asked = _parse(gates)
     facts = read_facts(run_dir)
+    if is_ending:
+        facts = replace(facts, status=COMPLETED)
     base = facts.baseline if baseline is None else baseline
     problem = _unfit(facts, base)
     if problem is not None:

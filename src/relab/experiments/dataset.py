@@ -18,6 +18,7 @@ from relab.experiments.errors import ExperimentInvalidError, RunChangedError
 
 MAX_LINE_BYTES: Final = 16 * 1_048_576
 MAX_PROBLEMS: Final = 20
+_SHORT_BYTES = 8_192
 _BOUNDARY = "task_boundary_v1"
 _BOUNDARY_FIELDS = ("workspace_files", "mount_references", "limits")
 LIMITS: Final = ("max_steps", "max_total_tokens", "max_tool_calls", "trial_seconds")
@@ -89,9 +90,7 @@ class TaskIndex:
             RunChangedError: the file is not the one that was indexed.
         """
         try:
-            with self.path.open("rb") as file:
-                file.seek(self.offsets[index])
-                task = _task(file.readline(MAX_LINE_BYTES + 1))
+            task = _task(self._line(self.offsets[index]))
         except (OSError, ValueError) as error:
             raise RunChangedError(f"The data set {self.path} has changed during the run: {error}.") from error
         if task.task_id != self.task_ids[index]:
@@ -99,6 +98,17 @@ class TaskIndex:
                 f"The data set {self.path} has changed during the run: task {self.task_ids[index]!r} is no longer there."
             )
         return task
+
+    def _line(self, offset: int) -> bytes:
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            # Most tasks are short.
+            line = os.pread(descriptor, _SHORT_BYTES, offset)
+            if b"\n" not in line and len(line) == _SHORT_BYTES:
+                line = os.pread(descriptor, MAX_LINE_BYTES + 1, offset)
+        finally:
+            os.close(descriptor)
+        return line[: line.find(b"\n") + 1] or line
 
 
 def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from relab.core.clock import parse_time
 from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
 from relab.experiments.models import TrialIds
+from relab.experiments.plain_files import open_plain
 
 KINDS: Final = frozenset(
     ("agent_step_start", "agent_step_end", "control_ack", "model_call_end", "tool_call_end", "error")
@@ -111,12 +112,18 @@ def read_events(path: Path, ids: TrialIds, *, is_answered: bool = False) -> Even
         is_answered: whether each step's end must be followed by a `control_ack` (levels `sdk_control`, `sdk_full`).
     """
     stream = EventStream()
-    if path.is_symlink() or not path.is_file():
+    file = open_plain(path)
+    if file is None:
         return stream
+    with file:
+        _read_into(stream, file, ids, _Dialogue(is_answered=is_answered))
+    return stream
+
+
+def _read_into(stream: EventStream, file: BinaryIO, ids: TrialIds, dialogue: _Dialogue) -> None:
     last_seq: int | None = None
     number = 0
-    dialogue = _Dialogue(is_answered=is_answered)
-    for number, raw in _lines(path, stream):
+    for number, raw in _lines(file, stream):
         event = _event(raw, ids, number, stream)
         if event is None:
             continue
@@ -134,31 +141,28 @@ def read_events(path: Path, ids: TrialIds, *, is_answered: bool = False) -> Even
         stream.counts[event["event_type"]] += 1
         if len(stream.events) >= MAX_EVENTS:
             stream.note(number, f"more than {MAX_EVENTS:,} events; the rest is not read")
-            return stream
+            return
     unanswered = dialogue.last_problem()
     if unanswered is not None:
         stream.note(number, unanswered)
-    return stream
 
 
-def _lines(path: Path, stream: EventStream) -> Iterator[tuple[int, bytes]]:
-    taken = 0
-    with path.open("rb") as file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
+def _lines(file: BinaryIO, stream: EventStream) -> Iterator[tuple[int, bytes]]:
+    taken = number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        taken += len(line)
+        is_long = len(line) > MAX_LINE_BYTES
+        while is_long and line and not line.endswith(b"\n") and taken <= MAX_EVENTS_BYTES:
+            line = file.readline(MAX_LINE_BYTES)
             taken += len(line)
-            is_long = len(line) > MAX_LINE_BYTES
-            while is_long and line and not line.endswith(b"\n") and taken <= MAX_EVENTS_BYTES:
-                line = file.readline(MAX_LINE_BYTES)
-                taken += len(line)
-            if is_long:
-                stream.note(number, f"longer than {MAX_LINE_BYTES:,} bytes")
-            if taken > MAX_EVENTS_BYTES:
-                stream.note(number, f"more than {MAX_EVENTS_BYTES:,} bytes; the rest is not read")
-                return
-            if not is_long and line.strip():
-                yield number, line
+        if is_long:
+            stream.note(number, f"longer than {MAX_LINE_BYTES:,} bytes")
+        if taken > MAX_EVENTS_BYTES:
+            stream.note(number, f"more than {MAX_EVENTS_BYTES:,} bytes; the rest is not read")
+            return
+        if not is_long and line.strip():
+            yield number, line
 
 
 def _event(raw: bytes, ids: TrialIds, number: int, stream: EventStream) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from relab.experiments.config import ExperimentConfig, Network
 from relab.experiments.folders import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.manifests import Diff, Manifest
 from relab.experiments.models import TrialRow
+from relab.experiments.plain_files import digest_plain, open_plain
 from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.wire import to_json_bytes
 
@@ -20,7 +21,6 @@ STORE: Final = f"{EVIDENCE}/objects"
 """Of a run: documents about workspaces, by the digest of their bytes, so that equal ones are one file."""
 _EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
 _REF = "artifact://sha256/"
-_EMPTY_REF = _REF + hashlib.sha256(b"").hexdigest()
 _REMEMBERED = 1_000
 _PIECE = 1_048_576
 _EXECUTORS = {"container": "local_docker"}
@@ -47,7 +47,8 @@ class Evidence:
             "stderr": self.folder.stderr,
             "hook_events": self.events,
         }
-        refs = {f"{name}_ref": _ref(path) for name, path in files.items() if _is_plain(path)}
+        digests = {name: digest_plain(path) for name, path in files.items()}
+        refs = {f"{name}_ref": _REF + digest for name, digest in digests.items() if digest is not None}
         return {
             "schema_version": "evidence_record_v1",
             "ts": row.ended_at,
@@ -201,9 +202,10 @@ def inventory(
 def hash_chain(path: Path) -> str:
     """Return the head of the chain over a trial's events: each line's digest covers all lines before it."""
     head = _EMPTY_HEAD
-    if not _is_plain(path):
+    file = open_plain(path)
+    if file is None:
         return head
-    with path.open("rb") as file:
+    with file:
         link = None
         # A line may be as long as the disk has room for.
         while piece := file.readline(_PIECE):
@@ -212,14 +214,3 @@ def hash_chain(path: Path) -> str:
             if piece.endswith(b"\n"):
                 head, link = f"sha256:{link.hexdigest()}", None
     return head if link is None else f"sha256:{link.hexdigest()}"
-
-
-def _ref(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return _EMPTY_REF
-    with path.open("rb") as file:
-        return _REF + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()

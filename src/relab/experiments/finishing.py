@@ -17,8 +17,12 @@ from relab.experiments.run_folder import RunFolder
 from relab.experiments.wire import write_json
 
 
-def finish_run(run: RunFolder) -> None:
+def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     """Write tables, analysis, report, evidence and attestation of a run from its journal.
+
+    Args:
+        run: of which some trials have ended.
+        is_complete: whether all have.
 
     Raises:
         RunChangedError: the journal is damaged.
@@ -26,7 +30,7 @@ def finish_run(run: RunFolder) -> None:
     """
     write_tables(run.path, (entry["row"] for entry in read_journal(run.path)))
     analyze_run(run.path)
-    write_report(run.path)
+    write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)
     document = attestation(
         run_id=run.run_id,

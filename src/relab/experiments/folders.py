@@ -90,7 +90,7 @@ class TrialFolder:
         # A second attempt finds the folder there, with what was set aside.
         self.root.mkdir(parents=True, exist_ok=True)
         for name in ("state", "out", "tmp"):
-            (self.root / name).mkdir()
+            os.mkdir(f"{self.root}/{name}")  # noqa: PTH102 for every trial
 
     def set_attempt_aside(self, number: int) -> None:
         """Move what an attempt has left out of the way of the next one, but for its workspace, which goes."""

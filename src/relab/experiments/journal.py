@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import jiter
+import pydantic_core
 
 from relab.experiments.errors import RunChangedError
 
@@ -59,8 +60,7 @@ class Journal:
         Raises:
             OSError: the disk is full.
         """
-        # The name of a file, in a message, need not be UTF-8.
-        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        line = _line(entry)
         with self._lock:
             assert self._file is not None
             try:
@@ -82,6 +82,14 @@ class Journal:
                 file, self._file = self._file, None
                 with file:
                     os.fsync(file.fileno())
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    try:
+        return pydantic_core.to_json(entry, inf_nan_mode="constants") + b"\n"
+    except pydantic_core.PydanticSerializationError:
+        # The name of a file, in a message, need not be UTF-8.
+        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:

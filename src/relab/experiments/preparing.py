@@ -12,9 +12,11 @@ from typing import Any
 from relab.core.clock import format_time
 from relab.experiments import wire
 from relab.experiments.config import SandboxMode, StatePolicy, Variant
+from relab.experiments.copying import TreeCopier
 from relab.experiments.dataset import Task
 from relab.experiments.folders import INPUT, TrialFolder
 from relab.experiments.models import TrialIds
+from relab.experiments.plain_files import read_plain, write_new, write_own
 from relab.experiments.rows import RunContext
 from relab.experiments.sandbox.protocol import Folders, Launch, Places
 from relab.experiments.sanitization import base_environment
@@ -36,12 +38,12 @@ def make_workspace(context: RunContext, before: TrialFolder | None, task: Task, 
         OSError: there is no room, or a file cannot be read.
     """
     if before is None or not before.workspace.is_dir():
-        return clone(context.snapshot.root, context.snapshot.manifest, folder.workspace, task.files)
+        return clone(context.snapshot.copier, folder.workspace, task.files)
     manifest = Clone(before.workspace, replace(context.snapshot.manifest, files={})).now()
     if before.state.is_dir():
         remove_tree(folder.state)
         shutil.copytree(before.state, folder.state, symlinks=True)
-    return clone(before.workspace, manifest, folder.workspace, task.files)
+    return clone(TreeCopier(before.workspace, manifest), folder.workspace, task.files)
 
 
 def prepare_launch(
@@ -87,9 +89,8 @@ def mend_input(folder: TrialFolder, given: bytes) -> None:
         OSError: there is no room.
     """
     record = folder.root / INPUT
-    if record.is_symlink() or not record.is_file() or record.read_bytes() != given:
-        record.unlink(missing_ok=True)
-        record.write_bytes(given)
+    if read_plain(record, len(given)) != given:
+        write_own(record, given)
 
 
 def _environment(context: RunContext, places: Places) -> dict[str, str]:
@@ -113,10 +114,10 @@ def _write_documents(context: RunContext, folder: TrialFolder, document: dict[st
         for path in documents:
             path.unlink(missing_ok=True)
     raw = context.redactor.text(wire.to_json_bytes(document).decode()).encode()
-    given.write_bytes(raw)
+    write_new(given, raw)
     # Two names of one file, because to make a file takes long; if the harness writes to it, the record is mended.
     os.link(given, folder.root / INPUT)
-    wire.write_json(control, wire.control_document(format_time(started_us)))
+    write_new(control, wire.to_json_bytes(wire.control_document(format_time(started_us))))
     return raw
 
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from relab.experiments import report_charts as charts
 from relab.experiments.analysis import COMPARISONS, SUMMARY, analyze_run
+from relab.experiments.compare import compare
 from relab.experiments.result_tables import ANALYSIS, replace_file
 from relab.experiments.run_facts import SUCCESS, RunFacts, read_facts
 from relab.experiments.trial_data import COST, DURATION, LATENCY, TrialData, open_trial_data
@@ -64,8 +65,12 @@ class Section:
     empty: str | None = None
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     """Write the report of a run, and analyse it first if that was not done; return where the report is.
+
+    Args:
+        run_dir: of the run.
+        is_ending: as `compare` takes it.
 
     Raises:
         RunNotFoundError, RunChangedError: the folder is no run, or cannot be read.
@@ -86,8 +91,10 @@ def write_report(run_dir: Path) -> Path:
             _cost(summary),
         ]
         failures, failing = _failures(data)
+    # How often a gate passes by chance takes long to measure; `lab compare` does.
+    judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
     path = folder / REPORT
-    replace_file(path, _render(facts, summary, comparisons, sections, failures, failing).encode("utf-8", "replace"))
+    replace_file(path, _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace"))
     return path
 
 
@@ -114,7 +121,7 @@ def _spelt(letter: str) -> str:
 def _render(
     facts: RunFacts,
     summary: Mapping[str, Any],
-    comparisons: Sequence[Mapping[str, Any]],
+    judged: Mapping[str, Any],
     sections: Sequence[Section],
     failures: Sequence[Sequence[Any]],
     failing: int,
@@ -129,7 +136,7 @@ def _render(
         title=f"{facts.config.experiment.name} · {facts.run_id}",
         facts=facts,
         summary=summary,
-        comparisons=comparisons,
+        judged=judged,
         sections=sections,
         specs=embeddable([chart.spec for section in sections for chart in section.charts]),
         failures=failures,

@@ -16,7 +16,7 @@ from relab.experiments.knobs import Override, apply_overrides, load_overrides
 from relab.experiments.models import Command
 from relab.experiments.pathing import Script, dataset_path, find_script, project_root
 from relab.experiments.plan import Plan, make_plan
-from relab.experiments.sanitization import EFFECTS, violations
+from relab.experiments.sanitization import EFFECTS, Profile, violations
 from relab.experiments.yaml_source import YamlSource
 
 
@@ -191,7 +191,8 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
     if found and config.validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
         raise PostureRefusedError(
             f"The sanitization profile {profile.value!r} cannot hold: {found[0]}. {EFFECTS[profile].summary}",
-            remedy="Choose another profile, or set validity.fail_on_profile_invariant_violation to false.",
+            remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "
+            "validity.fail_on_profile_invariant_violation to false, and the rows of all trials say so.",
         )
 
 

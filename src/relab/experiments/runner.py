@@ -43,8 +43,8 @@ class PlanRunner:
         self._failures: Counter[int] = Counter()
         self._pruned: set[int] = set()
         self._last_of_chain: dict[Hashable, str] = {}
-        self.progress = Progress(len(plan))
         self._variants = {variant.variant_id: number for number, variant in enumerate(context.config.variants)}
+        self.progress = Progress(len(plan), outcomes={name: Counter() for name in self._variants})
 
     def take_up(self, row: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run has ended; in the order in which they ended."""

@@ -200,7 +200,7 @@ class ExperimentRuns:
                 journal.close()
             progress = runner.progress
             finished = progress.done >= progress.total
-            finish_run(run)
+            finish_run(run, is_complete=finished)
             run.write_control("completed" if finished else "interrupted", self._clock.now_us())
         return RunSummary(
             run.run_id,
@@ -208,7 +208,7 @@ class ExperimentRuns:
             progress.total,
             progress.done,
             finished,
-            {variant: dict(counts) for variant, counts in progress.outcomes.items()},
+            {variant: dict(counts) for variant, counts in progress.outcomes.items() if counts},
             link.sent,
             link.failed,
             link.first_error,

@@ -45,7 +45,7 @@ def run_setup(
     with tempfile.TemporaryDirectory(prefix="setup-", dir=cache) as name:
         folder = TrialFolder(Path(name) / "trial")
         folder.make()
-        clone(snapshot.root, snapshot.manifest, folder.workspace)
+        clone(snapshot.copier, folder.workspace)
         folders = folder.folders(snapshot.root, snapshot.root)
         places = sandbox.places(folders)
         listed = config.runtime.harness.environment

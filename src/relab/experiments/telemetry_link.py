@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,9 @@ from relab.telemetry.service import TelemetryService
 
 MAX_PENDING: Final = 2_000
 """Agent runs that may wait for their commit; then the run's threads wait too, and nothing piles up."""
+_GATHER_S = 0.25
+"""A commit waits for the disk, whatever it holds: runs that end within this time share one."""
+_MOST_HELD = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +41,11 @@ class TelemetryLink:
 
     def __init__(self, telemetry: TelemetryService | None) -> None:
         self._telemetry = telemetry
+        self._held: list[bytes] = []
+        self._holding = threading.Lock()
+        self._is_held = threading.Event()
+        self._is_closing = threading.Event()
+        self._sender: threading.Thread | None = None
         self._pending: deque[Future[Any]] = deque()
         self._lock = threading.Lock()
         self.sent = 0
@@ -47,15 +56,20 @@ class TelemetryLink:
         """Begin to take agent runs."""
         if self._telemetry is not None:
             self._telemetry.start_intake(lambda _weight, _seconds: None)
+            self._sender = threading.Thread(target=self._send_at_times, name="telemetry-link")
+            self._sender.start()
 
     def send_run(self, run: dict[str, Any] | None) -> None:
         """Have an agent run stored."""
         if self._telemetry is None or run is None:
             return
         body = pydantic_core.to_json(run)
-        self._pending.append(self._telemetry.submit_run(lambda: body))
-        while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING):
-            self._settle(self._pending.popleft())
+        with self._holding:
+            self._held.append(body)
+            count = len(self._held)
+        self._is_held.set()
+        if count >= _MOST_HELD:
+            self._send()
 
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
         """Have the agent runs stored that an earlier process of this run was killed with.
@@ -97,6 +111,11 @@ class TelemetryLink:
         """Wait until everything is stored, or could not be."""
         if self._telemetry is None:
             return
+        self._is_closing.set()
+        self._is_held.set()
+        if self._sender is not None:
+            self._sender.join()
+        self._send()
         self._telemetry.stop_intake()
         while self._pending:
             self._settle(self._pending.popleft())
@@ -108,6 +127,23 @@ class TelemetryLink:
         except NotFoundError:
             return False
         return True
+
+    def _send_at_times(self) -> None:
+        while not self._is_closing.is_set():
+            self._is_held.wait()
+            self._is_closing.wait(_GATHER_S)
+            self._send()
+
+    def _send(self) -> None:
+        assert self._telemetry is not None
+        with self._lock:
+            self._is_held.clear()
+            with self._holding:
+                held, self._held = self._held, []
+            for body in held:
+                self._pending.append(self._telemetry.submit_run(functools.partial(bytes, body)))
+            while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING):
+                self._settle(self._pending.popleft())
 
     def _settle(self, future: Future[Any]) -> None:
         try:

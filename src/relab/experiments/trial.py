@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from relab.experiments.folders import INVENTORY, OUTPUT, STATE, TrialFolder, lin
 from relab.experiments.manifests import compare
 from relab.experiments.measures import collect, measure
 from relab.experiments.models import ErrorType, Keep, Outcome, TrialIds, TrialResult, TrialRow
+from relab.experiments.plain_files import write_own
 from relab.experiments.plan import Slot
 from relab.experiments.preparing import make_workspace, mend_input, prepare_launch
 from relab.experiments.rows import Attempt, RunContext, Stopped, error_of, make_row, violations_of
@@ -248,7 +250,7 @@ class TrialRunner:
 
     def _write_output(self, folder: TrialFolder, ids: TrialIds, attempt: Attempt) -> None:
         written = folder.host_path(self._context.config.runtime.harness.output_path)
-        if attempt.problem is None and written.is_file() and not written.is_symlink():
+        if attempt.problem is None and stat.S_ISREG(_mode(written)):
             link_or_copy(written, folder.root / OUTPUT)
             return
         document = attempt.output.raw
@@ -257,7 +259,7 @@ class TrialRunner:
             document = wire.error_output(ids, Outcome.ERROR, error_type, message)
             if attempt.output.raw:
                 document["ext"] = {"harness_output": attempt.output.raw}
-        _write_own(folder.root / OUTPUT, document)
+        write_own(folder.root / OUTPUT, wire.to_json_bytes(document))
 
     def _keep_files(self, folder: TrialFolder, attempt: Attempt, row: TrialRow) -> None:
         context = self._context
@@ -282,7 +284,7 @@ class TrialRunner:
             "exit_reason": row.error_type,
             "updated_at": format_time(self._context.clock.now_us()),
         }
-        _write_own(folder.root / STATE, document)
+        write_own(folder.root / STATE, wire.to_json_bytes(document))
 
     def _broken(
         self, slot: Slot, ids: TrialIds, task: Task, folder: TrialFolder, error: OSError, begun: float
@@ -294,7 +296,8 @@ class TrialRunner:
         return TrialResult(row, None, {"row": row.to_json()})
 
 
-def _write_own(path: Path, document: Any) -> None:
-    # A plain local harness could have put a link there, and we would write to where it leads.
-    path.unlink(missing_ok=True)
-    wire.write_json(path, document)
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from typing import Final
 import jiter
 
 from relab.experiments.models import ErrorType
+from relab.experiments.plain_files import open_plain
 from relab.experiments.sandbox.protocol import Running
 from relab.experiments.workspace import used_bytes
 
@@ -73,15 +72,11 @@ class BudgetCount:
 
     def read(self) -> None:
         """Count the events that were written since the last look."""
-        try:
-            # Neither a link out of the trial's folder nor a pipe that nobody writes may hold us up.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
+        # Neither a link out of the trial's folder nor a pipe that nobody writes may hold us up.
+        file = open_plain(self.path)
+        if file is None:
             return
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return
-        with os.fdopen(descriptor, "rb") as file:
+        with file:
             file.seek(self._offset)
             data = file.read(_MOST_AT_ONCE)
         self._offset += len(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from relab.core.json import canonical_json, parse_json
 from relab.experiments.config import ExperimentConfig, Variant
 from relab.experiments.dataset import Task
 from relab.experiments.models import ErrorType, Outcome, TrialIds
+from relab.experiments.plain_files import open_plain, read_plain
 from relab.experiments.sandbox.protocol import Places
 
 MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
@@ -185,7 +185,7 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None) 
     """Read the output of a trial: its file, else the last line of its standard output if that is JSON."""
     if not os.path.lexists(path):
         return _read_last_line(stdout, ids, exit_code)
-    raw = _read_file(path, MAX_OUTPUT_BYTES)
+    raw = read_plain(path, MAX_OUTPUT_BYTES)
     if raw is None:
         return _unread(ErrorType.INVALID_OUTPUT, f"the output is no file of at most {MAX_OUTPUT_BYTES:,} bytes")
     try:
@@ -232,30 +232,14 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
     return ReadOutput({}, None, error_type, message)
 
 
-def _read_file(path: Path, limit: int) -> bytes | None:
-    try:
-        # A link would make a file of this machine the trial's answer, and a pipe would hold us up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    # A folder can be opened, but not as a file of Python's.
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        raw = file.read(limit + 1)
-    return raw if len(raw) <= limit else None
-
-
 def _last_line(path: Path) -> bytes | None:
     """Return the last line of a file that is not blank, without reading the rest."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            file.seek(max(size - MAX_LAST_LINE_BYTES, 0))
-            tail = file.read().rstrip()
-    except OSError:
+    file = open_plain(path)
+    if file is None:
         return None
+    with file:
+        file.seek(max(os.fstat(file.fileno()).st_size - MAX_LAST_LINE_BYTES, 0))
+        tail = file.read(MAX_LAST_LINE_BYTES).rstrip()
     return tail.rsplit(b"\n", 1)[-1].strip() or None
 
 

@@ -2,15 +2,14 @@
 
 The snapshot lies in `.lab/cache/`, by the digest of its content, so that runs of an
 unchanged project share it. Files that a harness may write are never hard links: a
-write in place would change the snapshot of all. A file is cloned by reflink where the
-file system can, else copied by the kernel.
+write in place would change the snapshot of all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import functools
 import hashlib
 import os
 import stat
@@ -18,10 +17,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from pathspec import GitIgnoreSpec
 
+from relab.experiments.copying import Seen, TreeCopier, seen_of
 from relab.experiments.dataset import WorkspaceFile
 from relab.experiments.errors import DiskFullError, ExperimentInvalidError
 from relab.experiments.manifests import FileEntry, Manifest
@@ -31,10 +31,8 @@ from relab.experiments.trees import used_bytes as used_bytes  # noqa: PLC0414 as
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
 """As in .gitignore; no pattern of the configuration brings them back."""
-_FICLONE = 0x40049409
-_CHUNK = 1_048_576
+_PIECE = 1_048_576
 _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
-_NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY))
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,10 @@ class Snapshot:
     root: Path
     manifest: Manifest
 
-
-class _Seen(NamedTuple):
-    """What the kernel says of a file that was just written; a change of content changes it."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
+    @functools.cached_property
+    def copier(self) -> TreeCopier:
+        """What copies it for each trial."""
+        return TreeCopier(self.root, self.manifest, remembers=True)
 
 
 @dataclass
@@ -64,7 +58,7 @@ class Clone:
 
     root: Path
     manifest: Manifest
-    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _seen: dict[str, Seen] = field(default_factory=dict)
 
     def now(self) -> Manifest:
         """Return what it holds now; only files that the kernel says have changed are read.
@@ -85,7 +79,7 @@ class Clone:
         for path, entry in _walk(self.root, None):
             known = self.manifest.files.get(path)
             status = entry.stat(follow_symlinks=False)
-            if known is not None and self._seen.get(path) == _seen(status):
+            if known is not None and self._seen.get(path) == seen_of(status):
                 files[path] = known
             else:
                 files[path] = _entry(path, Path(entry.path), status)
@@ -114,7 +108,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapsh
         # Made beside its name and then moved, so that a snapshot that was cut short is never taken for a whole one.
         building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
         try:
-            _copy_tree(root, building, manifest, {})
+            TreeCopier(root, manifest).copy(building)
             for path, entry in manifest.files.items():
                 if _digest_at(building / path, entry) != entry.digest:
                     raise ExperimentInvalidError(f"The file {root / path} changed while it was copied; start again.")
@@ -150,20 +144,18 @@ def _place(cache: Path, digest: str) -> Path:
     return cache / "snapshots" / digest.removeprefix("sha256:")
 
 
-def clone(source: Path, manifest: Manifest, target: Path, extra: Iterable[WorkspaceFile] = ()) -> Clone:
+def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ()) -> Clone:
     """Copy a snapshot, or another trial's workspace, for a trial.
 
     Args:
-        source: the folder to copy.
-        manifest: what is in it.
+        source: of what is to be copied.
         target: the new folder; must not exist.
         extra: files that the task brings along; they win over the project's.
 
     Raises:
         OSError: there is no room, or a file cannot be written.
     """
-    seen: dict[str, _Seen] = {}
-    _copy_tree(source, target, manifest, seen)
+    manifest, seen = source.manifest, source.copy(target)
     extra = tuple(extra)
     if not extra:
         return Clone(target, manifest, _settled(seen))
@@ -179,11 +171,11 @@ def clone(source: Path, manifest: Manifest, target: Path, extra: Iterable[Worksp
         path.chmod(0o755 if item.executable else 0o644)
         status = path.lstat()
         files[item.path] = _entry(item.path, path, status)
-        seen[item.path] = _seen(status)
+        seen[item.path] = seen_of(status)
     return Clone(target, Manifest(files), _settled(seen))
 
 
-def _settled(seen: dict[str, _Seen]) -> dict[str, _Seen]:
+def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
     """Return the files whose next change must show: a change within the same tick of the kernel's clock need not."""
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
@@ -237,59 +229,13 @@ def _digest_at(file: Path, entry: FileEntry) -> str:
 def _digest(file: Path) -> str:
     # A link that a harness put in a file's place must not lead us out of its workspace.
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as opened:
-        return "sha256:" + hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _copy_tree(source: Path, target: Path, manifest: Manifest, seen: dict[str, _Seen]) -> None:
-    target.mkdir(parents=True)
-    made = {str(target)}
-    for path, entry in manifest.files.items():
-        old, new = source / path, target / path
-        parent = str(new.parent)
-        if parent not in made:
-            new.parent.mkdir(parents=True, exist_ok=True)
-            made.add(parent)
-        if entry.mode < 0:
-            new.symlink_to(old.readlink())
-        else:
-            _copy_file(old, new, entry.mode)
-        seen[path] = _seen(new.lstat())
-
-
-def _copy_file(old: Path, new: Path, mode: int) -> None:
-    with old.open("rb") as reader, new.open("xb") as writer:
-        source, target = reader.fileno(), writer.fileno()
-        if not _reflink(source, target):
-            _copy_bytes(source, target)
-        status = os.fstat(source)
-        os.fchmod(target, mode)
-        # Times are content to build tools: a copy that is newer would be built anew.
-        os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def _reflink(source: int, target: int) -> bool:
+    digest = hashlib.sha256()
     try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno not in _NO_REFLINK:
-            raise
-        return False
-    return True
-
-
-def _copy_bytes(source: int, target: int) -> None:
-    while os.sendfile(target, source, None, _CHUNK) if _CAN_SENDFILE else _copy_chunk(source, target):
-        pass
-
-
-def _copy_chunk(source: int, target: int) -> int:
-    chunk = os.read(source, _CHUNK)
-    return os.write(target, chunk) if chunk else 0
-
-
-# Elsewhere it only sends to sockets.
-_CAN_SENDFILE = os.uname().sysname == "Linux"
+        while piece := os.read(descriptor, _PIECE):
+            digest.update(piece)
+    finally:
+        os.close(descriptor)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _make_parents(path: Path, root: Path) -> list[str]:
@@ -301,10 +247,6 @@ def _make_parents(path: Path, root: Path) -> list[str]:
             replaced.append(str(folder.relative_to(root)))
         folder.mkdir(exist_ok=True)
     return replaced
-
-
-def _seen(status: os.stat_result) -> _Seen:
-    return _Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def _no_room(error: OSError, root: Path) -> Exception:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments import workspace
+from relab.experiments import copying, workspace
+from relab.experiments.copying import TreeCopier, seen_of
 from relab.experiments.dataset import WorkspaceFile
 from relab.experiments.errors import DiskFullError, ExperimentInvalidError
 from relab.experiments.manifests import Diff, compare
@@ -50,7 +51,7 @@ def snapshot_of(project: Path, *ignore: str) -> Snapshot:
 @pytest.fixture
 def trial(project: Path, tmp_path: Path) -> Clone:
     taken = snapshot_of(project)
-    return clone(taken.root, taken.manifest, tmp_path / "trial")
+    return clone(taken.copier, tmp_path / "trial")
 
 
 def changes(trial: Clone) -> Diff:
@@ -168,7 +169,7 @@ def test_nothing_is_left_of_a_snapshot_that_failed(project: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(workspace, "_copy_file", full)
+    monkeypatch.setattr(copying, "write_all", full)
     with pytest.raises(DiskFullError, match="There is no room for a copy"):
         snapshot_of(project)
     assert list((project / ".lab" / "cache" / "snapshots").iterdir()) == []
@@ -221,10 +222,10 @@ def test_times_that_are_set_back_hide_nothing(
 ) -> None:
     """With the same size, at once after the copy: of some kernels' clocks that is the same moment."""
     if not ticks:
-        real = workspace._seen
-        monkeypatch.setattr(workspace, "_seen", lambda status: real(status)._replace(ctime_ns=7))
+        for module in (copying, workspace):
+            monkeypatch.setattr(module, "seen_of", lambda status: seen_of(status)._replace(ctime_ns=7))
     taken = snapshot_of(project)
-    trial = clone(taken.root, taken.manifest, tmp_path / "trial")
+    trial = clone(taken.copier, tmp_path / "trial")
     for name in ("a.txt", "src/b.py", "src/deep/er/c.py"):
         path = trial.root / name
         before = path.stat()
@@ -342,7 +343,7 @@ def test_a_workspace_can_be_copied_on(trial: Clone, tmp_path: Path) -> None:
     (trial.root / "new").mkdir()
     (trial.root / "new" / "x").write_text("x")
     after = trial.now()
-    second = clone(trial.root, after, tmp_path / "second")
+    second = clone(TreeCopier(trial.root, after), tmp_path / "second")
 
     assert changes(second) == Diff()
     assert second.now().digest == after.digest
@@ -357,7 +358,7 @@ def test_a_tasks_files_win(project: Path, tmp_path: Path) -> None:
         WorkspaceFile("folder/b.py", b"not through the link"),
         WorkspaceFile("src/deep/er/c.py/d", b"a folder now"),
     ]
-    trial = clone(taken.root, taken.manifest, tmp_path / "trial", extra)
+    trial = clone(taken.copier, tmp_path / "trial", extra)
 
     for item in extra:
         assert (trial.root / item.path).read_bytes() == item.content
@@ -374,7 +375,7 @@ def test_a_clone_needs_a_new_folder(project: Path, tmp_path: Path) -> None:
     (tmp_path / "trial").mkdir()
 
     with pytest.raises(FileExistsError):
-        clone(taken.root, taken.manifest, tmp_path / "trial")
+        clone(taken.copier, tmp_path / "trial")
 
 
 def test_a_snapshot_document_has_the_contracts_fields(trial: Clone) -> None:

@@ -9,11 +9,11 @@ import select
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from relab.experiments.sandbox.cgroups import Group
 from relab.experiments.sandbox.namespaces import call_all, exit_code_of
-from relab.experiments.sandbox.process import MARKER, Child
+from relab.experiments.sandbox.process import MARKER, Child, streams_of
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 
 _SET_UP_WITHIN_S: Final = 30.0
@@ -186,11 +186,7 @@ def _start(command: Sequence[str], launch: Launch, fds: Sequence[int]) -> Child:
     # bubblewrap itself gets nothing of the harness's environment, which could make it load other code; but it
     # carries the trial's mark, so that what a killed runner leaves is found.
     environment = {MARKER: str(launch.folders.out / "trial_input.json")}
-    with contextlib.ExitStack() as files:
-        streams: list[IO[bytes]] = []
-        for path, mode in ((launch.stdin, "rb"), (launch.stdout, "wb"), (launch.stderr, "wb")):
-            streams.append(files.enter_context(path.open(mode)))
-        stdin, stdout, stderr = streams
+    with streams_of(launch) as (stdin, stdout, stderr):
         return Child(
             command, cwd=None, environment=environment, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=fds
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relab.experiments.sandbox.namespaces import listen_here, with_ports
-from relab.experiments.sandbox.process import Child, end_all_orphans
+from relab.experiments.sandbox.process import Child, end_all_orphans, streams_of
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
 
 _NO_ROOM = "not enforced: a plain local run has no room of its own"
@@ -85,7 +85,7 @@ class LocalRunning:
         self.out_of_memory = False
         self._closers = closers
         environment = with_ports(launch.environment, ports)
-        with launch.stdin.open("rb") as stdin, launch.stdout.open("wb") as stdout, launch.stderr.open("wb") as stderr:
+        with streams_of(launch) as (stdin, stdout, stderr):
             self._child = Child(
                 launch.command,
                 cwd=launch.folders.workspace,

@@ -167,7 +167,7 @@ class RoomNetworks:
     def _start(self) -> tuple[Child, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_WITHIN_S)
-        with theirs, Path(os.devnull).open("wb") as nowhere:
+        with theirs, Path(os.devnull).open("r+b") as nowhere:
             child = Child(
                 [sys.executable, "-P", "-s", "-m", __name__, str(theirs.fileno())],
                 cwd=None,
@@ -175,9 +175,9 @@ class RoomNetworks:
                     MARKER: f"relab-namespaces-{self._run_id}",
                     "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 },
-                stdin=None,
-                stdout=nowhere,
-                stderr=nowhere,
+                stdin=nowhere.fileno(),
+                stdout=nowhere.fileno(),
+                stderr=nowhere.fileno(),
                 pass_fds=(theirs.fileno(),),
             )
         return child, ours

@@ -16,11 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from relab.experiments.sandbox.protocol import SandboxError
+from relab.experiments.sandbox.protocol import Launch, SandboxError
 
 MARKER: Final = "AGENTLAB_TRIAL_INPUT"
 """The variable by whose value the processes of one trial are told from those of another."""
@@ -29,6 +30,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _IS_LINUX = sys.platform == "linux"
 _SWEEPS = 50
 _AFTER_KILL_S = 5.0
+_PIECE = 65_536
 _TICK_S = 0.02
 """The kernel tells when a process started in hundredths of a second."""
 
@@ -39,6 +41,25 @@ _reaper_since_s: float | None = None
 """Since when orphans come to us, in seconds since the machine started."""
 
 
+@contextmanager
+def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
+    """Open what a harness reads and where its output goes; they are closed here once it has them.
+
+    Raises:
+        OSError: there is no room, or the input is gone.
+    """
+    writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    wanted = ((launch.stdin, os.O_RDONLY), (launch.stdout, writing), (launch.stderr, writing))
+    opened: list[int] = []
+    try:
+        for path, flags in wanted:
+            opened.append(os.open(path, flags, 0o666))
+        yield opened[0], opened[1], opened[2]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 class Child:
     """One process, started in a session of its own, and what comes of it.
 
@@ -46,7 +67,7 @@ class Child:
         command: program and arguments.
         cwd: where it starts.
         environment: all of it.
-        stdin: a file to read, or None for nothing; stdout, stderr: files to write.
+        stdin, stdout, stderr: descriptors of files to read and to write.
         pass_fds: further file descriptors that it inherits.
 
     Raises:
@@ -59,9 +80,9 @@ class Child:
         *,
         cwd: Path | None,
         environment: Mapping[str, str],
-        stdin: IO[bytes] | None,
-        stdout: IO[bytes],
-        stderr: IO[bytes],
+        stdin: int,
+        stdout: int,
+        stderr: int,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._since_s = _now_s()
@@ -74,7 +95,7 @@ class Child:
                     list(command),
                     cwd=cwd,
                     env=dict(environment),
-                    stdin=stdin if stdin is not None else subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
                     start_new_session=True,
@@ -193,11 +214,17 @@ def _now_s() -> float:
 
 
 def _children() -> list[int]:
-    found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
+    pieces: list[bytes] = []
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 a list of numbers, asked for after each trial
         with contextlib.suppress(OSError):
-            found.extend(map(int, (task / "children").read_text().split()))
-    return found
+            descriptor = os.open(f"/proc/self/task/{thread}/children", os.O_RDONLY)
+            try:
+                while piece := os.read(descriptor, _PIECE):
+                    pieces.append(piece)
+            finally:
+                os.close(descriptor)
+            pieces.append(b" ")
+    return list(map(int, b"".join(pieces).split()))
 
 
 def _reap(pid: int) -> None:
