@@ -26,7 +26,7 @@ from rich.table import Table
 
 from bench.otlp_targets import PEERS, install
 
-PARTS = ("bare", "local", "bwrap", "docker", "parallel", "inspect")
+PARTS = ("bare", "local", "bwrap", "docker", "parallel", "inspect", "analysis")
 DOCKER_IMAGE = os.environ.get("RELAB_BENCH_IMAGE", "relab-test:latest")
 _INSPECT = """
 import sys, time
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000, help="Trials of the local sandbox, and bare children.")
     parser.add_argument("--docker-trials", type=int, default=100)
     parser.add_argument("--inspect-samples", type=int, default=1_000)
+    parser.add_argument("--analysed", type=int, default=100_000, help="Trials whose analysis is timed.")
     parser.add_argument("--concurrency", type=int, default=2)
     parser.add_argument("--no-telemetry", action="store_true", help="Do not record trials as agent runs.")
     parser.add_argument("--peers-dir", type=Path, default=Path(".bench/peers"))
@@ -82,6 +83,7 @@ def main() -> None:
         "bwrap": lambda: relab("bwrap", args.trials, args),
         "docker": lambda: relab("container", args.docker_trials, args),
         "parallel": lambda: gnu_parallel(args.trials, args.concurrency),
+        "analysis": lambda: analysis(args.analysed),
         "inspect": lambda: inspect_ai(args.inspect_samples, args.concurrency, args.peers_dir.absolute()),
     }
     rows: list[Figures] = []
@@ -223,6 +225,15 @@ def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
             said = getattr(error, "stderr", None) or str(error)
             return Figures("Inspect AI", note=f"failed: {said[-300:]}")
     return Figures("Inspect AI", count, float(done.stdout.split()[-1]) / count * 1_000)
+
+
+def analysis(count: int) -> Figures:
+    """Tables, analysis and report of as many trials, in a process of its own."""
+    command = [sys.executable, "-m", "bench.trial_analysis", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    note = ", ".join(f"{part} {found[f'{part}_s']:.1f} s" for part in ("tables", "analysis", "report"))
+    return Figures("analysis", found["trials"], peak_mb=found["peak_mb"], note=note)
 
 
 def _show(rows: list[Figures], concurrency: int) -> None:

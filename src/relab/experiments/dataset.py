@@ -6,8 +6,10 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -70,18 +72,18 @@ class TaskIndex:
     """Where each task stands in its file.
 
     Attributes:
-        task_ids: in the order of the file.
-        offsets: of the first byte of each task's line.
+        offsets: of the first byte of each task's line, in the order of the file.
+        marks: of each task's id, 8 bytes of a digest: there may be a great many tasks.
         digest: `sha256:` and hex, of the whole file.
     """
 
     path: Path
-    task_ids: tuple[str, ...]
-    offsets: tuple[int, ...]
+    offsets: array[int]
+    marks: array[int]
     digest: str
 
     def __len__(self) -> int:
-        return len(self.task_ids)
+        return len(self.offsets)
 
     def read(self, index: int) -> Task:
         """Return a task.
@@ -93,11 +95,24 @@ class TaskIndex:
             task = _task(self._line(self.offsets[index]))
         except (OSError, ValueError) as error:
             raise RunChangedError(f"The data set {self.path} has changed during the run: {error}.") from error
-        if task.task_id != self.task_ids[index]:
+        if _mark(task.task_id) != self.marks[index]:
             raise RunChangedError(
-                f"The data set {self.path} has changed during the run: task {self.task_ids[index]!r} is no longer there."
+                f"The data set {self.path} has changed during the run: {task.task_id!r} is another task."
             )
         return task
+
+    def moved_to(self, path: Path) -> TaskIndex:
+        """Return the index of a copy of the file.
+
+        Raises:
+            RunChangedError: the copy is none.
+            OSError: it cannot be read.
+        """
+        with path.open("rb") as file:
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        if digest != self.digest:
+            raise RunChangedError(f"The data set {self.path} was changed while the run began.", remedy="Start again.")
+        return replace(self, path=path)
 
     def _line(self, offset: int) -> bytes:
         descriptor = os.open(self.path, os.O_RDONLY)
@@ -117,31 +132,49 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
     Raises:
         ExperimentInvalidError: naming the lines that are wrong.
     """
-    offsets: list[int] = []
-    first_lines: dict[str, int] = {}
-    problems: list[tuple[str, str]] = []
+    offsets, marks = array("q"), array("Q")
+    problems: list[tuple[int, str]] = []
     digest = hashlib.sha256()
     for number, offset, line in _lines(path, digest):
         try:
-            task_id = _task(line).task_id
-            if task_id in first_lines:
-                raise ValueError(f"the task_id {task_id!r} is that of line {first_lines[task_id]} too")  # noqa: TRY301
+            marks.append(_mark(_task(line).task_id))
         except ValueError as error:
-            problems.append((f"{path}:{number}", str(error)))
+            problems.append((number, str(error)))
             if len(problems) >= MAX_PROBLEMS:
                 break
             continue
-        first_lines[task_id] = number
         offsets.append(offset)
+    if len(set(marks)) < len(marks):
+        problems = sorted([*problems, *_duplicates(path, marks)])[:MAX_PROBLEMS]
     if problems:
+        told = tuple((f"{path}:{number}", problem) for number, problem in problems)
         raise ExperimentInvalidError(
-            f"The data set {path} has {len(problems)} wrong line{'s' if len(problems) > 1 else ''}; "
-            f"the first is {problems[0][0]}: {problems[0][1]}.",
-            problems=tuple(problems),
+            f"The data set {path} has {len(told)} wrong line{'s' if len(told) > 1 else ''}; "
+            f"the first is {told[0][0]}: {told[0][1]}.",
+            problems=told,
         )
     if not offsets:
         raise ExperimentInvalidError(f"The data set {path} has no task.", remedy="Write one JSON object a line.")
-    return TaskIndex(path, tuple(first_lines)[:limit], tuple(offsets[:limit]), f"sha256:{digest.hexdigest()}")
+    return TaskIndex(path, offsets[:limit], marks[:limit], f"sha256:{digest.hexdigest()}")
+
+
+def _mark(task_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(task_id.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Yield the lines whose task_id an earlier line has, each with what is wrong; only those of equal marks are looked at."""
+    repeated = {mark for mark, count in Counter(marks).items() if count > 1}
+    first_lines: dict[str, int] = {}
+    for number, _, line in _lines(path, hashlib.sha256()):
+        try:
+            task_id = _task(line).task_id
+        except ValueError:
+            continue
+        if _mark(task_id) in repeated:
+            first = first_lines.setdefault(task_id, number)
+            if first != number:
+                yield number, f"the task_id {task_id!r} is that of line {first} too"
 
 
 def _lines(path: Path, digest: Any) -> Iterator[tuple[int, int, bytes]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,11 +80,12 @@ def make_plan(
         seed: of the shuffling.
         shuffle_tasks: whether tasks come in an order of their own.
     """
-    order = list(range(tasks))
+    order: MutableSequence[int] | range = range(tasks)
     if shuffle_tasks:
+        order = array("q", order)
         random.Random(f"tasks {seed}").shuffle(order)  # noqa: S311 an order, not a secret
     permutation = None
     if scheduling is Scheduling.RANDOMIZED:
-        permutation = list(range(variants * tasks * replications))
+        permutation = array("q", range(variants * tasks * replications))
         random.Random(f"trials {seed}").shuffle(permutation)  # noqa: S311 an order, not a secret
     return Plan(variants, replications, scheduling, order, permutation)

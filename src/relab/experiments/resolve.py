@@ -244,7 +244,7 @@ def _first_trials(resolved: Resolved, count: int = 6) -> list[dict[str, Any]]:
         {
             "trial_id": slot.trial_id,
             "variant_id": variants[slot.variant].variant_id,
-            "task_id": resolved.tasks.task_ids[slot.task],
+            "task_id": resolved.tasks.read(slot.task).task_id,
             "repl_idx": slot.replication,
         }
         for slot in slots

@@ -54,13 +54,18 @@ class RunFolder:
         facts: Mapping[str, Any] = self.manifest["ext"]
         return facts
 
+    @property
+    def dataset(self) -> Path:
+        """The run's own copy of the data set."""
+        return self.path / DATASET
+
     def tasks(self) -> TaskIndex:
         """Return the tasks, from the run's own copy of the data set.
 
         Raises:
             RunChangedError: it is no longer the one that the run began with.
         """
-        index = index_tasks(self.path / DATASET, self.config.dataset.limit)
+        index = index_tasks(self.dataset, self.config.dataset.limit)
         if index.digest != self.facts["dataset_digest"]:
             raise RunChangedError(f"The data set {index.path} was changed since the run began.")
         return index

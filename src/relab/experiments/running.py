@@ -128,7 +128,8 @@ class ExperimentRuns:
             )
             with _full_disk_told(runs / run_id):
                 run = begin_run(runs / run_id, run_id, config, resolved.tasks.path, manifest)
-            return self._run(run, snapshot, sandbox, secrets, resolved.plan, stop, on_result, resolved.warnings)
+            tasks = resolved.tasks.moved_to(run.dataset)
+            return self._run(run, snapshot, sandbox, secrets, tasks, resolved.plan, stop, on_result, resolved.warnings)
         finally:
             sandbox.close()
 
@@ -159,8 +160,9 @@ class ExperimentRuns:
         sandbox = make_sandbox(config, run.run_id)
         try:
             sandbox.prepare()
-            plan = plan_of(config, len(run.tasks()))
-            return self._run(run, snapshot, sandbox, secrets, plan, stop, on_result, run.facts["warnings"])
+            tasks = run.tasks()
+            plan = plan_of(config, len(tasks))
+            return self._run(run, snapshot, sandbox, secrets, tasks, plan, stop, on_result, run.facts["warnings"])
         finally:
             sandbox.close()
 
@@ -170,6 +172,7 @@ class ExperimentRuns:
         snapshot: Snapshot,
         sandbox: Sandbox,
         secrets: Mapping[str, str],
+        tasks: TaskIndex,
         plan: Plan,
         stop: StopSwitch,
         on_result: OnResult,
@@ -178,7 +181,7 @@ class ExperimentRuns:
         link = TelemetryLink(self._telemetry)
         redactor = Redactor(secrets)
         network = TrialNetwork(run.config, link.send_spans, redactor)
-        context = self._context(run, snapshot, sandbox, secrets, redactor, network, run.tasks())
+        context = self._context(run, snapshot, sandbox, secrets, redactor, network, tasks)
         journal = Journal(run.path)
 
         def told(result: TrialResult, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relab.experiments import dataset
-from relab.experiments.dataset import Mount, WorkspaceFile, check_inside, index_tasks
+from relab.experiments.dataset import Mount, TaskIndex, WorkspaceFile, check_inside, index_tasks
 from relab.experiments.errors import ExperimentInvalidError, RunChangedError
 
 
@@ -18,6 +18,10 @@ def write(folder: Path, *rows: Any) -> Path:
     path = folder / "tasks.jsonl"
     path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
     return path
+
+
+def ids_of(index: TaskIndex) -> list[str]:
+    return [index.read(number).task_id for number in range(len(index))]
 
 
 def problems(path: Path) -> list[tuple[str, str]]:
@@ -40,7 +44,7 @@ def test_a_task_is_passed_through_whole(tmp_path: Path) -> None:
     row = {"task_id": "t1", "prompt": "äöü \u2028", "nested": {"a": [1, None, 2.5]}}
     index = index_tasks(write(tmp_path, {"task_id": "t0"}, row))
 
-    assert index.task_ids == ("t0", "t1")
+    assert ids_of(index) == ["t0", "t1"]
     task = index.read(1)
     assert (task.task_id, task.payload, task.boundary) == ("t1", row, False)
     assert index.read(0).task_id == "t0"
@@ -57,8 +61,8 @@ def test_blank_lines_and_a_missing_last_line_end_are_no_matter(tmp_path: Path) -
 
 def test_a_limit_takes_the_first_tasks_but_checks_all(tmp_path: Path) -> None:
     path = write(tmp_path, {"task_id": "a"}, {"task_id": "b"}, {"task_id": "c"})
-    assert index_tasks(path, 2).task_ids == ("a", "b")
-    assert index_tasks(path, 9).task_ids == ("a", "b", "c")
+    assert ids_of(index_tasks(path, 2)) == ["a", "b"]
+    assert ids_of(index_tasks(path, 9)) == ["a", "b", "c"]
 
     with pytest.raises(ExperimentInvalidError, match=":2: "):
         index_tasks(write(tmp_path, {"task_id": "a"}, "{"), 1)
@@ -145,7 +149,7 @@ def test_a_changed_data_set_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, {"task_id": "a"}, {"task_id": "x"})
 
     assert index.read(0).task_id == "a"
-    with pytest.raises(RunChangedError, match="task 'b' is no longer there"):
+    with pytest.raises(RunChangedError, match="is another task"):
         index.read(1)
     path.write_text("")
     with pytest.raises(RunChangedError, match="has changed during the run"):
@@ -185,7 +189,7 @@ def test_a_boundary_is_told_by_its_fields_too(tmp_path: Path) -> None:
     )
 
     assert [index.read(place).boundary for place in range(3)] == [True, False, False]
-    assert index.task_ids == ("inner", "plain", "also plain")
+    assert ids_of(index) == ["inner", "plain", "also plain"]
     assert index.read(1).payload == {"task_id": "plain", "task": "a word of its own"}
 
 
@@ -238,3 +242,22 @@ def test_the_cluster_of_a_task(tmp_path: Path) -> None:
     task = index_tasks(write(tmp_path, {"task_id": "a", "document": 7})).read(0)
 
     assert (task.cluster("document"), task.cluster("nothing"), task.cluster(None)) == ("7", None, None)
+
+
+def test_wrong_lines_and_repeated_ids_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, {"task_id": "a"}, "nonsense", {"task_id": "b"}, {"task_id": "a"}, "[]", {"task_id": "b"})
+
+    assert [place.rpartition(":")[2] for place, _ in problems(path)] == ["2", "4", "5", "6"]
+    assert problems(path)[3][1] == "the task_id 'b' is that of line 3 too"
+
+
+def test_an_index_moves_to_a_copy_and_to_nothing_else(tmp_path: Path) -> None:
+    index = index_tasks(write(tmp_path, {"task_id": "a"}))
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(index.path.read_bytes())
+
+    moved = index.moved_to(copy)
+    assert (moved.path, ids_of(moved)) == (copy, ["a"])
+    copy.write_text('{"task_id": "b"}\n')
+    with pytest.raises(RunChangedError, match="was changed while the run began"):
+        index.moved_to(copy)

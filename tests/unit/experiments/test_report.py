@@ -54,7 +54,7 @@ class Page(HTMLParser):
             self.scripts[-1] += data
             return
         self.text += data
-        if self._tag in {"td", "th"}:
+        if self._tag in {"td", "th"} or (self._tag == "span" and self.rows):
             self.rows[-1][-1] += data
 
     @property

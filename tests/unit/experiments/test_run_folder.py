@@ -43,7 +43,7 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
     found = open_run(run.path)
 
     assert (found.run_id, found.config, found.digest) == ("run_1", run.config, run.digest)
-    assert found.tasks().task_ids == ("a", "b")
+    assert [found.tasks().read(number).task_id for number in range(2)] == ["a", "b"]
     assert (run.path / "resolved_experiment.digest").read_text() == run.digest + "\n"
     with pytest.raises(FileExistsError):
         begin_run(run.path, "run_1", run.config, run.path / "dataset" / "tasks.jsonl", dict(run.manifest))
