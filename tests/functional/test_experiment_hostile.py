@@ -257,6 +257,28 @@ def test_a_harness_that_cannot_be_started_is_a_row_and_an_unset_secret_is_refuse
     assert all("./harness" in row["error_message"] for row in run.rows.values())
 
 
+def test_a_link_in_carried_state_leads_the_runner_nowhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    leading = (
+        "own = Path(paths['state'], 'own')\nown.rename(own.with_name('was'))\n"
+        "own.symlink_to(bindings['outside'])\nanswer()\n"
+    )
+    project = Project.make(tmp_path, leading, tasks=2)
+    project.configure(
+        baseline={"bindings": {"outside": str(outside)}},
+        design={"policies": {"state": "accumulate"}},
+        runtime={"harness": {"control_plane": {"path": "/state/own/deep/lab_control.json"}}},
+    )
+
+    run = project.run()
+
+    assert run.rows["trial_1"]["outcome"] == "success"
+    assert run.rows["trial_2"]["error_type"] == "workspace_error"
+    assert "leads out of the trial's folder" in run.rows["trial_2"]["error_message"]
+    assert list(outside.iterdir()) == []
+
+
 def test_folders_that_a_harness_has_closed_are_read_and_deleted(tmp_path: Path) -> None:
     harness = """
 for folder in (Path("closed"), Path(paths["state"], "closed"), Path(paths["tmp"], "closed")):

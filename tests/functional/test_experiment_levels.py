@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from relab.core.clock import SystemClock
+from relab.experiments.sdk import LabClient, LabRunnerError
+from relab.experiments.service import ExperimentService
 from support.experiments import Project, read_lines
 
 CONTROLLED = """\
@@ -62,6 +65,22 @@ answer(
     checkpoints=checkpoints,
 )
 """
+OF_A_RUN = {
+    "manifest.json": "manifest_v1",
+    "resolved_experiment.json": "resolved_experiment_v0_3",
+    "attestation.json": "attestation_v1",
+    "runtime/run_control.json": "run_control_v1",
+    "evidence/evidence_records.jsonl": "evidence_record_v1",
+    "evidence/task_chain_states.jsonl": "task_chain_state_v1",
+}
+OF_A_TRIAL = {
+    "trial_input.json": "trial_input_v1",
+    "trial_output.json": "trial_output_v1",
+    "trial_state.json": "trial_state_v1",
+    "state_inventory.json": "state_inventory_v1",
+    "state/lab_control.json": "control_plane_v1",
+    "out/harness_events.jsonl": "hook_events_v1",
+}
 
 
 def at_level(level: str, **more: Any) -> dict[str, Any]:
@@ -143,3 +162,29 @@ def test_a_trainer_keeps_its_checkpoints_and_its_objective_has_a_direction(tmp_p
         assert all(Path(item["path"]).read_bytes() == bytes([item["epoch"]]) * 64 for item in document["checkpoints"])
     # Less of a loss is better.
     assert compared["verdict"] == "PASS", compared
+
+
+def test_every_document_of_a_run_keeps_to_its_schema(tmp_path: Path) -> None:
+    project = Project.make(tmp_path, 'Path("new").write_text("x")\n' + CONTROLLED, tasks=1)
+    project.configure(**at_level("sdk_full"))
+    run = project.run()
+    trial = run.trial("trial_1")
+
+    checked = {run.path / name: schema for name, schema in OF_A_RUN.items()}
+    checked |= {trial / name: schema for name, schema in OF_A_TRIAL.items()}
+    objects = list((run.path / "evidence" / "objects").iterdir())
+    checked |= {path: json.loads(path.read_bytes())["schema_version"] for path in objects}
+    assert set(checked.values()) >= {"workspace_snapshot_v1", "workspace_diff_v1", "workspace_patch_v1"}
+    service = ExperimentService(SystemClock())
+    for path, schema in checked.items():
+        assert service.validate_schema(path, schema)[0] == schema
+
+    answer = project.json("schema-validate", "--file", str(trial / "trial_output.json"))
+    assert (answer["valid"], answer["schema"], answer["documents"]) == (True, "trial_output_v1", 1)
+    client = LabClient(cwd=project.root, env={"RELAB_HOME": str(project.home)})
+    events = str(trial / "out" / "harness_events.jsonl")
+    assert client.validate_schema(file=events, schema="hook_events_v1").values["documents"] == 6
+    with pytest.raises(LabRunnerError, match="is no trial_input_v1"):
+        client.validate_schema(file=str(trial / "trial_output.json"), schema="trial_input_v1")
+    assert json.loads(project.lab("schema-validate", "--schema", "trial_output_v1").out)["title"] == "trial_output_v1"
+    assert "--schema" in project.lab("schema-validate", code=64).err

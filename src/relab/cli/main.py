@@ -14,7 +14,21 @@ import typer
 from typer.exceptions import TyperException
 
 from relab import __version__
-from relab.cli import agent_runs, auth, compare, db, doctor, experiments, jobs, knobs, metrics, rca, serve, worker
+from relab.cli import (
+    agent_runs,
+    auth,
+    compare,
+    db,
+    doctor,
+    experiments,
+    jobs,
+    knobs,
+    metrics,
+    rca,
+    schemas,
+    serve,
+    worker,
+)
 
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
@@ -41,6 +55,7 @@ for _name, _command in (
     ("compare", compare.compare),
     ("knobs-init", knobs.knobs_init),
     ("knobs-validate", knobs.knobs_validate),
+    ("schema-validate", schemas.schema_validate),
 ):
     app.command(_name)(_command)
 for _name, _group in (

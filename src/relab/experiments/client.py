@@ -170,6 +170,15 @@ class LabClient:
         answer = self._call("knobs-validate", manifest=manifest, overrides=overrides)
         return Validated(bool(answer["valid"]), answer["values"])
 
+    def validate_schema(self, *, file: str, schema: str | None = None) -> Validated:
+        """Check a JSON file, or each line of a JSON Lines file, against a schema such as `trial_output_v1`.
+
+        Raises:
+            LabRunnerError: it is not as it must be; `details` has each place.
+        """
+        answer = self._call("schema-validate", file=file, schema=schema)
+        return Validated(bool(answer["valid"]), {"schema": answer["schema"], "documents": answer["documents"]})
+
     def _run(self, command: str, experiment: str, **options: Any) -> RunResponse:
         return _run_response(self._call(command, experiment, **options))
 

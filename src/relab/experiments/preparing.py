@@ -108,6 +108,9 @@ def _write_documents(context: RunContext, folder: TrialFolder, document: dict[st
     given, control = folder.host_path(harness.input_path), folder.host_path(harness.control_plane.path)
     documents = (given, control, folder.host_path(harness.output_path), folder.host_path(harness.events.path))
     for parent in {path.parent for path in documents} - {folder.out, folder.state}:
+        # State that is carried over may hold a link that an earlier trial has made.
+        if not parent.resolve().is_relative_to(folder.root.resolve()):
+            raise OSError(errno.ELOOP, "A link of an earlier trial leads out of the trial's folder", str(parent))
         parent.mkdir(parents=True, exist_ok=True)
     if context.config.design.policies.state is not StatePolicy.ISOLATE_PER_TRIAL:
         # State that is carried over must not bring another trial's documents along.

@@ -113,11 +113,11 @@ def attestation(
             heads.append({"trial_id": entry["row"]["trial_id"], "head": entry["head"]})
     document: dict[str, Any] = {
         "schema_version": "attestation_v1",
-        "run_id": run_id,
         "resolved_experiment_digest": digest,
         "events_hashchain": heads,
         "grades_summary": dict(sorted(outcomes.items())),
         "harness_identity": dict(identity),
+        "ext": {"run_id": run_id},
         "hooks_schema_version": "hook_events_v1" if level != "cli_basic" else None,
     }
     if image_digest:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock
-from relab.experiments import knobs, listing, skeleton
+from relab.experiments import knobs, listing, schemas, skeleton
 from relab.experiments.compare import Comparison
 from relab.experiments.compare import compare as compare_run
+from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.models import OnResult, RunOptions, RunSummary, StopSwitch
 from relab.experiments.resolve import Resolved
 from relab.experiments.running import ExperimentRuns
+from relab.experiments.schema_check import check_file
 from relab.telemetry.service import TelemetryService
 
 
@@ -123,6 +125,27 @@ class ExperimentService:
             ExperimentInvalidError: they are there already.
         """
         return skeleton.write_knobs(root)
+
+    def validate_schema(self, file: Path, name: str | None = None) -> tuple[str, int]:
+        """Check a file against the schema of a document; return the schema's name and how many documents were checked.
+
+        Raises:
+            ExperimentInvalidError: there is no such schema or file, or a document is not as it must be.
+        """
+        return check_file(file, name)
+
+    def schema(self, name: str) -> dict[str, Any]:
+        """Return the JSON Schema of a document.
+
+        Raises:
+            ExperimentInvalidError: there is none of this name.
+        """
+        found = schemas.schema_of(name)
+        if found is None:
+            raise ExperimentInvalidError(
+                f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schemas.schema_names())}."
+            )
+        return found
 
     def validate_knobs(
         self, root: Path, overrides: Path, manifest: Path | None = None

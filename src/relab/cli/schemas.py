@@ -1,0 +1,36 @@
+"""`lab schema-validate`."""
+
+from __future__ import annotations
+
+from json import dumps
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json
+
+
+def schema_validate(
+    schema: Annotated[str | None, typer.Option(help="Default: the document's own schema_version.")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSON, or JSON Lines: each line is checked.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check a document of an experiment, such as a trial's output; without --file, print the schema."""
+    from relab.cli.experiments import open_experiments
+
+    with open_experiments(telemetry=False) as service:
+        if file is None:
+            if schema is None:
+                raise typer.BadParameter("name the schema to print, or the --file to check", param_hint="--schema")
+            found = service.schema(schema)
+            if json:
+                print_json("schema-validate", schema=found)
+            else:
+                print(dumps(found, indent=2))
+            return
+        name, documents = service.validate_schema(file, schema)
+    if json:
+        print_json("schema-validate", valid=True, schema=name, documents=documents)
+        return
+    print(f"{plain(file)}: {documents:,} valid {'document' if documents == 1 else 'documents'} of {name}")

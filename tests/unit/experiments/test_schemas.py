@@ -1,0 +1,121 @@
+"""The published schemas: each is one, known documents pass, and what is wrong is named with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.schema_check import check_file
+from relab.experiments.schemas import schema_names, schema_of
+from support.experiment_configs import IDS
+
+OUTPUT = {"schema_version": "trial_output_v1", "ids": IDS.to_json(), "outcome": "success"}
+EVENT = {
+    "event_type": "agent_step_start",
+    "ts": "2026-01-01T00:00:00Z",
+    "seq": 1,
+    "ids": IDS.to_json(),
+    "step_index": 0,
+}
+MANIFEST = {
+    "schema_version": "harness_manifest_v1",
+    "created_at": "2026-01-01T00:00:00Z",
+    "integration_level": "cli_basic",
+    "step": {"semantics": "none"},
+}
+HOOKS = {"schema_version": "hook_events_v1", "events_path": "/out/harness_events.jsonl"}
+
+
+def check(folder: Path, document: Any, schema: str | None = None) -> tuple[str, int]:
+    path = folder / "document.json"
+    path.write_text(json.dumps(document))
+    return check_file(path, schema)
+
+
+def wrong(folder: Path, document: Any, schema: str | None = None) -> list[tuple[str, str]]:
+    with pytest.raises(ExperimentInvalidError) as caught:
+        check(folder, document, schema)
+    return [(place.removeprefix(str(folder / "document.json")), text) for place, text in caught.value.problems]
+
+
+@pytest.mark.parametrize("name", schema_names())
+def test_each_schema_is_one_and_refuses_something(name: str) -> None:
+    schema = schema_of(name)
+
+    assert schema is not None
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    assert not validator.is_valid([])
+    assert not validator.is_valid({"schema_version": "another"})
+
+
+@pytest.mark.parametrize(
+    ("document", "schema"),
+    [
+        (OUTPUT, None),
+        ({**OUTPUT, "answer": None, "metrics": {"a": 1}, "objective": {"name": "loss", "value": 0.5}, "ext": {"x": 1}}, None),
+        ({**OUTPUT, "checkpoints": [{"path": "/state/a", "step": 3, "epoch": 0.5}]}, "trial_output_v1"),
+        (EVENT, "hook_events_v1"),
+        ({**EVENT, "event_type": "mine", "anything": 1}, "hook_events_v1"),
+        ({**EVENT, "event_type": "tool_call_end", "call_id": "a", "tool": {"name": "t"}, "outcome": {"status": "ok"}}, "hook_events_v1"),
+        (MANIFEST, None),
+        ({**MANIFEST, "integration_level": "sdk_full", "hooks": HOOKS}, None),
+        ({"knobs": []}, "knob_manifest_v1"),
+        ({"values": {"a": 1}, "manifest_path": "x"}, "experiment_overrides_v1"),
+    ],
+)  # fmt: skip
+def test_documents_of_the_contract_pass(tmp_path: Path, document: Any, schema: str | None) -> None:
+    assert check(tmp_path, document, schema) == (schema or document["schema_version"], 1)
+
+
+@pytest.mark.parametrize(
+    ("document", "schema", "place"),
+    [
+        ({**OUTPUT, "outcome": "great"}, None, "/outcome"),
+        ({**OUTPUT, "more": 1}, None, ""),
+        ({**OUTPUT, "ids": {**IDS.to_json(), "repl_idx": -1}}, None, "/ids/repl_idx"),
+        ({**OUTPUT, "checkpoints": [{"path": "a"}, {}]}, None, "/checkpoints/1"),
+        ({**EVENT, "seq": "1"}, "hook_events_v1", "/seq"),
+        ({**EVENT, "anything": 1}, "hook_events_v1", ""),
+        ({**EVENT, "event_type": "error"}, "hook_events_v1", ""),
+        ({**MANIFEST, "integration_level": "cli_events"}, None, ""),
+        ({**MANIFEST, "integration_level": "otel"}, None, ""),
+        ([], "trial_output_v1", ""),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, document: Any, schema: str | None, place: str) -> None:
+    assert place in {where for where, _ in wrong(tmp_path, document, schema)}
+
+
+def test_each_line_of_a_file_of_lines_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps({**EVENT, "seq": number}) + "\n" for number in range(3)) + "\n")
+    assert check_file(path, "hook_events_v1") == ("hook_events_v1", 3)
+
+    with path.open("a") as file:
+        file.write(json.dumps({**EVENT, "seq": -1}) + "\n")
+    with pytest.raises(ExperimentInvalidError, match=r"events\.jsonl:5/seq: -1 is less than the minimum of 0"):
+        check_file(path, "hook_events_v1")
+
+
+@pytest.mark.parametrize(
+    ("content", "schema", "says"),
+    [
+        ("{", None, "is not valid JSON"),
+        ("", None, "holds no document"),
+        ("{}", None, "does not say its schema_version"),
+        ("{}", "trial_output_v9", "There is no schema 'trial_output_v9'"),
+    ],
+)
+def test_what_cannot_be_checked_is_told(tmp_path: Path, content: str, schema: str | None, says: str) -> None:
+    path = tmp_path / "document.json"
+    path.write_text(content)
+    with pytest.raises(ExperimentInvalidError, match=says):
+        check_file(path, schema)
+    with pytest.raises(ExperimentInvalidError, match="cannot be read: No such file"):
+        check_file(tmp_path / "absent.json", schema)
