@@ -229,7 +229,7 @@ def test_a_run_is_listed_shown_compared_and_deleted(first: FirstRun) -> None:
         ("run-experiment", 64, "posture_refused", "network.mode"),
         pytest.param("run --container", 64, "posture_refused", "runtime.sandbox.image", marks=pytest.mark.full),
         ("init", 64, "experiment_invalid", "is there already"),
-        pytest.param("compare run_x", 1, "run_not_found", "run_x", marks=pytest.mark.full),
+        pytest.param("compare run_x", 64, "run_not_found", "run_x", marks=pytest.mark.full),
         pytest.param("clean", 64, "invalid_input", "--runs", marks=pytest.mark.full),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_table, report_error
 
 EXIT_UNDECIDED = 2
 
@@ -22,11 +22,17 @@ def compare(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE or INVALID."""
+    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE or INVALID; 64 if there is nothing to judge."""
     from relab.cli.experiments import open_experiments
+    from relab.core.errors import NotFoundError
 
     with open_experiments(telemetry=False) as service:
-        found = service.compare(Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or ())
+        try:
+            found = service.compare(Path.cwd(), run_dir, baseline=baseline, metrics=metric or (), gates=gate or ())
+        except NotFoundError as error:
+            # As everywhere a 1, it would read as FAIL.
+            report_error(error)
+            return EXIT_USAGE
     code = {"PASS": 0, "FAIL": EXIT_FAILED}.get(found.verdict.value, EXIT_UNDECIDED)
     if json:
         print_json("compare", **found.to_json(), exit_code=code)
