@@ -35,7 +35,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             repeat,
             outcome="success" if (task * 5 + repeat) % 7 > 2 or (variant == "better" and task % 4) else "error",
             duration_ms=100.0 + task * 7 + repeat,
-            metrics={"cost_usd": 0.01 * (task + 1), "accuracy": (task + (3 + task % 4) * (variant == "better")) / 40 + repeat / 100},
+            metrics={
+                "cost_usd": 0.01 * (task + 1),
+                "accuracy": (task + (3 + task % 4) * (variant == "better")) / 40 + repeat / 100,
+            },
             error_message=HOSTILE,
         )
         for task in range(30)
