@@ -1,0 +1,291 @@
+"""`lab load`: send requests to a service when they are due, and tell what became of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.load.models import Latency, LoadPlan, LoadResult, Mix, OnProgress, Progress
+
+EXIT_INTERRUPTED = 130
+_LINE_EVERY_S = 5.0
+_DEFAULT_RATE_PER_S = 100.0
+_DEFAULT_DURATION_S = 10.0
+
+
+def load_command(
+    url: Annotated[str, typer.Argument(help="The service, or with neither --mix nor --requests the one URL to get.")],
+    rate: Annotated[float | None, typer.Option(help="Requests per second (default 100).")] = None,
+    duration: Annotated[float | None, typer.Option(help="Seconds of load, after the warm-up (default 10).")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="RATE:SECONDS or FROM-TO:SECONDS, again and again, instead of --rate and --duration."),
+    ] = None,
+    arrivals: Annotated[str, typer.Option(help="constant | poisson")] = "constant",
+    warmup: Annotated[float, typer.Option(help="Seconds before the load that no figure counts.")] = 0.0,
+    mix: Annotated[str | None, typer.Option(help="A mix for the testbed's shop: browse | order | search.")] = None,
+    requests: Annotated[Path | None, typer.Option(help="A mix from a file, YAML or JSON.")] = None,
+    header: Annotated[list[str] | None, typer.Option(help="'Name: value' for every request; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds send equal requests at equal distances.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 10.0,
+    retries: Annotated[int, typer.Option(help="Further sends of a request that failed.")] = 0,
+    retry_delay: Annotated[float, typer.Option(help="Seconds before each of them.")] = 0.0,
+    max_in_flight: Annotated[int, typer.Option(help="What is due beyond so many unanswered is dropped.")] = 1_000,
+    connections: Annotated[int | None, typer.Option(help="At most so many (default: as many as in flight).")] = None,
+    keep_alive: Annotated[bool, typer.Option(help="Use connections again.")] = True,
+    window: Annotated[float, typer.Option(help="Seconds of one window of the result.")] = 1.0,
+    hdr: Annotated[Path | None, typer.Option(help="Write an HdrHistogram log here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write plan and result here, as JSON.")] = None,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="The service may be another machine.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Load a service in an open loop: requests go out when they are due, whatever became of earlier ones.
+
+    Exit code 1 if no request was answered, 69 if nothing takes connections at the start.
+    """
+    from relab.load.service import check_target, make_plan, run_load
+
+    base, requested = _requests(url, mix, requests)
+    plan = make_plan(
+        url=base,
+        mix=requested,
+        stages=_stages(rate, duration, stage),
+        arrivals=arrivals,
+        seed=seed,
+        warmup_s=warmup,
+        window_s=window,
+        timeout_s=timeout,
+        max_in_flight=max_in_flight,
+        connections=connections,
+        keep_alive=keep_alive,
+        retries=retries,
+        retry_delay_s=retry_delay,
+        headers=_headers(header or []),
+        allow_remote=allow_remote,
+    )
+    files = [path for path in (hdr, output) if path is not None]
+    _check_writable(files)
+    check_target(plan)
+    with _stoppable() as stop, _live(quiet=quiet or json) as told:
+        result = run_load(plan, stop=stop, on_progress=told)
+    _write(plan, result, hdr, output)
+    _show(plan, result, files, json=json)
+    return _exit_code(result)
+
+
+def _exit_code(result: LoadResult) -> int:
+    if result.stopped:
+        return EXIT_INTERRUPTED
+    return 0 if result.counts.completed or not result.counts.offered else EXIT_FAILED
+
+
+def _requests(url: str, name: str | None, path: Path | None) -> tuple[str, Mix]:
+    from relab.core.errors import InvalidInputError
+    from relab.load.service import built_in_mix, read_mix, single_request
+
+    if name is not None and path is not None:
+        raise InvalidInputError("--mix and --requests exclude each other.")
+    if name is not None:
+        return url, built_in_mix(name)
+    return (url, read_mix(path)) if path is not None else single_request(url)
+
+
+def _stages(rate: float | None, duration: float | None, stages: Sequence[str] | None) -> list[dict[str, float]]:
+    from relab.core.errors import InvalidInputError
+
+    if not stages:
+        return [
+            {
+                "duration_s": _DEFAULT_DURATION_S if duration is None else duration,
+                "rate_per_s": _DEFAULT_RATE_PER_S if rate is None else rate,
+            }
+        ]
+    if rate is not None or duration is not None:
+        raise InvalidInputError("--stage says rate and duration; leave --rate and --duration out.")
+    return [_stage(text) for text in stages]
+
+
+def _stage(text: str) -> dict[str, float]:
+    from relab.core.errors import InvalidInputError
+
+    rates, _, seconds = text.partition(":")
+    first, ramp, last = rates.partition("-")
+    try:
+        stage = {"rate_per_s": float(first), "duration_s": float(seconds)}
+        return {**stage, "to_rate_per_s": float(last)} if ramp else stage
+    except ValueError as error:
+        raise InvalidInputError(f"--stage is RATE:SECONDS or FROM-TO:SECONDS, not {text!r}.") from error
+
+
+def _headers(lines: Sequence[str]) -> dict[str, str]:
+    from relab.core.errors import InvalidInputError
+
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip() or any(ord(char) < 32 for char in line):
+            # The line may hold a secret, so it is not repeated.
+            raise InvalidInputError("--header is 'Name: value' on one line.")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _check_writable(files: Sequence[Path]) -> None:
+    """Refuse before the load what could not be written after it."""
+    from relab.core.errors import InvalidInputError
+
+    for path in files:
+        folder = path.absolute().parent
+        if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+            raise InvalidInputError(f"{path} cannot be written.", remedy="Name a file in a folder that exists.")
+
+
+def _write(plan: LoadPlan, result: LoadResult, hdr: Path | None, output: Path | None) -> None:
+    from relab.core.errors import UnavailableError
+    from relab.load.service import write_hdr
+
+    try:
+        if hdr is not None:
+            write_hdr(hdr, result)
+        if output is not None:
+            import json
+
+            output.write_text(json.dumps(_as_json(plan, result), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UnavailableError(f"{error.filename} cannot be written: {error.strerror}.") from error
+
+
+def _as_json(plan: LoadPlan, result: LoadResult) -> dict[str, Any]:
+    from relab.load.models import load_plan_json
+
+    return {"plan": load_plan_json(plan), "result": result.model_dump(mode="json")}
+
+
+def _show(plan: LoadPlan, result: LoadResult, files: Sequence[Path], *, json: bool) -> None:
+    if json:
+        print_json("load", **_as_json(plan, result))
+        return
+    counts, generator = result.counts, result.generator
+    print(f"{plain(plan.url)}: {counts.offered:,} requests were due in {result.planned_s:g} s ({plan.arrivals})")
+    sends = f"{counts.sent:,} sent ({counts.retries:,} retries), {counts.dropped:,} dropped"
+    print(f"sends: {sends}, {counts.completed:,} completed, {counts.failed:,} failed, {counts.timed_out:,} timed out")
+    for title, found in (("statuses", counts.statuses), ("errors", counts.errors)):
+        if found:
+            print(f"{title}: {', '.join(f'{plain(name)} {number:,}' for name, number in found.items())}")
+    rows = [_row(route.name, route.counts.good, route.counts.bad, route.latency) for route in result.routes]
+    if len(rows) > 1:
+        rows.append(_row("all", counts.good, counts.bad, result.latency))
+    print_table("Latency from when a request was due, ms", _COLUMNS, rows)
+    print(
+        f"generator: {_number(generator.rate_per_s)} requests/s, error {_number(generator.rate_error_pct)} %, "
+        f"late by {_number(generator.lag_p99_ms)} ms at P99, {generator.cpu_share:.2f} of a core"
+    )
+    for path in files:
+        print(f"wrote: {plain(path)}")
+    for problem in result.problems:
+        print(f"lab: warning: {plain(problem)}", file=sys.stderr)
+
+
+_COLUMNS = ("request", "good", "bad", "mean", "P50", "P90", "P95", "P99", "P99.9", "max")
+
+
+def _row(name: str, good: int, bad: int, latency: Latency) -> list[object]:
+    figures = (
+        latency.mean_ms,
+        latency.p50_ms,
+        latency.p90_ms,
+        latency.p95_ms,
+        latency.p99_ms,
+        latency.p999_ms,
+        latency.max_ms,
+    )
+    return [name, f"{good:,}", f"{bad:,}", *map(_number, figures)]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}"
+
+
+@contextmanager
+def _stoppable() -> Iterator[Event]:
+    """Let Ctrl-C end the load, and keep what was measured until then."""
+    stop = Event()
+
+    def pressed(_number: int, _frame: object) -> None:
+        stop.set()
+
+    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _live(*, quiet: bool) -> Iterator[OnProgress | None]:
+    """Show how the load stands; on stderr, a line now and then where that is no terminal."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as told:
+            yield told
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bar() -> Iterator[OnProgress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.fields[state]}"), BarColumn(bar_width=20), TextColumn("{task.fields[told]}"))
+    # Drawn once a window and by the sender's own thread: a thread that draws would take turns from it at any time.
+    with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("load", total=1.0, state="warm-up", told="")
+
+        def told(progress: Progress) -> None:
+            share = progress.elapsed_s / progress.duration_s
+            bar.update(task, completed=min(share, 1.0), state=_state(progress), told=_line(progress))
+            bar.refresh()
+
+        yield told
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LINE_EVERY_S
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LINE_EVERY_S
+            print(f"{_state(progress)}: {_line(progress)}", file=sys.stderr)
+
+
+def _state(progress: Progress) -> str:
+    if progress.warming_up:
+        return "warm-up"
+    return f"{min(progress.elapsed_s, progress.duration_s):.0f} of {progress.duration_s:g} s"
+
+
+def _line(progress: Progress) -> str:
+    counts = progress.counts
+    dropped = f"; {counts.dropped:,} dropped" if counts.dropped else ""
+    return (
+        f"{progress.ended_per_s:,.0f}/s; P50 {_number(progress.p50_ms)}, P99 {_number(progress.p99_ms)} ms; "
+        f"{counts.bad:,} bad; {progress.in_flight:,} in flight{dropped}"
+    )

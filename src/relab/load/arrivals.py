@@ -1,0 +1,120 @@
+"""When requests are due: pure functions from stages and a seed to times.
+
+Each stage has a rate that is constant or changes linearly. The expected number of arrivals until time t, the
+integral of the rate, is inverted: at its values 0, 1, 2, ... for constant arrivals, at the sums of unit
+exponentials for Poisson arrivals (time rescaling; see Daley and Vere-Jones, An Introduction to the Theory of Point
+Processes, 7.4). So a ramp is exact too, and a change of stage neither loses nor adds a request.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from relab.load.models import Arrivals, Stage
+
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stage with what lies before it: seconds and expected arrivals, exactly."""
+
+    start_s: Fraction
+    before: Fraction
+    duration_s: Fraction
+    from_rate: Fraction
+    to_rate: Fraction
+
+    @property
+    def until(self) -> Fraction:
+        return self.before + (self.from_rate + self.to_rate) / 2 * self.duration_s
+
+    @property
+    def end_s(self) -> Fraction:
+        return self.start_s + self.duration_s
+
+
+def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -> Iterator[int]:
+    """Yield when each request is due, in ns after the start, never falling; one at a time, so any number fits.
+
+    Equal arguments give equal times on every machine.
+    """
+    return _constant(stages) if arrivals is Arrivals.CONSTANT else _poisson(stages, seed)
+
+
+def expected_count(stages: Sequence[Stage]) -> float:
+    """Return how many requests the stages ask for; for constant arrivals rounded up, that is the number."""
+    return float(_pieces(stages)[-1].until)
+
+
+def duration_ns(stages: Sequence[Stage]) -> int:
+    """Return how long the stages take together, in ns; rounded up, so that every request is due before it."""
+    return math.ceil(_pieces(stages)[-1].end_s * NS_PER_S)
+
+
+def _pieces(stages: Sequence[Stage]) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    start_s = before = Fraction(0)
+    for stage in stages:
+        # As people write the number: 0.1 is a tenth, not the double beside it.
+        last = stage.rate_per_s if stage.to_rate_per_s is None else stage.to_rate_per_s
+        duration_s, first_rate, last_rate = (
+            Fraction(str(value)) for value in (stage.duration_s, stage.rate_per_s, last)
+        )
+        pieces.append(_Piece(start_s, before, duration_s, first_rate, last_rate))
+        start_s, before = pieces[-1].end_s, pieces[-1].until
+    return pieces
+
+
+def _constant(stages: Sequence[Stage]) -> Iterator[int]:
+    for piece in _pieces(stages):
+        numbers = range(math.ceil(piece.before), math.ceil(piece.until))
+        if piece.from_rate == piece.to_rate:
+            yield from _evenly(piece, numbers)
+        else:
+            yield from (_in_ramp(piece, float(number - piece.before)) for number in numbers)
+
+
+def _evenly(piece: _Piece, numbers: range) -> Iterator[int]:
+    if not numbers:
+        return
+    # In whole numbers over one denominator: exact for any rate, and fast.
+    step = NS_PER_S / piece.from_rate
+    base = NS_PER_S * piece.start_s - piece.before * step
+    whole = math.lcm(step.denominator, base.denominator)
+    step_n = step.numerator * (whole // step.denominator)
+    base_n = base.numerator * (whole // base.denominator)
+    for number in numbers:
+        yield (base_n + number * step_n) // whole
+
+
+def _poisson(stages: Sequence[Stage], seed: int) -> Iterator[int]:
+    pieces = iter(_pieces(stages))
+    piece = next(pieces)
+    for level in _levels(seed):
+        while level >= piece.until:
+            following = next(pieces, None)
+            if following is None:
+                return
+            piece = following
+        yield _in_ramp(piece, level - float(piece.before))
+
+
+def _levels(seed: int) -> Iterator[float]:
+    rng = random.Random(f"arrivals:{seed}")  # noqa: S311 a reproducible sequence is the purpose
+    return itertools.accumulate(-math.log(1.0 - rng.random()) for _ in itertools.count())
+
+
+def _in_ramp(piece: _Piece, level: float) -> int:
+    """Return when the stage has brought `level` arrivals: a t + (b - a) t² / 2T = level, solved for t."""
+    first, last, duration_s = float(piece.from_rate), float(piece.to_rate), float(piece.duration_s)
+    # This form of the root loses no digits where the ramp is nearly flat.
+    root = math.sqrt(max(first * first + 2 * (last - first) * level / duration_s, 0.0))
+    t_s = min(2 * level / (first + root), duration_s) if level > 0 else 0.0
+    start_ns, end_ns = math.floor(piece.start_s * NS_PER_S), math.floor(piece.end_s * NS_PER_S)
+    return min(start_ns + int(t_s * NS_PER_S), max(end_ns - 1, start_ns))

@@ -1,0 +1,313 @@
+"""The sender: an open loop on aiohttp. Requests go out when they are due; what is slow is measured, not waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Iterator
+from threading import Event
+
+import aiohttp
+from yarl import URL
+
+from relab.load.alarm import make_alarm
+from relab.load.arrivals import NS_PER_S, arrival_offsets_ns, duration_ns
+from relab.load.errors import MixError
+from relab.load.histogram import LatencyHistogram
+from relab.load.mixes import Request, request_stream
+from relab.load.models import LoadPlan, OnProgress, OnWindow, Progress, Stage, Window
+from relab.load.recorder import Entry, Recorder
+from relab.load.target import PinnedResolver, Target
+
+BATCH = 32
+"""Requests that a sender who is late hands over before it lets answers be read."""
+TICK_S = 0.05
+IDLE_CONNECTION_S = 4.0
+"""Servers close idle connections after 5 s and more; a request on one that is just being closed would be lost."""
+_LEAD_NS = 20_000_000
+_SENT_AGAIN = frozenset({429})
+
+
+class Engine:
+    """Sends one load and books what becomes of it. `run` may be called once.
+
+    Args:
+        plan: the load.
+        target: where to, as it was looked up.
+        on_window, on_progress: called in the loop, so they must be quick.
+        stop: once it is set, no request is sent and those under way are abandoned.
+    """
+
+    def __init__(
+        self,
+        plan: LoadPlan,
+        target: Target,
+        *,
+        on_window: OnWindow | None = None,
+        on_progress: OnProgress | None = None,
+        stop: Event | None = None,
+    ) -> None:
+        self._plan = plan
+        self._target = target
+        self._on_window = on_window
+        self._on_progress = on_progress
+        self._stop = stop or Event()
+        self._requests = request_stream(plan.mix, plan.seed)
+        self._base = plan.url.rstrip("/")
+        self._warmup_ns = int(plan.warmup_s * NS_PER_S)
+        self.end_ns = duration_ns(plan.stages)
+        self._offsets = self._due_times()
+        self._expected = [frozenset(template.expect) for template in plan.mix.requests]
+        self.recorder = Recorder(
+            [template.name for template in plan.mix.requests],
+            window_ns=int(plan.window_s * NS_PER_S),
+            end_ns=self.end_ns,
+        )
+        self.lag = LatencyHistogram()
+        self.windows: list[Window] = []
+        self.started_at_us = 0
+        self.elapsed_ns = 0
+        self.stopped = False
+        self.first_ns: tuple[int, int] | None = None
+        """When the first request of the load was due and when it was handed over; ns after the start."""
+        self.last_ns = (0, 0)
+        self._start_ns = 0
+        self._next: tuple[int, Request] | None = None
+        self._under_way: dict[asyncio.Task[None], Entry] = {}
+        self._all_handed_over = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._broken: BaseException | None = None
+
+    async def run(self) -> None:
+        """Send the load and wait for its outcomes, at most as long as the last of them may take."""
+        plan = self._plan
+        connector = aiohttp.TCPConnector(
+            limit=plan.connections or plan.max_in_flight,
+            resolver=PinnedResolver(self._target),
+            force_close=not plan.keep_alive,
+            keepalive_timeout=IDLE_CONNECTION_S if plan.keep_alive else None,
+        )
+        # Answers are read whole, whatever their size claims to be; nothing of theirs is kept or followed.
+        async with aiohttp.ClientSession(
+            connector=connector,
+            headers=plan.headers,
+            timeout=aiohttp.ClientTimeout(total=plan.timeout_s, ceil_threshold=float("inf")),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        ) as session:
+            # aiohttp would send some requests a second time when a connection is lost: a send that nobody counts.
+            session._retry_connection = False  # noqa: SLF001 there is no public way
+            self._session = session
+            await self._send_all()
+
+    async def _send_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        now_ns, wall_ns = _both_clocks()
+        self._start_ns = now_ns + _LEAD_NS + self._warmup_ns
+        self.started_at_us = (wall_ns + _LEAD_NS + self._warmup_ns) // 1_000
+        self._alarm = make_alarm(loop, self._guarded_hand_over)
+        ticking = asyncio.create_task(self._tick())
+        try:
+            self._advance()
+            self._guarded_hand_over()
+            await self._until(self._all_handed_over, ticking)
+            # A load lasts as long as its stages, also when nothing is due at their end.
+            while not self.stopped and self._now_ns() < self.end_ns:
+                await asyncio.wait([ticking], timeout=min(TICK_S, (self.end_ns - self._now_ns()) / NS_PER_S + 0.001))
+                self._raise_broken(ticking)
+            if not self.stopped and self._under_way:
+                await self._until(self._idle, ticking)
+        finally:
+            self._alarm.close()
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+            await self._abandon()
+            self.elapsed_ns = max(self._now_ns(), 0)
+            self._tell(self.recorder.close_all(self.elapsed_ns))
+
+    async def _until(self, event: asyncio.Event, ticking: asyncio.Task[None]) -> None:
+        waiting = asyncio.create_task(event.wait())
+        try:
+            await asyncio.wait([waiting, ticking], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        self._raise_broken(ticking)
+
+    def _raise_broken(self, ticking: asyncio.Task[None]) -> None:
+        """Let an error of ours, or of a callback, end the load instead of being lost in the loop."""
+        if self._broken is not None:
+            raise self._broken
+        if ticking.done():
+            ticking.result()
+
+    def _due_times(self) -> Iterator[int]:
+        """Yield when each request is due, in ns after the start; those of the warm-up are below 0."""
+        first = self._plan.stages[0]
+        if self._warmup_ns:
+            warmup = Stage(duration_s=self._plan.warmup_s, rate_per_s=first.rate_per_s)
+            # With a seed of its own: the load is the same whether or not it was warmed up.
+            for offset in arrival_offsets_ns([warmup], self._plan.arrivals, self._plan.seed + 1):
+                yield offset - self._warmup_ns
+        yield from arrival_offsets_ns(self._plan.stages, self._plan.arrivals, self._plan.seed)
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._start_ns
+
+    def _advance(self) -> None:
+        """Prepare the next request, before it is due."""
+        due_ns = next(self._offsets, None)
+        self._next = None if due_ns is None else (due_ns, next(self._requests))
+
+    def _guarded_hand_over(self) -> None:
+        try:
+            self._hand_over()
+        except Exception as error:  # noqa: BLE001 told by `run`, which waits for this
+            self._broken = error
+            self._all_handed_over.set()
+
+    def _hand_over(self) -> None:
+        """Hand over what is due by now; the alarm is set for the rest."""
+        for _ in range(BATCH):
+            if self._next is None or self.stopped:
+                self._all_handed_over.set()
+                return
+            due_ns, request = self._next
+            now_ns = self._now_ns()
+            if due_ns > now_ns:
+                break
+            self._begin(due_ns, now_ns, request)
+            self._advance()
+        # A time that is past rings at once, after the answers that have come meanwhile.
+        self._alarm.set(self._start_ns + (self._next[0] if self._next is not None else 0))
+
+    def _begin(self, due_ns: int, now_ns: int, request: Request) -> None:
+        entry = self.recorder.due(due_ns, request.route)
+        if due_ns >= 0:
+            if self.first_ns is None:
+                self.first_ns = (due_ns, now_ns)
+            self.last_ns = (due_ns, now_ns)
+        if len(self._under_way) >= self._plan.max_in_flight:
+            self.recorder.dropped(entry)
+            return
+        task = asyncio.create_task(self._request(entry, request))
+        self._under_way[task] = entry
+        self._idle.clear()
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        entry = self._under_way.pop(task)
+        if not self._under_way:
+            self._idle.set()
+        if task.cancelled():
+            self.recorder.abandoned(entry)
+        elif (error := task.exception()) is not None:
+            self.recorder.abandoned(entry)
+            self._broken = error
+            self._all_handed_over.set()
+            self._idle.set()
+
+    async def _request(self, entry: Entry, request: Request) -> None:
+        if entry.due_ns >= 0:
+            self.lag.record(self._now_ns() - entry.due_ns)
+        # The target is encoded already; reading it again would be most of the work of a URL.
+        url = URL(self._base + request.target, encoded=True)
+        good = await self._send(entry, request, url)
+        for _ in range(self._plan.retries):
+            if good is not None:
+                break
+            await asyncio.sleep(self._plan.retry_delay_s)
+            good = await self._send(entry, request, url, again=True)
+        self.recorder.ended(entry, self._now_ns(), good=bool(good))
+
+    async def _send(self, entry: Entry, request: Request, url: URL, *, again: bool = False) -> bool | None:
+        """Send a request once; return whether the answer is good, None if it may be asked again."""
+        self.recorder.sent(entry, again=again)
+        try:
+            async with self._session.request(
+                request.method, url, data=request.body, headers=request.headers, allow_redirects=False
+            ) as answer:
+                status = answer.status
+                await answer.read()
+        except TimeoutError:
+            self.recorder.timed_out(entry)
+            return None
+        except (aiohttp.ClientError, OSError) as error:
+            self.recorder.failed(entry, reason_of(error))
+            return None
+        except ValueError as error:
+            name = self._plan.mix.requests[request.route].name
+            raise MixError(f"Request {name!r} cannot be sent: {error}.", remedy="Look at its headers.") from error
+        self.recorder.answered(entry, status)
+        if status < 400 or status in self._expected[entry.route]:
+            return True
+        return None if status >= 500 or status in _SENT_AGAIN else False
+
+    async def _tick(self) -> None:
+        """Look every so often whether to stop, which windows are over, and tell how it goes."""
+        next_told_ns, told_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self._stop.is_set():
+                self.stopped = True
+                self._all_handed_over.set()
+                self._idle.set()
+                return
+            now_ns = self._now_ns()
+            booked_ns = now_ns if self._next is None else min(now_ns, self._next[0])
+            self._tell(self.recorder.close(booked_ns))
+            if now_ns >= next_told_ns:
+                self._progress(now_ns, (now_ns - told_ns) / NS_PER_S)
+                told_ns, next_told_ns = now_ns, next_told_ns + int(self._plan.window_s * NS_PER_S)
+
+    def _tell(self, windows: Iterator[Window]) -> None:
+        for window in windows:
+            self.windows.append(window)
+            if self._on_window is not None:
+                self._on_window(window)
+
+    def _progress(self, now_ns: int, since_s: float) -> None:
+        if self._on_progress is None:
+            return
+        recent = self.recorder.recent()
+        p50_ms, p99_ms = recent.quantiles_ms((0.5, 0.99))
+        self._on_progress(
+            Progress(
+                elapsed_s=max(now_ns, 0) / NS_PER_S,
+                duration_s=self.end_ns / NS_PER_S,
+                warming_up=now_ns < 0,
+                in_flight=len(self._under_way),
+                counts=self.recorder.so_far(),
+                ended_per_s=recent.count / since_s,
+                p50_ms=p50_ms,
+                p99_ms=p99_ms,
+            )
+        )
+
+    async def _abandon(self) -> None:
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        # Its callbacks come after those that book the outcomes.
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _both_clocks() -> tuple[int, int]:
+    """Return the monotonic and the wall clock of one moment, in ns: of a few readings the closest."""
+    readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(5)]
+    before_ns, wall_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
+    return (before_ns + after_ns) // 2, wall_ns
+
+
+def reason_of(error: Exception) -> str:
+    """Return a word for why a send got no answer: the system's name of the error, or the kind of it."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number in errno.errorcode:
+        return errno.errorcode[number]
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "disconnected"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "answer_cut_off"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "not_http"
+    return type(error).__name__

@@ -1,0 +1,108 @@
+"""Mixes by name and from files, YAML or JSON."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from relab.load.errors import MixError, PlanError
+from relab.load.mixes import request_stream
+from relab.load.models import Mix, RequestTemplate
+
+MAX_BYTES = 4 * 1_048_576
+
+
+def built_in_names() -> list[str]:
+    """Return the names of the mixes that come with relab; they fit the shop of the testbed."""
+    folder = resources.files("relab.load") / "builtin"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def built_in_text(name: str) -> str:
+    """Return the file of a built-in mix, to be read or changed.
+
+    Raises:
+        MixError: there is none of that name.
+    """
+    if name not in built_in_names():
+        raise MixError(f"There is no mix {name!r}.", remedy=f"Choose one of {', '.join(built_in_names())}.")
+    return (resources.files("relab.load") / "builtin" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def built_in_mix(name: str) -> Mix:
+    """Return a built-in mix.
+
+    Raises:
+        MixError: there is none of that name.
+    """
+    return parse_mix(built_in_text(name), f"mix {name}")
+
+
+def read_mix(path: Path) -> Mix:
+    """Return the mix of a file.
+
+    Raises:
+        MixError: the file cannot be read, or is no mix; each mistake is named with its place.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise MixError(f"{path} is larger than {MAX_BYTES:,} bytes.")
+        text = raw.decode()
+    except OSError as error:
+        raise MixError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise MixError(f"{path} is not UTF-8: {error}.") from error
+    return parse_mix(text, str(path))
+
+
+def parse_mix(text: str, source: str) -> Mix:
+    """Return the mix that a text describes in YAML, of which JSON is a part.
+
+    Raises:
+        MixError: with `source` and the place of each mistake.
+    """
+    try:
+        value = yaml.safe_load(text)
+        mix = Mix.model_validate(value)
+    except yaml.YAMLError as error:
+        raise MixError(f"{source} is not YAML: {' '.join(str(error).split())}.") from error
+    except RecursionError as error:
+        raise MixError(f"{source} is nested too deeply.") from error
+    except ValidationError as error:
+        problems = tuple((".".join(map(str, found["loc"])) or "file", found["msg"]) for found in error.errors())
+        raise MixError(f"{source} is not a request mix.", problems=problems) from error
+    # The templates are read too: a wrong one is told before the load, with the file's name.
+    try:
+        request_stream(mix, 0)
+    except MixError as error:
+        raise MixError(f"{source}: {error.message}", remedy=error.remedy) from error
+    return mix
+
+
+def single_request(url: str) -> tuple[str, Mix]:
+    """Split a URL into the address of a service and a mix of the one GET request that the URL is.
+
+    Raises:
+        PlanError: it is no URL of a service.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise PlanError(f"{url!r} is not a URL: {error}.") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise PlanError(f"{url!r} is not a URL of a service.", remedy="Write http://HOST:PORT/PATH.")
+    if parts.username is not None:
+        raise PlanError("The URL must not name a user.", remedy="Give an Authorization header.")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    # Braces of a URL are no values.
+    template = RequestTemplate(name="request", path=path.replace("{", "{{").replace("}", "}}"))
+    base = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+    return base, Mix(name="url", requests=(template,))

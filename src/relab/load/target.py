@@ -1,0 +1,106 @@
+"""Where a load may go: looked up once, checked, and kept to."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from relab.load.errors import RemoteTargetError, UnreachableTargetError
+
+CONNECT_WITHIN_S = 3.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A service: its name, its port, and the addresses that the name had when the load began."""
+
+    host: str
+    port: int
+    addresses: tuple[str, ...]
+
+
+async def find_target(url: str, *, allow_remote: bool) -> Target:
+    """Look the host of a URL up.
+
+    Raises:
+        RemoteTargetError: one of its addresses is another machine's, and that is not allowed.
+        UnreachableTargetError: the name has no address.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UnreachableTargetError(f"{host!r} has no address: {error}.", remedy="Check the URL.") from error
+    addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not allow_remote and not all(_is_here(address) for address in addresses):
+        raise RemoteTargetError(
+            f"{host} is another machine ({addresses[0]}); a load there may do harm.",
+            remedy="If the service is yours to load, say --allow-remote.",
+        )
+    return Target(host, port, addresses)
+
+
+async def check_listening(target: Target) -> None:
+    """Open one connection and close it.
+
+    Raises:
+        UnreachableTargetError: none of the addresses takes it within three seconds.
+    """
+    reasons: list[str] = []
+    for address in target.addresses:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S):
+                _, writer = await asyncio.open_connection(address, target.port)
+        except TimeoutError:
+            reasons.append(f"{address} does not answer within {CONNECT_WITHIN_S:g} s")
+        except OSError as error:
+            reasons.append(f"{address}: {error.strerror or error}")
+        else:
+            writer.close()
+            return
+    raise UnreachableTargetError(
+        f"Nothing takes connections at {target.host}:{target.port} ({'; '.join(reasons)}).",
+        remedy="Start the service, or check host and port.",
+    )
+
+
+def _is_here(address: str) -> bool:
+    # A link-local address has its interface behind a percent sign.
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+class PinnedResolver(AbstractResolver):
+    """Answers with the addresses that were checked, so that a name cannot lead elsewhere later, and asks nobody."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return the addresses of the target; of another host, none.
+
+        Raises:
+            OSError: the host is not the target.
+        """
+        if host != self._target.host:
+            raise OSError(f"{host} is not the target of this load")
+        found = [(address, socket.AF_INET6 if ":" in address else socket.AF_INET) for address in self._target.addresses]
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, family=kind, proto=0, flags=int(socket.AI_NUMERICHOST)
+            )
+            for address, kind in found
+            if family in {socket.AF_UNSPEC, kind}
+        ]
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing open."""
