@@ -1,0 +1,1 @@
+"""Flags: what a running service is told to do otherwise, without a restart."""

@@ -1,0 +1,26 @@
+"""`python -m relab.testbed.target --settings FILE --worker N`: how the supervisor starts a worker."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Run a worker; return its exit code: 0 after a signal, 1 if it cannot serve, 3 for bad settings."""
+    parser = argparse.ArgumentParser(prog="shop", description="One worker of the shop.")
+    parser.add_argument("--settings", type=Path, required=True, help="the settings file, JSON")
+    parser.add_argument("--worker", type=int, required=True, help="the worker's number, from 1")
+    arguments = parser.parse_args()
+    if arguments.worker < 1:
+        parser.error("--worker is 1 or more")
+    # The libraries take a second to load, which a wrong argument need not wait for.
+    from relab.testbed.target.worker import run_worker  # noqa: PLC0415
+
+    return run_worker(arguments.settings, worker=arguments.worker, qdrant_url=os.environ.get("QDRANT_URL"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

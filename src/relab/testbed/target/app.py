@@ -1,0 +1,118 @@
+"""The target's HTTP application: its routes, flow control before them, errors made into answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from relab.core.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    MalformedBodyError,
+    NotFoundError,
+    RelabError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedMediaError,
+)
+from relab.testbed.target.defects import Defects, socket_path
+from relab.testbed.target.diagnostics_routes import diagnostics_routes
+from relab.testbed.target.errors import DatabaseError, SearchError, StorageError
+from relab.testbed.target.flow import FlowControl, route_of
+from relab.testbed.target.lab_routes import lab_routes
+from relab.testbed.target.operator_routes import operator_routes
+from relab.testbed.target.parts import Parts
+from relab.testbed.target.shop_routes import shop_routes
+
+_STATUS: Final[tuple[tuple[type[RelabError], int], ...]] = (
+    (MalformedBodyError, 422),
+    (UnsupportedMediaError, 415),
+    (InvalidInputError, 422),
+    (TooLargeError, 413),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (UnauthenticatedError, 401),
+    (ForbiddenError, 403),
+    (UnavailableError, 503),
+)
+"""The first class that fits decides."""
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """Return the application of one worker; it starts and closes its parts."""
+    app = FastAPI(title="Shop", version="1.0.0", lifespan=_lifespan(parts))
+    for routes in (shop_routes, operator_routes, lab_routes, diagnostics_routes):
+        app.include_router(routes(parts))
+    app.add_middleware(FlowControl, gate=parts.gate, recorder=parts.recorder)
+
+    @app.exception_handler(RelabError)
+    async def refuse(request: Request, error: RelabError) -> JSONResponse:
+        return _answer(parts, request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_input(_: Request, error: RequestValidationError) -> JSONResponse:
+        problems = [
+            {"field": ".".join(str(part) for part in item["loc"][1:]), "message": item["msg"]}
+            for item in error.errors()
+        ]
+        return JSONResponse({"detail": "The request is not valid.", "errors": problems}, status_code=422)
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, error: Exception) -> JSONResponse:
+        told = f"{type(error).__name__}: {error}"
+        parts.logger.log("error", "internal_error", told, route=_route(request), error=type(error).__name__)
+        return JSONResponse({"detail": "Internal error."}, status_code=500)
+
+    return app
+
+
+def _lifespan(parts: Parts) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        defects = Defects(parts.database, parts.indexes.faiss)
+        await defects.listen(socket_path(parts.settings.private_dir, parts.worker))
+        await parts.look()
+        parts.tell()
+        care = asyncio.create_task(parts.run())
+        parts.logger.log("info", "worker_started", f"worker {parts.worker} serves", version=parts.settings.version)
+        try:
+            yield
+        finally:
+            care.cancel()
+            with suppress(asyncio.CancelledError):
+                await care
+            await defects.close()
+            await parts.close()
+            parts.logger.log("info", "worker_stopped", f"worker {parts.worker} has stopped")
+
+    return lifespan
+
+
+def _answer(parts: Parts, request: Request, error: RelabError) -> JSONResponse:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    headers = {"Retry-After": "1"} if status == 503 else {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    if isinstance(error, DatabaseError):
+        told = f"DB_ERROR: {error.cause}"
+        parts.logger.log("error", "db_error", told, route=_route(request), sqlstate=error.sqlstate, status=status)
+    elif isinstance(error, StorageError):
+        told = f"WRITE_ERROR: {error.cause}"
+        code = error.cause.partition(":")[0]
+        parts.logger.log("error", "storage_error", told, route=_route(request), error=code, status=status)
+    elif isinstance(error, SearchError):
+        parts.logger.log("error", "search_error", f"SEARCH_ERROR: {error.cause}", route=_route(request), status=status)
+    body: dict[str, Any] = {"detail": str(error), "code": error.code}
+    if isinstance(error, InvalidInputError) and error.problems:
+        body["errors"] = [{"field": field, "message": message} for field, message in error.problems]
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _route(request: Request) -> str:
+    return route_of(request.method, request.url.path) or request.url.path

@@ -1,0 +1,212 @@
+"""PostgreSQL behind a bounded pool: checkouts that are counted, answers that are waited for only so long."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, PoolProxiedConnection, QueuePool, create_engine, exc
+
+from relab.testbed.target.errors import DatabaseError
+from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.settings import DatabaseSettings
+
+_UNAVAILABLE = frozenset({"08", "28", "3D", "53", "55", "57", "58", "XX"})
+"""Classes of SQLSTATE after which the same request may succeed later."""
+_RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
+
+
+def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
+    """Return psycopg's arguments for a connection that gives up in time; libpq takes whole seconds, at least 2."""
+    return {
+        "host": settings.host,
+        "port": settings.port,
+        "user": settings.user,
+        "password": settings.password.get_secret_value() if settings.password else None,
+        "dbname": settings.name,
+        "connect_timeout": max(round(settings.connect_timeout_s), 2),
+        "application_name": name,
+        "options": f"-c statement_timeout={settings.statement_timeout_ms}",
+        "sslmode": "disable",
+        "gssencmode": "disable",
+    }
+
+
+class Database:
+    """The pool of one worker. Methods block, and are called from threads.
+
+    Args:
+        settings: of the server and the pool.
+        recorder: counts waits, time-outs and errors.
+        worker: names the sessions on the server.
+    """
+
+    def __init__(self, settings: DatabaseSettings, recorder: Recorder, *, worker: int) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._arguments = connect_arguments(settings, name=f"shop-{worker}")
+        self._engine = create_engine(
+            URL.create("postgresql+psycopg"),
+            creator=lambda: psycopg.connect(**self._arguments),
+            poolclass=QueuePool,
+            pool_size=settings.pool_size,
+            max_overflow=settings.max_overflow,
+            pool_timeout=settings.pool_timeout_s,
+        )
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._uses: dict[int, tuple[float, int]] = {}
+        """Statements under way: when they must have been answered, and the descriptor of their connection."""
+        self._cut: set[int] = set()
+
+    def dispose(self) -> None:
+        """Close the connections that nobody has checked out."""
+        self._engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection on which each statement stands for itself.
+
+        Raises:
+            DatabaseError: the pool, the server or the way to it fails.
+        """
+        with self._use(self._reading.connect) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction, which ends with the block: committed, or rolled back on any error.
+
+        Raises:
+            DatabaseError: the pool, the server or the way to it fails.
+        """
+        with self._use(self._engine.connect) as connection, connection.begin():
+            yield connection
+
+    def check_out(self) -> PoolProxiedConnection:
+        """Take a connection from the pool; whoever took it gives it back.
+
+        Raises:
+            DatabaseError: there is none, or none can be made.
+        """
+        with self._told():
+            return self._engine.raw_connection()
+
+    def end_overdue(self, *, now_s: float) -> int:
+        """Cut the connections whose statements should have been answered long ago; return how many.
+
+        A server that is unreachable without saying so would hold a thread and a place in the pool for ever.
+        """
+        with self._lock:
+            overdue = [
+                (key, fd) for key, (until_s, fd) in self._uses.items() if until_s <= now_s and key not in self._cut
+            ]
+            for key, descriptor in overdue:
+                self._cut.add(key)
+                # The thread that waits for an answer reads the end of it, and returns the connection as broken.
+                with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
+                    line.shutdown(socket.SHUT_RDWR)
+        return len(overdue)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the state of the pool: what it may hold, what it holds, and who waits."""
+        pool = self._engine.pool
+        assert isinstance(pool, QueuePool)
+        # Before its first connections the pool counts its overflow from below zero.
+        return {
+            "size": self._settings.pool_size,
+            "max_overflow": self._settings.max_overflow,
+            "max": self._settings.pool_max,
+            "used": pool.checkedout(),
+            "idle": pool.checkedin(),
+            "pending": self._pending,
+            "timeout_s": self._settings.pool_timeout_s,
+        }
+
+    @contextmanager
+    def _use(self, connect: Any) -> Iterator[Connection]:
+        key = threading.get_ident()
+        with self._told():
+            connection = self._wait_for(connect)
+            try:
+                with self._lock:
+                    driver: Any = connection.connection.driver_connection
+                    self._uses[key] = (time.monotonic() + self._settings.patience_s, driver.fileno())
+                yield connection
+            except Exception as error:
+                if key in self._cut:
+                    told = f"no answer within {self._settings.patience_s:g} s; the connection was closed"
+                    connection.invalidate()
+                    self._recorder.event("db_errors")
+                    raise DatabaseError(told) from error
+                raise
+            finally:
+                with self._lock:
+                    self._uses.pop(key, None)
+                    self._cut.discard(key)
+                connection.close()
+
+    def _wait_for(self, connect: Any) -> Connection:
+        began_s = time.perf_counter()
+        with self._lock:
+            self._pending += 1
+        try:
+            connection: Connection = connect()
+        finally:
+            with self._lock:
+                self._pending -= 1
+            self._recorder.wait((time.perf_counter() - began_s) * 1_000)
+        return connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.TimeoutError as error:
+            self._recorder.event("pool_timeouts")
+            self._recorder.event("db_errors")
+            raise DatabaseError(_first_line(error)) from error
+        except (exc.DBAPIError, psycopg.Error, OSError) as error:
+            self._recorder.event("db_errors")
+            failure = as_database_error(error)
+            if failure is None:
+                raise
+            raise failure from error
+
+
+def as_database_error(error: Exception) -> DatabaseError | None:
+    """Return what a driver's error means, or None if the request itself is wrong."""
+    original = error.orig if isinstance(error, exc.DBAPIError) else error
+    sqlstate = getattr(original, "sqlstate", None)
+    if sqlstate is None or sqlstate[:2] in _UNAVAILABLE or sqlstate in _RETRYABLE:
+        return DatabaseError(_first_line(original or error), sqlstate=sqlstate or _sqlstate_in(str(original)))
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].partition(" (Background on this error")[0] if lines else type(error).__name__
+
+
+_WORDS = (
+    ("password authentication failed", "28P01"),
+    ("too many clients", "53300"),
+    ("remaining connection slots", "53300"),
+    ("too many connections", "53300"),
+    ("the database system is", "57P03"),
+    ("does not exist", "3D000"),
+)
+
+
+def _sqlstate_in(message: str) -> str | None:
+    """Return the SQLSTATE of an error during connecting, where libpq passes on only the server's words."""
+    if "FATAL" not in message:
+        return None
+    return next((sqlstate for words, sqlstate in _WORDS if words in message), None)

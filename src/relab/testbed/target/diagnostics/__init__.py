@@ -1,0 +1,1 @@
+"""What an operator would look at; nothing here changes anything."""

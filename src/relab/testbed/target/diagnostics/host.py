@@ -1,0 +1,120 @@
+"""The machine as the kernel tells it: CPU, load, memory, disk, and the limits of this process's control group."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+SAMPLE_S: Final = 0.25
+"""Between the two looks from which the use of the CPU follows."""
+
+_CGROUP_FILES: Final = (
+    "cpu.max", "cpu.stat", "memory.max", "memory.current", "memory.events", "memory.pressure", "cpu.pressure",
+    "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control",
+    "memory.failcnt", "pids.current", "pids.max",
+)  # fmt: skip
+"""Of version 2 and of version 1; what a machine does not have is left out."""
+
+
+def host_diagnostics(data_dir: Path) -> dict[str, Any]:
+    """Look at the machine. Blocks for a quarter of a second."""
+    before = _cpu_times()
+    time.sleep(SAMPLE_S)
+    after = _cpu_times()
+    return {
+        "cpu": _cpu_shares(before, after),
+        "cpus": os.cpu_count(),
+        **_load(),
+        "memory_kib": _memory(),
+        "disk": disk_figures(data_dir),
+        "pressure": _pressure(),
+        "cgroup": cgroup_figures(),
+    }
+
+
+def disk_figures(folder: Path) -> dict[str, Any]:
+    """Return the room on the disk of a folder, in bytes and inodes."""
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        return {"path": str(folder), "error": error.strerror}
+    total = status.f_blocks * status.f_frsize
+    return {
+        "path": str(folder),
+        "total_bytes": total,
+        "free_bytes": status.f_bavail * status.f_frsize,
+        "used_pct": round(100 * (1 - status.f_bavail / status.f_blocks), 1) if status.f_blocks else None,
+        "free_inodes": status.f_favail,
+    }
+
+
+def cgroup_figures(proc: Path = Path("/proc/self"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, Any]:
+    """Return what the control group of this process allows and has counted, for version 1 and 2."""
+    found: dict[str, Any] = {}
+    with suppress(OSError):
+        for line in (proc / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for folder in _cgroup_folders(root, controllers, path):
+                for name in _CGROUP_FILES:
+                    if name not in found and (value := _read_cgroup(folder / name)) is not None:
+                        found[name] = value
+    return found
+
+
+def _cgroup_folders(root: Path, controllers: str, path: str) -> list[Path]:
+    bases = (
+        [root / name for name in (controllers, *controllers.split(","))] if controllers else [root, root / "unified"]
+    )
+    # Inside of a container the group's own folder may be the root of what is mounted.
+    return [base / path.lstrip("/") for base in bases] + bases
+
+
+def _read_cgroup(path: Path) -> Any:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    lines = [line.split() for line in text.splitlines()]
+    if lines and all(len(line) == 2 and line[1].isdigit() for line in lines):
+        return {name: int(value) for name, value in lines}
+    return int(text) if text.isdigit() else text
+
+
+def _cpu_times() -> list[int]:
+    return [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+
+
+def _cpu_shares(before: list[int], after: list[int]) -> dict[str, float]:
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    spent = [max(now - then, 0) for then, now in zip(before, after, strict=True)]
+    whole = max(sum(spent), 1)
+    shares = {f"{name}_pct": round(100 * ticks / whole, 1) for name, ticks in zip(names, spent, strict=True)}
+    return {"busy_pct": round(100 - shares["idle_pct"] - shares["iowait_pct"], 1), **shares}
+
+
+def _load() -> dict[str, Any]:
+    one, five, fifteen, tasks, _ = Path("/proc/loadavg").read_text().split()
+    running, _, total = tasks.partition("/")
+    return {"load": [float(one), float(five), float(fifteen)], "run_queue": int(running), "tasks": int(total)}
+
+
+def _memory() -> dict[str, int]:
+    wanted = {"MemTotal", "MemFree", "MemAvailable", "SwapTotal", "SwapFree", "Dirty"}
+    found = re.findall(r"^(\w+):\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return {name: int(value) for name, value in found if name in wanted}
+
+
+def _pressure() -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for name in ("cpu", "memory", "io"):
+        with suppress(OSError):
+            text = Path(f"/proc/pressure/{name}").read_text()
+            found[name] = {
+                f"{kind}_avg10_pct": float(value)
+                for kind, value in re.findall(r"^(\w+) avg10=([\d.]+)", text, re.MULTILINE)
+            }
+    return found

@@ -1,0 +1,96 @@
+"""Diagnostics over HTTP: read-only, and apart from the shop's threads and pool."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, SecretStr
+
+from relab.testbed.target.diagnostics.cache import cache_diagnostics
+from relab.testbed.target.diagnostics.database import database_diagnostics
+from relab.testbed.target.diagnostics.host import host_diagnostics
+from relab.testbed.target.diagnostics.supervisor import UNKNOWN, ask_supervisor
+from relab.testbed.target.operator_routes import in_operator_thread, states
+from relab.testbed.target.parts import Parts
+from relab.testbed.target.process_figures import state_of
+
+HIDDEN = "********"
+
+
+def diagnostics_routes(parts: Parts) -> APIRouter:
+    """Return the routes that tell what an operator would look at."""
+    routes = APIRouter(prefix="/api/v1/diagnostics", tags=["diagnostics"])
+    settings = parts.settings
+
+    @routes.get("/database", summary="Sessions, locks, slow statements, tables, indexes, plans")
+    async def database() -> dict[str, Any]:
+        """Return what the database's own views say, by a connection past the pool."""
+        return await in_operator_thread(parts, lambda: database_diagnostics(settings.database))
+
+    @routes.get("/cache", summary="The cache's own figures")
+    async def cache() -> dict[str, Any]:
+        """Return parts of what the cache says of itself."""
+        return await cache_diagnostics(settings.cache)
+
+    @routes.get("/host", summary="CPU, load, memory, disk, control group")
+    async def host() -> dict[str, Any]:
+        """Return the machine's figures as the kernel tells them."""
+        return await in_operator_thread(parts, lambda: host_diagnostics(settings.data_dir))
+
+    @routes.get("/processes", summary="Workers, and the components around them")
+    async def processes() -> dict[str, Any]:
+        """Return each worker's process, and what the supervisor says of all components."""
+        workers, now_s = parts.workers(), time.monotonic()
+        told = {worker.worker: worker for worker in workers}
+        rows: list[dict[str, Any]] = []
+        for number, state in states(parts, workers).items():
+            row: dict[str, Any] = {"worker": number, "state": state}
+            if worker := told.get(number):
+                row |= {
+                    "pid": worker.pid,
+                    "kernel_state": state_of(worker.pid),
+                    "uptime_s": round(now_s - worker.started_s, 1),
+                    "told_s_ago": round(max(now_s - worker.written_s, 0), 3),
+                    "loop_lag_ms": worker.gauges["loop_lag_ms"],
+                    **worker.gauges["process"],
+                }
+            rows.append(row)
+        answer = await ask_supervisor(settings.supervisor_socket, "/components")
+        components = answer.get("components", UNKNOWN) if isinstance(answer, dict) else UNKNOWN
+        return {"workers": rows, "components": components}
+
+    @routes.get("/settings", summary="The settings in force, and who changed them when")
+    async def effective() -> dict[str, Any]:
+        """Return the settings that this worker was started with, without secrets, and their history."""
+        return {
+            "version": settings.version,
+            "settings": hide_secrets(settings),
+            "history": await ask_supervisor(settings.supervisor_socket, "/settings/history"),
+        }
+
+    @routes.get("/search", summary="Both indexes of every worker")
+    async def search() -> dict[str, Any]:
+        """Return what each worker's indexes hold, and the routing in force."""
+        return {
+            "routing": parts.flags.current.flags.routing.model_dump(mode="json"),
+            "workers": [{"worker": worker.worker, **worker.gauges["search"]} for worker in parts.workers()],
+        }
+
+    return routes
+
+
+def hide_secrets(model: BaseModel) -> dict[str, Any]:
+    """Return a model as JSON with stars in the place of secrets, and without what only this machine's own tools use."""
+    shown: dict[str, Any] = {}
+    for name, value in model:
+        if name in {"private_dir", "supervisor_socket", "catalogue_path"}:
+            continue
+        if isinstance(value, BaseModel):
+            shown[name] = hide_secrets(value)
+        elif isinstance(value, SecretStr):
+            shown[name] = HIDDEN
+        else:
+            shown[name] = value if isinstance(value, str | int | float | None) else str(value)
+    return shown

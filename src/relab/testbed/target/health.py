@@ -1,0 +1,130 @@
+"""How the target is, by thresholds that stand here. Pure.
+
+| status | when |
+|---|---|
+| critical | the database does not answer; or at least half of the requests fail; or most workers do not answer |
+| critical | a pool is exhausted while requests wait for it, or have given up waiting |
+| degraded | the cache does not answer or refuses writes; or an index is not ready; or files cannot be written |
+| degraded | 1 % of the requests fail; or the P95 is above its target; or a worker does not answer; or a pool is nearly used up |
+
+Shares of requests count from `MIN_REQUESTS` in the window on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+from relab.testbed.target.process_figures import state_of
+from relab.testbed.target.recorder import Second
+from relab.testbed.target.stats_files import STALE_AFTER_S, WorkerStats
+
+MIN_REQUESTS: Final = 5
+ERROR_RATE_DEGRADED_PCT: Final = 1.0
+ERROR_RATE_CRITICAL_PCT: Final = 50.0
+UTILIZATION_NORMAL_PCT: Final = 50.0
+UTILIZATION_HIGH_PCT: Final = 80.0
+
+_RANK = ("healthy", "degraded", "critical")
+_LEVELS = ("low", "normal", "high", "exhausted")
+
+
+def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[int], str] = state_of) -> str:
+    """Return whether a worker is `running`, `stopped`, `not responding` or `down`."""
+    if worker is None:
+        return "down"
+    if worker.pid != os.getpid():
+        kernel = state(worker.pid)
+        if kernel in {"gone", "zombie"}:
+            return "down"
+        if kernel in {"stopped", "traced"}:
+            return "stopped"
+    return "running" if now_s - worker.written_s <= STALE_AFTER_S else "not responding"
+
+
+def pool_status(workers: list[WorkerStats], recent: dict[int, Second]) -> dict[str, Any]:
+    """Return the pools of all workers; the words are those of the worst one.
+
+    Args:
+        workers: what they told.
+        recent: what happened in the window, by worker.
+    """
+    rows = []
+    for worker in workers:
+        pool, timeouts = worker.gauges["pool"], recent[worker.worker].events.get("pool_timeouts", 0)
+        used_pct = 100 * pool["used"] / pool["max"]
+        exhausted = pool["used"] >= pool["max"]
+        if exhausted and (pool["pending"] or timeouts):
+            health = "critical"
+        else:
+            health = "degraded" if timeouts or used_pct >= UTILIZATION_HIGH_PCT else "healthy"
+        rows.append(
+            {
+                "worker": worker.worker,
+                "pool_health": health,
+                "pool_utilization": _level(used_pct),
+                "utilization_pct": round(used_pct, 1),
+                **pool,
+                "timeouts": timeouts,
+            }
+        )
+    whole = {name: sum(row[name] for row in rows) for name in ("max", "used", "idle", "pending", "timeouts")}
+    return {
+        "pool_health": max((row["pool_health"] for row in rows), key=_RANK.index, default="healthy"),
+        "pool_utilization": max((row["pool_utilization"] for row in rows), key=_LEVELS.index, default="low"),
+        "utilization_pct": round(100 * whole["used"] / whole["max"], 1) if whole["max"] else 0.0,
+        **whole,
+        "workers": rows,
+    }
+
+
+def judge(
+    *,
+    figures: dict[str, Any],
+    pool: dict[str, Any],
+    workers: dict[int, str],
+    probes: dict[str, dict[str, Any]],
+    indexes: dict[str, str],
+    receipt_errors: int,
+    target_p95_ms: float,
+) -> tuple[str, list[str]]:
+    """Return the status and its reasons, the gravest first.
+
+    Args:
+        figures: of the metrics route.
+        pool: of `pool_status`.
+        workers: state by number.
+        probes: the last look at each dependency.
+        indexes: state by name.
+        receipt_errors: orders in the window that could not be written down.
+        target_p95_ms: of the flags.
+    """
+    critical: list[str] = []
+    degraded: list[str] = []
+    for name, probe in probes.items():
+        if not probe["ok"]:
+            (critical if name == "database" else degraded).append(f"{name} does not answer: {probe['error']}")
+    silent = [f"worker {number} is {state}" for number, state in workers.items() if state != "running"]
+    (critical if silent and 2 * len(silent) > len(workers) else degraded).extend(silent)
+    if pool["pool_health"] != "healthy":
+        told = f"connection pool: {pool['used']} of {pool['max']} used, {pool['pending']} waiting"
+        (critical if pool["pool_health"] == "critical" else degraded).append(f"{told}, {pool['timeouts']} timed out")
+    degraded += [f"search index {name} is {state}" for name, state in indexes.items() if state != "ready"]
+    if receipt_errors:
+        degraded.append(f"{receipt_errors} orders could not be written to files")
+    if figures["cache"]["write_errors"] and probes["cache"]["ok"]:
+        degraded.append(f"cache refused {figures['cache']['write_errors']} writes")
+    if figures["requests"] >= MIN_REQUESTS:
+        if figures["error_rate"] >= ERROR_RATE_DEGRADED_PCT:
+            grave = figures["error_rate"] >= ERROR_RATE_CRITICAL_PCT
+            (critical if grave else degraded).append(f"error rate is {figures['error_rate']:.1f} %")
+        if figures["p95_ms"] > target_p95_ms:
+            degraded.append(f"P95 is {figures['p95_ms']:.0f} ms, above {target_p95_ms:.0f} ms")
+    return "critical" if critical else "degraded" if degraded else "healthy", critical + degraded
+
+
+def _level(used_pct: float) -> str:
+    if used_pct >= 100:
+        return "exhausted"
+    return "high" if used_pct >= UTILIZATION_HIGH_PCT else "normal" if used_pct >= UTILIZATION_NORMAL_PCT else "low"

@@ -1,0 +1,60 @@
+"""Response times in buckets that grow by a constant factor, so that seconds and workers add up.
+
+Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02; it stands for its geometric middle, which is
+within 1 % of everything in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+GROWTH: Final = 1.02
+SMALLEST_MS: Final = 0.01
+"""What is faster counts as this."""
+
+_LOG_GROWTH = math.log(GROWTH)
+_MIDDLE = math.sqrt(GROWTH)
+
+
+def bucket_of(ms: float) -> int:
+    """Return the bucket of a duration in milliseconds."""
+    return math.ceil(math.log(max(SMALLEST_MS, ms)) / _LOG_GROWTH - 1e-9)
+
+
+def upper_ms(bucket: int) -> float:
+    """Return the largest duration that a bucket holds."""
+    return GROWTH**bucket
+
+
+def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
+    """Return the nearest-rank quantile `q` in 0..1, within 1 %, or None without values."""
+    total = sum(counts.values())
+    if total <= 0:
+        return None
+    rank = max(math.ceil(q * total), 1)
+    for bucket in sorted(counts):
+        rank -= counts[bucket]
+        if rank <= 0:
+            return upper_ms(bucket) / _MIDDLE
+    raise AssertionError("the counts of a histogram are never negative")
+
+
+def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
+    """Add the counts of one histogram to another."""
+    for bucket, count in counts.items():
+        into[bucket] = into.get(bucket, 0) + count
+
+
+def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
+    """Return `(bound, values up to it)` for rising bounds; a bucket belongs to the first bound that covers its middle."""
+    ordered = sorted(counts.items())
+    found: list[tuple[float, int]] = []
+    index = total = 0
+    for bound in bounds_ms:
+        while index < len(ordered) and upper_ms(ordered[index][0]) / _MIDDLE <= bound:
+            total += ordered[index][1]
+            index += 1
+        found.append((bound, total))
+    return found

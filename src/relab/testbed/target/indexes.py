@@ -1,0 +1,208 @@
+"""The two vector indexes: FAISS in memory, and Qdrant, embedded or as a server. Both answer batches, exactly."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import faiss
+import httpx
+import qdrant_edge as edge
+
+from relab.flags.models import Backend
+from relab.testbed.target.errors import SearchError
+from relab.testbed.target.vectors import DIMENSIONS, Vectors
+
+Hit = tuple[int, float]
+"""A product's id and its similarity, 1 at most."""
+
+_TIMEOUT_S: Final = 2.0
+_UPLOAD_POINTS: Final = 1_000
+
+
+class Index(Protocol):
+    """What answers searches. Its methods block, and are called by one thread at a time."""
+
+    def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
+        """Return the nearest products to each query, nearest first.
+
+        Raises:
+            SearchError: the index cannot answer.
+        """
+        ...
+
+    def figures(self) -> dict[str, Any]:
+        """Return how much it holds, and what kind it is."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+class FaissIndex:
+    """All vectors in memory, compared one by one: exact, and fast for thousands."""
+
+    name: Backend = "faiss"
+
+    def __init__(self, ids: Sequence[int], vectors: Vectors) -> None:
+        # Workers are processes already; threads of a library would only take their cores.
+        faiss.omp_set_num_threads(1)
+        self._ids = list(ids)
+        self._vectors = vectors
+        self._index: Any = faiss.IndexFlatIP(DIMENSIONS)
+        # The library's own memory is freed without a look at who reads it.
+        self._lock = threading.Lock()
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Fill the index anew."""
+        with self._lock:
+            self._index.reset()
+            self._index.add(self._vectors)
+
+    def drop(self) -> None:
+        """Empty the index; every search of it fails from now on."""
+        with self._lock:
+            self._index.reset()
+
+    def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
+        """Return the nearest products; see `Index`."""
+        with self._lock:
+            if self._index.ntotal != len(self._ids):
+                raise SearchError(f"index holds {self._index.ntotal} of {len(self._ids)} vectors")
+            scores, rows = self._index.search(queries, min(max(limits), len(self._ids)))
+        return [
+            [(self._ids[row], float(score)) for row, score in zip(rows[at][:limit], scores[at][:limit], strict=True)]
+            for at, limit in enumerate(limits)
+        ]
+
+    def figures(self) -> dict[str, Any]:
+        """Return how much it holds, and what kind it is."""
+        held = int(self._index.ntotal)
+        return {
+            "kind": "faiss flat",
+            "vectors": held,
+            "expected": len(self._ids),
+            "state": "ready" if held == len(self._ids) else "incomplete",
+        }
+
+    def close(self) -> None:
+        """Give back the memory."""
+        self.drop()
+
+
+class EmbeddedQdrant:
+    """The engine of Qdrant in this process; its files are this worker's own, made anew at each start.
+
+    Raises:
+        SearchError: its files cannot be made.
+    """
+
+    def __init__(self, ids: Sequence[int], vectors: Vectors, folder: Path) -> None:
+        self._expected = len(ids)
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            parameters = edge.EdgeVectorParams(size=DIMENSIONS, distance=edge.Distance.Dot)
+            # The products file is the truth: what a crash loses is built anew, so no log is needed.
+            self._shard = edge.EdgeShard.create(
+                str(folder), edge.EdgeConfig(vectors=parameters, max_search_threads=1, wal_enabled=False)
+            )
+            points = [edge.Point(key, row.tolist(), {}) for key, row in zip(ids, vectors, strict=True)]
+            self._shard.update(edge.UpdateOperation.upsert_points(points))
+        except Exception as error:
+            # The engine raises the bare class for whatever it meets.
+            raise SearchError(f"the embedded engine cannot be started: {error}") from error
+
+    def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
+        """Return the nearest products; see `Index`."""
+        requests = [
+            edge.QueryRequest(limit=limit, query=edge.Query.Nearest(row.tolist()))
+            for row, limit in zip(queries, limits, strict=True)
+        ]
+        try:
+            found = self._shard.query_batch(edge.QueryBatchRequest(requests))
+        except Exception as error:
+            raise SearchError(f"the embedded engine: {error}") from error
+        return [[(int(point.id), float(point.score)) for point in points] for points in found]
+
+    def figures(self) -> dict[str, Any]:
+        """Return how much it holds, and what kind it is."""
+        held = self._shard.info().points_count
+        return {
+            "kind": "qdrant embedded",
+            "vectors": held,
+            "expected": self._expected,
+            "state": "ready" if held == self._expected else "incomplete",
+        }
+
+    def close(self) -> None:
+        """Close the engine's files."""
+        self._shard.close()
+
+
+class QdrantServer:
+    """A Qdrant server, over its REST interface.
+
+    Args:
+        url: of the server.
+        collection: filled here if it does not hold these products yet.
+
+    Raises:
+        SearchError: it cannot be reached, or refuses.
+    """
+
+    def __init__(self, ids: Sequence[int], vectors: Vectors, *, url: str, collection: str) -> None:
+        self._expected = len(ids)
+        self._path = f"/collections/{collection}"
+        self._client = httpx.Client(base_url=url.rstrip("/"), timeout=_TIMEOUT_S, trust_env=False)
+        try:
+            self._fill(ids, vectors)
+        except SearchError:
+            self._client.close()
+            raise
+
+    def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
+        """Return the nearest products; see `Index`."""
+        searches = [{"query": row.tolist(), "limit": limit} for row, limit in zip(queries, limits, strict=True)]
+        answered = self._ask("POST", f"{self._path}/points/query/batch", {"searches": searches})
+        return [[(int(point["id"]), float(point["score"])) for point in one["points"]] for one in answered]
+
+    def figures(self) -> dict[str, Any]:
+        """Return how much it holds, and what kind it is."""
+        try:
+            held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
+        except SearchError as error:
+            return {"kind": "qdrant server", "vectors": None, "expected": self._expected, "state": error.cause}
+        state = "ready" if held == self._expected else "incomplete"
+        return {"kind": "qdrant server", "vectors": held, "expected": self._expected, "state": state}
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _fill(self, ids: Sequence[int], vectors: Vectors) -> None:
+        if self._ask("GET", f"{self._path}/exists")["exists"] and self.figures()["state"] == "ready":
+            return
+        try:
+            self._ask("PUT", self._path, {"vectors": {"size": DIMENSIONS, "distance": "Dot"}})
+        except SearchError:
+            # Another worker was faster, which is as good; anything else is still wrong.
+            if not self._ask("GET", f"{self._path}/exists")["exists"]:
+                raise
+        for start in range(0, len(ids), _UPLOAD_POINTS):
+            part = slice(start, start + _UPLOAD_POINTS)
+            points = [{"id": key, "vector": row.tolist()} for key, row in zip(ids[part], vectors[part], strict=True)]
+            self._ask("PUT", f"{self._path}/points?wait=true", {"points": points})
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        try:
+            answer = self._client.request(method, path, json=body)
+            answer.raise_for_status()
+            return answer.json()["result"]
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise SearchError(f"qdrant server: {type(error).__name__}: {error}") from error

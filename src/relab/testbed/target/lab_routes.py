@@ -1,0 +1,100 @@
+"""Flags, the state of what they need, and the last report: the interface of the seeds, under both of its prefixes."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from relab.core.errors import ForbiddenError, TooLargeError, UnauthenticatedError, UnsupportedMediaError
+from relab.core.json import parse_json
+from relab.testbed.target.parts import Parts
+from relab.testbed.target.report import LabReport, ReportFile
+
+BODY_BYTES = 1_000_000
+
+
+def lab_routes(parts: Parts) -> APIRouter:
+    """Return the routes that rollouts and people use."""
+    routes = APIRouter(tags=["lab"])
+    reports = ReportFile(parts.settings.data_dir)
+    writer = Depends(_may_write(parts))
+
+    @routes.get("/api/lab/config", summary="Whether an experiment can run here")
+    async def config() -> dict[str, Any]:
+        """Return whether cache and search answer, the flags in force, and the ways to change them."""
+        own = next(worker for worker in parts.workers() if worker.worker == parts.worker)
+        redis, qdrant = own.gauges["probes"]["cache"], own.gauges["search"]["qdrant"]
+        health = {
+            "redis": {"ok": redis["ok"], "error": redis["error"]},
+            "qdrant": {"ok": qdrant["state"] == "ready", "kind": qdrant["kind"], "state": qdrant["state"]},
+        }
+        return {
+            "ok": all(part["ok"] for part in health.values()),
+            "health": health,
+            "flags": parts.flags.current.document(),
+            "endpoints": {"flags": "/ops/flags", "report": "/ops/lab/report", "metrics": "/api/v1/metrics"},
+        }
+
+    async def read_flags() -> dict[str, Any]:
+        """Return the flags as they are in force, with their version, and which workers have it."""
+        parts.refresh_flags()
+        applied = {worker.worker: worker.gauges["flags_version"] for worker in parts.workers()}
+        return {"ok": True, **parts.flags.current.document(), "applied": applied}
+
+    async def change_flags(request: Request) -> dict[str, Any]:
+        """Merge the fields of the body into the flags; one that is unknown or refused refuses all of them."""
+        return {"ok": True, **await parts.take_flags(parse_json(await _json_body(request)))}
+
+    async def read_report(mini: bool = Query(False), text: bool = Query(False)) -> Response:
+        """Return the last report; with `mini=1` its figures alone, with `text=1` its text alone."""
+        report = await reports.read()
+        if text:
+            return PlainTextResponse(report.text)
+        return JSONResponse(report.mini() if mini else report.model_dump())
+
+    async def put_report(report: LabReport) -> dict[str, Any]:
+        """Replace the report."""
+        await reports.write(report)
+        return {"ok": True}
+
+    for path in ("/api/flags", "/ops/flags"):
+        routes.get(path, summary="The flags")(read_flags)
+        routes.post(path, summary="Change flags", dependencies=[writer])(change_flags)
+    for path in ("/api/lab/report", "/ops/lab/report"):
+        routes.get(path, summary="The last report")(read_report)
+        routes.put(path, summary="Replace the report", dependencies=[writer])(put_report)
+    return routes
+
+
+def _may_write(parts: Parts) -> Callable[[Request], None]:
+    token = parts.settings.token.get_secret_value() if parts.settings.token else None
+
+    def check(request: Request) -> None:
+        origin = request.headers.get("origin")
+        # A page that somebody has open in a browser must not change flags behind their back.
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            raise ForbiddenError("Requests of other sites' pages change nothing here.")
+        if token is None:
+            return
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise UnauthenticatedError("To change something needs the token.", remedy="Send Authorization: Bearer …")
+
+    return check
+
+
+async def _json_body(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaError("The body must be application/json.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES:
+            raise TooLargeError(f"The body is larger than {BODY_BYTES} bytes.")
+    return bytes(body)

@@ -1,0 +1,228 @@
+"""Structured log lines of all workers: each worker appends to files of its own, a reader pages through all of them.
+
+No lock is shared, so a worker that was stopped in the middle of a line keeps nobody from writing or reading.
+A file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is when the worker's process began, in
+microseconds since the epoch, `part` counts its files. Old files are removed, a bounded number stays.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.clock import format_time, parse_time
+from relab.core.errors import InvalidInputError
+
+FILE_BYTES: Final = 4_000_000
+FILES_PER_WORKER: Final = 5
+PAGE_BYTES: Final = 1_000_000
+"""What one page reads of one worker at most."""
+TAIL_BYTES: Final = 100_000
+"""No line is longer; the last end of a line is within so many bytes of the end."""
+LATEST: Final = "latest"
+
+_NAME = re.compile(r"\.w(\d+)\.(\d+)\.(\d+)\.jsonl$")
+_CURSOR = re.compile(r"(\d{1,4})\.(\d{1,20})\.(\d{1,9})\.(\d{1,18})")
+
+Place = tuple[int, int, int]
+"""Start of the process, part, byte: up to where a worker's lines were read."""
+
+
+class LogFiles:
+    """What one worker writes. Any thread may write; a full disk loses lines, and is told by `lost`.
+
+    Args:
+        log_path: beside which, and after which, the files are named.
+        worker: whose they are.
+        started_us: when its process began.
+        file_bytes: after how many the next file is begun.
+    """
+
+    def __init__(self, log_path: Path, *, worker: int, started_us: int, file_bytes: int = FILE_BYTES) -> None:
+        self._log_path = log_path
+        self._worker = worker
+        self._started_us = started_us
+        self._file_bytes = file_bytes
+        self._lock = threading.Lock()
+        self._part = 0
+        self._size = 0
+        self.lost = 0
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = self._open(0)
+        self._remove_old()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line."""
+        raw = json.dumps(line, separators=(",", ":"), ensure_ascii=False, default=str).encode() + b"\n"
+        with self._lock:
+            if self._size + len(raw) > self._file_bytes and self._size:
+                self._next_file()
+            try:
+                # A part of a line would spoil the next one, so that one begins anew.
+                done = os.write(self._descriptor, raw)
+                self._size += done
+                if done < len(raw):
+                    self._size -= done
+                    os.ftruncate(self._descriptor, self._size)
+                    self.lost += 1
+            except OSError:
+                self.lost += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _open(self, part: int) -> int:
+        name = f"{self._log_path.stem}.w{self._worker}.{self._started_us}.{part}.jsonl"
+        return os.open(self._log_path.with_name(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def _next_file(self) -> None:
+        # Without a descriptor to spare the old file grows on.
+        with suppress(OSError):
+            following = self._open(self._part + 1)
+            os.close(self._descriptor)
+            self._descriptor, self._part, self._size = following, self._part + 1, 0
+            self._remove_old()
+
+    def _remove_old(self) -> None:
+        for _, path in _files(self._log_path).get(self._worker, [])[:-FILES_PER_WORKER]:
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some lines, oldest first.
+
+    Attributes:
+        lines: as they were written.
+        cursor: what to ask with for those that follow; lines are neither lost nor repeated between two pages.
+        more: whether there are further lines already.
+        gap: whether lines after the given cursor have been removed, unread.
+    """
+
+    lines: list[dict[str, Any]]
+    cursor: str
+    more: bool
+    gap: bool
+
+
+def read_page(log_path: Path, since: str | None, *, limit: int) -> Page:
+    """Read the lines after a cursor, or since an RFC 3339 time, or from the oldest there is; `latest` reads none.
+
+    Raises:
+        InvalidInputError: `since` is none of these.
+    """
+    files = _files(log_path)
+    if since == LATEST:
+        return Page([], _write_cursor({worker: _end(of[-1]) for worker, of in files.items()}), more=False, gap=False)
+    places, earliest = _read_since(since)
+    gap = any(
+        worker in files and place[:2] < files[worker][0][0] for worker, place in places.items() if place[1:] != (0, 0)
+    )
+    streams = [_lines(worker, of, places.get(worker)) for worker, of in sorted(files.items())]
+    lines: list[dict[str, Any]] = []
+    for _, worker, place, line in heapq.merge(*streams):
+        if len(lines) == limit:
+            break
+        places[worker] = place
+        if not line:
+            continue
+        parsed = json.loads(line)
+        if earliest is None or parsed["time"] >= earliest:
+            lines.append(parsed)
+    more = any(_has_more(of, places.get(worker, (0, 0, 0))) for worker, of in files.items())
+    return Page(lines, _write_cursor(places), more=more, gap=gap)
+
+
+def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
+    """Return each worker's files, oldest first."""
+    found: dict[int, list[tuple[tuple[int, int], Path]]] = {}
+    for path in log_path.parent.glob(f"{log_path.stem}.w*.jsonl"):
+        if match := _NAME.search(path.name):
+            worker, started_us, part = map(int, match.groups())
+            found.setdefault(worker, []).append(((started_us, part), path))
+    return {worker: sorted(files) for worker, files in found.items()}
+
+
+def _lines(
+    worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None
+) -> Iterator[tuple[str, int, Place, str]]:
+    """Yield `(time, worker, place after it, line)` of one worker, up to the bytes of a page."""
+    room, time = PAGE_BYTES, ""
+    for key, path in files:
+        if place is not None and key < place[:2]:
+            continue
+        at = place[2] if place is not None and key == place[:2] else 0
+        try:
+            with path.open("rb") as opened:
+                opened.seek(at)
+                raw = opened.read(room)
+        except FileNotFoundError:
+            # Removed as too old since the folder was listed.
+            continue
+        # What has no end yet is being written, or was cut off by a kill.
+        for line in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
+            at += len(line)
+            try:
+                text = line.decode()
+                time = json.loads(text)["time"]
+            except (ValueError, KeyError, TypeError):
+                # Not one of ours; the place behind it counts all the same.
+                text = ""
+            yield time, worker, (*key, at), text
+        room -= len(raw)
+        if room <= 0:
+            return
+
+
+def _has_more(files: list[tuple[tuple[int, int], Path]], place: Place) -> bool:
+    # A file without a whole line has nothing to read, also if it is the newest.
+    return any((*key, 0) < end and place < end for key, end in ((file[0], _end(file)) for file in files))
+
+
+def _end(file: tuple[tuple[int, int], Path]) -> Place:
+    key, path = file
+    with suppress(FileNotFoundError), path.open("rb") as opened:
+        start = max(opened.seek(0, os.SEEK_END) - TAIL_BYTES, 0)
+        opened.seek(start)
+        return (*key, start + opened.read().rfind(b"\n") + 1)
+    return (*key, 0)
+
+
+def _read_since(since: str | None) -> tuple[dict[int, Place], str | None]:
+    if not since:
+        return {}, None
+    places: dict[int, Place] = {}
+    parts = since.split("_")
+    for part in parts:
+        if match := _CURSOR.fullmatch(part):
+            worker, *place = map(int, match.groups())
+            places[worker] = (place[0], place[1], place[2])
+    if len(places) == len(parts):
+        return places, None
+    if since == "start":
+        return {}, None
+    try:
+        # Times are written with microseconds always, so that as text they sort by time.
+        return {}, log_time(parse_time(since))
+    except ValueError as error:
+        problem = ("since", "is a cursor of an earlier answer, `latest`, or an RFC 3339 time")
+        raise InvalidInputError(f"since={since[:60]!r} cannot be read.", problems=(problem,)) from error
+
+
+def _write_cursor(places: dict[int, Place]) -> str:
+    return "_".join(f"{worker}.{at[0]}.{at[1]}.{at[2]}" for worker, at in sorted(places.items())) or "start"
+
+
+def log_time(us: int) -> str:
+    """Return a time with all of its microseconds, so that texts of times sort like times."""
+    text = format_time(us)
+    return text if "." in text else f"{text[:-1]}.000000Z"

@@ -1,0 +1,95 @@
+"""What a worker says of itself: JSON lines with a bounded rate, whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, Final, Literal
+
+from relab.core.clock import Clock, SystemClock
+from relab.testbed.target.log_files import LogFiles, log_time
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+LINES_PER_SECOND: Final = 100
+"""Of one event; what exceeds it is counted and told with the first line of the next second."""
+
+
+class Logger:
+    """The log of one worker.
+
+    Args:
+        files: where lines go.
+        worker: named in each line.
+        clock: of the lines.
+    """
+
+    def __init__(self, files: LogFiles, *, worker: int, clock: Clock | None = None) -> None:
+        self._files = files
+        self._worker = worker
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._second = 0
+        self._written: dict[str, int] = {}
+
+    @property
+    def lost(self) -> int:
+        """How many lines could not be written."""
+        return self._files.lost
+
+    def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
+        """Write one line; `event` is for programs, `message` for people."""
+        with self._lock:
+            # Under the lock, so that a worker's lines are in the order of their times.
+            now_us = self._clock.now_us()
+            line = {
+                "time": log_time(now_us),
+                "level": level,
+                "event": event,
+                "message": message,
+                "route": route,
+                "worker": self._worker,
+                "fields": fields,
+            }
+            if now_us // 1_000_000 != self._second:
+                self._tell_suppressed(line["time"])
+                self._second, self._written = now_us // 1_000_000, {}
+            self._written[event] = self._written.get(event, 0) + 1
+            if self._written[event] <= LINES_PER_SECOND:
+                self._files.write(line)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._files.close()
+
+    def _tell_suppressed(self, time: Any) -> None:
+        for event, count in self._written.items():
+            if count > LINES_PER_SECOND:
+                suppressed = count - LINES_PER_SECOND
+                self._files.write(
+                    {
+                        "time": time,
+                        "level": "warning",
+                        "event": "log_lines_suppressed",
+                        "message": f"{suppressed} more lines of {event} within one second",
+                        "route": None,
+                        "worker": self._worker,
+                        "fields": {"of": event, "count": suppressed},
+                    }
+                )
+
+
+class LibraryHandler(logging.Handler):
+    """Takes the warnings and errors of libraries into the worker's own log."""
+
+    def __init__(self, logger: Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._own = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; its traceback by its last line."""
+        level: Level = "error" if record.levelno >= logging.ERROR else "warning"
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        self._own.log(level, "library_log", record.getMessage(), **fields)

@@ -1,0 +1,115 @@
+"""What monitoring reads: health, metrics, pool, logs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from relab.core.clock import SystemClock
+from relab.testbed.target import summary
+from relab.testbed.target.health import judge, pool_status, worker_state
+from relab.testbed.target.log_files import log_time, read_page
+from relab.testbed.target.openmetrics import CONTENT_TYPE, openmetrics
+from relab.testbed.target.parts import Parts
+from relab.testbed.target.stats_files import WorkerStats
+
+Value = TypeVar("Value")
+
+
+def operator_routes(parts: Parts) -> APIRouter:
+    """Return the routes that monitoring uses."""
+    routes = APIRouter(tags=["operation"])
+
+    @routes.get("/api/v1/health", summary="How the service is")
+    async def health() -> dict[str, Any]:
+        """Return the status with its reasons; always with 200, for the answer itself says how it is."""
+        return health_document(parts, parts.workers())
+
+    @routes.get("/api/v1/metrics", summary="Error rate, response times, traffic")
+    async def metrics() -> dict[str, Any]:
+        """Return the figures of the last seconds over all workers; times include failed requests."""
+        figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=parts.settings.metrics_window_s)
+        return {"timestamp": _now(), **figures}
+
+    @routes.get("/api/v1/pool/status", summary="The connection pool")
+    async def pool() -> dict[str, Any]:
+        """Return the pools of all workers; the words are those of the worst."""
+        workers = parts.workers()
+        return {"timestamp": _now(), **pool_document(parts, workers)}
+
+    @routes.get("/api/v1/logs", summary="Structured log lines, oldest first")
+    async def logs(
+        since: Annotated[str | None, Query(max_length=2_000)] = None,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 200,
+    ) -> dict[str, Any]:
+        """Return the lines after a cursor (or an RFC 3339 time, or `latest` for none) and the next cursor."""
+        page = await in_operator_thread(parts, lambda: read_page(parts.settings.log_path, since, limit=limit))
+        return {"logs": page.lines, "cursor": page.cursor, "more": page.more, "gap": page.gap}
+
+    @routes.get("/metrics", summary="OpenMetrics")
+    async def exposition() -> Response:
+        """Return all counters and gauges, by worker."""
+        return Response(openmetrics(parts.workers()), media_type=CONTENT_TYPE)
+
+    return routes
+
+
+async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
+    """Return what a blocking piece of work returns, done apart from the shop's threads."""
+    return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
+
+
+def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
+    """Return the pools of all workers, with the time-outs of the window."""
+    now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
+    recent = {worker.worker: summary.window([worker], now_s=now_s, window_s=window_s) for worker in workers}
+    return pool_status(workers, recent)
+
+
+def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
+    """Return the state of every worker that there should be."""
+    told, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
+    return {number: worker_state(told.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}
+
+
+def health_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
+    """Return the body of the health route."""
+    now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
+    figures = summary.metrics(workers, now_s=now_s, window_s=window_s)
+    pool, by_worker = pool_document(parts, workers), states(parts, workers)
+    own = next(worker for worker in workers if worker.worker == parts.worker)
+    # An index is one worker's own; the worst of all is told.
+    indexes = {
+        name: next((state for state in found if state != "ready"), "ready")
+        for name in ("faiss", "qdrant")
+        if (found := [worker.gauges["search"][name]["state"] for worker in workers])
+    }
+    flags = parts.flags.current
+    status, reasons = judge(
+        figures=figures,
+        pool=pool,
+        workers=by_worker,
+        probes=own.gauges["probes"],
+        indexes=indexes,
+        receipt_errors=summary.window(workers, now_s=now_s, window_s=window_s).events.get("receipt_errors", 0),
+        target_p95_ms=flags.flags.control.target_p95_ms,
+    )
+    return {
+        "timestamp": _now(),
+        "health_status": status,
+        "reasons": reasons,
+        **{name: figures[name] for name in ("error_rate", "avg_response_time_ms", "p95_ms", "requests_per_second")},
+        "pool_health": pool["pool_health"],
+        "pool_utilization": pool["pool_utilization"],
+        "dependencies": {**own.gauges["probes"], "search": {"ok": set(indexes.values()) == {"ready"}, **indexes}},
+        "workers": [{"worker": number, "state": state} for number, state in by_worker.items()],
+    }
+
+
+def _now() -> str:
+    return log_time(SystemClock().now_us())

@@ -1,0 +1,140 @@
+"""What one worker counts: requests by route and second, and events by name.
+
+Seconds are those of the machine's monotonic clock, which all processes of one machine share: workers' seconds
+can be merged, and a changed wall clock moves nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relab.testbed.target.histogram import bucket_of
+
+KEPT_BEYOND_WINDOW_S: Final = 5
+
+
+@dataclass(slots=True)
+class RouteCounts:
+    """Requests of one route; `shed` are those of `errors_5xx` that flow control turned away."""
+
+    count: int = 0
+    errors_5xx: int = 0
+    errors_4xx: int = 0
+    shed: int = 0
+    total_ms: float = 0.0
+    histogram: dict[int, int] = field(default_factory=dict)
+
+    def add(self, status: int, elapsed_ms: float, *, shed: bool) -> None:
+        """Count one request."""
+        self.count += 1
+        if status >= 500:
+            self.errors_5xx += 1
+        elif status >= 400:
+            self.errors_4xx += 1
+        self.shed += shed
+        self.total_ms += elapsed_ms
+        bucket = bucket_of(elapsed_ms)
+        self.histogram[bucket] = self.histogram.get(bucket, 0) + 1
+
+    def wire(self) -> list[Any]:
+        """Return what is written for other workers."""
+        return [
+            self.count,
+            self.errors_5xx,
+            self.errors_4xx,
+            self.shed,
+            round(self.total_ms, 3),
+            list(self.histogram.items()),
+        ]
+
+    @classmethod
+    def read(cls, wire: list[Any]) -> RouteCounts:
+        """Read what `wire` returned."""
+        count, errors_5xx, errors_4xx, shed, total_ms, histogram = wire
+        return cls(count, errors_5xx, errors_4xx, shed, total_ms, dict(histogram))
+
+
+@dataclass(slots=True)
+class Second:
+    """All that happened in one second."""
+
+    routes: dict[str, RouteCounts] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    waits: dict[int, int] = field(default_factory=dict)
+    """Waits for a connection of the pool, as a histogram."""
+
+    def wire(self) -> list[Any]:
+        """Return what is written for other workers."""
+        return [{name: counts.wire() for name, counts in self.routes.items()}, self.events, list(self.waits.items())]
+
+    @classmethod
+    def read(cls, wire: list[Any]) -> Second:
+        """Read what `wire` returned."""
+        routes, events, waits = wire
+        return cls({name: RouteCounts.read(counts) for name, counts in routes.items()}, events, dict(waits))
+
+
+class Recorder:
+    """The counters of one worker; any thread may count.
+
+    Args:
+        window_s: how many seconds are kept apart; totals are kept for good.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, *, window_s: int, clock: Callable[[], float]) -> None:
+        self._kept_s = window_s + KEPT_BEYOND_WINDOW_S
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seconds: dict[int, Second] = {}
+        self._closed: dict[int, str] = {}
+        self.totals = Second()
+
+    def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
+        """Count a request that has been answered."""
+        with self._lock:
+            for second in (self._current(), self.totals):
+                if (counts := second.routes.get(route)) is None:
+                    counts = second.routes[route] = RouteCounts()
+                counts.add(status, elapsed_ms, shed=shed)
+
+    def event(self, name: str, count: int = 1) -> None:
+        """Count something that is no request."""
+        with self._lock:
+            for second in (self._current(), self.totals):
+                second.events[name] = second.events.get(name, 0) + count
+
+    def wait(self, elapsed_ms: float) -> None:
+        """Count a wait for a connection."""
+        bucket = bucket_of(elapsed_ms)
+        with self._lock:
+            for second in (self._current(), self.totals):
+                second.waits[bucket] = second.waits.get(bucket, 0) + 1
+
+    def text(self) -> str:
+        """Return `{"seconds": …, "totals": …}` as JSON; a second that is over is written out only once."""
+        with self._lock:
+            now = int(self._clock())
+            for moment in [moment for moment in self._seconds if moment < now]:
+                self._closed[moment] = json.dumps(self._seconds.pop(moment).wire(), separators=(",", ":"))
+            for moment in [moment for moment in self._closed if moment <= now - self._kept_s]:
+                del self._closed[moment]
+            parts = [f'"{moment}":{text}' for moment, text in self._closed.items()]
+            parts += [
+                f'"{moment}":{json.dumps(second.wire(), separators=(",", ":"))}'
+                for moment, second in self._seconds.items()
+            ]
+            totals = json.dumps(self.totals.wire(), separators=(",", ":"))
+        return f'{{"seconds":{{{",".join(parts)}}},"totals":{totals}}}'
+
+    def _current(self) -> Second:
+        now = int(self._clock())
+        if (second := self._seconds.get(now)) is None:
+            second = self._seconds[now] = Second()
+            if text := self._closed.pop(now, None):
+                self._seconds[now] = second = Second.read(json.loads(text))
+        return second

@@ -1,0 +1,68 @@
+"""The last report that a rollout has put here, kept for whoever asks the service for it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.errors import NotFoundError
+from relab.testbed.target.errors import StorageError
+from relab.testbed.target.files import replace_file
+
+
+class MiniReport(BaseModel):
+    """A report in figures; what was not measured is null, never zero."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ok: bool
+    message: str = Field(max_length=2_000)
+    experiment_type: str | None = Field(None, max_length=200)
+    delta_p95_pct: float | None = None
+    delta_qps_pct: float | None = None
+    error_rate_pct: float | None = Field(None, ge=0, le=100)
+    faiss_share_pct: float | None = Field(None, ge=0, le=100)
+    fallback_count: int | None = Field(None, ge=0)
+    generated_at: str | None = Field(None, max_length=64)
+
+
+class LabReport(MiniReport):
+    """The same with the text for people."""
+
+    text: str = Field("", max_length=200_000)
+
+    def mini(self) -> dict[str, Any]:
+        """Return the figures alone."""
+        return self.model_dump(exclude={"text"})
+
+
+class ReportFile:
+    """The file that all workers share."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "lab_report.json"
+
+    async def read(self) -> LabReport:
+        """Return the report.
+
+        Raises:
+            NotFoundError: nobody has put one here.
+        """
+        try:
+            return LabReport.model_validate_json(await asyncio.to_thread(self._path.read_bytes))
+        except FileNotFoundError:
+            raise NotFoundError("There is no report yet.", remedy="A rollout puts one here when it ends.") from None
+
+    async def write(self, report: LabReport) -> None:
+        """Replace the report.
+
+        Raises:
+            StorageError: it cannot be written; the one before stays.
+        """
+        try:
+            await asyncio.to_thread(replace_file, self._path, report.model_dump_json().encode())
+        except OSError as error:
+            raise StorageError(f"report: {error}") from error

@@ -1,0 +1,198 @@
+"""Search: by the flags to one index or the other, together with whatever waits, and past an index that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relab.flags.models import Backend, ServiceFlags
+from relab.testbed.target.errors import SearchError
+from relab.testbed.target.indexes import EmbeddedQdrant, FaissIndex, Hit, Index, QdrantServer
+from relab.testbed.target.recorder import Recorder
+from relab.testbed.target.settings import BadSettingsError, SearchSettings
+from relab.testbed.target.vectors import embed
+
+Failed = Callable[[str, str], None]
+"""Takes the index's name and what it said."""
+
+COLLECTION = "products"
+
+
+@dataclass(slots=True)
+class _Wanted:
+    text: str
+    top_k: int
+    answer: asyncio.Future[tuple[Backend, list[Hit]]]
+
+
+class Products:
+    """The names of the products, and the texts that are searched.
+
+    Raises:
+        BadSettingsError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open(encoding="utf-8") as lines:
+                rows = [json.loads(line) for line in lines]
+            self.names: dict[int, str] = {row["id"]: row["name"] for row in rows}
+            self.texts: dict[int, str] = {row["id"]: f"{row['name']} {row['description']}" for row in rows}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadSettingsError(f"The products {path} cannot be read: {type(error).__name__}: {error}.") from error
+        if not self.names:
+            raise BadSettingsError(f"The products {path} are none.")
+
+
+class Indexes:
+    """Both indexes of one worker; what Qdrant cannot do at the start, it cannot do until the next one.
+
+    Args:
+        products: what is searched.
+        settings: where the embedded engine's files lie, or which server is used.
+        worker: each worker's engine has files of its own.
+    """
+
+    def __init__(self, products: Products, settings: SearchSettings, *, worker: int) -> None:
+        ids = list(products.texts)
+        vectors = embed(products.texts.values())
+        self.faiss = FaissIndex(ids, vectors)
+        self.qdrant: Index | None = None
+        self.qdrant_error: str | None = None
+        try:
+            self.qdrant = (
+                QdrantServer(ids, vectors, url=settings.qdrant_url, collection=COLLECTION)
+                if settings.qdrant_url
+                else EmbeddedQdrant(ids, vectors, settings.qdrant_dir / f"worker-{worker}")
+            )
+        except SearchError as error:
+            self.qdrant_error = error.cause
+
+    def find(self, backend: Backend) -> Index:
+        """Return an index.
+
+        Raises:
+            SearchError: it did not come up.
+        """
+        if backend == "faiss":
+            return self.faiss
+        if self.qdrant is None:
+            raise SearchError(self.qdrant_error or "qdrant did not start")
+        return self.qdrant
+
+    def figures(self) -> dict[str, Any]:
+        """Return the state of both."""
+        qdrant = self.qdrant.figures() if self.qdrant else {"kind": "qdrant", "state": self.qdrant_error}
+        return {"faiss": self.faiss.figures(), "qdrant": qdrant}
+
+    def close(self) -> None:
+        """Close both."""
+        self.faiss.close()
+        if self.qdrant is not None:
+            self.qdrant.close()
+
+
+class Search:
+    """Answers searches in batches: what comes while one batch is at work is the next batch.
+
+    Args:
+        indexes: what is asked.
+        recorder: counts answers by index, fallbacks and batches.
+        flags: returns those in force.
+        failed: is told when an index fails.
+    """
+
+    def __init__(
+        self, indexes: Indexes, recorder: Recorder, *, flags: Callable[[], ServiceFlags], failed: Failed
+    ) -> None:
+        self._indexes = indexes
+        self._recorder = recorder
+        self._flags = flags
+        self._failed = failed
+        self._waiting: deque[_Wanted] = deque()
+        self._running: asyncio.Task[None] | None = None
+        # One thread: an index is asked one batch at a time, and searches that wait meanwhile come together.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+
+    async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
+        """Return which index answered, and the nearest products.
+
+        Raises:
+            SearchError: neither index can answer.
+        """
+        answer: asyncio.Future[tuple[Backend, list[Hit]]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Wanted(text, top_k, answer))
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._drain())
+        return await answer
+
+    async def figures(self) -> dict[str, Any]:
+        """Return the state of the indexes; asked in the thread that searches, where nothing else touches them."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
+
+    def close(self) -> None:
+        """End the thread and close the indexes."""
+        self._thread.shutdown()
+        self._indexes.close()
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            control = self._flags().control
+            size = control.max_batch_size if "batch_size" in control.enabled_actuators else 1
+            batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
+            try:
+                await loop.run_in_executor(self._thread, self._answer, batch, loop)
+            except Exception as error:  # noqa: BLE001 told to whoever waits
+                # Whoever waits must hear of it, whatever it was; the middleware makes it a 500.
+                for wanted in batch:
+                    _settle(wanted.answer, None, error)
+
+    def _answer(self, batch: list[_Wanted], loop: asyncio.AbstractEventLoop) -> None:
+        routing = self._flags().routing
+        groups: dict[Backend, list[_Wanted]] = {}
+        for wanted in batch:
+            groups.setdefault(routing.backend(wanted.top_k), []).append(wanted)
+        self._recorder.event("search_batches")
+        for backend, group in groups.items():
+            try:
+                used, found = self._ask(backend, group)
+            except SearchError as error:
+                for wanted in group:
+                    loop.call_soon_threadsafe(_settle, wanted.answer, None, error)
+                continue
+            for wanted, hits in zip(group, found, strict=True):
+                loop.call_soon_threadsafe(_settle, wanted.answer, (used, hits), None)
+
+    def _ask(self, backend: Backend, group: list[_Wanted]) -> tuple[Backend, list[list[Hit]]]:
+        queries, limits = embed(wanted.text for wanted in group), [wanted.top_k for wanted in group]
+        try:
+            found = self._indexes.find(backend).search(queries, limits)
+        except SearchError as error:
+            self._failed(backend, error.cause)
+            if backend == "qdrant":
+                raise
+            found = self._indexes.find("qdrant").search(queries, limits)
+            backend = "qdrant"
+            self._recorder.event("search_fallbacks", len(group))
+        self._recorder.event(f"search_{backend}", len(group))
+        return backend, found
+
+
+def _settle(
+    answer: asyncio.Future[tuple[Backend, list[Hit]]],
+    result: tuple[Backend, list[Hit]] | None,
+    error: Exception | None,
+) -> None:
+    if answer.done():
+        return
+    if error is not None:
+        answer.set_exception(error)
+    elif result is not None:
+        answer.set_result(result)

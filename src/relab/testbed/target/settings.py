@@ -1,0 +1,124 @@
+"""What a worker is started with: one strict JSON file, the same for all workers of a target."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from relab.core.errors import ConfigurationError, MalformedBodyError
+from relab.core.json import parse_json
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Section):
+    """Where all workers listen, together."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(ge=1, le=65_535)
+
+
+class DatabaseSettings(_Section):
+    """PostgreSQL and the pool of each worker; `read_timeout_s` bounds what the server leaves unanswered."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(ge=1, le=65_535)
+    user: str = Field(min_length=1)
+    password: SecretStr | None
+    name: str = Field(min_length=1)
+    pool_size: int = Field(10, ge=1, le=500)
+    max_overflow: int = Field(5, ge=0, le=500)
+    pool_timeout_s: float = Field(2.0, gt=0, le=60)
+    connect_timeout_s: float = Field(2.0, gt=0, le=60)
+    statement_timeout_ms: int = Field(5_000, ge=1, le=600_000)
+    read_timeout_s: float | None = Field(None, gt=0, le=600)
+
+    @property
+    def patience_s(self) -> float:
+        """How long a statement may stay unanswered: a second beyond what the server allows itself."""
+        return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
+
+    @property
+    def pool_max(self) -> int:
+        """How many connections one worker's pool may have open."""
+        return self.pool_size + self.max_overflow
+
+
+class CacheSettings(_Section):
+    """Redis; the time-out is that of one command, and of connecting."""
+
+    host: str = Field(min_length=1)
+    port: int = Field(ge=1, le=65_535)
+    password: SecretStr | None = None
+    timeout_s: float = Field(0.5, gt=0, le=60)
+    ttl_s: int = Field(60, ge=1, le=86_400)
+
+
+class SearchSettings(_Section):
+    """What is searched, where the embedded engine keeps its files, or which server is used in its place."""
+
+    products_path: Path
+    qdrant_dir: Path
+    qdrant_url: str | None = Field(None, pattern=r"^https?://")
+
+
+class TargetSettings(_Section):
+    """The whole file."""
+
+    version: int = Field(ge=0)
+    listen: Listen
+    database: DatabaseSettings
+    cache: CacheSettings
+    search: SearchSettings
+    workers: int = Field(2, ge=1, le=64)
+    data_dir: Path
+    log_path: Path
+    stats_dir: Path
+    private_dir: Path
+    flags_path: Path
+    supervisor_socket: Path | None = None
+    token: SecretStr | None = None
+    catalogue_path: Path | None = None
+    metrics_window_s: int = Field(30, ge=5, le=300)
+
+    @model_validator(mode="after")
+    def _refuse_open_writes(self) -> Self:
+        if self.token is None and not _is_loopback(self.listen.host):
+            raise ValueError(f"listening on {self.listen.host} needs a token, since flags can be changed there")
+        return self
+
+
+class BadSettingsError(ConfigurationError):
+    """The settings cannot be used; the worker does not start."""
+
+    code = "bad_settings"
+
+
+def load_settings(path: Path) -> TargetSettings:
+    """Read the settings file.
+
+    Raises:
+        BadSettingsError: it is absent, no JSON, or a field is missing, unknown or wrong; values are not told,
+            for one may be a password.
+    """
+    try:
+        return TargetSettings.model_validate(parse_json(path.read_bytes()))
+    except OSError as error:
+        raise BadSettingsError(f"The settings {path} cannot be read: {error.strerror}.") from error
+    except MalformedBodyError as error:
+        raise BadSettingsError(f"The settings {path} are not valid JSON: {error.message}") from error
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors())
+        raise BadSettingsError(f"The settings {path} cannot be used: {told}.") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

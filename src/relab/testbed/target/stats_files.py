@@ -1,0 +1,101 @@
+"""How workers tell of themselves: one file each, written over a few times a second, read by whoever answers.
+
+The file stays open, so that a worker that has no descriptor left, or no room on its disk, still tells. A check
+sum lets a reader see that it read while the writer wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from relab.testbed.target.recorder import Second
+
+STALE_AFTER_S: Final = 1.5
+"""A worker whose file is older does not come to write, so it does not come to answer either."""
+
+_HEAD_BYTES = 16
+_READ_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """What one worker last told.
+
+    Attributes:
+        worker: its number, from 1.
+        pid: of its process.
+        written_s: when, by the machine's monotonic clock.
+        started_s: since when it runs, by the same clock.
+        gauges: what is now: pool, limiter, index, process.
+        seconds: requests and events by second.
+        totals: the same since the start.
+    """
+
+    worker: int
+    pid: int
+    written_s: float
+    started_s: float
+    gauges: dict[str, Any]
+    seconds: dict[int, Second]
+    totals: Second
+
+    @classmethod
+    def read(cls, document: dict[str, Any]) -> Self:
+        """Read the JSON of a file."""
+        counted = document["counted"]
+        return cls(
+            document["worker"],
+            document["pid"],
+            document["written_s"],
+            document["started_s"],
+            document["gauges"],
+            {int(moment): Second.read(wire) for moment, wire in counted["seconds"].items()},
+            Second.read(counted["totals"]),
+        )
+
+
+def path_of(stats_dir: Path, worker: int) -> Path:
+    """Return where a worker tells of itself."""
+    return stats_dir / f"worker-{worker}.stats"
+
+
+class StatsWriter:
+    """The file of one worker, open as long as the worker runs."""
+
+    def __init__(self, stats_dir: Path, worker: int) -> None:
+        stats_dir.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path_of(stats_dir, worker), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+
+    def write(self, text: str) -> None:
+        """Write the worker's JSON over what was there."""
+        body = text.encode()
+        os.pwrite(self._descriptor, b"%08x%08x" % (len(body), zlib.crc32(body)) + body, 0)
+
+    def close(self) -> None:
+        """Close the file; what was told last stays."""
+        os.close(self._descriptor)
+
+
+def read_stats(stats_dir: Path, worker: int) -> WorkerStats | None:
+    """Return what a worker last told, or None if it never did or its file cannot be read."""
+    for _ in range(_READ_ATTEMPTS):
+        with suppress(OSError):
+            raw = path_of(stats_dir, worker).read_bytes()
+            if (body := _checked(raw)) is not None:
+                return WorkerStats.read(json.loads(body))
+    return None
+
+
+def _checked(raw: bytes) -> bytes | None:
+    try:
+        length, check = int(raw[:8], 16), int(raw[8:_HEAD_BYTES], 16)
+    except ValueError:
+        return None
+    body = raw[_HEAD_BYTES : _HEAD_BYTES + length]
+    return body if len(body) == length and zlib.crc32(body) == check else None

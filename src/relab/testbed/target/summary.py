@@ -1,0 +1,105 @@
+"""The figures of the whole target, over all workers and the last seconds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from relab.testbed.target.histogram import add, quantile_ms
+from relab.testbed.target.recorder import RouteCounts, Second
+from relab.testbed.target.stats_files import WorkerStats
+
+
+def merge(seconds: Iterable[Second]) -> Second:
+    """Return the sum of seconds, of one worker or of several."""
+    merged = Second()
+    for second in seconds:
+        for name, counts in second.routes.items():
+            into = merged.routes.setdefault(name, RouteCounts())
+            add_counts(into, counts)
+        for event, count in second.events.items():
+            merged.events[event] = merged.events.get(event, 0) + count
+        add(merged.waits, second.waits)
+    return merged
+
+
+def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
+    """Add one route's counts to another's."""
+    into.count += counts.count
+    into.errors_5xx += counts.errors_5xx
+    into.errors_4xx += counts.errors_4xx
+    into.shed += counts.shed
+    into.total_ms += counts.total_ms
+    add(into.histogram, counts.histogram)
+
+
+def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Second:
+    """Return what happened in the last `window_s` seconds, the running one included, over all workers."""
+    first = int(now_s) - window_s + 1
+    return merge(
+        second for worker in workers for moment, second in worker.seconds.items() if first <= moment <= int(now_s)
+    )
+
+
+def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
+    """Return how many seconds of the window the target has run: what a rate is divided by, at least 1."""
+    began = min((worker.started_s for worker in workers), default=now_s)
+    first = int(now_s) - window_s + 1
+    return max(now_s - max(began, first), 1.0)
+
+
+def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
+    """Return the figures of one route, or of all: times in ms over every answered request, also failed ones."""
+    histogram = counts.histogram
+    return {
+        "requests": counts.count,
+        "requests_per_second": round(counts.count / seconds, 3),
+        "errors": counts.errors_5xx,
+        "client_errors": counts.errors_4xx,
+        "shed": counts.shed,
+        "error_rate": round(100 * counts.errors_5xx / counts.count, 3) if counts.count else 0.0,
+        "avg_response_time_ms": round(counts.total_ms / counts.count, 3) if counts.count else None,
+        **{f"p{q}_ms": _rounded(quantile_ms(histogram, q / 100)) for q in (50, 95, 99)},
+    }
+
+
+def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[str, Any]:
+    """Return the body of the metrics route: all together, by route, and what search and cache did."""
+    recent = window(workers, now_s=now_s, window_s=window_s)
+    seconds = covered_s(workers, now_s=now_s, window_s=window_s)
+    whole = RouteCounts()
+    for counts in recent.routes.values():
+        add_counts(whole, counts)
+    events = recent.events
+    return {
+        "window_s": window_s,
+        **route_figures(whole, seconds=seconds),
+        "routes": {name: route_figures(counts, seconds=seconds) for name, counts in sorted(recent.routes.items())},
+        "search": search_figures(events) | {"total": search_figures(merge(w.totals for w in workers).events)},
+        "cache": {name: events.get(f"cache_{name}", 0) for name in ("hits", "misses", "errors", "write_errors")},
+        "database": {
+            "errors": events.get("db_errors", 0),
+            "pool_timeouts": events.get("pool_timeouts", 0),
+            "pool_wait_p95_ms": _rounded(quantile_ms(recent.waits, 0.95)),
+        },
+        "flow_control": [
+            {"worker": worker.worker, "loop_lag_ms": worker.gauges["loop_lag_ms"], **worker.gauges["limiter"]}
+            for worker in workers
+        ],
+    }
+
+
+def search_figures(events: dict[str, int]) -> dict[str, Any]:
+    """Return how many searches each index answered; the share is that of FAISS in percent, None without searches."""
+    faiss, qdrant = events.get("search_faiss", 0), events.get("search_qdrant", 0)
+    return {
+        "faiss": faiss,
+        "qdrant": qdrant,
+        "faiss_share_pct": round(100 * faiss / (faiss + qdrant), 2) if faiss + qdrant else None,
+        "fallbacks": events.get("search_fallbacks", 0),
+        "batches": events.get("search_batches", 0),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

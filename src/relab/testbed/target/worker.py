@@ -1,0 +1,126 @@
+"""One worker as a process: settings in, a server on the shared port, until a signal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from relab.core.clock import SystemClock
+from relab.testbed.target.app import create_app
+from relab.testbed.target.log_files import LogFiles
+from relab.testbed.target.logs import LibraryHandler, Logger
+from relab.testbed.target.parts import Parts
+from relab.testbed.target.settings import BadSettingsError, Listen, TargetSettings, load_settings
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_BAD_SETTINGS: Final = 3
+
+BACKLOG: Final = 2_048
+KEEP_ALIVE_S: Final = 30
+GRACE_S: Final = 2
+
+
+def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> int:
+    """Serve until a signal; return the exit code. Bad settings end it at once, with one line that says which.
+
+    Args:
+        settings_path: of the settings file.
+        worker: its number, from 1.
+        qdrant_url: a server in the place of the embedded engine, whatever the file says.
+    """
+    try:
+        settings = load_settings(settings_path)
+    except BadSettingsError as error:
+        _say_bad(error, _log_path(settings_path), worker)
+        return EXIT_BAD_SETTINGS
+    if qdrant_url:
+        search = settings.search.model_copy(update={"qdrant_url": qdrant_url})
+        settings = settings.model_copy(update={"search": search})
+    logger = _logger(settings.log_path, worker)
+    try:
+        return _serve(settings, worker, logger)
+    except BadSettingsError as error:
+        logger.log("critical", "bad_settings", error.message)
+        return EXIT_BAD_SETTINGS
+    except OSError as error:
+        logger.log("critical", "start_failed", f"the worker cannot start: {error}")
+        return EXIT_FAILED
+    finally:
+        logger.close()
+
+
+def _serve(settings: TargetSettings, worker: int, logger: Logger) -> int:
+    listening = _listen(settings.listen)
+    try:
+        parts = Parts(settings, worker=worker, logger=logger)
+        root = logging.getLogger()
+        root.handlers = [LibraryHandler(logger)]
+        config = uvicorn.Config(
+            create_app(parts),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        server = uvicorn.Server(config)
+        # The server ends gently on a signal, and then sends it again to whoever had it before.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+    return EXIT_OK if server.started else EXIT_FAILED
+
+
+def _listen(listen: Listen) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Each worker has a queue of its own: those that the kernel gave to one wait for that one.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listening.bind(address)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def _logger(log_path: Path, worker: int) -> Logger:
+    files = LogFiles(log_path, worker=worker, started_us=time.time_ns() // 1_000)
+    return Logger(files, worker=worker, clock=SystemClock())
+
+
+def _log_path(settings_path: Path) -> Path | None:
+    """Return where the log is, if that much of the settings can be read."""
+    try:
+        found = json.loads(settings_path.read_bytes())["log_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _say_bad(error: BadSettingsError, log_path: Path | None, worker: int) -> None:
+    os.write(2, f"{error.message}\n".encode())
+    if log_path is None:
+        return
+    try:
+        logger = _logger(log_path, worker)
+    except OSError:
+        return
+    logger.log("critical", "bad_settings", error.message)
+    logger.close()

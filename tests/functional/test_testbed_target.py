@@ -1,0 +1,288 @@
+"""The target's shop, its flags, its figures and its logs, over two real workers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from relab.testbed.target.seed import STOCK, order_number
+from support.servers import PostgresServer, RedisServer
+from support.testbed_target import Target, make_shop_database, settings_document, target_folder
+from support.waiting import wait_until
+
+FORBIDDEN = ("chaos", "fault", "inject", "defect", "leak", "scenario", "private")
+
+
+@pytest.fixture(scope="module")
+def target(postgres: PostgresServer, redis_server: RedisServer) -> Iterator[Target]:
+    make_shop_database(postgres, "shop_flows")
+    with target_folder() as root:
+        settings = settings_document(root, postgres=postgres, redis=redis_server, database="shop_flows")
+        with Target(root, settings) as started:
+            yield started
+
+
+def test_a_product_page_is_read_from_the_cache_until_it_is_ordered(target: Target) -> None:
+    first = target.get("/api/v1/products/11")
+    again = target.get("/api/v1/products/11")
+    placed = target.order(product_id=11, quantity=3)
+    after = target.get("/api/v1/products/11")
+
+    assert first == again
+    assert placed.status_code == 201
+    assert (first["in_stock"], after["in_stock"]) == (STOCK, STOCK - 3)
+
+    def counted() -> bool:
+        cache = target.get("/api/v1/metrics")["cache"]
+        return bool(cache["misses"] >= 2 and cache["hits"] >= 1)
+
+    wait_until(counted, what="one hit and two misses")
+
+
+def test_an_order_is_there_with_its_receipt(target: Target) -> None:
+    placed = target.order(product_id=5, quantity=2, customer="customer-00001").json()
+
+    order = target.get(f"/api/v1/orders/{placed['id']}")
+
+    assert order["total_cents"] == placed["total_cents"] == 2 * target.get("/api/v1/products/5")["price_cents"]
+    assert order["recent_orders"][0] == placed["id"]
+    assert len(order["recent_orders"]) == 5
+    receipts = "".join(path.read_text() for path in (target.root / "data").glob("receipts-*.jsonl"))
+    assert placed["id"] in receipts
+    assert target.get(f"/api/v1/orders/{order_number(7)}")["quantity"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/api/v1/products/999999", None, 404),
+        ("GET", "/api/v1/products/0", None, 422),
+        ("GET", "/api/v1/products/x", None, 422),
+        ("GET", "/api/v1/orders/none", None, 404),
+        ("GET", "/api/v1/search", None, 422),
+        ("GET", "/api/v1/search?q=a&top_k=0", None, 422),
+        ("POST", "/api/v1/orders", {"product_id": 999_999, "quantity": 1, "customer": "a"}, 404),
+        ("POST", "/api/v1/orders", {"product_id": 1, "quantity": 0, "customer": "a"}, 422),
+        ("POST", "/api/v1/orders", {"product_id": 1, "quantity": 1, "customer": "a\u0000"}, 422),
+        ("POST", "/api/v1/orders", {"product_id": 1, "quantity": 1, "customer": "a", "price": 0}, 422),
+        ("GET", "/api/v1/logs?since=nonsense", None, 422),
+        ("GET", "/api/lab/report", None, 404),
+    ],
+)
+def test_bad_requests_are_refused(target: Target, method: str, path: str, body: object, status: int) -> None:
+    assert target.fresh(method, path, json=body).status_code == status
+
+
+def test_nobody_can_order_more_than_there_is(target: Target, postgres: PostgresServer) -> None:
+    with psycopg.connect(postgres.url("shop_flows"), autocommit=True) as connection:
+        connection.execute("UPDATE stock SET quantity = 7 WHERE product_id = 50")
+        statuses: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: statuses.append(target.order(product_id=50, quantity=2).status_code))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        left = connection.execute("SELECT quantity FROM stock WHERE product_id = 50").fetchone()
+        sold = connection.execute("SELECT count(*) FROM orders WHERE product_id = 50 AND customer = 'somebody'")
+        assert sorted(statuses) == [201, 201, 201, 409, 409, 409]
+        assert left == (1,)
+        assert sold.fetchone() == (3,)
+
+
+def test_searches_go_where_the_flags_say(target: Target) -> None:
+    def backend(top_k: int) -> str:
+        return str(target.get("/api/v1/search", q="oak lamp", top_k=top_k)["backend"])
+
+    assert (backend(32), backend(33)) == ("faiss", "qdrant")
+    small = target.get("/api/v1/search", q="oak lamp", top_k=5)["results"]
+    large = target.get("/api/v1/search", q="oak lamp", top_k=50)["results"]
+    assert [hit["score"] for hit in small] == pytest.approx([hit["score"] for hit in large[:5]], abs=1e-5)
+
+    def take(document: dict[str, object]) -> None:
+        changed = target.fresh("POST", "/ops/flags", json=document).json()
+        wait_until(
+            lambda: set(target.get("/api/flags")["applied"].values()) == {changed["version"]}, what="both workers"
+        )
+
+    take({"routing": {"topk_threshold": 3}})
+    assert {backend(4) for _ in range(8)} == {"qdrant"}
+    take({"routing": {"enabled": False, "manual_backend": "faiss"}})
+    assert {backend(100) for _ in range(8)} == {"faiss"}
+    take({"routing": {"enabled": True, "topk_threshold": 32, "manual_backend": None}})
+    assert backend(10) == "faiss"
+
+
+def test_flags_are_read_back_and_limit_both_workers(target: Target) -> None:
+    before = target.get("/api/flags")
+    wanted = {"policy": "fixed", "max_concurrency": 6, "target_p95_ms": 500.0, "max_batch_size": 4}
+
+    changed = target.fresh("POST", "/api/flags", json={"control": wanted})
+
+    assert changed.status_code == 200
+    assert {name: target.get("/ops/flags")["control"][name] for name in wanted} == wanted
+
+    def limits() -> list[int]:
+        return [row["limit"] for row in target.get("/api/v1/metrics")["flow_control"]]
+
+    wait_until(lambda: limits() == [3, 3], what="both workers' limits")
+    back = target.fresh("POST", "/ops/flags", json={"control": before["control"]})
+    assert back.json()["control"] == before["control"]
+    assert back.json()["version"] == changed.json()["version"] + 1
+    wait_until(lambda: limits() == [16, 16], what="both workers' limits")
+
+
+def test_refused_flags_are_named_and_change_nothing(target: Target) -> None:
+    before = target.get("/api/flags")
+
+    refused = target.fresh("POST", "/ops/flags", json={"control": {"max_concurrency": 4, "knob": 1}})
+
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [{"field": "control.knob", "message": "there is no such flag"}]
+    assert target.fresh("POST", "/ops/flags", content="{}").status_code == 415
+    assert (
+        target.fresh("POST", "/ops/flags", content="{", headers={"Content-Type": "application/json"}).status_code == 422
+    )
+    other_site = target.fresh("POST", "/ops/flags", json={}, headers={"Origin": "http://elsewhere.example"})
+    assert other_site.status_code == 403
+    assert target.get("/api/flags") == before
+
+
+def test_a_report_is_kept_as_it_was_put(target: Target) -> None:
+    report = {"ok": True, "message": "done", "delta_p95_pct": -12.5, "text": "ΔP95: -8.1ms (-12.5%)"}
+
+    assert target.fresh("PUT", "/ops/lab/report", json=report).status_code == 200
+
+    assert target.get("/api/lab/report")["text"] == report["text"]
+    mini = target.get("/ops/lab/report", mini=1)
+    assert (mini["delta_p95_pct"], mini["fallback_count"]) == (-12.5, None)
+    assert "text" not in mini
+    assert target.fresh("PUT", "/api/lab/report", json={**report, "p95": 1}).status_code == 422
+
+
+def parsed(text: str) -> list[Metric]:
+    return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
+
+
+def test_figures_are_those_of_both_workers(target: Target) -> None:
+    before = target.get("/api/v1/metrics")["routes"].get("order", {"requests": 0, "client_errors": 0})
+    answered = [target.fresh("GET", f"/api/v1/orders/{order_number(index)}") for index in range(30)]
+    missing = [target.fresh("GET", "/api/v1/orders/none") for _ in range(10)]
+
+    def found() -> dict[str, float] | None:
+        route: dict[str, float] = target.get("/api/v1/metrics")["routes"]["order"]
+        # Earlier requests may leave the window meanwhile, so it is at least these.
+        return route if route["requests"] >= 40 else None
+
+    route = wait_until(found, what="all requests being counted")
+    assert route is not None
+    assert {answer.status_code for answer in answered} == {200}
+    assert {answer.status_code for answer in missing} == {404}
+    assert route["requests"] <= before["requests"] + 40
+    assert route["client_errors"] >= 10
+    assert route["error_rate"] == 0
+    assert 0 < route["p50_ms"] <= route["p95_ms"] <= route["p99_ms"]
+    families = {f.name: f for f in parsed(target.fresh("GET", "/metrics").text)}
+    workers = {
+        sample.labels["worker"]
+        for sample in families["http_server_request_duration_seconds"].samples
+        if sample.labels["http_route"] == "order" and sample.name.endswith("_count") and sample.value > 0
+    }
+    assert workers == {"1", "2"}, "the kernel gave connections to both"
+    states = {s.labels["db_client_connection_state"] for s in families["db_client_connection_count"].samples}
+    assert states == {"idle", "used"}
+    assert {s.value for s in families["db_client_connection_max"].samples} == {6.0}
+    assert {"db_client_connection_timeouts", "db_client_connection_wait_time_seconds"} <= families.keys()
+
+
+def test_a_reader_of_logs_misses_and_repeats_nothing(target: Target) -> None:
+    cursor = target.get("/api/v1/logs", since="latest")["cursor"]
+    done = threading.Event()
+    versions: list[int] = []
+
+    def write() -> None:
+        for threshold in range(1, 41):
+            answer = target.fresh("POST", "/ops/flags", json={"routing": {"topk_threshold": threshold}})
+            versions.append(answer.json()["version"])
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    read: list[tuple[int, int]] = []
+    while True:
+        finished = done.is_set()
+        page = target.get("/api/v1/logs", since=cursor, limit=3)
+        cursor = page["cursor"]
+        read += [
+            (line["worker"], line["fields"]["flags"]["version"])
+            for line in page["logs"]
+            if line["event"] == "flags_changed"
+        ]
+        if finished and not page["more"]:
+            break
+    writer.join()
+
+    assert sorted(version for _, version in read) == versions
+    assert {worker for worker, _ in read} == {1, 2}
+
+
+def test_nothing_that_an_operator_reads_tells_of_the_testbed(target: Target) -> None:
+    before = target.defect(1, op="status")
+    assert before["ok"]
+    paths = [
+        "/api/v1/health", "/api/v1/metrics", "/api/v1/pool/status", "/api/v1/logs?limit=1000", "/metrics", "/api/lab/config",
+        "/api/flags", "/openapi.json",
+        *(f"/api/v1/diagnostics/{name}" for name in ("database", "cache", "host", "processes", "settings", "search")),
+    ]  # fmt: skip
+    for path in paths:
+        text = target.fresh("GET", path).text.lower().replace("default", "")
+        assert [word for word in FORBIDDEN if word in text] == [], path
+    names = [path.name for folder in ("data", "logs", "stats") for path in (target.root / folder).iterdir()]
+    assert not [name for name in names for word in FORBIDDEN if word in name]
+
+
+@pytest.mark.parametrize(
+    "op", [{"op": "explode"}, {"op": "leak_connections"}, {"op": "leak_memory", "mb_per_s": 0}, {}]
+)
+def test_the_private_socket_refuses_what_it_does_not_know(target: Target, op: dict[str, object]) -> None:
+    assert target.defect(1, **op)["ok"] is False
+
+
+def test_secrets_are_hidden_and_the_supervisor_is_unknown(target: Target) -> None:
+    text = target.fresh("GET", "/api/v1/diagnostics/settings").text
+
+    assert "only for show" not in text
+    shown = json.loads(text)
+    assert shown["settings"]["database"]["password"] == "********"
+    assert (shown["version"], shown["history"]) == (3, "unknown")
+    assert target.get("/api/v1/diagnostics/processes")["components"] == "unknown"
+
+
+def test_a_token_guards_what_changes_something(
+    postgres: PostgresServer, redis_server: RedisServer, target: Target, tmp_path: Path
+) -> None:
+    with target_folder() as root:
+        settings = settings_document(root, postgres=postgres, redis=redis_server, database="shop_flows")
+        with Target(root, {**settings, "token": "let me in", "workers": 1}) as guarded:
+            body = {"control": {"max_concurrency": 5}}
+            refused = guarded.fresh("POST", "/ops/flags", json=body)
+            wrong = guarded.fresh("POST", "/ops/flags", json=body, headers={"Authorization": "Bearer let"})
+            taken = guarded.fresh("POST", "/ops/flags", json=body, headers={"Authorization": "Bearer let me in"})
+            assert [answer.status_code for answer in (refused, wrong, taken)] == [401, 401, 200]
+            assert guarded.get("/api/flags")["control"]["max_concurrency"] == 5
+            guarded.signal(1, signal.SIGTERM)
+            assert guarded.processes[1].wait(15) == 0
+            with pytest.raises(httpx.TransportError):
+                guarded.get("/api/flags")
