@@ -23,10 +23,12 @@ from relab.cli import (
     experiments,
     jobs,
     knobs,
+    load,
     metrics,
     rca,
     schemas,
     serve,
+    testbed,
     worker,
 )
 
@@ -55,6 +57,7 @@ for _name, _command in (
     ("compare", compare.compare),
     ("knobs-init", knobs.knobs_init),
     ("knobs-validate", knobs.knobs_validate),
+    ("load", load.load_command),
     ("schema-validate", schemas.schema_validate),
 ):
     app.command(_name)(_command)
@@ -64,6 +67,7 @@ for _name, _group in (
     ("jobs", jobs.app),
     ("db", db.app),
     ("auth", auth.app),
+    ("testbed", testbed.app),
 ):
     app.add_typer(_group, name=_name)
 

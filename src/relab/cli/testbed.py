@@ -1,0 +1,92 @@
+"""`lab testbed`: start, look at, reset and end a small real service that can be broken."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.testbed.models import BedStatus
+
+app = typer.Typer(help="A small real service to break and to mend: up, status, reset, down.", no_args_is_help=True)
+
+DEFAULT_NAME = "default"
+NameOption = Annotated[str, typer.Option("--name", help="Which testbed; several can run side by side.")]
+PortBaseOption = Annotated[
+    int | None,
+    typer.Option("--port-base", help="Ports of target, chaos and action server: B, B+1, B+2 (8011, 8080, 9000)."),
+]
+
+
+@app.command()
+def up(
+    name: NameOption = DEFAULT_NAME,
+    port_base: PortBaseOption = None,
+    within_s: Annotated[
+        float, typer.Option("--within", min=1, max=600, help="Seconds in which all must be ready, at each reset too.")
+    ] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Start a testbed; returns when everything is ready."""
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    began = time.monotonic()
+    status = service.up(read_settings().home, name, port_base=port_base, start_within_s=within_s)
+    _show("testbed up", status, time.monotonic() - began, json)
+
+
+@app.command("status")
+def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
+    """Show the components of a testbed, and where it answers."""
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    _show("testbed status", service.status(read_settings().home, name), None, json)
+
+
+@app.command()
+def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
+    """Bring a testbed back to the state of its beginning."""
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    began = time.monotonic()
+    status = service.reset(read_settings().home, name)
+    _show("testbed reset", status, time.monotonic() - began, json)
+
+
+@app.command()
+def down(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
+    """End a testbed; returns when nothing of it is left running."""
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    began = time.monotonic()
+    service.down(read_settings().home, name)
+    took_s = round(time.monotonic() - began, 3)
+    if json:
+        print_json("testbed down", name=name, took_s=took_s)
+    else:
+        print(f"{plain(name)} is down ({took_s:.1f} s).")
+
+
+def _show(command: str, status: BedStatus, took_s: float | None, as_json: bool) -> None:
+    if as_json:
+        took = {} if took_s is None else {"took_s": round(took_s, 3)}
+        print_json(command, **status.model_dump(mode="json"), **took)
+        return
+    state = status.state
+    rows = ((item.name, item.group, item.state, item.pid, item.port, item.restarts) for item in status.components)
+    print_table(
+        f"testbed {state.name}: {state.phase}", ("component", "group", "state", "pid", "port", "restarts"), rows
+    )
+    for part, address in state.addresses.model_dump().items():
+        if address is not None:
+            print(f"{part}: {plain(address)}")
+    if took_s is not None:
+        print(f"({took_s:.1f} s)")

@@ -1,0 +1,46 @@
+"""`python -m relab.testbed.actions`: the action server as a process of a testbed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import uvicorn
+
+from relab.core.clock import SystemClock
+from relab.testbed.actions.audit import AuditLog
+from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.operations.catalogue import all_operations
+from relab.testbed.actions.plant import Plant
+from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.service import ActionService
+from relab.testbed.actions.tokens import Tokens
+
+
+def main() -> None:
+    """Serve until a signal ends it."""
+    parser = argparse.ArgumentParser(prog="python -m relab.testbed.actions")
+    parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
+    parser.add_argument("--target", required=True, help="Where the target answers.")
+    parser.add_argument("--audit", type=Path, required=True)
+    parser.add_argument("--tokens", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--window-s", type=float, default=Limits.window_s)
+    parser.add_argument("--most-in-window", type=int, default=Limits.most_in_window)
+    parser.add_argument("--most-on-target", type=int, default=Limits.most_on_target)
+    parser.add_argument("--cooldown-s", type=float, default=Limits.cooldown_s)
+    args = parser.parse_args()
+    limits = Limits(args.window_s, args.most_in_window, args.most_on_target, args.cooldown_s)
+    plant, audit = Plant(args.control, args.target), AuditLog(args.audit)
+    try:
+        service = ActionService(all_operations(plant), audit, Guard(audit, limits), SystemClock())
+        app = create_app(Services(service, Tokens(args.tokens), TargetHealth(args.target)))
+        uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
+    finally:
+        audit.close()
+        plant.close()
+
+
+if __name__ == "__main__":
+    main()

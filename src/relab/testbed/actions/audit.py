@@ -1,0 +1,111 @@
+"""The audit log: a line before an action acts and one when it is over, on the disk before the caller hears of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jiter
+import pydantic_core
+
+from relab.core.clock import parse_time
+from relab.testbed.actions.models import Record, Status, UnknownRecordError
+
+
+class AuditLog:
+    """All records, in memory and in a file that only grows. Used from several threads.
+
+    A record that has a begin and no end belongs to a server that was ended meanwhile: it is `interrupted`, because
+    nobody knows how far the action came.
+
+    Args:
+        path: JSON Lines; made if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[str, Record] = {}
+        self._by_key: dict[tuple[str, str], str] = {}
+        for document in _lines(path):
+            self._note(_record(document))
+        # What a crash has cut short stays as it is, and the next line begins a line of its own.
+        is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        if is_cut:
+            os.write(self._file, b"\n")
+        for record in self._records.values():
+            if record.status is Status.STARTED:
+                record.status = Status.INTERRUPTED
+                self.write(record)
+
+    def write(self, record: Record) -> None:
+        """Write a record as it is now; it is on the disk when this returns.
+
+        Raises:
+            OSError: there is no room. Then the action must not be done.
+        """
+        line = pydantic_core.to_json(record.to_json()) + b"\n"
+        with self._lock:
+            done = 0
+            while done < len(line):
+                done += os.write(self._file, line[done:])
+            os.fsync(self._file)
+            self._note(record)
+
+    def get(self, record_id: str) -> Record:
+        """Return a record.
+
+        Raises:
+            UnknownRecordError: there is none with this id.
+        """
+        try:
+            return self._records[record_id]
+        except KeyError as error:
+            raise UnknownRecordError(f"There is no action with the id {record_id[:100]!r}.") from error
+
+    def by_key(self, actor: str, key: str) -> Record | None:
+        """Return what this actor has asked for with this key."""
+        found = self._by_key.get((actor, key))
+        return None if found is None else self._records[found]
+
+    def newest(self, limit: int) -> list[Record]:
+        """Return the last records, newest first."""
+        return list(reversed(self._records.values()))[:limit]
+
+    def since(self, at_us: int) -> Iterator[Record]:
+        """Yield the records that were asked for at this time or later, newest first."""
+        for record in reversed(self._records.values()):
+            if parse_time(record.requested_at) < at_us:
+                return
+            yield record
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def _note(self, record: Record) -> None:
+        self._records[record.record_id] = record
+        if record.key is not None:
+            self._by_key[record.actor, record.key] = record.record_id
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in raw.split(b"\n"):
+        try:
+            document = jiter.from_json(line)
+        except ValueError:
+            # A crash has cut it short: whatever it was about had not begun, or is told as interrupted.
+            continue
+        if isinstance(document, dict):
+            yield document
+
+
+def _record(document: dict[str, Any]) -> Record:
+    return Record(**{**document, "status": Status(document["status"])})

@@ -1,0 +1,51 @@
+"""The target as its users see it: what `GET /action/verify-target-health` answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+MAX_ERROR_RATE_PERCENT = 1.0
+_WITHIN_S = 3.0
+
+
+class TargetHealth:
+    """Looks at the target through its own public routes, as anybody could.
+
+    Args:
+        base_url: of the target.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
+    def verify(self) -> dict[str, Any]:
+        """Return whether the target is well, and what says so; a target that does not answer is not well."""
+        found: dict[str, Any] = {}
+        problems: list[str] = []
+        with httpx.Client(base_url=self._base_url, timeout=_WITHIN_S) as client:
+            for name, path in (("health", "health"), ("metrics", "metrics"), ("pool", "pool/status")):
+                try:
+                    response = client.get(f"/api/v1/{path}")
+                    response.raise_for_status()
+                    found[name] = response.json()
+                except (httpx.HTTPError, ValueError) as error:
+                    problems.append(f"{name}: {type(error).__name__}: {error}"[:300])
+        health, metrics, pool = (found.get(name, {}) for name in ("health", "metrics", "pool"))
+        if found.get("health") is not None and health.get("health_status") != "healthy":
+            problems.append(f"health_status is {health.get('health_status')!r}")
+        if metrics.get("error_rate", 0.0) > MAX_ERROR_RATE_PERCENT:
+            problems.append(f"error_rate is {metrics['error_rate']:g} %, above {MAX_ERROR_RATE_PERCENT:g}")
+        if pool.get("pool_health") == "critical":
+            problems.append("pool_health is 'critical'")
+        return {
+            "is_healthy": not problems,
+            "problems": problems,
+            "health_status": health.get("health_status"),
+            "error_rate": metrics.get("error_rate"),
+            "avg_response_time_ms": metrics.get("avg_response_time_ms"),
+            "p95_ms": metrics.get("p95_ms"),
+            "pool_health": pool.get("pool_health"),
+            "pool_utilization": pool.get("pool_utilization"),
+        }

@@ -1,0 +1,13 @@
+"""Every action of the catalogue."""
+
+from __future__ import annotations
+
+from relab.testbed.actions.operations import dependencies, restarts, sessions, settings, traffic
+from relab.testbed.actions.plant import Plant
+from relab.testbed.actions.service import Operation
+
+
+def all_operations(plant: Plant) -> list[Operation]:
+    """Return every operation of the catalogue, on this plant."""
+    modules = (restarts, sessions, dependencies, settings, traffic)
+    return [kind(plant) for module in modules for kind in module.OPERATIONS]

@@ -1,0 +1,134 @@
+"""The database's indexes, the cache's room, and the disk that the target writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from psycopg import sql
+from pydantic import Field
+
+from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.operations.base import Nothing, PlantOperation
+
+INDEXES: Final[dict[str, tuple[str, str, bool]]] = {
+    "orders_number_idx": ("orders", "number", True),
+    "orders_customer_idx": ("orders", "customer, created_at DESC", False),
+    "orders_product_idx": ("orders", "product_id, created_at DESC", False),
+}
+"""Those that the target's schema has beside its primary keys: table, columns, whether it is unique."""
+_DISPOSABLE: Final = ("*.tmp", "*.old", "*.dump")
+
+
+class CacheRoom(Parameters):
+    """How much the cache may hold, and what it does when it is full."""
+
+    max_memory_mb: int = Field(64, ge=1, le=1_024)
+    policy: Literal["allkeys-lru", "allkeys-lfu", "volatile-lru", "noeviction"] = "allkeys-lru"
+
+
+class RecreateIndexes(PlantOperation[Nothing]):
+    """The indexes that should be there and are not."""
+
+    ACTION = Action(
+        "recreate-indexes", "Make the missing indexes of the database", ActionClass.REPAIR, BlastRadius.NONE, Nothing,
+        "queries that read whole tables use an index again", ("an index is missing",), target="database",
+    )  # fmt: skip
+
+    def _find(self, _given: Nothing) -> dict[str, Any]:
+        with self.plant.database() as connection:
+            rows = connection.execute(
+                "SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+            ).fetchall()
+        valid = {row["relname"] for row in rows if row["indisvalid"]}
+        missing = [name for name in INDEXES if name not in valid]
+        if not missing:
+            raise PreconditionError("No index is missing.")
+        return {"missing": missing, "invalid": [row["relname"] for row in rows if not row["indisvalid"]]}
+
+    def _do(self, _given: Nothing, before: Mapping[str, Any]) -> dict[str, Any]:
+        with self.plant.database() as connection:
+            for name in before["missing"]:
+                table, columns, unique = INDEXES[name]
+                # One that a failed attempt has left is in the way.
+                connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
+                kind = sql.SQL("UNIQUE INDEX" if unique else "INDEX")
+                order = sql.SQL("CREATE {} CONCURRENTLY {} ON {} ({})")
+                connection.execute(order.format(kind, sql.Identifier(name), sql.Identifier(table), sql.SQL(columns)))
+        return {"made": before["missing"]}
+
+
+class SetCacheRoom(PlantOperation[CacheRoom]):
+    """The cache's memory and eviction."""
+
+    ACTION = Action(
+        "set-cache-memory", "Change the memory and the eviction of the cache", ActionClass.SETTING,
+        BlastRadius.ONE_DEPENDENCY, CacheRoom, "the cache takes writes as long as it may evict something",
+        inverse="set-cache-memory", target="cache",
+    )  # fmt: skip
+
+    def _find(self, _given: CacheRoom) -> dict[str, Any]:
+        with self.plant.cache() as cache:
+            return {name: str(cache.config_get(name)[name]) for name in ("maxmemory", "maxmemory-policy")}
+
+    def _do(self, given: CacheRoom, _before: Mapping[str, Any]) -> dict[str, Any]:
+        return self._set({"maxmemory": f"{given.max_memory_mb}mb", "maxmemory-policy": given.policy})
+
+    def _take_back(self, _given: CacheRoom, before: Mapping[str, Any]) -> dict[str, Any]:
+        return self._set({name: before[name] for name in ("maxmemory", "maxmemory-policy")})
+
+    def _set(self, values: Mapping[str, str]) -> dict[str, Any]:
+        with self.plant.cache() as cache:
+            for name, value in values.items():
+                cache.config_set(name, value)
+            return {name: str(cache.config_get(name)[name]) for name in values}
+
+
+class FlushCache(PlantOperation[Nothing]):
+    """Everything that is cached."""
+
+    ACTION = Action(
+        "flush-cache", "Empty the cache", ActionClass.REPAIR, BlastRadius.ONE_DEPENDENCY, Nothing,
+        "every read goes to the database until the cache is filled again", target="cache",
+    )  # fmt: skip
+
+    def _find(self, _given: Nothing) -> dict[str, Any]:
+        with self.plant.cache() as cache:
+            return {"keys": int(cache.dbsize())}
+
+    def _do(self, _given: Nothing, _before: Mapping[str, Any]) -> dict[str, Any]:
+        with self.plant.cache() as cache:
+            cache.flushall()
+            return {"keys": int(cache.dbsize())}
+
+
+class FreeDisk(PlantOperation[Nothing]):
+    """Files in the target's data folder that nothing needs."""
+
+    ACTION = Action(
+        "free-disk", "Delete what nothing needs from the target's data folder", ActionClass.REPAIR, BlastRadius.NONE,
+        Nothing, "the target can write again", ("there is something that nothing needs",), target="target",
+    )  # fmt: skip
+
+    def _find(self, _given: Nothing) -> dict[str, Any]:
+        files = self._files()
+        if not files:
+            raise PreconditionError(f"There is no file that nothing needs ({', '.join(_DISPOSABLE)}).")
+        return {"files": [path.name for path in files], "bytes": sum(path.stat().st_size for path in files)}
+
+    def _do(self, _given: Nothing, _before: Mapping[str, Any]) -> dict[str, Any]:
+        deleted = []
+        for path in self._files():
+            path.unlink(missing_ok=True)
+            deleted.append(path.name)
+        return {"deleted": deleted}
+
+    def _files(self) -> list[Path]:
+        folder = Path(self.plant.settings()["data_dir"])
+        found = {path for pattern in _DISPOSABLE for path in folder.glob(pattern)}
+        # Neither a folder nor a link: what is deleted is a file that lies here.
+        return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+OPERATIONS = (RecreateIndexes, SetCacheRoom, FlushCache, FreeDisk)

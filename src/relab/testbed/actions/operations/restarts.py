@@ -1,0 +1,211 @@
+"""Restarting parts of the service, resuming stopped processes, and what a process may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.operations.base import Nothing, PlantOperation
+from relab.testbed.actions.plant import Plant, PlantError
+
+_SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
+
+
+class Worker(Parameters):
+    """Which worker of the target, as diagnostics number them."""
+
+    worker: int = Field(ge=0, le=63)
+
+
+class Component(Parameters):
+    """A part of the service, as diagnostics name it."""
+
+    component: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+
+
+class Usage(Component):
+    """What all processes of a component together, or each of them, may use; what is absent is not changed."""
+
+    descriptors: int | None = Field(None, ge=64, le=1_048_576)
+    memory_mb: float | None = Field(None, ge=64, le=65_536)
+    cpu_pct: float | None = Field(None, ge=10, le=6_400)
+
+
+class Escalation(Parameters):
+    """Whether the database is restarted too if the target is not well without."""
+
+    escalate_to_db_restart: bool = False
+
+
+def _seen(components: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"components": [{name: item[name] for name in _SEEN} for item in components]}
+
+
+class _Restart(PlantOperation[Nothing]):
+    """Restarts a whole group."""
+
+    group: str
+
+    def _find(self, _given: Nothing) -> dict[str, Any]:
+        found = self.plant.components(self.group)
+        if not found:
+            raise PreconditionError(f"There is no component of {self.group!r}.")
+        return _seen(found)
+
+    def _do(self, _given: Nothing, _before: Mapping[str, Any]) -> dict[str, Any]:
+        return _seen(self.plant.restart(self.group))
+
+
+class RestartTarget(_Restart):
+    """All workers of the target at once."""
+
+    group = "target"
+    ACTION = Action(
+        "restart-target", "Restart the target", ActionClass.RESTART, BlastRadius.WHOLE_SERVICE, Nothing,
+        "every worker starts anew; what they held in memory (connections, leaks, caches) is gone", target="target",
+    )  # fmt: skip
+
+
+class RestartDatabase(_Restart):
+    """PostgreSQL; also starts it where it is down."""
+
+    group = "database"
+    ACTION = Action(
+        "restart-database", "Restart the database", ActionClass.RESTART, BlastRadius.WHOLE_SERVICE, Nothing,
+        "every session ends, locks are gone, the server starts with its configuration", target="database",
+    )  # fmt: skip
+
+
+class RestartCache(_Restart):
+    """Redis; also starts it where it is down."""
+
+    group = "cache"
+    ACTION = Action(
+        "restart-cache", "Restart the cache", ActionClass.RESTART, BlastRadius.ONE_DEPENDENCY, Nothing,
+        "the cache is empty and has its configuration of the beginning", target="cache",
+    )  # fmt: skip
+
+
+class RestartLinks(_Restart):
+    """The network paths to the dependencies."""
+
+    group = "links"
+    ACTION = Action(
+        "restart-links", "Restart the network paths to the dependencies", ActionClass.RESTART,
+        BlastRadius.WHOLE_SERVICE, Nothing, "every connection to a dependency is made anew", target="links",
+    )  # fmt: skip
+
+
+class RestartWorker(PlantOperation[Worker]):
+    """One worker of the target."""
+
+    ACTION = Action(
+        "restart-worker", "Restart one worker of the target", ActionClass.RESTART, BlastRadius.SOME_REQUESTS, Worker,
+        "this worker starts anew; the others go on", ("there is such a worker",), target="target",
+    )  # fmt: skip
+
+    def _find(self, given: Worker) -> dict[str, Any]:
+        found = self.plant.components(f"worker-{given.worker}")
+        if not found:
+            raise PreconditionError(f"The target has no worker {given.worker}.")
+        return _seen(found)
+
+    def _do(self, given: Worker, _before: Mapping[str, Any]) -> dict[str, Any]:
+        return _seen(self.plant.restart(f"worker-{given.worker}"))
+
+
+class ResumeProcess(PlantOperation[Component]):
+    """A process that was stopped by a signal goes on."""
+
+    ACTION = Action(
+        "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, Component,
+        "a process that was stopped by a signal goes on where it was", ("there is such a component",),
+    )  # fmt: skip
+
+    def _find(self, given: Component) -> dict[str, Any]:
+        found = self.plant.components(given.component)
+        if not found:
+            raise PreconditionError(f"There is no component {given.component!r}.")
+        return _seen(found)
+
+    def _do(self, given: Component, before: Mapping[str, Any]) -> dict[str, Any]:
+        self.plant.signal(given.component, "CONT")
+        return {"signalled": [item["name"] for item in before["components"]]}
+
+
+class RaiseLimit(PlantOperation[Usage]):
+    """What a component may use."""
+
+    ACTION = Action(
+        "raise-limit", "Change what a component may use", ActionClass.REPAIR, BlastRadius.NONE, Usage,
+        "the limits hold from now on, for running processes too", ("there is such a component",), "raise-limit",
+    )  # fmt: skip
+
+    def _find(self, given: Usage) -> dict[str, Any]:
+        found = self.plant.components(given.component)
+        if not found:
+            raise PreconditionError(f"There is no component {given.component!r}.")
+        if given.descriptors is None and given.memory_mb is None and given.cpu_pct is None:
+            raise PreconditionError("No limit is named: descriptors, memory_mb or cpu_pct.")
+        return {"limits": found[0]["limits"], "components": [item["name"] for item in found]}
+
+    def _do(self, given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
+        limits = {name: value for name, value in before["limits"].items() if value is not None}
+        if given.descriptors is not None:
+            limits["rlimits"] = {**limits.get("rlimits", {}), "nofile": given.descriptors}
+        for name in ("memory_mb", "cpu_pct"):
+            value = getattr(given, name)
+            if value is not None:
+                limits[name] = value
+        return {"limits": self.plant.limit(given.component, limits)[0]["limits"]}
+
+    def _take_back(self, given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"limits": self.plant.limit(given.component, before["limits"])[0]["limits"]}
+
+
+class RemediatePool(PlantOperation[Escalation]):
+    """The seed's answer to an exhausted pool: the target first, the database if that is allowed and needed."""
+
+    ACTION = Action(
+        "remediate-db-pool-exhaustion", "Restart the target, and the database if needed", ActionClass.RESTART,
+        BlastRadius.WHOLE_SERVICE, Escalation, "connections that the target's workers held are free again",
+    )  # fmt: skip
+
+    def __init__(self, plant: Plant) -> None:
+        super().__init__(plant)
+        self._health = TargetHealth(plant.target_url)
+
+    def _find(self, _given: Escalation) -> dict[str, Any]:
+        return _seen([*self.plant.components("target"), *self.plant.components("database")])
+
+    def _do(self, given: Escalation, _before: Mapping[str, Any]) -> dict[str, Any]:
+        done = ["restart-target"]
+        try:
+            self.plant.restart("target")
+        except PlantError:
+            if not given.escalate_to_db_restart:
+                raise
+        found = self._health.verify()
+        is_reached = found["health_status"] is not None and found["pool_health"] not in {None, "critical"}
+        if given.escalate_to_db_restart and not is_reached:
+            self.plant.restart("database")
+            self.plant.restart("target")
+            done += ["restart-database", "restart-target"]
+            found = self._health.verify()
+        return {"steps": done, "health": found}
+
+
+OPERATIONS = (
+    RestartWorker,
+    RestartTarget,
+    RestartDatabase,
+    RestartCache,
+    RestartLinks,
+    ResumeProcess,
+    RaiseLimit,
+    RemediatePool,
+)

@@ -1,0 +1,142 @@
+"""Sessions of the database: those that sit idle, those that block others, and a single one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psycopg
+from pydantic import Field
+
+from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.operations.base import PlantOperation
+
+_IDLE = """
+SELECT pid, usename, application_name, state, backend_start, state_change,
+       extract(epoch FROM now() - state_change)::float8 AS idle_s
+  FROM pg_stat_activity
+ WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name <> 'operator'
+   AND state LIKE 'idle%%' AND extract(epoch FROM now() - state_change) >= %(min_idle_s)s
+   AND (%(application)s::text IS NULL OR application_name = %(application)s)
+ ORDER BY state_change
+"""
+_BLOCKING = """
+SELECT DISTINCT blocker.pid, blocker.usename, blocker.application_name, blocker.state, blocker.backend_start,
+       count(*) OVER (PARTITION BY blocker.pid) AS blocked
+  FROM pg_stat_activity AS waiting
+ CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS found (pid)
+  JOIN pg_stat_activity AS blocker ON blocker.pid = found.pid
+ WHERE extract(epoch FROM now() - waiting.query_start) >= %(min_wait_s)s
+   AND cardinality(pg_blocking_pids(blocker.pid)) = 0
+ UNION
+SELECT holder.pid, holder.usename, holder.application_name, holder.state, holder.backend_start, 0
+  FROM pg_stat_activity AS holder JOIN pg_locks AS held ON held.pid = holder.pid
+ WHERE holder.state LIKE 'idle in transaction%%' AND held.locktype = 'relation' AND held.granted
+   AND held.mode IN ('AccessExclusiveLock', 'ExclusiveLock') AND held.database = (
+       SELECT oid FROM pg_database WHERE datname = current_database())
+   AND extract(epoch FROM now() - holder.state_change) >= %(min_wait_s)s
+"""
+_ONE = """
+SELECT pid, usename, application_name, state, backend_start FROM pg_stat_activity
+ WHERE pid = %(pid)s AND backend_type = 'client backend'
+"""
+_END = (
+    "SELECT pid, pg_terminate_backend(pid, 2000) AS ended FROM pg_stat_activity WHERE pid = %s AND backend_start = %s"
+)
+
+
+class Idle(Parameters):
+    """Which idle sessions: for how long, and of which application."""
+
+    min_idle_s: float = Field(30.0, ge=1, le=86_400)
+    application: str | None = Field(None, max_length=63)
+
+
+class Blocking(Parameters):
+    """Those for which others have waited so long, or which have sat so long on a lock that nobody gets past."""
+
+    min_wait_s: float = Field(1.0, ge=0, le=86_400)
+
+
+class Session(Parameters):
+    """One session, by the number of its process."""
+
+    pid: int = Field(ge=1, le=2**31 - 1)
+
+
+class _EndSessions(PlantOperation[Any]):
+    """Ends the sessions that a query finds."""
+
+    query: str
+    none: str
+
+    def _find(self, given: Parameters) -> dict[str, Any]:
+        with self.plant.database() as connection:
+            found = _sessions(connection, self.query, given.model_dump())
+        if not found:
+            raise PreconditionError(self.none)
+        return {"sessions": found}
+
+    def _do(self, _given: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+        with self.plant.database() as connection:
+            ended = [item["pid"] for item in before["sessions"] if _end(connection, item)]
+        return {"ended": ended}
+
+
+class EndIdleSessions(_EndSessions):
+    """Sessions that do nothing, whether or not they are in a transaction."""
+
+    query, none = _IDLE, "No session has been idle so long."
+    ACTION = Action(
+        "end-idle-sessions", "End idle sessions of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Idle,
+        "connections of the server are free again; their clients must connect anew", ("some session is idle",),
+        target="database",
+    )  # fmt: skip
+
+
+class EndBlockingSessions(_EndSessions):
+    """Sessions that hold locks for which others wait, and wait for none themselves; those that sit on a whole table."""
+
+    query, none = _BLOCKING, "No session has kept others waiting so long."
+    ACTION = Action(
+        "end-blocking-sessions", "End sessions that block others", ActionClass.SESSION, BlastRadius.SOME_REQUESTS,
+        Blocking, "their locks are gone, and what waited goes on; what they had not committed is lost",
+        ("some session blocks another",), target="database",
+    )  # fmt: skip
+
+
+class EndSession(_EndSessions):
+    """One session."""
+
+    query, none = _ONE, "There is no session of this number."
+    ACTION = Action(
+        "end-session", "End one session of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Session,
+        "this session is gone, with its locks; what it had not committed is lost", ("there is such a session",),
+        target="database",
+    )  # fmt: skip
+
+
+def _sessions(
+    connection: psycopg.Connection[dict[str, Any]], query: str, given: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    rows: Sequence[dict[str, Any]] = connection.execute(query.encode(), given).fetchall()
+    # How long a session has been idle changes by itself; it is no part of the state that a caller decides on.
+    return [
+        {
+            "pid": row["pid"],
+            "user": row["usename"],
+            "application": row["application_name"],
+            "state": row["state"],
+            "started_at": row["backend_start"].isoformat(),
+        }
+        for row in rows
+    ]
+
+
+def _end(connection: psycopg.Connection[dict[str, Any]], session: Mapping[str, Any]) -> bool:
+    """End a session if it is still the one that was seen: a number may belong to another by now."""
+    found = connection.execute(_END.encode(), (session["pid"], session["started_at"])).fetchone()
+    return found is not None and bool(found["ended"])
+
+
+OPERATIONS = (EndIdleSessions, EndBlockingSessions, EndSession)

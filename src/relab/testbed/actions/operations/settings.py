@@ -1,0 +1,115 @@
+"""The target's settings: going back to what they were, other credentials, another network path."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from psycopg import sql
+from pydantic import Field
+
+from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.operations.base import PlantOperation
+from relab.testbed.actions.plant import PlantError
+
+
+class Version(Parameters):
+    """To which version; the one before the current if none is named."""
+
+    version: int | None = Field(None, ge=1)
+
+
+class Credential(Parameters):
+    """Of which dependency."""
+
+    dependency: Literal["database", "cache"]
+
+
+class Path(Parameters):
+    """Which way to a dependency."""
+
+    dependency: Literal["database", "cache"]
+    path: Literal["primary", "secondary"] = "secondary"
+
+
+class RollBackSetting(PlantOperation[Version]):
+    """The settings as they were."""
+
+    ACTION = Action(
+        "roll-back-settings", "Go back to earlier settings of the target", ActionClass.SETTING,
+        BlastRadius.WHOLE_SERVICE, Version, "the target is restarted with the settings of then",
+        ("there is an earlier version",), "roll-back-settings", target="target",
+    )  # fmt: skip
+
+    def _find(self, given: Version) -> dict[str, Any]:
+        history = self.plant.history()
+        versions = [item["version"] for item in history]
+        if len(versions) < 2:
+            raise PreconditionError("The settings were never changed.")
+        if given.version is not None and given.version not in versions[:-1]:
+            raise PreconditionError(f"There is no earlier version {given.version}; there are {versions[:-1]}.")
+        last = history[-1]
+        return {"version": last["version"], "changed_by": last["author"], "changes": last["changes"]}
+
+    def _do(self, given: Version, _before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"version": self.plant.roll_back(given.version, "rolled back by an operator")}
+
+    def _take_back(self, _given: Version, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"version": self.plant.roll_back(before["version"], "the roll-back was taken back")}
+
+
+class RotateCredential(PlantOperation[Credential]):
+    """A new password at both ends."""
+
+    ACTION = Action(
+        "rotate-credential", "Give the target a new password for a dependency", ActionClass.SETTING,
+        BlastRadius.WHOLE_SERVICE, Credential, "dependency and target agree on a password that only they know",
+    )  # fmt: skip
+
+    def _find(self, given: Credential) -> dict[str, Any]:
+        return {"user": self.plant.settings()[given.dependency].get("user"), "dependency": given.dependency}
+
+    def _do(self, given: Credential, before: Mapping[str, Any]) -> dict[str, Any]:
+        password = secrets.token_urlsafe(18)
+        if given.dependency == "database":
+            with self.plant.database() as connection:
+                user, text = sql.Identifier(before["user"]), sql.Literal(password)
+                connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(user, text))
+        else:
+            with self.plant.cache() as cache:
+                cache.config_set("requirepass", password)
+        version = self.plant.change_settings({given.dependency: {"password": password}}, "password rotated")
+        return {"version": version}
+
+
+class UsePath(PlantOperation[Path]):
+    """Another network path to a dependency."""
+
+    ACTION = Action(
+        "use-path", "Reach a dependency by another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,
+        "the target is restarted and connects by this path", ("it does not use this path already",), "use-path",
+    )  # fmt: skip
+
+    def _find(self, given: Path) -> dict[str, Any]:
+        paths = self.plant.access()[given.dependency]["paths"]
+        port = self.plant.settings()[given.dependency]["port"]
+        current = next((name for name, number in paths.items() if number == port), None)
+        if current == given.path:
+            raise PreconditionError(f"The target reaches the {given.dependency} by its {given.path} path already.")
+        return {"path": current, "port": port}
+
+    def _do(self, given: Path, _before: Mapping[str, Any]) -> dict[str, Any]:
+        return self._use(given, self.plant.access()[given.dependency]["paths"][given.path])
+
+    def _take_back(self, given: Path, before: Mapping[str, Any]) -> dict[str, Any]:
+        return self._use(given, before["port"])
+
+    def _use(self, given: Path, port: int) -> dict[str, Any]:
+        if self.plant.settings()[given.dependency]["port"] == port:
+            raise PlantError(f"The {given.dependency} is reached by this path already.")
+        version = self.plant.change_settings({given.dependency: {"port": port}}, f"{given.dependency} by another path")
+        return {"version": version, "port": port}
+
+
+OPERATIONS = (RollBackSetting, RotateCredential, UsePath)

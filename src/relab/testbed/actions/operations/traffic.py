@@ -1,0 +1,77 @@
+"""How much work the target takes on, and which index answers its searches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.operations.base import PlantOperation
+
+
+class Flow(Parameters):
+    """Flow control; what is absent is not changed. `aimd` sheds what would make the P95 exceed the target."""
+
+    policy: Literal["aimd", "fixed"] | None = None
+    target_p95_ms: float | None = Field(None, ge=1, le=60_000)
+    max_concurrency: int | None = Field(None, ge=1, le=1_024)
+    max_batch_size: int | None = Field(None, ge=1, le=256)
+    enabled: bool | None = None
+
+
+class Route(Parameters):
+    """Which index answers searches: one of them, or the rules again."""
+
+    backend: Literal["faiss", "qdrant", "rules"]
+
+
+class SetFlow(PlantOperation[Flow]):
+    """The target's flow control."""
+
+    ACTION = Action(
+        "set-flow-control", "Change how much work the target takes on", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
+        Flow, "what exceeds the limit is answered 503 at once; the rest is answered in time",
+        ("something is named",), "set-flow-control", target="target-flags",
+    )  # fmt: skip
+
+    def _find(self, given: Flow) -> dict[str, Any]:
+        if not given.model_dump(exclude_none=True):
+            raise PreconditionError("Nothing to change is named.")
+        return {"control": self.plant.flags()["control"]}
+
+    def _do(self, given: Flow, _before: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = given.model_dump(exclude_none=True)
+        enabled = wanted.pop("enabled", None)
+        if enabled is not None:
+            wanted["enabled_actuators"] = ["concurrency", "batch_size"] if enabled else []
+        return {"control": self.plant.set_flags({"control": wanted})["control"]}
+
+    def _take_back(self, _given: Flow, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"control": self.plant.set_flags({"control": before["control"]})["control"]}
+
+
+class SetRoute(PlantOperation[Route]):
+    """The target's routing of searches."""
+
+    ACTION = Action(
+        "set-search-route", "Choose the index that answers searches", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
+        Route, "searches go to this index", inverse="set-search-route", target="target-flags",
+    )  # fmt: skip
+
+    def _find(self, _given: Route) -> dict[str, Any]:
+        return {"routing": self.plant.flags()["routing"]}
+
+    def _do(self, given: Route, _before: Mapping[str, Any]) -> dict[str, Any]:
+        if given.backend == "rules":
+            wanted: dict[str, Any] = {"enabled": True, "policy": "rules"}
+        else:
+            wanted = {"enabled": False, "manual_backend": given.backend}
+        return {"routing": self.plant.set_flags({"routing": wanted})["routing"]}
+
+    def _take_back(self, _given: Route, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"routing": self.plant.set_flags({"routing": before["routing"]})["routing"]}
+
+
+OPERATIONS = (SetFlow, SetRoute)

@@ -1,0 +1,174 @@
+"""What actions act on: the supervisor, the database, the cache and the target's flags, each through its own door."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psycopg
+import redis
+from psycopg.rows import dict_row
+
+from relab.core.errors import UnavailableError
+
+_SUPERVISOR_S: Final = 40.0
+_DATABASE_S: Final = 3
+_STATEMENT_MS: Final = 30_000
+_CACHE_S: Final = 2.0
+_TARGET_S: Final = 5.0
+AUTHOR: Final = "operator"
+"""Who changes settings, as the history tells it."""
+
+
+class PlantError(UnavailableError):
+    """A part of the service did not do what it was asked; the message says which, and what it answered."""
+
+    code = "not_done"
+
+
+class Plant:
+    """One testbed's service, for those who operate it.
+
+    Args:
+        control: the supervisor's socket.
+        target_url: of the target.
+
+    All methods raise `PlantError` where a part does not answer or refuses.
+    """
+
+    def __init__(self, control: Path, target_url: str) -> None:
+        self._supervisor = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(control)), base_url="http://supervisor", timeout=_SUPERVISOR_S
+        )
+        self.target_url = target_url
+        self._target = httpx.Client(base_url=target_url, timeout=_TARGET_S)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._supervisor.close()
+        self._target.close()
+
+    def components(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return how the components are: all, or those of a name or group."""
+        found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
+        if name is None:
+            return found
+        return [item for item in found if name in (item["name"], item["group"])]
+
+    def restart(self, name: str, *, wait_s: float = 15.0) -> list[dict[str, Any]]:
+        """Restart a component or a group and wait until it is ready; return how it is."""
+        answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": wait_s})
+        if not answer["ready"]:
+            raise PlantError(f"{name} was restarted and is not ready after {wait_s:g} s.")
+        return list(answer["components"])
+
+    def stop(self, name: str) -> None:
+        """End a component at once; it stays so until somebody starts it."""
+        self._ask("POST", f"/components/{name}/stop", params={"force": True})
+
+    def start(self, name: str, *, wait_s: float = 15.0) -> None:
+        """Start a component that is not there, and wait until it is ready."""
+        self._ask("POST", f"/components/{name}/start", params={"wait_s": wait_s})
+
+    def signal(self, name: str, signal: str) -> None:
+        """Send a signal to a component."""
+        self._ask("POST", f"/components/{name}/signal", json={"signal": signal})
+
+    def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Set what a component may use."""
+        return list(self._ask("PUT", f"/components/{name}/limits", json=dict(limits))["components"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return the target's settings, with their secrets."""
+        return self._ask("GET", "/settings", params={"reveal": True})
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return who changed which settings when, oldest first."""
+        return list(self._ask("GET", "/settings/history")["versions"])
+
+    def change_settings(self, changes: Mapping[str, Any], note: str) -> int:
+        """Make a new version of the settings, restart the target with it; return its number."""
+        body = {"author": AUTHOR, "note": note, "changes": dict(changes), "restart": True}
+        return int(self._ask("PUT", "/settings", json=body)["version"]["version"])
+
+    def roll_back(self, version: int | None, note: str) -> int:
+        """Make a new version with the content of an older one, restart the target with it; return its number."""
+        body = {"author": AUTHOR, "note": note, "version": version, "restart": True}
+        return int(self._ask("POST", "/settings/rollback", json=body)["version"]["version"])
+
+    def access(self) -> dict[str, Any]:
+        """Return ports and operators' credentials of the dependencies."""
+        return self._ask("GET", "/access")
+
+    def flags(self) -> dict[str, Any]:
+        """Return the target's flags."""
+        return self._flags("GET")
+
+    def set_flags(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some of the target's flags; return all of them."""
+        return self._flags("POST", json=dict(document))
+
+    @contextmanager
+    def database(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+        """Yield a connection of the operator's own, for which the server keeps room."""
+        known = self.access()["database"]
+        try:
+            with psycopg.connect(
+                host=known["host"],
+                port=known["port"],
+                user=known["user"],
+                password=known["password"],
+                dbname=known["name"],
+                autocommit=True,
+                connect_timeout=_DATABASE_S,
+                options=f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout=5000",
+                application_name="operator",
+                row_factory=dict_row,
+            ) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
+
+    @contextmanager
+    def cache(self) -> Iterator[redis.Redis]:
+        """Yield a connection of the operator's own user, whatever was done to that of the target."""
+        known = self.access()["cache"]
+        client = redis.Redis(
+            host=known["host"],
+            port=known["port"],
+            username=known["user"],
+            password=known["password"],
+            socket_timeout=_CACHE_S,
+            socket_connect_timeout=_CACHE_S,
+            decode_responses=True,
+        )
+        try:
+            yield client
+        except redis.RedisError as error:
+            raise PlantError(f"The cache: {error}") from error
+        finally:
+            client.close()
+
+    def _flags(self, method: str, **more: Any) -> dict[str, Any]:
+        try:
+            response = self._target.request(method, "/ops/flags", **more)
+        except httpx.HTTPError as error:
+            raise PlantError(f"The target: {type(error).__name__}: {error}") from error
+        return _told("The target", response)
+
+    def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        try:
+            response = self._supervisor.request(method, path, **more)
+        except httpx.HTTPError as error:
+            raise PlantError(f"The supervisor: {type(error).__name__}: {error}") from error
+        return _told("The supervisor", response)
+
+
+def _told(who: str, response: httpx.Response) -> dict[str, Any]:
+    if response.is_success:
+        found: dict[str, Any] = response.json()
+        return found
+    raise PlantError(f"{who} answers {response.status_code}: {response.text[:500]}")

@@ -1,0 +1,148 @@
+"""The action server's HTTP interface. Every refusal is a problem document (RFC 9457) that names what to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, Path, Query, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
+
+from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
+from relab.testbed.actions.service import ActionService, Answer
+from relab.testbed.actions.tokens import Caller, Scope, Tokens
+from relab.testbed.problems import add_problems
+
+MAX_RECORDS = 500
+_RESERVED = frozenset(("dry_run", "if_state"))
+
+
+class Switch(BaseModel):
+    """The kill switch."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes work with.
+
+    Attributes:
+        actions: does the actions.
+        tokens: says who may.
+        health: looks at the target as its users see it.
+    """
+
+    actions: ActionService
+    tokens: Tokens
+    health: TargetHealth
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the server."""
+    app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app.state.services = services
+    add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))
+    app.include_router(_router)
+    return app
+
+
+def _services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+def _caller(request: Request, authorization: Annotated[str | None, Header()] = None) -> Caller:
+    return _services(request).tokens.caller(authorization)
+
+
+With = Annotated[Services, Depends(_services)]
+Asking = Annotated[Caller, Depends(_caller)]
+_router = APIRouter()
+
+
+@_router.get("/health")
+def alive(services: With) -> dict[str, Any]:
+    """Answer that the server is there."""
+    return {"ok": True, "stopped": services.actions.guard.is_stopped}
+
+
+@_router.get("/actions")
+def catalogue(services: With, who: Asking) -> dict[str, Any]:
+    """Return every action with its parameters, preconditions, blast radius, inverse and effect."""
+    who.require(Scope.READ)
+    return {"actions": services.actions.catalogue()}
+
+
+@_router.get("/action/verify-target-health")
+def verify(services: With, who: Asking) -> dict[str, Any]:
+    """Return whether the target is well, as its users see it."""
+    who.require(Scope.READ)
+    return services.health.verify()
+
+
+@_router.post("/action/{name}")
+def perform(
+    request: Request,
+    services: With,
+    who: Asking,
+    name: Annotated[str, Path(max_length=100)],
+    body: Annotated[dict[str, Any] | None, Body()] = None,
+    dry_run: bool = False,
+    if_state: Annotated[str | None, Query(max_length=100)] = None,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Do an action; its parameters come in the query, in the body, or both."""
+    who.require_class(services.actions.action(name).action_class)
+    given = {key: value for key, value in request.query_params.items() if key not in _RESERVED} | (body or {})
+    answer = services.actions.perform(
+        name, given, actor=who.name, key=idempotency_key, dry_run=dry_run, if_state=if_state
+    )
+    return _answer(answer)
+
+
+@_router.get("/records")
+def records(services: With, who: Asking, limit: Annotated[int, Query(ge=1, le=MAX_RECORDS)] = 50) -> dict[str, Any]:
+    """Return what was done last, newest first."""
+    who.require(Scope.READ)
+    return {"records": [record.to_json() for record in services.actions.audit.newest(limit)]}
+
+
+@_router.get("/records/{record_id}")
+def record(services: With, who: Asking, record_id: str) -> dict[str, Any]:
+    """Return what is known of one action."""
+    who.require(Scope.READ)
+    return services.actions.audit.get(record_id).to_json()
+
+
+@_router.post("/records/{record_id}/undo")
+def undo(services: With, who: Asking, record_id: str) -> Response:
+    """Bring back what was before an action."""
+    done = services.actions.audit.get(record_id)
+    who.require_class(services.actions.action(done.action).action_class)
+    return _answer(services.actions.undo(record_id, actor=who.name))
+
+
+@_router.get("/kill-switch")
+def switch_state(services: With, who: Asking) -> Switch:
+    """Return whether everything is stopped."""
+    who.require(Scope.READ)
+    return Switch(stopped=services.actions.guard.is_stopped)
+
+
+@_router.put("/kill-switch")
+def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
+    """Stop everything, or let it go on: whoever may act may stop; to go on takes an administrator."""
+    who.require(Scope.ACT if switch.stopped else Scope.ADMIN)
+    services.actions.guard.is_stopped = switch.stopped
+    return switch
+
+
+def _answer(answer: Answer) -> Response:
+    found = answer.to_json()
+    # What was tried and did not succeed is an answer of this server's, with its record, and no success.
+    return JSONResponse(found, status_code=200 if found["ok"] else 502)

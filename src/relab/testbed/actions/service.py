@@ -1,0 +1,267 @@
+"""Doing actions: checked, admitted, written down, done, written down again; and taking them back."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from relab.core.clock import Clock, format_time
+from relab.core.errors import RelabError
+from relab.core.ids import new_id
+from relab.core.json import canonical_json
+from relab.testbed.actions.audit import AuditLog
+from relab.testbed.actions.guard import Guard
+from relab.testbed.actions.models import (
+    Action,
+    InProgressError,
+    NotReversibleError,
+    Parameters,
+    Record,
+    Request,
+    StalePreconditionError,
+    Status,
+    UnknownActionError,
+    WrongParametersError,
+)
+
+MAX_KEY = 200
+MAX_ERROR = 2_000
+
+
+class Operation(Protocol):
+    """How one action of the catalogue is done."""
+
+    @property
+    def action(self) -> Action:
+        """What it does, as the catalogue says."""
+        ...
+
+    def look(self, parameters: Parameters) -> dict[str, Any]:
+        """Return the state that the action concerns, and refuse where it would make no sense.
+
+        Raises:
+            PreconditionError: it would not.
+        """
+        ...
+
+    def act(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Do it; return what is different now."""
+        ...
+
+    def undo(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring back what was before.
+
+        Raises:
+            NotReversibleError: it cannot be.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a caller is told.
+
+    Attributes:
+        record: of the action; None for a dry run.
+        replayed: whether this was done before, for the same key.
+    """
+
+    action: str
+    record: Record | None
+    before: Mapping[str, Any] = field(default_factory=dict)
+    replayed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as the API has it."""
+        if self.record is None:
+            return {"ok": True, "action": self.action, "dry_run": True, "before": dict(self.before)}
+        done = self.record.status in {Status.SUCCEEDED, Status.UNDONE}
+        return {"ok": done, "action": self.action, "replayed": self.replayed, "record": self.record.to_json()}
+
+
+class ActionService:
+    """The actions of one testbed.
+
+    Args:
+        operations: of the catalogue.
+        audit: where records are kept.
+        guard: who may do what now.
+        clock: tells the time of records.
+    """
+
+    def __init__(self, operations: Sequence[Operation], audit: AuditLog, guard: Guard, clock: Clock) -> None:
+        self._operations = {operation.action.name: operation for operation in operations}
+        self._audit = audit
+        self._guard = guard
+        self._clock = clock
+
+    @property
+    def guard(self) -> Guard:
+        """Who may do what now."""
+        return self._guard
+
+    @property
+    def audit(self) -> AuditLog:
+        """What was done."""
+        return self._audit
+
+    def catalogue(self) -> list[dict[str, Any]]:
+        """Return every action, as callers may read it."""
+        return [operation.action.to_json() for operation in self._operations.values()]
+
+    def action(self, name: str) -> Action:
+        """Return an action of the catalogue.
+
+        Raises:
+            UnknownActionError: there is none of this name.
+        """
+        return self._operation(name).action
+
+    def perform(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        *,
+        actor: str,
+        key: str | None = None,
+        dry_run: bool = False,
+        if_state: str | None = None,
+    ) -> Answer:
+        """Do an action, or tell what it would find.
+
+        Args:
+            name: of the action.
+            given: its parameters, from outside.
+            actor: the name of the caller's token.
+            key: its `Idempotency-Key`.
+            dry_run: check everything and do nothing.
+            if_state: the digest of the state in which the caller decided (`state_digest` of a dry run's `before`).
+
+        Raises:
+            UnknownActionError, WrongParametersError: there is no such thing.
+            KeyReusedError, StalePreconditionError, PreconditionError: it is not what it seems.
+            StoppedError, InProgressError, TooManyActionsError: not now.
+        """
+        operation = self._operation(name)
+        parameters = _parameters(operation.action, given)
+        request = Request(
+            operation.action,
+            parameters,
+            actor,
+            self._clock.now_us(),
+            _key(key),
+            dry_run,
+            hashlib.sha256(canonical_json([name, parameters.model_dump(mode="json")]).encode()).hexdigest(),
+        )
+        known = None if dry_run else self._guard.known(request)
+        if known is not None:
+            if known.status is Status.STARTED:
+                raise InProgressError(f"{name!r} is at work on {known.target!r}, asked for with the same key.")
+            return Answer(name, known, known.before, replayed=True)
+        if dry_run:
+            self._guard.check(request)
+            return Answer(name, None, self._look(operation, parameters, if_state))
+        with self._guard.admitted(request):
+            before = self._look(operation, parameters, if_state)
+            record = self._record(request, before)
+            return Answer(name, self._finish(record, lambda: operation.act(parameters, before)), before)
+
+    def undo(self, record_id: str, *, actor: str) -> Answer:
+        """Bring back what was before an action.
+
+        Raises:
+            UnknownRecordError: there was no such action.
+            NotReversibleError: it has no inverse, or was taken back already.
+            StoppedError, InProgressError, TooManyActionsError: not now.
+        """
+        undone = self._audit.get(record_id)
+        operation = self._operation(undone.action)
+        if undone.undoes is not None or undone.undone_by is not None or operation.action.inverse is None:
+            raise NotReversibleError(f"{undone.action!r} cannot be taken back, or was already.")
+        parameters = _parameters(operation.action, undone.parameters)
+        request = Request(operation.action, parameters, actor, self._clock.now_us(), is_undo=True)
+        with self._guard.admitted(request):
+            record = self._record(request, dict(undone.after), undoes=undone.record_id)
+            self._finish(record, lambda: operation.undo(parameters, undone.before))
+            if record.status is Status.SUCCEEDED:
+                undone.status, undone.undone_by = Status.UNDONE, record.record_id
+                self._audit.write(undone)
+        return Answer(undone.action, record, record.before)
+
+    def _operation(self, name: str) -> Operation:
+        found = self._operations.get(name)
+        if found is None:
+            raise UnknownActionError(f"There is no action {name[:100]!r}.", remedy="GET /actions lists them.")
+        return found
+
+    def _look(self, operation: Operation, parameters: Parameters, if_state: str | None) -> dict[str, Any]:
+        before = operation.look(parameters)
+        digest = state_digest(before)
+        if if_state is not None and not hmac.compare_digest(digest.encode(), if_state.encode("utf-8", "replace")):
+            raise StalePreconditionError(
+                f"The state that {operation.action.name!r} concerns is no longer the one that was seen.",
+                remedy="Look again (dry_run=true) and decide anew.",
+            )
+        return {**before, "state_digest": digest}
+
+    def _record(self, request: Request, before: dict[str, Any], undoes: str | None = None) -> Record:
+        record = Record(
+            record_id=new_id(),
+            action=request.action.name,
+            parameters=request.parameters.model_dump(mode="json"),
+            actor=request.actor,
+            target=request.target,
+            requested_at=format_time(request.at_us),
+            key=request.key,
+            fingerprint=request.fingerprint,
+            before=before,
+            undoes=undoes,
+        )
+        # If it cannot be written down, it is not done.
+        self._audit.write(record)
+        return record
+
+    def _finish(self, record: Record, act: Callable[[], dict[str, Any]]) -> Record:
+        status, problem = Status.FAILED, "the server failed"
+        try:
+            record.after = act()
+            status, problem = Status.SUCCEEDED, ""
+        except (RelabError, OSError) as error:
+            problem = str(error)[:MAX_ERROR]
+        finally:
+            record.status, record.error = status, problem or None
+            # Also of an error that is ours: how far it came is not known, and that it was tried is.
+            record.completed_at = format_time(self._clock.now_us())
+            self._audit.write(record)
+        return record
+
+
+def state_digest(state: Mapping[str, Any]) -> str:
+    """Return what names a state: a caller that decides on it hands it back, and is refused if it has changed."""
+    content = {name: value for name, value in state.items() if name != "state_digest"}
+    return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def _parameters(action: Action, given: Mapping[str, Any]) -> Parameters:
+    try:
+        return action.parameters.model_validate(dict(given))
+    except ValidationError as error:
+        problems = tuple((".".join(map(str, item["loc"])) or "body", item["msg"]) for item in error.errors()[:20])
+        raise WrongParametersError(
+            f"{action.name}: {problems[0][0]}: {problems[0][1]}.",
+            problems=problems,
+            remedy="GET /actions has the schema.",
+        ) from error
+
+
+def _key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
+        raise WrongParametersError(f"An Idempotency-Key has 1 to {MAX_KEY} printable characters.")
+    return key

@@ -1,0 +1,118 @@
+"""Who may ask for actions: tokens with scopes, kept as digests in a file that only its owner may read."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from relab.core.errors import ForbiddenError, UnauthenticatedError
+from relab.testbed.actions.models import ActionClass
+
+
+class Scope(StrEnum):
+    """What a token allows. `act` is every class of action; `act:restart` is one."""
+
+    READ = "read"
+    ACT = "act"
+    ADMIN = "admin"
+
+
+class MissingTokenError(UnauthenticatedError):
+    """The request carries no token that is known here."""
+
+    code = "invalid_token"
+
+
+class MissingScopeError(ForbiddenError):
+    """The token does not allow this."""
+
+    code = "missing_scope"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose token it is, and what it allows."""
+
+    name: str
+    scopes: frozenset[str]
+
+    def require(self, scope: str) -> None:
+        """Return if the token allows it.
+
+        Raises:
+            MissingScopeError: it does not.
+        """
+        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
+            raise MissingScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
+
+    def require_class(self, action_class: ActionClass) -> None:
+        """Return if the token allows actions of this class.
+
+        Raises:
+            MissingScopeError: it does not.
+        """
+        if action_class is ActionClass.READ:
+            self.require(Scope.READ)
+        elif Scope.ACT not in self.scopes:
+            self.require(f"act:{action_class.value}")
+
+
+class Tokens:
+    """The tokens of one testbed.
+
+    Args:
+        path: of the file; made when the first token is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def make(self, name: str, scopes: Sequence[str]) -> str:
+        """Make a token and return it; it cannot be read again."""
+        token = f"actions_{secrets.token_urlsafe(32)}"
+        known = self._read()
+        known[name] = {"digest": _digest(token), "scopes": list(scopes)}
+        building = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(known, file, indent=2)
+        building.replace(self._path)
+        return token
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Return whose token a request's `Authorization` header carries.
+
+        Raises:
+            MissingTokenError: there is none, or it is unknown.
+        """
+        kind, _, token = (authorization or "").partition(" ")
+        digest = _digest(token.strip()) if kind.lower() == "bearer" else ""
+        found = None
+        # All of them, in the same time, whichever it is.
+        for name, known in self._read().items():
+            if hmac.compare_digest(known["digest"], digest):
+                found = Caller(name, frozenset(known["scopes"]))
+        if found is None:
+            raise MissingTokenError(
+                "An action needs a token that is known here.", remedy="Send it as: Authorization: Bearer TOKEN"
+            )
+        return found
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            found: dict[str, dict[str, Any]] = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        return found
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,39 @@
+"""`python -m relab.testbed.chaos`: the chaos server as a process of a testbed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import uvicorn
+
+from relab.core.clock import SystemClock
+from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.faults.catalogue import all_faults
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import ChaosManager
+from relab.testbed.chaos.server import create_app
+from relab.testbed.links.client import LinksClient
+
+
+def main() -> None:
+    """Serve until a signal ends it; what is at work then is ended too."""
+    parser = argparse.ArgumentParser(prog="python -m relab.testbed.chaos")
+    parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
+    parser.add_argument("--links", type=Path, required=True, help="The links' socket.")
+    parser.add_argument("--private", type=Path, required=True, help="The folder of the workers' sockets.")
+    parser.add_argument("--target", required=True, help="Where the target answers.")
+    parser.add_argument("--port", type=int, required=True)
+    args = parser.parse_args()
+    plant = Plant(args.control, args.target)
+    ground = Ground(plant, LinksClient(args.links), args.private, args.target)
+    manager = ChaosManager(all_faults(ground), {}, SystemClock())
+    try:
+        uvicorn.run(create_app(manager), host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
+    finally:
+        manager.close()
+        plant.close()
+
+
+if __name__ == "__main__":
+    main()

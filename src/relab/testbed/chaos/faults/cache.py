@@ -1,0 +1,86 @@
+"""Causes that lie in the cache."""
+
+from __future__ import annotations
+
+import secrets
+
+from relab.testbed.chaos.faults.database import Down
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import Make
+from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+
+
+class Setting:
+    """Settings of the cache that somebody has changed; a restart forgets them."""
+
+    def __init__(self, ground: Ground, values: dict[str, str], *, drops_clients: bool = False) -> None:
+        self._ground = ground
+        self._values = values
+        self._drops_clients = drops_clients
+        self._before: dict[str, str] = {}
+
+    def set_level(self, level: float) -> None:
+        """Change them, or bring them back."""
+        with self._ground.plant.cache() as cache:
+            if not self._before:
+                self._before = {name: str(cache.config_get(name)[name]) for name in self._values}
+            for name, value in (self._values if level > 0 else self._before).items():
+                cache.config_set(name, value)
+            if self._drops_clients and level > 0:
+                # Whoever is connected stays who they are; a password is asked of those that come anew.
+                cache.client_kill_filter(_type="normal", skipme=True)
+
+    def end(self) -> None:
+        """Bring back what is still as it was made here."""
+        with self._ground.plant.cache() as cache:
+            for name, value in self._before.items():
+                if str(cache.config_get(name)[name]) == self._values[name]:
+                    cache.config_set(name, value)
+
+
+def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
+    """Return the faults of the cache."""
+    found: list[tuple[Fault, Make]] = [
+        (
+            Fault(
+                "cache_down", "The cache is down", Kind.FAULT, Parameters,
+                Symptom(
+                    "reads are slower, since each goes to the database",
+                    "connections are refused, and the server's process is gone",
+                    ("cache_refuse", "cache_auth", "cache_full"),
+                ),
+                repairs=("restart-cache",),
+                harms=("restart-target", "restart-database"),
+            ),
+            lambda _: Down(ground, "redis"),
+        ),
+        (
+            Fault(
+                "cache_full", "The cache is full and may not evict", Kind.FAULT, Parameters,
+                Symptom(
+                    "reads are slower, since what was read is not kept",
+                    "only writes fail, with OOM; reads of what is there work",
+                    ("cache_down", "cache_auth"),
+                ),
+                repairs=("set-cache-memory", "restart-cache"),
+                harms=("restart-target", "restart-database"),
+                can_vary=True,
+            ),
+            # In bytes: less than the server itself takes, so that there is never room.
+            lambda _: Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"}),
+        ),
+        (
+            Fault(
+                "cache_auth", "The cache wants a password that the target does not have", Kind.FAULT, Parameters,
+                Symptom(
+                    "reads are slower, since each goes to the database",
+                    "every command fails with NOAUTH, reads and writes alike",
+                    ("cache_down", "cache_full"),
+                ),
+                repairs=("rotate-credential", "restart-cache"),
+                harms=("restart-target", "restart-database"),
+            ),
+            lambda _: Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True),
+        ),
+    ]  # fmt: skip
+    return {fault.name: (fault, make) for fault, make in found}

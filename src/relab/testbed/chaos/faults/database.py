@@ -1,0 +1,194 @@
+"""Causes that lie in the database, or in what holds its connections."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+from pydantic import Field
+
+from relab.testbed.actions.operations.dependencies import INDEXES
+from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import Make
+from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+
+_STATES: Final = frozenset(("53300", "57P03"))
+"""Too many connections; the server is starting or stopping."""
+
+
+class Lock(Parameters):
+    """Which table is locked."""
+
+    table: str = Field("orders", pattern="^(orders|stock|products)$")
+
+
+class PoolLeak:
+    """Connections that the target's workers have checked out and never give back; they go with the process."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def set_level(self, level: float) -> None:
+        """Leak so large a part of each worker's pool."""
+        known = self._ground.plant.settings()["database"]
+        count = max(round((known["pool_size"] + known["max_overflow"]) * level), 1)
+        for number in self._ground.workers():
+            self._ground.tell_worker(number, {"op": "leak_connections", "count": count})
+
+    def end(self) -> None:
+        """Do nothing: what was leaked stays so until its process ends."""
+
+
+class Hoard:
+    """Sessions of another client that sit idle until the server has no room for more."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._held: list[psycopg.Connection[Any]] = []
+
+    def set_level(self, level: float) -> None:
+        """Hold so large a part of what is free."""
+        with self._ground.plant.database() as connection:
+            row = connection.execute("SHOW max_connections").fetchone()
+        assert row is not None
+        for _ in range(round(int(row["max_connections"]) * level)):
+            try:
+                self._held.append(self._ground.connect(application="reporting"))
+            except psycopg.OperationalError as error:
+                if error.sqlstate in _STATES or "too many" in str(error) or "remaining connection" in str(error):
+                    return
+                raise PlantError(f"The database: {error}") from error
+
+    def end(self) -> None:
+        """Close what is still open."""
+        for connection in self._held:
+            connection.close()
+        self._held.clear()
+
+
+class LockHolder:
+    """A transaction of another client that has locked a table and sits idle."""
+
+    def __init__(self, ground: Ground, given: Lock) -> None:
+        self._connection = ground.connect(application="migration")
+        self._table = given.table
+
+    def set_level(self, level: float) -> None:
+        """Lock, or let go."""
+        try:
+            if level > 0:
+                self._connection.execute(
+                    sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(self._table))
+                )
+            else:
+                self._connection.rollback()
+        except psycopg.Error as error:
+            raise PlantError(f"The database: {error}") from error
+
+    def end(self) -> None:
+        """Let go, if somebody has not made it so."""
+        with contextlib.suppress(psycopg.Error):
+            self._connection.close()
+
+
+class DroppedIndexes:
+    """Indexes that are gone."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    def set_level(self, level: float) -> None:
+        """Drop them; the more the stronger."""
+        count = max(round(len(INDEXES) * level), 1)
+        with self._ground.plant.database() as connection:
+            for name in list(INDEXES)[:count]:
+                connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
+
+    def end(self) -> None:
+        """Do nothing: what is dropped stays so until somebody makes it anew."""
+
+
+class Down:
+    """A server that is not there."""
+
+    def __init__(self, ground: Ground, component: str) -> None:
+        self._ground = ground
+        self._component = component
+
+    def set_level(self, level: float) -> None:
+        """End it at once, as a crash does."""
+        if level > 0:
+            self._ground.plant.stop(self._component)
+
+    def end(self) -> None:
+        """Start it, if nobody has."""
+        self._ground.plant.start(self._component)
+
+
+_POOL: Final = Fault(
+    "db_pool", "The target leaks connections of its pool", Kind.FAULT, Parameters,
+    Symptom(
+        "requests wait for a connection and fail: QueuePool limit reached",
+        "used connections are at their maximum and some requests wait, while the server is fast and its "
+        "sessions are idle",
+        ("db_connections", "db_lock", "db_slow_query", "database_latency"),
+    ),
+    repairs=("restart-target", "remediate-db-pool-exhaustion"),
+    harms=("restart-cache", "restart-links"),
+)  # fmt: skip
+_CONNECTIONS: Final = Fault(
+    "db_connections", "Another client holds all connections of the database", Kind.FAULT, Parameters,
+    Symptom(
+        "new connections fail",
+        "SQLSTATE 53300, the target's pool below its maximum, many idle sessions of another application",
+        ("db_pool", "db_down"),
+    ),
+    repairs=("end-idle-sessions", "restart-database"),
+    harms=("restart-target", "restart-cache"),
+)  # fmt: skip
+_LOCK: Final = Fault(
+    "db_lock", "A transaction has locked a table and sits idle", Kind.FAULT, Lock,
+    Symptom(
+        "requests of one kind run into their time-out",
+        "sessions wait for a lock and name the one that blocks them; the processor is idle",
+        ("db_slow_query", "database_latency", "db_pool"),
+    ),
+    repairs=("end-blocking-sessions", "end-session", "restart-database"),
+    harms=("restart-target", "restart-cache"),
+    can_vary=True,
+)  # fmt: skip
+_SLOW_QUERY: Final = Fault(
+    "db_slow_query", "Indexes of the database are gone", Kind.FAULT, Parameters,
+    Symptom(
+        "reads of orders are slow",
+        "an expected index is missing, whole tables are read, nobody waits for a lock",
+        ("db_lock", "database_latency", "cpu_saturation"),
+    ),
+    repairs=("recreate-indexes",),
+    harms=("restart-target", "restart-database", "restart-cache"),
+)  # fmt: skip
+_DOWN: Final = Fault(
+    "db_down", "The database is down", Kind.FAULT, Parameters,
+    Symptom(
+        "every request that needs the database fails at once",
+        "connections are refused, and the server's process is gone",
+        ("database_refuse", "db_connections"),
+    ),
+    repairs=("restart-database",),
+    harms=("restart-target", "restart-cache"),
+)  # fmt: skip
+
+
+def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
+    """Return the faults of the database."""
+    found: list[tuple[Fault, Make]] = [
+        (_POOL, lambda _: PoolLeak(ground)),
+        (_CONNECTIONS, lambda _: Hoard(ground)),
+        (_LOCK, lambda given: LockHolder(ground, given if isinstance(given, Lock) else Lock())),
+        (_SLOW_QUERY, lambda _: DroppedIndexes(ground)),
+        (_DOWN, lambda _: Down(ground, "postgres")),
+    ]
+    return {fault.name: (fault, make) for fault, make in found}

@@ -1,0 +1,72 @@
+"""The chaos server's HTTP interface: `POST /api/v1/break/{fault}` and what belongs to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
+
+from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
+from relab.testbed.problems import add_problems
+
+_OWN = frozenset(("delay_s", "duration_s", "duration", "delay"))
+_Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
+
+
+def create_app(manager: ChaosManager) -> FastAPI:
+    """Return the server."""
+    app = FastAPI(title="Chaos", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    app.state.manager = manager
+    add_problems(app)
+    app.include_router(_router)
+    return app
+
+
+def _manager(request: Request) -> ChaosManager:
+    found: ChaosManager = request.app.state.manager
+    return found
+
+
+With = Annotated[ChaosManager, Depends(_manager)]
+_Id = Annotated[str, Path(max_length=100)]
+_router = APIRouter(prefix="/api/v1")
+
+
+@_router.get("/faults")
+def catalogue(manager: With) -> dict[str, Any]:
+    """Return every fault: its parameters, what it shows, what tells it apart, and what repairs it."""
+    return {"faults": manager.catalogue()}
+
+
+@_router.get("/break")
+def injections(manager: With) -> dict[str, Any]:
+    """Return what was injected, newest first."""
+    return {"injections": [item.to_json() for item in manager.list()]}
+
+
+@_router.get("/break/{injection_id}")
+def injection(manager: With, injection_id: _Id) -> dict[str, Any]:
+    """Return one injection."""
+    return manager.get(injection_id).to_json()
+
+
+@_router.post("/break/{fault}", status_code=201)
+def inject(
+    request: Request,
+    manager: With,
+    fault: _Id,
+    body: Annotated[dict[str, Any] | None, Body()] = None,
+    duration: _Seconds = None,
+    delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
+) -> dict[str, Any]:
+    """Bring a cause about: for `duration` seconds or until it is stopped, after `delay` seconds."""
+    given = {key: value for key, value in request.query_params.items() if key not in _OWN} | (body or {})
+    made = manager.inject(fault, given, delay_s=delay, duration_s=duration)
+    return {"id": made.injection_id, **made.to_json()}
+
+
+@_router.post("/break/{fault}/{injection_id}/stop")
+def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
+    """End an injection."""
+    manager.check(fault, injection_id)
+    return manager.stop(injection_id).to_json()

@@ -1,0 +1,1 @@
+"""Links: TCP proxies in front of the dependencies, where what is wrong with a network is wrong."""

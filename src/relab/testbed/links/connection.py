@@ -1,0 +1,263 @@
+"""A client's connection through a link, and the connection to the server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, Literal, cast
+
+from relab.testbed.links.flow import Conditions, Flow, conditions_of
+from relab.testbed.models import LinkStatistics, Refuse, Reset, Toxic
+
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
+"""Closing then sends RST and forgets what was not sent (socket(7), SO_LINGER)."""
+
+Way = Literal["up", "down"]
+_WAYS: Final[tuple[Way, Way]] = ("up", "down")
+
+
+class Half(asyncio.Protocol):
+    """One of the two sockets; what it reads goes into a flow, what it writes comes out of the other."""
+
+    def __init__(self, pair: Pair, way: Way) -> None:
+        self._pair = pair
+        self._way: Way = way
+        self.transport: asyncio.Transport | None = None
+        self.gone = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the socket."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._pair.made(self._way)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the peer has sent."""
+        self._pair.received(self._way, data)
+
+    def eof_received(self) -> bool:
+        """Pass on that the peer has finished; the other direction stays open."""
+        self._pair.finished(self._way)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Pass on that the peer is gone."""
+        self.gone = True
+        self._pair.lost(self._way, exc)
+
+    def pause_writing(self) -> None:
+        """The peer takes no more: stop reading on the other side."""
+        self._pair.full(self._way, full=True)
+
+    def resume_writing(self) -> None:
+        """The peer takes more again."""
+        self._pair.full(self._way, full=False)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the peer."""
+        if self.transport is not None and not self.gone:
+            self.transport.write(data)
+
+    def finish(self) -> None:
+        """Tell the peer that there will be no more; close if it had already said the same."""
+        if self.transport is None or self.gone:
+            return
+        if self._pair.both_finished():
+            self.transport.close()
+        elif self.transport.can_write_eof():
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if self.transport is not None and not self.gone:
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.transport is not None and not self.gone:
+            self.transport.resume_reading()
+
+    def reset(self) -> None:
+        """Close with RST."""
+        if self.transport is None or self.gone:
+            return
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        if descriptor >= 0:
+            # A duplicate shares the option; the loop's own socket object need not know all of socket's methods.
+            with socket.socket(fileno=os.dup(descriptor)) as same:
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self.transport.abort()
+
+
+class Pair:
+    """A connection through a link.
+
+    Args:
+        number: its place among the connections of the link; random choices depend on it and on a toxic's seed only.
+        statistics: of the link.
+        toxics: of the link, by id; a connection begins with those that act then.
+        closed: is called once, when both sockets are gone.
+        server_gone: is called when the server ended the connection without being asked to.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        statistics: LinkStatistics,
+        toxics: Mapping[str, Toxic],
+        *,
+        closed: Callable[[Pair], None],
+        server_gone: Callable[[], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._number = number
+        self._statistics = statistics
+        self._closed = closed
+        self._server_gone = server_gone
+        self._opened_at = loop.time()
+        self.client = Half(self, "up")
+        self.server = Half(self, "down")
+        self._flows: dict[Way, Flow] = {
+            "up": Flow(loop, sink=self.server, pause=self.client.pause, resume=self.client.resume),
+            "down": Flow(loop, sink=self.client, pause=self.server.pause, resume=self.server.resume),
+        }
+        self._ended: set[Way] = set()
+        self._connected = False
+        self._done = False
+        self._over = False
+        self._toxics = toxics
+        self._bytes_left: dict[tuple[str, Way], int] = {}
+        self._resets: dict[str, asyncio.TimerHandle] = {}
+        self._random: dict[str, tuple[bool, random.Random]] = {}
+        # Until the server has taken the connection there is nobody to write to.
+        self._flows["up"].change(Conditions(held=True))
+
+    def connected(self) -> None:
+        """The server has taken the connection: what the client has sent goes on now."""
+        if self._done or self.client.gone:
+            self.server.reset()
+            return
+        self._connected = True
+        self.apply(self._toxics)
+
+    def made(self, way: Way) -> None:
+        """A socket is there."""
+        if way == "up":
+            self._statistics.accepted += 1
+            self._statistics.open += 1
+            self.apply(self._toxics)
+
+    def received(self, way: Way, data: bytes) -> None:
+        """Take bytes of one direction."""
+        if way == "up":
+            self._statistics.bytes_up += len(data)
+        else:
+            self._statistics.bytes_down += len(data)
+        for key in self._bytes_left:
+            if key[1] == way:
+                self._bytes_left[key] -= len(data)
+                if self._bytes_left[key] <= 0:
+                    self.reset()
+                    return
+        self._flows[way].feed(data)
+
+    def finished(self, way: Way) -> None:
+        """The sender of this direction has said that it will send no more."""
+        if way == "down" and "up" not in self._ended:
+            self._server_gone()
+        if way not in self._ended:
+            self._ended.add(way)
+            self._flows[way].feed(None)
+
+    def lost(self, way: Way, error: Exception | None) -> None:
+        """A socket is gone; the other one hears of it when its direction lets it through."""
+        other = self.server if way == "up" else self.client
+        if way == "down" and not self._done and "up" not in self._ended:
+            self._server_gone()
+        if other.gone or other.transport is None:
+            self._end()
+        elif error is not None and self._flows[way].waiting_bytes == 0 and not self._held(way):
+            other.reset()
+        else:
+            self._ended |= {"up", "down"}
+            self._flows["down" if way == "up" else "up"].close()
+            self._flows[way].feed(None)
+
+    def full(self, way: Way, *, full: bool) -> None:
+        """The socket of this side does, or does not, take more bytes."""
+        self._flows["down" if way == "up" else "up"].sink_is_full(full)
+
+    def both_finished(self) -> bool:
+        """Whether neither side will send more."""
+        return self._ended == {"up", "down"}
+
+    def reset(self) -> None:
+        """End both sockets with RST."""
+        if self._done:
+            return
+        self._done = True
+        self._statistics.reset += 1
+        self.client.reset()
+        self.server.reset()
+
+    def apply(self, toxics: Mapping[str, Toxic]) -> None:
+        """Let exactly these toxics, by id, act on this connection from now on."""
+        self._toxics = toxics
+        chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}
+        self._bytes_left = {key: left for key, left in self._bytes_left.items() if key[0] in chosen}
+        for key in self._resets.keys() - chosen.keys():
+            self._resets.pop(key).cancel()
+        for way in _WAYS:
+            acting = [(toxic, self._random[key][1]) for key, toxic in chosen.items() if _acts(toxic, way)]
+            conditions = conditions_of(acting)
+            if way == "up" and not self._connected:
+                conditions = replace(conditions, held=True)
+            self._flows[way].change(conditions)
+        for key, toxic in chosen.items():
+            if isinstance(toxic, Reset):
+                self._plan_reset(key, toxic)
+
+    def _plan_reset(self, key: str, toxic: Reset) -> None:
+        if toxic.after_bytes is not None:
+            for way in _WAYS:
+                if _acts(toxic, way):
+                    self._bytes_left.setdefault((key, way), toxic.after_bytes)
+        if toxic.after_ms is not None:
+            if key not in self._resets:
+                self._resets[key] = self._loop.call_later(toxic.after_ms / 1_000, self.reset)
+        elif toxic.after_bytes is None:
+            self.reset()
+
+    def _is_chosen(self, key: str, toxic: Toxic) -> bool:
+        if isinstance(toxic, Refuse):
+            return False
+        if key not in self._random:
+            rng = random.Random(f"{toxic.seed}:{self._number}")  # noqa: S311 repeatable, not secret
+            self._random[key] = rng.random() < toxic.share, rng
+        return self._random[key][0]
+
+    def _held(self, way: Way) -> bool:
+        return self._flows[way].held
+
+    def _end(self) -> None:
+        if self._over:
+            return
+        self._done = self._over = True
+        for timer in self._resets.values():
+            timer.cancel()
+        self._resets.clear()
+        for flow in self._flows.values():
+            flow.close()
+        self._statistics.open -= 1
+        self._closed(self)
+
+
+def _acts(toxic: Toxic, way: Way) -> bool:
+    return not isinstance(toxic, Refuse) and toxic.direction in {way, "both"}

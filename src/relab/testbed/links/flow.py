@@ -1,0 +1,183 @@
+"""One direction of one connection: bytes in, the same bytes out, later, slower or not yet.
+
+While nothing is wrong bytes are written on as they come. Else they wait in a queue, each piece with the time from which
+it may go on. The end of the stream is a piece too, so that it is as late as what came before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from relab.testbed.models import Bandwidth, Blackhole, Latency, Toxic
+
+HIGH_WATER: Final = 262_144
+"""Bytes in the queue from which on no more are read: the sender then feels a full window, as on a slow path."""
+_LOW_WATER: Final = 65_536
+_SLICE_S: Final = 0.02
+_SMALLEST_SLICE: Final = 64
+
+
+class Sink(Protocol):
+    """The half of a connection that bytes are written to."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        ...
+
+    def finish(self) -> None:
+        """Say that there will be no more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What is wrong with one direction of one connection right now."""
+
+    latency: tuple[tuple[float, float, random.Random], ...] = ()
+    bytes_per_s: float | None = None
+    held: bool = False
+
+    @property
+    def clear(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.latency or self.held or self.bytes_per_s is not None)
+
+    def delay_s(self) -> float:
+        """Return the delay of the next piece, in seconds."""
+        return sum(max(0.0, ms + rng.uniform(-jitter, jitter)) for ms, jitter, rng in self.latency) / 1_000
+
+
+def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
+    """Return what toxics of one direction come to; the narrowest bandwidth counts, latencies add up."""
+    latency: list[tuple[float, float, random.Random]] = []
+    rates: list[float] = []
+    held = False
+    for toxic, rng in toxics:
+        if isinstance(toxic, Latency):
+            latency.append((toxic.latency_ms, toxic.jitter_ms, rng))
+        elif isinstance(toxic, Bandwidth):
+            rates.append(toxic.bytes_per_s)
+        elif isinstance(toxic, Blackhole):
+            held = True
+    return Conditions(tuple(latency), min(rates, default=None), held)
+
+
+class Flow:
+    """The queue of one direction.
+
+    Args:
+        loop: whose time counts.
+        pause, resume: stop and go on reading from the sender.
+        sink: where bytes go.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, sink: Sink, pause: Callable[[], None], resume: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._sink = sink
+        self._pause = pause
+        self._resume = resume
+        self._conditions = Conditions()
+        self._queue: deque[tuple[float, bytes | None]] = deque()
+        self._queued = 0
+        self._latest = 0.0
+        self._next_free = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._paused_by_queue = False
+        self._paused_by_sink = False
+        self._closed = False
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that were read and not yet written."""
+        return self._queued
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing passes."""
+        return self._conditions.held
+
+    def change(self, conditions: Conditions) -> None:
+        """Let other things be wrong from now on; pieces that wait keep their time, unless nothing is wrong any more."""
+        self._conditions = conditions
+        if conditions.clear:
+            self._queue = deque((0.0, data) for _, data in self._queue)
+            self._latest = self._next_free = 0.0
+        self._drain()
+
+    def feed(self, data: bytes | None) -> None:
+        """Take bytes, or None for the end of the stream."""
+        if self._closed:
+            return
+        if self._conditions.clear and not self._queue:
+            self._put(data)
+            return
+        due = max(self._latest, self._loop.time() + self._conditions.delay_s())
+        self._latest = due
+        self._queue.append((due, data))
+        self._queued += len(data or b"")
+        if self._queued > HIGH_WATER and not self._paused_by_queue:
+            self._paused_by_queue = True
+            self._pause()
+        if self._timer is None:
+            self._drain()
+
+    def sink_is_full(self, full: bool) -> None:
+        """Stop reading while the receiver does not take more."""
+        self._paused_by_sink = full
+        if full:
+            self._pause()
+        elif not self._paused_by_queue and not self._closed:
+            self._resume()
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self._closed = True
+        self._queue.clear()
+        self._queued = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _put(self, data: bytes | None) -> None:
+        if data is None:
+            self._sink.finish()
+        else:
+            self._sink.write(data)
+
+    def _drain(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._queue and not self._conditions.held and not self._closed:
+            due, data = self._queue[0]
+            wait_s = max(due, self._next_free) - self._loop.time()
+            if wait_s > 0:
+                self._timer = self._loop.call_later(wait_s, self._drain)
+                break
+            self._queue.popleft()
+            self._send(due, data)
+        if self._paused_by_queue and self._queued < _LOW_WATER and not self._closed:
+            self._paused_by_queue = False
+            if not self._paused_by_sink:
+                self._resume()
+
+    def _send(self, due: float, data: bytes | None) -> None:
+        rate = self._conditions.bytes_per_s
+        if data is None or rate is None:
+            self._queued -= len(data or b"")
+            self._put(data)
+            return
+        piece = max(int(rate * _SLICE_S), _SMALLEST_SLICE if rate >= _SMALLEST_SLICE else 1)
+        head, rest = data[:piece], data[piece:]
+        if rest:
+            self._queue.appendleft((due, rest))
+        self._queued -= len(head)
+        self._next_free = max(self._next_free, self._loop.time() - _SLICE_S) + len(head) / rate
+        self._put(head)

@@ -1,0 +1,202 @@
+"""One link: a listening socket, the connections through it, and what is wrong with them.
+
+A link is as open as the server behind it: when that refuses connections, the link stops listening until it takes them
+again, so that a client sees the refusal of a server that is down and not the reset of a proxy that is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Final
+
+from relab.testbed.links.connection import Half, Pair
+from relab.testbed.models import ActiveToxic, LinkEnds, LinkStatistics, LinkStatus, Refuse, Toxic
+
+HOST: Final = "127.0.0.1"
+_BACKLOG: Final = 512
+_LOOK_AGAIN_S: Final = 0.05
+_LOOKS_S: Final = (0.0, 0.05, 0.1, 0.2, 0.4)
+_CONNECT_S: Final = 5.0
+
+
+class Link:
+    """A proxy from one port of this machine to another.
+
+    Args:
+        ends: its name and its ports.
+    """
+
+    def __init__(self, ends: LinkEnds) -> None:
+        self._ends = ends
+        self._statistics = LinkStatistics()
+        self._toxics: dict[str, Toxic] = {}
+        self._pairs: set[Pair] = set()
+        self._numbers = 0
+        self._added = 0
+        self._server: asyncio.Server | None = None
+        self._upstream_is_down = False
+        self._is_following = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        await self._settle()
+
+    async def close(self) -> None:
+        """Stop listening and reset every connection."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stop_listening()
+        self.drop()
+
+    async def add(self, toxic: Toxic) -> str:
+        """Let a toxic act, on open connections too, and return its id."""
+        self._added += 1
+        toxic_id = f"{toxic.kind}-{self._added}"
+        self._toxics[toxic_id] = toxic
+        await self._settle()
+        if isinstance(toxic, Refuse):
+            if toxic.drop_open:
+                self.drop()
+        else:
+            self._apply()
+        return toxic_id
+
+    async def remove(self, toxic_id: str) -> bool:
+        """Take a toxic away; return False if there is none of this id."""
+        if self._toxics.pop(toxic_id, None) is None:
+            return False
+        self._apply()
+        await self._settle()
+        return True
+
+    async def clear(self) -> int:
+        """Take every toxic away and return how many that were."""
+        count = len(self._toxics)
+        self._toxics.clear()
+        self._apply()
+        await self._settle()
+        return count
+
+    def drop(self) -> int:
+        """Reset every open connection and return how many that were."""
+        pairs = list(self._pairs)
+        for pair in pairs:
+            pair.reset()
+        return len(pairs)
+
+    def status(self) -> LinkStatus:
+        """Return how the link is."""
+        return LinkStatus(
+            name=self._ends.name,
+            port=self._ends.port,
+            upstream_port=self._ends.upstream_port,
+            listening=self._server is not None,
+            toxics=[ActiveToxic(toxic_id=key, toxic=toxic) for key, toxic in self._toxics.items()],
+            statistics=self._statistics.model_copy(),
+        )
+
+    def _apply(self) -> None:
+        for pair in list(self._pairs):
+            pair.apply(self._toxics)
+
+    async def _settle(self) -> None:
+        """Listen, or do not, as things are."""
+        async with self._lock:
+            wanted = not self._upstream_is_down and not any(
+                isinstance(toxic, Refuse) for toxic in self._toxics.values()
+            )
+            if wanted and self._server is None:
+                self._server = await asyncio.get_running_loop().create_server(
+                    self._accept, HOST, self._ends.port, reuse_address=True, backlog=_BACKLOG
+                )
+            elif not wanted:
+                await self._stop_listening()
+
+    async def _stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            # The loop closes the socket in its next turn.
+            await asyncio.sleep(0)
+
+    def _accept(self) -> Half:
+        self._numbers += 1
+        pair = Pair(
+            self._numbers,
+            self._statistics,
+            self._toxics,
+            closed=self._pairs.discard,
+            server_gone=self._look_upstream,
+        )
+        self._pairs.add(pair)
+        self._start(self._connect(pair))
+        return pair.client
+
+    async def _connect(self, pair: Pair) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await loop.create_connection(lambda: pair.server, HOST, self._ends.upstream_port)
+        except OSError as error:  # a time-out is one, too
+            self._statistics.upstream_failures += 1
+            pair.reset()
+            if isinstance(error, ConnectionRefusedError):
+                self._look_upstream()
+            return
+        pair.connected()
+
+    def _look_upstream(self) -> None:
+        if not self._is_following:
+            self._is_following = True
+            self._start(self._follow_upstream())
+
+    async def _follow_upstream(self) -> None:
+        """Stop listening if the server refuses, until it does not."""
+        try:
+            # A server that ends closes its connections first, and only then its port.
+            for pause_s in _LOOKS_S:
+                await asyncio.sleep(pause_s)
+                if not await self._server_takes():
+                    break
+            else:
+                return
+            self._upstream_is_down = True
+            await self._settle()
+            while not await self._server_takes():  # noqa: ASYNC110 nobody tells when a server comes back
+                await asyncio.sleep(_LOOK_AGAIN_S)
+        finally:
+            self._upstream_is_down = self._is_following = False
+        await self._settle()
+
+    async def _server_takes(self) -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    await asyncio.get_running_loop().sock_connect(probe, (HOST, self._ends.upstream_port))
+            except ConnectionRefusedError:
+                return False
+            except OSError:
+                # A server that is stopped or full is there.
+                return True
+        return True
+
+    def _start(self, work: object) -> None:
+        assert asyncio.iscoroutine(work)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        with contextlib.suppress(asyncio.CancelledError):
+            task.result()

@@ -1,0 +1,182 @@
+"""The process of the links: all proxies of a testbed, and a Unix socket by which they are told what is to be wrong.
+
+One JSON object a line in, one out. `{"op": "list"}`, `{"op": "add", "link": NAME, "toxic": {…}}`,
+`{"op": "remove", "link": NAME, "toxic_id": ID}`, `{"op": "clear", "link": NAME or null}`, `{"op": "drop", "link": NAME}`.
+The answer has `ok`, and `error` with a message if that is false.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from relab.core.json import canonical_json
+from relab.testbed.links.link import Link
+from relab.testbed.models import LinksConfig, Strict, Toxic
+
+_LINE_BYTES = 65_536
+
+
+class ListLinks(Strict):
+    """How are the links?"""
+
+    op: Literal["list"]
+
+
+class AddToxic(Strict):
+    """Let a toxic act on a link."""
+
+    op: Literal["add"]
+    link: str
+    toxic: Toxic
+
+
+class RemoveToxic(Strict):
+    """Take one toxic away."""
+
+    op: Literal["remove"]
+    link: str
+    toxic_id: str
+
+
+class ClearToxics(Strict):
+    """Take all toxics of a link away, or of all links."""
+
+    op: Literal["clear"]
+    link: str | None = None
+
+
+class DropConnections(Strict):
+    """Reset the open connections of a link."""
+
+    op: Literal["drop"]
+    link: str
+
+
+Request = ListLinks | AddToxic | RemoveToxic | ClearToxics | DropConnections
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+class _RefusedError(Exception):
+    """The request names what is not there."""
+
+
+class LinksServer:
+    """All links of a testbed.
+
+    Args:
+        config: the links, and where the control socket is.
+    """
+
+    def __init__(self, config: LinksConfig) -> None:
+        self._socket = Path(config.socket)
+        self._links = {ends.name: Link(ends) for ends in config.links}
+        self._control: asyncio.Server | None = None
+        self._clients: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        """Listen on every link and on the control socket.
+
+        Raises:
+            OSError: a port or the path cannot be had.
+        """
+        for link in self._links.values():
+            await link.open()
+        self._socket.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._control = await asyncio.start_unix_server(self._serve, self._socket, limit=_LINE_BYTES)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """End every connection and listen no more."""
+        if self._control is not None:
+            self._control.close()
+        for writer in list(self._clients):
+            writer.close()
+        for link in self._links.values():
+            await link.close()
+        self._socket.unlink(missing_ok=True)
+
+    async def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what a line asks for and return the answer."""
+        try:
+            return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)
+            problems = [f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in first]
+            return {"ok": False, "error": f"The request cannot be read: {'; '.join(problems[:5])}."}
+        except _RefusedError as error:
+            return {"ok": False, "error": str(error)}
+
+    async def _do(self, request: Request) -> dict[str, Any]:
+        if isinstance(request, ListLinks):
+            return {"links": [link.status().model_dump(mode="json") for link in self._links.values()]}
+        if isinstance(request, AddToxic):
+            return {"toxic_id": await self._link(request.link).add(request.toxic)}
+        if isinstance(request, RemoveToxic):
+            if not await self._link(request.link).remove(request.toxic_id):
+                raise _RefusedError(f"The link {request.link} has no toxic {request.toxic_id[:100]!r}.")
+            return {}
+        if isinstance(request, DropConnections):
+            return {"dropped": self._link(request.link).drop()}
+        links = self._links.values() if request.link is None else [self._link(request.link)]
+        return {"removed": sum([await link.clear() for link in links])}
+
+    def _link(self, name: str) -> Link:
+        try:
+            return self._links[name]
+        except KeyError:
+            raise _RefusedError(f"There is no link {name[:100]!r}; there are {', '.join(self._links)}.") from None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
+        try:
+            while line := await reader.readline():
+                writer.write(canonical_json(await self.answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (OSError, ValueError):
+            # The client is gone, or its line has no end: it gets no answer.
+            pass
+        finally:
+            self._clients.discard(writer)
+            writer.close()
+
+
+async def serve(config: LinksConfig) -> None:
+    """Run the links until SIGTERM or SIGINT.
+
+    Raises:
+        OSError: a port or the path of the socket cannot be had.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = LinksServer(config)
+    try:
+        await server.open()
+        await stop.wait()
+    finally:
+        with contextlib.suppress(OSError):
+            await server.close()
+
+
+def main(config_path: str) -> None:
+    """Read the configuration and run the links; every request of the target passes here, so on uvloop."""
+    import uvloop  # noqa: PLC0415 not needed by those who only use the classes
+
+    config = LinksConfig.model_validate_json(Path(config_path).read_bytes())
+    try:
+        uvloop.run(serve(config))
+    except OSError as error:
+        print(f"links: {error}", file=sys.stderr)  # noqa: T201 the process's log
+        sys.exit(1)

@@ -1,0 +1,218 @@
+"""Values that the supervisor, the links and their callers share. Times are in seconds or microseconds as named."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+
+Direction = Literal["up", "down", "both"]
+"""`up` is from the client to the server."""
+
+Milliseconds = Annotated[float, Field(ge=0, le=600_000)]
+Rlimit = Literal["nofile", "as", "cpu", "fsize", "nproc", "core", "stack"]
+SignalName = Literal["STOP", "CONT", "TERM", "INT", "QUIT", "HUP", "KILL"]
+Phase = Literal["starting", "ready", "resetting", "failed", "stopping"]
+ComponentState = Literal["new", "starting", "running", "waiting", "stopped"]
+"""`waiting`: it ended by itself, and is started again after a pause."""
+
+
+class Strict(BaseModel):
+    """A value from outside: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Toxic(Strict):
+    direction: Direction = "both"
+    share: float = Field(1.0, gt=0, le=1, description="The share of connections that it is applied to.")
+    seed: int = 0
+
+
+class Latency(_Toxic):
+    """Bytes arrive later, in order; throughput is not limited."""
+
+    kind: Literal["latency"]
+    latency_ms: Milliseconds
+    jitter_ms: Milliseconds = 0
+
+
+class Bandwidth(_Toxic):
+    """Each connection passes so many bytes a second in each direction."""
+
+    kind: Literal["bandwidth"]
+    bytes_per_s: float = Field(ge=1, le=1e10)
+
+
+class Blackhole(_Toxic):
+    """Nothing arrives, neither bytes nor the end of a connection; what was sent comes when the toxic goes."""
+
+    kind: Literal["blackhole"]
+
+
+class Refuse(Strict):
+    """Connections are refused; those that are open are reset if `drop_open`."""
+
+    kind: Literal["refuse"]
+    drop_open: bool = True
+
+
+class Reset(_Toxic):
+    """Connections are reset (RST): those that are open, and each new one `after_ms` its opening or `after_bytes`."""
+
+    kind: Literal["reset"]
+    after_ms: Milliseconds | None = None
+    after_bytes: int | None = Field(None, ge=1)
+
+
+Toxic = Annotated[Latency | Bandwidth | Blackhole | Refuse | Reset, Field(discriminator="kind")]
+
+
+class LinkEnds(Strict):
+    """Where a link listens and where it leads, on loopback."""
+
+    name: str
+    port: int
+    upstream_port: int
+
+
+class LinksConfig(Strict):
+    """What the process of the links is started with."""
+
+    socket: str
+    links: list[LinkEnds]
+
+
+class LinkStatistics(BaseModel):
+    """Counters of a link since its process was started."""
+
+    accepted: int = 0
+    open: int = 0
+    reset: int = 0
+    upstream_failures: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class ActiveToxic(BaseModel):
+    """A toxic with the id by which it is removed."""
+
+    toxic_id: str
+    toxic: Toxic
+
+
+class LinkStatus(BaseModel):
+    """A link as it is now."""
+
+    name: str
+    port: int
+    upstream_port: int
+    listening: bool
+    toxics: list[ActiveToxic]
+    statistics: LinkStatistics
+
+
+class Limits(Strict):
+    """What a component may use; absent means no limit.
+
+    `rlimits` are the kernel's per process (bytes, seconds or numbers), `cpu_pct` is percent of one CPU and
+    `memory_mb` MiB of all processes of the component together, by control groups.
+    """
+
+    rlimits: dict[Rlimit, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    cpu_pct: float | None = Field(None, ge=1, le=100_000)
+    memory_mb: float | None = Field(None, ge=1)
+
+
+class ComponentStatus(BaseModel):
+    """A component as it is now.
+
+    `restarts` counts starts after an end that nobody asked for; `exit_code` is the last one, negative for a signal.
+    """
+
+    name: str
+    group: str
+    state: ComponentState
+    pid: int | None
+    port: int | None
+    started_at: Timestamp | None
+    ready_at: Timestamp | None
+    restarts: int
+    starts: int
+    exit_code: int | None
+    exits: list[int]
+    limits: Limits
+    log: str
+
+
+class SettingsVersion(BaseModel):
+    """One line of the history: who changed what, with secrets masked."""
+
+    version: int
+    time: Timestamp
+    author: str
+    note: str
+    changes: dict[str, Any]
+
+
+class SettingsChange(Strict):
+    """A new version of the target's settings.
+
+    `changes` is merged into the current document, `settings` replaces it; one of the two is given.
+    """
+
+    author: str = Field(min_length=1, max_length=100)
+    note: str = Field("", max_length=1_000)
+    changes: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+    restart: bool = False
+    expected_version: int | None = None
+
+
+class SettingsRollback(Strict):
+    """A new version with the content of an older one; the one before the current if none is named."""
+
+    author: str = Field(min_length=1, max_length=100)
+    note: str = Field("", max_length=1_000)
+    version: int | None = None
+    restart: bool = False
+
+
+class SignalRequest(Strict):
+    """A signal to the first process of a component, or to all of its processes."""
+
+    signal: SignalName
+    scope: Literal["process", "all"] = "process"
+
+
+class Addresses(BaseModel):
+    """Where a testbed answers."""
+
+    target: str
+    chaos: str | None = None
+    actions: str | None = None
+
+
+class BedState(BaseModel):
+    """What `state.json` holds: nothing in it is secret."""
+
+    name: str
+    pid: int
+    phase: Phase
+    started_at: Timestamp
+    ready_at: Timestamp | None
+    ports: dict[str, int]
+    addresses: Addresses
+    control_socket: str
+    versions: dict[str, str]
+    template: str
+
+
+class BedStatus(BaseModel):
+    """A testbed as its supervisor sees it."""
+
+    state: BedState
+    components: list[ComponentStatus]
+    limits_available: dict[str, str | None]

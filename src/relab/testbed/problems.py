@@ -1,0 +1,84 @@
+"""Refusals as problem documents (RFC 9457): code, detail, and each wrong field."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+
+from relab.core.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    RelabError,
+    TooLargeError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+
+MAX_BODY_BYTES: Final = 65_536
+Statuses = Sequence[tuple[type[RelabError], int]]
+_STATUSES: Final[Statuses] = (
+    (TooLargeError, 413),
+    (InvalidInputError, 422),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (UnauthenticatedError, 401),
+    (ForbiddenError, 403),
+    (UnavailableError, 503),
+)
+
+
+def add_problems(app: FastAPI, more: Statuses = ()) -> None:
+    """Let an app answer its errors by problem documents, and refuse bodies over 64 KiB unread.
+
+    Args:
+        app: of one of the testbed's servers.
+        more: its own classes of errors; they come first.
+    """
+
+    async def problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RelabError)
+        status = next((status for kind, status in (*more, *_STATUSES) if isinstance(error, kind)), 500)
+        details = {}
+        if isinstance(error, InvalidInputError) and error.problems:
+            details["problems"] = [{"field": field, "message": message} for field, message in error.problems]
+        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        retry_after_s = getattr(error, "retry_after_s", None)
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(max(math.ceil(retry_after_s), 1))
+        return document(status, error.code, str(error), details, headers)
+
+    app.add_exception_handler(RelabError, problem)
+    app.add_exception_handler(RequestValidationError, _unreadable)
+    app.middleware("http")(_bounded)
+
+
+def document(
+    status: int, code: str, detail: str, more: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    """Return a problem document."""
+    content = {"type": "about:blank", "status": status, "code": code, "detail": detail, **(more or {})}
+    return Response(json.dumps(content), status, headers=headers, media_type="application/problem+json")
+
+
+async def _unreadable(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        {"field": ".".join(map(str, item["loc"]))[:200], "message": str(item["msg"])[:500]}
+        for item in error.errors()[:20]
+    ]
+    return document(422, "invalid_input", f"{problems[0]['field']}: {problems[0]['message']}.", {"problems": problems})
+
+
+async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length) > MAX_BODY_BYTES or "transfer-encoding" in request.headers:
+        return document(413, "too_large", f"A body has a Content-Length of at most {MAX_BODY_BYTES:,} bytes.")
+    return await call_next(request)

@@ -1,0 +1,286 @@
+"""Testbeds from outside: start, look at, reset and end them. What the command line and the scoring harness use."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
+from relab.testbed.errors import BusyError, NotAnsweringError, NotRunningError, StartError
+from relab.testbed.layout import Layout, PublicPorts, read_state, write_json
+from relab.testbed.models import BedState, BedStatus
+from relab.testbed.supervisor import guard
+from relab.testbed.supervisor.plan import STANDARD_ROWS, Plan, Ports, ProgramRow
+from relab.testbed.supervisor.process import tail
+from relab.testbed.supervisor.programs import check_platform
+
+if TYPE_CHECKING:
+    import httpx
+
+_ANSWERS_WITHIN_S: Final = 60.0
+_WAITS_FOR_LOCK_S: Final = 10.0
+_ENDS_WITHIN_S: Final = 10.0
+_MORE_S: Final = 10.0
+_LOOK_AGAIN_S: Final = 0.01
+_KINDS: Final[dict[int, type[RelabError]]] = {404: NotFoundError, 409: ConflictError, 422: InvalidInputError}
+
+
+def names(home: Path) -> list[str]:
+    """Return the names of all testbeds that have a folder in a home, running or not."""
+    folder = home / "testbeds"
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def up(
+    home: Path,
+    name: str,
+    *,
+    port_base: int | None = None,
+    rows: Sequence[ProgramRow] = STANDARD_ROWS,
+    **options: Any,
+) -> BedStatus:
+    """Start a testbed and return when all of it is ready.
+
+    Args:
+        home: of relab.
+        name: of the testbed.
+        port_base: the first of the three public ports; None means those of the seeds.
+        rows: the programs beside the dependencies.
+        options: further fields of `Plan`.
+
+    Raises:
+        WrongNameError: name or ports cannot be used.
+        MissingProgramError: this is no system for it.
+        BusyError: a testbed of this name runs already.
+        StartError: something is not ready in time; nothing of it goes on.
+    """
+    check_platform()
+    ports = PublicPorts.at(port_base)
+    layout = Layout.of(home, name)
+    if is_running(layout):
+        state = _state_or_none(layout)
+        where = f" at {state.addresses.target}" if state else ""
+        raise BusyError(f"The testbed {name} runs already{where}.", remedy=f"lab testbed down --name {name}")
+    plan = Plan(home=layout.home, name=name, ports=Ports(**asdict(ports)), rows=list(rows), **options)
+    for folder in (layout.root, layout.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    layout.private.mkdir(mode=0o700, exist_ok=True)
+    layout.state.unlink(missing_ok=True)
+    write_json(layout.plan, plan.model_dump(mode="json"))
+    told = _start(layout, plan)
+    if told.get("phase") != "ready":
+        _wait_gone(layout)
+        raise _failure(layout, told)
+    return status(home, name)
+
+
+def status(home: Path, name: str, *, hidden: bool = False) -> BedStatus:
+    """Return how a testbed is.
+
+    Raises:
+        WrongNameError: no testbed can be called so.
+        NotRunningError: it is not running.
+        NotAnsweringError: its supervisor does not answer.
+    """
+    layout = Layout.of(home, name)
+    return BedStatus.model_validate(ask(layout, "GET", f"/status?hidden={str(hidden).lower()}"))
+
+
+def reset(home: Path, name: str) -> BedStatus:
+    """Bring a testbed back to the state of its beginning, and return when it is ready.
+
+    Raises:
+        WrongNameError, NotRunningError, NotAnsweringError: as for `status`.
+        ConflictError: it is being started, reset or taken down.
+        StartError: something does not become ready again; the supervisor goes on.
+    """
+    return BedStatus.model_validate(ask(Layout.of(home, name), "POST", "/reset"))
+
+
+def down(home: Path, name: str) -> None:
+    """End a testbed; return when nothing of it is left running.
+
+    Raises:
+        WrongNameError, NotRunningError: as for `status`.
+        NotAnsweringError: something of it cannot even be killed.
+    """
+    layout = Layout.of(home, name)
+    if not is_running(layout):
+        raise NotRunningError(f"The testbed {name} is not running.")
+    # One that does not answer is ended by force below.
+    with contextlib.suppress(RelabError):
+        ask(layout, "POST", "/shutdown", within_s=2.0)
+    _wait_gone(layout)
+
+
+def is_running(layout: Layout) -> bool:
+    """Return whether anything of a testbed lives: its guard holds the lock as long."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def ask(
+    layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _ANSWERS_WITHIN_S
+) -> dict[str, Any]:
+    """Ask the supervisor and return what it answers.
+
+    Raises:
+        NotRunningError: there is no supervisor.
+        NotAnsweringError: it does not answer in time.
+        RelabError: it refuses; `InvalidInputError`, `NotFoundError`, `ConflictError`, `StartError` by its status.
+    """
+    import httpx  # noqa: PLC0415 the command line shows its help without it
+
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(layout.control_socket), verify=False),
+        base_url="http://supervisor",
+        timeout=within_s,
+        trust_env=False,
+    ) as client:
+        try:
+            answer = client.request(method, path, json=body)
+        except httpx.ConnectError as error:
+            raise NotRunningError(
+                f"The testbed {layout.name} is not running.", remedy=f"lab testbed up --name {layout.name}"
+            ) from error
+        except httpx.TransportError as error:
+            raise NotAnsweringError(f"The supervisor of {layout.name} does not answer: {error!r}.") from error
+    if answer.is_success:
+        found: dict[str, Any] = answer.json()
+        return found
+    raise _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> RelabError:
+    try:
+        told = answer.json()["error"]
+    except (ValueError, KeyError):
+        return NotAnsweringError(f"The supervisor answers with {answer.status_code}: {answer.text[:200]}")
+    if "component" in told:
+        return StartError(
+            told["message"], component=told["component"], log_tail=told["log_tail"], remedy=told["remedy"]
+        )
+    kind = _KINDS.get(answer.status_code, UnavailableError)
+    return kind(told["message"], remedy=told["remedy"])
+
+
+def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
+    """Start the guard, which starts the supervisor, and return what this says; nothing if it ends without a word."""
+    reading, writing = os.pipe()
+    command = [
+        sys.executable, "-I", "-S", guard.__file__, str(layout.lock), str(writing), str(layout.groups),
+        str(layout.postgres / "postmaster.pid"), str(_WAITS_FOR_LOCK_S),
+        sys.executable, "-m", "relab.testbed.supervisor", str(layout.plan),
+    ]  # fmt: skip
+    try:
+        with layout.supervisor_log.open("wb") as log:
+            # The guard leaves this process at once: what is waited for is only the fork.
+            subprocess.run(  # noqa: S603 our own interpreter and program
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=layout.root,
+                env=_environment(plan),
+                pass_fds=[writing],
+                check=True,
+            )
+        os.close(writing)
+        writing = -1
+        return _read_line(reading, _WAITS_FOR_LOCK_S + plan.template_within_s + plan.start_within_s + _MORE_S)
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    paths = os.pathsep.join(map(str, plan.python_path))
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "HOME": os.environ.get("HOME", "/"),
+        **({"TMPDIR": os.environ["TMPDIR"]} if "TMPDIR" in os.environ else {}),
+        **({"PYTHONPATH": paths} if paths else {}),
+    }
+
+
+def _read_line(reading: int, within_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + within_s
+    text = b""
+    while not text.endswith(b"\n"):
+        ready, _, _ = select.select([reading], [], [], max(0.0, deadline - time.monotonic()))
+        piece = os.read(reading, 65_536) if ready else b""
+        if not piece:
+            return {}
+        text += piece
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _failure(layout: Layout, told: dict[str, Any]) -> RelabError:
+    if told.get("kind") == "busy":
+        return BusyError(told["message"], remedy=f"lab testbed down --name {layout.name}")
+    if told:
+        return StartError(
+            told["message"],
+            component=told.get("component"),
+            log_tail=told.get("log_tail", ""),
+            remedy=told.get("remedy"),
+        )
+    return StartError(
+        "The supervisor ended without a word.", component="supervisor", log_tail=tail(layout.supervisor_log)
+    )
+
+
+def _wait_gone(layout: Layout) -> None:
+    """Wait until nothing is left; by force, if it does not go in time."""
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        state = _state_or_none(layout)
+        if number is signal.SIGTERM:
+            _signal_guard(layout, number)
+        elif number is signal.SIGKILL and state is not None:
+            # Not the guard, for it is the one who sees to the rest.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state.pid, number)
+        deadline = time.monotonic() + _ENDS_WITHIN_S / 2
+        while time.monotonic() < deadline:
+            if not is_running(layout):
+                layout.state.unlink(missing_ok=True)
+                return
+            time.sleep(_LOOK_AGAIN_S)
+    raise NotAnsweringError(f"The testbed {layout.name} does not end.", remedy=f"See {layout.supervisor_log}.")
+
+
+def _signal_guard(layout: Layout, number: signal.Signals) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.kill(int(layout.lock.read_text(encoding="ascii")), number)
+
+
+def _state_or_none(layout: Layout) -> BedState | None:
+    try:
+        return read_state(layout)
+    except NotRunningError:
+        return None

@@ -1,0 +1,95 @@
+"""`python -m relab.testbed.supervisor PLAN PIPE_FD GUARD_PID`: the process of a supervisor, started by its guard.
+
+How the start went is one JSON object on the pipe: `{"phase": "ready"}` or `{"phase": "failed", …}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from relab.core.errors import RelabError
+from relab.core.logging import configure_logging
+from relab.testbed.errors import StartError
+from relab.testbed.layout import Layout
+from relab.testbed.supervisor import control
+from relab.testbed.supervisor.bed import Bed
+from relab.testbed.supervisor.plan import Plan
+from relab.testbed.supervisor.process import become_supervisor
+
+_log = structlog.get_logger("relab.testbed.supervisor")
+
+
+async def supervise(plan: Plan, pipe: int) -> int:
+    """Make the testbed ready and run it until SIGTERM or a shutdown; return the exit code."""
+    layout = Layout.of(plan.home, plan.name)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    bed = Bed(plan, layout)
+    with (
+        control.listening(layout.control_socket) as at,
+        control.serving(control.create_app(bed, stop.set), at) as end_serving,
+    ):
+        starting = asyncio.create_task(bed.start())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        failure = await _outcome(starting)
+        _tell(pipe, failure)
+        if failure is None:
+            _log.info("ready", name=plan.name)
+            await stopping
+        stopping.cancel()
+        await bed.shut_down()
+        await end_serving()
+    return 0 if failure is None else 1
+
+
+async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
+    """Return why the start failed, or None."""
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return {"message": "The supervisor was told to end while it started.", "kind": "start"}
+    except (RelabError, OSError) as error:
+        told = error if isinstance(error, RelabError) else StartError(f"{type(error).__name__}: {error}")
+        found = {"message": told.message, "remedy": told.remedy, "kind": told.code}
+        if isinstance(told, StartError):
+            found |= {"component": told.component, "log_tail": told.log_tail}
+        _log.error("start_failed", **found)
+        return found
+    return None
+
+
+def _tell(pipe: int, failure: dict[str, Any] | None) -> None:
+    told = {"phase": "ready"} if failure is None else {"phase": "failed", **failure}
+    # Who started us may have gone away.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(pipe, json.dumps(told).encode() + b"\n")
+    os.close(pipe)
+
+
+def main() -> None:
+    """Run one supervisor."""
+    become_supervisor(int(sys.argv[3]))
+    configure_logging("INFO", json_lines=True)
+    plan = Plan.model_validate_json(Path(sys.argv[1]).read_bytes())
+    pipe = int(sys.argv[2])
+    os.set_inheritable(pipe, False)
+    sys.path[:0] = [str(path) for path in plan.python_path]
+    sys.exit(asyncio.run(supervise(plan, pipe)))
+
+
+if __name__ == "__main__":
+    main()

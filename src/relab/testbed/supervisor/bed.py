@@ -1,0 +1,333 @@
+"""One testbed as a whole: made ready, reset, taken down; and what is done to single components of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.clock import Clock, SystemClock
+from relab.testbed.errors import BusyError, NotAnsweringError, StartError, UnknownComponentError
+from relab.testbed.layout import HOST, Layout, write_json
+from relab.testbed.models import Addresses, BedState, BedStatus, ComponentStatus, Limits, Phase, SignalName
+from relab.testbed.supervisor import programs, table, template
+from relab.testbed.supervisor.component import Component, wait_all_ready
+from relab.testbed.supervisor.copying import remove_tree
+from relab.testbed.supervisor.groups import Groups
+from relab.testbed.supervisor.plan import Plan
+from relab.testbed.supervisor.ports import HeldPort
+from relab.testbed.supervisor.process import descendants, tail
+from relab.testbed.supervisor.settings_store import SettingsStore
+from relab.testbed.supervisor.template import Template
+
+_READY_WITHIN_S: Final = 10.0
+_OLD: Final = "old-"
+
+
+class Bed:
+    """All that the supervisor has to do with. Used on one event loop, on the main thread.
+
+    Args:
+        plan: what is to be.
+        layout: its folders; the guard holds their lock.
+    """
+
+    def __init__(self, plan: Plan, layout: Layout, clock: Clock | None = None) -> None:
+        self.plan = plan
+        self.layout = layout
+        self._clock = clock or SystemClock()
+        self.settings = SettingsStore(layout.settings, self._clock)
+        self._groups = Groups(f"relab-{os.getpid()}-{layout.name}", layout.groups)
+        self._held: dict[str, HeldPort] = {}
+        self._components: dict[str, Component] = {}
+        self._template: Template | None = None
+        self._versions: dict[str, str] = {}
+        self._site: table.Site | None = None
+        self._phase: Phase = "starting"
+        self._started_at = self._clock.now_us()
+        self._ready_at: int | None = None
+        self._whole = asyncio.Lock()
+        self._removals: set[asyncio.Task[None]] = set()
+
+    @property
+    def phase(self) -> Phase:
+        """What the testbed as a whole is doing."""
+        return self._phase
+
+    async def start(self) -> None:
+        """Make everything ready.
+
+        Raises:
+            StartError: something does not become ready; the caller takes down what runs.
+            OSError: there is no room for it.
+        """
+        async with self._doing("starting"):
+            found = await asyncio.to_thread(programs.find_postgres)
+            redis, redis_version = await asyncio.to_thread(programs.find_redis)
+            self._versions = {"postgres": found.version, "redis": redis_version}
+            self._held = table.hold_ports(self.plan)
+            async with _within(self.plan.template_within_s, "the template of the database"):
+                self._template = await template.ensure(found, self.plan.seed_module, self.layout.templates)
+            ports = {name: held.port for name, held in self._held.items()}
+            self._site = table.Site(
+                self.plan, self.layout, ports, found, redis, self._template.credentials()
+            )  # fmt: skip
+            await self._begin(self.plan.start_within_s)
+
+    async def reset(self) -> None:
+        """Bring everything back to the state of the beginning; only the supervisor goes on.
+
+        Raises:
+            BusyError: the testbed is being started, reset or taken down.
+            StartError: something does not become ready again.
+        """
+        async with self._doing("resetting"):
+            await self._end_all()
+            await self._begin(self.plan.start_within_s)
+
+    async def shut_down(self) -> None:
+        """End everything; the testbed's folder stays, so that its logs can be read."""
+        self._phase = "stopping"
+        async with self._whole:
+            self._phase = "stopping"
+            await self._end_all()
+            self._groups.remove()
+            for held in self._held.values():
+                held.close()
+            self.layout.state.unlink(missing_ok=True)
+            await asyncio.gather(*self._removals)
+
+    def status(self, *, hidden: bool = False) -> BedStatus:
+        """Return how everything is; hidden components only on request."""
+        return BedStatus(
+            state=self._state(), components=self.components(hidden=hidden), limits_available=self._groups.available()
+        )
+
+    def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
+        """Return how the components are, in the order of their start."""
+        return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
+
+    def access(self) -> dict[str, Any]:
+        """Return how operators reach the dependencies."""
+        assert self._site is not None
+        return table.access_of(self._site)
+
+    async def start_components(self, name: str) -> list[ComponentStatus]:
+        """Start a component, or all of a group, and return how they are; those that run are left alone.
+
+        Raises:
+            UnknownComponentError: there is none of this name.
+        """
+        return await self._each(name, lambda item: item.start())
+
+    async def stop_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
+        """End a component, or all of a group, and keep it so.
+
+        Raises:
+            UnknownComponentError: there is none of this name.
+            NotAnsweringError: a process cannot even be killed.
+        """
+        return await self._each(name, lambda item: item.stop(gently=gently))
+
+    async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
+        """End a component, or all of a group, and start it anew.
+
+        Raises:
+            UnknownComponentError, NotAnsweringError: as for `stop_components`.
+        """
+        return await self._each(name, lambda item: item.restart(gently=gently))
+
+    def signal(self, name: str, number: SignalName, *, everyone: bool) -> list[ComponentStatus]:
+        """Send a signal to the first process of each, or to all of its processes.
+
+        Raises:
+            UnknownComponentError: there is none of this name.
+        """
+        found = self.find(name)
+        for item in found:
+            if item.process is not None:
+                item.process.send(signal.Signals[f"SIG{number}"], everyone=everyone)
+        return [item.status() for item in found]
+
+    def limit(self, name: str, limits: Limits) -> list[ComponentStatus]:
+        """Set what each may use from now on, its running processes too; what is absent is unlimited again.
+
+        Raises:
+            UnknownComponentError: there is none of this name.
+            UnavailableLimitError: this machine cannot set it; nothing is changed then.
+        """
+        found = self.find(name)
+        self._groups.check(limits)
+        for item in found:
+            process = item.process
+            pids = [process.pid, *descendants(process.pid)] if process else []
+            self._groups.set(item.spec.name, limits, pids)
+            lifted = item.limits.rlimits.keys() - limits.rlimits.keys()
+            if process is not None:
+                process.limit({str(key): value for key, value in limits.rlimits.items()} | _usual(lifted))
+            item.limits = limits
+        return [item.status() for item in found]
+
+    def find(self, name: str) -> list[Component]:
+        """Return the component of a name, or all of a group.
+
+        Raises:
+            UnknownComponentError: there is none.
+        """
+        if name in self._components:
+            return [self._components[name]]
+        found = [
+            item for key, item in self._components.items() if item.spec.group == name or key.rpartition("-")[0] == name
+        ]
+        if not found:
+            shown = ", ".join(key for key, item in self._components.items() if not item.spec.hidden)
+            raise UnknownComponentError(f"There is no component {name[:60]!r}; there are {shown or 'none yet'}.")
+        return found
+
+    async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_WITHIN_S) -> bool:
+        """Wait until components are ready; return whether they are, in seconds given."""
+        try:
+            await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
+        except NotAnsweringError:
+            return False
+        return True
+
+    async def _each(self, name: str, act: Callable[[Component], Awaitable[None]]) -> list[ComponentStatus]:
+        found = self.find(name)
+        self._refuse_meanwhile()
+        await asyncio.gather(*(act(item) for item in found))
+        return [item.status() for item in found]
+
+    def _refuse_meanwhile(self) -> None:
+        if self._phase not in {"ready", "failed"}:
+            raise BusyError(f"The testbed is {self._phase}; wait until it is ready.")
+
+    @asynccontextmanager
+    async def _doing(self, phase: Phase) -> AsyncIterator[None]:
+        if self._whole.locked() or self._phase == "stopping":
+            raise BusyError(f"The testbed is {self._phase}; wait until it is ready.")
+        async with self._whole:
+            self._phase = phase
+            try:
+                yield
+            except BaseException:
+                self._phase = "failed"
+                self._write_state()
+                raise
+            self._phase = "ready"
+            self._ready_at = self._clock.now_us()
+            self._write_state()
+
+    async def _begin(self, within_s: float) -> None:
+        """Lay out the folder as it is at the beginning of an episode, and start everything, stage by stage."""
+        deadline = asyncio.get_running_loop().time() + within_s
+        assert self._site is not None
+        await asyncio.to_thread(self._lay_out, self._site)
+        self.settings.begin(table.first_settings(self._site))
+        self._components = {
+            spec.name: Component(spec, groups=self._groups.joined_by, clock=self._clock)
+            for spec in table.components(self._site)
+        }
+        self._write_state()
+        for stage in sorted({item.spec.stage for item in self._components.values()}):
+            started = [item for item in self._components.values() if item.spec.stage == stage]
+            for item in started:
+                await item.start()
+            try:
+                await wait_all_ready(started, deadline)
+            except NotAnsweringError as error:
+                raise self._late(self._components[error.message], within_s) from error
+
+    def _late(self, item: Component, within_s: float) -> StartError:
+        status = item.status()
+        ended = f", exit codes so far: {status.exits}" if status.exits else ""
+        return StartError(
+            f"The component {item.spec.name} is not ready within {within_s:g} s ({status.state}{ended}).",
+            component=item.spec.name,
+            log_tail=tail(item.spec.log),
+            remedy=f"See {item.spec.log}.",
+        )
+
+    def _lay_out(self, site: table.Site) -> None:
+        layout = self.layout
+        assert self._template is not None
+        self._put_away(
+            [layout.postgres, layout.redis, layout.data, layout.search, layout.stats, layout.flags, layout.audit]
+        )
+        for path in layout.logs.iterdir():
+            if path != layout.supervisor_log:
+                self._put_away([path])
+        for path in layout.private.iterdir():
+            if path not in {layout.plan, layout.groups} and not path.name.startswith(_OLD):
+                self._put_away([path])
+        for folder in (layout.data, layout.stats):
+            folder.mkdir()
+        self._template.copy_to(layout)
+        write_json(
+            layout.credentials,
+            {"superuser": site.credentials.superuser, "application": site.credentials.application},
+        )
+        table.write_configurations(site)
+
+    def _put_away(self, paths: Sequence[Path]) -> None:
+        """Take files away at once; they are deleted meanwhile, for that takes longer than to rename them."""
+        for path in paths:
+            if path.is_symlink() or path.exists():
+                path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
+
+    async def _end_all(self) -> None:
+        """End everything at once."""
+        await asyncio.gather(*(item.stop(gently=False) for item in self._components.values()))
+        self._components = {}
+        self._groups.remove()
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        def remove() -> None:
+            for path in self.layout.private.glob(f"{_OLD}*"):
+                remove_tree(path)
+
+        task = asyncio.create_task(asyncio.to_thread(remove))
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+
+    def _write_state(self) -> None:
+        write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
+
+    def _state(self) -> BedState:
+        public = {row.port for row in self.plan.rows if not row.hidden}
+        ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}
+        urls = {row.port: f"http://{HOST}:{getattr(self.plan.ports, row.port)}" for row in self.plan.rows}
+        return BedState(
+            name=self.layout.name,
+            pid=os.getpid(),
+            phase=self._phase,
+            started_at=self._started_at,
+            ready_at=self._ready_at,
+            ports=ports,
+            addresses=Addresses(
+                target=f"http://{HOST}:{self.plan.ports.target}", chaos=urls.get("chaos"), actions=urls.get("actions")
+            ),
+            control_socket=str(self.layout.control_socket),
+            versions=self._versions,
+            template=self._template.digest if self._template else "",
+        )
+
+
+def _usual(names: Iterable[str]) -> dict[str, int]:
+    """Return the supervisor's own limits of these names, with which components start that have none."""
+    return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
+
+
+@asynccontextmanager
+async def _within(seconds: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise StartError(f"To make {what} took longer than {seconds:g} s.") from error

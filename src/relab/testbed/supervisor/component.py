@@ -1,0 +1,240 @@
+"""A component: how it is started, and the one who keeps it running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.testbed.errors import NotAnsweringError
+from relab.testbed.models import ComponentState, ComponentStatus, Limits
+from relab.testbed.supervisor.probes import Probe
+from relab.testbed.supervisor.process import Order, Owner, Process
+
+ABORT_GRACE_S: Final = 0.3
+FIRST_PAUSE_S: Final = 0.2
+LONGEST_PAUSE_S: Final = 5.0
+STEADY_AFTER_S: Final = 10.0
+"""Who ran so long starts again with the first pause."""
+_LOOK_AGAIN_S: Final = 0.01
+_EXITS_KEPT: Final = 20
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentSpec:
+    """One row of the component table.
+
+    Attributes:
+        group: a name for several components that are told the same; also a component's own name.
+        stage: those of one stage are started together; a stage begins when those below are ready.
+        stop_signal: what asks the program to end in order.
+        abort_signal: what makes it end at once, and yet leave nothing in the kernel; None is SIGKILL.
+        hidden: it is not told to those who ask for the target's sake.
+        opened: as in `Order`.
+        leaves: is called when it has ended, with whatever it may have left in the kernel.
+    """
+
+    name: str
+    group: str
+    stage: int
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    cwd: Path
+    log: Path
+    probe: Probe
+    owner: Owner | None = None
+    port: int | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_grace_s: float = 3.0
+    abort_signal: signal.Signals | None = None
+    hidden: bool = False
+    opened: Mapping[int, Path] = field(default_factory=dict)
+    leaves: Callable[[], None] = field(default=lambda: None)
+
+
+class Component:
+    """Starts a program, and again when it ends by itself; never when it was told to stop.
+
+    Args:
+        spec: its row of the table.
+        groups: tells which control-group files a new process joins.
+        clock: for the times that are shown.
+    """
+
+    def __init__(self, spec: ComponentSpec, *, groups: Callable[[str], Sequence[Path]], clock: Clock) -> None:
+        self.spec = spec
+        self.limits = Limits()
+        self._groups = groups
+        self._clock = clock
+        self._process: Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._wanted = False
+        self._is_ready = asyncio.Event()
+        self._starts = 0
+        self._restarts = 0
+        self._exits: list[int] = []
+        self._started_at: int | None = None
+        self._ready_at: int | None = None
+        # One order at a time: a stop that comes during a restart waits for it.
+        self._lock = asyncio.Lock()
+
+    @property
+    def process(self) -> Process | None:
+        """The running process."""
+        return self._process
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has been seen to be ready since its last start."""
+        return self._is_ready.is_set()
+
+    def status(self) -> ComponentStatus:
+        """Return how it is."""
+        return ComponentStatus(
+            name=self.spec.name,
+            group=self.spec.group,
+            state=self._state(),
+            pid=self._process.pid if self._process else None,
+            port=self.spec.port,
+            started_at=self._started_at if self._process else None,
+            ready_at=self._ready_at if self._process else None,
+            restarts=self._restarts,
+            starts=self._starts,
+            exit_code=self._exits[-1] if self._exits else None,
+            exits=list(self._exits),
+            limits=self.limits,
+            log=str(self.spec.log),
+        )
+
+    async def start(self) -> None:
+        """Start it, if it is not running or about to."""
+        async with self._lock:
+            self._start()
+
+    async def stop(self, *, gently: bool = True) -> None:
+        """End it and all that it has started, and keep it so."""
+        async with self._lock:
+            await self._stop(gently=gently)
+
+    async def restart(self, *, gently: bool = True) -> None:
+        """End it and start it anew."""
+        async with self._lock:
+            await self._stop(gently=gently)
+            self._start()
+
+    async def wait_ready(self) -> None:
+        """Wait until it is ready; without an end if it never is."""
+        await self._is_ready.wait()
+
+    def _start(self) -> None:
+        if self._keeper is None or self._keeper.done():
+            self._wanted = True
+            self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.spec.name}")
+
+    async def _stop(self, *, gently: bool) -> None:
+        self._wanted = False
+        if self._process is not None:
+            spec = self.spec
+            how = (spec.stop_signal, spec.stop_grace_s) if gently else (spec.abort_signal, ABORT_GRACE_S)
+            await self._process.end(*how)
+        if self._keeper is not None:
+            if self._process is None:
+                # It waits between two starts, or is about to see that the process is gone.
+                self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = FIRST_PAUSE_S
+        while self._wanted:
+            began = loop.time()
+            code = await self._run()
+            if self._was_stopped():
+                return
+            pause_s = FIRST_PAUSE_S if loop.time() - began > STEADY_AFTER_S else pause_s
+            _log.warning("component_ended", component=self.spec.name, exit_code=code, pause_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            self._restarts += 1
+
+    def _was_stopped(self) -> bool:
+        return not self._wanted
+
+    async def _run(self) -> int | None:
+        """Run the program once; return its exit code, or None if it could not even be started."""
+        spec = self.spec
+        order = Order(
+            command=spec.command,
+            environment=spec.environment,
+            cwd=spec.cwd,
+            log=spec.log,
+            owner=spec.owner,
+            rlimits={str(name): value for name, value in self.limits.rlimits.items()},
+            groups=self._groups(spec.name),
+            opened=spec.opened,
+        )
+        self._starts += 1
+        self._started_at = self._clock.now_us()
+        self._ready_at = None
+        try:
+            process = self._process = Process(order)
+        except OSError as error:
+            _log.warning("component_not_started", component=spec.name, reason=str(error))
+            return None
+        watcher = asyncio.create_task(self._watch(process), name=f"watch {spec.name}")
+        try:
+            code = await process.wait()
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            self._is_ready.clear()
+            self._process = None
+        self._exits = [*self._exits, code][-_EXITS_KEPT:]
+        spec.leaves()
+        return code
+
+    async def _watch(self, process: Process) -> None:
+        pause_s = _LOOK_AGAIN_S
+        while not await self.spec.probe.ready(process.pid):
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.3, 0.1)
+        self._ready_at = self._clock.now_us()
+        self._is_ready.set()
+
+    def _state(self) -> ComponentState:
+        if self._process is not None:
+            return "running" if self.is_ready else "starting"
+        if self._keeper is not None and not self._keeper.done():
+            return "waiting"
+        return "stopped" if self._starts else "new"
+
+
+async def wait_all_ready(components: Sequence[Component], deadline: float) -> None:
+    """Wait until all are ready.
+
+    Args:
+        components: whose readiness counts.
+        deadline: by the loop's clock, in seconds.
+
+    Raises:
+        NotAnsweringError: one is not in time; its name is the message's first word.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            for component in components:
+                await component.wait_ready()
+    except TimeoutError as error:
+        late = next((item for item in components if not item.is_ready), components[0])
+        raise NotAnsweringError(late.spec.name) from error

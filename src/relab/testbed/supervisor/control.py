@@ -1,0 +1,201 @@
+"""The supervisor's API on its Unix socket. Who may open the socket (mode 0600) may do everything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
+from relab.testbed.errors import StartError
+from relab.testbed.models import (
+    BedStatus,
+    ComponentStatus,
+    Limits,
+    SettingsChange,
+    SettingsRollback,
+    SettingsVersion,
+    SignalRequest,
+)
+from relab.testbed.supervisor.bed import Bed
+from relab.testbed.supervisor.settings_store import mask
+
+_STATUSES: Final = ((InvalidInputError, 422), (NotFoundError, 404), (ConflictError, 409), (UnavailableError, 503))
+
+
+def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
+    """Return the API.
+
+    Args:
+        bed: what is controlled.
+        shut_down: makes the supervisor end, soon.
+    """
+    app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_exception_handler(RelabError, _told)
+    app.add_exception_handler(RequestValidationError, _wrong)
+    _add_components(app, bed)
+    _add_settings(app, bed)
+
+    @app.get("/status")
+    async def status(hidden: bool = False) -> BedStatus:
+        return bed.status(hidden=hidden)
+
+    @app.get("/access")
+    async def access() -> dict[str, Any]:
+        return bed.access()
+
+    @app.post("/reset")
+    async def reset() -> BedStatus:
+        await bed.reset()
+        return bed.status()
+
+    @app.post("/shutdown", status_code=202)
+    async def shutdown() -> dict[str, str]:
+        # The answer goes out first: the server waits for it when it ends.
+        shut_down()
+        return {"phase": "stopping"}
+
+    return app
+
+
+def _add_components(app: FastAPI, bed: Bed) -> None:
+    async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
+        """Answer with the components as they are, after they had some time to become ready."""
+        if wait_s > 0:
+            await bed.wait_ready(bed.find(name), min(wait_s, 60.0))
+            found = [item.status() for item in bed.find(name)]
+        return {"components": found, "ready": all(item.state == "running" for item in found)}
+
+    @app.get("/components")
+    async def components(hidden: bool = False) -> dict[str, Any]:
+        return {
+            "components": bed.components(hidden=hidden),
+            "limits_available": bed.status().limits_available,
+            "phase": bed.phase,
+        }
+
+    @app.post("/components/{name}/start")
+    async def start(name: str, wait_s: float = 0) -> dict[str, Any]:
+        return await settled(name, await bed.start_components(name), wait_s)
+
+    @app.post("/components/{name}/stop")
+    async def stop(name: str, force: bool = False) -> dict[str, Any]:
+        return {"components": await bed.stop_components(name, gently=not force)}
+
+    @app.post("/components/{name}/restart")
+    async def restart(name: str, force: bool = False, wait_s: float = 0) -> dict[str, Any]:
+        return await settled(name, await bed.restart_components(name, gently=not force), wait_s)
+
+    @app.post("/components/{name}/signal")
+    async def signal(name: str, request: SignalRequest) -> dict[str, Any]:
+        return {"components": bed.signal(name, request.signal, everyone=request.scope == "all")}
+
+    @app.put("/components/{name}/limits")
+    async def limits(name: str, wanted: Limits) -> dict[str, Any]:
+        return {"components": bed.limit(name, wanted)}
+
+
+def _add_settings(app: FastAPI, bed: Bed) -> None:
+    async def settled(made: SettingsVersion, restart: bool) -> dict[str, Any]:
+        if restart:
+            await bed.restart_components("target")
+        return {"version": made, "restarted": restart}
+
+    @app.get("/settings")
+    async def settings(reveal: bool = False) -> dict[str, Any]:
+        found = bed.settings.current()
+        return found if reveal else dict(mask(found))
+
+    @app.get("/settings/history")
+    async def history() -> dict[str, list[SettingsVersion]]:
+        return {"versions": bed.settings.history()}
+
+    @app.put("/settings")
+    async def change(wanted: SettingsChange) -> dict[str, Any]:
+        given = {"author": wanted.author, "note": wanted.note}
+        if wanted.changes is not None and wanted.settings is None:
+            made = bed.settings.merge(wanted.changes, **given, expected_version=wanted.expected_version)
+        elif wanted.settings is not None and wanted.changes is None:
+            made = bed.settings.replace(wanted.settings, **given, expected_version=wanted.expected_version)
+        else:
+            raise InvalidInputError("Give either `changes` or `settings`.")
+        return await settled(made, wanted.restart)
+
+    @app.post("/settings/rollback")
+    async def roll_back(wanted: SettingsRollback) -> dict[str, Any]:
+        made = bed.settings.roll_back(wanted.version, author=wanted.author, note=wanted.note)
+        return await settled(made, wanted.restart)
+
+
+class ControlServer(uvicorn.Server):
+    """Uvicorn that leaves signals to the supervisor."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """Yield a listening Unix socket that only this user may connect to; its file goes afterwards.
+
+    Raises:
+        OSError: the path cannot be had.
+    """
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        before = os.umask(0o177)
+        try:
+            made.bind(str(path))
+        finally:
+            os.umask(before)
+        made.listen(64)
+        made.setblocking(False)
+        try:
+            yield made
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
+    """Serve while the block runs; what is yielded begins to end it and returns the task to wait for."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+    server = ControlServer(config)
+    task = asyncio.create_task(server.serve(sockets=[at]))
+
+    def end() -> asyncio.Task[None]:
+        server.should_exit = True
+        return task
+
+    try:
+        yield end
+    finally:
+        end()
+
+
+async def _told(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RelabError)
+    status = next((number for kind, number in _STATUSES if isinstance(error, kind)), 500)
+    body: dict[str, Any] = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    if isinstance(error, StartError):
+        body |= {"component": error.component, "log_tail": error.log_tail}
+    return JSONResponse({"error": body}, status_code=status)
+
+
+async def _wrong(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = [{"field": ".".join(map(str, item["loc"][1:])), "message": item["msg"]} for item in error.errors()]
+    message = "; ".join(f"{item['field'] or 'body'}: {item['message']}" for item in problems)
+    body = {"code": "invalid_input", "message": message, "remedy": None, "problems": problems}
+    return JSONResponse({"error": body}, status_code=422)

@@ -1,0 +1,177 @@
+"""Control groups of components, version 1 or 2, where this machine lets the supervisor make them.
+
+A group is made when a component first gets such a limit, and goes with the testbed. Its processes are moved into it;
+those that are started later join it before they become the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from relab.testbed.errors import UnavailableLimitError
+from relab.testbed.models import Limits
+
+Controller = Literal["cpu", "memory"]
+_CONTROLLERS: Final[tuple[Controller, ...]] = ("cpu", "memory")
+_PERIOD_US: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """Where groups with one controller are made.
+
+    Attributes:
+        version: of the kernel's interface, 1 or 2.
+        parent: the folder in which ours are made.
+    """
+
+    version: int
+    parent: Path
+
+
+def find_hierarchies(
+    mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
+) -> dict[Controller, Hierarchy]:
+    """Return where groups can be made by this process, by controller; what is missing is unavailable."""
+    found: dict[Controller, Hierarchy] = {}
+    try:
+        points = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
+        memberships = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return found
+    paths = {name: path for _, names, path in memberships for name in names.split(",")}
+    for _, point, kind, options, *_ in points:
+        for controller in _CONTROLLERS:
+            if kind == "cgroup" and controller in options.split(","):
+                _offer(found, controller, Hierarchy(1, Path(point, paths.get(controller, "/").lstrip("/"))))
+            elif kind == "cgroup2":
+                parent = Path(point, paths.get("", "/").lstrip("/"))
+                # Version 2 wants no processes in a group with children: ours are made beside our own group.
+                beside = parent if parent == Path(point) else parent.parent
+                with contextlib.suppress(OSError):
+                    enabled = (beside / "cgroup.subtree_control").read_text(encoding="ascii").split()
+                    if controller in enabled:
+                        _offer(found, controller, Hierarchy(2, beside))
+    return found
+
+
+def _offer(found: dict[Controller, Hierarchy], controller: Controller, hierarchy: Hierarchy) -> None:
+    if controller not in found and _may_make(hierarchy.parent):
+        found[controller] = hierarchy
+
+
+def _may_make(parent: Path) -> bool:
+    probe = parent / f"relab-probe-{os.getpid()}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+class Groups:
+    """The groups of one testbed.
+
+    Args:
+        prefix: of their names.
+        listing: a file that lists them, so that the guard can remove them.
+        hierarchies: where they can be made; None looks for them.
+    """
+
+    def __init__(self, prefix: str, listing: Path, hierarchies: Mapping[Controller, Hierarchy] | None = None) -> None:
+        self._prefix = prefix
+        self._listing = listing
+        self._hierarchies = find_hierarchies() if hierarchies is None else hierarchies
+        self._made: dict[tuple[str, Controller], Path] = {}
+
+    def available(self) -> dict[str, str | None]:
+        """Return by limit how it is set on this machine, or None where it cannot be."""
+        by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
+        found: dict[str, str | None] = {"rlimits": "prlimit"}
+        for limit, controller in by_limit.items():
+            hierarchy = self._hierarchies.get(controller)
+            found[limit] = f"cgroup{hierarchy.version}" if hierarchy else None
+        return found
+
+    def check(self, limits: Limits) -> None:
+        """See that limits can be set here.
+
+        Raises:
+            UnavailableLimitError: there is no control group for one of them.
+        """
+        wanted = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
+        missing = [name for name in _CONTROLLERS if wanted[name] is not None and name not in self._hierarchies]
+        if missing:
+            raise UnavailableLimitError(
+                f"This machine has no control group for {' and '.join(missing)} that may be written.",
+                remedy="Run the testbed as root, or in a scope that has these controllers delegated.",
+            )
+
+    def set(self, component: str, limits: Limits, pids: Iterable[int]) -> None:
+        """Set what a component may use, and move its processes where it counts.
+
+        Raises:
+            UnavailableLimitError: the kernel refuses; a memory limit below what is in use is one reason.
+        """
+        self.check(limits)
+        wanted: dict[Controller, float | None] = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
+        pids = list(pids)
+        for controller, value in wanted.items():
+            group = self._made.get((component, controller))
+            if group is None and value is None:
+                continue
+            try:
+                group = group or self._make(component, controller)
+                self._write(group, controller, value)
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        (group / "cgroup.procs").write_text(str(pid), encoding="ascii")
+            except OSError as error:
+                raise UnavailableLimitError(
+                    f"The kernel refuses the limit {controller} = {value} for {component}: {error.strerror}."
+                ) from error
+
+    def joined_by(self, component: str) -> list[Path]:
+        """Return the files that a new process of a component writes its pid to."""
+        return sorted({group / "cgroup.procs" for (name, _), group in self._made.items() if name == component})
+
+    def remove(self) -> None:
+        """Remove all groups; their processes must have ended."""
+        for group in set(self._made.values()):
+            with contextlib.suppress(OSError):
+                group.rmdir()
+        self._made = {key: group for key, group in self._made.items() if group.is_dir()}
+        self._list()
+
+    def _make(self, component: str, controller: Controller) -> Path:
+        hierarchy = self._hierarchies[controller]
+        group = hierarchy.parent / f"{self._prefix}-{component}"
+        self._made[component, controller] = group
+        self._list()
+        group.mkdir(exist_ok=True)
+        return group
+
+    def _list(self) -> None:
+        self._listing.write_text("".join(f"{path}\n" for path in sorted(set(self._made.values()))), encoding="utf-8")
+
+    def _write(self, group: Path, controller: Controller, value: float | None) -> None:
+        version = self._hierarchies[controller].version
+        if controller == "cpu":
+            quota = None if value is None else int(_PERIOD_US * value / 100)
+            if version == 1:
+                (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US), encoding="ascii")
+                (group / "cpu.cfs_quota_us").write_text(str(-1 if quota is None else quota), encoding="ascii")
+            else:
+                (group / "cpu.max").write_text(f"{'max' if quota is None else quota} {_PERIOD_US}", encoding="ascii")
+            return
+        most = None if value is None else int(value * 1_048_576)
+        if version == 1:
+            (group / "memory.limit_in_bytes").write_text(str(-1 if most is None else most), encoding="ascii")
+        else:
+            (group / "memory.max").write_text("max" if most is None else str(most), encoding="ascii")

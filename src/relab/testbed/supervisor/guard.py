@@ -1,0 +1,164 @@
+"""The parent of a supervisor: it holds the lock of the folder, and sees that nothing outlives the supervisor.
+
+Run as a file with `python -I -S`, it imports nothing of relab. It makes itself a daemon and the reaper of
+orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but what they in turn
+have started (sessions of PostgreSQL that are computing) does not end at once by itself: it comes here, and is killed.
+
+    guard.py LOCK PIPE_FD CGROUPS POSTMASTER_PID WAIT_S COMMAND…
+
+The command gets two more arguments: the descriptor of the pipe, and the guard's pid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+
+_PR_SET_CHILD_SUBREAPER = 36
+_IPC_RMID = 0
+_LOOK_AGAIN_S = 0.05
+
+
+def become_reaper() -> None:
+    """Make orphans of all descendants children of this process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def children() -> list[int]:
+    """Return the pids of all children of this process, of any of its threads."""
+    found: list[int] = []
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 without pathlib a start takes half of the time
+        with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123
+            found += map(int, file.read().split())
+    return found
+
+
+def remove_shared_memory(postmaster_pid: str) -> None:
+    """Remove the System V segment of a PostgreSQL that was killed; line 7 of the file has its key and id.
+
+    The file may be older than the machine's start, so key and id must both fit, and nobody may use the segment.
+    """
+    try:
+        with open(postmaster_pid, encoding="utf-8") as file:  # noqa: PTH123
+            wanted = [int(word) for word in file.read().splitlines()[6].split()]
+        with open("/proc/sysvipc/shm", encoding="ascii") as file:  # noqa: PTH123
+            rows = [line.split() for line in file.read().splitlines()[1:]]
+    except (OSError, ValueError, IndexError):
+        return
+    for key, shmid, _, _, _, _, attached, *_ in rows:
+        # The kernel shows the key as signed 32 bits, PostgreSQL as it likes.
+        if [int(key) & 0xFFFFFFFF, int(shmid)] == [wanted[0] & 0xFFFFFFFF, wanted[1]] and attached == "0":
+            ctypes.CDLL(None).shmctl(int(shmid), _IPC_RMID, None)
+
+
+def remove_groups(listing: str) -> None:
+    """Remove the control groups whose paths a file lists; one that still has processes is tried again for a while."""
+    try:
+        with open(listing, encoding="utf-8") as file:  # noqa: PTH123
+            paths = file.read().splitlines()
+    except OSError:
+        return
+    deadline = time.monotonic() + 1.0
+    for path in paths:
+        while os.path.isdir(path):  # noqa: PTH112
+            try:
+                os.rmdir(path)  # noqa: PTH106
+            except OSError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_LOOK_AGAIN_S)
+    with contextlib.suppress(OSError):
+        os.unlink(listing)  # noqa: PTH108
+
+
+def end_children() -> None:
+    """Kill and reap every child, and what becomes a child by that, until there is none."""
+    while True:
+        for pid in children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _hold(lock: str, wait_s: float) -> bool:
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+            return True
+
+
+def _be_daemon() -> None:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+
+
+def main() -> None:
+    """Be the guard of one supervisor, from its start until nothing of it is left."""
+    lock, pipe, groups, postmaster_pid, wait_s, *command = sys.argv[1:]
+    _be_daemon()
+    become_reaper()
+    if not _hold(lock, float(wait_s)):
+        message = "Another supervisor holds the folder of this testbed."
+        os.write(int(pipe), json.dumps({"phase": "failed", "kind": "busy", "message": message}).encode() + b"\n")
+        os._exit(1)
+    # What a guard that was killed has left.
+    remove_shared_memory(postmaster_pid)
+    remove_groups(groups)
+    # A signal for the guard is one for the supervisor, which ends in order; the guard follows it.
+    wanted = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*wanted, signal.SIGCHLD})
+    own = str(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*wanted, signal.SIGCHLD})
+        os.set_inheritable(int(pipe), True)
+        os.execv(command[0], [*command, pipe, own])  # noqa: S606 the supervisor
+    os.close(int(pipe))
+    while True:
+        number = signal.sigwait({*wanted, signal.SIGCHLD})
+        if number != signal.SIGCHLD:
+            os.kill(pid, signal.SIGTERM)
+        elif _has_ended(pid):
+            break
+    end_children()
+    remove_shared_memory(postmaster_pid)
+    remove_groups(groups)
+
+
+def _has_ended(pid: int) -> bool:
+    while True:
+        try:
+            done, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if done == pid:
+            return True
+        if done == 0:
+            return False
+
+
+if __name__ == "__main__":
+    main()

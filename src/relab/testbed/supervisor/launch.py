@@ -1,0 +1,80 @@
+"""The first thing that runs in every component: it prepares the process and becomes the program.
+
+Run as a file with `python -I -S`, with a JSON object as its only argument, it imports nothing of relab. What is done
+between fork and exec must not be done in a process with threads, so it is done here. The order counts: a control group
+and hard limits while the process may, then the user, then the parent-death signal, which the kernel clears when the
+user changes (prctl(2)).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+EXIT_CANNOT_START = 127
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when the thread that made it ends; exit if that has happened already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        os._exit(EXIT_CANNOT_START)
+
+
+def become(order: dict[str, object]) -> None:
+    """Prepare this process as ordered and replace it by the program.
+
+    Keys: `parent` pid, `command`, `environment` (all of it), `groups` (files to write the pid to), `opened` (paths by the number of the
+    descriptor that the program gets for each), `rlimits` by name, `uid` and `gid` or null.
+
+    Raises:
+        OSError: something of it is not possible.
+    """
+    groups, rlimits, command, opened = order["groups"], order["rlimits"], order["command"], order["opened"]
+    environment = order["environment"]
+    assert isinstance(environment, dict)
+    assert isinstance(groups, list)
+    assert isinstance(opened, dict)
+    assert isinstance(rlimits, dict)
+    assert isinstance(command, list)
+    for path in groups:
+        with open(path, "w", encoding="ascii") as file:  # noqa: PTH123 pathlib would double the time to start
+            file.write(str(os.getpid()))
+    for number, path in opened.items():
+        os.dup2(os.open(path, os.O_RDONLY), int(number))
+    for name, value in rlimits.items():
+        kind = getattr(resource, f"RLIMIT_{name.upper()}")
+        _, hard = resource.getrlimit(kind)
+        # The hard limit stays, so that a limit can be raised again in a process that runs.
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (most, hard))
+    uid, gid = order["uid"], order["gid"]
+    if isinstance(uid, int) and isinstance(gid, int):
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    parent = order["parent"]
+    assert isinstance(parent, int)
+    die_with_parent(parent)
+    # Not our own environment: Python adds LC_CTYPE to that.
+    os.execve(command[0], command, environment)  # noqa: S606 to become the program is the purpose
+
+
+def main() -> None:
+    """Become what the argument says, or tell why not and exit with 127."""
+    try:
+        become(json.loads(sys.argv[1]))
+    except OSError as error:
+        print(f"cannot be started: {error}", file=sys.stderr)  # noqa: T201 the component's log
+        sys.exit(EXIT_CANNOT_START)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What a supervisor is started with: names, ports, and the table of programs beside the dependencies.
+
+A row's command is data. In it `{python}`, `{folder}`, `{private}`, `{settings}`, `{control}`, `{links}`, `{port}`,
+`{number}` and the like stand for what the supervisor knows (see `values_of` in `table.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from relab.testbed.models import Strict
+
+HEALTH_PATH = "/api/v1/health"
+
+
+class ProgramRow(Strict):
+    """A program of ours that the supervisor runs.
+
+    Attributes:
+        count: how many processes; more than one are named `<name>-<number>` from 1 on, and `<name>` means all of them.
+        port: which public port it listens on; all processes of a row share it.
+        ready_path: an HTTP path that is answered with 200 when it is ready.
+        stage: 0 starts together with the dependencies; 1 when these and the target are ready.
+        hidden: it is not told to those who ask for the target's sake.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    group: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    command: list[str] = Field(min_length=1)
+    port: Literal["target", "chaos", "actions"]
+    ready_path: str = Field(pattern=r"^/")
+    count: int = Field(1, ge=1, le=64)
+    stage: int = Field(1, ge=0, le=9)
+    hidden: bool = False
+
+
+TARGET_ROW = ProgramRow(
+    name="worker",
+    group="target",
+    command=["{python}", "-m", "relab.testbed.target", "--settings", "{settings}", "--worker", "{number}"],
+    port="target",
+    ready_path=HEALTH_PATH,
+    count=2,
+    # It takes longer to import than its dependencies take to start.
+    stage=0,
+)
+
+STANDARD_ROWS: tuple[ProgramRow, ...] = (TARGET_ROW,)
+"""Every program of a testbed beside PostgreSQL, Redis and the links."""
+
+
+class Ports(Strict):
+    """The public ports."""
+
+    target: Annotated[int, Field(ge=1, le=65_535)]
+    chaos: Annotated[int, Field(ge=1, le=65_535)]
+    actions: Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Plan(Strict):
+    """One testbed as it shall be.
+
+    Attributes:
+        seed_module: has `seed(connection)` and `write_products(path)`, and `schema.sql` beside it.
+        python_path: further folders from which the programs may import.
+        start_within_s: how long everything together may take to become ready, without making a template.
+    """
+
+    home: Path
+    name: str
+    ports: Ports
+    rows: list[ProgramRow] = Field(default_factory=lambda: list(STANDARD_ROWS))
+    seed_module: str = "relab.testbed.target.seed"
+    python_path: list[Path] = Field(default_factory=list)
+    start_within_s: float = Field(10.0, gt=0, le=600)
+    template_within_s: float = Field(60.0, gt=0, le=3_600)

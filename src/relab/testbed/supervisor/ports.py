@@ -1,0 +1,86 @@
+"""Ports that stay ours while what listens on them comes and goes.
+
+The supervisor binds each port itself, without listening. A server that sets SO_REUSEADDR (or, for the workers,
+SO_REUSEPORT) can bind it too and listen; while none does, connections are refused. What this prevents: that the kernel
+gives the port of a stopped server to an outgoing connection, so that the server cannot come back, or even that a
+client that tries again and again on loopback gets connected to itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from relab.testbed.errors import StartError
+from relab.testbed.layout import HOST
+
+_LISTEN: Final = "0A"
+
+
+class HeldPort:
+    """One port of loopback.
+
+    Args:
+        port: which; 0 lets the kernel choose.
+        shared: several processes will listen on it, with SO_REUSEPORT.
+
+    Raises:
+        StartError: somebody else has it.
+    """
+
+    def __init__(self, port: int = 0, *, shared: bool = False) -> None:
+        if port:
+            _check_free(port)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        option = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
+        self._socket.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            self._socket.bind((HOST, port))
+        except OSError as error:
+            self._socket.close()
+            raise _taken(port) from error
+        self.port = int(self._socket.getsockname()[1])
+
+    def close(self) -> None:
+        """Let it go."""
+        self._socket.close()
+
+
+def _check_free(port: int) -> None:
+    # Binding shared ports succeeds beside any other that shares it; listening alone tells.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError as error:
+            raise _taken(port) from error
+
+
+def _taken(port: int) -> StartError:
+    return StartError(
+        f"Port {port} of {HOST} is in use.", remedy="End what uses it, or choose others with --port-base."
+    )
+
+
+def listens(pid: int, port: int) -> bool:
+    """Return whether this very process listens on a port of loopback or of all addresses."""
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    if not wanted:
+        return False
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(entry.readlink()) in wanted:
+                    return True
+    return False
+
+
+def _listening_inodes(port: int) -> Iterable[str]:
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+            yield fields[9]

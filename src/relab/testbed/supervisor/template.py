@@ -1,0 +1,182 @@
+"""The state that every episode begins with: made once for each version of schema, seed and programs, then copied.
+
+A template is a folder with `postgres/` (a data folder after an orderly end), `search/` and `credentials.json`. Its name
+is the digest of everything that it was made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import tempfile
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from relab.testbed.errors import StartError
+from relab.testbed.layout import Layout, write_json
+from relab.testbed.supervisor import postgres
+from relab.testbed.supervisor.copying import copy_tree, remove_tree
+from relab.testbed.supervisor.ports import HeldPort
+from relab.testbed.supervisor.postgres import APPLICATION, DATABASE, Credentials, NewCluster
+from relab.testbed.supervisor.programs import PostgresPrograms
+
+FORMAT: Final = 1
+"""Goes up when a template of old code would not do for this code."""
+PRODUCTS: Final = "products.jsonl"
+_KEPT: Final = 3
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A finished template."""
+
+    folder: Path
+    programs: PostgresPrograms
+
+    @property
+    def digest(self) -> str:
+        """What it was made of."""
+        return self.folder.name
+
+    def credentials(self) -> Credentials:
+        """Return the passwords that its roles have."""
+        return Credentials(**json.loads((self.folder / "credentials.json").read_bytes()))
+
+    def copy_to(self, layout: Layout) -> None:
+        """Make the database and the search files of a testbed anew; what was there must be gone.
+
+        Raises:
+            OSError: there is no room.
+        """
+        copy_tree(self.folder / "postgres", layout.postgres, owner=self.programs.owner)
+        copy_tree(self.folder / "search", layout.search)
+
+
+def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
+    """Return what a template of this seed is called: 16 hex digits.
+
+    All Python and SQL files of the seed's folder count, for the seed may use any of them.
+
+    Raises:
+        StartError: there is no such module.
+    """
+    folder = _seed_folder(seed_module)
+    parts = hashlib.sha256(f"{FORMAT}\n{programs.version}\n{seed_module}\n".encode())
+    parts.update(postgres.configuration(programs).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".sql"}):
+        parts.update(f"{path.relative_to(folder)}\n".encode())
+        parts.update(path.read_bytes())
+    return parts.hexdigest()[:16]
+
+
+async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) -> Template:
+    """Return the template of this seed; it is made if it is not there, by one supervisor at a time.
+
+    Raises:
+        StartError: it cannot be made.
+        OSError: there is no room.
+    """
+    folder = templates / await asyncio.to_thread(digest_of, programs, seed_module)
+    if folder.is_dir():
+        return Template(folder, programs)
+    await asyncio.to_thread(templates.mkdir, parents=True, exist_ok=True)
+    lock = os.open(templates / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _remove_old(templates)
+            await _make(programs, seed_module, folder)
+    finally:
+        os.close(lock)
+    return Template(folder, programs)
+
+
+async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> None:
+    fresh = Path(tempfile.mkdtemp(prefix="new-", dir=folder.parent))
+    port = HeldPort()
+    try:
+        data = fresh / "postgres"
+        data.mkdir(mode=0o700)
+        if programs.owner is not None:
+            os.chown(data, programs.owner.uid, programs.owner.gid)
+        credentials = Credentials.new()
+        cluster = NewCluster(programs, data, log=fresh / "log", port=port.port)
+        await cluster.make(credentials)
+        (fresh / "search").mkdir()
+
+        def work(at: int) -> None:
+            _fill(at, credentials, programs, seed_module, fresh / "search" / PRODUCTS)
+
+        try:
+            await cluster.fill(work)
+        except Exception as error:
+            if isinstance(error, StartError):
+                raise
+            # Whatever the seed raises, it is the reason why there is no testbed.
+            raise StartError(f"The seed {seed_module} fails: {type(error).__name__}: {error}") from error
+        write_json(fresh / "credentials.json", asdict(credentials))
+        await asyncio.to_thread(fresh.rename, folder)
+        _log.info("template_made", digest=folder.name)
+    finally:
+        port.close()
+        remove_tree(fresh)
+
+
+def _fill(port: int, credentials: Credentials, programs: PostgresPrograms, seed_module: str, products: Path) -> None:
+    from psycopg import sql  # noqa: PLC0415 only to make a template
+
+    with closing(postgres.connect(port, credentials.superuser)) as connection:
+        role, database = sql.Identifier(APPLICATION), sql.Identifier(DATABASE)
+        password = sql.Literal(credentials.application)
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
+        connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(role))
+        connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, role))
+    if programs.statements:
+        with closing(postgres.connect(port, credentials.superuser, database=DATABASE)) as connection:
+            connection.execute("CREATE EXTENSION pg_stat_statements")
+    module: Any = importlib.import_module(seed_module)
+    schema = (_seed_folder(seed_module) / "schema.sql").read_text(encoding="utf-8")
+    with closing(postgres.connect(port, credentials.application, user=APPLICATION, database=DATABASE)) as connection:
+        connection.execute(schema.encode())
+        # The seed commits by itself, so it gets a connection that is in no transaction.
+        connection.autocommit = False
+        module.seed(connection)
+        connection.commit()
+    module.write_products(products)
+    with closing(postgres.connect(port, credentials.superuser, database=DATABASE)) as connection:
+        # Autovacuum then has nothing to do in an episode but what the episode gives it.
+        connection.execute("VACUUM (FREEZE, ANALYZE)")
+        if programs.statements:
+            connection.execute("SELECT pg_stat_statements_reset()")
+        connection.execute("CHECKPOINT")
+
+
+def _seed_folder(seed_module: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(seed_module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None:
+        raise StartError(f"There is no module {seed_module} to fill the database with.")
+    return Path(spec.origin).parent
+
+
+def _remove_old(templates: Path) -> None:
+    """Remove what was left half-made, and all templates but the newest few."""
+    folders = [path for path in templates.iterdir() if path.is_dir()]
+    finished = sorted(
+        (path for path in folders if not path.name.startswith("new-")), key=lambda path: path.stat().st_mtime
+    )
+    for path in [path for path in folders if path.name.startswith("new-")] + finished[: -_KEPT + 1]:
+        remove_tree(path)

@@ -1,0 +1,232 @@
+"""A testbed with stand-ins for the target: what runs, what is restarted, what a reset brings back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from psycopg import OperationalError
+
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
+from support.testbeds import Bed, bed_home, shared_memory, shared_memory_of
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.full
+
+STATE_FILES = ("data", "stats", "flags.json", "actions.jsonl")
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Bed]:
+    """One testbed for all tests of this file."""
+    with bed_home() as home:
+        yield Bed.start(home)
+
+
+@pytest.fixture
+def bed(made: Bed) -> Bed:
+    """The testbed in its first state."""
+    made.ask("POST", "/reset")
+    return made
+
+
+def test_everything_runs_and_answers_through_the_links(bed: Bed) -> None:
+    status = bed.status()
+
+    assert status.state.phase == "ready"
+    assert {item.name: item.state for item in status.components} == dict.fromkeys(
+        ("postgres", "redis", "links", "worker-1", "worker-2"), "running"
+    )
+    for path in ("database-primary", "database-secondary"):
+        with bed.connect(through=path) as connection:
+            assert connection.execute("SELECT count(*) > 0 FROM orders").fetchone() == (True,)
+    assert bed.redis("PING", through="cache-secondary") == b"+PONG\r\n"
+    # A worker is ready only when it listens itself; both share the port.
+    wait_until(lambda: {bed.http()["worker"] for _ in range(8)} == {1, 2}, what="answers of both workers")
+
+
+def test_components_see_nothing_of_the_environment_and_postgres_is_not_root(bed: Bed) -> None:
+    assert set(bed.http()["environment"]) <= {"PATH", "LANG", "TZ", "HOME", "PYTHONPATH", "LC_CTYPE"}
+    assert psutil.Process(bed.pid("postgres")).uids().real != 0
+
+
+def test_the_database_is_as_an_operator_would_find_it(bed: Bed) -> None:
+    with bed.connect("superuser") as connection:
+        wanted = {"max_connections": "50", "superuser_reserved_connections": "3", "log_lock_waits": "on"}
+        names = [*wanted, "track_io_timing"]
+        rows = connection.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [names]).fetchall()
+    assert dict(rows) == {**wanted, "track_io_timing": "on"}
+    with bed.connect() as connection:
+        row = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    assert row == (False,)
+
+
+def test_a_reset_brings_back_the_same_state(bed: Bed) -> None:
+    before = bed.dump()
+    with bed.connect() as connection:
+        connection.execute("DELETE FROM orders WHERE id % 2 = 0")
+        connection.execute("DROP INDEX orders_customer_idx")
+    bed.redis("SET left behind")
+    bed.redis("CONFIG SET requirepass secret")
+    (bed.layout.data / "receipts").write_text("one")
+    bed.layout.flags.write_text("{}")
+    bed.ask("PUT", "/settings", {"author": "a", "changes": {"database": {"pool_size": 1}}})
+    bed.ask("POST", "/components/worker-2/stop")
+    assert bed.dump() != before
+    pids = {item.pid for item in bed.status().components if item.pid}
+
+    bed.ask("POST", "/reset")
+
+    assert bed.dump() == before
+    assert bed.redis("EXISTS left").startswith(b":0")
+    assert list(bed.layout.data.iterdir()) == []
+    assert not bed.layout.flags.exists()
+    assert [item["version"] for item in bed.ask("GET", "/settings/history")["versions"]] == [1]
+    status = bed.status()
+    assert {item.state for item in status.components} == {"running"}
+    assert not pids & {item.pid for item in status.components}
+
+
+def test_who_ends_is_started_again_and_who_was_stopped_is_not(bed: Bed) -> None:
+    first, second = bed.pid("worker-1"), bed.pid("worker-2")
+    bed.ask("POST", "/components/worker-2/stop")
+
+    os.kill(first, signal.SIGKILL)
+
+    again = bed.wait_running("worker-1", other_than=first)
+    assert (again.restarts, again.starts, again.exits) == (1, 2, [-signal.SIGKILL])
+    stopped = bed.component("worker-2")
+    assert (stopped.state, stopped.pid, stopped.restarts) == ("stopped", None, 0)
+    assert not psutil.pid_exists(second)
+    assert bed.ask("POST", "/components/target/start?wait_s=30")["ready"] is True
+    assert bed.pid("worker-1") == again.pid
+
+
+def test_a_killed_postgres_leaves_nothing_and_comes_back_with_its_data(bed: Bed) -> None:
+    before = bed.pid("postgres")
+    segment = shared_memory_of(bed.layout)
+    assert segment in shared_memory()
+    with bed.connect() as connection:
+        connection.execute("DELETE FROM orders WHERE id <= 100")
+        # A session that computes does not look whether the postmaster lives.
+        busy = bed.connect()
+        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
+        offspring = psutil.Process(before).children(recursive=True)
+        os.kill(before, signal.SIGKILL)
+
+        bed.wait_running("postgres", other_than=before)
+
+        assert [child.pid for child in offspring if child.is_running()] == []
+        with pytest.raises(OperationalError):
+            connection.execute("SELECT 1")
+        busy.close()
+    assert segment not in shared_memory()
+    wait_until(lambda: bed.redis("PING") == b"+PONG\r\n", what="the links")
+    with bed.connect(through="postgres") as connection:
+        assert connection.execute("SELECT count(*) FROM orders WHERE id <= 100").fetchone() == (0,)
+
+
+def test_a_stopped_database_refuses_and_is_let_in_again(bed: Bed) -> None:
+    bed.ask("POST", "/components/database/stop")
+
+    def is_refused() -> bool:
+        try:
+            bed.connect().close()
+        except OperationalError as error:
+            return "refused" in str(error)
+        return False
+
+    # The link is closed as the server is: not reset, not silent.
+    wait_until(is_refused, what="a refusal by the link")
+    assert bed.ask("POST", "/components/database/start?wait_s=30")["ready"] is True
+
+    def is_let_in() -> bool:
+        try:
+            bed.connect().close()
+        except OperationalError:
+            return False
+        return True
+
+    wait_until(is_let_in, what="a connection through the link")
+
+
+def test_a_bad_setting_is_a_crash_loop_until_it_is_rolled_back(bed: Bed) -> None:
+    good = bed.http()["version"]
+    changed = bed.ask(
+        "PUT",
+        "/settings",
+        {"author": "ops", "note": "more", "changes": {"database": {"pool_size": "ten"}}, "restart": True},
+    )
+
+    assert changed["version"]["changes"] == {"database.pool_size": {"from": 10, "to": "ten"}}
+    wait_until(lambda: bed.component("worker-1").exits[-3:] == [3, 3, 3], what="three bad starts")
+    rolled = bed.ask("POST", "/settings/rollback", {"author": "ops", "restart": True})
+
+    assert rolled["version"]["version"] == good + 2
+    bed.wait_running("worker-1")
+    assert bed.http()["version"] == good + 2
+    with pytest.raises(ConflictError, match="at version 3"):
+        bed.ask("PUT", "/settings", {"author": "ops", "changes": {"workers": 1}, "expected_version": 1})
+    bed.ask("PUT", "/settings", {"author": "ops", "changes": {"database": {"password": "hunter2"}}})
+    shown = str(bed.ask("GET", "/settings/history")) + str(bed.ask("GET", "/settings"))
+    assert "hunter2" not in shown
+    assert bed.passwords()["application"] not in shown
+    assert bed.ask("GET", "/settings?reveal=true")["database"]["password"] == "hunter2"
+
+
+def test_signals_are_sent_and_others_refused(bed: Bed) -> None:
+    process = psutil.Process(bed.pid("worker-1"))
+    bed.ask("POST", "/components/worker-1/signal", {"signal": "STOP"})
+    wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="the stop")
+    bed.ask("POST", "/components/worker-1/signal", {"signal": "CONT"})
+    wait_until(lambda: process.status() != psutil.STATUS_STOPPED, what="going on")
+
+    with pytest.raises(InvalidInputError, match="signal"):
+        bed.ask("POST", "/components/worker-1/signal", {"signal": "SEGV"})
+    with pytest.raises(NotFoundError, match="worker-1"):
+        bed.ask("POST", "/components/nobody/restart")
+    assert bed.pid("worker-1") == process.pid
+
+
+def test_limits_hold_for_running_and_for_new_processes(bed: Bed) -> None:
+    def open_files(pid: int) -> int:
+        return int(psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0])
+
+    before = open_files(bed.pid("worker-1"))
+    bed.ask("PUT", "/components/worker-1/limits", {"rlimits": {"nofile": 77}})
+    assert open_files(bed.pid("worker-1")) == 77
+
+    bed.ask("POST", "/components/worker-1/restart?wait_s=30")
+
+    assert open_files(bed.pid("worker-1")) == 77
+    bed.ask("PUT", "/components/worker-1/limits", {})
+    assert open_files(bed.pid("worker-1")) == before
+    with pytest.raises(InvalidInputError):
+        bed.ask("PUT", "/components/worker-1/limits", {"rlimits": {"fame": 1}})
+
+
+def test_control_groups_hold_where_they_can_be_made(bed: Bed) -> None:
+    if bed.status().limits_available["cpu_pct"] is None:
+        # The machine says so, and so does the answer.
+        with pytest.raises(Exception, match="no control group"):
+            bed.ask("PUT", "/components/worker-1/limits", {"cpu_pct": 20})
+        return
+    bed.ask("PUT", "/components/worker-1/limits", {"cpu_pct": 20})
+    first = _group_of(bed.pid("worker-1"))
+    assert first.name.endswith("t-worker-1")
+
+    bed.ask("POST", "/components/worker-1/restart?wait_s=30")
+
+    assert _group_of(bed.pid("worker-1")) == first
+    assert _group_of(bed.pid("worker-2")) != first
+    bed.ask("POST", "/reset")
+    assert _group_of(bed.pid("worker-1")) != first
+
+
+def _group_of(pid: int) -> Path:
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return Path(next(line.split(":", 2)[2] for line in lines if line.split(":")[1] in {"cpu", "cpu,cpuacct", ""}))

@@ -1,0 +1,150 @@
+"""How testbeds end, and that nothing outlives them: by command, by kill -9, or because they could not start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from relab.testbed import service
+from relab.testbed.errors import BusyError, NotRunningError, StartError, WrongNameError
+from relab.testbed.layout import Layout
+from support.cli import Lab
+from support.testbeds import (
+    STAND_IN,
+    Bed,
+    bed_home,
+    free_base,
+    living,
+    processes_of,
+    shared_memory,
+    shared_memory_of,
+)
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A home whose template is made once."""
+    with bed_home() as made:
+        yield made
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "guard"])
+def test_nothing_outlives_a_kill(home: Path, victim: str) -> None:
+    bed = Bed.start(home)
+    busy = bed.connect()
+    busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 100000000000)")
+    everything = processes_of(bed.layout)
+    # Guard, supervisor, five components, and PostgreSQL's own: writers, the session that computes.
+    assert len(everything) >= 12
+    segment = shared_memory_of(bed.layout)
+    pid = bed.status().state.pid if victim == "supervisor" else everything[0].pid
+
+    os.kill(pid, signal.SIGKILL)
+
+    wait_until(lambda: not living(everything), within_s=10, what="the end of every process")
+    busy.close()
+    assert not service.is_running(bed.layout)
+    if victim == "supervisor":
+        assert segment not in shared_memory()
+    # What was left in the folder, or by a guard in the kernel, is in nobody's way and goes with the next start.
+    again = Bed.start(home)
+    assert segment not in shared_memory()
+    assert again.status().state.phase == "ready"
+    service.down(home, "t")
+
+
+def test_down_ends_everything_and_says_so_only_then(home: Path) -> None:
+    bed = Bed.start(home)
+    everything = processes_of(bed.layout)
+    segment = shared_memory_of(bed.layout)
+
+    service.down(home, "t")
+
+    assert living(everything) == []
+    assert segment not in shared_memory()
+    assert not bed.layout.control_socket.exists()
+    assert not bed.layout.state.exists()
+    with pytest.raises(NotRunningError):
+        service.down(home, "t")
+
+
+def test_a_supervisor_that_is_stopped_is_ended_too(home: Path) -> None:
+    bed = Bed.start(home)
+    everything = processes_of(bed.layout)
+    os.kill(bed.status().state.pid, signal.SIGSTOP)
+
+    service.down(home, "t")
+
+    assert living(everything) == []
+
+
+def test_two_testbeds_run_side_by_side(home: Path) -> None:
+    one, two = Bed.start(home, "one"), Bed.start(home, "two")
+    with one.connect() as connection:
+        connection.execute("DELETE FROM orders")
+
+    with two.connect() as connection:
+        assert connection.execute("SELECT count(*) > 0 FROM orders").fetchone() == (True,)
+    assert not set(one.status().state.ports.values()) & set(two.status().state.ports.values())
+    service.down(home, "one")
+    assert {item.state for item in two.status().components} == {"running"}
+    with pytest.raises(BusyError, match="runs already"):
+        service.up(home, "two")
+    service.down(home, "two")
+
+
+def test_a_port_in_use_is_named_and_nothing_is_left(home: Path) -> None:
+    base = free_base()
+    with socket.create_server(("127.0.0.1", base)), pytest.raises(StartError, match=f"Port {base}"):
+        Bed.start(home, "late", port_base=base)
+
+    assert not service.is_running(Layout.of(home, "late"))
+
+
+def test_a_component_that_is_not_ready_is_named_with_its_log(home: Path) -> None:
+    broken = STAND_IN.model_copy(update={"command": ["/bin/sh", "-c", "echo no such moon; exit 7"], "count": 1})
+
+    with pytest.raises(StartError) as caught:
+        Bed.start(home, "broken", rows=(broken,), start_within_s=2)
+
+    assert caught.value.component == "worker"
+    assert "no such moon" in caught.value.log_tail
+    assert "exit codes so far: [7" in caught.value.message
+    folder = str(Layout.of(home, "broken").root)
+    assert [line for line in living(list(psutil.process_iter())) if folder in line] == []
+    assert not service.is_running(Layout.of(home, "broken"))
+
+
+def test_names_and_ports_that_cannot_be_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    for name in ("", "../x", "A", "a b", "x" * 33):
+        with pytest.raises(WrongNameError):
+            service.up(tmp_path, name)
+    with pytest.raises(WrongNameError, match="65533"):
+        service.up(tmp_path, "a", port_base=65_534)
+    with pytest.raises(WrongNameError, match="shorter"):
+        service.up(tmp_path / ("long" * 30), "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_speak_of_what_runs(home: Path) -> None:
+    lab = Lab(home, {})
+    bed = Bed.start(home, "shown")
+
+    status = lab.json("testbed", "status", "--name", "shown")
+
+    assert status["state"]["addresses"]["target"] == bed.status().state.addresses.target
+    assert {item["state"] for item in status["components"]} == {"running"}
+    assert "worker-2" in lab.run("testbed", "status", "--name", "shown").out
+    assert lab.json("testbed", "reset", "--name", "shown")["took_s"] > 0
+    assert lab.json("testbed", "down", "--name", "shown")["name"] == "shown"
+    assert lab.run("testbed", "status", "--name", "shown", "--json", code=69).json["error"]["code"] == "unavailable"
+    assert lab.run("testbed", "up", "--name", "No", code=64).err.startswith("lab: 'No'")

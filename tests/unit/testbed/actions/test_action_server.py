@@ -1,0 +1,187 @@
+"""The action server over HTTP: who may, what is refused and how it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+
+from relab.testbed.actions.audit import AuditLog
+from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.server import Services, create_app
+from relab.testbed.actions.service import ActionService
+from relab.testbed.actions.tokens import Tokens
+from support.clocks import MovableClock
+from support.valves import TurnValve, Valves
+
+
+@dataclass
+class Server:
+    """A server, and the tokens that it knows."""
+
+    client: TestClient
+    tokens: dict[str, str]
+    valves: Valves
+
+    def ask(self, method: str, path: str, token: str | None = "operator", **more: Any) -> Response:
+        headers = more.pop("headers", {})
+        if token is not None:
+            headers = {**headers, "Authorization": f"Bearer {self.tokens.get(token, token)}"}
+        return self.client.request(method, path, headers=headers, **more)
+
+    def turn(self, to: int, token: str | None = "operator", component: str = "a", **more: Any) -> Response:
+        return self.ask("POST", "/action/turn_valve", token, json={"component": component, "to": to}, **more)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    valves = Valves(tmp_path / "valves.json")
+    audit = AuditLog(tmp_path / "actions.jsonl")
+    limits = Limits(most_in_window=100, most_on_target=2, cooldown_s=0)
+    service = ActionService([TurnValve(valves)], audit, Guard(audit, limits), MovableClock())
+    known = Tokens(tmp_path / "tokens.json")
+    tokens = {
+        name: known.make(name, scopes)
+        for name, scopes in {
+            "reader": ["read"],
+            "operator": ["read", "act"],
+            "restarter": ["read", "act:restart"],
+            "setter": ["read", "act:setting"],
+            "admin": ["admin"],
+        }.items()
+    }
+    services = Services(service, known, TargetHealth("http://127.0.0.1:9"))
+    with TestClient(create_app(services), raise_server_exceptions=False) as client:
+        yield Server(client, tokens, valves)
+    audit.close()
+
+
+def code_of(response: Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert document["status"] == response.status_code
+    assert document["detail"]
+    return response.status_code, document["code"]
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong", "operator2"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/action/turn_valve"), ("GET", "/actions"), ("GET", "/records"), ("PUT", "/kill-switch"),
+     ("GET", "/action/verify-target-health"), ("POST", "/records/x/undo")],
+)  # fmt: skip
+def test_without_a_known_token_nothing_is_told_or_done(
+    server: Server, token: str | None, method: str, path: str
+) -> None:
+    response = server.ask(method, path, token, json={"component": "a", "to": 1} if method != "GET" else None)
+
+    assert code_of(response) == (401, "invalid_token")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert server.valves.read() == {}
+
+
+def test_a_token_allows_what_its_scopes_say(server: Server) -> None:
+    for token in ("reader", "restarter"):
+        assert code_of(server.turn(1, token)) == (403, "missing_scope")
+    for number, token in enumerate(("operator", "setter", "admin"), start=1):
+        assert server.turn(number, token, component="abc"[number - 1]).status_code == 200
+    assert server.valves.read() == {"a": 1, "b": 2, "c": 3}
+    assert server.ask("GET", "/actions", "reader").json()["actions"][0]["inverse"] == "turn_valve"
+
+
+def test_tokens_are_kept_as_digests_in_a_file_of_their_owner(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not any(token in path.read_text() for token in server.tokens.values())
+
+
+def test_parameters_come_in_the_query_or_the_body(server: Server) -> None:
+    assert server.ask("POST", "/action/turn_valve?component=a&to=3").status_code == 200
+    assert server.ask("POST", "/action/turn_valve?component=a", json={"to": 4}).json()["record"]["after"]["stands"] == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ({"json": {"component": "a; reboot", "to": 1}}, (422, "wrong_parameters")),
+        ({"json": {"component": "a", "to": "`id`"}}, (422, "wrong_parameters")),
+        ({"json": {"component": "a", "to": 1, "command": "id"}}, (422, "wrong_parameters")),
+        ({"json": [1]}, (422, "invalid_input")),
+        ({"content": b"{"}, (422, "invalid_input")),
+        ({"content": b"x" * 70_000}, (413, "too_large")),
+        ({"json": {"component": "a", "to": 0}}, (409, "precondition_failed")),
+        ({"json": {"component": "a", "to": 1}, "headers": {"Idempotency-Key": "x" * 300}}, (422, "wrong_parameters")),
+        ({"json": {"component": "a", "to": 1}, "params": {"if_state": "sha256:0"}}, (412, "stale_precondition")),
+        ({"json": {"component": "a", "to": 1}, "params": {"dry_run": "perhaps"}}, (422, "invalid_input")),
+    ],
+)
+def test_what_is_wrong_is_refused_and_nothing_is_half_done(
+    server: Server, given: dict[str, Any], answer: tuple[int, str]
+) -> None:
+    assert code_of(server.ask("POST", "/action/turn_valve", **given)) == answer
+    assert server.valves.read() == {}
+    assert server.ask("GET", "/records").json()["records"] == []
+
+
+def test_what_is_not_there_is_not_found(server: Server) -> None:
+    assert code_of(server.ask("POST", "/action/shell", json={"command": "id"})) == (404, "unknown_action")
+    assert code_of(server.ask("GET", "/records/none")) == (404, "unknown_record")
+    assert code_of(server.ask("POST", "/records/none/undo")) == (404, "unknown_record")
+
+
+def test_a_key_sent_twice_is_one_action(server: Server) -> None:
+    key = {"headers": {"Idempotency-Key": "k"}}
+    first, again = server.turn(1, **key).json(), server.turn(1, **key).json()
+
+    assert (first["replayed"], again["replayed"]) == (False, True)
+    assert first["record"]["record_id"] == again["record"]["record_id"]
+    assert code_of(server.turn(2, **key)) == (409, "idempotency_key_reused")
+
+
+def test_too_many_are_told_when_to_come_back(server: Server) -> None:
+    server.turn(1)
+    server.turn(2)
+    refused = server.turn(3)
+
+    assert code_of(refused) == (429, "too_many_actions")
+    assert refused.headers["retry-after"] == "600"
+
+
+def test_an_action_that_failed_is_no_success_and_has_a_record(server: Server) -> None:
+    response = server.turn(9)
+
+    assert (response.status_code, response.json()["ok"]) == (502, False)
+    record_id = response.json()["record"]["record_id"]
+    assert server.ask("GET", f"/records/{record_id}").json()["error"] == "The valve is stuck."
+
+
+def test_an_action_is_undone_over_http(server: Server) -> None:
+    record_id = server.turn(5).json()["record"]["record_id"]
+
+    assert server.ask("POST", f"/records/{record_id}/undo").json()["ok"] is True
+    assert server.valves.read() == {"a": 0}
+    assert code_of(server.ask("POST", f"/records/{record_id}/undo")) == (409, "not_reversible")
+
+
+def test_an_operator_stops_everything_and_an_administrator_lets_it_go_on(server: Server) -> None:
+    assert code_of(server.ask("PUT", "/kill-switch", "reader", json={"stopped": True})) == (403, "missing_scope")
+    assert server.ask("PUT", "/kill-switch", json={"stopped": True}).json() == {"stopped": True}
+    assert code_of(server.turn(1)) == (503, "stopped")
+    assert code_of(server.ask("PUT", "/kill-switch", json={"stopped": False})) == (403, "missing_scope")
+    assert server.ask("GET", "/health", None).json() == {"ok": True, "stopped": True}
+    server.ask("PUT", "/kill-switch", "admin", json={"stopped": False})
+    assert server.turn(1).status_code == 200
+
+
+def test_a_target_that_does_not_answer_is_not_well(server: Server) -> None:
+    found = server.ask("GET", "/action/verify-target-health").json()
+
+    assert found["is_healthy"] is False
+    assert all("Connect" in problem for problem in found["problems"])

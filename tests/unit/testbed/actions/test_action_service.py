@@ -1,0 +1,233 @@
+"""Actions are checked, admitted one at a time, written down before and after, done once per key, and taken back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.testbed.actions.audit import AuditLog
+from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.models import (
+    InProgressError,
+    KeyReusedError,
+    NotReversibleError,
+    PreconditionError,
+    StalePreconditionError,
+    Status,
+    StoppedError,
+    TooManyActionsError,
+    UnknownActionError,
+    UnknownRecordError,
+    WrongParametersError,
+)
+from relab.testbed.actions.service import ActionService
+from support.clocks import MovableClock
+from support.valves import TurnValve, Valves
+
+NO_LIMITS = Limits(most_in_window=1_000, most_on_target=1_000, cooldown_s=0)
+
+
+@pytest.fixture
+def valves(tmp_path: Path) -> Valves:
+    return Valves(tmp_path / "valves.json")
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def service(tmp_path: Path, valves: Valves, clock: MovableClock) -> Iterator[ActionService]:
+    audit = AuditLog(tmp_path / "actions.jsonl")
+    yield ActionService([TurnValve(valves)], audit, Guard(audit, NO_LIMITS), clock)
+    audit.close()
+
+
+def lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "actions.jsonl").read_text().splitlines()]
+
+
+def turn(service: ActionService, to: int, component: str = "a", **more: Any) -> Any:
+    return service.perform("turn_valve", {"component": component, "to": to}, actor="someone", **more)
+
+
+def test_an_action_is_written_down_before_it_acts_and_after(
+    service: ActionService, valves: Valves, tmp_path: Path
+) -> None:
+    valves.go_on.clear()
+    worker = threading.Thread(target=turn, args=(service, 3))
+    worker.start()
+    assert valves.entered.wait(30)
+    (begun,) = lines(tmp_path)
+    assert (begun["status"], begun["before"]["stands"], begun["completed_at"]) == ("started", 0, None)
+    assert valves.read() == {}
+    valves.go_on.set()
+    worker.join()
+
+    assert valves.read() == {"a": 3}
+    done = lines(tmp_path)[-1]
+    assert (done["record_id"], done["status"], done["actor"]) == (begun["record_id"], "succeeded", "someone")
+    assert done["after"] == {"stands": 3, "was": 0}
+
+
+def test_a_dry_run_checks_everything_and_does_nothing(service: ActionService, valves: Valves, tmp_path: Path) -> None:
+    answer = turn(service, 3, dry_run=True).to_json()
+
+    assert (answer["dry_run"], answer["before"]["stands"]) == (True, 0)
+    assert (valves.read(), lines(tmp_path)) == ({}, [])
+    with pytest.raises(PreconditionError, match="stands at 0 already"):
+        turn(service, 0, dry_run=True)
+
+
+def test_a_state_that_has_changed_is_refused(service: ActionService, valves: Valves) -> None:
+    seen = turn(service, 3, dry_run=True).before["state_digest"]
+    valves.write("a", 5)
+
+    with pytest.raises(StalePreconditionError, match="no longer the one that was seen"):
+        turn(service, 3, if_state=seen)
+    assert valves.read() == {"a": 5}
+    again = turn(service, 3, dry_run=True).before["state_digest"]
+    assert turn(service, 3, if_state=again).record.status is Status.SUCCEEDED
+
+
+def test_one_key_is_one_action(service: ActionService, valves: Valves, tmp_path: Path) -> None:
+    first = turn(service, 3, key="k1")
+    valves.write("a", 7)
+    again = turn(service, 3, key="k1")
+
+    assert (first.replayed, again.replayed, again.record) == (False, True, first.record)
+    assert valves.read() == {"a": 7}
+    with pytest.raises(KeyReusedError, match="was used for 'turn_valve' with other parameters"):
+        turn(service, 4, key="k1")
+    assert len({line["record_id"] for line in lines(tmp_path)}) == 1
+
+
+def test_a_failed_action_is_a_record_and_no_answer_of_success(service: ActionService, valves: Valves) -> None:
+    answer = turn(service, 9)
+
+    assert (answer.to_json()["ok"], answer.record.status, answer.record.error) == (
+        False, Status.FAILED, "The valve is stuck.",
+    )  # fmt: skip
+    assert turn(service, 9, component="b", key="k").to_json()["ok"] is False
+    assert turn(service, 9, component="b", key="k").replayed
+    assert valves.read() == {}
+
+
+def test_an_action_is_taken_back_once(service: ActionService, valves: Valves) -> None:
+    valves.write("a", 4)
+    record = turn(service, 6).record
+    undone = service.undo(record.record_id, actor="another")
+
+    assert valves.read() == {"a": 4}
+    assert (service.audit.get(record.record_id).status, undone.record.undoes) == (Status.UNDONE, record.record_id)
+    for record_id in (record.record_id, undone.record.record_id):
+        with pytest.raises(NotReversibleError):
+            service.undo(record_id, actor="another")
+    with pytest.raises(UnknownRecordError):
+        service.undo("none", actor="another")
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"component": "a"}, {"component": "a; rm -rf /", "to": 1}, {"component": "a", "to": 11},
+              {"component": "a", "to": 1, "force": True}, {"component": "$(id)", "to": 1}],
+)  # fmt: skip
+def test_parameters_are_typed_and_bounded(service: ActionService, given: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(WrongParametersError):
+        service.perform("turn_valve", given, actor="someone")
+    assert lines(tmp_path) == []
+
+
+def test_what_is_not_in_the_catalogue_cannot_be_done(service: ActionService) -> None:
+    with pytest.raises(UnknownActionError):
+        service.perform("shell", {"command": "id"}, actor="someone")
+    with pytest.raises(WrongParametersError, match="Idempotency-Key"):
+        turn(service, 3, key="")
+    (listed,) = service.catalogue()
+    assert (listed["name"], listed["class"], listed["blast_radius"]) == ("turn_valve", "setting", "some_requests")
+    assert listed["parameters"]["additionalProperties"] is False
+
+
+def test_one_part_has_one_writer_at_a_time(service: ActionService, valves: Valves) -> None:
+    valves.go_on.clear()
+    worker = threading.Thread(target=turn, args=(service, 3), kwargs={"key": "k"})
+    worker.start()
+    assert valves.entered.wait(30)
+
+    with pytest.raises(InProgressError, match="is at work on 'a'"):
+        turn(service, 4)
+    with pytest.raises(InProgressError, match="with the same key"):
+        turn(service, 3, key="k")
+    valves.go_on.set()
+    worker.join()
+    assert turn(service, 4).record.status is Status.SUCCEEDED
+
+
+def test_the_kill_switch_stops_everything_but_looking(service: ActionService, valves: Valves) -> None:
+    record = turn(service, 3).record
+    service.guard.is_stopped = True
+
+    for attempt in (
+        lambda: turn(service, 4),
+        lambda: turn(service, 4, dry_run=True),
+        lambda: service.undo(record.record_id, actor="x"),
+    ):
+        with pytest.raises(StoppedError):
+            attempt()
+    assert valves.read() == {"a": 3}
+    assert len(service.catalogue()) == 1
+
+
+def test_too_many_actions_are_refused_with_the_time_to_wait(
+    tmp_path: Path, valves: Valves, clock: MovableClock
+) -> None:
+    audit = AuditLog(tmp_path / "more.jsonl")
+    guard = Guard(audit, Limits(window_s=60, most_in_window=4, most_on_target=2, cooldown_s=5))
+    service = ActionService([TurnValve(valves)], audit, guard, clock)
+    record = turn(service, 1).record
+    with pytest.raises(TooManyActionsError, match="less than 5 s ago") as cooling:
+        turn(service, 2)
+    assert cooling.value.retry_after_s == 5
+    # To go back is never too soon.
+    service.undo(record.record_id, actor="x")
+    clock.move(10)
+    turn(service, 2)
+    clock.move(10)
+    with pytest.raises(TooManyActionsError, match="2 actions on 'a' in 60 s") as full:
+        turn(service, 3)
+    assert full.value.retry_after_s == 40
+    turn(service, 1, component="b")
+    turn(service, 1, component="c")
+    with pytest.raises(TooManyActionsError, match="4 actions in 60 s"):
+        turn(service, 1, component="d")
+    clock.move(41)
+    turn(service, 3)
+    audit.close()
+
+
+def test_a_restart_forgets_nothing_and_tells_what_was_cut_short(
+    tmp_path: Path, valves: Valves, clock: MovableClock
+) -> None:
+    path = tmp_path / "actions.jsonl"
+    audit = AuditLog(path)
+    service = ActionService([TurnValve(valves)], audit, Guard(audit, NO_LIMITS), clock)
+    done = turn(service, 3, key="k").record
+    audit.close()
+    begun = json.loads(path.read_text().splitlines()[0])
+    path.write_text(
+        path.read_text() + json.dumps({**begun, "record_id": "cut", "key": None}) + "\n" + '{"record_id": "ha'
+    )
+
+    again = AuditLog(path)
+    restarted = ActionService([TurnValve(valves)], again, Guard(again, NO_LIMITS), clock)
+    assert turn(restarted, 3, key="k").record.record_id == done.record_id
+    assert again.get("cut").status is Status.INTERRUPTED
+    turn(restarted, 4)
+    again.close()
+    assert [line for line in path.read_text().splitlines() if line.startswith('{"record_id": "ha')] != []
+    assert AuditLog(path).newest(1)[0].after["stands"] == 4

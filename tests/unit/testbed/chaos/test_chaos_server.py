@@ -1,0 +1,85 @@
+"""The chaos server over HTTP, as the seed's curl lines use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+
+from relab.testbed.chaos.manager import ChaosManager
+from relab.testbed.chaos.server import create_app
+from support.clocks import MovableClock
+from support.leaks import leaks
+
+
+@pytest.fixture
+def log() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def client(log: list[str]) -> Iterator[TestClient]:
+    manager = ChaosManager(leaks(log), {"cgroup": "there is no control group"}, MovableClock())
+    with TestClient(create_app(manager), raise_server_exceptions=False) as made:
+        yield made
+    manager.close()
+
+
+def code_of(response: Response) -> tuple[int, str]:
+    assert response.headers["content-type"] == "application/problem+json"
+    return response.status_code, response.json()["code"]
+
+
+def test_a_fault_is_begun_listed_and_stopped(client: TestClient, log: list[str]) -> None:
+    begun = client.post("/api/v1/break/drip?intensity=0.5", json={"seed": 3})
+    injection_id = begun.json()["id"]
+    assert (begun.status_code, begun.json()["phase"]) == (201, "active")
+    assert begun.json()["parameters"] | {"intensity": 0.5, "seed": 3} == begun.json()["parameters"]
+    assert [item["injection_id"] for item in client.get("/api/v1/break").json()["injections"]] == [injection_id]
+
+    assert client.post(f"/api/v1/break/drip/{injection_id}/stop").json()["phase"] == "stopped"
+    assert code_of(client.post(f"/api/v1/break/drip/{injection_id}/stop")) == (409, "already_ended")
+    assert log == ["0.50", "end"]
+
+
+def test_a_delay_and_a_duration_are_taken(client: TestClient, log: list[str]) -> None:
+    waiting = client.post("/api/v1/break/drip?delay=3600&duration=60").json()
+    assert (waiting["phase"], waiting["delay_s"], waiting["duration_s"], log) == ("waiting", 3_600, 60, [])
+    assert client.get(f"/api/v1/break/{waiting['id']}").json()["phase"] == "waiting"
+
+
+def test_the_catalogue_says_what_tells_a_fault_apart(client: TestClient) -> None:
+    faults = {item["name"]: item for item in client.get("/api/v1/faults").json()["faults"]}
+    assert faults["drip"]["tells_apart"] == "the tap drips"
+    assert faults["flood"]["impossible"] == "there is no control group"
+    assert faults["drip"]["parameters"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("drip?intensity=2", (422, "wrong_parameters")),
+        ("drip?shell=id", (422, "wrong_parameters")),
+        ("drip?duration=0", (422, "invalid_input")),
+        ("drip?delay=-1", (422, "invalid_input")),
+        ("burst?ramp_s=2", (422, "wrong_parameters")),
+        ("quake", (404, "unknown_fault")),
+        ("flood", (503, "not_possible_here")),
+        ("drip?seed=13", (503, "unavailable")),
+        ("drip/none/stop", (404, "unknown_injection")),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_is_half_done(
+    client: TestClient, log: list[str], path: str, answer: tuple[int, str]
+) -> None:
+    assert code_of(client.post(f"/api/v1/break/{path}")) == answer
+    assert log == []
+
+
+def test_the_same_fault_twice_and_another_faults_id_are_refused(client: TestClient) -> None:
+    injection_id = client.post("/api/v1/break/drip").json()["id"]
+    assert code_of(client.post("/api/v1/break/drip")) == (409, "already_active")
+    assert code_of(client.post(f"/api/v1/break/burst/{injection_id}/stop")) == (404, "unknown_injection")
+    assert client.get(f"/api/v1/break/{injection_id}").json()["phase"] == "active"

@@ -1,0 +1,272 @@
+"""Links with real sockets: what clients of a server see of a network in which something is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from relab.core.errors import InvalidInputError
+from relab.testbed.errors import NotAnsweringError
+from relab.testbed.links.client import LinksClient
+from relab.testbed.links.server import LinksServer
+from relab.testbed.models import Bandwidth, Blackhole, Latency, LinkEnds, LinksConfig, LinkStatus, Refuse, Reset
+
+Scene = tuple[LinksClient, int, Callable[[bool], Awaitable[None]]]
+WITHIN_S = 10.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    """Yield a client of the links, the port of a link to an echo server, and a switch of that server."""
+    port, upstream = free_port(), free_port()
+    servers: list[asyncio.Server] = []
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writers.discard(writer)
+            writer.close()
+
+    async def switch(on: bool) -> None:
+        if on:
+            servers.append(await asyncio.start_server(echo, "127.0.0.1", upstream))
+            return
+        servers.pop().close()
+        for writer in list(writers):
+            writer.close()
+        await asyncio.sleep(0)
+
+    with TemporaryDirectory(prefix="relab-") as folder:
+        path = Path(folder, "links.sock")
+        ends = LinkEnds(name="database", port=port, upstream_port=upstream)
+        links = LinksServer(LinksConfig(socket=str(path), links=[ends]))
+        await switch(True)
+        await links.open()
+        try:
+            yield LinksClient(path), port, switch
+        finally:
+            await links.close()
+            if servers:
+                await switch(False)
+            # The loop closes sockets in its next turns.
+            await until(lambda: not writers)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 any condition
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def said(pair: tuple[asyncio.StreamReader, asyncio.StreamWriter], data: bytes = b"hello") -> bytes:
+    pair[1].write(data)
+    async with asyncio.timeout(WITHIN_S):
+        return await pair[0].readexactly(len(data))
+
+
+async def status_of(client: LinksClient) -> LinkStatus:
+    (found,) = await client.links()
+    return found
+
+
+async def until_listening(client: LinksClient, wanted: bool) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while (await status_of(client)).listening is not wanted:  # noqa: ASYNC110 it is asked for
+            await asyncio.sleep(0.005)
+
+
+def run(test: Callable[[Scene], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with scene() as made:
+            await test(made)
+
+    asyncio.run(main())
+
+
+def test_bytes_pass_and_are_counted_and_both_ends_close() -> None:
+    async def test(made: Scene) -> None:
+        client, port, _ = made
+        data = bytes(range(256)) * 4_000
+        async with connected(port) as pair:
+            assert await said(pair, data) == data
+            assert (await status_of(client)).statistics.open == 1
+            pair[1].write_eof()
+            assert await pair[0].read() == b""
+        found = await status_of(client)
+        assert (found.statistics.bytes_up, found.statistics.bytes_down) == (len(data), len(data))
+        assert (found.statistics.accepted, found.statistics.open) == (1, 0)
+
+    run(test)
+
+
+def test_latency_acts_on_open_connections_and_goes_when_removed() -> None:
+    async def test(made: Scene) -> None:
+        client, port, _ = made
+        async with connected(port) as pair:
+            await said(pair)
+            toxic_id = await client.add("database", Latency(kind="latency", latency_ms=150, direction="down"))
+            began = time.monotonic()
+            await said(pair)
+            assert time.monotonic() - began >= 0.15
+            await client.remove("database", toxic_id)
+            assert (await status_of(client)).toxics == []
+            assert await said(pair) == b"hello"
+
+    run(test)
+
+
+def test_a_blackhole_is_silent_and_what_was_sent_comes_after_it() -> None:
+    async def test(made: Scene) -> None:
+        client, port, _ = made
+        async with connected(port) as pair:
+            await said(pair)
+            await client.add("database", Blackhole(kind="blackhole"))
+            pair[1].write(b"lost?")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await pair[0].read(1)
+            assert await client.clear() == 1
+            async with asyncio.timeout(WITHIN_S):
+                assert await pair[0].readexactly(5) == b"lost?"
+
+    run(test)
+
+
+def test_refuse_refuses_and_drops_and_ends() -> None:
+    async def test(made: Scene) -> None:
+        client, port, _ = made
+        async with connected(port) as pair:
+            await said(pair)
+            await client.add("database", Refuse(kind="refuse"))
+            with pytest.raises(ConnectionResetError):
+                await pair[0].read(1)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        assert not (await status_of(client)).listening
+        await client.clear("database")
+        async with connected(port) as pair:
+            assert await said(pair) == b"hello"
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "toxic",
+    [Reset(kind="reset"), Reset(kind="reset", after_ms=50), Reset(kind="reset", after_bytes=3, direction="down")],
+    ids=["at once", "after a time", "after bytes"],
+)
+def test_reset_is_an_rst(toxic: Reset) -> None:
+    async def test(made: Scene) -> None:
+        client, port, _ = made
+        await client.add("database", toxic)
+        async with connected(port) as (reader, writer):
+            writer.write(b"hello")
+            with pytest.raises(ConnectionResetError):
+                async with asyncio.timeout(WITHIN_S):
+                    await reader.readexactly(1_000)
+        assert (await status_of(client)).statistics.reset == 1
+
+    run(test)
+
+
+def test_bandwidth_is_a_rate() -> None:
+    async def test(made: Scene) -> None:
+        client, port, _ = made
+        await client.add("database", Bandwidth(kind="bandwidth", bytes_per_s=100_000, direction="up"))
+        async with connected(port) as pair:
+            began = time.monotonic()
+            await said(pair, b"x" * 30_000)
+            # The first slice of 20 ms is sent at once.
+            assert time.monotonic() - began >= 0.25
+
+    run(test)
+
+
+def test_a_share_of_connections_is_the_same_from_a_seed() -> None:
+    async def slow_ones(seed: int) -> list[int]:
+        async with scene() as (client, port, _):
+            await client.add("database", Blackhole(kind="blackhole", share=0.5, seed=seed))
+            slow = []
+            for number in range(16):
+                async with connected(port) as pair:
+                    pair[1].write(b"x")
+                    try:
+                        async with asyncio.timeout(0.05):
+                            await pair[0].readexactly(1)
+                    except TimeoutError:
+                        slow.append(number)
+            return slow
+
+    first = asyncio.run(slow_ones(7))
+    assert 0 < len(first) < 16
+    assert asyncio.run(slow_ones(7)) == first
+
+
+def test_a_server_that_is_down_is_refused_by_its_link_until_it_is_up() -> None:
+    async def test(made: Scene) -> None:
+        client, port, switch = made
+        async with connected(port) as pair:
+            await said(pair)
+            await switch(False)
+            assert await pair[0].read() == b""
+        await until_listening(client, False)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        await switch(True)
+        await until_listening(client, True)
+        async with connected(port) as pair:
+            assert await said(pair) == b"hello"
+
+    run(test)
+
+
+def test_requests_that_make_no_sense_are_refused_and_change_nothing() -> None:
+    async def test(made: Scene) -> None:
+        client, _, _ = made
+        with pytest.raises(InvalidInputError, match="no link 'moon'"):
+            await client.add("moon", Blackhole(kind="blackhole"))
+        with pytest.raises(InvalidInputError, match="no toxic"):
+            await client.remove("database", "latency-9")
+        for request in ({"op": "add", "link": "database", "toxic": {"kind": "rain"}}, {"op": "sing"}, {}):
+            with pytest.raises(InvalidInputError, match="cannot be read"):
+                await client._ask(request)
+        assert (await status_of(client)).toxics == []
+
+    run(test)
+
+
+def test_links_that_are_not_there_do_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(NotAnsweringError, match="do not answer"):
+        asyncio.run(LinksClient(tmp_path / "none.sock").links())

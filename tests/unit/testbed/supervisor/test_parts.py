@@ -1,0 +1,183 @@
+"""Layout, copies, ports, control groups, programs and the component table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from relab.testbed.errors import StartError, UnavailableLimitError, WrongNameError
+from relab.testbed.layout import Layout, PublicPorts, write_json
+from relab.testbed.models import Limits
+from relab.testbed.supervisor import table
+from relab.testbed.supervisor.copying import copy_tree, remove_tree
+from relab.testbed.supervisor.groups import Groups, Hierarchy, find_hierarchies
+from relab.testbed.supervisor.plan import STANDARD_ROWS, Plan, Ports, ProgramRow
+from relab.testbed.supervisor.ports import HeldPort, listens
+from relab.testbed.supervisor.postgres import Credentials
+from relab.testbed.supervisor.programs import PostgresPrograms, find_postgres, find_redis
+
+HIDDEN = ProgramRow(
+    name="other", group="other", command=["{python}", "{private}", "{port}", "{testbed}"], port="chaos",
+    ready_path="/health", stage=1, hidden=True,
+)  # fmt: skip
+
+
+def site(tmp_path: Path, *rows: ProgramRow) -> table.Site:
+    plan = Plan(home=tmp_path, name="a", ports=Ports(target=1_024, chaos=1_025, actions=1_026), rows=list(rows))
+    ports = {name: 30_000 + number for number, name in enumerate(table.PRIVATE_PORTS)}
+    programs = PostgresPrograms(Path("/bin"), "16.1", None, statements=True)
+    return table.Site(plan, Layout.of(tmp_path, "a"), ports, programs, "/bin/redis-server", Credentials("s", "a"))
+
+
+def test_public_ports_move_together() -> None:
+    assert PublicPorts.at(None) == PublicPorts(8011, 8080, 9000)
+    assert PublicPorts.at(20_000) == PublicPorts(20_000, 20_001, 20_002)
+    for base in (0, 1_023, 65_534, -1):
+        with pytest.raises(WrongNameError):
+            PublicPorts.at(base)
+
+
+def test_every_path_of_a_layout_is_inside_of_it(tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path, "a-1")
+    names = [name for name, value in vars(Layout).items() if isinstance(value, property) and name != "templates"]
+
+    assert len(names) > 15
+    assert all(getattr(layout, name).is_relative_to(tmp_path / "testbeds" / "a-1") for name in names)
+
+
+def test_a_file_is_replaced_whole_and_with_its_mode(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1})
+    write_json(tmp_path / "a.json", {"b": 2})
+
+    assert (tmp_path / "a.json").read_text() == '{"b":2}\n'
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_copy_is_the_same_with_modes_and_links(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner" / "big").write_bytes(os.urandom(300_000))
+    (source / "empty").touch(mode=0o640)
+    (source / "link").symlink_to("inner/big")
+    (source / "inner").chmod(0o750)
+
+    assert copy_tree(source, tmp_path / "copy") == 300_000
+
+    copy = tmp_path / "copy"
+    assert (copy / "inner" / "big").read_bytes() == (source / "inner" / "big").read_bytes()
+    assert (copy / "link").readlink() == Path("inner/big")
+    assert (copy / "inner").stat().st_mode == (source / "inner").stat().st_mode
+    assert (copy / "empty").stat().st_mode == (source / "empty").stat().st_mode
+    with pytest.raises(FileExistsError):
+        copy_tree(source, copy)
+    remove_tree(copy)
+    remove_tree(copy)
+    assert not copy.exists()
+
+
+def test_a_held_port_refuses_and_can_be_listened_on_again_and_again() -> None:
+    held = HeldPort()
+    for _ in range(3):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", held.port))
+        # What servers set: SO_REUSEADDR, as `create_server` does.
+        with socket.create_server(("127.0.0.1", held.port)), socket.create_connection(("127.0.0.1", held.port)):
+            assert listens(os.getpid(), held.port)
+        assert not listens(os.getpid(), held.port)
+    held.close()
+
+
+def test_a_shared_port_is_for_several_and_is_refused_while_it_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(StartError, match="in use"):
+        HeldPort(other.getsockname()[1], shared=True)
+    held = HeldPort(shared=True)
+    with (
+        socket.create_server(("127.0.0.1", held.port), reuse_port=True),
+        socket.create_server(("127.0.0.1", held.port), reuse_port=True),
+        pytest.raises(StartError, match=f"Port {held.port}"),
+    ):
+        HeldPort(held.port, shared=True)
+    held.close()
+
+
+def test_programs_of_this_machine_or_of_the_wheels_are_found() -> None:
+    programs = find_postgres()
+    assert int(programs.version.partition(".")[0]) >= 14
+    assert (programs.owner is None) == (os.geteuid() != 0)
+    assert Path(programs.initdb).is_file()
+    assert Path(find_redis()[0]).is_file()
+
+
+def test_hierarchies_are_found_in_both_versions(tmp_path: Path) -> None:
+    (tmp_path / "cpu" / "mine").mkdir(parents=True)
+    (tmp_path / "two" / "slice" / "scope").mkdir(parents=True)
+    (tmp_path / "two" / "slice" / "cgroup.subtree_control").write_text("memory pids\n")
+    mounts, own = tmp_path / "mounts", tmp_path / "own"
+    mounts.write_text(f"cgroup {tmp_path}/cpu cgroup rw,cpu,cpuacct 0 0\ncgroup2 {tmp_path}/two cgroup2 rw 0 0\n")
+    own.write_text("3:cpu,cpuacct:/mine\n0::/slice/scope\n")
+
+    assert find_hierarchies(mounts, own) == {
+        "cpu": Hierarchy(1, tmp_path / "cpu" / "mine"),
+        "memory": Hierarchy(2, tmp_path / "two" / "slice"),
+    }
+    assert find_hierarchies(tmp_path / "none", own) == {}
+
+
+@pytest.mark.parametrize(
+    ("version", "files"),
+    [
+        (1, {"cpu.cfs_quota_us": "25000", "memory.limit_in_bytes": str(64 << 20)}),
+        (2, {"cpu.max": "25000 100000", "memory.max": str(64 << 20)}),
+    ],
+)
+def test_groups_get_limits_in_the_words_of_their_version(tmp_path: Path, version: int, files: dict[str, str]) -> None:
+    where = Hierarchy(version, tmp_path)
+    groups = Groups("relab-1-a", tmp_path / "listing", {"cpu": where, "memory": where})
+
+    groups.set("worker-0", Limits(cpu_pct=25, memory_mb=64), [1_234])
+
+    group = tmp_path / "relab-1-a-worker-0"
+    assert {name: (group / name).read_text() for name in files} == files
+    assert (group / "cgroup.procs").read_text() == "1234"
+    assert groups.joined_by("worker-0") == [group / "cgroup.procs"]
+    assert (tmp_path / "listing").read_text() == f"{group}\n"
+    groups.set("worker-0", Limits(), [])
+    assert (group / next(iter(files))).read_text() in {"-1", "max 100000"}
+
+
+def test_a_limit_that_this_machine_has_not_is_declared_and_refused(tmp_path: Path) -> None:
+    groups = Groups("relab-1-a", tmp_path / "listing", {})
+
+    assert groups.available() == {"rlimits": "prlimit", "cpu_pct": None, "memory_mb": None}
+    with pytest.raises(UnavailableLimitError, match="cpu and memory"):
+        groups.set("it", Limits(cpu_pct=1, memory_mb=1), [])
+    groups.set("it", Limits(), [])
+    assert not (tmp_path / "listing").exists()
+
+
+def test_the_table_has_the_dependencies_the_links_and_the_rows_of_the_plan(tmp_path: Path) -> None:
+    specs = table.components(site(tmp_path, *STANDARD_ROWS, HIDDEN))
+
+    assert [spec.name for spec in specs] == ["postgres", "redis", "links", "worker-1", "worker-2", "other"]
+    other = specs[-1]
+    assert list(other.command[1:]) == [str(tmp_path / "testbeds/a/private"), "1025", "a"]
+    assert other.hidden
+    assert other.log.parent.name == "private"
+    assert specs[0].stop_signal == signal.SIGINT
+    assert all("RELAB_HOME" not in spec.environment for spec in specs)
+
+
+def test_the_first_settings_lead_through_the_primary_links(tmp_path: Path) -> None:
+    made = site(tmp_path, *STANDARD_ROWS)
+    settings = table.first_settings(made)
+
+    assert settings["listen"] == {"host": "127.0.0.1", "port": 1_024}
+    assert settings["database"]["port"] == made.ports["database-primary"]
+    assert settings["database"]["password"] == "a"
+    assert settings["cache"]["port"] == made.ports["cache-primary"]
+    assert settings["workers"] == 2

@@ -1,0 +1,204 @@
+"""Processes, their limits and their offspring; components that are started again or not. Real programs throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from relab.core.clock import SystemClock
+from relab.testbed.errors import NotAnsweringError
+from relab.testbed.supervisor.component import Component, ComponentSpec, wait_all_ready
+from relab.testbed.supervisor.process import Order, Process, descendants, run_to_end, tail
+
+WITHIN_S = 20.0
+
+
+@dataclass(frozen=True)
+class FileThere:
+    path: Path
+
+    async def ready(self, pid: int) -> bool:  # noqa: ARG002 the file tells
+        return self.path.exists()
+
+
+def order(folder: Path, script: str, **fields: object) -> Order:
+    return Order(["/bin/sh", "-c", script], {"PATH": "/usr/bin:/bin"}, folder, folder / "log", **fields)  # type: ignore[arg-type]
+
+
+def component(folder: Path, script: str) -> Component:
+    spec = ComponentSpec(
+        name="it", group="all", stage=0, command=["/bin/sh", "-c", script], environment={"PATH": "/usr/bin:/bin"},
+        cwd=folder, log=folder / "log", probe=FileThere(folder / "ready"),
+    )  # fmt: skip
+    return Component(spec, groups=lambda _: (), clock=SystemClock())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 any condition
+            await asyncio.sleep(0.005)
+
+
+def run(work: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await work()
+
+    asyncio.run(main())
+
+
+def test_a_program_gets_its_environment_its_log_and_its_limits_and_nothing_else(tmp_path: Path) -> None:
+    shown = "env; ulimit -S -n; cat /proc/self/fd/25; ls -l /proc/self/fd | grep -c socket"
+    (tmp_path / "given").write_text("by descriptor\n")
+
+    async def work() -> None:
+        await run_to_end(
+            order(tmp_path, shown, rlimits={"nofile": 99}, opened={25: tmp_path / "given"}), within_s=WITHIN_S
+        )
+
+    run(work)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert {line for line in lines if "=" in line} == {"PATH=/usr/bin:/bin", f"PWD={tmp_path}"}
+    assert lines[-3:] == ["99", "by descriptor", "0"]
+
+
+def test_a_program_that_is_not_there_tells_in_its_log(tmp_path: Path) -> None:
+    async def work() -> None:
+        missing = Order(["/no/such/program"], {}, tmp_path, tmp_path / "log")
+        assert await run_to_end(missing, within_s=WITHIN_S) == 127
+
+    run(work)
+    assert "cannot be started" in tail(tmp_path / "log")
+
+
+def test_all_offspring_ends_with_a_process(tmp_path: Path) -> None:
+    async def work() -> None:
+        process = Process(order(tmp_path, "sleep 1000 & (sleep 1000 & sleep 1000) & wait"))
+        await until(lambda: len(descendants(process.pid)) >= 3)
+        everything = [process.pid, *descendants(process.pid)]
+        assert await process.end(None, 0) == -signal.SIGKILL
+        await until(lambda: not any(map(is_alive, everything)))
+
+    run(work)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_who_does_not_listen_is_killed_after_the_grace_and_who_is_stopped_hears(tmp_path: Path) -> None:
+    async def work() -> None:
+        deaf = Process(order(tmp_path, "trap '' TERM; touch deaf; while :; do sleep 0.01; done"))
+        await until((tmp_path / "deaf").exists)
+        assert await deaf.end(signal.SIGTERM, 0.1) == -signal.SIGKILL
+        still = Process(order(tmp_path, "trap 'exit 5' TERM; touch still; while :; do sleep 0.01; done"))
+        await until((tmp_path / "still").exists)
+        still.send(signal.SIGSTOP)
+        await until(lambda: psutil.Process(still.pid).status() == psutil.STATUS_STOPPED)
+        assert await still.end(signal.SIGTERM, WITHIN_S) == 5
+
+    run(work)
+
+
+def test_a_program_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    async def work() -> None:
+        with pytest.raises(NotAnsweringError, match=r"within 0\.1 s"):
+            await run_to_end(order(tmp_path, "exec sleep 1000"), within_s=0.1)
+
+    run(work)
+
+
+def test_limits_of_a_running_process_change(tmp_path: Path) -> None:
+    async def work() -> None:
+        process = Process(order(tmp_path, "touch there; exec sleep 1000"))
+        await until((tmp_path / "there").exists)
+        process.limit({"nofile": 33})
+        assert psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)[0] == 33
+        await process.end(None, 0)
+
+    run(work)
+
+
+def test_a_component_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = component(tmp_path, "echo x >> starts; exit 3")
+        assert made.status().state == "new"
+        await made.start()
+        await until(lambda: len(made.status().exits) >= 3)
+        await made.stop()
+        found = made.status()
+        assert found.state == "stopped"
+        assert set(found.exits) == {3}
+        assert found.starts == len((tmp_path / "starts").read_text().split())
+        assert found.restarts == found.starts - 1
+
+    run(work)
+
+
+def test_a_component_is_ready_when_its_probe_says_so(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = component(tmp_path, "exec sleep 1000")
+        await made.start()
+        await until(lambda: made.status().pid)
+        with pytest.raises(NotAnsweringError, match=r"^it$"):
+            await wait_all_ready([made], asyncio.get_running_loop().time() + 0.1)
+        assert made.status().state == "starting"
+        (tmp_path / "ready").touch()
+        await wait_all_ready([made], asyncio.get_running_loop().time() + WITHIN_S)
+        first = made.status()
+        assert first.state == "running"
+        assert first.ready_at is not None
+        await made.restart(gently=False)
+        await made.wait_ready()
+        assert made.status().pid != first.pid
+        assert made.status().restarts == 0, "an order is no accident"
+        await made.stop()
+        assert not is_alive(first.pid or 0)
+
+    run(work)
+
+
+def test_two_starts_are_one(tmp_path: Path) -> None:
+    async def work() -> None:
+        made = component(tmp_path, "exec sleep 1000")
+        await asyncio.gather(made.start(), made.start())
+        await until(lambda: made.status().pid)
+        await made.start()
+        assert made.status().starts == 1
+        await made.stop()
+
+    run(work)
+
+
+def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, os, sys
+from pathlib import Path
+from relab.testbed.supervisor.process import Order, Process
+async def main():
+    folder = Path({str(tmp_path)!r})
+    made = Process(Order(["/bin/sh", "-c", "echo $$ > pid.new; mv pid.new pid; exec sleep 1000"],
+                         {{"PATH": "/usr/bin:/bin"}}, folder, folder / "log"))
+    while not (folder / "pid").exists():
+        await asyncio.sleep(0.01)
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
+
+    async def work() -> None:
+        parent = await asyncio.create_subprocess_exec(sys.executable, "-c", code, env=dict(os.environ))
+        assert await parent.wait() == -signal.SIGKILL
+        child = int((tmp_path / "pid").read_text())
+        await until(lambda: not is_alive(child))
+
+    run(work)

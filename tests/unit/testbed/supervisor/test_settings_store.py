@@ -1,0 +1,101 @@
+"""Versions of the target's settings: merged, replaced, rolled back, and never a secret in their history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.core.errors import InvalidInputError
+from relab.testbed.errors import StaleVersionError, UnknownVersionError
+from relab.testbed.supervisor.settings_store import SettingsStore, differences, mask
+from support.clocks import MovableClock
+
+FIRST: dict[str, Any] = {"workers": 2, "database": {"password": "s3cret", "pool_size": 10}, "token": None}
+DOCUMENTS = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "b", "password", "token"]), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SettingsStore:
+    made = SettingsStore(tmp_path / "settings", MovableClock())
+    made.begin(FIRST)
+    return made
+
+
+def test_a_history_begins_with_version_one_and_forgets_what_was(store: SettingsStore) -> None:
+    store.merge({"workers": 3}, author="ops", note="more")
+    store.begin(FIRST)
+
+    assert store.current() == {**FIRST, "version": 1}
+    assert [item.version for item in store.history()] == [1]
+    with pytest.raises(UnknownVersionError):
+        store.roll_back(2, author="ops", note="")
+
+
+def test_changes_are_merged_into_nested_fields(store: SettingsStore) -> None:
+    made = store.merge({"database": {"pool_size": 2}}, author="ops", note="less")
+
+    assert store.current()["database"] == {"password": "s3cret", "pool_size": 2}
+    assert (made.version, made.author, made.note) == (2, "ops", "less")
+    assert made.changes == {"database.pool_size": {"from": 10, "to": 2}}
+    assert store.history()[-1] == made
+
+
+def test_a_secret_that_changes_is_told_and_not_shown(store: SettingsStore, tmp_path: Path) -> None:
+    store.merge({"database": {"password": "hunter2"}, "token": "hunter3"}, author="ops", note="")
+
+    assert store.history()[-1].changes == {
+        "database.password": {"from": "***", "to": "***"},
+        "token": {"from": None, "to": "***"},
+    }
+    assert "hunter" not in (tmp_path / "settings" / "history.jsonl").read_text()
+    assert (tmp_path / "settings" / "target.json").stat().st_mode & 0o077 == 0
+
+
+def test_rolling_back_is_a_new_version_with_old_content(store: SettingsStore) -> None:
+    store.merge({"workers": 3}, author="ops", note="")
+    store.replace({"workers": "many"}, author="ops", note="bad on purpose")
+
+    assert store.roll_back(None, author="ops", note="").note == "back to version 2"
+    assert store.current() == {**FIRST, "workers": 3, "version": 4}
+    assert store.roll_back(1, author="ops", note="").version == 5
+    assert store.current() == {**FIRST, "version": 5}
+
+
+def test_a_change_of_what_has_changed_meanwhile_is_refused(store: SettingsStore) -> None:
+    store.merge({"workers": 3}, author="one", note="", expected_version=1)
+
+    with pytest.raises(StaleVersionError, match="at version 2, not 1"):
+        store.merge({"workers": 4}, author="two", note="", expected_version=1)
+    with pytest.raises(InvalidInputError):
+        store.merge({"version": 7}, author="two", note="")
+    with pytest.raises(InvalidInputError, match="65,536"):
+        store.merge({"note": "x" * 70_000}, author="two", note="")
+    assert store.current() == {**FIRST, "workers": 3, "version": 2}
+
+
+@given(DOCUMENTS)
+def test_masking_leaves_no_secret_and_nothing_else_out(document: Any) -> None:
+    def secrets(value: Any, name: str = "") -> list[Any]:
+        if isinstance(value, dict):
+            return [found for key, item in value.items() for found in secrets(item, key)]
+        return [value] if name in {"password", "token"} and value is not None else []
+
+    masked = mask(document)
+
+    assert set(map(str, secrets(masked))) <= {"***"}
+    assert len(secrets(masked)) == len(secrets(document))
+    assert json.dumps(mask(masked)) == json.dumps(masked)
+
+
+def test_equal_documents_do_not_differ() -> None:
+    assert differences({"a": {"b": 1}, "version": 1}, {"a": {"b": 1}, "version": 2}) == {}
+    assert differences({"a": 1}, {"b": 1}) == {"a": {"from": 1, "to": None}, "b": {"from": None, "to": 1}}
