@@ -231,7 +231,8 @@ def test_a_request_that_is_given_up_takes_no_other_along(services: Services) -> 
         held, done = threading.Event(), threading.Event()
 
         def hold() -> None:
-            with services.database.write():
+            with services.database.write() as unit:
+                unit.session.connection()  # The transaction, and with it SQLite's one lock, begins here.
                 held.set()
                 done.wait(30)
 

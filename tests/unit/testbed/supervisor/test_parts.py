@@ -30,7 +30,7 @@ def site(tmp_path: Path, *rows: ProgramRow) -> table.Site:
     plan = Plan(home=tmp_path, name="a", ports=Ports(target=1_024, chaos=1_025, actions=1_026), rows=list(rows))
     ports = {name: 30_000 + number for number, name in enumerate(table.PRIVATE_PORTS)}
     programs = PostgresPrograms(Path("/bin"), "16.1", None, statements=True)
-    return table.Site(plan, Layout.of(tmp_path, "a"), ports, programs, "/bin/redis-server", Credentials("s", "a"))
+    return table.Site(plan, Layout(tmp_path, "a"), ports, programs, "/bin/redis-server", Credentials("s", "a"))
 
 
 def test_public_ports_move_together() -> None:
@@ -41,12 +41,13 @@ def test_public_ports_move_together() -> None:
             PublicPorts.at(base)
 
 
-def test_every_path_of_a_layout_is_inside_of_it(tmp_path: Path) -> None:
-    layout = Layout.of(tmp_path, "a-1")
+def test_every_path_of_a_layout_is_inside_of_it() -> None:
+    home = Path("/a")
+    layout = Layout.of(home, "a-1")
     names = [name for name, value in vars(Layout).items() if isinstance(value, property) and name != "templates"]
 
     assert len(names) > 15
-    assert all(getattr(layout, name).is_relative_to(tmp_path / "testbeds" / "a-1") for name in names)
+    assert all(getattr(layout, name).is_relative_to(home / "testbeds" / "a-1") for name in names)
 
 
 def test_a_file_is_replaced_whole_and_with_its_mode(tmp_path: Path) -> None:
