@@ -12,7 +12,9 @@ from relab.cli.output import JsonOption, plain, print_json, print_table
 if TYPE_CHECKING:
     from relab.testbed.models import BedStatus
 
-app = typer.Typer(help="A small real service to break and to mend: up, status, reset, down.", no_args_is_help=True)
+app = typer.Typer(
+    help="A small real service to break and to mend: up, status, reset, token, down.", no_args_is_help=True
+)
 
 DEFAULT_NAME = "default"
 NameOption = Annotated[str, typer.Option("--name", help="Which testbed; several can run side by side.")]
@@ -46,7 +48,7 @@ def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> No
     from relab.cli.context import read_settings
     from relab.testbed import service
 
-    _show("testbed status", service.status(read_settings().home, name), None, json)
+    _show("testbed status", service.status(read_settings().home, name, hidden=True), None, json)
 
 
 @app.command()
@@ -58,6 +60,27 @@ def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
     began = time.monotonic()
     status = service.reset(read_settings().home, name)
     _show("testbed reset", status, time.monotonic() - began, json)
+
+
+@app.command()
+def token(
+    label: Annotated[str, typer.Option("--label", help="Whose it is; an older one of this label ends.")] = "operator",
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="read, act, act:CLASS or admin; may be repeated.")
+    ] = None,
+    name: NameOption = DEFAULT_NAME,
+    json: JsonOption = False,
+) -> None:
+    """Make a token for the action server, and print it once."""
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    scopes = scope or ["read", "act"]
+    made = service.make_token(read_settings().home, name, label, scopes)
+    if json:
+        print_json("testbed token", name=name, label=label, scopes=scopes, token=made)
+    else:
+        print(made)
 
 
 @app.command()

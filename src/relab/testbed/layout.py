@@ -151,8 +151,18 @@ class Layout:
 
     @property
     def audit(self) -> Path:
-        """What was done to the testbed by actions, of this episode."""
+        """What was done to the testbed by actions, in all episodes."""
         return self.root / "actions.jsonl"
+
+    @property
+    def tokens(self) -> Path:
+        """Digests of the tokens for actions."""
+        return self.root / "tokens.json"
+
+    @property
+    def report_order(self) -> Path:
+        """What the job of reports is to do."""
+        return self.settings / "report-job.json"
 
     @property
     def private(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from relab.core.clock import Timestamp
 
@@ -188,11 +188,15 @@ class SignalRequest(Strict):
 
 
 class Addresses(BaseModel):
-    """Where a testbed answers."""
+    """Where a testbed answers; what is hidden, or is not there, is not even named."""
 
     target: str
     chaos: str | None = None
     actions: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, str]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class BedState(BaseModel):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
+from relab.testbed.actions.tokens import Tokens
 from relab.testbed.errors import BusyError, NotAnsweringError, NotRunningError, StartError
 from relab.testbed.layout import Layout, PublicPorts, read_state, write_json
 from relab.testbed.models import BedState, BedStatus
@@ -82,7 +83,27 @@ def up(
     if told.get("phase") != "ready":
         _wait_gone(layout)
         raise _failure(layout, told)
-    return status(home, name)
+    return status(home, name, hidden=True)
+
+
+def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
+    """Make a token for a testbed's action server, running or not, and return it; it cannot be read again.
+
+    Args:
+        home: of relab.
+        name: of the testbed.
+        label: whose it is, as records of actions tell; an older token of this label is no longer valid.
+        scopes: `read`, `act`, `act:CLASS` or `admin`.
+
+    Raises:
+        WrongNameError: no testbed can be called so.
+        NotRunningError: there is no such testbed.
+        WrongScopeError: a scope is none of these.
+    """
+    layout = Layout.of(home, name)
+    if not layout.root.is_dir():
+        raise NotRunningError(f"There is no testbed {name}.", remedy=f"lab testbed up --name {name}")
+    return Tokens(layout.tokens).make(label, scopes)
 
 
 def status(home: Path, name: str, *, hidden: bool = False) -> BedStatus:
@@ -105,7 +126,8 @@ def reset(home: Path, name: str) -> BedStatus:
         ConflictError: it is being started, reset or taken down.
         StartError: something does not become ready again; the supervisor goes on.
     """
-    return BedStatus.model_validate(ask(Layout.of(home, name), "POST", "/reset"))
+    ask(Layout.of(home, name), "POST", "/reset")
+    return status(home, name, hidden=True)
 
 
 def down(home: Path, name: str) -> None:
@@ -190,7 +212,7 @@ def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
     reading, writing = os.pipe()
     command = [
         sys.executable, "-I", "-S", guard.__file__, str(layout.lock), str(writing), str(layout.groups),
-        str(layout.postgres / "postmaster.pid"), str(_WAITS_FOR_LOCK_S),
+        str(layout.postgres / "postmaster.pid"), str(layout.data), str(_WAITS_FOR_LOCK_S),
         sys.executable, "-m", "relab.testbed.supervisor", str(layout.plan),
     ]  # fmt: skip
     try:

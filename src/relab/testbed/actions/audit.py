@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jiter
 import pydantic_core
@@ -14,10 +14,13 @@ import pydantic_core
 from relab.core.clock import parse_time
 from relab.testbed.actions.models import Record, Status, UnknownRecordError
 
+_EPISODE: Final = "episode_began_at"
+
 
 class AuditLog:
     """All records, in memory and in a file that only grows. Used from several threads.
 
+    A reset of the testbed begins an episode: the file keeps what was before, and here nothing is known of it.
     A record that has a begin and no end belongs to a server that was ended meanwhile: it is `interrupted`, because
     nobody knows how far the action came.
 
@@ -30,7 +33,10 @@ class AuditLog:
         self._records: dict[str, Record] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         for document in _lines(path):
-            self._note(_record(document))
+            if _EPISODE in document:
+                self._forget()
+            else:
+                self._note(_record(document))
         # What a crash has cut short stays as it is, and the next line begins a line of its own.
         is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -49,11 +55,23 @@ class AuditLog:
         """
         line = pydantic_core.to_json(record.to_json()) + b"\n"
         with self._lock:
-            done = 0
-            while done < len(line):
-                done += os.write(self._file, line[done:])
-            os.fsync(self._file)
-            self._note(record)
+            self._append(line)
+            # One that began in an episode that is over is none of this one.
+            if record.status is Status.STARTED or record.record_id in self._records:
+                self._note(record)
+
+    def begin_episode(self, at: str) -> None:
+        """Keep what was in the file, and know nothing of it from now on.
+
+        Args:
+            at: when, RFC 3339.
+
+        Raises:
+            OSError: there is no room.
+        """
+        with self._lock:
+            self._append(pydantic_core.to_json({_EPISODE: at}) + b"\n")
+            self._forget()
 
     def get(self, record_id: str) -> Record:
         """Return a record.
@@ -85,6 +103,16 @@ class AuditLog:
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)
+
+    def _append(self, line: bytes) -> None:
+        done = 0
+        while done < len(line):
+            done += os.write(self._file, line[done:])
+        os.fsync(self._file)
+
+    def _forget(self) -> None:
+        self._records = {}
+        self._by_key = {}
 
     def _note(self, record: Record) -> None:
         self._records[record.record_id] = record

@@ -13,6 +13,7 @@ from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
 from relab.testbed.actions.service import ActionService, Answer
 from relab.testbed.actions.tokens import Caller, Scope, Tokens
+from relab.testbed.episodes import forgetting
 from relab.testbed.problems import add_problems
 
 MAX_RECORDS = 500
@@ -48,6 +49,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))
     app.include_router(_router)
+    app.include_router(forgetting(services.actions.forget))
     return app
 
 

@@ -110,6 +110,11 @@ class ActionService:
         """What was done."""
         return self._audit
 
+    def forget(self) -> None:
+        """Begin an episode: what was done before is in the audit file, and counts no more."""
+        self._audit.begin_episode(format_time(self._clock.now_us()))
+        self._guard.is_stopped = False
+
     def catalogue(self) -> list[dict[str, Any]]:
         """Return every action, as callers may read it."""
         return [operation.action.to_json() for operation in self._operations.values()]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from relab.core.errors import ForbiddenError, UnauthenticatedError
+from relab.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from relab.testbed.actions.models import ActionClass
 
 
@@ -23,6 +23,15 @@ class Scope(StrEnum):
     READ = "read"
     ACT = "act"
     ADMIN = "admin"
+
+
+class WrongScopeError(InvalidInputError):
+    """There is no such scope."""
+
+    code = "wrong_scope"
+
+
+SCOPES: Final = (*Scope, *(f"act:{kind.value}" for kind in ActionClass if kind is not ActionClass.READ))
 
 
 class MissingTokenError(UnauthenticatedError):
@@ -76,7 +85,15 @@ class Tokens:
         self._path = path
 
     def make(self, name: str, scopes: Sequence[str]) -> str:
-        """Make a token and return it; it cannot be read again."""
+        """Make a token and return it; it cannot be read again. An older one of this name is replaced.
+
+        Raises:
+            WrongScopeError: a scope is none of `SCOPES`, or none is given.
+        """
+        wrong = [scope for scope in scopes if scope not in SCOPES]
+        if wrong or not scopes:
+            said = f"{wrong[0][:60]!r} is no scope" if wrong else "A token needs a scope"
+            raise WrongScopeError(f"{said}.", remedy=f"Some of: {', '.join(SCOPES)}.")
         token = f"actions_{secrets.token_urlsafe(32)}"
         known = self._read()
         known[name] = {"digest": _digest(token), "scopes": list(scopes)}
@@ -102,7 +119,8 @@ class Tokens:
                 found = Caller(name, frozenset(known["scopes"]))
         if found is None:
             raise MissingTokenError(
-                "An action needs a token that is known here.", remedy="Send it as: Authorization: Bearer TOKEN"
+                "An action needs a token that is known here.",
+                remedy="Make one with `lab testbed token`, and send it as: Authorization: Bearer TOKEN",
             )
         return found
 

@@ -158,6 +158,13 @@ class ChaosManager:
                 self._end(running, Phase.STOPPED)
         return len(found)
 
+    def forget(self) -> None:
+        """End everything, and know nothing of it from now on."""
+        with self._lock:
+            self.stop_all()
+            self._all.clear()
+            self._appointments.clear()
+
     def close(self) -> None:
         """End everything."""
         self.stop_all()

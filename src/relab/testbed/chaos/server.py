@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
+from relab.testbed.episodes import forgetting
 from relab.testbed.problems import add_problems
 
 _OWN = frozenset(("delay_s", "duration_s", "duration", "delay"))
@@ -18,7 +19,9 @@ def create_app(manager: ChaosManager) -> FastAPI:
     app = FastAPI(title="Chaos", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.manager = manager
     add_problems(app)
+    app.include_router(_alive)
     app.include_router(_router)
+    app.include_router(forgetting(manager.forget))
     return app
 
 
@@ -30,6 +33,13 @@ def _manager(request: Request) -> ChaosManager:
 With = Annotated[ChaosManager, Depends(_manager)]
 _Id = Annotated[str, Path(max_length=100)]
 _router = APIRouter(prefix="/api/v1")
+_alive = APIRouter()
+
+
+@_alive.get("/health")
+def health() -> dict[str, bool]:
+    """Answer that the server is there."""
+    return {"ok": True}
 
 
 @_router.get("/faults")

@@ -21,9 +21,11 @@ from relab.testbed.supervisor.copying import remove_tree
 from relab.testbed.supervisor.groups import Groups
 from relab.testbed.supervisor.plan import Plan
 from relab.testbed.supervisor.ports import HeldPort
+from relab.testbed.supervisor.probes import tell_to_forget
 from relab.testbed.supervisor.process import descendants, tail
 from relab.testbed.supervisor.settings_store import SettingsStore
 from relab.testbed.supervisor.template import Template
+from relab.testbed.supervisor.volume import Volume
 
 _READY_WITHIN_S: Final = 10.0
 _OLD: Final = "old-"
@@ -42,6 +44,7 @@ class Bed:
         self.layout = layout
         self._clock = clock or SystemClock()
         self.settings = SettingsStore(layout.settings, self._clock)
+        self._volume = Volume(layout.data)
         self._groups = Groups(f"relab-{os.getpid()}-{layout.name}", layout.groups)
         self._held: dict[str, HeldPort] = {}
         self._components: dict[str, Component] = {}
@@ -71,13 +74,15 @@ class Bed:
             redis, redis_version = await asyncio.to_thread(programs.find_redis)
             self._versions = {"postgres": found.version, "redis": redis_version}
             self._held = table.hold_ports(self.plan)
+            await asyncio.to_thread(self._volume.make)
             async with _within(self.plan.template_within_s, "the template of the database"):
                 self._template = await template.ensure(found, self.plan.seed_module, self.layout.templates)
             ports = {name: held.port for name, held in self._held.items()}
             self._site = table.Site(
                 self.plan, self.layout, ports, found, redis, self._template.credentials()
             )  # fmt: skip
-            await self._begin(self.plan.start_within_s)
+            await self._begin(self.plan.start_within_s, {})
+            await self._forget(self._keepers())
 
     async def reset(self) -> None:
         """Bring everything back to the state of the beginning; only the supervisor goes on.
@@ -87,8 +92,11 @@ class Bed:
             StartError: something does not become ready again.
         """
         async with self._doing("resetting"):
-            await self._end_all()
-            await self._begin(self.plan.start_within_s)
+            kept = self._keepers()
+            await self._end_all(but=kept)
+            # Now that everything is away, whatever they still hold of it is let go at once.
+            kept = await self._forget(kept)
+            await self._begin(self.plan.start_within_s, kept)
 
     async def shut_down(self) -> None:
         """End everything; the testbed's folder stays, so that its logs can be read."""
@@ -97,6 +105,7 @@ class Bed:
             self._phase = "stopping"
             await self._end_all()
             self._groups.remove()
+            self._volume.remove()
             for held in self._held.values():
                 held.close()
             self.layout.state.unlink(missing_ok=True)
@@ -105,7 +114,9 @@ class Bed:
     def status(self, *, hidden: bool = False) -> BedStatus:
         """Return how everything is; hidden components only on request."""
         return BedStatus(
-            state=self._state(), components=self.components(hidden=hidden), limits_available=self._groups.available()
+            state=self._state(hidden=hidden),
+            components=self.components(hidden=hidden),
+            limits_available=self._groups.available(),
         )
 
     def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
@@ -223,19 +234,39 @@ class Bed:
             self._ready_at = self._clock.now_us()
             self._write_state()
 
-    async def _begin(self, within_s: float) -> None:
-        """Lay out the folder as it is at the beginning of an episode, and start everything, stage by stage."""
+    def _keepers(self) -> dict[str, Component]:
+        """Return the components that need not be started anew for another episode."""
+        return {
+            name: item for name, item in self._components.items() if item.spec.forget_path is not None and item.is_ready
+        }
+
+    async def _forget(self, kept: dict[str, Component]) -> dict[str, Component]:
+        """Tell components that a new episode begins; return those that have heard it, and end the others."""
+        secret = self._site.secret if self._site else ""
+        asked = [(item.spec.port, item.spec.forget_path) for item in kept.values()]
+        heard = await asyncio.gather(*(tell_to_forget(port or 0, path or "", secret) for port, path in asked))
+        deaf = [item for item, did in zip(kept.values(), heard, strict=True) if not did]
+        await asyncio.gather(*(item.stop(gently=False) for item in deaf))
+        return {name: item for name, item in kept.items() if item not in deaf}
+
+    async def _begin(self, within_s: float, kept: dict[str, Component]) -> None:
+        """Lay out the folder as it is at the beginning of an episode, and start everything, stage by stage.
+
+        Args:
+            within_s: in which all must be ready.
+            kept: components that go on, by name.
+        """
         deadline = asyncio.get_running_loop().time() + within_s
         assert self._site is not None
         await asyncio.to_thread(self._lay_out, self._site)
         self.settings.begin(table.first_settings(self._site))
         self._components = {
-            spec.name: Component(spec, groups=self._groups.joined_by, clock=self._clock)
+            spec.name: kept.get(spec.name) or Component(spec, groups=self._groups.joined_by, clock=self._clock)
             for spec in table.components(self._site)
         }
         self._write_state()
         for stage in sorted({item.spec.stage for item in self._components.values()}):
-            started = [item for item in self._components.values() if item.spec.stage == stage]
+            started = [item for item in self._components.values() if item.spec.stage == stage and item.spec.started]
             for item in started:
                 await item.start()
             try:
@@ -256,17 +287,16 @@ class Bed:
     def _lay_out(self, site: table.Site) -> None:
         layout = self.layout
         assert self._template is not None
+        self._put_away([layout.postgres, layout.redis, layout.search, layout.stats, layout.flags, layout.report_order])
+        # Those that go on write to the files that they have open.
+        written = {item.spec.log for item in self._components.values()} | {layout.supervisor_log}
+        self._put_away([path for path in layout.logs.iterdir() if path not in written])
+        kept = {layout.plan, layout.groups, *written}
         self._put_away(
-            [layout.postgres, layout.redis, layout.data, layout.search, layout.stats, layout.flags, layout.audit]
+            [path for path in layout.private.iterdir() if path not in kept and not path.name.startswith(_OLD)]
         )
-        for path in layout.logs.iterdir():
-            if path != layout.supervisor_log:
-                self._put_away([path])
-        for path in layout.private.iterdir():
-            if path not in {layout.plan, layout.groups} and not path.name.startswith(_OLD):
-                self._put_away([path])
-        for folder in (layout.data, layout.stats):
-            folder.mkdir()
+        self._volume.empty()
+        layout.stats.mkdir()
         self._template.copy_to(layout)
         write_json(
             layout.credentials,
@@ -280,10 +310,12 @@ class Bed:
             if path.is_symlink() or path.exists():
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
 
-    async def _end_all(self) -> None:
-        """End everything at once."""
-        await asyncio.gather(*(item.stop(gently=False) for item in self._components.values()))
-        self._components = {}
+    async def _end_all(self, but: dict[str, Component] | None = None) -> None:
+        """End everything at once, but for some."""
+        but = but or {}
+        ended = [item for item in self._components.values() if item.spec.name not in but]
+        await asyncio.gather(*(item.stop(gently=False) for item in ended))
+        self._components = dict(but)
         self._groups.remove()
         self._remove_old()
 
@@ -299,10 +331,12 @@ class Bed:
     def _write_state(self) -> None:
         write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
 
-    def _state(self) -> BedState:
-        public = {row.port for row in self.plan.rows if not row.hidden}
+    def _state(self, *, hidden: bool = False) -> BedState:
+        """Return what is told of the whole; where hidden programs answer only on request."""
+        shown = [row for row in self.plan.rows if row.port is not None and (hidden or not row.hidden)]
+        public = {str(row.port) for row in shown}
         ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}
-        urls = {row.port: f"http://{HOST}:{getattr(self.plan.ports, row.port)}" for row in self.plan.rows}
+        urls = {name: f"http://{HOST}:{getattr(self.plan.ports, name)}" for name in public}
         return BedState(
             name=self.layout.name,
             pid=os.getpid(),

@@ -39,6 +39,8 @@ class ComponentSpec:
         stop_signal: what asks the program to end in order.
         abort_signal: what makes it end at once, and yet leave nothing in the kernel; None is SIGKILL.
         hidden: it is not told to those who ask for the target's sake.
+        started: whether it is started at the beginning of an episode.
+        forget_path: where it is told to forget what was; without one a reset starts it anew.
         opened: as in `Order`.
         leaves: is called when it has ended, with whatever it may have left in the kernel.
     """
@@ -57,6 +59,8 @@ class ComponentSpec:
     stop_grace_s: float = 3.0
     abort_signal: signal.Signals | None = None
     hidden: bool = False
+    started: bool = True
+    forget_path: str | None = None
     opened: Mapping[int, Path] = field(default_factory=dict)
     leaves: Callable[[], None] = field(default=lambda: None)
 

@@ -4,7 +4,7 @@ Run as a file with `python -I -S`, it imports nothing of relab. It makes itself 
 orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but what they in turn
 have started (sessions of PostgreSQL that are computing) does not end at once by itself: it comes here, and is killed.
 
-    guard.py LOCK PIPE_FD CGROUPS POSTMASTER_PID WAIT_S COMMAND…
+    guard.py LOCK PIPE_FD CGROUPS POSTMASTER_PID VOLUME WAIT_S COMMAND…
 
 The command gets two more arguments: the descriptor of the pipe, and the guard's pid.
 """
@@ -22,6 +22,7 @@ import time
 
 _PR_SET_CHILD_SUBREAPER = 36
 _IPC_RMID = 0
+_MNT_DETACH = 2
 _LOOK_AGAIN_S = 0.05
 
 
@@ -79,6 +80,12 @@ def remove_groups(listing: str) -> None:
         os.unlink(listing)  # noqa: PTH108
 
 
+def unmount(volume: str) -> None:
+    """Take a mounted volume away, also while somebody has a file of it open; nothing happens if it is none."""
+    if os.path.ismount(volume):
+        ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
+
+
 def end_children() -> None:
     """Kill and reap every child, and what becomes a child by that, until there is none."""
     while True:
@@ -117,7 +124,7 @@ def _be_daemon() -> None:
 
 def main() -> None:
     """Be the guard of one supervisor, from its start until nothing of it is left."""
-    lock, pipe, groups, postmaster_pid, wait_s, *command = sys.argv[1:]
+    lock, pipe, groups, postmaster_pid, volume, wait_s, *command = sys.argv[1:]
     _be_daemon()
     become_reaper()
     if not _hold(lock, float(wait_s)):
@@ -127,6 +134,7 @@ def main() -> None:
     # What a guard that was killed has left.
     remove_shared_memory(postmaster_pid)
     remove_groups(groups)
+    unmount(volume)
     # A signal for the guard is one for the supervisor, which ends in order; the guard follows it.
     wanted = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*wanted, signal.SIGCHLD})
@@ -146,6 +154,7 @@ def main() -> None:
     end_children()
     remove_shared_memory(postmaster_pid)
     remove_groups(groups)
+    unmount(volume)
 
 
 def _has_ended(pid: int) -> bool:

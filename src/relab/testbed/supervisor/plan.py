@@ -7,9 +7,9 @@ A row's command is data. In it `{python}`, `{folder}`, `{private}`, `{settings}`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from relab.testbed.models import Strict
 
@@ -21,20 +21,30 @@ class ProgramRow(Strict):
 
     Attributes:
         count: how many processes; more than one are named `<name>-<number>` from 1 on, and `<name>` means all of them.
-        port: which public port it listens on; all processes of a row share it.
-        ready_path: an HTTP path that is answered with 200 when it is ready.
+        port: which public port it listens on, if any; all processes of a row share it.
+        ready_path: an HTTP path that is answered with 200 when it is ready; without one it is ready when it runs.
         stage: 0 starts together with the dependencies; 1 when these and the target are ready.
         hidden: it is not told to those who ask for the target's sake.
+        started: whether it runs at the beginning of an episode.
+        forget_path: an HTTP path; a POST there makes it forget what was, so that a reset need not start it anew.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
     group: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
     command: list[str] = Field(min_length=1)
-    port: Literal["target", "chaos", "actions"]
-    ready_path: str = Field(pattern=r"^/")
+    port: Literal["target", "chaos", "actions"] | None = None
+    ready_path: str | None = Field(None, pattern=r"^/")
     count: int = Field(1, ge=1, le=64)
     stage: int = Field(1, ge=0, le=9)
     hidden: bool = False
+    started: bool = True
+    forget_path: str | None = Field(None, pattern=r"^/")
+
+    @model_validator(mode="after")
+    def _need_port(self) -> Self:
+        if self.port is None and (self.ready_path or self.forget_path):
+            raise ValueError(f"{self.name}: a path needs a port")
+        return self
 
 
 TARGET_ROW = ProgramRow(
@@ -48,7 +58,39 @@ TARGET_ROW = ProgramRow(
     stage=0,
 )
 
-STANDARD_ROWS: tuple[ProgramRow, ...] = (TARGET_ROW,)
+ACTIONS_ROW = ProgramRow(
+    name="actions",
+    group="actions",
+    command=[
+        "{python}", "-m", "relab.testbed.actions", "--control", "{control}", "--target", "{target_url}",
+        "--audit", "{audit}", "--tokens", "{tokens}", "--port", "{port}",
+    ],
+    port="actions",
+    ready_path="/health",
+    stage=0,
+    forget_path="/forget",
+)  # fmt: skip
+CHAOS_ROW = ProgramRow(
+    name="chaos",
+    group="chaos",
+    command=[
+        "{python}", "-m", "relab.testbed.chaos", "--control", "{control}", "--links", "{links}",
+        "--private", "{private}", "--target", "{target_url}", "--port", "{port}",
+    ],
+    port="chaos",
+    ready_path="/health",
+    stage=0,
+    hidden=True,
+    forget_path="/forget",
+)  # fmt: skip
+REPORT_ROW = ProgramRow(
+    name="report-job",
+    group="jobs",
+    command=["{python}", "-m", "relab.testbed.jobs", "--settings", "{settings}", "--order", "{report_order}"],
+    started=False,
+)
+
+STANDARD_ROWS: tuple[ProgramRow, ...] = (TARGET_ROW, ACTIONS_ROW, CHAOS_ROW, REPORT_ROW)
 """Every program of a testbed beside PostgreSQL, Redis and the links."""
 
 

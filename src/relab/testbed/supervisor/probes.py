@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from relab.testbed.episodes import SECRET_HEADER
 from relab.testbed.layout import HOST
 from relab.testbed.supervisor.ports import listens
 
 _WITHIN_S: Final = 2.0
+_FORGETS_WITHIN_S: Final = 3.0
 
 
 class Probe(Protocol):
@@ -81,10 +83,29 @@ class SocketReady:
         return False
 
 
-async def _ask(port: int, request: bytes, *, until: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The process is there; nothing else is asked of it."""
+
+    async def ready(self, pid: int) -> bool:  # noqa: ARG002 whoever asks has just started it
+        """Return that it runs: who waits is told when it ends."""
+        return True
+
+
+async def tell_to_forget(port: int, path: str, secret: str) -> bool:
+    """Tell a program that a new episode begins; return whether it has heard it and is ready for it."""
+    request = (
+        f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"
+        "Content-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    answer = await _ask(port, request.encode(), until=b"\r\n", within_s=_FORGETS_WITHIN_S)
+    return answer.split(b" ", 2)[1:2] == [b"200"]
+
+
+async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _WITHIN_S) -> bytes:
     """Return the beginning of an answer, or nothing."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
                 writer.write(request)

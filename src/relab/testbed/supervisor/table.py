@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from relab.testbed.episodes import SECRET_VARIABLE
 from relab.testbed.layout import HOST, Layout
 from relab.testbed.models import LinkEnds, LinksConfig
 from relab.testbed.supervisor import guard, postgres
@@ -15,7 +17,7 @@ from relab.testbed.supervisor.component import ComponentSpec
 from relab.testbed.supervisor.plan import Plan, ProgramRow
 from relab.testbed.supervisor.ports import HeldPort
 from relab.testbed.supervisor.postgres import Credentials
-from relab.testbed.supervisor.probes import HttpReady, PostmasterReady, RedisReady, SocketReady
+from relab.testbed.supervisor.probes import HttpReady, PostmasterReady, RedisReady, Running, SocketReady
 from relab.testbed.supervisor.programs import PostgresPrograms
 from relab.testbed.supervisor.template import PRODUCTS
 
@@ -41,7 +43,11 @@ OPERATOR: Final = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What is settled before anything is started: folders, ports, programs, passwords."""
+    """What is settled before anything is started: folders, ports, programs, passwords.
+
+    Attributes:
+        secret: what the supervisor shows when it asks a program to forget.
+    """
 
     plan: Plan
     layout: Layout
@@ -49,6 +55,7 @@ class Site:
     programs: PostgresPrograms
     redis: str
     credentials: Credentials
+    secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
 
 def hold_ports(plan: Plan) -> dict[str, HeldPort]:
@@ -60,7 +67,8 @@ def hold_ports(plan: Plan) -> dict[str, HeldPort]:
     held: dict[str, HeldPort] = {}
     try:
         for row in plan.rows:
-            held[row.port] = HeldPort(int(getattr(plan.ports, row.port)), shared=row.count > 1)
+            if row.port is not None:
+                held[row.port] = HeldPort(int(getattr(plan.ports, row.port)), shared=row.count > 1)
         for name in PRIVATE_PORTS:
             held[name] = HeldPort()
     except BaseException:
@@ -162,8 +170,11 @@ def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
         "settings": str(layout.target_settings),
         "control": str(layout.control_socket),
         "links": str(layout.links_socket),
-        "target_port": str(site.plan.ports.target),
-        "port": str(getattr(site.plan.ports, row.port)),
+        "target_url": f"http://{HOST}:{site.plan.ports.target}",
+        "audit": str(layout.audit),
+        "tokens": str(layout.tokens),
+        "report_order": str(layout.report_order),
+        "port": str(getattr(site.plan.ports, row.port)) if row.port else "",
         "number": str(number),
     }
 
@@ -223,7 +234,7 @@ def _links(site: Site) -> ComponentSpec:
 
 def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
     name = f"{row.name}-{number}" if row.count > 1 else row.name
-    port = int(getattr(site.plan.ports, row.port))
+    port = int(getattr(site.plan.ports, row.port)) if row.port else None
     values = values_of(site, row, number)
     # A program that shows its log to others must not find it mixed with that of hidden ones.
     folder = site.layout.private if row.hidden else site.layout.logs
@@ -232,12 +243,14 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
         group=row.group,
         stage=row.stage,
         command=[part.format(**values) for part in row.command],
-        environment=_environment(site),
+        environment=_environment(site) | ({SECRET_VARIABLE: site.secret} if row.forget_path else {}),
         cwd=site.layout.root,
         log=folder / f"{name}.log",
-        probe=HttpReady(port, row.ready_path),
+        probe=HttpReady(port, row.ready_path) if port and row.ready_path else Running(),
         port=port,
         hidden=row.hidden,
+        started=row.started,
+        forget_path=row.forget_path,
     )
 
 

@@ -1,0 +1,41 @@
+"""How a program that outlives a reset is told that a new episode begins: a POST that carries the supervisor's secret."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header
+
+from relab.core.errors import ForbiddenError
+
+SECRET_VARIABLE: Final = "RELAB_TESTBED_SECRET"  # noqa: S105 a name
+SECRET_HEADER: Final = "X-Testbed-Secret"  # noqa: S105 a name
+
+
+class NotTheSupervisorError(ForbiddenError):
+    """Only the supervisor begins episodes."""
+
+    code = "not_the_supervisor"
+
+
+def forgetting(forget: Callable[[], None]) -> APIRouter:
+    """Return the route on which the supervisor says that a new episode begins.
+
+    Args:
+        forget: drops what was; it may take a while and runs in a thread.
+    """
+    router = APIRouter()
+    secret = os.environ.get(SECRET_VARIABLE, "")
+
+    @router.post("/forget", include_in_schema=False)
+    def begin(x_testbed_secret: Annotated[str, Header(max_length=200)] = "") -> dict[str, bool]:
+        given = x_testbed_secret.encode("utf-8", "replace")
+        if not secret or not hmac.compare_digest(given, secret.encode()):
+            raise NotTheSupervisorError("Only the supervisor of the testbed begins an episode.")
+        forget()
+        return {"ok": True}
+
+    return router
