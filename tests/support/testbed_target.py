@@ -54,7 +54,6 @@ def settings_document(root: Path, *, postgres: PostgresServer, redis: RedisServe
         "flags_path": str(root / "flags.json"),
         "supervisor_socket": None,
         "token": None,
-        "catalogue_path": str(root / "products.jsonl"),
     }  # fmt: skip
 
 

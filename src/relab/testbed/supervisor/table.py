@@ -138,7 +138,6 @@ def first_settings(site: Site) -> dict[str, Any]:
         "flags_path": str(layout.flags),
         "supervisor_socket": str(layout.control_socket),
         "token": None,
-        "catalogue_path": None,
     }
 
 

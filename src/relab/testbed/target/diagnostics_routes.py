@@ -85,7 +85,7 @@ def hide_secrets(model: BaseModel) -> dict[str, Any]:
     """Return a model as JSON with stars in the place of secrets, and without what only this machine's own tools use."""
     shown: dict[str, Any] = {}
     for name, value in model:
-        if name in {"private_dir", "supervisor_socket", "catalogue_path"}:
+        if name in {"private_dir", "supervisor_socket"}:
             continue
         if isinstance(value, BaseModel):
             shown[name] = hide_secrets(value)

@@ -24,7 +24,10 @@ class Listen(_Section):
 
 
 class DatabaseSettings(_Section):
-    """PostgreSQL and the pool of each worker; `read_timeout_s` bounds what the server leaves unanswered."""
+    """PostgreSQL and the pool of each worker; `read_timeout_s` bounds what the server leaves unanswered.
+
+    A connection that is older than `max_age_s` is closed and made anew when it is next used.
+    """
 
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65_535)
@@ -37,6 +40,7 @@ class DatabaseSettings(_Section):
     connect_timeout_s: float = Field(2.0, gt=0, le=60)
     statement_timeout_ms: int = Field(5_000, ge=1, le=600_000)
     read_timeout_s: float | None = Field(None, gt=0, le=600)
+    max_age_s: int = Field(15, ge=1, le=86_400)
 
     @property
     def patience_s(self) -> float:
@@ -83,7 +87,6 @@ class TargetSettings(_Section):
     flags_path: Path
     supervisor_socket: Path | None = None
     token: SecretStr | None = None
-    catalogue_path: Path | None = None
     metrics_window_s: int = Field(30, ge=5, le=300)
 
     @model_validator(mode="after")
