@@ -1,0 +1,1 @@
+"""From polls to findings, without a clock, a network or a word of what was done to the target."""

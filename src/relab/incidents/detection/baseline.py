@@ -1,0 +1,82 @@
+"""What is usual for a target: learnt from polls in which nothing was wrong."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from relab.incidents.models import Snapshot
+
+LEAST_POLLS: Final = 5
+MOST_POLLS: Final = 240
+_TO_SIGMA: Final = 1.4826
+"""The median absolute deviation of a normal distribution times this is its standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """A signal while all is well.
+
+    Attributes:
+        median: of its values.
+        deviation: the robust standard deviation, from the median absolute deviation.
+        count: polls that it rests on.
+    """
+
+    median: float
+    deviation: float
+    count: int
+
+
+class Baseline:
+    """A sliding window of good polls.
+
+    Args:
+        most: how many polls it holds.
+    """
+
+    def __init__(self, most: int = MOST_POLLS) -> None:
+        self._values: dict[str, deque[float]] = {}
+        self._most = most
+        self._polls = 0
+
+    @property
+    def polls(self) -> int:
+        """How many good polls were learnt from."""
+        return self._polls
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether it rests on enough."""
+        return self._polls >= LEAST_POLLS
+
+    def learn(self, snapshot: Snapshot) -> None:
+        """Take in a poll in which nothing was wrong."""
+        self._polls += 1
+        for name, value in snapshot.numbers.items():
+            self._values.setdefault(name, deque(maxlen=self._most)).append(value)
+
+    def usual(self, signal: str) -> Usual | None:
+        """Return what is usual for a signal; None if it was not seen often enough to say."""
+        values = self._values.get(signal)
+        if values is None or len(values) < LEAST_POLLS:
+            return None
+        median = statistics.median(values)
+        spread = statistics.median(abs(value - median) for value in values)
+        return Usual(median, spread * _TO_SIGMA, len(values))
+
+    def dump(self) -> dict[str, list[float]]:
+        """Return its content as JSON holds it, for a responder that starts again."""
+        return {name: list(values) for name, values in self._values.items()}
+
+    @classmethod
+    def load(cls, content: Mapping[str, Iterable[float]], most: int = MOST_POLLS) -> Baseline:
+        """Return the baseline of a `dump`."""
+        made = cls(most)
+        for name, values in content.items():
+            made._values[name] = deque(values, maxlen=most)
+        made._polls = max((len(values) for values in made._values.values()), default=0)
+        return made

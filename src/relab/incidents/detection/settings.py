@@ -1,0 +1,40 @@
+"""Bounds of detection: the seed's thresholds, and what is added to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionSettings:
+    """When something is wrong.
+
+    Attributes:
+        poll_interval_s: between two polls; windows in polls follow from it.
+        error_rate_pct: of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        response_time_ms: of the seed's rule.
+        slo_pct: the share of requests that should succeed, in percent.
+        budget_period_s: over which the SLO's error budget is meant.
+        deviations: how far outside of the usual a level is a shift.
+        least_errors_pct, least_latency_ms, latency_factor: what users notice at all.
+        confirm, confirm_of: a shift counts if it is there in so many of the last polls.
+        stale_polls: after how many polls a clock that stands still makes the data stale.
+        trend_polls, horizon_s: over how many polls a trend is fitted, and how far ahead it is looked.
+        grace_polls: after a restart of all workers by somebody, so many polls are waited before a shift counts.
+    """
+
+    poll_interval_s: float = 30.0
+    error_rate_pct: float = 50.0
+    response_time_ms: float = 1_000.0
+    slo_pct: float = 99.5
+    budget_period_s: float = 30 * 86_400.0
+    deviations: float = 4.0
+    least_errors_pct: float = 1.0
+    least_latency_ms: float = 50.0
+    latency_factor: float = 2.0
+    confirm: int = 2
+    confirm_of: int = 3
+    stale_polls: int = 3
+    trend_polls: int = 8
+    horizon_s: float = 900.0
+    grace_polls: int = 2

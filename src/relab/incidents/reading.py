@@ -1,0 +1,163 @@
+"""From a target's answers to a snapshot. Answers are data from outside: whatever they hold, a snapshot comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from relab.core.clock import parse_time
+from relab.core.errors import InvalidInputError
+from relab.incidents.models import Absence, Snapshot
+
+_MOST: Final = 1e15
+_MAX_WORD: Final = 100
+_MAX_ROUTES: Final = 100
+
+_HEALTH: Final = {"error_rate": "errors.pct", "avg_response_time_ms": "latency.avg_ms"}
+_METRICS: Final = {
+    "error_rate": "errors.pct",
+    "avg_response_time_ms": "latency.avg_ms",
+    "p50_ms": "latency.p50_ms",
+    "p95_ms": "latency.p95_ms",
+    "p99_ms": "latency.p99_ms",
+    "requests_per_second": "traffic.rps",
+    "requests": "traffic.requests",
+    "errors": "errors.count",
+    "shed": "traffic.shed",
+}
+_POOL: Final = {
+    "utilization_pct": "pool.used_pct",
+    "used": "pool.used",
+    "max": "pool.max",
+    "pending": "pool.pending",
+    "timeouts": "pool.timeouts",
+}
+_GROUPS: Final = {
+    "cache": {"errors": "cache.errors", "write_errors": "cache.write_errors", "hits": "cache.hits", "misses": "cache.misses"},
+    "database": {"errors": "database.errors", "pool_wait_p95_ms": "database.pool_wait_p95_ms"},
+    "search": {"fallbacks": "search.fallbacks", "faiss_share_pct": "search.faiss_share_pct"},
+}  # fmt: skip
+_PERCENT: Final = frozenset(("errors.pct", "pool.used_pct", "search.faiss_share_pct"))
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A snapshot in the making."""
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+    absurd: list[str] = field(default_factory=list)
+    told_at_us: int | None = None
+
+    def number(self, name: str, value: Any) -> None:
+        """Take a number in, if it is one that can be."""
+        if value is None:
+            return
+        most = 100.0 if name in _PERCENT else _MOST
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            self.absurd.append(name)
+        else:
+            self.numbers[name] = float(value)
+
+    def word(self, name: str, value: Any) -> None:
+        """Take a word in; a long one is cut."""
+        if isinstance(value, bool):
+            value = "ok" if value else "failing"
+        if isinstance(value, str) and value:
+            self.words[name] = value[:_MAX_WORD]
+        elif value is not None:
+            self.absurd.append(name)
+
+    def time(self, value: Any) -> None:
+        """Take the target's own time in; the latest of all parts counts."""
+        try:
+            told = parse_time(value) if isinstance(value, str) else None
+        except InvalidInputError:
+            told = None
+        if told is None:
+            if value is not None:
+                self.absurd.append("timestamp")
+        elif self.told_at_us is None or told > self.told_at_us:
+            self.told_at_us = told
+
+
+def read_poll(at_us: int, answers: Mapping[str, Any | Absence], templates: Mapping[str, int] | None = None) -> Snapshot:
+    """Return what a poll has seen.
+
+    Args:
+        at_us: when it was asked for.
+        answers: by part, its JSON or why there is none; a part that was not asked for is not in it.
+        templates: of the log lines that came since the poll before.
+    """
+    draft = _Draft()
+    absent = {part: answer for part, answer in answers.items() if isinstance(answer, Absence)}
+    readers = {"health": _read_health, "metrics": _read_metrics, "pool": _read_pool}
+    for part, read in readers.items():
+        if part in absent or part not in answers:
+            continue
+        document = answers[part]
+        if isinstance(document, Mapping):
+            draft.time(document.get("timestamp"))
+            read(draft, document)
+        else:
+            absent[part] = Absence.UNREADABLE
+    return Snapshot(
+        at_us=at_us,
+        told_at_us=draft.told_at_us,
+        numbers=draft.numbers,
+        words=draft.words,
+        absent=absent,
+        absurd=tuple(sorted(set(draft.absurd))),
+        templates=dict(templates or {}),
+    )
+
+
+def _read_health(draft: _Draft, document: Mapping[str, Any]) -> None:
+    draft.word("health", document.get("health_status"))
+    for key, name in _HEALTH.items():
+        draft.number(name, document.get(key))
+    for key, value in _items(document.get("dependencies")):
+        if isinstance(value, Mapping):
+            draft.word(f"dependency.{key}", value.get("ok"))
+            draft.word(f"dependency.{key}.sqlstate", value.get("sqlstate"))
+            draft.number(f"dependency.{key}.connect_ms", value.get("connect_ms"))
+            draft.number(f"dependency.{key}.answer_ms", value.get("answer_ms"))
+    silent = 0
+    for row in _rows(document.get("workers")):
+        draft.word(f"worker.{row.get('worker')}", row.get("state"))
+        silent += row.get("state") != "running"
+    draft.number("workers.silent", silent)
+
+
+def _read_metrics(draft: _Draft, document: Mapping[str, Any]) -> None:
+    for key, name in _METRICS.items():
+        draft.number(name, document.get(key))
+    for group, names in _GROUPS.items():
+        found = document.get(group)
+        for key, name in names.items():
+            draft.number(name, found.get(key) if isinstance(found, Mapping) else None)
+    for route, figures in _items(document.get("routes")):
+        if isinstance(figures, Mapping):
+            draft.number(f"route.{route}.errors.pct", figures.get("error_rate"))
+            draft.number(f"route.{route}.p95_ms", figures.get("p95_ms"))
+            draft.number(f"route.{route}.rps", figures.get("requests_per_second"))
+
+
+def _read_pool(draft: _Draft, document: Mapping[str, Any]) -> None:
+    draft.word("pool", document.get("pool_health"))
+    draft.word("pool.level", document.get("pool_utilization"))
+    for key, name in _POOL.items():
+        draft.number(name, document.get(key))
+
+
+def _items(value: Any) -> Sequence[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return ()
+    return [(str(key)[:_MAX_WORD], item) for key, item in list(value.items())[:_MAX_ROUTES]]
+
+
+def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return [row for row in value[:_MAX_ROUTES] if isinstance(row, Mapping)]

@@ -1,0 +1,249 @@
+"""Detection: what opens an incident, what passes by, and what nothing may be concluded from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.incidents.detection.baseline import Baseline
+from relab.incidents.detection.detector import Detector, Findings
+from relab.incidents.detection.detectors import share_of_growth, theil_sen
+from relab.incidents.detection.settings import DetectionSettings
+from relab.incidents.models import Absence, Snapshot
+from relab.incidents.reading import read_poll
+
+SECOND_US = 1_000_000
+SETTINGS = DetectionSettings(poll_interval_s=1.0)
+GOOD = {
+    "errors.pct": 0.0,
+    "latency.p95_ms": 20.0,
+    "latency.avg_ms": 8.0,
+    "traffic.requests": 300.0,
+    "traffic.rps": 10.0,
+}
+WORDS = {"health": "healthy", "pool": "healthy", "dependency.database": "ok", "worker.1": "running"}
+
+
+class Polls:
+    """A detector that has seen a healthy target, and what it says of further polls."""
+
+    def __init__(self, settings: DetectionSettings = SETTINGS, healthy: int = 20) -> None:
+        self.detector = Detector(settings)
+        self.at_us = 1_700_000_000 * SECOND_US
+        for number in range(healthy):
+            self.poll({"latency.p95_ms": 20.0 + number % 3})
+
+    def poll(
+        self, numbers: Mapping[str, float] | None = None, words: Mapping[str, str] | None = None, **more: Any
+    ) -> Findings:
+        self.at_us += SECOND_US
+        told_at_us = more.pop("told_at_us", self.at_us)
+        snapshot = Snapshot(self.at_us, told_at_us, {**GOOD, **(numbers or {})}, {**WORDS, **(words or {})}, **more)
+        return self.detector.look(snapshot)
+
+    def polls(self, count: int, *args: Any, **more: Any) -> Findings:
+        return [self.poll(*args, **more) for _ in range(count)][-1]
+
+
+def signals(findings: Findings) -> set[tuple[str, str]]:
+    return {(item.detector, item.signal) for item in findings.confirmed}
+
+
+def test_a_healthy_target_opens_nothing() -> None:
+    polls = Polls()
+    assert polls.poll() == Findings()
+    assert polls.detector.baseline.polls == 21
+
+
+def test_the_seeds_rule_needs_all_three_and_no_second_poll() -> None:
+    numbers = {"errors.pct": 67.8, "latency.avg_ms": 1_250.0}
+    found = Polls(healthy=0).poll(numbers, {"pool": "critical"})
+    assert ("seed_rule", "errors.pct") in signals(found)
+    for wrong in ({"errors.pct": 50.0}, {"latency.avg_ms": 1_000.0}):
+        assert ("seed_rule", "errors.pct") not in signals(
+            Polls(healthy=0).poll({**numbers, **wrong}, {"pool": "critical"})
+        )
+    assert ("seed_rule", "errors.pct") not in signals(Polls(healthy=0).poll(numbers))
+
+
+def test_a_level_that_shifts_and_stays_opens_one_that_passes_does_not() -> None:
+    polls = Polls()
+    assert not polls.poll({"latency.p95_ms": 400.0}).opens
+    assert polls.poll().is_quiet
+    assert not polls.poll().opens
+    polls.poll({"latency.p95_ms": 400.0})
+    found = polls.poll({"latency.p95_ms": 400.0})
+    assert found.opens
+    assert signals(found) == {("level_shift", "latency.p95_ms")}
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"latency.p95_ms": 39.0}, {"errors.pct": 0.9}, {"errors.pct": 60.0, "traffic.requests": 4.0}]
+)
+def test_what_users_do_not_notice_is_nothing(numbers: dict[str, float]) -> None:
+    assert Polls().polls(5, numbers).is_quiet
+
+
+def test_errors_that_stay_burn_the_budget() -> None:
+    polls = Polls()
+    assert ("burn_rate", "errors.pct") in signals(polls.polls(40, {"errors.pct": 30.0}))
+
+
+def test_what_the_target_says_of_itself_counts_when_it_stays() -> None:
+    for words in (
+        {"dependency.cache": "failing"},
+        {"worker.1": "stopped"},
+        {"health": "degraded"},
+        {"pool": "critical"},
+    ):
+        polls = Polls()
+        assert not polls.poll(words=words).opens
+        assert polls.poll(words=words).opens
+
+
+def test_an_absent_target_opens_and_an_absent_log_does_not() -> None:
+    polls = Polls()
+    assert polls.polls(2, absent={"health": Absence.TIMED_OUT}).opens
+    assert not Polls().polls(5, absent={"logs": Absence.REFUSED}).opens
+
+
+def test_figures_whose_time_stands_still_allow_no_conclusion() -> None:
+    polls = Polls()
+    frozen = polls.at_us
+    found = polls.polls(4, {"errors.pct": 90.0}, told_at_us=frozen)
+    assert (found.is_stale, found.opens) == (True, False)
+
+
+def test_traffic_that_vanishes_is_told_and_opens_only_with_a_target_that_does_not_answer() -> None:
+    polls = Polls()
+    nobody = {"traffic.rps": 0.0, "traffic.requests": 0.0}
+    assert not polls.polls(3, nobody).opens
+    assert polls.polls(2, nobody, absent={"metrics": Absence.REFUSED}).opens
+
+
+def test_a_restart_is_given_its_time_and_a_crash_loop_is_not() -> None:
+    down = {"health": "degraded", "worker.1": "down"}
+    # One that ends well.
+    polls = Polls(healthy=0)
+    for number in range(20):
+        polls.poll({"worker.1.uptime_s": 100.0 + number})
+    assert not polls.poll({"worker.1.uptime_s": 0.1}, down).opens
+    assert not polls.poll({"worker.1.uptime_s": 1.1}, down).opens
+    for number in range(5):
+        assert polls.poll({"worker.1.uptime_s": 2.1 + number}).is_quiet
+    # One that comes again before all is quiet.
+    opened = [polls.poll({"worker.1.uptime_s": 0.1 * (number % 2)}, down).opens for number in range(6)]
+    assert opened[:2] == [False, False]
+    assert all(opened[3:])
+
+
+def test_what_grows_without_an_end_is_seen_before_it_is_used_up() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"worker.1.rss_mb": 150.0})
+    found = [polls.poll({"worker.1.rss_mb": 150.0 + 10 * number}) for number in range(1, 12)]
+    assert signals(found[-1]) == {("trend", "worker.1.rss_mb")}
+
+
+def test_a_cache_that_fills_and_stops_is_no_trend() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"worker.1.rss_mb": 150.0})
+    assert all(polls.poll({"worker.1.rss_mb": 150.0 + min(5 * number, 20)}).is_quiet for number in range(30))
+
+
+def test_nothing_is_learnt_from_what_is_not_well_and_a_clock_that_jumps_begins_anew() -> None:
+    polls = Polls()
+    before = polls.detector.baseline.polls
+    polls.polls(5, {"errors.pct": 50.0})
+    assert polls.detector.baseline.polls == before
+    polls.at_us -= 3_600 * SECOND_US
+    polls.poll()
+    assert len(polls.detector.history) == 1
+
+
+def test_a_baseline_is_kept_over_a_restart() -> None:
+    learnt = Polls().detector.baseline
+    again = Baseline.load(learnt.dump())
+    assert again.usual("latency.p95_ms") == learnt.usual("latency.p95_ms")
+    assert (again.polls, again.is_learnt) == (20, True)
+    assert Baseline.load({}).usual("errors.pct") is None
+
+
+@given(
+    slope=st.floats(-1e3, 1e3), start=st.floats(-1e6, 1e6), wild=st.lists(st.integers(0, 19), max_size=4, unique=True)
+)
+def test_the_slope_is_that_of_most_points(slope: float, start: float, wild: list[int]) -> None:
+    points = [(float(x), start + slope * x) for x in range(20)]
+    spoilt = [(x, y + 1e9 if int(x) in wild else y) for x, y in points]
+    if not wild:
+        assert theil_sen(points) == pytest.approx(slope, rel=1e-6, abs=1e-6)
+    # Up to a sixth of wild points leave more than half of the pairs as they are.
+    elif len(wild) <= 3:
+        assert theil_sen(spoilt) == pytest.approx(slope, rel=1e-3, abs=3e8)
+    assert 0 <= share_of_growth(spoilt) <= 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=20,
+)
+FIELDS = (
+    "health_status",
+    "error_rate",
+    "dependencies",
+    "workers",
+    "routes",
+    "cache",
+    "utilization_pct",
+    "timestamp",
+    "pool_health",
+)
+
+
+@given(
+    answers=st.dictionaries(
+        st.sampled_from(("health", "metrics", "pool")), JSON | st.dictionaries(st.sampled_from(FIELDS), JSON)
+    )
+)
+def test_whatever_a_target_answers_a_poll_comes_of_it(answers: dict[str, Any]) -> None:
+    snapshot = read_poll(1, answers)
+    assert all(0 <= value <= 1e15 for value in snapshot.numbers.values())
+    assert all(len(word) <= 100 for word in snapshot.words.values())
+    Detector(SETTINGS).look(snapshot)
+
+
+def test_absurd_values_are_named_and_used_nowhere() -> None:
+    snapshot = read_poll(
+        1, {"metrics": {"error_rate": -3, "p95_ms": float("nan"), "requests_per_second": "many", "requests": 7}}
+    )
+    assert snapshot.absurd == ("errors.pct", "latency.p95_ms", "traffic.rps")
+    assert snapshot.numbers == {"traffic.requests": 7.0}
+
+
+def test_a_poll_of_a_real_answer_has_its_figures() -> None:
+    health = {
+        "timestamp": "2026-01-01T00:00:01Z", "health_status": "critical", "error_rate": 12.5, "avg_response_time_ms": None,
+        "dependencies": {"database": {"ok": False, "sqlstate": "53300", "connect_ms": 1.5}},
+        "workers": [{"worker": 1, "state": "running"}, {"worker": 2, "state": "stopped"}],
+    }  # fmt: skip
+    metrics = {
+        "timestamp": "2026-01-01T00:00:02Z",
+        "p95_ms": 80.0,
+        "routes": {"order": {"error_rate": 50.0, "p95_ms": 90.0}},
+    }
+    snapshot = read_poll(5, {"health": health, "metrics": metrics, "pool": Absence.TIMED_OUT})
+
+    assert snapshot.told_at_us == 1_767_225_602_000_000
+    assert snapshot.words == {
+        "health": "critical", "dependency.database": "failing", "dependency.database.sqlstate": "53300",
+        "worker.1": "running", "worker.2": "stopped",
+    }  # fmt: skip
+    assert snapshot.numbers["route.order.errors.pct"] == 50.0
+    assert snapshot.numbers["workers.silent"] == 1.0
+    assert snapshot.absent == {"pool": Absence.TIMED_OUT}
