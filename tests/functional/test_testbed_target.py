@@ -48,6 +48,22 @@ def test_a_product_page_is_read_from_the_cache_until_it_is_ordered(target: Targe
     wait_until(counted, what="one hit and two misses")
 
 
+def test_figures_are_of_the_window_that_is_asked_for_and_of_no_longer_one_than_is_kept(target: Target) -> None:
+    kept = target.get("/api/v1/metrics")["window_s"]
+    assert target.get("/api/v1/metrics", window_s=5)["window_s"] == min(5, kept)
+    assert target.get("/api/v1/metrics", window_s=300)["window_s"] == kept
+    assert target.get("/api/v1/products/12")["in_stock"] > 0
+
+    def is_known() -> bool:
+        # To both workers: each tells the other of its requests a moment later.
+        return all(target.fresh("GET", "/api/v1/metrics").json()["requests"] > 0 for _ in range(8))
+
+    wait_until(is_known, what="a request in the figures")
+    # It was long enough ago: the short window has moved on, and the long one has it still.
+    wait_until(lambda: target.get("/api/v1/metrics", window_s=2)["requests"] == 0, what="a short window without it")
+    assert is_known()
+
+
 def test_an_order_is_there_with_its_receipt(target: Target) -> None:
     placed = target.order(product_id=5, quantity=2, customer="customer-00001").json()
 
@@ -75,6 +91,8 @@ def test_an_order_is_there_with_its_receipt(target: Target) -> None:
         ("POST", "/api/v1/orders", {"product_id": 1, "quantity": 1, "customer": "a\u0000"}, 422),
         ("POST", "/api/v1/orders", {"product_id": 1, "quantity": 1, "customer": "a", "price": 0}, 422),
         ("GET", "/api/v1/logs?since=nonsense", None, 422),
+        ("GET", "/api/v1/metrics?window_s=0", None, 422),
+        ("GET", "/api/v1/metrics?window_s=301", None, 422),
         ("GET", "/api/lab/report", None, 404),
     ],
 )

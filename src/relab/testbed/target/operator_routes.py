@@ -31,9 +31,12 @@ def operator_routes(parts: Parts) -> APIRouter:
         return health_document(parts, parts.workers())
 
     @routes.get("/api/v1/metrics", summary="Error rate, response times, traffic")
-    async def metrics() -> dict[str, Any]:
+    async def metrics(
+        window_s: Annotated[int | None, Query(ge=2, le=300, description="At most what is kept.")] = None,
+    ) -> dict[str, Any]:
         """Return the figures of the last seconds over all workers; times include failed requests."""
-        figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=parts.settings.metrics_window_s)
+        kept_s = parts.settings.metrics_window_s
+        figures = summary.metrics(parts.workers(), now_s=time.monotonic(), window_s=min(window_s or kept_s, kept_s))
         return {"timestamp": _now(), **figures}
 
     @routes.get("/api/v1/pool/status", summary="The connection pool")
