@@ -17,6 +17,7 @@ from relab.access.service import AccessService
 from relab.core.clock import Clock, SystemClock
 from relab.core.errors import ConfigurationError
 from relab.experiments.service import ExperimentService
+from relab.flags.service import FlagService
 from relab.jobs.models import JobHandler, JobStatus
 from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
@@ -68,6 +69,7 @@ class Services:
     access: AccessService
     telemetry: TelemetryService
     rca: RcaService
+    flags: FlagService
 
     def prepare(self) -> None:
         """Make the database usable.
@@ -175,7 +177,8 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
 
         word = functools.partial(word_summary, gateway=gateway)
     rca = RcaService(database, clock, queue, progress, telemetry, word=word)
-    return Services(settings, clock, database, announcer, queue, progress, signal, access, telemetry, rca)
+    flags = FlagService(database, clock)
+    return Services(settings, clock, database, announcer, queue, progress, signal, access, telemetry, rca, flags)
 
 
 def run_queued_job(job_id: str) -> None:

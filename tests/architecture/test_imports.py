@@ -22,6 +22,7 @@ DOORS = frozenset({"service", "models"})
 """What one context may import of another."""
 
 EXCEPTIONS = {
+    ("cli", "testbed.scenarios.service"): "the scenarios of a testbed have a door of their own, which only `lab` uses",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
 """`(importer, module)` and why; one that is no longer needed must go."""

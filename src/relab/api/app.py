@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, health, metrics, rca_runs, traces
+from relab.api import agent_runs, flags, health, metrics, ofrep, rca_runs, traces
 from relab.api.body import IngestGate
 from relab.api.errors import Problem, install_error_handlers
 from relab.api.metrics import DatabaseCollector, HttpMetrics
@@ -50,7 +50,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
         # A redirect to the path without the slash would be built from the Host header of the caller.
         redirect_slashes=False,
-        extra_schemas=components(AgentRun, POSTED_REFERENCE) | components(Problem),
+        extra_schemas=components(AgentRun, POSTED_REFERENCE) | components(Problem) | flags.SCHEMAS,
     )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))
@@ -62,8 +62,8 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app)
-    for router in (health.router, rca_runs.router, agent_runs.router, traces.router, metrics.router):
-        app.include_router(router)
+    for context in (health, rca_runs, agent_runs, traces, metrics, flags, ofrep):
+        app.include_router(context.router)
     # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
     app.add_middleware(BodyLimitMiddleware, max_bytes=int(http.max_body_mb * 1_048_576))

@@ -21,6 +21,7 @@ from relab.cli import (
     db,
     doctor,
     experiments,
+    flags,
     jobs,
     knobs,
     load,
@@ -64,6 +65,7 @@ for _name, _command in (
 for _name, _group in (
     ("agent-runs", agent_runs.app),
     ("experiments", experiments.app),
+    ("flags", flags.app),
     ("jobs", jobs.app),
     ("db", db.app),
     ("auth", auth.app),

@@ -77,6 +77,18 @@ class ConflictError(RelabError):
     code = "conflict"
 
 
+class PreconditionFailedError(ConflictError):
+    """What is stored has changed since the caller looked, who must look again."""
+
+    code = "precondition_failed"
+
+
+class PreconditionRequiredError(RelabError):
+    """A change must say which state of what is stored it was made for."""
+
+    code = "precondition_required"
+
+
 class UnauthenticatedError(RelabError):
     """The caller did not say who they are, or the credential is not valid."""
 

@@ -1,1 +1,1 @@
-"""Flags: what a running service is told to do otherwise, without a restart."""
+"""Flags: what a running service is told to do otherwise, without a restart; the product's own have versions."""

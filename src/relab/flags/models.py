@@ -1,17 +1,25 @@
-"""The `{control, routing}` document: flow control and search routing of a service, read and changed at run time.
+"""Flags as values: the `{control, routing}` document of a service, and the product's versioned flags.
 
-A document is whole and valid; an update names some of its fields. Unknown fields, wrong types and values out
-of bounds are refused by name, so that a field that was accepted always took effect.
+The document of a service is whole and valid; an update names some of its fields. Unknown fields, wrong types
+and values out of bounds are refused by name, so that a field that was accepted always took effect.
+
+A versioned flag is a key and a line of versions. Each version holds the whole content: named variants of one
+type, and the rules that choose between them. A version never changes; whatever changes a flag adds one.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from relab.core.clock import Timestamp
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue
+from relab.flags.values import ValueType, fits, is_scalar
 
 ControlPolicy = Literal["aimd", "fixed"]
 RoutingPolicy = Literal["rules", "manual"]
@@ -112,3 +120,281 @@ class ServiceFlags(_Strict):
 
 def _reason(kind: str, message: str) -> str:
     return "there is no such flag" if kind == "extra_forbidden" else message
+
+
+ALL_BP: Final = 10_000
+"""A whole, in basis points: the weights of a split add up to it."""
+
+MAX_VARIANTS: Final = 100
+MAX_RULES: Final = 100
+MAX_CONDITIONS: Final = 20
+MAX_LISTED: Final = 1_000
+MAX_INT32: Final = 2**31 - 1
+
+FLAG_KEY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
+FlagKey = Annotated[str, Field(pattern=FLAG_KEY_PATTERN)]
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+VersionNumber = Annotated[int, Field(ge=1, le=MAX_INT32)]
+Note = Annotated[str, Field(max_length=1_000)]
+
+Operator = Literal["eq", "in", "starts_with", "lt", "gt"]
+Reason = Literal["STATIC", "TARGETING_MATCH", "SPLIT", "DISABLED", "DEFAULT"]
+FlagAction = Literal["created", "updated", "rolled_back", "archived"]
+
+
+CONTENT_ERROR: Final = "flag_content"
+"""The type of pydantic's error for parts that do not fit together; its context has the `problems` one by one."""
+
+Context: TypeAlias = Mapping[str, pydantic.JsonValue]
+"""The attributes that a flag is evaluated for; `targetingKey` names the subject."""
+
+
+class Condition(_Strict):
+    """What an attribute of the context must be. One that is missing, or of another type, is not.
+
+    Attributes:
+        attribute: its name in the context; `targetingKey` is one like any other.
+        op: `eq` and `in` compare with a text, a number or a boolean; `starts_with` texts; `lt` and `gt` numbers.
+        value: a list for `in`, else a single value.
+    """
+
+    attribute: Annotated[str, Field(min_length=1, max_length=200)]
+    op: Operator
+    value: pydantic.JsonValue
+
+    @model_validator(mode="after")
+    def _value_fits(self) -> Self:
+        if self.op == "in":
+            if not isinstance(self.value, list) or not 1 <= len(self.value) <= MAX_LISTED:
+                raise ValueError(f"`in` takes a list of 1 to {MAX_LISTED:,} values")
+            if not all(is_scalar(item) for item in self.value):
+                raise ValueError("`in` lists texts, numbers and booleans")
+        elif self.op == "eq" and not is_scalar(self.value):
+            raise ValueError("`eq` takes a text, a number or a boolean")
+        elif self.op == "starts_with" and (not isinstance(self.value, str) or not self.value):
+            raise ValueError("`starts_with` takes a text that is not empty")
+        elif self.op in {"lt", "gt"} and not fits(self.value, "number"):
+            raise ValueError(f"`{self.op}` takes a number")
+        return self
+
+
+class SplitPart(_Strict):
+    """A variant's share of a split, in basis points."""
+
+    variant: VariantName
+    weight_bp: Annotated[int, Field(ge=0, le=ALL_BP)]
+
+
+class Serve(_Strict):
+    """What a rule that matches gives: one variant, or a split of all targeting keys over several.
+
+    The order of a split is part of it: each part takes the buckets after those of the parts before. While one
+    part grows and no other does, nobody leaves the part that grows.
+    """
+
+    variant: VariantName | None = None
+    split: Annotated[tuple[SplitPart, ...], Field(min_length=1, max_length=MAX_VARIANTS, strict=False)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.variant is None) == (self.split is None):
+            raise ValueError("name either a variant or a split")
+        if self.split is not None:
+            total = sum(part.weight_bp for part in self.split)
+            if total != ALL_BP:
+                raise ValueError(f"the weights of a split add up to {ALL_BP} basis points, not {total}")
+            if len({part.variant for part in self.split}) != len(self.split):
+                raise ValueError("a split names a variant twice")
+        return self
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants that it may give."""
+        if self.split is not None:
+            return tuple(part.variant for part in self.split)
+        return (self.variant,) if self.variant is not None else ()
+
+
+class Rule(_Strict):
+    """Serves those for whom all conditions hold; without conditions that is everybody."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=MAX_CONDITIONS, strict=False)] = ()
+    serve: Serve
+
+
+class FlagContent(_Strict):
+    """What one version of a flag says, whole.
+
+    Attributes:
+        value_type: what every variant's value is.
+        value_schema: `service_flags` makes each value a whole `{control, routing}` document. In JSON: `schema`.
+        variants: the values, by name.
+        default_variant: what is served where no rule matches, and while the flag is disabled.
+        is_enabled: whether the rules are looked at.
+        salt: another salt deals the targeting keys anew over every split.
+        rules: the first that matches decides.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    description: Annotated[str, Field(max_length=2_000)] = ""
+    value_type: ValueType
+    value_schema: Literal["service_flags"] | None = Field(None, alias="schema")
+    variants: Annotated[dict[VariantName, pydantic.JsonValue], Field(min_length=1, max_length=MAX_VARIANTS)]
+    default_variant: VariantName
+    is_enabled: bool = True
+    salt: Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f]*$")] = ""
+    rules: Annotated[tuple[Rule, ...], Field(max_length=MAX_RULES, strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        problems = [*self._wrong_values(), *self._unknown_variants()]
+        problems += [("rules", f"two are named {name!r}") for name in sorted(set(names)) if names.count(name) > 1]
+        if self.value_schema is not None and self.value_type != "object":
+            problems.append(("schema", f"{self.value_schema} describes an object, not a {self.value_type}"))
+        if problems:
+            summary = "; ".join(f"{field} {message}" for field, message in problems[:20])
+            raise PydanticCustomError(CONTENT_ERROR, "{summary}", {"summary": summary, "problems": problems})
+        return self
+
+    def _wrong_values(self) -> list[tuple[str, str]]:
+        problems = []
+        for name, value in self.variants.items():
+            if not fits(value, self.value_type):
+                problems.append((f"variants.{name}", f"is no {self.value_type}"))
+            elif self.value_schema == "service_flags" and self.value_type == "object":
+                problems += [(f"variants.{name}.{field}", message) for field, message in _service_problems(value)]
+        return problems
+
+    def _unknown_variants(self) -> list[tuple[str, str]]:
+        named = [("default_variant", self.default_variant)]
+        named += [
+            (f"rules.{index}.serve", name) for index, rule in enumerate(self.rules) for name in rule.serve.variants
+        ]
+        return [(field, f"names no variant: {name!r}") for field, name in named if name not in self.variants]
+
+
+class FlagVersionInfo(BaseModel):
+    """One version of a flag without its content.
+
+    Attributes:
+        digest: SHA-256 of the content: equal digests, equal contents.
+        restored_version: the version that a rollback took its content from.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key: FlagKey
+    version: VersionNumber
+    action: FlagAction
+    created_at: Timestamp
+    author: str
+    note: str
+    digest: str
+    restored_version: VersionNumber | None
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether the flag is out of use at this version."""
+        return self.action == "archived"
+
+
+class FlagVersion(FlagVersionInfo):
+    """One version of a flag, whole."""
+
+    content: FlagContent
+
+
+class FlagSummary(BaseModel):
+    """A flag as lists show it: its current version."""
+
+    key: FlagKey
+    version: VersionNumber
+    is_archived: bool
+    is_enabled: bool
+    value_type: ValueType
+    default_variant: str
+    description: str
+    updated_at: Timestamp
+
+
+class FlagPage(BaseModel):
+    """Flags by key; `next_after` is the `after` of the next page, null on the last."""
+
+    items: list[FlagSummary]
+    next_after: str | None
+
+
+class FlagHistory(BaseModel):
+    """Versions, newest first; `next_before` is the `before` of the next page, null on the last."""
+
+    items: list[FlagVersionInfo]
+    next_before: int | None
+
+
+class FlagDifference(BaseModel):
+    """One place in which two contents differ.
+
+    Attributes:
+        path: a JSON pointer (RFC 6901) into the content.
+        before: null where it was added.
+        after: null where it was removed.
+    """
+
+    path: str = Field(examples=["/variants/on"])
+    change: Literal["added", "removed", "changed"]
+    before: pydantic.JsonValue
+    after: pydantic.JsonValue
+
+
+class FlagDiff(BaseModel):
+    """How the content of one version differs from that of another; no differences: the same content."""
+
+    key: FlagKey
+    from_version: VersionNumber
+    to_version: VersionNumber
+    differences: list[FlagDifference]
+
+
+class Evaluation(BaseModel):
+    """The value of a flag for one context, and why.
+
+    Attributes:
+        reason: `STATIC` there are no rules; `TARGETING_MATCH` a rule gave its variant; `SPLIT` a rule's split did;
+            `DEFAULT` no rule matched; `DISABLED` the rules were not looked at.
+    """
+
+    key: FlagKey
+    version: VersionNumber
+    variant: str
+    value: pydantic.JsonValue
+    reason: Reason
+
+
+class EvaluationFailure(BaseModel):
+    """Why one flag of several has no value for this context; `code` is that of the error."""
+
+    key: FlagKey
+    code: str
+    message: str
+
+
+def _service_problems(value: object) -> list[tuple[str, str]]:
+    """Return what keeps a value from being a whole document of a service.
+
+    What a document leaves out a service leaves as it is, so that going back to such a version would not restore it.
+    """
+    document = value if isinstance(value, dict) else {}
+    missing = [
+        (f"{section}.{name}", "is missing; a version holds the whole document")
+        for section, fields in ServiceFlags().model_dump().items()
+        for name in fields
+        if not isinstance(document.get(section), dict) or name not in document[section]
+    ]
+    try:
+        ServiceFlags().updated(document)
+    except InvalidInputError as error:
+        return [*missing, *error.problems]
+    return missing

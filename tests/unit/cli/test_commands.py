@@ -20,7 +20,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERRUPTED = 1, 64, 69, 130
 def test_help_and_version_need_no_home(empty: Lab) -> None:
     shown = empty.run("--help").out
 
-    for name in ("serve", "worker", "rca", "metrics", "doctor", "agent-runs", "jobs", "db", "auth"):
+    for name in ("serve", "worker", "rca", "metrics", "doctor", "agent-runs", "flags", "jobs", "db", "auth"):
         assert f"  {name} " in shown
     assert empty.run("--version").out.startswith("relab ")
     assert list(empty.home.iterdir()) == []

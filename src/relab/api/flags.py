@@ -1,0 +1,334 @@
+"""Routes of the product's versioned flags: read, change, compare, roll back, archive."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Annotated, Any, NoReturn
+
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.access.models import Caller, Scope
+from relab.api.access import requires
+from relab.api.body import ARRIVES_WITHIN_S, require_json
+from relab.api.deps import ServicesDep
+from relab.api.errors import problem_responses
+from relab.api.openapi import POSTED_REFERENCE, components, reference
+from relab.core.errors import InvalidInputError, PreconditionRequiredError, TooLargeError, UnsupportedMediaError
+from relab.core.json import JsonValue, parse_json
+from relab.flags.models import (
+    FLAG_KEY_PATTERN,
+    MAX_INT32,
+    FlagContent,
+    FlagDiff,
+    FlagHistory,
+    FlagKey,
+    FlagPage,
+    FlagVersion,
+    Note,
+    VersionNumber,
+)
+from relab.flags.service import read_as
+
+router = APIRouter(tags=["flags"])
+
+MAX_BODY_BYTES = 262_144
+
+_ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
+_ENTITY_TAGS = re.compile(rf"[ \t]*{_ENTITY_TAG}(?:[ \t]*,[ \t]*{_ENTITY_TAG})*[ \t]*")
+
+# One check for both places of a route, so that it is made once.
+_OPERATES = requires(Scope.OPERATE)
+_Author = Annotated[Caller, _OPERATES]
+
+Key = Annotated[str, Path(pattern=FLAG_KEY_PATTERN, description="The flag's key.", examples=["checkout.new-search"])]
+Version = Annotated[int, Path(ge=1, le=MAX_INT32)]
+VersionQuery = Annotated[int | None, Query(ge=1, le=MAX_INT32)]
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=1_000,
+        description="The version that the change was made for, in quotation marks; `*` is whichever there is.",
+        examples=['"3"'],
+    ),
+]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class FlagDraft(_Body):
+    """A new flag."""
+
+    key: FlagKey
+    content: FlagContent
+    note: Note = ""
+
+
+class FlagUpdate(_Body):
+    """The next content of a flag, whole."""
+
+    content: FlagContent
+    note: Note = ""
+
+
+class FlagRollback(_Body):
+    """Which version's content the flag is to have again."""
+
+    version: VersionNumber
+    note: Note = ""
+
+
+class FlagArchiving(_Body):
+    """Why the flag goes out of use."""
+
+    note: Note = Field("", examples=["The rollout is over."])
+
+
+FLAG_EXAMPLE: dict[str, Any] = {
+    "key": "checkout.new-search",
+    "content": {
+        "description": "The new search, for a tenth of the customers outside of the beta.",
+        "value_type": "boolean",
+        "variants": {"on": True, "off": False},
+        "default_variant": "off",
+        "rules": [
+            {
+                "name": "beta",
+                "conditions": [{"attribute": "plan", "op": "in", "value": ["beta", "staff"]}],
+                "serve": {"variant": "on"},
+            },
+            {
+                "name": "a tenth",
+                "serve": {"split": [{"variant": "on", "weight_bp": 1000}, {"variant": "off", "weight_bp": 9000}]},
+            },
+        ],
+    },
+    "note": "Begin with a tenth.",
+}
+
+_BODIES = (FlagDraft, FlagUpdate, FlagRollback, FlagArchiving)
+SCHEMAS = {name: schema for body in _BODIES for name, schema in components(body, POSTED_REFERENCE).items()}
+"""The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
+
+
+async def small_body(request: Request) -> bytes:
+    """Return the bytes of a body that is never large.
+
+    Raises:
+        UnsupportedMediaError: the body is packed.
+        TooLargeError: it is over 256 KiB.
+        HTTPException: 408, it did not arrive in time.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
+    arrived = bytearray()
+    try:
+        async with asyncio.timeout(ARRIVES_WITHIN_S):
+            async for chunk in request.stream():
+                arrived += chunk
+                if len(arrived) > MAX_BODY_BYTES:
+                    raise TooLargeError(f"The body is larger than {MAX_BODY_BYTES:,} bytes.", remedy="Send less.")
+    except TimeoutError as error:
+        message = f"The body did not arrive within {ARRIVES_WITHIN_S:g} s"
+        raise HTTPException(408, message, {"Connection": "close"}) from error
+    return bytes(arrived)
+
+
+RawBody = Annotated[bytes, Depends(small_body)]
+
+
+def _json_body(request: Request, raw: RawBody) -> JsonValue:
+    require_json(request)
+    return parse_json(raw)
+
+
+JsonBody = Annotated[Any, Depends(_json_body)]
+
+
+def entity_tag(version: int) -> str:
+    """Return the entity tag of a version of a flag."""
+    return f'"{version}"'
+
+
+def _body_of(model: type[BaseModel], example: Any) -> dict[str, Any]:
+    content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _expected(if_match: str | None) -> frozenset[int] | None:
+    """Return the versions that a change may be made on, or None for any.
+
+    Raises:
+        PreconditionRequiredError: there is no If-Match.
+        InvalidInputError: it is no list of entity tags.
+    """
+    if if_match is None:
+        raise PreconditionRequiredError(
+            "A change must say which version it was made for.",
+            remedy='Send the `ETag` that you have seen as `If-Match: "<version>"`, or `If-Match: *`.',
+        )
+    if if_match.strip() == "*":
+        return None
+    if not _ENTITY_TAGS.fullmatch(if_match):
+        _refuse_if_match()
+    # A weak tag matches nothing here (RFC 9110, 13.1.1), nor does what is no version.
+    return frozenset(int(number) for number in re.findall(r'(?<!W/)"([1-9][0-9]{0,9})"', if_match))
+
+
+def _refuse_if_match() -> NoReturn:
+    raise InvalidInputError(
+        "If-Match is no list of entity tags.",
+        problems=(("header.If-Match", "must be a version in quotation marks, or *"),),
+        remedy='Send `If-Match: "<version>"`.',
+    )
+
+
+def _answer(response: Response, flag: FlagVersion) -> FlagVersion:
+    response.headers["ETag"] = entity_tag(flag.version)
+    return flag
+
+
+@router.get(
+    "/flags",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List flags by key",
+)
+def list_flags(
+    services: ServicesDep,
+    archived: Annotated[bool, Query(description="Also those out of use.")] = False,
+    after: Annotated[
+        str | None, Query(pattern=FLAG_KEY_PATTERN, description="`next_after` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> FlagPage:
+    """The current version of each flag, without its variants and rules."""
+    return services.flags.list_flags(with_archived=archived, after=after, limit=limit)
+
+
+@router.post(
+    "/flags",
+    status_code=201,
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    openapi_extra=_body_of(FlagDraft, FLAG_EXAMPLE),
+    summary="Make a flag",
+)
+def post_flag(body: JsonBody, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
+    """The flag is at version 1, and in use at once. 409 if there is one of that key, also an archived one."""
+    draft = read_as(FlagDraft, body)
+    flag = services.flags.create(draft.key, draft.content, author=caller.name, note=draft.note)
+    response.headers["Location"] = f"/flags/{flag.key}"
+    return _answer(response, flag)
+
+
+@router.get(
+    "/flags/{key}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show the current version of a flag",
+)
+def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion:
+    """Also of an archived one; `ETag` is the version in quotation marks, for `If-Match` of a change."""
+    return _answer(response, services.flags.get(key))
+
+
+@router.put(
+    "/flags/{key}",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
+    openapi_extra=_body_of(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
+    summary="Change a flag: add a version",
+)
+def put_flag(
+    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+) -> FlagVersion:
+    """412 if the flag is at another version than `If-Match` says, 428 without it, 409 if it is archived."""
+    update = read_as(FlagUpdate, body)
+    flag = services.flags.update(
+        key, update.content, expected=_expected(if_match), author=caller.name, note=update.note
+    )
+    return _answer(response, flag)
+
+
+@router.get(
+    "/flags/{key}/versions",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="List the versions of a flag, newest first",
+)
+def list_flag_versions(
+    key: Key,
+    services: ServicesDep,
+    before: Annotated[int | None, Query(ge=1, le=MAX_INT32, description="`next_before` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> FlagHistory:
+    """Who changed the flag when and why; the contents are in the versions themselves."""
+    return services.flags.history(key, before=before, limit=limit)
+
+
+@router.get(
+    "/flags/{key}/versions/{version}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show one version of a flag",
+)
+def get_flag_version(key: Key, version: Version, services: ServicesDep) -> FlagVersion:
+    """A version never changes."""
+    return services.flags.get_version(key, version)
+
+
+@router.get(
+    "/flags/{key}/diff",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Compare the contents of two versions of a flag",
+)
+def get_flag_diff(
+    key: Key,
+    services: ServicesDep,
+    from_version: Annotated[VersionQuery, Query(alias="from", description="Default: the one before `to`.")] = None,
+    to_version: Annotated[VersionQuery, Query(alias="to", description="Default: the current one.")] = None,
+) -> FlagDiff:
+    """The places that differ, as JSON pointers into the content, each with both values."""
+    to_number = services.flags.get(key).version if to_version is None else to_version
+    return services.flags.diff(key, to_number - 1 if from_version is None else from_version, to_number)
+
+
+@router.post(
+    "/flags/{key}/rollback",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 412, 413, 415, 422, 428, 503),
+    openapi_extra=_body_of(FlagRollback, {"version": 1, "note": "Errors rose."}),
+    summary="Give a flag the content of an earlier version again",
+)
+def post_flag_rollback(
+    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+) -> FlagVersion:
+    """Adds a version; an archived flag is in use again. 412 and 428 as for a change."""
+    wanted = read_as(FlagRollback, body)
+    flag = services.flags.rollback(
+        key, wanted.version, expected=_expected(if_match), author=caller.name, note=wanted.note
+    )
+    return _answer(response, flag)
+
+
+@router.post(
+    "/flags/{key}/archive",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
+    openapi_extra=_body_of(FlagArchiving, {"note": "The rollout is over."}),
+    summary="Take a flag out of use",
+)
+def post_flag_archive(
+    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+) -> FlagVersion:
+    """Adds a version; the history stays, and a rollback brings the flag back. 412 and 428 as for a change."""
+    archiving = read_as(FlagArchiving, body)
+    flag = services.flags.archive(key, expected=_expected(if_match), author=caller.name, note=archiving.note)
+    return _answer(response, flag)

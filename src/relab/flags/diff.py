@@ -1,0 +1,34 @@
+"""How two contents differ: pure, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relab.core.json import JsonValue, canonical_json
+from relab.flags.models import FlagDifference
+
+
+def differences(before: JsonValue, after: JsonValue, path: str = "") -> Iterator[FlagDifference]:
+    """Yield the places where two documents differ, by path; equal documents yield nothing.
+
+    Objects are compared by name and lists by position. Numbers are equal if they are written alike, as in digests.
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in sorted({*before, *after}):
+            here = f"{path}/{name.replace('~', '~0').replace('/', '~1')}"
+            if name not in before:
+                yield FlagDifference(path=here, change="added", before=None, after=after[name])
+            elif name not in after:
+                yield FlagDifference(path=here, change="removed", before=before[name], after=None)
+            else:
+                yield from differences(before[name], after[name], here)
+    elif isinstance(before, list) and isinstance(after, list):
+        shared = min(len(before), len(after))
+        for index in range(shared):
+            yield from differences(before[index], after[index], f"{path}/{index}")
+        for index in range(shared, len(before)):
+            yield FlagDifference(path=f"{path}/{index}", change="removed", before=before[index], after=None)
+        for index in range(shared, len(after)):
+            yield FlagDifference(path=f"{path}/{index}", change="added", before=None, after=after[index])
+    elif canonical_json(before) != canonical_json(after):
+        yield FlagDifference(path=path, change="changed", before=before, after=after)

@@ -1,0 +1,84 @@
+"""Errors of versioned flags."""
+
+from __future__ import annotations
+
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, PreconditionFailedError
+
+
+class FlagNotFoundError(NotFoundError):
+    """No flag has this key, or the flag is archived and was asked for its value."""
+
+    code = "flag_not_found"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"There is no flag {key[:200]!r}.")
+
+
+class FlagVersionNotFoundError(NotFoundError):
+    """The flag has no version of this number."""
+
+    code = "flag_version_not_found"
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(f"The flag {key!r} has no version {version}.")
+
+
+class FlagExistsError(ConflictError):
+    """A flag of this key is there, in use or archived."""
+
+    code = "flag_exists"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"There is a flag {key!r} already, perhaps an archived one.",
+            remedy="Update it; a rollback brings an archived one back.",
+        )
+
+
+class FlagArchivedError(ConflictError):
+    """The flag is archived, and only a rollback brings it back."""
+
+    code = "flag_archived"
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(
+            f"The flag {key!r} is archived, at version {version}.",
+            remedy="Roll it back to a version to bring it back.",
+        )
+
+
+class StaleFlagVersionError(PreconditionFailedError):
+    """The flag has changed since the version that the writer had seen: look again, then decide."""
+
+    code = "stale_flag_version"
+
+    def __init__(self, key: str, version: int) -> None:
+        super().__init__(
+            f"The flag {key!r} is at version {version}, which is not the version that the change was made for.",
+            remedy="Read the flag again, and make the change to what it says now.",
+        )
+
+
+class InvalidFlagError(InvalidInputError):
+    """The flag breaks the schema; `problems` names the fields."""
+
+    code = "invalid_flag"
+
+
+class InvalidContextError(InvalidInputError):
+    """The context of an evaluation is not one."""
+
+    code = "invalid_context"
+
+
+class TargetingKeyMissingError(InvalidInputError):
+    """A split decides over this flag, and the context says not for whom."""
+
+    code = "targeting_key_missing"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"The flag {key!r} is split by targeting key, and the context has none.",
+            problems=(("context.targetingKey", "is missing or empty"),),
+            remedy="Give `targetingKey`, a text that is always the same for the same subject.",
+        )

@@ -1,0 +1,358 @@
+"""Use cases of flags: change them by adding versions, read them, and say what they are worth to whom."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from sqlalchemy.orm import Session
+
+from relab.core.clock import Clock
+from relab.core.errors import MalformedBodyError
+from relab.core.json import JsonValue, canonical_json, digest, parse_json
+from relab.flags import repository
+from relab.flags.diff import differences
+from relab.flags.errors import (
+    FlagArchivedError,
+    FlagExistsError,
+    FlagNotFoundError,
+    FlagVersionNotFoundError,
+    InvalidContextError,
+    InvalidFlagError,
+    StaleFlagVersionError,
+    TargetingKeyMissingError,
+)
+from relab.flags.evaluation import evaluate
+from relab.flags.models import (
+    CONTENT_ERROR,
+    FLAG_KEY_PATTERN,
+    MAX_INT32,
+    Context,
+    Evaluation,
+    EvaluationFailure,
+    FlagAction,
+    FlagContent,
+    FlagDiff,
+    FlagHistory,
+    FlagPage,
+    FlagSummary,
+    FlagVersion,
+    FlagVersionInfo,
+)
+from relab.storage import Database
+from relab.storage.errors import ConstraintError
+
+MAX_CONTENT_BYTES = 65_536
+"""The content of a version as JSON. A bulk evaluation reads the contents of all flags."""
+
+MAX_AUTHOR_LENGTH = 200
+MAX_NOTE_LENGTH = 1_000
+MAX_PROBLEMS = 50
+"""A body of many mistakes gets an answer of bounded size."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_KEY = re.compile(FLAG_KEY_PATTERN)
+
+
+class _Change(NamedTuple):
+    """What a new version is to hold."""
+
+    action: FlagAction
+    content: FlagContent
+    restored_version: int | None = None
+
+
+class FlagService:
+    """Versioned flags. Every accepted change adds one version; no version is ever changed or deleted.
+
+    A change names the versions that its author may have seen (`expected`), and is refused if the flag is at
+    another by now, so that of two writers at once one is told. `None` takes the flag as it is.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def create(self, key: str, content: FlagContent, *, author: str, note: str = "") -> FlagVersion:
+        """Make a flag, at version 1.
+
+        Raises:
+            FlagExistsError: there is one of that key, in use or archived.
+            InvalidFlagError: key, content, author or note cannot be stored.
+        """
+        if not _KEY.fullmatch(key):
+            problem = "must be 1 to 200 letters, digits, dots, dashes and underscores, a letter or digit first"
+            raise InvalidFlagError(f"The key {key[:200]!r} cannot be that of a flag.", problems=(("key", problem),))
+        try:
+            with self._database.write() as unit:
+                repository.add_flag(unit.session, key, self._clock.now_us())
+                return self._add(unit.session, key, 1, _Change("created", content), author, note)
+        except ConstraintError as error:
+            raise FlagExistsError(key) from error
+
+    def update(
+        self, key: str, content: FlagContent, *, expected: Collection[int] | None, author: str, note: str = ""
+    ) -> FlagVersion:
+        """Add a version with another content.
+
+        Raises:
+            FlagNotFoundError, FlagArchivedError: there is no such flag in use.
+            StaleFlagVersionError: the flag is at another version than those expected.
+            InvalidFlagError: content, author or note cannot be stored.
+        """
+
+        def change(_session: Session, current: FlagVersion) -> _Change:
+            _require_in_use(current)
+            return _Change("updated", content)
+
+        return self._append(key, expected, change, author, note)
+
+    def rollback(
+        self, key: str, version: int, *, expected: Collection[int] | None, author: str, note: str = ""
+    ) -> FlagVersion:
+        """Add a version with the content of an earlier one; an archived flag is in use again.
+
+        Raises:
+            FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
+            StaleFlagVersionError: the flag is at another version than those expected.
+            InvalidFlagError: author or note cannot be stored.
+        """
+
+        def change(session: Session, _current: FlagVersion) -> _Change:
+            return _Change("rolled_back", _version(session, key, version).content, version)
+
+        return self._append(key, expected, change, author, note)
+
+    def archive(self, key: str, *, expected: Collection[int] | None, author: str, note: str = "") -> FlagVersion:
+        """Take a flag out of use: it has no value for anybody, and keeps its history.
+
+        Raises:
+            FlagNotFoundError, FlagArchivedError: there is no such flag in use.
+            StaleFlagVersionError: the flag is at another version than those expected.
+            InvalidFlagError: author or note cannot be stored.
+        """
+
+        def change(_session: Session, current: FlagVersion) -> _Change:
+            _require_in_use(current)
+            return _Change("archived", current.content)
+
+        return self._append(key, expected, change, author, note)
+
+    def list_flags(self, *, with_archived: bool = False, after: str | None = None, limit: int = 100) -> FlagPage:
+        """Return flags by key (in the order of its bytes), from the first key after `after` on."""
+        with self._database.read() as session:
+            rows = repository.list_current(session, with_archived=with_archived, after=after, limit=limit + 1)
+        items = [_summary(_whole(row)) for row in rows[:limit]]
+        return FlagPage(items=items, next_after=items[-1].key if len(rows) > limit else None)
+
+    def get(self, key: str) -> FlagVersion:
+        """Return the current version of a flag, also of an archived one.
+
+        Raises:
+            FlagNotFoundError: there is no such flag.
+        """
+        with self._database.read() as session:
+            return _current(session, key)
+
+    def get_version(self, key: str, version: int) -> FlagVersion:
+        """Return one version of a flag.
+
+        Raises:
+            FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
+        """
+        with self._database.read() as session:
+            _current(session, key)
+            return _version(session, key, version)
+
+    def history(self, key: str, *, before: int | None = None, limit: int = 100) -> FlagHistory:
+        """Return the versions of a flag without their contents, newest first, from the first below `before` on.
+
+        Raises:
+            FlagNotFoundError: there is no such flag.
+        """
+        with self._database.read() as session:
+            _current(session, key)
+            rows = repository.list_versions(session, key, before=before, limit=limit + 1)
+        items = [FlagVersionInfo.model_validate(row, from_attributes=True) for row in rows[:limit]]
+        return FlagHistory(items=items, next_before=items[-1].version if len(rows) > limit else None)
+
+    def diff(self, key: str, from_version: int, to_version: int) -> FlagDiff:
+        """Return how the content of one version differs from that of another.
+
+        Raises:
+            FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
+        """
+        before, after = (_document(self.get_version(key, number).content) for number in (from_version, to_version))
+        return FlagDiff(
+            key=key, from_version=from_version, to_version=to_version, differences=list(differences(before, after))
+        )
+
+    def evaluate(self, key: str, context: Context) -> Evaluation:
+        """Return the value of a flag for a context.
+
+        Raises:
+            FlagNotFoundError: there is no such flag in use.
+            InvalidContextError, TargetingKeyMissingError: the context does not do for this flag.
+        """
+        flag = self.get(key)
+        if flag.is_archived:
+            raise FlagNotFoundError(key)
+        return evaluate(flag, context)
+
+    def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:
+        """Return the value of every flag in use for a context, or why there is none, by key.
+
+        Raises:
+            InvalidContextError: the context does not do for any flag.
+        """
+        with self._database.read() as session:
+            flags = [_whole(row) for row in repository.list_current(session, with_archived=False)]
+        return [_evaluate_one(flag, context) for flag in flags]
+
+    def _append(
+        self,
+        key: str,
+        expected: Collection[int] | None,
+        change: Callable[[Session, FlagVersion], _Change],
+        author: str,
+        note: str,
+    ) -> FlagVersion:
+        with self._database.write() as unit:
+            session = unit.session
+            # The row of the flag is what writers wait for; what it says is true until this transaction ends.
+            if not _KEY.fullmatch(key) or repository.lock(session, key) is None:
+                raise FlagNotFoundError(key)
+            current = _current(session, key)
+            if expected is not None and current.version not in expected:
+                raise StaleFlagVersionError(key, current.version)
+            added = self._add(session, key, current.version + 1, change(session, current), author, note)
+            repository.point_to(session, key, added.version)
+            return added
+
+    def _add(self, session: Session, key: str, version: int, change: _Change, author: str, note: str) -> FlagVersion:
+        document = _document(change.content)
+        _require_storable(document, author, note)
+        added = FlagVersion(
+            key=key,
+            version=version,
+            action=change.action,
+            created_at=self._clock.now_us(),
+            author=author,
+            note=note,
+            digest=digest(document),
+            restored_version=change.restored_version,
+            content=change.content,
+        )
+        repository.add_version(session, added.model_dump() | {"content": document})
+        return added
+
+
+def read_as(model: type[Model], value: JsonValue) -> Model:
+    """Check a parsed document.
+
+    Raises:
+        InvalidFlagError: names every field at fault.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [problem for item in error.errors(include_url=False) for problem in _problems_of(item)]
+        field, message = problems[0]
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InvalidFlagError(
+            f"The flag is not valid: {field}: {message}{more}.", problems=tuple(problems[:MAX_PROBLEMS])
+        ) from error
+
+
+def read_context(value: JsonValue) -> Context:
+    """Check the parsed JSON of a context.
+
+    Raises:
+        InvalidContextError: it is no object.
+    """
+    if not isinstance(value, dict):
+        raise InvalidContextError("The context is no JSON object.", problems=(("context", "must be an object"),))
+    return value
+
+
+def _problems_of(item: ErrorDetails) -> list[tuple[str, str]]:
+    place = [str(part) for part in item["loc"]]
+    found = item["ctx"]["problems"] if item["type"] == CONTENT_ERROR else [("", item["msg"])]
+    return [
+        (".".join([*place, *([field] if field else [])])[:500] or "body", message.removeprefix("Value error, ")[:500])
+        for field, message in found
+    ]
+
+
+def _evaluate_one(flag: FlagVersion, context: Context) -> Evaluation | EvaluationFailure:
+    try:
+        return evaluate(flag, context)
+    except TargetingKeyMissingError as error:
+        return EvaluationFailure(key=flag.key, code=error.code, message=str(error))
+
+
+def _require_in_use(flag: FlagVersion) -> None:
+    if flag.is_archived:
+        raise FlagArchivedError(flag.key, flag.version)
+
+
+def _require_storable(document: JsonValue, author: str, note: str) -> None:
+    """Refuse what one of the databases would: values come from Python callers as well as from strict JSON."""
+    problems = []
+    for field, text, longest in (("author", author, MAX_AUTHOR_LENGTH), ("note", note, MAX_NOTE_LENGTH)):
+        if len(text) > longest:
+            problems.append((field, f"has more than {longest:,} characters"))
+    if not author.strip():
+        problems.append(("author", "is empty"))
+    try:
+        size = len(canonical_json(document).encode())
+        parse_json(canonical_json([document, author, note]).encode())
+    except (ValueError, MalformedBodyError) as error:
+        problems.append(("content", f"cannot be stored as JSON: {error}"))
+    else:
+        if size > MAX_CONTENT_BYTES:
+            problems.append(("content", f"is {size:,} bytes of JSON, and may be {MAX_CONTENT_BYTES:,}"))
+    if problems:
+        field, message = problems[0]
+        raise InvalidFlagError(f"The flag is not valid: {field}: {message}.", problems=tuple(problems))
+
+
+def _document(content: FlagContent) -> dict[str, Any]:
+    return content.model_dump(mode="json", by_alias=True)
+
+
+def _current(session: Session, key: str) -> FlagVersion:
+    # A text that cannot be a key may be one that PostgreSQL cannot even be asked for.
+    row = repository.get_current(session, key) if _KEY.fullmatch(key) else None
+    if row is None:
+        raise FlagNotFoundError(key)
+    return _whole(row)
+
+
+def _version(session: Session, key: str, version: int) -> FlagVersion:
+    row = repository.get_version(session, key, version) if 0 < version <= MAX_INT32 else None
+    if row is None:
+        raise FlagVersionNotFoundError(key, version)
+    return _whole(row)
+
+
+def _whole(row: Any) -> FlagVersion:
+    return FlagVersion.model_validate(row, from_attributes=True)
+
+
+def _summary(flag: FlagVersion) -> FlagSummary:
+    content = flag.content
+    return FlagSummary(
+        key=flag.key,
+        version=flag.version,
+        is_archived=flag.is_archived,
+        is_enabled=content.is_enabled,
+        value_type=content.value_type,
+        default_variant=content.default_variant,
+        description=content.description,
+        updated_at=flag.created_at,
+    )

@@ -1,0 +1,36 @@
+"""How flags are stored: one row per flag, which writers lock, and one per version, which nobody changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Integer, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, IdText, Micros, ShortText
+
+
+class FlagRow(Base):
+    """One flag: which of its versions is the current one."""
+
+    __tablename__ = "flags"
+
+    key: Mapped[str] = mapped_column(IdText, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[int] = mapped_column(Micros)
+
+
+class FlagVersionRow(Base):
+    """One version of a flag."""
+
+    __tablename__ = "flag_versions"
+
+    key: Mapped[str] = mapped_column(IdText, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    action: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[int] = mapped_column(Micros)
+    author: Mapped[str] = mapped_column(String(200))
+    note: Mapped[str] = mapped_column(ShortText)
+    digest: Mapped[str] = mapped_column(String(80))
+    restored_version: Mapped[int | None] = mapped_column(Integer)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)

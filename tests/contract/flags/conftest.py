@@ -1,0 +1,50 @@
+"""A flag service on each back end; all tests and examples of a file share it, with keys of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from relab.flags.service import FlagService
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from support.clocks import MovableClock
+from support.servers import PostgresServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def flag_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a migrated database."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('flags') / 'flags.db'}"
+    if request.param == "postgres":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        url = postgres.create_database(f"flags_{os.getpid()}_{next(_numbers)}")
+    database = Database.open(url)
+    upgrade(database)
+    database.close()
+    return url
+
+
+@pytest.fixture(scope="module")
+def flag_database(flag_database_url: str) -> Iterator[Database]:
+    """The database, opened."""
+    database = Database.open(flag_database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def flags(flag_database: Database) -> FlagService:
+    """The service, at a time that stands still."""
+    return FlagService(flag_database, MovableClock())
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that no other test uses."""
+    return f"flag-{next(_numbers)}"
