@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli import testbed_scenarios
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="A small real service to break and to mend: up, status, reset, token, down.", no_args_is_help=True
 )
+
+app.command("run")(testbed_scenarios.run)
+app.command("scenarios")(testbed_scenarios.list_scenarios)
 
 DEFAULT_NAME = "default"
 NameOption = Annotated[str, typer.Option("--name", help="Which testbed; several can run side by side.")]

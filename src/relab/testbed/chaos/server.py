@@ -9,6 +9,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
 from relab.testbed.episodes import forgetting
 from relab.testbed.problems import add_problems
+from relab.testbed.scenarios.stopping import stopping
 
 _OWN = frozenset(("delay_s", "duration_s", "duration", "delay"))
 _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
@@ -21,6 +22,7 @@ def create_app(manager: ChaosManager) -> FastAPI:
     add_problems(app)
     app.include_router(_alive)
     app.include_router(_router)
+    app.include_router(stopping)
     app.include_router(forgetting(manager.forget))
     return app
 

@@ -1,0 +1,217 @@
+"""`lab testbed run` and `lab testbed scenarios`: what happens to a testbed, from files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.load.models import LoadResult
+    from relab.testbed.models import Addresses
+    from relab.testbed.scenarios.service import Outcome, Scenario, Section
+
+EXIT_UNDECIDED = 2
+EXIT_INTERRUPTED = 130
+_TOKEN_LABEL = "on-call"  # noqa: S105 whose token it is, as records of actions tell
+
+
+def list_scenarios(json: JsonOption = False) -> None:
+    """List the scenarios that come with relab."""
+    from relab.testbed.scenarios import service
+
+    found = [service.find_scenario(name) for name in service.shipped_names()]
+    if json:
+        print_json("testbed scenarios", scenarios=[_described(scenario) for scenario in found])
+        return
+    rows = ((each.name, each.about.get("kind"), each.about.get("outcome"), each.experiment.title) for each in found)
+    print_table("Scenarios", ("scenario", "kind", "outcome", "title"), rows)
+    print("lab testbed run SCENARIO runs one; each is a file in chaostoolkit's format.")
+
+
+def run(
+    scenario: Annotated[str, typer.Argument(help="A file (.yaml, .json), or a name of `lab testbed scenarios`.")],
+    name: Annotated[str, typer.Option("--name", help="On which testbed.")] = "default",
+    up: Annotated[bool, typer.Option("--up", help="Start the testbed for it, and end it afterwards.")] = False,
+    port_base: Annotated[int | None, typer.Option("--port-base", help="With --up: its ports are B, B+1, B+2.")] = None,
+    load: Annotated[
+        float, typer.Option("--load", min=0, max=10_000, help="Requests per second meanwhile; 0 for none.")
+    ] = 20.0,
+    var: Annotated[
+        list[str] | None, typer.Option("--var", help="NAME[:TYPE]=VALUE of its configuration; may be repeated.")
+    ] = None,
+    journal: Annotated[Path | None, typer.Option(help="Write chaostoolkit's journal here.")] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="The file may run commands and Python functions.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Run a scenario: steady state, method, steady state again; its rollbacks are run whatever happens.
+
+    Exit code 0: the steady state was met before and after. 1: it deviated. 2: undecided, for it was not met before, or
+    something could not be done. 130: interrupted.
+    """
+    from relab.testbed.scenarios import service
+
+    found = service.find_scenario(scenario, allow_code=allow_code)
+    overrides = service.read_overrides(var or [])
+    _check_options(journal, up=up, port_base=port_base)
+    with _stoppable() as stop, _bed(name, is_own=up, port_base=port_base) as addresses:
+        outcome = service.run_scenario(
+            found,
+            addresses,
+            rate_per_s=load,
+            stop=stop,
+            tell=_silent if quiet or json else _Lines(),
+            overrides=overrides,
+            make_token=partial(_make_token, name),
+        )
+    code = _exit_code(outcome)
+    if journal is not None:
+        _write(journal, outcome)
+    _show(found, outcome, journal, code, as_json=json)
+    return code
+
+
+def _check_options(journal: Path | None, *, up: bool, port_base: int | None) -> None:
+    from relab.core.errors import InvalidInputError
+
+    if port_base is not None and not up:
+        raise InvalidInputError("--port-base goes with --up; a testbed that runs has its ports.")
+    if journal is not None:
+        folder = journal.absolute().parent
+        if journal.is_dir() or not os.access(journal if journal.exists() else folder, os.W_OK):
+            raise InvalidInputError(f"{journal} cannot be written.", remedy="Name a file in a folder that exists.")
+
+
+def _make_token(name: str) -> str:
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    return service.make_token(read_settings().home, name, _TOKEN_LABEL, ["read", "act"])
+
+
+@contextmanager
+def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresses]:
+    from relab.cli.context import read_settings
+    from relab.testbed import service
+
+    home = read_settings().home
+    if not is_own:
+        yield service.status(home, name, hidden=True).state.addresses
+        return
+    status = service.up(home, name, port_base=port_base)
+    try:
+        yield status.state.addresses
+    finally:
+        service.down(home, name)
+
+
+@contextmanager
+def _stoppable() -> Iterator[Event]:
+    """Let Ctrl-C end the method, after which the rollbacks are run; a second one changes nothing."""
+    stop = Event()
+
+    def pressed(_number: int, _frame: object) -> None:
+        stop.set()
+
+    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+class _Lines:
+    """Progress on stderr, a line for each step; steps may be told by several threads."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+
+    def __call__(self, section: Section, told: str) -> None:
+        with self._lock:
+            print(f"{time.monotonic() - self._began:7.1f} s  {section}: {plain(told)}", file=sys.stderr, flush=True)
+
+
+def _silent(_section: Section, _told: str) -> None:
+    """Tell nobody."""
+
+
+def _exit_code(outcome: Outcome) -> int:
+    codes = {"held": 0, "deviated": EXIT_FAILED, "interrupted": EXIT_INTERRUPTED}
+    return codes.get(outcome.conclusion.value, EXIT_UNDECIDED)
+
+
+def _write(path: Path, outcome: Outcome) -> None:
+    import json
+
+    from relab.core.errors import UnavailableError
+
+    try:
+        path.write_text(json.dumps(outcome.journal, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UnavailableError(f"{error.filename} cannot be written: {error.strerror}.") from error
+
+
+def _described(scenario: Scenario) -> dict[str, Any]:
+    experiment = scenario.experiment
+    about = {key: value for key, value in scenario.about.items() if key != "name"}
+    return {"name": scenario.name, "title": experiment.title, "description": experiment.description, **about}
+
+
+def _show(scenario: Scenario, outcome: Outcome, journal: Path | None, code: int, *, as_json: bool) -> None:
+    found = outcome.journal
+    states = found["steady_states"]
+    before, after = (
+        None if state is None else state["steady_state_met"] for state in (states["before"], states["after"])
+    )
+    share = outcome.share_met_during
+    if as_json:
+        print_json(
+            "testbed run",
+            scenario=scenario.name,
+            conclusion=outcome.conclusion.value,
+            status=found["status"],
+            deviated=found["deviated"],
+            steady_state={"before": before, "during_share": share, "after": after},
+            problems=list(outcome.problems),
+            load=found["relab"]["load"],
+            duration_s=round(found["duration"], 3),
+            journal=None if journal is None else str(journal),
+            exit_code=code,
+        )
+        return
+    print(f"{plain(scenario.name)}: {outcome.conclusion} ({found['duration']:.1f} s)")
+    during = "" if share is None else f", {share:.0%} of the time between"
+    print(f"steady state: {_word(before)} before{during}, {_word(after)} after")
+    if outcome.load is not None:
+        print(_customers(outcome.load))
+    if journal is not None:
+        print(f"wrote: {plain(journal)}")
+    for problem in outcome.problems:
+        print(f"lab: {plain(problem)}", file=sys.stderr)
+
+
+def _customers(load: LoadResult) -> str:
+    p50, p99 = ("-" if value is None else f"{value:,.0f}" for value in (load.latency.p50_ms, load.latency.p99_ms))
+    counts = load.counts
+    return f"customers: {counts.offered:,} requests, {counts.bad:,} bad, {counts.dropped:,} dropped; P50 {p50}, P99 {p99} ms"
+
+
+def _word(met: bool | None) -> str:
+    return "not looked at" if met is None else "met" if met else "not met"

@@ -1,0 +1,276 @@
+"""chaostoolkit's experiment format, as far as it is run here. What is not run is refused by name, never passed over."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    PlainValidator,
+    StrictBool,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+from relab.testbed.scenarios.jsonpath import parse_path
+
+VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+MAX_PAUSE_S: Final = 86_400.0
+
+
+def _seconds(given: Any) -> float | str:
+    if isinstance(given, str) and VARIABLE.fullmatch(given):
+        return given
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= MAX_PAUSE_S:
+        return given
+    raise ValueError(f"must be 0 to {MAX_PAUSE_S:.0f} seconds, or ${{name}} of a variable")
+
+
+Seconds = Annotated[float | int | str, PlainValidator(_seconds)]
+"""A number, or `${name}` of one."""
+
+
+class _Part(BaseModel):
+    """A part of a file: unknown fields are mistakes, and a mistake in `rollbacks` must not pass unseen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class _Controlled(_Part):
+    controls: list[JsonValue] = []
+
+    @field_validator("controls")
+    @classmethod
+    def _none(cls, given: list[JsonValue]) -> list[JsonValue]:
+        if given:
+            raise ValueError("controls are Python modules of chaostoolkit's own process; run the file with `chaos run`")
+        return given
+
+
+class HttpProvider(_Part):
+    """A request. Arguments are the query of a GET; else a JSON body if Content-Type says so, or a form."""
+
+    type: Literal["http"]
+    url: str = Field(min_length=1)
+    method: Literal["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    headers: dict[str, str | int | float] = {}
+    arguments: JsonValue = None
+    timeout: Seconds | list[Seconds] | None = None
+    verify_tls: bool = True
+    max_retries: int = Field(default=0, ge=0, le=100)
+    secrets: list[str] = []
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _upper(cls, given: Any) -> Any:
+        return given.upper() if isinstance(given, str) else given
+
+
+class ProcessProvider(_Part):
+    """A command of this machine: run only for those who allow code."""
+
+    type: Literal["process"]
+    path: str = Field(min_length=1)
+    arguments: str | list[JsonValue] | dict[str, JsonValue] | None = None
+    timeout: Seconds | None = None
+    secrets: list[str] = []
+
+
+class PythonProvider(_Part):
+    """A Python function: run only for those who allow code."""
+
+    type: Literal["python"]
+    module: str = Field(min_length=1)
+    func: str = Field(min_length=1)
+    arguments: dict[str, JsonValue] = {}
+    secrets: list[str] = []
+
+
+def _field(name: str) -> Any:
+    """Return what reads the tag of a union, `<like this>`, so that messages can leave it out."""
+    return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
+
+
+Provider = Annotated[
+    Annotated[HttpProvider, Tag("<http>")]
+    | Annotated[ProcessProvider, Tag("<process>")]
+    | Annotated[PythonProvider, Tag("<python>")],
+    Discriminator(
+        _field("type"), custom_error_type="provider", custom_error_message="type must be http, process or python"
+    ),
+]
+
+
+class RegexTolerance(_Part):
+    """A text, or the part of an answer that `target` names, has a match of the pattern."""
+
+    type: Literal["regex"]
+    pattern: str
+    target: str | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _readable(cls, given: str) -> str:
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise ValueError(f"{given!r} is no regular expression: {error}") from error
+        return given
+
+
+class JsonPathTolerance(_Part):
+    """A path finds something; so many values (`count`); or these (`expect`)."""
+
+    type: Literal["jsonpath"]
+    path: str
+    target: str | None = None
+    count: int | None = Field(default=None, ge=0)
+    expect: JsonValue = None
+
+    @field_validator("path")
+    @classmethod
+    def _readable(cls, given: str) -> str:
+        if not VARIABLE.search(given):
+            parse_path(given)
+        return given
+
+
+class RangeTolerance(_Part):
+    """A number is not outside of two."""
+
+    type: Literal["range"]
+    range: tuple[float, float]
+    target: str | None = None
+
+
+def _tolerance_tag(value: Any) -> str | None:
+    if isinstance(value, dict | BaseModel):
+        return str(_field("type")(value))
+    return "<value>" if isinstance(value, bool | int | str | list | tuple) else None
+
+
+Tolerance = Annotated[
+    Annotated[StrictBool | int | str | list[JsonValue], Tag("<value>")]
+    | Annotated[RegexTolerance, Tag("<regex>")]
+    | Annotated[JsonPathTolerance, Tag("<jsonpath>")]
+    | Annotated[RangeTolerance, Tag("<range>")],
+    Discriminator(
+        _tolerance_tag,
+        custom_error_type="tolerance",
+        custom_error_message="must be a value, a list, or of type regex, jsonpath or range",
+    ),
+]
+
+
+class Pauses(_Part):
+    """Seconds before and after an activity."""
+
+    before: Seconds = 0.0
+    after: Seconds = 0.0
+
+
+class Activity(_Controlled):
+    """Something that is done (action) or looked at (probe)."""
+
+    type: Literal["action", "probe"]
+    name: str = Field(min_length=1, max_length=200)
+    provider: Provider
+    tolerance: Tolerance | None = None
+    pauses: Pauses = Pauses()
+    background: bool = False
+
+
+class Reference(_Part):
+    """An activity of the method or the hypothesis, once more."""
+
+    ref: str = Field(min_length=1)
+
+
+Step = Annotated[
+    Annotated[Activity, Tag("<activity>")] | Annotated[Reference, Tag("<reference>")],
+    Discriminator(lambda value: "<reference>" if "ref" in (value if isinstance(value, dict) else {}) else "<activity>"),
+]
+
+
+class Hypothesis(_Controlled):
+    """What is true of the service as long as it is well."""
+
+    title: str = Field(min_length=1)
+    probes: list[Step] = []
+
+
+class _Strategy(_Part):
+    strategy: str = "default"
+
+
+class _HypothesisStrategy(_Part):
+    strategy: Literal["default", "before-method-only", "after-method-only", "during-method-only", "continuously"] = (
+        "default"
+    )
+
+
+class Runtime(_Part):
+    """How it is run. Rollbacks are always run here, whatever is said."""
+
+    rollbacks: _Strategy = _Strategy()
+    hypothesis: _HypothesisStrategy = _HypothesisStrategy()
+
+
+class FromEnvironment(_Part):
+    """A variable of the environment, read as a type."""
+
+    type: Literal["env"]
+    key: str = Field(min_length=1)
+    default: JsonValue = None
+    env_var_type: Literal["str", "string", "int", "integer", "float", "number", "bool", "json"] | None = None
+
+
+class Experiment(_Controlled):
+    """A whole file."""
+
+    title: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+    version: str = "1.0.0"
+    tags: list[Annotated[str, Field(min_length=1)]] = []
+    contributions: dict[str, JsonValue] = {}
+    extensions: list[dict[str, JsonValue]] = []
+    configuration: dict[str, JsonValue] = {}
+    secrets: dict[str, JsonValue] = {}
+    runtime: Runtime = Runtime()
+    hypothesis: Hypothesis | None = Field(default=None, alias="steady-state-hypothesis")
+    method: list[Step]
+    rollbacks: list[Step] = []
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        probes = self.hypothesis.probes if self.hypothesis else []
+        named = {step.name for step in (*probes, *self.method) if isinstance(step, Activity)}
+        for step in (*probes, *self.method, *self.rollbacks):
+            if isinstance(step, Reference) and step.ref not in named:
+                raise ValueError(f"ref names {step.ref!r}, which is no activity of the method or the hypothesis")
+        for probe in probes:
+            if isinstance(probe, Activity) and "tolerance" not in probe.model_fields_set:
+                raise ValueError(f"the probe {probe.name!r} of the hypothesis has no tolerance")
+        if any("name" not in extension for extension in self.extensions):
+            raise ValueError("every extension has a name")
+        return self
+
+    def activity(self, step: Activity | Reference) -> Activity:
+        """Return the activity of a step."""
+        if isinstance(step, Activity):
+            return step
+        probes = self.hypothesis.probes if self.hypothesis else []
+        # As chaostoolkit has it: of two with one name, the one of the hypothesis.
+        found = {each.name: each for each in (*self.method, *probes) if isinstance(each, Activity)}
+        return found[step.ref]
+
+    def activities(self) -> list[Activity]:
+        """Return every activity that stands in the file."""
+        probes = self.hypothesis.probes if self.hypothesis else []
+        return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

@@ -1,0 +1,270 @@
+"""Run a scenario: steady state, method, steady state again, and the rollbacks whatever happens.
+
+The journal is chaostoolkit's, field by field. What is stricter here than there: an action that is refused (a status of 400
+or above) or gets no answer aborts the method, and rollbacks are run always.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from threading import Event
+from typing import Any, Final
+
+from relab.core.errors import RelabError
+from relab.testbed.scenarios.models import Activity, Experiment, Reference
+from relab.testbed.scenarios.providers import ActivityFailedError, perform, refusal
+from relab.testbed.scenarios.reading import Scenario
+from relab.testbed.scenarios.tolerances import why_not_within
+from relab.testbed.scenarios.variables import Variables
+
+JOURNAL_VERSION: Final = "1.44.0"
+"""Of chaostoolkit-lib, whose journal this is in form."""
+_BEFORE: Final = frozenset(("default", "before-method-only", "continuously"))
+_AFTER: Final = frozenset(("default", "after-method-only", "continuously"))
+_DURING: Final = frozenset(("during-method-only", "continuously"))
+_LOOKS_EVERY_S: Final = 1.0
+
+Journal = dict[str, Any]
+
+
+class Section(StrEnum):
+    """Which part of a run is told of."""
+
+    BEFORE = "steady state before"
+    DURING = "steady state"
+    METHOD = "method"
+    AFTER = "steady state after"
+    ROLLBACKS = "rollbacks"
+
+
+Tell = Callable[[Section, str], None]
+
+
+class _InterruptedError(Exception):
+    """Somebody wants the run to end."""
+
+
+class _AbortedError(Exception):
+    """An action could not be done."""
+
+
+@dataclass
+class Run:
+    """One run of a scenario.
+
+    Args:
+        scenario: what is run.
+        variables: of this run.
+        stop: ends the method when it is set, from any thread; the rollbacks are run then too.
+        tell: is told each step, from whichever thread does it.
+
+    Attributes:
+        journal: what came of it so far.
+        problems: why it is not a clean run: what aborted it, and which rollbacks failed.
+    """
+
+    scenario: Scenario
+    variables: Variables
+    stop: Event
+    tell: Tell
+    journal: Journal = field(init=False)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.journal = {
+            "chaoslib-version": JOURNAL_VERSION,
+            "platform": platform.platform(),
+            "node": platform.node(),
+            "experiment": self.scenario.document,
+            "start": _now().isoformat(),
+            "status": None,
+            "deviated": False,
+            "steady_states": {"before": None, "after": None, "during": []},
+            "run": [],
+            "rollbacks": [],
+        }
+
+    def run(self) -> Journal:
+        """Run it to its end and return the journal; rollbacks are run before any exception leaves this."""
+        journal, began = self.journal, _now()
+        # For whatever is not foreseen below.
+        journal["status"] = "aborted"
+        try:
+            journal["status"] = self._forward()
+        except _InterruptedError:
+            journal["status"] = "interrupted"
+            self.problems.append("The run was interrupted.")
+        except (_AbortedError, RelabError) as error:
+            self.problems.append(str(error))
+        finally:
+            self._roll_back()
+            ended = _now()
+            journal["end"] = ended.isoformat()
+            journal["duration"] = (ended - began).total_seconds()
+        return journal
+
+    @property
+    def _experiment(self) -> Experiment:
+        return self.scenario.experiment
+
+    def _forward(self) -> str:
+        strategy, states = self._experiment.runtime.hypothesis.strategy, self.journal["steady_states"]
+        has_probes = self._experiment.hypothesis is not None and bool(self._experiment.hypothesis.probes)
+        if has_probes and strategy in _BEFORE:
+            self._check_stop()
+            states["before"] = state = self._steady_state(Section.BEFORE)
+            if not state["steady_state_met"]:
+                self.problems.append("The service was not in its steady state before anything was done.")
+                return "failed"
+        with _Watch(self, is_on=has_probes and strategy in _DURING):
+            self._method()
+        if has_probes and strategy in _AFTER:
+            self._check_stop()
+            states["after"] = state = self._steady_state(Section.AFTER)
+            if not state["steady_state_met"]:
+                self.journal["deviated"] = True
+                has_answers = all(probe["status"] == "succeeded" for probe in state["probes"])
+                return "completed" if has_answers else "failed"
+        return "completed"
+
+    def _method(self) -> None:
+        steps, rows = self._experiment.method, self.journal["run"]
+        with ThreadPoolExecutor(max(1, sum(map(self._is_background, steps)))) as pool:
+            started: list[Future[None]] = []
+            for number, step in enumerate(steps, 1):
+                activity = self._experiment.activity(step)
+                told = f"{number} of {len(steps)}: {activity.name}"
+                if activity.background:
+                    started.append(pool.submit(self._do, activity, told, rows))
+                else:
+                    self._do(activity, told, rows)
+            for each in started:
+                each.result()
+
+    def _is_background(self, step: Activity | Reference) -> bool:
+        return self._experiment.activity(step).background
+
+    def _do(self, activity: Activity, told: str, rows: list[dict[str, Any]]) -> None:
+        before_s = self.variables.seconds(activity.pauses.before, "pauses.before")
+        after_s = self.variables.seconds(activity.pauses.after, "pauses.after")
+        self._pause(before_s, f"{told} (in {before_s:g} s)")
+        row = self.execute(activity)
+        rows.append(row)
+        refused = refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
+        said = f": {refused}" if refused else ""
+        self.tell(Section.METHOD, f"{told}{said}")
+        if activity.type == "action" and refused:
+            raise _AbortedError(f"The action {activity.name!r} was not done: {refused}")
+        self._pause(after_s, f"waiting {after_s:g} s")
+
+    def _pause(self, seconds: float, told: str) -> None:
+        if seconds > 0:
+            self.tell(Section.METHOD, told)
+            self.stop.wait(seconds)
+        self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self.stop.is_set():
+            raise _InterruptedError
+
+    def _steady_state(self, section: Section) -> dict[str, Any]:
+        state, why = self.look()
+        self.tell(section, f"no: {why}" if why else "yes")
+        return state
+
+    def look(self) -> tuple[dict[str, Any], str | None]:
+        """Return the state by the probes of the hypothesis, up to the first that is not met, and why it is not."""
+        assert self._experiment.hypothesis is not None
+        rows: list[dict[str, Any]] = []
+        for step in self._experiment.hypothesis.probes:
+            activity = self._experiment.activity(step)
+            row = self.execute(activity)
+            rows.append(row)
+            why = self._why_not(activity, row)
+            row["tolerance_met"] = why is None
+            if why is not None:
+                return {"steady_state_met": False, "probes": rows}, f"{activity.name}: {why}"
+        return {"steady_state_met": True, "probes": rows}, None
+
+    def _why_not(self, activity: Activity, row: dict[str, Any]) -> str | None:
+        if row["status"] != "succeeded":
+            return str(row["exception"][-1])
+        try:
+            return why_not_within(activity.tolerance, row["output"], self.variables)
+        except ValueError as error:
+            return str(error)
+
+    def execute(self, activity: Activity) -> dict[str, Any]:
+        """Do an activity and return its row of the journal; a failure is in the row."""
+        began = _now()
+        row: dict[str, Any] = {
+            "activity": activity.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "output": None,
+            "start": began.isoformat(),
+            "status": "succeeded",
+        }
+        try:
+            row["output"] = perform(activity, self.variables)
+        except ActivityFailedError as error:
+            row["status"], row["exception"] = "failed", [str(error)]
+        ended = _now()
+        return {**row, "end": ended.isoformat(), "duration": (ended - began).total_seconds()}
+
+    def _roll_back(self) -> None:
+        rows, steps = self.journal["rollbacks"], self._experiment.rollbacks
+        for number, step in enumerate(steps, 1):
+            activity = self._experiment.activity(step)
+            row = self.execute(activity)
+            rows.append(row)
+            refused = refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
+            self.tell(
+                Section.ROLLBACKS, f"{number} of {len(steps)}: {activity.name}{f': {refused}' if refused else ''}"
+            )
+            if refused:
+                self.problems.append(f"The rollback {activity.name!r} was not done: {refused}")
+
+
+class _Watch:
+    """Looks at the steady state again and again while the method is done; only changes are told."""
+
+    def __init__(self, run: Run, *, is_on: bool) -> None:
+        self._run = run
+        self._is_on = is_on
+        self._done = Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="steady-state")
+        self._looking: Future[None] | None = None
+
+    def __enter__(self) -> None:
+        if self._is_on:
+            self._looking = self._pool.submit(self._look)
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._pool.shutdown(wait=True)
+        if self._looking is not None:
+            self._looking.result()
+
+    def _look(self) -> None:
+        last: bool | None = None
+        states: list[dict[str, Any]] = self._run.journal["steady_states"]["during"]
+        while not self._done.is_set() and not self._run.stop.is_set():
+            state, why = self._run.look()
+            states.append(state)
+            if state["steady_state_met"] is not last:
+                last = state["steady_state_met"]
+                self._run.tell(Section.DURING, f"no: {why}" if why else "yes")
+            self._done.wait(_LOOKS_EVERY_S)
+
+
+def share_met(states: Sequence[dict[str, Any]]) -> float | None:
+    """Return which share of the looks at the steady state found it met."""
+    return sum(bool(state["steady_state_met"]) for state in states) / len(states) if states else None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

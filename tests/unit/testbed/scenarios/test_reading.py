@@ -1,0 +1,186 @@
+"""Files are scenarios, or it is said what is wrong with them; those that are shipped fit chaostoolkit and the catalogue."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from relab.testbed.actions.operations.catalogue import all_operations
+from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.faults.catalogue import all_faults
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.models import Fault, Kind
+from relab.testbed.scenarios.errors import ScenarioError, UnknownScenarioError
+from relab.testbed.scenarios.models import HttpProvider
+from relab.testbed.scenarios.reading import find_scenario, parse_scenario, shipped_names
+from support.chaostoolkit import require_chaoslib
+
+PROBE: dict[str, Any] = {
+    "type": "probe", "name": "look", "tolerance": 200, "provider": {"type": "http", "url": "http://127.0.0.1:1"},
+}  # fmt: skip
+WHOLE: dict[str, Any] = {
+    "title": "A title",
+    "description": "What it is for",
+    "steady-state-hypothesis": {"title": "All is well", "probes": [PROBE]},
+    "method": [{**PROBE, "name": "look again", "pauses": {"after": 1}}, {"ref": "look"}],
+    "rollbacks": [],
+}
+FAULT_PATH = re.compile(r"^\$\{chaos_url\}/api/v1/break/([a-z_]+)(/stop)?(?:\?duration=\d+)?$")
+ACTION_PATH = re.compile(r"^\$\{actions_url\}/action/([a-z-]+)$")
+
+
+def catalogue() -> dict[str, Fault]:
+    # Only what makes a cause looks at the ground.
+    return {name: fault for name, (fault, _) in all_faults(cast("Ground", None)).items()}
+
+
+def changed(path: str, value: Any) -> str:
+    """Return the whole document with another value at a dotted path; `...` takes it away."""
+    document = copy.deepcopy(WHOLE)
+    *way, last = path.split(".")
+    at: Any = document
+    for step in way:
+        at = at[int(step) if isinstance(at, list) else step]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    return json.dumps(document)
+
+
+def test_a_whole_document_is_read_in_yaml_and_json(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(WHOLE))
+    (tmp_path / "t.yaml").write_text(json.dumps(WHOLE, indent=1))
+
+    read = find_scenario(str(tmp_path / "s.json"))
+
+    assert (read.name, read.document, read.about) == ("s", WHOLE, {})
+    assert read.experiment.activity(read.experiment.method[1]).name == "look"
+    assert find_scenario(str(tmp_path / "t.yaml")).experiment == read.experiment
+
+
+MISTAKES = [
+    ("title", ..., "title", "required"),
+    ("method", ..., "method", "required"),
+    ("rolbacks", [], "rolbacks", "not permitted"),
+    ("controls", [{"name": "c"}], "controls", "chaos run"),
+    ("method.0.type", "look", "method.0.type", "'action' or 'probe'"),
+    ("method.0.provider.type", "ftp", "method.0.provider", "http, process or python"),
+    ("method.0.provider.url", ..., "method.0.provider.url", "required"),
+    ("method.0.provider.timout", 3, "method.0.provider.timout", "not permitted"),
+    ("method.0.provider.method", "BREW", "method.0.provider.method", "'GET'"),
+    ("method.0.pauses.after", "soon", "method.0.pauses.after", "must be 0 to"),
+    ("method.0.pauses.after", -1, "method.0.pauses.after", "must be 0 to"),
+    ("method.0.tolerance", 1.5, "method.0.tolerance", "must be a value"),
+    ("method.0.tolerance", {"type": "probe"}, "method.0.tolerance", "must be a value"),
+    ("method.0.tolerance", {"type": "regex", "pattern": "("}, "method.0.tolerance.pattern", "no regular expression"),
+    ("method.0.tolerance", {"type": "jsonpath", "path": "$.."}, "method.0.tolerance.path", "not understood"),
+    ("method.0.tolerance", {"type": "range", "range": [1]}, "method.0.tolerance.range.1", "required"),
+    ("method.1.ref", "nobody", "file", "no activity of the method"),
+    ("steady-state-hypothesis.probes.0.tolerance", ..., "file", "has no tolerance"),
+    ("runtime", {"hypothesis": {"strategy": "often"}}, "runtime.hypothesis.strategy", "'continuously'"),
+    ("extensions", [{"purpose": "x"}], "file", "extension has a name"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "place", "said"), MISTAKES)
+def test_a_mistake_is_told_with_its_place(path: str, value: Any, place: str, said: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(changed(path, value), "s", source="s.json")
+
+    told = dict(caught.value.problems)
+    assert place in told, told
+    assert said in told[place]
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "is not YAML"), ("- a", "no scenario"), ("[" * 1_200, "nested")])
+def test_what_is_no_document_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ScenarioError, match=said):
+        parse_scenario(text, "s", source="s.yaml")
+
+
+@pytest.mark.parametrize(
+    "provider", [{"type": "process", "path": "true"}, {"type": "python", "module": "os", "func": "getcwd"}]
+)
+def test_code_is_refused_unless_it_is_allowed(provider: dict[str, Any]) -> None:
+    text = changed("method.0.provider", provider)
+
+    with pytest.raises(ScenarioError, match="--allow-code") as caught:
+        parse_scenario(text, "s", source="s.json")
+    assert caught.value.problems[0][0] == "look again"
+    assert parse_scenario(text, "s", source="s.json", allow_code=True).experiment.method
+
+
+def test_names_and_files_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UnknownScenarioError, match="pool-leak"):
+        find_scenario("nothing")
+    with pytest.raises(UnknownScenarioError, match="There is no file"):
+        find_scenario(str(tmp_path / "nothing.yaml"))
+    (tmp_path / "large.yaml").write_bytes(b" " * 2_000_000)
+    with pytest.raises(ScenarioError, match="larger"):
+        find_scenario(str(tmp_path / "large.yaml"))
+    (tmp_path / "binary.yaml").write_bytes(b"\xff")
+    with pytest.raises(ScenarioError, match="UTF-8"):
+        find_scenario(str(tmp_path / "binary.yaml"))
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_shipped_scenario_says_what_it_is_and_undoes_what_it_does(name: str) -> None:
+    scenario, known = find_scenario(name), catalogue()
+    experiment = scenario.experiment
+    begun: dict[str, dict[str, Any]] = {}
+    for step in experiment.method:
+        provider = experiment.activity(step).provider
+        assert isinstance(provider, HttpProvider)
+        if found := FAULT_PATH.match(provider.url):
+            begun[found.group(1)] = dict(cast("dict[str, Any]", provider.arguments or {}))
+    stopped = {
+        match.group(1)
+        for step in experiment.rollbacks
+        if (match := FAULT_PATH.match(str(getattr(experiment.activity(step).provider, "url", "")))) and match.group(2)
+    }
+
+    assert begun.keys() == stopped == set(scenario.about["faults"])
+    for fault, arguments in begun.items():
+        known[fault].parameters.model_validate(arguments)
+        assert known[fault].can_vary or not arguments.keys() & {"ramp_s", "period_s"}
+    assert experiment.runtime.rollbacks.strategy == "always"
+    assert scenario.about["outcome"] in {"holds", "deviates unless repaired"}
+    is_noise = all(known[fault].kind is Kind.NOISE for fault in begun)
+    assert is_noise is (scenario.about["kind"] == "noise")
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_repairs_of_a_shipped_scenario_are_those_of_its_faults(name: str, tmp_path: Path) -> None:
+    scenario, known = find_scenario(name), catalogue()
+    plant = Plant(tmp_path / "nobody.sock", "http://127.0.0.1:1")
+    operations = {operation.action.name for operation in all_operations(plant)}
+    plant.close()
+    repairs = {repair for fault in scenario.about["faults"] for repair in known[fault].repairs}
+    asked = {
+        match.group(1)
+        for activity in scenario.experiment.activities()
+        if (match := ACTION_PATH.match(str(getattr(activity.provider, "url", ""))))
+    }
+
+    assert set(scenario.about["repairs"]) <= repairs
+    assert asked <= operations
+
+
+def test_shipped_scenarios_are_of_many_kinds() -> None:
+    kinds = {find_scenario(name).about["kind"] for name in shipped_names()}
+
+    assert kinds == {"single", "gradual", "intermittent", "compound", "noise", "sequence"}
+
+
+def test_shipped_scenarios_are_valid_to_chaostoolkit() -> None:
+    require_chaoslib()
+    from chaoslib.experiment import ensure_experiment_is_valid
+
+    for name in shipped_names():
+        ensure_experiment_is_valid(find_scenario(name).document)

@@ -1,0 +1,260 @@
+"""Runs of scenarios on a chaos server over HTTP: what is met, what deviates, what is undone, and the journal of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from relab.testbed.chaos.models import Phase
+from relab.testbed.models import Addresses
+from relab.testbed.scenarios.errors import NoServerError, ScenarioError
+from relab.testbed.scenarios.service import Conclusion, Outcome, Section, parse_scenario, run_scenario
+from support.scenario_worlds import WELL, World, document, drip, post, stop_drip, world
+from support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+@pytest.fixture
+def here(running: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("WORLD_URL", running.url)
+    running.manager.forget()
+    running.log.clear()
+    return running
+
+
+class Told:
+    """What a run tells, and somebody who stops it at a word."""
+
+    def __init__(self, stop_at: str | None = None) -> None:
+        self.lines: list[tuple[Section, str]] = []
+        self.stop = threading.Event()
+        self._stop_at = stop_at
+
+    def __call__(self, section: Section, told: str) -> None:
+        self.lines.append((section, told))
+        if self._stop_at is not None and self._stop_at in told:
+            self.stop.set()
+
+
+def run(here: World, told: Told | None = None, *, allow_code: bool = False, **parts: Any) -> Outcome:
+    scenario = parse_scenario(json.dumps(document(**parts)), "drip", source="drip", allow_code=allow_code)
+    told = told or Told()
+    return run_scenario(scenario, Addresses(target=here.url), rate_per_s=0, stop=told.stop, tell=told)
+
+
+def test_a_service_that_stays_broken_deviates_and_is_rolled_back(here: World) -> None:
+    told = Told()
+    outcome = run(here, told)
+
+    assert outcome.conclusion is Conclusion.DEVIATED
+    assert (outcome.journal["status"], outcome.journal["deviated"], outcome.problems) == ("completed", True, ())
+    assert here.phases() == [Phase.STOPPED]
+    assert told.lines == [
+        (Section.BEFORE, "yes"),
+        (Section.METHOD, "1 of 1: let it drip"),
+        (Section.AFTER, 'no: the house is dry: $.state is ["wet"], and not ["dry"]'),
+        (Section.ROLLBACKS, "1 of 1: stop the drip"),
+    ]
+
+
+def test_a_service_that_is_well_again_has_held(here: World) -> None:
+    outcome = run(here, method=[drip(), {**stop_drip(), "name": "mend it"}, {"ref": "the house is dry"}])
+
+    assert outcome.conclusion is Conclusion.HELD
+    assert [row["activity"]["name"] for row in outcome.journal["run"]] == ["let it drip", "mend it", "the house is dry"]
+
+
+def test_the_journal_is_chaostoolkits(here: World) -> None:
+    journal = run(here).journal
+
+    assert json.loads(json.dumps(journal)) == journal
+    assert journal.keys() - {"relab"} == {
+        "chaoslib-version", "platform", "node", "experiment", "start", "end", "duration", "status", "deviated",
+        "steady_states", "run", "rollbacks",
+    }  # fmt: skip
+    assert journal["experiment"] == document()
+    (row,) = journal["run"]
+    assert row.keys() == {"activity", "output", "start", "end", "duration", "status"}
+    assert row["activity"] == drip()
+    assert (row["output"]["status"], row["output"]["body"]["fault"], row["status"]) == (201, "drip", "succeeded")
+    assert journal["steady_states"]["during"] == []
+    before, after = (journal["steady_states"][when] for when in ("before", "after"))
+    assert (before["steady_state_met"], after["steady_state_met"]) == (True, False)
+    assert after["probes"][0]["tolerance_met"] is False
+    assert [row["output"]["body"]["stopped"][0]["fault"] for row in journal["rollbacks"]] == ["drip"]
+
+
+def test_what_is_not_well_before_is_left_alone(here: World) -> None:
+    here.manager.inject("burst", {})
+    outcome = run(here)
+
+    assert outcome.conclusion is Conclusion.UNDECIDED
+    assert (outcome.journal["status"], outcome.journal["run"]) == ("failed", [])
+    assert "not in its steady state before" in outcome.problems[0]
+    assert len(outcome.journal["rollbacks"]) == 1
+    assert here.phases() == [Phase.ACTIVE]
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        (post("/api/v1/break/thirst"), "There is no fault 'thirst'. One of: drip, burst, flood."),
+        (post("/api/v1/break/drip?intensity=2"), "intensity"),
+        (post("/api/v1/break/flood"), "there is no control group"),
+        ({"type": "http", "url": "http://127.0.0.1:9/nobody", "timeout": 2}, "refused"),
+        ({"type": "http", "url": "nowhere", "timeout": 2}, "nowhere"),
+    ],
+)
+def test_an_action_that_is_not_done_aborts_and_what_was_done_is_undone(
+    here: World, provider: dict[str, Any], said: str
+) -> None:
+    wrong = {"type": "action", "name": "do it", "provider": provider}
+    outcome = run(here, method=[drip(), wrong, drip()])
+
+    assert outcome.conclusion is Conclusion.UNDECIDED
+    assert (outcome.journal["status"], len(outcome.journal["run"])) == ("aborted", 2)
+    assert "'do it' was not done" in outcome.problems[0]
+    assert said in outcome.problems[0]
+    assert outcome.journal["steady_states"]["after"] is None
+    assert here.phases() == [Phase.STOPPED]
+
+
+def test_a_probe_of_the_method_may_fail(here: World) -> None:
+    look = {"type": "probe", "name": "look", "provider": {"type": "http", "url": "http://127.0.0.1:9/", "timeout": 2}}
+    outcome = run(here, method=[look])
+
+    assert outcome.conclusion is Conclusion.HELD
+    assert outcome.journal["run"][0]["status"] == "failed"
+    assert "refused" in outcome.journal["run"][0]["exception"][0]
+
+
+def test_a_rollback_that_is_not_done_is_told_and_the_others_are_done(here: World) -> None:
+    wrong = {"type": "action", "name": "stop nothing", "provider": post("/api/v1/break/thirst/stop")}
+    outcome = run(here, method=[], rollbacks=[wrong, stop_drip()])
+
+    assert outcome.conclusion is Conclusion.UNDECIDED
+    assert "The rollback 'stop nothing' was not done" in outcome.problems[0]
+    assert [row["output"]["status"] for row in outcome.journal["rollbacks"]] == [404, 200]
+
+
+def test_a_run_that_is_stopped_in_a_pause_is_rolled_back(here: World) -> None:
+    outcome = run(here, Told(stop_at="waiting 3600 s"), method=[drip(pauses={"after": 3_600}), drip()])
+
+    assert outcome.conclusion is Conclusion.INTERRUPTED
+    assert (outcome.journal["status"], len(outcome.journal["run"])) == ("interrupted", 1)
+    assert here.phases() == [Phase.STOPPED]
+
+
+def test_a_run_that_is_stopped_before_it_begins_does_nothing(here: World) -> None:
+    told = Told()
+    told.stop.set()
+    outcome = run(here, told)
+
+    assert outcome.conclusion is Conclusion.INTERRUPTED
+    assert outcome.journal["run"] == []
+    assert here.phases() == []
+
+
+def test_the_steady_state_is_looked_at_meanwhile(here: World) -> None:
+    told = Told()
+    strategy = {"hypothesis": {"strategy": "continuously"}}
+    wait = {"type": "probe", "name": "wait", "provider": {"type": "http", "url": "${url}/house"}}
+
+    def is_seen() -> bool:
+        return any(section is Section.DURING and line.startswith("no") for section, line in told.lines)
+
+    ended: list[Outcome] = []
+    thread = threading.Thread(
+        target=lambda: ended.append(run(here, told, runtime=strategy, method=[drip(pauses={"after": 600}), wait]))
+    )
+    thread.start()
+    try:
+        wait_until(is_seen, what="the deviation to be seen")
+    finally:
+        told.stop.set()
+        thread.join()
+
+    during = ended[0].journal["steady_states"]["during"]
+    assert [state["steady_state_met"] for state in during][-1] is False
+    assert ended[0].share_met_during is not None
+    assert ended[0].share_met_during < 1
+
+
+def test_background_activities_are_waited_for_and_their_failures_count(here: World) -> None:
+    wrong = {"type": "action", "name": "do it", "provider": post("/api/v1/break/thirst"), "background": True}
+    outcome = run(here, method=[wrong, drip()])
+
+    assert outcome.journal["status"] == "aborted"
+    assert {row["activity"]["name"] for row in outcome.journal["run"]} == {"do it", "let it drip"}
+    assert here.phases() == [Phase.STOPPED]
+
+
+def test_a_body_goes_as_json_and_a_query_to_a_get(here: World) -> None:
+    given = {"intensity": 0.5, "seed": 3}
+    body = post("/api/v1/break/drip", headers={"Content-Type": "application/json"}, arguments=given)
+    look = {
+        "type": "probe",
+        "name": "look",
+        "provider": {"type": "http", "url": "${url}/house", "arguments": {"a": "b"}},
+    }
+    outcome = run(here, method=[drip(provider=body), look])
+
+    assert outcome.journal["run"][0]["output"]["body"]["parameters"].items() >= given.items()
+    assert outcome.journal["run"][1]["output"]["body"] == {"state": "wet"}
+
+
+def test_code_that_is_allowed_is_run(here: World) -> None:
+    command = {"type": "process", "path": sys.executable, "arguments": ["-c", "print('${url}')"]}
+    function = {"type": "python", "module": "operator", "func": "add", "arguments": {}}
+    steps = [
+        {"type": "probe", "name": "command", "provider": command},
+        {"type": "probe", "name": "function", "provider": function},
+        {"type": "action", "name": "absent", "provider": {**command, "path": "/nowhere/at/all"}},
+    ]
+    outcome = run(here, allow_code=True, method=steps)
+
+    rows = outcome.journal["run"]
+    assert rows[0]["output"] == {"status": 0, "stdout": f"{here.url}\n", "stderr": ""}
+    assert "TypeError" in rows[1]["exception"][0]
+    assert "/nowhere/at/all" in outcome.problems[0]
+
+
+def test_a_server_that_the_testbed_lacks_is_named_before_anything_is_done(here: World) -> None:
+    with pytest.raises(NoServerError, match="needs the chaos server"):
+        run(here, configuration={"url": here.url, "chaos_url": "x"})
+    assert here.phases() == []
+
+
+def test_variables_are_settled_before_anything_is_done(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_URL")
+    with pytest.raises(ScenarioError, match="variables"):
+        run(here)
+    assert here.phases() == []
+
+
+def test_a_pause_that_is_no_number_aborts_before_the_action(here: World) -> None:
+    configuration = {"url": here.url, "wait": "soon"}
+    outcome = run(here, configuration=configuration, method=[drip(pauses={"after": "${wait}"})])
+
+    assert outcome.journal["status"] == "aborted"
+    assert "pauses.after: ${wait} is 'soon'" in outcome.problems[0]
+    assert here.phases() == []
+
+
+def test_without_a_hypothesis_a_method_is_just_done(here: World) -> None:
+    parts: dict[str, Any] = {"steady-state-hypothesis": {"title": "nothing is known", "probes": []}}
+    outcome = run(here, **parts)
+
+    assert outcome.conclusion is Conclusion.HELD
+    assert outcome.journal["steady_states"] == {"before": None, "after": None, "during": []}
+    assert WELL["name"] not in json.dumps(outcome.journal["run"])
