@@ -235,6 +235,7 @@ def main() -> None:
         "P99",
         "true",
         "injected",
+        "others",
         "note",
     ):
         table.add_column(column, justify="left" if column in {"what", "note"} else "right")

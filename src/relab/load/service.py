@@ -14,6 +14,7 @@ import uvloop
 from pydantic import ValidationError
 
 from relab.load.arrivals import NS_PER_S
+from relab.load.closed_loop import Throughput, measure_throughput
 from relab.load.engine import Engine
 from relab.load.errors import PlanError
 from relab.load.hdr_log import write_hdr_log
@@ -24,10 +25,12 @@ from relab.load.target import check_listening, find_target
 
 __all__ = [
     "LatencyHistogram",
+    "Throughput",
     "built_in_mix",
     "built_in_names",
     "built_in_text",
     "check_target",
+    "find_throughput",
     "make_plan",
     "parse_mix",
     "read_mix",
@@ -67,6 +70,16 @@ def check_target(plan: LoadPlan) -> None:
         await check_listening(await find_target(plan.url, allow_remote=plan.allow_remote))
 
     asyncio.run(check())
+
+
+def find_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
+    """Return how many answers so many clients get who wait for each before they ask again (a closed loop).
+
+    Raises:
+        RemoteTargetError, UnreachableTargetError: as for `run_load`.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(measure_throughput(plan, clients=clients, seconds=seconds))
 
 
 def run_load(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import faiss
-import httpx
 import qdrant_edge as edge
 
 from relab.flags.models import Backend
@@ -157,6 +156,10 @@ class QdrantServer:
     """
 
     def __init__(self, ids: Sequence[int], vectors: Vectors, *, url: str, collection: str) -> None:
+        # It takes a tenth of a second to load, which a worker without a server need not wait for.
+        import httpx  # noqa: PLC0415
+
+        self._refused = (httpx.HTTPError, ValueError, KeyError)
         self._expected = len(ids)
         self._path = f"/collections/{collection}"
         self._client = httpx.Client(base_url=url.rstrip("/"), timeout=_TIMEOUT_S, trust_env=False)
@@ -204,5 +207,5 @@ class QdrantServer:
             answer = self._client.request(method, path, json=body)
             answer.raise_for_status()
             return answer.json()["result"]
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except self._refused as error:
             raise SearchError(f"qdrant server: {type(error).__name__}: {error}") from error

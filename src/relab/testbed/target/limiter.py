@@ -2,7 +2,8 @@
 
 The limit rises by one a period while the P95 of the period is within its bound and the limit was in use, and falls
 by a constant factor when the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient
-share). A part of the target is left for waiting, so that waiting and work together keep it.
+share). A part of the target is left for waiting, and a smaller one for what nobody here can measure (the way there
+and back), so that what clients see keeps it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ PERIOD_S: Final = 0.25
 SAMPLES: Final = 20
 """A period is over when both are reached, or after `LONG_PERIODS` of them with any sample at all."""
 LONG_PERIODS: Final = 4
+AIM: Final = 0.9
+"""Which part of the target P95 is aimed at: a limit that probes is above its aim now and then."""
 WAIT_SHARE: Final = 0.25
 """Which part of the target P95 a request may wait before it is turned away."""
 LONGEST_WAIT_MS: Final = 1_000.0
+MEAN_WEIGHT: Final = 0.1
+"""Of the newest request in the mean time of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Bounds:
             adaptive=limited and flags.policy == "aimd",
             highest=max(math.ceil(flags.max_concurrency / workers), 1) if limited else None,
             wait_ms=wait_ms,
-            work_p95_ms=flags.target_p95_ms - wait_ms,
+            work_p95_ms=flags.target_p95_ms * AIM - wait_ms,
         )
 
 
@@ -61,6 +66,7 @@ class Limiter:
         self._limit = float(bounds.highest or 0)
         self._active = 0
         self._earlier = 0
+        self._mean_ms: float | None = None
         self._begin(now_s)
         self._last_p95_ms: float | None = None
 
@@ -78,6 +84,16 @@ class Limiter:
     def active(self) -> int:
         """How many requests are at work."""
         return self._active
+
+    def is_too_late(self, waiting: int) -> bool:
+        """Return whether a request that comes after so many who wait would wait in vain, as work goes now.
+
+        By Little's law as many end in the mean time of work as are at work.
+        """
+        limit = self.limit
+        if limit is None or self._active < limit or self._mean_ms is None:
+            return False
+        return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
         """Take new bounds; a limit that moves keeps its place, unless it may move elsewhere now: then it starts anew."""
@@ -101,6 +117,8 @@ class Limiter:
         """Count a request that is done, failed or not, and move the limit when the period is over."""
         assert self._active > 0, "more requests finished than began"
         self._active -= 1
+        mean_ms = elapsed_ms if self._mean_ms is None else self._mean_ms
+        self._mean_ms = mean_ms + MEAN_WEIGHT * (elapsed_ms - mean_ms)
         if self._earlier > 0:
             # It began under a limit that has been found too high since; it must not be found so twice.
             self._earlier -= 1

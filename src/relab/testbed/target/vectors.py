@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -25,16 +26,21 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 def embed(texts: Iterable[str]) -> Vectors:
     """Return one row of length 1 for each text; a text without words has the row of zeros."""
-    rows = [_embed_one(text) for text in texts]
-    return np.stack(rows) if rows else np.zeros((0, DIMENSIONS), np.float32)
-
-
-def _embed_one(text: str) -> Vectors:
-    row = np.zeros(DIMENSIONS, np.float32)
-    for word in _WORD.findall(text.lower()):
-        row += _word(word)
-    length = float(np.sqrt(row @ row))
-    return row / np.float32(length) if length > 0 else row
+    words = [_WORD.findall(text.lower()) for text in texts]
+    rows = np.zeros((len(words), DIMENSIONS), np.float32)
+    some = [at for at, found in enumerate(words) if found]
+    if not some:
+        return rows
+    # All texts at once, for a shop has thousands; sums of small whole numbers are exact in any order.
+    starts = list(itertools.accumulate((len(words[at]) for at in some[:-1]), initial=0))
+    places = {word: at for at, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(words)))}
+    each = [places[word] for word in itertools.chain.from_iterable(words)]
+    rows[some] = np.add.reduceat(np.stack([_word(word) for word in places])[each], starts)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    # The places of a text's words may cancel each other out.
+    lengths[lengths == 0] = 1
+    rows /= lengths[:, None]
+    return rows
 
 
 @functools.lru_cache(maxsize=20_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import uvicorn
 
 from relab.core.clock import SystemClock
 from relab.testbed.target.app import create_app
+from relab.testbed.target.flow import DoorProtocol
 from relab.testbed.target.log_files import LogFiles
 from relab.testbed.target.logs import LibraryHandler, Logger
 from relab.testbed.target.parts import Parts
@@ -67,7 +69,10 @@ def _serve(settings: TargetSettings, worker: int, logger: Logger) -> int:
         config = uvicorn.Config(
             create_app(parts),
             loop="uvloop",
-            http="httptools",
+            # The server wants a class and only calls it.
+            http=functools.partial(DoorProtocol, gate=parts.gate, recorder=parts.recorder),  # type: ignore[arg-type]
+            # Nobody stands before the workers whose word on clients could be taken.
+            proxy_headers=False,
             ws="none",
             log_config=None,
             access_log=False,

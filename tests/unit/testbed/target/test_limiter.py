@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relab.flags.models import ControlFlags
-from relab.testbed.target.limiter import DECREASE, INCREASE, LONG_PERIODS, PERIOD_S, SAMPLES, Bounds, Limiter
+from relab.testbed.target.limiter import AIM, DECREASE, INCREASE, LONG_PERIODS, PERIOD_S, SAMPLES, Bounds, Limiter
 
 
 def bounds(highest: int | None = 16, p95_ms: float = 100.0, *, adaptive: bool = True) -> Bounds:
@@ -141,7 +141,7 @@ def test_the_workers_share_the_flags(highest: int, workers: int, target_ms: floa
 
     assert share.highest is not None
     assert highest <= share.highest * workers < highest + workers or share.highest == 1
-    assert share.wait_ms + share.work_p95_ms == pytest.approx(target_ms)
+    assert share.wait_ms + share.work_p95_ms == pytest.approx(target_ms * AIM)
     assert 0 < share.wait_ms <= 1_000
 
 
@@ -159,3 +159,24 @@ def test_a_fixed_limit_stays() -> None:
     run_period(limiter, 0.0, at_once=1, times_ms=[60_000.0] * SAMPLES)
 
     assert limiter.limit == 4
+
+
+def test_who_would_wait_in_vain_is_known_at_once() -> None:
+    """Four at a time, 40 ms each: one is done every 10 ms, and 25 ms is what anybody may wait."""
+    limiter = Limiter(bounds(4), now_s=0.0)
+    now_s = run_period(limiter, 0.0, at_once=4, times_ms=[40.0] * SAMPLES)
+    assert not limiter.is_too_late(100), "there is room"
+
+    assert all(limiter.start() for _ in range(4))
+
+    assert [limiter.is_too_late(waiting) for waiting in range(4)] == [False, False, True, True]
+    limiter.finish(40.0, now_s=now_s)
+    assert not limiter.is_too_late(100)
+
+
+def test_without_experience_or_without_a_limit_nobody_is_too_late() -> None:
+    unlimited = Limiter(bounds(None, adaptive=False), now_s=0.0)
+    new = Limiter(bounds(1), now_s=0.0)
+    for limiter in (unlimited, new):
+        assert limiter.start()
+        assert not limiter.is_too_late(1_000)

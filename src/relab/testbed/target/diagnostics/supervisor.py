@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
 UNKNOWN: Final = "unknown"
 _TIMEOUT_S: Final = 2.0
 
@@ -15,6 +13,9 @@ async def ask_supervisor(socket: Path | None, path: str) -> Any:
     """Return the JSON that the supervisor answers, or `unknown` if there is none or it does not answer."""
     if socket is None:
         return UNKNOWN
+    # It takes a tenth of a second to load, which a worker's start need not wait for.
+    import httpx  # noqa: PLC0415
+
     try:
         transport = httpx.AsyncHTTPTransport(uds=str(socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://unix", timeout=_TIMEOUT_S) as client:

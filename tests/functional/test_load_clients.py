@@ -1,0 +1,134 @@
+"""Clients as a process: they send what they are told, nothing more, and do not outlive who tells them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+from relab.load.models import LoadPlan, Stage
+from relab.load.service import find_throughput, make_plan, single_request
+from support.load_servers import Behaviour, KnownServer, known_server
+from support.waiting import wait_until
+
+COMMAND = [sys.executable, "-m", "relab.load.clients"]
+HOLDER = """
+import subprocess, sys, time
+held = subprocess.Popen([sys.executable, "-m", "relab.load.clients"], stdin=subprocess.PIPE, text=True)
+held.stdin.write(sys.argv[1] + "\\n")
+held.stdin.flush()
+print(held.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def plan_of(server: KnownServer, path: str, rate_per_s: float) -> LoadPlan:
+    base, mix = single_request(server.url + path)
+    return make_plan(url=base, mix=mix, stages=[Stage(duration_s=3_600, rate_per_s=rate_per_s)])
+
+
+@contextmanager
+def clients() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def paths(server: KnownServer) -> list[str]:
+    return [str(row[1]) for row in server.truth().rows]
+
+
+def test_each_line_takes_the_place_of_the_one_before_and_the_end_of_the_input_is_the_end() -> None:
+    with known_server() as server, clients() as process:
+        tell(process, plan_of(server, "/ok", 50).model_dump_json())
+        wait_until(lambda: len(paths(server)) >= 5, what="requests of the first plan")
+
+        tell(process, plan_of(server, "/status/201", 50).model_dump_json())
+        wait_until(lambda: "/status/201" in paths(server), what="requests of the second plan")
+        first = paths(server).count("/ok")
+        seen = len(paths(server))
+        wait_until(lambda: len(paths(server)) >= seen + 5, what="more requests")
+        assert paths(server).count("/ok") == first
+
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 0
+
+
+def test_a_line_without_a_plan_is_silence() -> None:
+    with known_server() as server, clients() as process:
+        tell(process, plan_of(server, "/ok", 100).model_dump_json())
+        wait_until(lambda: paths(server), what="requests")
+
+        tell(process, "null")
+        # A later line is read when the earlier one is done with.
+        tell(process, plan_of(server, "/status/201", 20).model_dump_json())
+        wait_until(lambda: "/status/201" in paths(server), what="requests after the silence")
+
+
+def test_a_plan_that_cannot_be_ends_the_process_with_a_reason() -> None:
+    with clients() as process:
+        _, told = process.communicate(json.dumps({"url": "ftp://nowhere", "mix": {}, "stages": []}) + "\n", timeout=30)
+
+    assert process.returncode == 1
+    assert "cannot be as asked for" in told
+
+
+def test_a_target_on_another_machine_ends_the_process_with_a_reason() -> None:
+    base, mix = single_request("http://192.0.2.1/ok")
+    plan = make_plan(url=base, mix=mix, stages=[Stage(duration_s=1, rate_per_s=1)])
+    with clients() as process:
+        tell(process, plan.model_dump_json())
+
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert "another machine" in process.stderr.read()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills by POSIX signals")
+def test_clients_end_when_their_holder_is_killed() -> None:
+    with known_server() as server:
+        plan = plan_of(server, "/ok", 50).model_dump_json()
+        with subprocess.Popen([sys.executable, "-c", HOLDER, plan], stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            held = psutil.Process(int(holder.stdout.readline()))
+            wait_until(lambda: paths(server), what="requests")
+
+            os.kill(holder.pid, signal.SIGKILL)
+
+            wait_until(lambda: not held.is_running() or held.status() == psutil.STATUS_ZOMBIE, what="their end")
+
+
+def test_waiting_clients_find_what_a_service_can_take() -> None:
+    with known_server(Behaviour((20.0,))) as server:
+        plan = plan_of(server, "/ok", 1)
+
+        one, four = (find_throughput(plan, clients=number, seconds=1.0) for number in (1, 4))
+
+    # One client gets no more than an answer each 20 ms, whatever else the machine does.
+    assert 0 < one.good_per_s <= 50
+    assert one.good_per_s < four.good_per_s <= 200
+    assert four.p95_ms is not None
+    assert four.p95_ms >= 20
+
+
+def test_refusals_are_no_throughput() -> None:
+    with known_server() as server:
+        found = find_throughput(plan_of(server, "/status/503", 1), clients=2, seconds=0.2)
+
+    assert (found.good_per_s, found.p95_ms) == (0, None)

@@ -1,0 +1,110 @@
+"""Traffic against the real target: it shows, a restart does not mend it, and to take on less does."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from relab.testbed import service
+from support.fault_field import Field, a_field
+from support.testbeds import bed_home
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.full
+WITHIN_S = 60.0
+"""The machine may be busy with other tests."""
+
+
+@pytest.fixture(scope="module")
+def field() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def well(field: Field) -> Iterator[None]:
+    yield
+    # Chaos and action server stay at a reset; what they have begun must be ended first.
+    for item in field.chaos.get("/api/v1/break").json()["injections"]:
+        if item["phase"] == "active":
+            field.stop(item["fault"], item["injection_id"])
+    field.reset()
+    wait_until(field.is_well, what="a service that is well again", within_s=WITHIN_S)
+
+
+def is_refusing(field: Field) -> bool:
+    return len(field.users.recent(2.0)) > 5 and field.users.failed_share(2.0) > 0
+
+
+def is_calm(field: Field) -> bool:
+    return len(field.users.recent(4.0)) > 20 and field.users.failed_share(4.0) == 0
+
+
+def has_begun_anew(field: Field) -> bool:
+    try:
+        return field.chaos.get("/api/v1/break").json() == {"injections": []}
+    except httpx.TransportError:
+        return False
+
+
+def chaos_children(field: Field) -> list[psutil.Process]:
+    status = service.status(field.bed.layout.home, field.bed.layout.name, hidden=True)
+    pid = next(item.pid for item in status.components if item.name == "chaos")
+    found: list[psutil.Process] = psutil.Process(pid).children()
+    return found
+
+
+@pytest.mark.parametrize("wrong", ["restart-target", "restart-database"])
+def test_a_retry_storm_outlives_its_trigger_and_a_restart_and_ends_when_less_is_taken_on(
+    field: Field, wrong: str
+) -> None:
+    field.inject("retry_storm", {"trigger_s": 2.0})
+    wait_until(lambda: is_refusing(field), what="refusals", within_s=WITHIN_S)
+
+    assert field.attempt(wrong).status_code == 200
+    # Each look is at two seconds of their own: the storm is there again, and stays.
+    for _ in range(2):
+        wait_until(lambda: is_refusing(field), what=f"the storm after {wrong}", within_s=WITHIN_S)
+
+    field.do("set-flow-control", {"max_concurrency": 4})
+    wait_until(lambda: is_calm(field), what="the end of the storm", within_s=WITHIN_S)
+    # For good: the clients are there as before, and are no load to speak of.
+    field.do("set-flow-control", {"max_concurrency": 32})
+    wait_until(lambda: is_calm(field), what="calm with the limit as it was", within_s=WITHIN_S)
+    assert chaos_children(field)
+
+
+def test_a_spike_subsides_with_its_arrivals_and_until_then_those_taken_on_can_be_answered_in_time(field: Field) -> None:
+    injection = field.inject("traffic_spike", {"multiple": 3.0})
+    wait_until(lambda: is_refusing(field), what="refusals", within_s=WITHIN_S)
+    told = httpx.get(f"{field.target}/api/v1/metrics", timeout=10, trust_env=False).json()
+    assert told["shed"] > 0
+
+    field.do("set-flow-control", {"max_concurrency": 4})
+    wait_until(
+        lambda: is_refusing(field) and 0 < field.users.median_ms(3.0, route="place_order") < 150,
+        what="orders in time while others are refused", within_s=WITHIN_S,
+    )  # fmt: skip
+
+    field.stop("traffic_spike", injection)
+    wait_until(lambda: is_calm(field), what="calm when they have gone", within_s=WITHIN_S)
+    assert not chaos_children(field)
+
+
+def test_the_clients_end_with_the_chaos_server_and_are_told_by_no_log(field: Field) -> None:
+    field.inject("traffic_spike", {"rate_per_s": 50})
+    (child,) = chaos_children(field)
+    words = " ".join(child.cmdline()).lower()
+    assert not any(word in words for word in ("chaos", "inject", "fault", "spike", "storm"))
+    logs = httpx.get(f"{field.target}/api/v1/logs", params={"limit": 1_000}, timeout=10, trust_env=False).text.lower()
+    assert not any(word in logs for word in ("chaos", "inject", "fault", "spike", "storm", "aiohttp"))
+
+    os.kill(child.ppid(), signal.SIGKILL)
+
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, what="their end")
+    wait_until(lambda: has_begun_anew(field), what="the chaos server", within_s=WITHIN_S)
