@@ -11,6 +11,7 @@ from relab.core.clock import SystemClock
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import Guard, Limits
 from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.operations.catalogue import all_operations
 from relab.testbed.actions.plant import Plant
 from relab.testbed.actions.server import Services, create_app
@@ -35,7 +36,7 @@ def main() -> None:
     plant, audit = Plant(args.control, args.target), AuditLog(args.audit)
     try:
         service = ActionService(all_operations(plant), audit, Guard(audit, limits), SystemClock())
-        app = create_app(Services(service, Tokens(args.tokens), TargetHealth(args.target)))
+        app = create_app(Services(service, Tokens(args.tokens), TargetHealth(args.target), Looks(plant)))
         uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     finally:
         audit.close()

@@ -58,6 +58,10 @@ class Plant:
             return found
         return [item for item in found if name in (item["name"], item["group"])]
 
+    def limits_available(self) -> dict[str, str | None]:
+        """Return by limit how this machine sets it, or None where it cannot."""
+        return dict(self._ask("GET", "/components")["limits_available"])
+
     def restart(self, name: str, *, wait_s: float = 15.0) -> list[dict[str, Any]]:
         """Restart a component or a group and wait until it is ready; return how it is."""
         answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": wait_s})
@@ -89,9 +93,11 @@ class Plant:
         """Return who changed which settings when, oldest first."""
         return list(self._ask("GET", "/settings/history")["versions"])
 
-    def change_settings(self, changes: Mapping[str, Any], note: str) -> int:
-        """Make a new version of the settings, restart the target with it; return its number."""
-        body = {"author": AUTHOR, "note": note, "changes": dict(changes), "restart": True}
+    def change_settings(
+        self, changes: Mapping[str, Any], note: str, *, author: str = AUTHOR, restart: bool = True
+    ) -> int:
+        """Make a new version of the settings, restart the target with it unless told not to; return its number."""
+        body = {"author": author, "note": note, "changes": dict(changes), "restart": restart}
         return int(self._ask("PUT", "/settings", json=body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
 from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.looks import MAX_LINES, Looks
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
 from relab.testbed.actions.service import ActionService, Answer
 from relab.testbed.actions.tokens import Caller, Scope, Tokens
@@ -36,11 +37,13 @@ class Services:
         actions: does the actions.
         tokens: says who may.
         health: looks at the target as its users see it.
+        looks: looks at what surrounds it.
     """
 
     actions: ActionService
     tokens: Tokens
     health: TargetHealth
+    looks: Looks
 
 
 def create_app(services: Services) -> FastAPI:
@@ -127,6 +130,32 @@ def undo(services: With, who: Asking, record_id: str) -> Response:
     done = services.actions.audit.get(record_id)
     who.require_class(services.actions.action(done.action).action_class)
     return _answer(services.actions.undo(record_id, actor=who.name))
+
+
+@_router.get("/components")
+def components(services: With, who: Asking) -> dict[str, Any]:
+    """Return how the parts of the service are, and what the kernel tells of their processes."""
+    who.require(Scope.READ)
+    return services.looks.components()
+
+
+@_router.get("/settings/history")
+def settings_history(services: With, who: Asking) -> dict[str, Any]:
+    """Return who changed which of the target's settings when, oldest first, without secrets."""
+    who.require(Scope.READ)
+    return services.looks.history()
+
+
+@_router.get("/logs")
+def logs(
+    services: With,
+    who: Asking,
+    component: Annotated[str, Query(max_length=100)],
+    lines: Annotated[int, Query(ge=1, le=MAX_LINES)] = 200,
+) -> dict[str, Any]:
+    """Return the last lines of a component's log; `target` is the structured one of all workers."""
+    who.require(Scope.READ)
+    return services.looks.logs(component, lines)
 
 
 @_router.get("/kill-switch")

@@ -11,6 +11,7 @@ from relab.core.clock import SystemClock
 from relab.testbed.actions.plant import Plant
 from relab.testbed.chaos.faults.catalogue import all_faults
 from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.machine import Impossible
 from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app
 from relab.testbed.links.client import LinksClient
@@ -27,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     plant = Plant(args.control, args.target)
     ground = Ground(plant, LinksClient(args.links), args.private, args.target)
-    manager = ChaosManager(all_faults(ground), {}, SystemClock())
+    manager = ChaosManager(all_faults(ground), Impossible(plant), SystemClock())
     try:
         uvicorn.run(create_app(manager), host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     finally:

@@ -25,6 +25,41 @@ _LINE_BYTES: Final = 65_536
 Found = TypeVar("Found")
 
 
+class Standing:
+    """Components as they were at one time; one that has been started anew since is none of them.
+
+    What was brought about in a process goes with it. A cause that comes and goes must not come back in the process
+    that a repair has put in its place.
+
+    Args:
+        name: of a component or a group.
+    """
+
+    def __init__(self, plant: Plant, name: str) -> None:
+        self._plant = plant
+        self._name = name
+        self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
+
+    def pids(self) -> dict[str, int]:
+        """Return those that are still the same processes, by name."""
+        now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
+        return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
+
+    def is_whole(self) -> bool:
+        """Return whether none of them was started anew or has ended."""
+        return len(self.pids()) == len(self._pids)
+
+    def workers(self) -> list[int]:
+        """Return the numbers of the target's workers among those that are left."""
+        return [worker_number(name) for name in self.pids()]
+
+    def share(self, level: float) -> list[str]:
+        """Return so large a part of those that there were, at least one of them: what is left of that part."""
+        wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
+        left = self.pids()
+        return [name for name in wanted if name in left]
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """One testbed, for those who break it.
@@ -69,8 +104,20 @@ class Ground:
 
     def workers(self) -> list[int]:
         """Return the numbers of the target's workers."""
-        names = [item["name"] for item in self.plant.components("target")]
-        return [int(name.rpartition("-")[2]) if "-" in name else 0 for name in names]
+        return [worker_number(item["name"]) for item in self.plant.components("target")]
+
+    def standing(self, name: str) -> Standing:
+        """Return the components of a name or group as they are now."""
+        return Standing(self.plant, name)
+
+    def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some of what a component may use, the rest stays; return what it might before."""
+        (before,) = (item["limits"] for item in self.plant.components(name))
+        kept = {key: value for key, value in before.items() if value is not None}
+        kept["rlimits"] = {**before["rlimits"], **changes.get("rlimits", {})}
+        rest = {key: value for key, value in changes.items() if key != "rlimits"}
+        self.plant.limit(name, {**kept, **rest})
+        return dict(before)
 
     def tell_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
         """Send an order to a worker and return its answer.
@@ -91,6 +138,11 @@ class Ground:
         if not answer.get("ok"):
             raise PlantError(f"Worker {number} refuses: {answer.get('error', 'no answer')}")
         return answer
+
+
+def worker_number(component: str) -> int:
+    """Return which worker a component is; 1 where there is but one."""
+    return int(component.rpartition("-")[2]) if "-" in component else 1
 
 
 def _wait(work: Coroutine[Any, Any, Found]) -> Found:

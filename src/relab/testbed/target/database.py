@@ -58,6 +58,7 @@ class Database:
             pool_size=settings.pool_size,
             max_overflow=settings.max_overflow,
             pool_timeout=settings.pool_timeout_s,
+            pool_recycle=settings.max_age_s,
         )
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lock = threading.Lock()

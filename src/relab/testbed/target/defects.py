@@ -24,6 +24,7 @@ from relab.testbed.target.indexes import FaissIndex
 
 _MIB: Final = 1 << 20
 _GROWTH_PERIOD_S: Final = 0.1
+_TAKE_PERIOD_S: Final = 0.05
 
 
 class _Op(BaseModel):
@@ -44,6 +45,8 @@ class _LeakMemory(_Op):
 class _LeakDescriptors(_Op):
     op: Literal["leak_descriptors"]
     count: int = Field(ge=1, le=1_000_000)
+    keep: bool = False
+    """Whether it goes on: whatever others close is taken, too."""
 
 
 class _DropSearchIndex(_Op):
@@ -98,6 +101,7 @@ class Defects:
         self._memory: list[bytearray] = []
         self._sockets: list[socket.socket] = []
         self._growing: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
         # Apart from the shop's threads: a checkout waits as long as the pool has none.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pool")
         self._server: asyncio.Server | None = None
@@ -114,7 +118,6 @@ class Defects:
         """Stop listening; what leaked goes with the process."""
         if self._server is not None:
             self._server.close()
-        self._stop_growing()
         self._thread.shutdown(wait=False, cancel_futures=True)
         for what in ("connections", "memory", "descriptors"):
             self._release(what)
@@ -140,10 +143,13 @@ class Defects:
         if isinstance(op, _LeakConnections):
             error = await self._leak_connections(op.count)
         elif isinstance(op, _LeakMemory):
-            self._stop_growing()
+            self._stop(self._growing)
             self._growing = asyncio.create_task(self._grow(op.mb_per_s, op.limit_mb))
         elif isinstance(op, _LeakDescriptors):
+            self._stop(self._taking)
             error = self._leak_descriptors(op.count)
+            if op.keep:
+                self._taking, error = asyncio.create_task(self._take(op.count)), None
         elif isinstance(op, _DropSearchIndex):
             self._index.drop()
         elif isinstance(op, _Release):
@@ -177,9 +183,14 @@ class Defects:
             self._memory.append(bytearray(b"\x5a") * min(size, left))
             await asyncio.sleep(_GROWTH_PERIOD_S)
 
+    async def _take(self, count: int) -> None:
+        while len(self._sockets) < count:
+            await asyncio.sleep(_TAKE_PERIOD_S)
+            self._leak_descriptors(count)
+
     def _leak_descriptors(self, count: int) -> str | None:
         try:
-            for _ in range(count):
+            while len(self._sockets) < count:
                 self._sockets.append(socket.socket())
         except OSError as error:
             return f"{error.strerror} after {len(self._sockets)}"
@@ -191,17 +202,19 @@ class Defects:
                 connection.close()
             self._connections.clear()
         elif what == "memory":
-            self._stop_growing()
+            self._stop(self._growing)
             self._memory.clear()
         elif what == "descriptors":
+            self._stop(self._taking)
             for taken in self._sockets:
                 taken.close()
             self._sockets.clear()
         else:
             self._index.rebuild()
 
-    def _stop_growing(self) -> None:
-        if self._growing is not None:
+    @staticmethod
+    def _stop(task: asyncio.Task[None] | None) -> None:
+        if task is not None:
+            # The loop may have ended before.
             with suppress(RuntimeError):
-                self._growing.cancel()
-            self._growing = None
+                task.cancel()

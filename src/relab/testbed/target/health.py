@@ -5,6 +5,7 @@
 | critical | the database does not answer; or at least half of the requests fail; or most workers do not answer |
 | critical | a pool is exhausted while requests wait for it, or have given up waiting |
 | degraded | the cache does not answer or refuses writes; or an index is not ready; or files cannot be written |
+| degraded | a worker uses more than 400 MiB of memory, or all of its descriptors |
 | degraded | 1 % of the requests fail; or the P95 is above its target; or a worker does not answer; or a pool is nearly used up |
 
 Shares of requests count from `MIN_REQUESTS` in the window on.
@@ -13,7 +14,7 @@ Shares of requests count from `MIN_REQUESTS` in the window on.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from relab.testbed.target.process_figures import state_of
@@ -25,6 +26,8 @@ ERROR_RATE_DEGRADED_PCT: Final = 1.0
 ERROR_RATE_CRITICAL_PCT: Final = 50.0
 UTILIZATION_NORMAL_PCT: Final = 50.0
 UTILIZATION_HIGH_PCT: Final = 80.0
+MEMORY_DEGRADED_MIB: Final = 400
+"""More than twice what a worker needs."""
 
 _RANK = ("healthy", "degraded", "critical")
 _LEVELS = ("low", "normal", "high", "exhausted")
@@ -88,6 +91,7 @@ def judge(
     indexes: dict[str, str],
     receipt_errors: int,
     target_p95_ms: float,
+    processes: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> tuple[str, list[str]]:
     """Return the status and its reasons, the gravest first.
 
@@ -99,6 +103,7 @@ def judge(
         indexes: state by name.
         receipt_errors: orders in the window that could not be written down.
         target_p95_ms: of the flags.
+        processes: what each worker told of its own process, by number.
     """
     critical: list[str] = []
     degraded: list[str] = []
@@ -115,6 +120,7 @@ def judge(
         degraded.append(f"{receipt_errors} orders could not be written to files")
     if figures["cache"]["write_errors"] and probes["cache"]["ok"]:
         degraded.append(f"cache refused {figures['cache']['write_errors']} writes")
+    degraded += [told for number, process in (processes or {}).items() for told in _process_reasons(number, process)]
     if figures["requests"] >= MIN_REQUESTS:
         if figures["error_rate"] >= ERROR_RATE_DEGRADED_PCT:
             grave = figures["error_rate"] >= ERROR_RATE_CRITICAL_PCT
@@ -122,6 +128,14 @@ def judge(
         if figures["p95_ms"] > target_p95_ms:
             degraded.append(f"P95 is {figures['p95_ms']:.0f} ms, above {target_p95_ms:.0f} ms")
     return "critical" if critical else "degraded" if degraded else "healthy", critical + degraded
+
+
+def _process_reasons(number: int, process: Mapping[str, Any]) -> Iterator[str]:
+    used_mib = process.get("rss_bytes", 0) >> 20
+    if used_mib > MEMORY_DEGRADED_MIB:
+        yield f"worker {number} uses {used_mib} MiB of memory, above {MEMORY_DEGRADED_MIB} MiB"
+    if process.get("fds", 0) >= process.get("fd_limit", 1):
+        yield f"worker {number} has all of its {process['fd_limit']} descriptors open"
 
 
 def _level(used_pct: float) -> str:

@@ -101,6 +101,7 @@ def health_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
         indexes=indexes,
         receipt_errors=summary.window(workers, now_s=now_s, window_s=window_s).events.get("receipt_errors", 0),
         target_p95_ms=flags.flags.control.target_p95_ms,
+        processes={worker.worker: worker.gauges["process"] for worker in workers},
     )
     return {
         "timestamp": _now(),

@@ -15,6 +15,7 @@ from relab.testbed.target.database import as_database_error, connect_arguments
 from relab.testbed.target.settings import CacheSettings, DatabaseSettings
 
 PROBE_TIMEOUT_MS = 2_000
+PAYLOAD_BYTES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Probe:
         ok: whether it answered.
         connect_ms: how long a new connection took.
         answer_ms: how long the smallest question took on it.
+        payload_ms: how long `PAYLOAD_BYTES` took; a narrow path is slow with these and fast with little.
         error: what went wrong, in the driver's words.
         sqlstate: PostgreSQL's code of it.
     """
@@ -32,6 +34,7 @@ class Probe:
     ok: bool
     connect_ms: float | None = None
     answer_ms: float | None = None
+    payload_ms: float | None = None
     error: str | None = None
     sqlstate: str | None = None
 
@@ -47,7 +50,9 @@ def probe_database(settings: DatabaseSettings) -> Probe:
         with direct_connection(settings, name="shop-health") as connection:
             connected_s = time.perf_counter()
             connection.execute("SELECT 1")
-            return Probe(True, _ms(connected_s - began_s), _ms(time.perf_counter() - connected_s))
+            answered_s = time.perf_counter()
+            connection.execute("SELECT repeat('x', %s)", (PAYLOAD_BYTES,))
+            return _measured(began_s, connected_s, answered_s)
     except (psycopg.Error, OSError) as error:
         failure = as_database_error(error)
         cause, sqlstate = (failure.cause, failure.sqlstate) if failure else (words(error), None)
@@ -66,18 +71,34 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 
 async def probe_cache(settings: CacheSettings) -> Probe:
     """Connect anew, then ask `PING`: a wrong password fails here too."""
-    client = make_client(settings)
+    try:
+        # The client itself reads files when it is made, which takes a descriptor.
+        client = make_client(settings)
+    except OSError as error:
+        return Probe(False, error=words(error))
     began_s = time.perf_counter()
     try:
         await client.ping()
         connected_s = time.perf_counter()
         await client.ping()
-        return Probe(True, _ms(connected_s - began_s), _ms(time.perf_counter() - connected_s))
+        answered_s = time.perf_counter()
+        await client.echo("x" * PAYLOAD_BYTES)
+        return _measured(began_s, connected_s, answered_s)
     except (RedisError, OSError, TimeoutError) as error:
         return Probe(False, error=words(error))
     finally:
         with suppress(RedisError, OSError):
             await client.aclose()
+
+
+def _measured(began_s: float, connected_s: float, answered_s: float) -> Probe:
+    ended_s = time.perf_counter()
+    return Probe(
+        True,
+        connect_ms=_ms(connected_s - began_s),
+        answer_ms=_ms(answered_s - connected_s),
+        payload_ms=_ms(ended_s - answered_s),
+    )
 
 
 def _ms(seconds: float) -> float:

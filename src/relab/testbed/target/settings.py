@@ -40,7 +40,7 @@ class DatabaseSettings(_Section):
     connect_timeout_s: float = Field(2.0, gt=0, le=60)
     statement_timeout_ms: int = Field(5_000, ge=1, le=600_000)
     read_timeout_s: float | None = Field(None, gt=0, le=600)
-    max_age_s: int = Field(15, ge=1, le=86_400)
+    max_age_s: int = Field(5, ge=1, le=86_400)
 
     @property
     def patience_s(self) -> float:

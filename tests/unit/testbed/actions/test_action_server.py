@@ -14,6 +14,8 @@ from httpx import Response
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import Guard, Limits
 from relab.testbed.actions.health import TargetHealth
+from relab.testbed.actions.looks import Looks
+from relab.testbed.actions.plant import Plant
 from relab.testbed.actions.server import Services, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
@@ -54,9 +56,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
             "restarter": ["read", "act:restart"],
             "setter": ["read", "act:setting"],
             "admin": ["admin"],
+            "blind": ["act:restart"],
         }.items()
     }
-    services = Services(service, known, TargetHealth("http://127.0.0.1:9"))
+    services = Services(
+        service, known, TargetHealth("http://127.0.0.1:9"), Looks(Plant(tmp_path / "none", "http://127.0.0.1:9"))
+    )
     with TestClient(create_app(services), raise_server_exceptions=False) as client:
         yield Server(client, tokens, valves)
     audit.close()
@@ -74,7 +79,8 @@ def code_of(response: Response) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("method", "path"),
     [("POST", "/action/turn_valve"), ("GET", "/actions"), ("GET", "/records"), ("PUT", "/kill-switch"),
-     ("GET", "/action/verify-target-health"), ("POST", "/records/x/undo")],
+     ("GET", "/action/verify-target-health"), ("POST", "/records/x/undo"), ("GET", "/components"),
+     ("GET", "/settings/history"), ("GET", "/logs?component=target")],
 )  # fmt: skip
 def test_without_a_known_token_nothing_is_told_or_done(
     server: Server, token: str | None, method: str, path: str
@@ -178,6 +184,19 @@ def test_an_operator_stops_everything_and_an_administrator_lets_it_go_on(server:
     assert server.ask("GET", "/health", None).json() == {"ok": True, "stopped": True}
     server.ask("PUT", "/kill-switch", "admin", json={"stopped": False})
     assert server.turn(1).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "given", ["", "component=target&lines=0", "component=target&lines=1001", "component=" + "x" * 101]
+)
+def test_a_look_at_a_log_is_bounded(server: Server, given: str) -> None:
+    assert code_of(server.ask("GET", f"/logs?{given}", "reader")) == (422, "invalid_input")
+
+
+@pytest.mark.parametrize("path", ["/components", "/settings/history", "/logs?component=target"])
+def test_to_look_needs_the_scope_to_read(server: Server, path: str) -> None:
+    assert code_of(server.ask("GET", path, "restarter-only")) == (401, "invalid_token")
+    assert code_of(server.ask("GET", path, "blind")) == (403, "missing_scope")
 
 
 def test_a_target_that_does_not_answer_is_not_well(server: Server) -> None:

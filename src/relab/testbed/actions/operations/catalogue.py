@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from relab.testbed.actions.operations import dependencies, restarts, sessions, settings, traffic
+from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, settings, traffic
 from relab.testbed.actions.plant import Plant
 from relab.testbed.actions.service import Operation
 
 
 def all_operations(plant: Plant) -> list[Operation]:
     """Return every operation of the catalogue, on this plant."""
-    modules = (restarts, sessions, dependencies, settings, traffic)
+    modules = (restarts, sessions, dependencies, settings, traffic, jobs)
     return [kind(plant) for module in modules for kind in module.OPERATIONS]

@@ -50,12 +50,9 @@ class RecreateIndexes(PlantOperation[Nothing]):
     def _do(self, _given: Nothing, before: Mapping[str, Any]) -> dict[str, Any]:
         with self.plant.database() as connection:
             for name in before["missing"]:
-                table, columns, unique = INDEXES[name]
                 # One that a failed attempt has left is in the way.
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
-                kind = sql.SQL("UNIQUE INDEX" if unique else "INDEX")
-                order = sql.SQL("CREATE {} CONCURRENTLY {} ON {} ({})")
-                connection.execute(order.format(kind, sql.Identifier(name), sql.Identifier(table), sql.SQL(columns)))
+                connection.execute(create_index(name))
         return {"made": before["missing"]}
 
 
@@ -129,6 +126,15 @@ class FreeDisk(PlantOperation[Nothing]):
         found = {path for pattern in _DISPOSABLE for path in folder.glob(pattern)}
         # Neither a folder nor a link: what is deleted is a file that lies here.
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def create_index(name: str, *, if_missing: bool = False) -> sql.Composed:
+    """Return the statement that makes an index of the schema, while others go on."""
+    table, columns, unique = INDEXES[name]
+    kind = sql.SQL("UNIQUE INDEX" if unique else "INDEX")
+    order = sql.SQL("CREATE {} CONCURRENTLY {} {} ON {} ({})")
+    unless = sql.SQL("IF NOT EXISTS" if if_missing else "")
+    return order.format(kind, unless, sql.Identifier(name), sql.Identifier(table), sql.SQL(columns))
 
 
 OPERATIONS = (RecreateIndexes, SetCacheRoom, FlushCache, FreeDisk)

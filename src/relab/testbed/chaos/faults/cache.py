@@ -18,13 +18,21 @@ class Setting:
         self._values = values
         self._drops_clients = drops_clients
         self._before: dict[str, str] = {}
+        self._made: dict[str, str] = {}
+        self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Change them, or bring them back."""
+        """Change them, or bring them back; a server that was started anew since, or that somebody has changed, is left alone."""
+        if not self._standing.is_whole():
+            return
         with self._ground.plant.cache() as cache:
             if not self._before:
                 self._before = {name: str(cache.config_get(name)[name]) for name in self._values}
-            for name, value in (self._values if level > 0 else self._before).items():
+                self._made = self._before
+            if any(str(cache.config_get(name)[name]) != value for name, value in self._made.items()):
+                return
+            self._made = self._values if level > 0 else self._before
+            for name, value in self._made.items():
                 cache.config_set(name, value)
             if self._drops_clients and level > 0:
                 # Whoever is connected stays who they are; a password is asked of those that come anew.

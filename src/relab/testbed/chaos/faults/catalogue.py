@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.testbed.chaos.faults import cache, database, network
+from relab.testbed.chaos.faults import cache, database, host, network, noise, processes, settings, traffic
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.manager import Make
 from relab.testbed.chaos.models import Fault
@@ -10,4 +10,5 @@ from relab.testbed.chaos.models import Fault
 
 def all_faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
     """Return every fault of the catalogue, with what makes its cause on this ground."""
-    return {**database.faults(ground), **cache.faults(ground), **network.faults(ground)}
+    modules = (database, cache, network, processes, settings, host, noise, traffic)
+    return {name: row for module in modules for name, row in module.faults(ground).items()}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import select
+import threading
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 from pydantic import Field
 
-from relab.testbed.actions.operations.dependencies import INDEXES
+from relab.testbed.actions.operations.dependencies import INDEXES, create_index
 from relab.testbed.actions.plant import PlantError
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.manager import Make
@@ -17,6 +20,7 @@ from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
 
 _STATES: Final = frozenset(("53300", "57P03"))
 """Too many connections; the server is starting or stopping."""
+_RETAKE_S: Final = 0.02
 
 
 class Lock(Parameters):
@@ -30,31 +34,88 @@ class PoolLeak:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
         """Leak so large a part of each worker's pool."""
         known = self._ground.plant.settings()["database"]
-        count = max(round((known["pool_size"] + known["max_overflow"]) * level), 1)
-        for number in self._ground.workers():
-            self._ground.tell_worker(number, {"op": "leak_connections", "count": count})
+        wanted = max(round((known["pool_size"] + known["max_overflow"]) * level), 1) if level > 0 else 0
+        for number in self._standing.workers():
+            held = self._ground.tell_worker(number, {"op": "status"})["connections"]
+            if held > wanted:
+                self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+                held = 0
+            if held < wanted:
+                self._leak(number, wanted - held)
 
     def end(self) -> None:
-        """Do nothing: what was leaked stays so until its process ends."""
+        """Give back what those processes still hold that there were at the beginning."""
+        for number in self._standing.workers():
+            self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+
+    def _leak(self, number: int, count: int) -> None:
+        # One by one: each may have to wait until a request gives one back.
+        for _ in range(count):
+            try:
+                self._ground.tell_worker(number, {"op": "leak_connections", "count": 1})
+            except PlantError as error:
+                # Whoever waits beside us had it; the pool is exhausted all the same.
+                if "QueuePool" not in str(error):
+                    raise
+                return
 
 
 class Hoard:
-    """Sessions of another client that sit idle until the server has no room for more."""
+    """Another client that opens sessions and lets them sit idle, until the server has no room; it takes whatever gets free.
+
+    It is one program: if somebody ends one of its sessions, it ends with all of them, as programs do.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._held: list[psycopg.Connection[Any]] = []
-
-    def set_level(self, level: float) -> None:
-        """Hold so large a part of what is free."""
-        with self._ground.plant.database() as connection:
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._wanted = 0
+        self._thread = threading.Thread(target=self._go_on, name="hoard", daemon=True)
+        with ground.plant.database() as connection:
             row = connection.execute("SHOW max_connections").fetchone()
         assert row is not None
-        for _ in range(round(int(row["max_connections"]) * level)):
+        self._room = int(row["max_connections"])
+
+    def set_level(self, level: float) -> None:
+        """Hold so large a part of all that the server has room for."""
+        self._wanted = round(self._room * level)
+        with self._lock:
+            while len(self._held) > self._wanted:
+                self._held.pop().close()
+            self._take()
+        if not self._thread.is_alive() and not self._ended.is_set():
+            self._thread.start()
+
+    def end(self) -> None:
+        """Close what is still open."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._close()
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(_RETAKE_S):
+            with self._lock:
+                is_cut = bool(_readable(self._held))
+                try:
+                    if not is_cut:
+                        self._take()
+                except PlantError:
+                    # The server is away, and with it what was held there.
+                    is_cut = True
+            if is_cut:
+                self._ended.set()
+                self._close()
+
+    def _take(self) -> None:
+        while len(self._held) < self._wanted and not self._ended.is_set():
             try:
                 self._held.append(self._ground.connect(application="reporting"))
             except psycopg.OperationalError as error:
@@ -62,23 +123,36 @@ class Hoard:
                     return
                 raise PlantError(f"The database: {error}") from error
 
-    def end(self) -> None:
-        """Close what is still open."""
-        for connection in self._held:
-            connection.close()
-        self._held.clear()
+    def _close(self) -> None:
+        with self._lock:
+            for connection in self._held:
+                connection.close()
+            self._held.clear()
+
+
+def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
+    """Return the sockets on which the server has said something unasked: it says so when it ends a session."""
+    poll = select.poll()
+    for connection in connections:
+        poll.register(connection.fileno(), select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(0)]
 
 
 class LockHolder:
     """A transaction of another client that has locked a table and sits idle."""
 
     def __init__(self, ground: Ground, given: Lock) -> None:
-        self._connection = ground.connect(application="migration")
+        try:
+            self._connection = ground.connect(application="migration")
+        except psycopg.Error as error:
+            raise PlantError(f"The database: {error}") from error
         self._table = given.table
 
     def set_level(self, level: float) -> None:
         """Lock, or let go."""
         try:
+            if self._connection.closed:
+                raise PlantError("The session that held the lock has been ended.")
             if level > 0:
                 self._connection.execute(
                     sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(self._table))
@@ -99,16 +173,22 @@ class DroppedIndexes:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        self._dropped: list[str] = []
 
     def set_level(self, level: float) -> None:
         """Drop them; the more the stronger."""
-        count = max(round(len(INDEXES) * level), 1)
+        if level <= 0:
+            return
+        self._dropped = list(INDEXES)[: max(round(len(INDEXES) * level), 1)]
         with self._ground.plant.database() as connection:
-            for name in list(INDEXES)[:count]:
+            for name in self._dropped:
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
     def end(self) -> None:
-        """Do nothing: what is dropped stays so until somebody makes it anew."""
+        """Make those that nobody has made anew."""
+        with self._ground.plant.database() as connection:
+            for name in self._dropped:
+                connection.execute(create_index(name, if_missing=True))
 
 
 class Down:
@@ -138,6 +218,7 @@ _POOL: Final = Fault(
     ),
     repairs=("restart-target", "remediate-db-pool-exhaustion"),
     harms=("restart-cache", "restart-links"),
+    can_vary=True,
 )  # fmt: skip
 _CONNECTIONS: Final = Fault(
     "db_connections", "Another client holds all connections of the database", Kind.FAULT, Parameters,
@@ -148,6 +229,7 @@ _CONNECTIONS: Final = Fault(
     ),
     repairs=("end-idle-sessions", "restart-database"),
     harms=("restart-target", "restart-cache"),
+    can_vary=True,
 )  # fmt: skip
 _LOCK: Final = Fault(
     "db_lock", "A transaction has locked a table and sits idle", Kind.FAULT, Lock,

@@ -23,7 +23,7 @@ _SLOWEST_BYTES_PER_S: Final = 2_000.0
 class Late(Parameters):
     """How late, at full intensity."""
 
-    latency_ms: float = Field(400.0, gt=0, le=60_000)
+    latency_ms: float = Field(100.0, gt=0, le=60_000)
     jitter_ms: float = Field(0.0, ge=0, le=60_000)
 
 
@@ -46,10 +46,13 @@ class ToxicCause:
         self._made = made
         self._lock = threading.Lock()
         self._toxic_id: str | None = None
+        self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace the toxic by one of this strength."""
+        """Replace the toxic by one of this strength; a path that was made anew since is left alone."""
         with self._lock:
+            if not self._standing.is_whole():
+                return
             before = self._toxic_id
             # The new one first: in between nothing would be wrong.
             self._toxic_id = self._ground.add_toxic(self._link, self._made(level)) if level > 0 else None

@@ -33,6 +33,7 @@ def host_diagnostics(data_dir: Path) -> dict[str, Any]:
         "disk": disk_figures(data_dir),
         "pressure": _pressure(),
         "cgroup": cgroup_figures(),
+        "oom_kills": _oom_kills(),
     }
 
 
@@ -106,6 +107,12 @@ def _memory() -> dict[str, int]:
     wanted = {"MemTotal", "MemFree", "MemAvailable", "SwapTotal", "SwapFree", "Dirty"}
     found = re.findall(r"^(\w+):\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {name: int(value) for name, value in found if name in wanted}
+
+
+def _oom_kills() -> int | None:
+    """Return how many processes of this machine the kernel has killed for want of memory."""
+    found = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text(), re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def _pressure() -> dict[str, dict[str, float]]:

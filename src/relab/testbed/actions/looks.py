@@ -1,0 +1,141 @@
+"""What operators may look at past the target itself, which tells nothing of itself while it is down. All of it is read-only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.errors import NotFoundError
+from relab.testbed.actions.plant import Plant
+from relab.testbed.target.process_figures import state_of
+
+MAX_LINES: Final = 1_000
+_TAIL_BYTES: Final = 262_144
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
+TARGET: Final = "target"
+"""In the place of a component: the target's own structured log, of all workers."""
+
+
+class UnknownLogError(NotFoundError):
+    """No component that may be looked at has this name."""
+
+    code = "unknown_component"
+
+
+class Looks:
+    """The components, the history of the settings and the logs of one testbed.
+
+    Args:
+        plant: tells only of those components that a responder may know of.
+    """
+
+    def __init__(self, plant: Plant) -> None:
+        self._plant = plant
+
+    def components(self) -> dict[str, Any]:
+        """Return how the components are, what their processes use, and what the kernel counts.
+
+        Raises:
+            PlantError: the supervisor does not answer.
+        """
+        rows = [{**item, "process": _process(item["pid"])} for item in self._plant.components()]
+        return {"components": rows, "kernel": _kernel(), "volume": self._volume()}
+
+    def history(self) -> dict[str, Any]:
+        """Return who changed which settings when, oldest first, without secrets.
+
+        Raises:
+            PlantError: the supervisor does not answer.
+        """
+        return {"versions": self._plant.history()}
+
+    def logs(self, component: str, lines: int) -> dict[str, Any]:
+        """Return the last lines of a component's log, oldest first: as objects where they are JSON.
+
+        Raises:
+            UnknownLogError: there is no such component.
+            PlantError: the supervisor does not answer.
+        """
+        if component == TARGET:
+            found = _target_lines(Path(self._plant.settings()["log_path"]), lines)
+            return {"component": component, "lines": found}
+        rows = {item["name"]: item for item in self._plant.components()}
+        if component not in rows:
+            known = ", ".join((TARGET, *rows))
+            raise UnknownLogError(f"There is no component {component[:60]!r}.", remedy=f"One of: {known}.")
+        return {"component": component, "lines": _tail(Path(rows[component]["log"]), lines)}
+
+    def _volume(self) -> dict[str, int] | None:
+        try:
+            status = os.statvfs(self._plant.settings()["data_dir"])
+        except OSError:
+            return None
+        total = status.f_blocks * status.f_frsize
+        return {"total_bytes": total, "free_bytes": status.f_bavail * status.f_frsize}
+
+
+def _target_lines(path: Path, lines: int) -> list[Any]:
+    newest: dict[str, Path] = {}
+    for file in sorted(path.parent.glob(f"{path.stem}.w*.jsonl"), key=lambda found: found.stat().st_mtime):
+        newest[file.name.split(".")[-4]] = file
+    found = [line for file in newest.values() for line in _tail(file, lines) if isinstance(line, dict)]
+    return sorted(found, key=lambda line: str(line.get("time")))[-lines:]
+
+
+def _tail(path: Path, lines: int) -> list[Any]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(size - _TAIL_BYTES, 0)
+            file.seek(begin)
+            text = file.read(_TAIL_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        # Nothing of it has run yet.
+        return []
+    # Where it begins in the middle, the first line is not a whole one.
+    whole = text.splitlines()[1 if begin else 0 :]
+    return [_parsed(line) for line in whole[-lines:]]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return line
+    return found if isinstance(found, dict) else line
+
+
+def _process(pid: int | None) -> dict[str, Any] | None:
+    """Return what the kernel tells of a process; None if there is none."""
+    if pid is None:
+        return None
+    proc = Path(f"/proc/{pid}")
+    try:
+        fields = (proc / "stat").read_bytes().rpartition(b")")[2].split()
+        limit = _OPEN_FILES.search((proc / "limits").read_text())
+        return {
+            "kernel_state": state_of(pid),
+            "rss_bytes": int((proc / "statm").read_text().split()[1]) * _PAGE,
+            "cpu_ticks": int(fields[11]) + int(fields[12]),
+            "descriptors": len(os.listdir(proc / "fd")),  # noqa: PTH208 names are enough
+            "descriptors_limit": int(limit[1]) if limit else None,
+        }
+    except (FileNotFoundError, ProcessLookupError):
+        # It has ended meanwhile.
+        return None
+
+
+def _kernel() -> dict[str, Any]:
+    """Return what counts for the whole machine: processes killed for want of memory, and the length of the run queue."""
+    counted = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    load = Path("/proc/loadavg").read_text().split()
+    return {
+        "oom_kills": int(counted.get("oom_kill", 0)),
+        "cpus": os.cpu_count(),
+        "load_1m": float(load[0]),
+        "running": int(load[3].partition("/")[0]),
+    }

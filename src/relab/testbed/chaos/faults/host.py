@@ -1,0 +1,127 @@
+"""Causes that lie beside the target, on its machine: a job that takes the processors, a disk that is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from relab.testbed.actions.operations.jobs import REPORT_JOB
+from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import Make
+from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.layout import write_json
+
+_BUSY_PER_CPU: Final = 4
+_CHUNK: Final = bytes(1 << 16)
+_DUMP: Final = "orders-export.dump"
+ORDER_FILE: Final = "report-job.json"
+
+
+class Job:
+    """The report job, at work with so many processes.
+
+    Args:
+        nice: their priority; 0 is that of the target.
+        seconds: after which it has nothing more to do; None is without an end.
+    """
+
+    def __init__(self, ground: Ground, processes: int, *, nice: int, seconds: float | None = None) -> None:
+        self._ground = ground
+        self._order: dict[str, Any] = {"processes": processes, "nice": nice, "seconds": seconds}
+        self._pid: int | None = None
+
+    def set_level(self, level: float) -> None:
+        """Start it."""
+        if level <= 0:
+            return
+        job = self._job()
+        if job["pid"] is not None:
+            raise PlantError(f"{REPORT_JOB} is at work already; stop it first.")
+        folder = self._ground.private.parent / "settings"
+        # Readable for whoever looks what the job is about: it says nothing of why.
+        write_json(folder / ORDER_FILE, self._order, mode=0o644)
+        self._ground.plant.start(REPORT_JOB)
+        self._pid = self._job()["pid"]
+
+    def end(self) -> None:
+        """End it, if it is still the one that was started here."""
+        if self._pid is not None and self._job()["pid"] == self._pid:
+            self._ground.plant.stop(REPORT_JOB)
+
+    def _job(self) -> dict[str, Any]:
+        found = self._ground.plant.components(REPORT_JOB)
+        if not found:
+            raise PlantError(f"This testbed has no component {REPORT_JOB!r}.")
+        return found[0]
+
+
+class FullDisk:
+    """A forgotten export that takes the room on the target's volume."""
+
+    def __init__(self, ground: Ground) -> None:
+        folder = Path(ground.plant.settings()["data_dir"])
+        if not folder.is_mount():
+            raise PlantError(f"{folder} is no volume of its own; the machine's disk is not filled.")
+        self._path = folder / _DUMP
+        self._written = 0
+
+    def set_level(self, level: float) -> None:
+        """Let it take so large a part of the volume; at 1 whatever is left. Somebody who deletes it ends it."""
+        if self._written and not self._path.exists():
+            return
+        status = os.statvfs(self._path.parent)
+        wanted = int(status.f_blocks * status.f_frsize * level)
+        with self._path.open("ab", buffering=0) as file:
+            size = file.tell()
+            if wanted < size:
+                file.truncate(wanted)
+            try:
+                while size < wanted or level >= 1:
+                    size += file.write(_CHUNK)
+            except OSError as error:
+                # No room left is what it is for.
+                if error.errno != errno.ENOSPC:
+                    raise PlantError(f"The target's volume: {error}") from error
+        self._written = self._path.stat().st_size
+
+    def end(self) -> None:
+        """Delete it."""
+        self._path.unlink(missing_ok=True)
+
+
+_SATURATION: Final = Fault(
+    "cpu_saturation", "A job takes the processors", Kind.FAULT, Parameters,
+    Symptom(
+        "every route is slow",
+        "the machine's processors are busy and its run queue is long, by processes of a job; no quota throttles the "
+        "target",
+        ("cpu_throttle", "batch_job", "db_slow_query"),
+    ),
+    repairs=("stop-job",),
+    harms=("restart-target", "restart-database", "restart-cache"),
+)  # fmt: skip
+_DISK: Final = Fault(
+    "disk_full", "The target's volume is full", Kind.FAULT, Parameters,
+    Symptom(
+        "orders fail, everything that only reads works",
+        "ENOSPC in the log, no room on the volume",
+        ("db_lock", "database_refuse"),
+    ),
+    repairs=("free-disk",),
+    harms=("restart-target", "restart-database", "flush-cache"),
+    needs=("mount",),
+    can_vary=True,
+)  # fmt: skip
+
+
+def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
+    """Return the faults of the machine."""
+    most = (os.cpu_count() or 1) * _BUSY_PER_CPU
+    found: list[tuple[Fault, Make]] = [
+        (_SATURATION, lambda given: Job(ground, max(round(most * given.intensity), 1), nice=0)),
+        (_DISK, lambda _: FullDisk(ground)),
+    ]
+    return {fault.name: (fault, make) for fault, make in found}

@@ -1,0 +1,150 @@
+"""What looks alarming and wants no repair: a deployment, a job of low priority, one slow client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from relab.core.errors import RelabError
+from relab.testbed.chaos.faults.host import Job
+from relab.testbed.chaos.faults.settings import DEPLOYER
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import Make
+from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+
+_LOWEST_PRIORITY: Final = 19
+_REQUEST: Final = (
+    b"POST /api/v1/orders HTTP/1.1\r\nHost: shop\r\nUser-Agent: Mozilla/5.0 (Mobile)\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 34\r\n\r\n" + b'{"product_id": 1, "quantity": 1}  '
+)
+
+
+class Batch(Parameters):
+    """For how long the job has something to do."""
+
+    seconds: float = Field(20.0, gt=0, le=3_600)
+
+
+class Slow(Parameters):
+    """How long the client takes for each byte."""
+
+    byte_s: float = Field(0.5, gt=0, le=60)
+
+
+class Deployment:
+    """Workers that are restarted one after another with a new version of the settings in which nothing is different."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._ended = threading.Event()
+        self._failure: RelabError | None = None
+        self._thread = threading.Thread(target=self._roll, name="deployment", daemon=True)
+
+    def set_level(self, level: float) -> None:
+        """Begin it; it goes on by itself."""
+        if level > 0:
+            self._ground.plant.change_settings({}, "release 4.11.3", author=DEPLOYER, restart=False)
+            self._thread.start()
+
+    def end(self) -> None:
+        """Wait until the worker that is being restarted is back, and leave the others as they are."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _roll(self) -> None:
+        try:
+            for item in self._ground.plant.components("target"):
+                if self._ended.is_set():
+                    return
+                self._ground.plant.restart(item["name"])
+        except RelabError as error:
+            self._failure = error
+
+
+class SlowClient:
+    """One client that sends its requests byte by byte."""
+
+    def __init__(self, ground: Ground, given: Slow) -> None:
+        parts = urlsplit(ground.target_url)
+        self._at = (parts.hostname or "", parts.port or 80)
+        self._byte_s = given.byte_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send, name="client", daemon=True)
+
+    def set_level(self, level: float) -> None:
+        """Let it begin."""
+        if level > 0:
+            self._thread.start()
+
+    def end(self) -> None:
+        """Let it go away."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _send(self) -> None:
+        while not self._ended.is_set():
+            # Whoever is cut off comes again, as a phone without a good line does.
+            with contextlib.suppress(OSError), socket.create_connection(self._at, timeout=5) as line:
+                for at in range(len(_REQUEST)):
+                    line.sendall(_REQUEST[at : at + 1])
+                    if self._ended.wait(self._byte_s):
+                        return
+                line.recv(65_536)
+            self._ended.wait(self._byte_s)
+
+
+_DEPLOY: Final = Fault(
+    "deploy_restart", "A deployment restarts the workers one after another", Kind.NOISE, Parameters,
+    Symptom(
+        "a worker is not there for some seconds",
+        "the ends were asked for (no restarts are counted), and a version of the settings tells of a deployment",
+        ("crash_loop", "oom", "hang"),
+    ),
+    harms=("roll-back-settings", "restart-target"),
+)  # fmt: skip
+_BATCH: Final = Fault(
+    "batch_job", "A job of low priority is at work", Kind.NOISE, Batch,
+    Symptom(
+        "the processors are busy",
+        "one process of a job at the lowest priority, which gives way to the target and ends by itself",
+        ("cpu_saturation", "cpu_throttle"),
+    ),
+    harms=("stop-job", "restart-target"),
+)  # fmt: skip
+_SLOW: Final = Fault(
+    "slow_client", "One client is slow", Kind.NOISE, Slow,
+    Symptom(
+        "a request is under way for long",
+        "the target waits for the client: nobody else is slower",
+        ("hang", "cpu_throttle"),
+    ),
+    harms=("restart-target", "set-flow-control"),
+)  # fmt: skip
+
+
+def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
+    """Return what is no fault."""
+
+    def batch(given: Parameters) -> Job:
+        assert isinstance(given, Batch)
+        return Job(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
+
+    def slow(given: Parameters) -> SlowClient:
+        assert isinstance(given, Slow)
+        return SlowClient(ground, given)
+
+    found: list[tuple[Fault, Make]] = [
+        (_DEPLOY, lambda _: Deployment(ground)),
+        (_BATCH, batch),
+        (_SLOW, slow),
+    ]
+    return {fault.name: (fault, make) for fault, make in found}

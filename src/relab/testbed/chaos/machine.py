@@ -1,0 +1,51 @@
+"""What this machine cannot do, and so which causes cannot be brought about on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from relab.testbed.actions.plant import Plant
+
+
+class Impossible(Mapping[str, str]):
+    """By need (`root`, `cgroup`, `mount`) why it is not met here; a need that is met is left out.
+
+    The supervisor is asked when somebody first wants to know: it starts this server before it can tell.
+    """
+
+    def __init__(self, plant: Plant) -> None:
+        self._plant = plant
+        self._found: dict[str, str] | None = None
+
+    def __getitem__(self, need: str) -> str:
+        """Return why a need is not met."""
+        return self._known()[need]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the needs that are not met."""
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        """Return how many are not met."""
+        return len(self._known())
+
+    def _known(self) -> dict[str, str]:
+        if self._found is None:
+            self._found = _look(self._plant)
+        return self._found
+
+
+def _look(plant: Plant) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if os.geteuid() != 0:
+        found["root"] = "the testbed does not run as root"
+    available = plant.limits_available()
+    missing = [name for name in ("cpu_pct", "memory_mb") if available.get(name) is None]
+    if missing:
+        found["cgroup"] = f"there is no control group that may be written for {' and '.join(missing)}"
+    folder = Path(plant.settings()["data_dir"])
+    if not folder.is_mount():
+        found["mount"] = "the target's data folder is no volume of its own, and the machine's disk must not be filled"
+    return found

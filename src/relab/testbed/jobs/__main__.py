@@ -1,0 +1,85 @@
+"""`python -m relab.testbed.jobs`: the report job as a process of a testbed; it makes its report again and again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import SystemClock, format_time
+from relab.testbed.jobs.report import Line, read_products, read_sales, report, write
+
+
+class Order(BaseModel):
+    """What is wanted.
+
+    Attributes:
+        processes: among which the products are divided.
+        nice: their priority; 0 is that of everybody, 19 gives way to everybody.
+        seconds: after which there is nothing more to do; None is without an end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    processes: int = Field(1, ge=1, le=256)
+    nice: int = Field(10, ge=0, le=19)
+    seconds: float | None = Field(None, gt=0)
+
+
+def main() -> int:
+    """Work until the time is over or a signal ends it; return the exit code."""
+    parser = argparse.ArgumentParser(prog="report")
+    parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")
+    parser.add_argument("--order", type=Path, required=True, help="What is wanted, JSON.")
+    args = parser.parse_args()
+    settings: dict[str, Any] = json.loads(args.settings.read_bytes())
+    order = Order.model_validate_json(args.order.read_bytes()) if args.order.exists() else Order()
+    _say("job_started", processes=order.processes, priority=order.nice, seconds=order.seconds)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    os.nice(order.nice)
+    until = None if order.seconds is None else time.monotonic() + order.seconds
+    # Forked, so that the products are read only once.
+    context = multiprocessing.get_context("fork")
+    products_path, data_dir = Path(settings["search"]["products_path"]), Path(settings["data_dir"])
+    products = read_products(products_path)
+
+    def work(part: int) -> None:
+        for number in count(1):
+            lines: list[Line] = []
+            for line in report(products, read_sales(data_dir), part=part, parts=order.processes):
+                lines.append(line)
+                if until is not None and time.monotonic() >= until:
+                    return
+            try:
+                write(lines, data_dir / f"alike-{part}.jsonl")
+            except OSError as error:
+                _say("report_not_written", part=part, error=error.strerror)
+            _say("report_made", part=part, number=number)
+
+    parts = [context.Process(target=work, args=(part,), daemon=True) for part in range(order.processes)]
+    for process in parts:
+        process.start()
+    for process in parts:
+        process.join()
+    _say("job_done")
+    # Whoever ends is started again; there is nothing to do until somebody orders more.
+    signal.pause()
+    return 0
+
+
+def _say(event: str, **fields: Any) -> None:
+    line = {"time": format_time(SystemClock().now_us()), "event": event, **fields}
+    print(json.dumps(line), flush=True)  # noqa: T201 the component's log
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The report: which products are alike, by the words of their texts, and how often each of them was sold."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_ALIKE: Final = 5
+_KEPT: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product and the weights of the words of its text; the squares of the weights add up to 1."""
+
+    product_id: int
+    name: str
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report: a product, how often it was sold, and the ids of those most like it, nearest first."""
+
+    product_id: int
+    name: str
+    sold: int
+    alike: tuple[int, ...]
+
+
+def read_products(path: Path) -> list[Product]:
+    """Read the shop's products.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it holds something else.
+    """
+    with path.open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    texts = [Counter(f"{row['name']} {row['description']}".lower().split()) for row in rows]
+    holding = Counter(word for text in texts for word in text)
+    found = []
+    for row, text in zip(rows, texts, strict=True):
+        raw = {word: count * math.log(len(rows) / holding[word]) for word, count in text.items()}
+        length = math.sqrt(sum(weight * weight for weight in raw.values())) or 1.0
+        found.append(Product(row["id"], row["name"], {word: weight / length for word, weight in raw.items()}))
+    return found
+
+
+def read_sales(folder: Path) -> Counter[int]:
+    """Return how many of each product the receipts tell of; a line that is being written is left out."""
+    sold: Counter[int] = Counter()
+    for path in folder.glob("receipts-*.jsonl"):
+        for line in path.read_bytes().split(b"\n"):
+            if line.endswith(b"}"):
+                receipt = json.loads(line)
+                sold[receipt["product_id"]] += receipt["quantity"]
+    return sold
+
+
+def report(products: Sequence[Product], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
+    """Yield the lines of one part of the products, compared with all of them."""
+    for product in products[part::parts]:
+        scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)
+        alike = tuple(key for _, key in scores if key != product.product_id)[:_ALIKE]
+        yield Line(product.product_id, product.name, sold[product.product_id], alike)
+
+
+def write(lines: Sequence[Line], path: Path) -> None:
+    """Write the lines of what was sold most; the report before stays until the new one is whole.
+
+    Raises:
+        OSError: there is no room.
+    """
+    best = sorted(lines, key=lambda line: -line.sold)[:_KEPT]
+    fresh = path.with_name(f".{path.name}.new")
+    text = "".join(
+        json.dumps({"id": line.product_id, "name": line.name, "sold": line.sold, "alike": line.alike}) + "\n"
+        for line in best
+    )
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def _likeness(one: Product, other: Product) -> float:
+    return sum(weight * other.weights.get(word, 0.0) for word, weight in one.weights.items())

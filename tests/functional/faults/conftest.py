@@ -1,0 +1,24 @@
+"""One testbed for the cases of a module, brought back to its beginning after each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.fault_field import Field, a_field
+from support.testbeds import bed_home
+from support.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def whole_field() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+@pytest.fixture
+def field(whole_field: Field) -> Iterator[Field]:
+    yield whole_field
+    whole_field.reset()
+    wait_until(whole_field.is_well, within_s=60, what="a service that is well again")

@@ -1,0 +1,59 @@
+"""Faults of the database and of who holds its connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.fault_cases import Case, Check, checks, fails, sees
+from support.fault_field import Field
+from support.waiting import wait_until
+
+
+def reads_whole_tables(field: Field) -> bool:
+    """The server itself takes many times as long for a statement of the shop: a fifth of a millisecond is usual."""
+    plans = field.look().database.get("plans", {})
+    return bool(plans.get("order by number", {}).get("server_ms", 0.0) >= 1.0) and "Seq Scan on orders" in str(plans)
+
+
+CASES = (
+    Case(
+        "db_pool", fails(), (("restart-cache", {}), ("restart-links", {})),
+        ((("restart-target", {}),), (("remediate-db-pool-exhaustion", {}),)),
+    ),
+    Case(
+        "db_connections", fails(), (("restart-target", {}), ("restart-cache", {})),
+        ((("end-idle-sessions", {"min_idle_s": 1, "application": "reporting"}),), (("restart-database", {}),)),
+    ),
+    Case(
+        "db_lock", fails(route="place_order"), (("restart-target", {}), ("restart-cache", {})),
+        ((("end-blocking-sessions", {"min_wait_s": 0}),), (("restart-database", {}),)),
+        given={"table": "stock"},
+    ),
+    Case(
+        "db_slow_query", reads_whole_tables, (("restart-target", {}), ("restart-database", {})),
+        ((("recreate-indexes", {}),),),
+    ),
+    Case(
+        "db_down", fails(), (("restart-target", {}), ("restart-cache", {})), ((("restart-database", {}),),),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("check", checks(CASES))
+def test_a_fault_of_the_database(field: Field, check: Check) -> None:
+    check(field)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(300)
+def test_one_session_is_ended_by_its_number(field: Field) -> None:
+    field.inject("db_lock", {"table": "stock"})
+
+    def blockers() -> list[dict[str, Any]]:
+        return field.look().database.get("blockers") or []
+
+    field.do("end-session", {"pid": wait_until(blockers, what="somebody who blocks")[0]["pid"]})
+    wait_until(lambda: field.is_well() and not sees("db_lock")(field), within_s=60, what="the shop without the lock")

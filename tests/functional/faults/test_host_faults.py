@@ -1,0 +1,95 @@
+"""Faults of the machine beside the target, and what only looks like one."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fault_cases import Case, Check, checks, fails
+from support.fault_field import Field
+from support.signals import SIGNALS
+from support.waiting import wait_until
+
+
+def has_long_run_queue(field: Field) -> bool:
+    """More processes want to run than there are processors, for as long as one looks, by the job's own."""
+    sight = field.look()
+    queues = (sight.kernel_then["running"], sight.kernel["running"])
+    return min(queues) > sight.kernel["cpus"] and sight.is_running("report-job")
+
+
+SATURATION = Case(
+    "cpu_saturation", has_long_run_queue, (("restart-target", {}), ("restart-cache", {})), ((("stop-job", {}),),),
+)  # fmt: skip
+DISK = Case(
+    "disk_full", fails(0.1, route="place_order"), (("restart-target", {}), ("restart-database", {})),
+    ((("free-disk", {}),),),
+)  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("check", checks((SATURATION,)))
+def test_a_job_takes_the_processors(field: Field, check: Check) -> None:
+    check(field)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("check", checks((DISK,)))
+def test_the_volume_is_full(field: Field, check: Check) -> None:
+    if field.catalogue()["disk_full"]["impossible"]:
+        pytest.skip("this machine lets nobody mount; see test_what_cannot_be_done_here")
+    check(field)
+
+
+@pytest.mark.full
+def test_with_a_full_volume_everything_that_reads_works(field: Field) -> None:
+    if field.catalogue()["disk_full"]["impossible"]:
+        pytest.skip("this machine lets nobody mount")
+    field.inject("disk_full")
+    wait_until(lambda: field.users.failed_share(2.0, route="place_order") > 0.5, what="orders that fail")
+    assert field.users.failed_share(2.0, route="search") == 0
+    assert field.users.failed_share(2.0, route="product") == 0
+    assert field.look().said("ENOSPC")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("noise", ["batch_job", "slow_client"])
+def test_noise_is_no_fault(field: Field, noise: str) -> None:
+    injection_id = field.inject(noise)
+    if noise in SIGNALS:
+        wait_until(lambda: SIGNALS[noise](field.look()), what=f"{noise} to be seen")
+    sight = field.look()
+    alike = [name for name in field.catalogue()[noise]["look_alikes"] if name in SIGNALS]
+    assert [name for name in alike if SIGNALS[name](sight)] == []
+    assert field.users.failed_share(3.0) == 0
+    assert field.stop(noise, injection_id)["notes"] == []
+    wait_until(field.is_well, what="a service that is well")
+
+
+@pytest.mark.full
+def test_a_deployment_restarts_workers_one_after_another_and_is_over(field: Field) -> None:
+    before = field.look()
+    injection_id = field.inject("deploy_restart")
+
+    def is_over() -> bool:
+        now = field.look()
+        is_new = all(now.workers()[name]["pid"] != item["pid"] for name, item in before.workers().items())
+        return is_new and all(item["state"] == "running" for item in now.workers().values())
+
+    wait_until(is_over, within_s=60, what="all workers to be new ones")
+    sight = field.look()
+    assert SIGNALS["deploy_restart"](sight)
+    # Nobody ended by itself, and nothing that a restart looks like is told.
+    assert [item["restarts"] for item in sight.workers().values()] == [0, 0]
+    assert not any(SIGNALS[name](sight) for name in ("crash_loop", "oom", "hang", "bad_setting"))
+    wait_until(field.is_well, what="a service that is well")
+    assert field.stop("deploy_restart", injection_id)["notes"] == []
+
+
+@pytest.mark.full
+def test_one_job_at_a_time(field: Field) -> None:
+    field.inject("batch_job", {"seconds": 600})
+    refused = field.chaos.post("/api/v1/break/cpu_saturation")
+    assert (refused.status_code, "at work already" in refused.text) == (503, True)
+    field.do("stop-job")
+    again = field.attempt("stop-job")
+    assert (again.status_code, again.json()["code"]) == (409, "precondition_failed")

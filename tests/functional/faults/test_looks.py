@@ -1,0 +1,62 @@
+"""What operators may look at past the target: components, the history of settings and logs, and nothing that is hidden."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fault_field import Field
+from support.signals import SIGNALS
+from support.waiting import wait_until
+
+
+def test_looks_answer_while_the_target_is_away(field: Field) -> None:
+    field.inject("crash_loop")
+    wait_until(lambda: not field.look().health, what="a target that does not answer")
+
+    sight = field.look()
+    assert sight.last_change() == {"database.pool_size": {"from": 10, "to": "auto"}}
+    assert sight.said("database.pool_size")
+    workers = [item["exits"][-1] for item in sight.workers().values()]
+    assert workers == [3, 3]
+    lines = field.actions.get("/logs", params={"component": "worker-1", "lines": 5}).json()["lines"]
+    assert any("cannot be used" in str(line) for line in lines)
+
+
+def test_a_stopped_worker_is_seen_and_resumed(field: Field) -> None:
+    injection_id = field.inject("hang", {"intensity": 0.5})
+    assert SIGNALS["hang"](field.look())
+
+    field.do("resume-process", {"component": "worker-1"})
+    assert not SIGNALS["hang"](field.look())
+    wait_until(field.is_well, what="a service that is well")
+    assert field.injection(injection_id)["phase"] == "active"
+
+
+@pytest.mark.full
+def test_hidden_components_are_neither_listed_nor_told_of(field: Field) -> None:
+    known = {item["name"] for item in field.actions.get("/components").json()["components"]}
+    assert known == {"postgres", "redis", "links", "worker-1", "worker-2", "actions", "report-job"}
+    for name in ("chaos", "supervisor", "../private/plan.json", ""):
+        refused = field.actions.get("/logs", params={"component": name})
+        assert (refused.status_code, refused.json()["code"]) == (404, "unknown_component")
+    for name in sorted(known):
+        answer = field.actions.get("/logs", params={"component": name, "lines": 3})
+        assert answer.status_code == 200
+        assert len(answer.json()["lines"]) <= 3
+
+
+@pytest.mark.full
+def test_nothing_that_may_be_looked_at_says_why(field: Field) -> None:
+    for fault in ("memory_leak", "bad_flags", "batch_job", "db_lock"):
+        field.inject(fault)
+    wait_until(lambda: field.look().job_log, what="a job that says something")
+    shown = [
+        field.actions.get("/components").text,
+        field.actions.get("/settings/history").text,
+        *(
+            field.actions.get("/logs", params={"component": name, "lines": 500}).text
+            for name in ("target", "worker-1", "worker-2", "postgres", "redis", "report-job")
+        ),
+    ]
+    for word in ("chaos", "inject", "fault", "leak", "attack", "defect"):
+        assert not any(word in text.lower() for text in shown), word

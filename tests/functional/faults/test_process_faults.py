@@ -1,0 +1,63 @@
+"""Faults of the target's own processes, and of what they may use."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fault_cases import EVERY_WORKER, WORKERS, Case, Check, checks, fails, is_slow, says
+from support.fault_field import Field
+
+CASES = (
+    Case(
+        "hang", fails(0.02), (("restart-database", {}), ("restart-cache", {})),
+        ((("resume-process", {"component": "target"}),), (("restart-target", {}),), EVERY_WORKER),
+    ),
+    Case(
+        "memory_leak", says("MiB of memory"), (("restart-cache", {}), ("raise-limit", {"component": "target", "descriptors": 4_096})),
+        ((("restart-target", {}),), EVERY_WORKER), given={"mb_per_s": 40},
+    ),
+    Case(
+        "descriptors", fails(), (("restart-cache", {}), ("restart-database", {})),
+        (
+            tuple(("raise-limit", {"component": f"worker-{number}", "descriptors": 65_536}) for number in WORKERS),
+            (("restart-target", {}),), EVERY_WORKER,
+        ),
+    ),
+    Case(
+        "search_index", says("search index faiss"), (("restart-cache", {}), ("restart-database", {})),
+        ((("restart-target", {}),), EVERY_WORKER),
+    ),
+)  # fmt: skip
+LIMITED = (
+    Case(
+        "cpu_throttle", is_slow("product", 60.0), (("restart-target", {}), ("restart-database", {})),
+        (tuple(("raise-limit", {"component": f"worker-{number}", "cpu_pct": 400}) for number in WORKERS),),
+    ),
+    Case(
+        "oom", fails(0.02), (("restart-target", {}), ("restart-worker", {"worker": 1})),
+        (tuple(("raise-limit", {"component": f"worker-{number}", "memory_mb": 2_048}) for number in WORKERS),),
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("check", checks(CASES))
+def test_a_fault_of_the_processes(field: Field, check: Check) -> None:
+    check(field)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("check", checks(LIMITED))
+def test_a_fault_of_what_the_processes_may_use(field: Field, check: Check) -> None:
+    if field.catalogue()["oom"]["impossible"]:
+        pytest.skip("this machine has no control groups; see test_what_cannot_be_done_here")
+    check(field)
+
+
+@pytest.mark.full
+def test_what_cannot_be_done_here_is_refused_with_the_reason(field: Field) -> None:
+    for name, row in field.catalogue().items():
+        if row["impossible"]:
+            refused = field.chaos.post(f"/api/v1/break/{name}")
+            assert (refused.status_code, refused.json()["code"]) == (503, "not_possible_here")
+            assert row["impossible"] in refused.json()["detail"]

@@ -1,0 +1,74 @@
+"""Faults of what the target was told: its settings and its flags."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.fault_cases import Case, Check, Steps, checks, fails, says
+from support.fault_field import Field
+from support.waiting import wait_until
+
+BACK: Steps = (("roll-back-settings", {}),)
+
+
+def is_shedding(field: Field) -> bool:
+    return bool(field.look().metrics.get("shed")) and field.users.failed_share(3.0) > 0
+
+
+def searches_elsewhere(field: Field) -> bool:
+    """Every search goes to the index that is meant for large answers."""
+    before = field.look().metrics["search"]["total"]
+    after = field.look().metrics["search"]["total"]
+    return bool(after["qdrant"] > before["qdrant"] and after["faiss"] == before["faiss"])
+
+
+CASES = (
+    Case("crash_loop", fails(), (("restart-target", {}), ("restart-database", {})), (BACK,)),
+    Case(
+        "bad_setting", says("connection pool"), (("restart-target", {}), ("restart-links", {})), (BACK,),
+        given={"setting": "pool"}, name="small_pool",
+    ),
+    Case(
+        "bad_setting", fails(), (("restart-links", {}), ("restart-database", {})), (BACK,),
+        given={"setting": "port"}, name="wrong_port",
+    ),
+    Case(
+        "bad_credential", fails(), (("restart-target", {}), ("restart-database", {})),
+        (BACK, (("rotate-credential", {"dependency": "database"}),)),
+    ),
+    Case(
+        "bad_flags", is_shedding, (("restart-target", {}), ("restart-cache", {})),
+        ((("set-flow-control", {"policy": "aimd", "max_concurrency": 32, "target_p95_ms": 1_200}),),),
+        given={"flag": "concurrency"}, name="small_limit",
+    ),
+    Case(
+        "bad_flags", searches_elsewhere, (("restart-target", {}), ("set-flow-control", {"max_concurrency": 32})),
+        ((("set-search-route", {"backend": "rules"}),),), given={"flag": "route"}, name="wrong_route",
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("check", checks(CASES))
+def test_a_fault_of_what_the_target_was_told(field: Field, check: Check) -> None:
+    check(field)
+
+
+@pytest.mark.full
+def test_who_changed_what_is_told_without_secrets(field: Field) -> None:
+    field.inject("bad_credential")
+    newest = field.actions.get("/settings/history").json()["versions"][-1]
+    assert (newest["author"], list(newest["changes"])) == ("deploy", ["database.password"])
+    assert set(newest["changes"]["database.password"].values()) == {"***"}
+
+
+@pytest.mark.full
+def test_an_action_on_settings_is_taken_back(field: Field) -> None:
+    record = field.attempt("use-path", {"dependency": "database"}).json()["record"]
+    assert record["status"] == "succeeded", record["error"]
+    wait_until(field.is_well, what="the service by the other path")
+
+    undone = field.actions.post(f"/records/{record['record_id']}/undo")
+    assert (undone.status_code, undone.json()["ok"]) == (200, True)
+    wait_until(field.is_well, what="the service by the first path")
+    assert field.actions.get(f"/records/{record['record_id']}").json()["status"] == "undone"

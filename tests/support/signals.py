@@ -1,0 +1,351 @@
+"""What tells faults apart, each by what the target and the action server answer to anybody who may look.
+
+Nothing here knows of causes: a signal is a question that an investigator could ask, and its answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+BETWEEN_LOOKS_S = 1.5
+SLOW_MS = 60.0
+LARGE_BYTES = 300 << 20
+"""Twice what a worker needs."""
+OPERATORS = frozenset(("supervisor", "operator"))
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Two looks at a service, some time apart; what does not answer is empty.
+
+    Attributes:
+        then: the components at the first look.
+        components: at the second, by name.
+    """
+
+    then: dict[str, dict[str, Any]]
+    components: dict[str, dict[str, Any]]
+    kernel: dict[str, Any]
+    kernel_then: dict[str, Any]
+    volume: dict[str, int]
+    history: list[dict[str, Any]]
+    log: list[dict[str, Any]]
+    job_log: list[Any]
+    health: dict[str, Any] = field(default_factory=dict)
+    pool: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    flags: dict[str, Any] = field(default_factory=dict)
+    database: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls, target: str, actions: httpx.Client) -> Sight:
+        """Look twice."""
+        first = actions.get("/components").raise_for_status().json()
+        time.sleep(BETWEEN_LOOKS_S)
+        second = actions.get("/components").raise_for_status().json()
+        paths = {
+            "health": "/api/v1/health", "pool": "/api/v1/pool/status", "metrics": "/api/v1/metrics",
+            "flags": "/ops/flags", "database": "/api/v1/diagnostics/database", "cache": "/api/v1/diagnostics/cache",
+            "search": "/api/v1/diagnostics/search",
+        }  # fmt: skip
+        return cls(
+            then={item["name"]: item for item in first["components"]},
+            components={item["name"]: item for item in second["components"]},
+            kernel=second["kernel"],
+            kernel_then=first["kernel"],
+            volume=second["volume"] or {},
+            history=actions.get("/settings/history").raise_for_status().json()["versions"],
+            log=actions.get("/logs", params={"component": "target", "lines": 300}).raise_for_status().json()["lines"],
+            job_log=actions.get("/logs", params={"component": "report-job"}).raise_for_status().json()["lines"],
+            **_ask_all(target, paths),
+        )
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return the target's components."""
+        return {name: item for name, item in self.components.items() if item["group"] == "target"}
+
+    def is_running(self, component: str) -> bool:
+        """Return whether a component runs."""
+        return bool(self.components[component]["state"] == "running")
+
+    def dependency(self, name: str) -> dict[str, Any]:
+        """Return what the target last saw of a dependency."""
+        found: dict[str, Any] = self.health.get("dependencies", {}).get(name, {})
+        return found
+
+    def error_of(self, name: str) -> str:
+        """Return why a dependency does not answer the target, in small letters; nothing if it does."""
+        return str(self.dependency(name).get("error") or "").lower()
+
+    def said(self, words: str, *, within_s: float = 5.0) -> bool:
+        """Return whether the target's log has said these words in the last seconds."""
+        return any(words.lower() in str(line).lower() for line in self.recent(within_s))
+
+    def recent(self, within_s: float) -> list[dict[str, Any]]:
+        """Return the lines of the target's log of the last seconds."""
+        return [line for line in self.log if time.time() - _seconds(line["time"]) <= within_s]
+
+    def last_change(self) -> dict[str, Any]:
+        """Return what the newest version of the settings changes, unless an operator or the supervisor made it."""
+        newest = self.history[-1]
+        return dict(newest["changes"]) if newest["author"] not in OPERATORS else {}
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _ask_all(target: str, paths: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    health = _ask(target, paths["health"])
+    # One that tells nothing of its health tells nothing at all, and takes long for that.
+    return {name: _ask(target, path) for name, path in paths.items()} if health else {}
+
+
+def _ask(target: str, path: str) -> dict[str, Any]:
+    # A worker that does not answer keeps its share of connections waiting: another connection may reach another one.
+    for _ in range(3):
+        try:
+            with httpx.Client(base_url=target, timeout=2.5, trust_env=False) as client:
+                answer = client.get(path)
+                found: dict[str, Any] = answer.json() if answer.status_code == 200 else {}
+                return found
+        except (httpx.HTTPError, ValueError):
+            continue
+    return {}
+
+
+Signal = Callable[[Sight], bool]
+_SERVERS = {"database": "postgres", "cache": "redis"}
+
+
+def db_pool(sight: Sight) -> bool:
+    """All connections of a pool of the usual size are used while the server is fast and nobody waits in it."""
+    full = [row for row in sight.pool.get("workers", []) if row["used"] >= row["max"] >= 5]
+    return (
+        bool(full)
+        and (sight.dependency("database").get("answer_ms") or 1e9) < SLOW_MS
+        and sight.database.get("blocked") == []
+        and sight.database.get("slow") == []
+    )
+
+
+def db_connections(sight: Sight) -> bool:
+    """The server has no room for another connection."""
+    return bool(sight.dependency("database").get("sqlstate") == "53300")
+
+
+def db_lock(sight: Sight) -> bool:
+    """Sessions wait for a lock and somebody holds it."""
+    blocked = sight.database.get("blocked")
+    return isinstance(blocked, list) and any(row["wait_event_type"] == "Lock" for row in blocked)
+
+
+def db_slow_query(sight: Sight) -> bool:
+    """An index that should be there is not."""
+    return bool(sight.database.get("indexes", {}).get("missing"))
+
+
+def db_down(sight: Sight) -> bool:
+    """The server's process is not there."""
+    return not sight.is_running("postgres")
+
+
+def cache_down(sight: Sight) -> bool:
+    """The server's process is not there."""
+    return not sight.is_running("redis")
+
+
+def cache_full(sight: Sight) -> bool:
+    """The cache may neither take more nor evict what it has."""
+    info = sight.cache.get("info", {})
+    return info.get("maxmemory_policy") == "noeviction" and info["used_memory"] >= info["maxmemory"] > 0
+
+
+def cache_auth(sight: Sight) -> bool:
+    """The cache wants a password."""
+    return "auth" in sight.error_of("cache")
+
+
+def latency(name: str) -> Signal:
+    """Little is as slow as much, and the server itself is there."""
+
+    def found(sight: Sight) -> bool:
+        seen = sight.dependency(name)
+        return bool(seen.get("ok")) and seen["answer_ms"] >= SLOW_MS and seen["payload_ms"] < 2 * seen["answer_ms"]
+
+    return found
+
+
+def bandwidth(name: str) -> Signal:
+    """Much is a great deal slower than little."""
+
+    def found(sight: Sight) -> bool:
+        seen = sight.dependency(name)
+        return bool(seen.get("ok")) and seen["payload_ms"] >= max(SLOW_MS, 3 * seen["answer_ms"])
+
+    return found
+
+
+def failing(name: str, *words: str) -> Signal:
+    """The server's process is there, calls fail with one of these words, and they are made to where they always were."""
+
+    def found(sight: Sight) -> bool:
+        is_elsewhere = any(changed.startswith(f"{name}.") for changed in sight.last_change())
+        return (
+            not is_elsewhere
+            and sight.is_running(_SERVERS[name])
+            and any(word in sight.error_of(name) for word in words)
+        )
+
+    return found
+
+
+def cut(name: str) -> Signal:
+    """Connections are made, and end soon after in the middle of their work."""
+    event = {"database": "db_error", "cache": "cache_error"}[name]
+
+    def found(sight: Sight) -> bool:
+        told = [str(line["message"]).lower() for line in sight.recent(5.0) if line["event"] == event]
+        is_cut = any(words in text for text in told for words in ("reset", "closed the connection", "closed by server"))
+        is_refused = any(word in sight.error_of(name) for word in ("refused", "timeout", "timed out"))
+        return is_cut and not is_refused and sight.is_running(_SERVERS[name])
+
+    return found
+
+
+def hang(sight: Sight) -> bool:
+    """A worker's process is stopped."""
+    return any((item["process"] or {}).get("kernel_state") == "stopped" for item in sight.workers().values())
+
+
+def memory_leak(sight: Sight) -> bool:
+    """A worker's memory has grown in one and the same process, far beyond what it begins with."""
+    grown = []
+    for name, now in sight.workers().items():
+        then = sight.then[name]
+        is_same = now["process"] and then["process"] and now["pid"] == then["pid"]
+        if is_same and now["process"]["rss_bytes"] >= LARGE_BYTES:
+            grown.append(now["process"]["rss_bytes"] - then["process"]["rss_bytes"])
+    return any(more >= 4 << 20 for more in grown)
+
+
+def descriptors(sight: Sight) -> bool:
+    """A worker has as many descriptors open as it may, and says so."""
+    return any(
+        item["process"] and item["process"]["descriptors"] >= item["process"]["descriptors_limit"]
+        for item in sight.workers().values()
+    ) and sight.said("too many open files")
+
+
+def cpu_throttle(sight: Sight) -> bool:
+    """A quota holds for the workers, and they use no more than that."""
+    return any((item["limits"]["cpu_pct"] or 100) < 50 for item in sight.workers().values())
+
+
+def oom(sight: Sight) -> bool:
+    """A worker ended by SIGKILL again and again, and the kernel counts what it killed for want of memory."""
+    killed = [item["exits"][-2:] == [-9, -9] and item["state"] != "running" for item in sight.workers().values()]
+    limited = [item["limits"]["memory_mb"] is not None for item in sight.workers().values()]
+    return any(killed) and any(limited)
+
+
+def crash_loop(sight: Sight) -> bool:
+    """Workers end by themselves, with a code above 0, since somebody changed the settings."""
+    ended = [(item["exits"][-1:] or [0])[0] > 0 and item["state"] != "running" for item in sight.workers().values()]
+    return any(ended) and bool(sight.last_change())
+
+
+def disk_full(sight: Sight) -> bool:
+    """There is no room on the volume."""
+    return sight.volume.get("free_bytes", 1 << 30) < 4_096
+
+
+def bad_setting(sight: Sight) -> bool:
+    """Somebody changed a setting that is no password, and workers run with it."""
+    changed = [name for name in sight.last_change() if not name.endswith("password")]
+    return bool(changed) and not crash_loop(sight)
+
+
+def bad_credential(sight: Sight) -> bool:
+    """The server refuses the password."""
+    return sight.dependency("database").get("sqlstate") == "28P01"
+
+
+def bad_flags(sight: Sight) -> bool:
+    """So few are let in that requests are shed, or one index is to answer everything."""
+    control, routing = sight.flags.get("control", {}), sight.flags.get("routing", {})
+    return (
+        control.get("max_concurrency", 32) <= 2
+        or control.get("target_p95_ms", 1_200) < 10
+        or routing.get("enabled") is False
+    )
+
+
+def search_index(sight: Sight) -> bool:
+    """A worker's own index is not whole."""
+    return any(row["faiss"]["state"] != "ready" for row in sight.search.get("workers", []))
+
+
+def _job(sight: Sight) -> dict[str, Any]:
+    if not sight.is_running("report-job"):
+        return {}
+    told = [line for line in sight.job_log if isinstance(line, dict)]
+    started = [at for at, line in enumerate(told) if line["event"] == "job_started"]
+    is_done = bool(started) and any(line["event"] == "job_done" for line in told[started[-1] :])
+    return dict(told[started[-1]]) if started and not is_done else {}
+
+
+def cpu_saturation(sight: Sight) -> bool:
+    """A job has more processes at work than there are processors, with the target's priority."""
+    job = _job(sight)
+    return bool(job) and job["processes"] >= sight.kernel["cpus"] and job["priority"] == 0
+
+
+def batch_job(sight: Sight) -> bool:
+    """A job is at work that gives way."""
+    return bool(_job(sight).get("priority", 0) > 10)
+
+
+def deploy_restart(sight: Sight) -> bool:
+    """The newest version changes nothing, and workers were started since."""
+    newest = sight.history[-1]
+    return newest["author"] == "deploy" and not newest["changes"]
+
+
+SIGNALS: dict[str, Signal] = {
+    "db_pool": db_pool,
+    "db_connections": db_connections,
+    "db_lock": db_lock,
+    "db_slow_query": db_slow_query,
+    "db_down": db_down,
+    "cache_down": cache_down,
+    "cache_full": cache_full,
+    "cache_auth": cache_auth,
+    **{f"{name}_latency": latency(name) for name in _SERVERS},
+    **{f"{name}_bandwidth": bandwidth(name) for name in _SERVERS},
+    **{f"{name}_blackhole": failing(name, "timeout", "timed out", "no answer") for name in _SERVERS},
+    **{f"{name}_refuse": failing(name, "refused") for name in _SERVERS},
+    **{f"{name}_reset": cut(name) for name in _SERVERS},
+    "hang": hang,
+    "memory_leak": memory_leak,
+    "descriptors": descriptors,
+    "cpu_throttle": cpu_throttle,
+    "oom": oom,
+    "crash_loop": crash_loop,
+    "disk_full": disk_full,
+    "bad_setting": bad_setting,
+    "bad_credential": bad_credential,
+    "bad_flags": bad_flags,
+    "search_index": search_index,
+    "cpu_saturation": cpu_saturation,
+    "batch_job": batch_job,
+    "deploy_restart": deploy_restart,
+}

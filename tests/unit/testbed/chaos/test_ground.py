@@ -1,0 +1,75 @@
+"""What a cause is bound to: the processes in which it was brought about, and what the machine lets it do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.ground import Standing, worker_number
+from relab.testbed.chaos.machine import Impossible
+
+
+class Rows(Plant):
+    """A plant whose supervisor says what a test wants."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "none", "http://127.0.0.1:9")
+        self.rows: list[dict[str, Any]] = [{"name": f"worker-{n}", "group": "target", "pid": n} for n in (1, 2)]
+        self.available: dict[str, str | None] = {"cpu_pct": None, "memory_mb": "cgroup2"}
+        self.data_dir = str(folder)
+        self.asked = 0
+
+    def components(self, name: str | None = None) -> list[dict[str, Any]]:
+        return [row for row in self.rows if name in (None, row["name"], row["group"])]
+
+    def limits_available(self) -> dict[str, str | None]:
+        self.asked += 1
+        return self.available
+
+    def settings(self) -> dict[str, Any]:
+        return {"data_dir": self.data_dir}
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Any:
+    found = Rows(tmp_path)
+    yield found
+    found.close()
+
+
+def test_a_process_that_was_started_anew_is_none_of_those_that_there_were(plant: Rows) -> None:
+    standing = Standing(plant, "target")
+    assert (standing.pids(), standing.is_whole()) == ({"worker-1": 1, "worker-2": 2}, True)
+
+    plant.rows[0]["pid"] = 7
+    assert (standing.workers(), standing.is_whole()) == ([2], False)
+    assert standing.share(0.5) == []
+    assert standing.share(1.0) == ["worker-2"]
+    plant.rows[1]["pid"] = None
+    assert standing.workers() == []
+
+
+@pytest.mark.parametrize(
+    ("level", "names"), [(0.0, []), (0.1, ["worker-1"]), (0.5, ["worker-1"]), (1.0, ["worker-1", "worker-2"])]
+)
+def test_a_level_is_a_share_of_what_there_was_and_at_least_one(plant: Rows, level: float, names: list[str]) -> None:
+    assert Standing(plant, "target").share(level) == names
+
+
+def test_a_worker_is_known_by_its_number() -> None:
+    assert (worker_number("worker-12"), worker_number("worker")) == (12, 1)
+
+
+def test_what_the_machine_lacks_is_looked_up_once_and_told_with_the_reason(plant: Rows) -> None:
+    impossible = Impossible(plant)
+    assert plant.asked == 0
+    assert "cpu_pct" in impossible["cgroup"]
+    assert "memory_mb" not in impossible["cgroup"]
+    assert "no volume of its own" in impossible["mount"]
+    assert plant.asked == 1
+
+    plant.available, plant.data_dir = {"cpu_pct": "cgroup1", "memory_mb": "cgroup1"}, "/proc"
+    assert {"cgroup", "mount"}.isdisjoint(Impossible(plant))
