@@ -281,7 +281,7 @@ def _print_limiter(console: Console, found: tuple[float, int, list[tuple[Overloa
     at_capacity, clients, rows = found
     title = (
         f"Three times the capacity of {at_capacity:.0f}/s (closed loop, {clients} clients); target P95 "
-        f"{rows[0][0].target_p95_ms:g} ms, limits up to {LIMITS}; workers on one core, generator on the other"
+        f"{rows[0][0].target_p95_ms:g} ms, limits up to {LIMITS}; the service on one core, the generator on the other"
     )
     table = _table(
         title, "what", "offered/s", "good/s", "goodput %", "P50", "P95", "P99", "503 %", "lost %", "limits",

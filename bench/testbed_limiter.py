@@ -1,7 +1,7 @@
 """Three times the load that the testbed's target can take: without a limit, with a fixed one, with one that adapts.
 
-The target's workers have one core, the load generator and everything else the other: what is measured is the target's
-own economy with what it has. Its capacity is found first, by clients that wait for their answers (a closed loop): more
+The service, which is workers, database, cache and links, has one core and the load generator the other: what is measured is
+the target's own economy with what it has. Its capacity is found first, by clients that wait for their answers (a closed loop): more
 of them, until no more answers come.
 """
 
@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psutil
 
 from relab.load.histogram import LatencyHistogram
 from relab.load.models import LoadResult, Stage
 from relab.load.service import find_throughput, make_plan, parse_mix, run_load
 from relab.testbed import service
 
+GROUPS: Final = ("target", "database", "cache", "links")
 SERVICE_CORE: Final = 1
 OTHER_CORE: Final = 0
 CLIENTS: Final = (2, 4, 8, 16, 32)
@@ -33,10 +35,15 @@ LIMITS: Final = 256
 """What a fixed limit is set too high to, and what an adapting one may rise to; of the whole service."""
 MIX: Final = """
 values:
-  words:
-    {kind: words, of: [oak, steel, wool, glass, tall, matte, lamp, kettle, chair, desk, lantern, blanket], low: 1, high: 3}
+  product_id: {kind: integer, low: 1, high: 5000}
 requests:
-  - {name: search, path: /api/v1/search, query: {q: "{words}", top_k: 200}}
+  - name: order
+    method: POST
+    path: /api/v1/orders
+    body: {product_id: "{product_id}", quantity: 1, customer: bench}
+"""
+"""What an answer costs must be worth turning others away for: an order is a few milliseconds of work, a refusal a
+fifteenth of one. Of a load of cheap answers refusals alone would take a good part of the core.
 """
 
 
@@ -61,27 +68,28 @@ class Overload:
 
 @contextmanager
 def separated(home: Path, name: str) -> Iterator[None]:
-    """Keep the target's workers on one core and this process on the other, where there are two."""
+    """Keep the service with all that it needs on one core and this process on the other, where there are two."""
     before = os.sched_getaffinity(0)
     if not {SERVICE_CORE, OTHER_CORE} <= before:
         yield
         return
-    workers = [item.pid for item in service.status(home, name).components if item.group == "target" and item.pid]
-    for pid in workers:
+    first = [item.pid for item in service.status(home, name).components if item.pid and item.group in GROUPS]
+    pids = [pid for one in first for pid in (one, *(child.pid for child in psutil.Process(one).children(recursive=True)))]
+    for pid in pids:
         _pin(pid, {SERVICE_CORE})
     os.sched_setaffinity(0, {OTHER_CORE})
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
-        for pid in workers:
+        for pid in pids:
             _pin(pid, before)
 
 
 def _pin(pid: int, cores: set[int]) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        # A thread may end meanwhile.
-        with suppress(ProcessLookupError):
+    # A session of the database, or a thread, may end meanwhile.
+    with suppress(ProcessLookupError, FileNotFoundError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), cores)
 
 
