@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo serve test test-full check format bench bench-trials eval lock clean
+.PHONY: help demo serve test test-full test-faults check format bench bench-trials eval lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,8 +22,11 @@ serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
 test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) -m "not full"
 
-test-full: $(DEV_STAMP)  ## run every test, also the long ones
-	$(PYTEST) $(PARALLEL)
+test-full: $(DEV_STAMP)  ## run the long tests too, with a sample of the fault matrix
+	$(PYTEST) $(PARALLEL) -m "not matrix"
+
+test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair: half an hour
+	$(PYTEST) $(PARALLEL) tests/functional/faults
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, lock
 	$(BIN)/ruff check .

@@ -74,7 +74,9 @@ def separated(home: Path, name: str) -> Iterator[None]:
         yield
         return
     first = [item.pid for item in service.status(home, name).components if item.pid and item.group in GROUPS]
-    pids = [pid for one in first for pid in (one, *(child.pid for child in psutil.Process(one).children(recursive=True)))]
+    pids = [
+        pid for one in first for pid in (one, *(child.pid for child in psutil.Process(one).children(recursive=True)))
+    ]
     for pid in pids:
         _pin(pid, {SERVICE_CORE})
     os.sched_setaffinity(0, {OTHER_CORE})

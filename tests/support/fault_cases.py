@@ -20,6 +20,9 @@ Steps = Sequence[tuple[str, Mapping[str, Any]]]
 SHOWS_WITHIN_S = 45.0
 MENDED_WITHIN_S = 60.0
 WORKERS = (1, 2)
+SAMPLE = frozenset(
+    ("db_pool", "db_lock", "db_connections", "db_down", "database_reset", "cache_auth", "hang", "crash_loop", "bad_credential", "disk_full")
+)  # fmt: skip
 
 
 def fails(share: float = 0.1, route: str | None = None) -> Seen:
@@ -130,16 +133,21 @@ Check = Callable[[Field], None]
 
 
 def checks(cases: Sequence[Case]) -> list[Any]:
-    """Return pytest's parameters: for each case every right repair, the first one after wrong ones, and the stop."""
-    found: list[tuple[str, Check]] = []
+    """Return pytest's parameters: for each case every right repair, the first one after wrong ones, and the stop.
+
+    The first one of a sample of faults is a test like any other long one; the whole matrix takes half an hour, and is
+    run apart (`make test-faults`).
+    """
+    found: list[tuple[str, Check, list[pytest.MarkDecorator]]] = []
     for case in cases:
         for at, right in enumerate(case.rights):
             name = "+".join(dict.fromkeys(action for action, _ in right))
             # What is wrong need be tried only once.
             check = functools.partial(check_right, case=case, right=right, wrong=() if at else case.wrong)
-            found.append((f"{case.title}-{name}", check))
-        found.append((f"{case.title}-stop", functools.partial(check_stop, case=case)))
-    return [pytest.param(check, id=name, marks=pytest.mark.full) for name, check in found]
+            is_sample = at == 0 and case.title in SAMPLE
+            found.append((f"{case.title}-{name}", check, [] if is_sample else [pytest.mark.matrix]))
+        found.append((f"{case.title}-stop", functools.partial(check_stop, case=case), [pytest.mark.matrix]))
+    return [pytest.param(check, id=name, marks=[pytest.mark.full, *marks]) for name, check, marks in found]
 
 
 EVERY_WORKER: Steps = tuple(("restart-worker", {"worker": number}) for number in WORKERS)

@@ -16,11 +16,11 @@ import httpx
 
 from relab.testbed import service
 from relab.testbed.supervisor.plan import STANDARD_ROWS
-from support.signals import Sight
+from support.signals import NO_TLS, Sight
 from support.testbeds import Bed
 from support.waiting import wait_until
 
-PAUSE_S = 0.03
+PAUSE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Outcome:
 class Users:
     """A few users who buy, look and search, one request after another each."""
 
-    def __init__(self, url: str, *, count: int = 10, timeout_s: float = 4.0) -> None:
+    def __init__(self, url: str, *, count: int = 6, timeout_s: float = 3.0) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._ended = threading.Event()
@@ -73,7 +73,7 @@ class Users:
         placed = ""
         while not self._ended.wait(PAUSE_S):
             # Connections of their own: users come anew, and so reach every worker.
-            with httpx.Client(base_url=self._url, timeout=self._timeout_s, trust_env=False) as client:
+            with httpx.Client(base_url=self._url, timeout=self._timeout_s, trust_env=False, verify=NO_TLS) as client:
                 turn = next(self._numbers)
                 self._ask(client, "product", "GET", f"/api/v1/products/{turn % 2_000 + 1}")
                 answer = self._ask(
@@ -162,7 +162,8 @@ class Field:
 @contextmanager
 def a_field(home: Path, name: str = "f", **options: Any) -> Iterator[Field]:
     """Yield a testbed of its own, with users at work."""
-    bed = Bed.start(home, name, rows=STANDARD_ROWS, **options)
+    # What the target says of itself forgets sooner than usual: nobody need wait half a minute for that.
+    bed = Bed.start(home, name, rows=STANDARD_ROWS, target={"metrics_window_s": 6}, **options)
     addresses = service.status(home, name, hidden=True).state.addresses
     token = service.make_token(home, name, "test", ["admin", "read", "act"])
     assert addresses.chaos is not None

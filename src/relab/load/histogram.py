@@ -1,7 +1,8 @@
 """Latencies as an HdrHistogram: three digits of any value from a microsecond to ten minutes, in fixed memory.
 
-The counting, the wire format and its compression are the library's. What is read often (quantiles, means) is
-computed here over the whole array at once, because the library walks it value by value.
+The format, its wire form and compression are the library's. What is done often, counting and reading quantiles and means,
+is done here over whole arrays at once, because the library goes value by value: at 2,000 requests a second that was a
+tenth of what the generator did.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ LOWEST_NS = 1_000
 HIGHEST_NS = 600_000_000_000
 SIGNIFICANT_DIGITS = 3
 _NS_PER_MS = 1_000_000
+_TOGETHER = 2_048
 
 
 class LatencyHistogram:
@@ -24,11 +26,12 @@ class LatencyHistogram:
     A latency below zero counts as zero, one above ten minutes as ten minutes: none is lost.
     """
 
-    __slots__ = ("_hdr", "_record")
+    __slots__ = ("_counted", "_waiting")
 
-    def __init__(self, hdr: Any = None) -> None:
-        self._hdr = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS) if hdr is None else hdr
-        self._record = self._hdr.record_value
+    def __init__(self) -> None:
+        self._counted: Any = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+        self._waiting: list[int] = []
+        """Latencies that are not counted yet."""
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -59,7 +62,9 @@ class LatencyHistogram:
 
     def record(self, latency_ns: int) -> None:
         """Count one latency, in nanoseconds."""
-        self._record(0 if latency_ns < 0 else min(latency_ns, HIGHEST_NS))
+        self._waiting.append(latency_ns)
+        if len(self._waiting) >= _TOGETHER:
+            self._count()
 
     def add(self, other: LatencyHistogram) -> None:
         """Add the counts of another histogram to this one."""
@@ -117,6 +122,29 @@ class LatencyHistogram:
         """Return how many latencies are above a bound, as far as three digits can tell."""
         index = self._hdr.get_counts_array_index(int(bound_ms * _NS_PER_MS))
         return int(self._counts()[index + 1 :].sum())
+
+    @property
+    def _hdr(self) -> Any:
+        """The library's histogram, with all that was recorded."""
+        if self._waiting:
+            self._count()
+        return self._counted
+
+    def _count(self) -> None:
+        """Count what waits, where the library's `record_value` would."""
+        hdr = self._counted
+        values = np.clip(np.array(self._waiting, dtype=np.int64), 0, HIGHEST_NS)
+        self._waiting.clear()
+        # Below 2^53 the exponent of a double is the length of an integer in bits.
+        bits = np.frexp((values | hdr.sub_bucket_mask).astype(np.float64))[1].astype(np.int64)
+        buckets = bits - hdr.unit_magnitude - (hdr.sub_bucket_half_count_magnitude + 1)
+        parts = values >> (buckets + hdr.unit_magnitude)
+        indexes = ((buckets + 1) << hdr.sub_bucket_half_count_magnitude) + parts - hdr.sub_bucket_half_count
+        found, counts = np.unique(indexes, return_counts=True)
+        np.ctypeslib.as_array(hdr.counts)[found] += counts.astype(np.uint64)
+        hdr.total_count += len(values)
+        hdr.min_value = min(hdr.min_value, int(values.min()))
+        hdr.max_value = max(hdr.max_value, int(values.max()))
 
     def _counts(self) -> Any:
         return np.ctypeslib.as_array(self._hdr.counts)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 
 from relab.core.errors import (
     ConflictError,
@@ -33,6 +34,7 @@ _STATUSES: Final[Statuses] = (
     (ForbiddenError, 403),
     (UnavailableError, 503),
 )
+_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
 def add_problems(app: FastAPI, more: Statuses = ()) -> None:
@@ -57,6 +59,8 @@ def add_problems(app: FastAPI, more: Statuses = ()) -> None:
 
     app.add_exception_handler(RelabError, problem)
     app.add_exception_handler(RequestValidationError, _unreadable)
+    # No such route, a wrong method, a body that is no text.
+    app.add_exception_handler(HTTPException, _refused)
     app.middleware("http")(_bounded)
 
 
@@ -75,6 +79,12 @@ async def _unreadable(_: Request, error: Exception) -> Response:
         for item in error.errors()[:20]
     ]
     return document(422, "invalid_input", f"{problems[0]['field']}: {problems[0]['message']}.", {"problems": problems})
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = _CODES.get(error.status_code, "invalid_request")
+    return document(error.status_code, code, str(error.detail), headers=dict(error.headers or {}))
 
 
 async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

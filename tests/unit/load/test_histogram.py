@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relab.load.histogram import HIGHEST_NS, LatencyHistogram
+from relab.load.histogram import HIGHEST_NS, LOWEST_NS, SIGNIFICANT_DIGITS, LatencyHistogram
 
 LATENCIES = st.lists(st.integers(min_value=0, max_value=HIGHEST_NS), max_size=200)
 RESOLUTION_NS = 512
@@ -44,6 +44,20 @@ def test_figures_are_those_of_the_values(latencies: list[int]) -> None:
     true_mean = sum(latencies) / len(latencies)
     assert abs(mean * 1e6 - true_mean) <= true_mean * 0.001 + RESOLUTION_NS
     assert histogram.count == len(latencies)
+
+
+# Around every power of two, where a bucket begins.
+EDGES = [max(0, 2**power + step) for power in range(40) for step in (-1, 0, 1) if 2**power + step <= HIGHEST_NS]
+
+
+@given(latencies=LATENCIES)
+@example(latencies=EDGES)
+@example(latencies=EDGES * 40)
+def test_what_is_counted_together_is_counted_as_the_library_counts_one_by_one(latencies: list[int]) -> None:
+    one_by_one = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
+    for latency_ns in latencies:
+        one_by_one.record_value(latency_ns)
+    assert of(latencies).encode() == one_by_one.encode().decode()
 
 
 @given(parts=st.lists(LATENCIES, max_size=5))

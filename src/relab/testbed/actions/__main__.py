@@ -33,12 +33,13 @@ def main() -> None:
     parser.add_argument("--cooldown-s", type=float, default=Limits.cooldown_s)
     args = parser.parse_args()
     limits = Limits(args.window_s, args.most_in_window, args.most_on_target, args.cooldown_s)
-    plant, audit = Plant(args.control, args.target), AuditLog(args.audit)
+    plant, audit, health = Plant(args.control, args.target), AuditLog(args.audit), TargetHealth(args.target)
     try:
         service = ActionService(all_operations(plant), audit, Guard(audit, limits), SystemClock())
-        app = create_app(Services(service, Tokens(args.tokens), TargetHealth(args.target), Looks(plant)))
+        app = create_app(Services(service, Tokens(args.tokens), health, Looks(plant)))
         uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     finally:
+        health.close()
         audit.close()
         plant.close()
 

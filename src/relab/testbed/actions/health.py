@@ -18,20 +18,26 @@ class TargetHealth:
     """
 
     def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
+        # Connections of their own each time: whichever worker is asked, it is asked as a user would.
+        self._client = httpx.Client(
+            base_url=base_url, timeout=_WITHIN_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
+        )
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._client.close()
 
     def verify(self) -> dict[str, Any]:
         """Return whether the target is well, and what says so; a target that does not answer is not well."""
         found: dict[str, Any] = {}
         problems: list[str] = []
-        with httpx.Client(base_url=self._base_url, timeout=_WITHIN_S) as client:
-            for name, path in (("health", "health"), ("metrics", "metrics"), ("pool", "pool/status")):
-                try:
-                    response = client.get(f"/api/v1/{path}")
-                    response.raise_for_status()
-                    found[name] = response.json()
-                except (httpx.HTTPError, ValueError) as error:
-                    problems.append(f"{name}: {type(error).__name__}: {error}"[:300])
+        for name, path in (("health", "health"), ("metrics", "metrics"), ("pool", "pool/status")):
+            try:
+                response = self._client.get(f"/api/v1/{path}")
+                response.raise_for_status()
+                found[name] = response.json()
+            except (httpx.HTTPError, ValueError) as error:
+                problems.append(f"{name}: {type(error).__name__}: {error}"[:300])
         health, metrics, pool = (found.get(name, {}) for name in ("health", "metrics", "pool"))
         if found.get("health") is not None and health.get("health_status") != "healthy":
             problems.append(f"health_status is {health.get('health_status')!r}")

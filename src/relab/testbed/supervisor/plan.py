@@ -7,7 +7,7 @@ A row's command is data. In it `{python}`, `{folder}`, `{private}`, `{settings}`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -108,6 +108,7 @@ class Plan(Strict):
     Attributes:
         seed_module: has `seed(connection)` and `write_products(path)`, and `schema.sql` beside it.
         python_path: further folders from which the programs may import.
+        target: settings of the target that are other than the usual ones, by section or by themselves.
         start_within_s: how long everything together may take to become ready, without making a template.
     """
 
@@ -117,5 +118,6 @@ class Plan(Strict):
     rows: list[ProgramRow] = Field(default_factory=lambda: list(STANDARD_ROWS))
     seed_module: str = "relab.testbed.target.seed"
     python_path: list[Path] = Field(default_factory=list)
+    target: dict[str, Any] = Field(default_factory=dict)
     start_within_s: float = Field(10.0, gt=0, le=600)
     template_within_s: float = Field(60.0, gt=0, le=3_600)

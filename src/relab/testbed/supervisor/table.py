@@ -114,7 +114,7 @@ def first_settings(site: Site) -> dict[str, Any]:
     """Return the target's settings as they are at the beginning of every episode."""
     layout, ports = site.layout, site.ports
     target = next((row for row in site.plan.rows if row.port == "target"), None)
-    return {
+    usual: dict[str, Any] = {
         "listen": {"host": HOST, "port": site.plan.ports.target},
         "database": {
             "host": HOST,
@@ -139,6 +139,9 @@ def first_settings(site: Site) -> dict[str, Any]:
         "supervisor_socket": str(layout.control_socket),
         "token": None,
     }
+    for name, value in site.plan.target.items():
+        usual[name] = {**usual[name], **value} if isinstance(value, dict) and name in usual else value
+    return usual
 
 
 def access_of(site: Site) -> dict[str, Any]:

@@ -83,3 +83,19 @@ def test_the_same_fault_twice_and_another_faults_id_are_refused(client: TestClie
     assert code_of(client.post("/api/v1/break/drip")) == (409, "already_active")
     assert code_of(client.post(f"/api/v1/break/burst/{injection_id}/stop")) == (404, "unknown_injection")
     assert client.get(f"/api/v1/break/{injection_id}").json()["phase"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "told"),
+    [
+        ("GET", "/nowhere", b"", (404, "not_found")),
+        ("DELETE", "/api/v1/break", b"", (405, "method_not_allowed")),
+        ("POST", "/api/v1/break/drip", b'{"a": "\xff"}', (400, "invalid_request")),
+        ("POST", "/api/v1/break/drip", b'{"a": ', (422, "invalid_input")),
+    ],
+)
+def test_what_is_refused_before_it_is_read_is_told_alike(
+    client: TestClient, method: str, path: str, body: bytes, told: tuple[int, str]
+) -> None:
+    answer = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
+    assert code_of(answer) == told
