@@ -1,0 +1,110 @@
+"""Inference over causes: what fits wins, what is in no runbook is unknown, memory never beats what is seen."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.incidents.diagnosis.inference import MOST_FROM_MEMORY, UNKNOWN, Diagnosis
+from relab.knowledge.models import Condition, Expectation, FactValue, Operator, Risk, Runbook
+
+
+def expects(fact: str, value: FactValue = True, likely: float = 0.95, otherwise: float = 0.05) -> Expectation:
+    operator = Operator.IS if isinstance(value, bool | str) else Operator.AT_LEAST
+    return Expectation(Condition(fact, operator, value), likely, otherwise)
+
+
+def runbook(cause: str, *expectations: Expectation, prior: float = 1.0) -> Runbook:
+    return Runbook(cause, cause, (), expectations, (), (), (), Risk.LOW, prior)
+
+
+POOL = runbook("pool", expects("pool.full"), expects("server.fast", otherwise=0.7), expects("locks", False, 0.98, 0.9))
+LOCK = runbook("lock", expects("locks"), expects("pool.full", likely=0.7, otherwise=0.05))
+DOWN = runbook("down", expects("database.error", "refused"), expects("server.fast", False))
+BOOKS = [POOL, LOCK, DOWN]
+
+
+def best(facts: dict[str, FactValue], memory: dict[str, float] | None = None) -> tuple[str, float]:
+    found = Diagnosis(BOOKS, facts, memory).candidates()[0]
+    return found.cause, found.probability
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        ({"pool.full": True, "server.fast": True, "locks": False}, "pool"),
+        ({"pool.full": True, "locks": True}, "lock"),
+        ({"database.error": "refused", "server.fast": False}, "down"),
+    ],
+)
+def test_the_cause_that_fits_wins_and_says_why(facts: dict[str, FactValue], cause: str) -> None:
+    first = Diagnosis(BOOKS, facts).candidates()[0]
+    assert (first.cause, first.probability > 0.8) == (cause, True)
+    assert first.for_it
+    assert first.for_it[0].fact in facts
+
+
+def test_what_is_in_no_runbook_is_unknown() -> None:
+    other = runbook("other", expects("other.sign"), expects("pool.full", False))
+    facts: dict[str, FactValue] = {"pool.full": False, "locks": False, "database.error": "other", "server.fast": True}
+    assert Diagnosis(BOOKS, facts).candidates()[0].cause == UNKNOWN
+    assert Diagnosis([*BOOKS, other], {**facts, "other.sign": True}).candidates()[0].cause == "other"
+
+
+def test_memory_decides_between_equals_and_never_against_what_is_seen() -> None:
+    twins = [runbook("a", expects("x")), runbook("b", expects("x"), expects("y"))]
+    assert Diagnosis(twins, {"x": True}, {"b": 100.0}).candidates()[0].cause == "b"
+    assert Diagnosis(twins, {"x": True, "y": False}, {"b": 1e9}).candidates()[0].cause == "a"
+    assert best({"pool.full": True, "locks": True}, {"pool": 1e9})[0] == "lock"
+
+
+def test_of_many_conditions_on_one_fact_only_one_counts() -> None:
+    many = [expects("used", float(bound), 0.95, 0.2) for bound in range(50, 100, 5)]
+    once = Diagnosis([runbook("a", many[0]), runbook("b", expects("z"))], {"used": 99.0}).candidates()
+    often = Diagnosis([runbook("a", *many), runbook("b", expects("z"))], {"used": 99.0}).candidates()
+    assert often[0].probability == pytest.approx(once[0].probability)
+
+
+def test_the_look_that_tells_causes_apart_is_worth_most_and_a_known_fact_nothing() -> None:
+    diagnosis = Diagnosis(BOOKS, {"pool.full": True})
+    assert diagnosis.gain(["locks"]) > diagnosis.gain(["database.error"]) > 0
+    assert diagnosis.gain(["locks", "server.fast"]) >= diagnosis.gain(["locks"]) - 1e-9
+    assert diagnosis.gain(["pool.full"]) == 0
+    assert diagnosis.gain(["nothing.that.counts"]) == 0
+
+
+def test_a_condition_on_another_kind_of_fact_says_nothing() -> None:
+    condition = Condition("used", Operator.AT_LEAST, 5.0)
+    assert [condition.holds({"used": value}) for value in (5.0, 4.9, "many", True)] == [True, False, None, None]
+    assert condition.holds({}) is None
+    assert Condition("up", Operator.IS, True).holds({"up": 1.0}) is False
+
+
+FACTS = st.dictionaries(
+    st.sampled_from(["pool.full", "server.fast", "locks", "database.error", "used"]),
+    st.booleans() | st.sampled_from(["refused", "timeout"]) | st.floats(0, 100),
+)
+
+
+@given(facts=FACTS, memory=st.dictionaries(st.sampled_from(["pool", "lock", "down"]), st.floats(0, 1e6)))
+def test_probabilities_are_probabilities_whatever_is_known(
+    facts: dict[str, FactValue], memory: dict[str, float]
+) -> None:
+    candidates = Diagnosis(BOOKS, facts, memory).candidates()
+    assert sum(item.probability for item in candidates) == pytest.approx(1.0)
+    assert {item.cause for item in candidates} == {"pool", "lock", "down", UNKNOWN}
+    assert all(0 <= item.probability <= 1 for item in candidates)
+    # In whichever order runbooks come.
+    again = Diagnosis(BOOKS[::-1], facts, memory).candidates()
+    assert [item.cause for item in again] == [item.cause for item in candidates]
+    assert Diagnosis(BOOKS, facts, memory).gain(["locks", "server.fast", "database.error"]) >= 0
+
+
+@given(facts=FACTS, factor=st.floats(1, 1e9))
+def test_memory_changes_odds_by_its_bound_at_most(facts: dict[str, FactValue], factor: float) -> None:
+    def odds(memory: dict[str, float]) -> float:
+        found = {item.cause: item.probability for item in Diagnosis(BOOKS, facts, memory).candidates()}
+        return found["pool"] / found["lock"]
+
+    assert odds({"pool": factor}) <= odds({}) * MOST_FROM_MEMORY * (1 + 1e-9)
