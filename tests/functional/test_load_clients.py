@@ -81,6 +81,7 @@ def test_a_line_without_a_plan_is_silence() -> None:
         wait_until(lambda: "/status/201" in paths(server), what="requests after the silence")
 
 
+@pytest.mark.full
 def test_a_plan_that_cannot_be_ends_the_process_with_a_reason() -> None:
     with clients() as process:
         _, told = process.communicate(json.dumps({"url": "ftp://nowhere", "mix": {}, "stages": []}) + "\n", timeout=30)
@@ -89,6 +90,7 @@ def test_a_plan_that_cannot_be_ends_the_process_with_a_reason() -> None:
     assert "cannot be as asked for" in told
 
 
+@pytest.mark.full
 def test_a_target_on_another_machine_ends_the_process_with_a_reason() -> None:
     base, mix = single_request("http://192.0.2.1/ok")
     plan = make_plan(url=base, mix=mix, stages=[Stage(duration_s=1, rate_per_s=1)])
@@ -114,6 +116,7 @@ def test_clients_end_when_their_holder_is_killed() -> None:
             wait_until(lambda: not held.is_running() or held.status() == psutil.STATUS_ZOMBIE, what="their end")
 
 
+@pytest.mark.full
 def test_waiting_clients_find_what_a_service_can_take() -> None:
     with known_server(Behaviour((20.0,))) as server:
         plan = plan_of(server, "/ok", 1)
@@ -127,6 +130,7 @@ def test_waiting_clients_find_what_a_service_can_take() -> None:
     assert four.p95_ms >= 20
 
 
+@pytest.mark.full
 def test_refusals_are_no_throughput() -> None:
     with known_server() as server:
         found = find_throughput(plan_of(server, "/status/503", 1), clients=2, seconds=0.2)

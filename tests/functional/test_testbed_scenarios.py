@@ -118,15 +118,16 @@ def test_scenarios_are_listed_with_what_they_are_for(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_run_is_refused_before_anything_is_done(
-    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path
+    arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     step = {"type": "action", "name": "go", "provider": {"type": "process", "path": "touch", "arguments": "gone"}}
-    (tmp_path / "code.json").write_text(json.dumps({"title": "t", "description": "d", "method": [step]}))
+    with bed_home() as home:
+        (home / "code.json").write_text(json.dumps({"title": "t", "description": "d", "method": [step]}))
 
-    refused = Lab(tmp_path, {}).run("testbed", "run", *arguments, code=code)
+        refused = Lab(home, {}).run("testbed", "run", *arguments, code=code)
 
-    assert said in refused.err
-    assert not (tmp_path / "gone").exists()
+        assert said in refused.err
+        assert not (home / "gone").exists()
 
 
 @pytest.mark.full

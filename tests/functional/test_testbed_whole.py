@@ -68,6 +68,7 @@ def test_the_lines_of_the_seed_break_mend_and_verify(bed: Bed) -> None:
     assert (stopped.status_code, stopped.json()["phase"]) == (200, "stopped")
 
 
+@pytest.mark.full
 def test_a_token_allows_its_scopes_and_no_more(bed: Bed) -> None:
     reader = token_of(bed, "read")
     assert ask(bed, "actions", "GET", "/actions", reader).status_code == 200
@@ -98,6 +99,7 @@ def test_nobody_who_looks_at_the_service_hears_of_what_breaks_it(bed: Bed) -> No
     assert all("fault" not in texts[place].lower().replace("default", "") for place, _ in told)
 
 
+@pytest.mark.full
 def test_a_reset_forgets_what_was_and_keeps_the_audit_file_and_the_tokens(bed: Bed) -> None:
     token = token_of(bed, "admin")
     keepers = ("chaos", "actions")
@@ -118,6 +120,7 @@ def test_a_reset_forgets_what_was_and_keeps_the_audit_file_and_the_tokens(bed: B
     assert record in bed.layout.audit.read_text()
 
 
+@pytest.mark.full
 def test_only_the_supervisor_begins_an_episode(bed: Bed) -> None:
     token = token_of(bed, "admin")
     ask(bed, "chaos", "POST", "/api/v1/break/cache_latency")

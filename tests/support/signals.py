@@ -249,15 +249,19 @@ def descriptors(sight: Sight) -> bool:
 
 
 def cpu_throttle(sight: Sight) -> bool:
-    """A quota holds for the workers, and they use no more than that."""
-    return any((item["limits"]["cpu_pct"] or 100) < 50 for item in sight.workers().values())
+    """The kernel stops workers since their quota is used up, again and again, whatever the machine has left."""
+    return any(
+        (item["counted"]["throttled_periods"] or 0) > (sight.then[name]["counted"]["throttled_periods"] or 0)
+        for name, item in sight.workers().items()
+    )
 
 
 def oom(sight: Sight) -> bool:
-    """A worker ended by SIGKILL again and again, and the kernel counts what it killed for want of memory."""
-    killed = [item["exits"][-2:] == [-9, -9] and item["state"] != "running" for item in sight.workers().values()]
-    limited = [item["limits"]["memory_mb"] is not None for item in sight.workers().values()]
-    return any(killed) and any(limited)
+    """A worker ended by SIGKILL again and again, and the kernel has killed processes of it for want of memory."""
+    return any(
+        item["exits"][-2:] == [-9, -9] and item["state"] != "running" and (item["counted"]["oom_kills"] or 0) >= 2
+        for item in sight.workers().values()
+    )
 
 
 def crash_loop(sight: Sight) -> bool:

@@ -6,6 +6,8 @@ reads the same settings file and listens in the same way, for tests of the super
 
 from __future__ import annotations
 
+import atexit
+import functools
 import http.server
 import json
 import os
@@ -65,10 +67,19 @@ def _is_free(port: int) -> bool:
     return True
 
 
+@functools.cache
+def _shared_cache() -> Path:
+    found = Path(tempfile.mkdtemp(prefix="relab-cache-"))
+    atexit.register(shutil.rmtree, found, ignore_errors=True)
+    return found
+
+
 @contextmanager
 def bed_home() -> Iterator[Path]:
     """Yield a home with a short path, as sockets in it need; no testbed of it runs afterwards."""
     home = Path(tempfile.mkdtemp(prefix="relab-"))
+    # A template is the same for all of one code, and takes some seconds to make.
+    (home / "cache").symlink_to(_shared_cache())
     try:
         yield home
     finally:

@@ -126,6 +126,20 @@ class Limits(Strict):
     memory_mb: float | None = Field(None, ge=1)
 
 
+class GroupFigures(BaseModel):
+    """What the kernel has counted of a component's control groups; None where it has no such group.
+
+    Attributes:
+        throttled_periods: periods of 100 ms in which its processes were stopped for their quota was used up.
+        memory_refusals: how often its memory was at its limit when more was wanted.
+        oom_kills: its processes that were killed for want of memory; None where the kernel does not count them by group.
+    """
+
+    throttled_periods: int | None = None
+    memory_refusals: int | None = None
+    oom_kills: int | None = None
+
+
 class ComponentStatus(BaseModel):
     """A component as it is now.
 
@@ -144,6 +158,7 @@ class ComponentStatus(BaseModel):
     exit_code: int | None
     exits: list[int]
     limits: Limits
+    counted: GroupFigures = GroupFigures()
     log: str
 
 

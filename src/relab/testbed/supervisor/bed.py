@@ -261,7 +261,8 @@ class Bed:
         await asyncio.to_thread(self._lay_out, self._site)
         self.settings.begin(table.first_settings(self._site))
         self._components = {
-            spec.name: kept.get(spec.name) or Component(spec, groups=self._groups.joined_by, clock=self._clock)
+            spec.name: kept.get(spec.name)
+            or Component(spec, groups=self._groups.joined_by, clock=self._clock, counted=self._groups.figures)
             for spec in table.components(self._site)
         }
         self._write_state()

@@ -14,7 +14,7 @@ import structlog
 
 from relab.core.clock import Clock
 from relab.testbed.errors import NotAnsweringError
-from relab.testbed.models import ComponentState, ComponentStatus, Limits
+from relab.testbed.models import ComponentState, ComponentStatus, GroupFigures, Limits
 from relab.testbed.supervisor.probes import Probe
 from relab.testbed.supervisor.process import Order, Owner, Process
 
@@ -71,13 +71,22 @@ class Component:
     Args:
         spec: its row of the table.
         groups: tells which control-group files a new process joins.
+        counted: tells what the kernel has counted of it.
         clock: for the times that are shown.
     """
 
-    def __init__(self, spec: ComponentSpec, *, groups: Callable[[str], Sequence[Path]], clock: Clock) -> None:
+    def __init__(
+        self,
+        spec: ComponentSpec,
+        *,
+        groups: Callable[[str], Sequence[Path]],
+        clock: Clock,
+        counted: Callable[[str], GroupFigures] = lambda _: GroupFigures(),
+    ) -> None:
         self.spec = spec
         self.limits = Limits()
         self._groups = groups
+        self._counted = counted
         self._clock = clock
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -116,6 +125,7 @@ class Component:
             exit_code=self._exits[-1] if self._exits else None,
             exits=list(self._exits),
             limits=self.limits,
+            counted=self._counted(self.spec.name),
             log=str(self.spec.log),
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relab.testbed.errors import UnavailableLimitError
-from relab.testbed.models import Limits
+from relab.testbed.models import GroupFigures, Limits
 
 Controller = Literal["cpu", "memory"]
 _CONTROLLERS: Final[tuple[Controller, ...]] = ("cpu", "memory")
@@ -73,6 +73,17 @@ def _may_make(parent: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _counts(path: Path) -> dict[str, int]:
+    """Return a file of names and numbers; nothing if it is not there."""
+    found: dict[str, int] = {}
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="ascii").splitlines():
+            name, _, value = line.partition(" ")
+            if value.isdigit():
+                found[name] = int(value)
+    return found
 
 
 class Groups:
@@ -136,6 +147,23 @@ class Groups:
                 raise UnavailableLimitError(
                     f"The kernel refuses the limit {controller} = {value} for {component}: {error.strerror}."
                 ) from error
+
+    def figures(self, component: str) -> GroupFigures:
+        """Return what the kernel has counted of a component."""
+        cpu, memory = self._made.get((component, "cpu")), self._made.get((component, "memory"))
+        throttled = _counts(cpu / "cpu.stat").get("nr_throttled") if cpu else None
+        if memory is None:
+            return GroupFigures(throttled_periods=throttled)
+        if self._hierarchies["memory"].version == 2:
+            events = _counts(memory / "memory.events")
+            return GroupFigures(
+                throttled_periods=throttled, memory_refusals=events.get("max"), oom_kills=events.get("oom_kill")
+            )
+        refusals: int | None = None
+        with contextlib.suppress(OSError, ValueError):
+            refusals = int((memory / "memory.failcnt").read_text(encoding="ascii"))
+        kills = _counts(memory / "memory.oom_control").get("oom_kill")
+        return GroupFigures(throttled_periods=throttled, memory_refusals=refusals, oom_kills=kills)
 
     def joined_by(self, component: str) -> list[Path]:
         """Return the files that a new process of a component writes its pid to."""

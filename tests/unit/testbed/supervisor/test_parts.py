@@ -11,7 +11,7 @@ import pytest
 
 from relab.testbed.errors import StartError, UnavailableLimitError, WrongNameError
 from relab.testbed.layout import Layout, PublicPorts, write_json
-from relab.testbed.models import Limits
+from relab.testbed.models import GroupFigures, Limits
 from relab.testbed.supervisor import table
 from relab.testbed.supervisor.copying import copy_tree, remove_tree
 from relab.testbed.supervisor.groups import Groups, Hierarchy, find_hierarchies
@@ -149,6 +149,25 @@ def test_groups_get_limits_in_the_words_of_their_version(tmp_path: Path, version
     assert (tmp_path / "listing").read_text() == f"{group}\n"
     groups.set("worker-0", Limits(), [])
     assert (group / next(iter(files))).read_text() in {"-1", "max 100000"}
+
+
+@pytest.mark.parametrize(
+    ("version", "files"),
+    [
+        (1, {"cpu.stat": "nr_periods 9\nnr_throttled 7\n", "memory.failcnt": "5\n", "memory.oom_control": "under_oom 0\noom_kill 3\n"}),
+        (2, {"cpu.stat": "usage_usec 9\nnr_throttled 7\n", "memory.events": "low 0\nmax 5\noom 4\noom_kill 3\n"}),
+    ],
+)  # fmt: skip
+def test_what_the_kernel_has_counted_of_a_group_is_told(tmp_path: Path, version: int, files: dict[str, str]) -> None:
+    where = Hierarchy(version, tmp_path)
+    groups = Groups("relab-1-a", tmp_path / "listing", {"cpu": where, "memory": where})
+    assert groups.figures("worker-0") == GroupFigures()
+    groups.set("worker-0", Limits(cpu_pct=25, memory_mb=64), [])
+    for name, text in files.items():
+        (tmp_path / "relab-1-a-worker-0" / name).write_text(text)
+
+    assert groups.figures("worker-0") == GroupFigures(throttled_periods=7, memory_refusals=5, oom_kills=3)
+    assert groups.figures("worker-1") == GroupFigures()
 
 
 def test_a_limit_that_this_machine_has_not_is_declared_and_refused(tmp_path: Path) -> None:
