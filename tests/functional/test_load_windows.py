@@ -12,6 +12,8 @@ from relab.load.models import Counts, LoadPlan, LoadResult, Progress, Stage, Win
 from relab.load.service import LatencyHistogram, check_target, make_plan, parse_mix, run, run_load, single_request
 from support.load_servers import Behaviour, KnownServer, known_server
 
+pytestmark = pytest.mark.full
+
 SUMS = sorted(Counts.model_fields.keys() - {"statuses", "errors"})
 
 

@@ -41,6 +41,7 @@ def test_the_volume_is_full(field: Field, check: Check) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.matrix
 def test_with_a_full_volume_everything_that_reads_works(field: Field) -> None:
     if field.catalogue()["disk_full"]["impossible"]:
         pytest.skip("this machine lets nobody mount")
@@ -52,6 +53,7 @@ def test_with_a_full_volume_everything_that_reads_works(field: Field) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.matrix
 @pytest.mark.parametrize("noise", ["batch_job", "slow_client"])
 def test_noise_is_no_fault(field: Field, noise: str) -> None:
     injection_id = field.inject(noise)
