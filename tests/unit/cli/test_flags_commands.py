@@ -35,6 +35,7 @@ def test_a_flag_is_listed_and_shown(flagged: Lab) -> None:
     assert json.loads(told.partition("\n")[2])["rules"][0]["serve"]["split"][0] == {"variant": "on", "weight_bp": 5_000}
 
 
+@pytest.mark.full
 def test_a_history_and_a_difference_are_told(flagged: Lab) -> None:
     history = flagged.json("flags", "history", "f")
     found = flagged.json("flags", "diff", "f", "1", "2")
@@ -45,6 +46,7 @@ def test_a_history_and_a_difference_are_told(flagged: Lab) -> None:
     assert "first" in flagged.run("flags", "history", "f").out
 
 
+@pytest.mark.full
 def test_a_flag_is_evaluated(flagged: Lab) -> None:
     found = flagged.json("flags", "evaluate", "f", "--targeting-key", "u")
 
@@ -54,6 +56,7 @@ def test_a_flag_is_evaluated(flagged: Lab) -> None:
     assert "targeting key" in flagged.run("flags", "evaluate", "f", code=EXIT_USAGE).err
 
 
+@pytest.mark.full
 def test_a_flag_goes_back_and_out_of_use(flagged: Lab) -> None:
     content = flagged.run("flags", "show", "f").out.partition("\n")[2]
     flagged.run("flags", "set", "g", "-", stdin=content)
