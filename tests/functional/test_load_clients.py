@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -70,12 +71,20 @@ def test_each_line_takes_the_place_of_the_one_before_and_the_end_of_the_input_is
         assert process.wait(10) == 0
 
 
+def is_silent(server: KnownServer, seconds: float) -> bool:
+    before = len(paths(server))
+    time.sleep(seconds)
+    return len(paths(server)) == before
+
+
 def test_a_line_without_a_plan_is_silence() -> None:
     with known_server() as server, clients() as process:
         tell(process, plan_of(server, "/ok", 100).model_dump_json())
         wait_until(lambda: paths(server), what="requests")
 
         tell(process, "null")
+        # At 100 a second a third of one without any is no accident.
+        wait_until(lambda: is_silent(server, 0.3), what="silence")
         # A later line is read when the earlier one is done with.
         tell(process, plan_of(server, "/status/201", 20).model_dump_json())
         wait_until(lambda: "/status/201" in paths(server), what="requests after the silence")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from relab.load.models import Latency, LoadPlan, LoadResult, Mix, OnProgress, Progress
@@ -79,7 +78,7 @@ def load_command(
     files = [path for path in (hdr, output) if path is not None]
     _check_writable(files)
     check_target(plan)
-    with _stoppable() as stop, _live(quiet=quiet or json) as told:
+    with stoppable() as stop, _live(quiet=quiet or json) as told:
         result = run_load(plan, stop=stop, on_progress=told)
     _write(plan, result, hdr, output)
     _show(plan, result, files, json=json)
@@ -217,22 +216,6 @@ def _row(name: str, good: int, bad: int, latency: Latency) -> list[object]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.2f}"
-
-
-@contextmanager
-def _stoppable() -> Iterator[Event]:
-    """Let Ctrl-C end the load, and keep what was measured until then."""
-    stop = Event()
-
-    def pressed(_number: int, _frame: object) -> None:
-        stop.set()
-
-    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -11,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.stopping import stoppable
 
 if TYPE_CHECKING:
     from relab.load.models import LoadResult
@@ -69,7 +68,7 @@ def run(
     found = service.find_scenario(scenario, allow_code=allow_code)
     overrides = service.read_overrides(var or [])
     _check_options(journal, up=up, port_base=port_base)
-    with _stoppable() as stop, _bed(name, is_own=up, port_base=port_base) as addresses:
+    with stoppable() as stop, _bed(name, is_own=up, port_base=port_base) as addresses:
         outcome = service.run_scenario(
             found,
             addresses,
@@ -118,22 +117,6 @@ def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresse
         yield status.state.addresses
     finally:
         service.down(home, name)
-
-
-@contextmanager
-def _stoppable() -> Iterator[Event]:
-    """Let Ctrl-C end the method, after which the rollbacks are run; a second one changes nothing."""
-    stop = Event()
-
-    def pressed(_number: int, _frame: object) -> None:
-        stop.set()
-
-    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 class _Lines:

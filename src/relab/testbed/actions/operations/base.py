@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -15,7 +16,7 @@ class Nothing(Parameters):
     """No parameters."""
 
 
-class PlantOperation(Generic[Given]):
+class PlantOperation(ABC, Generic[Given]):
     """An operation on a plant; `Given` are its parameters.
 
     Subclasses say `ACTION` and do `_find`, `_do` and, where there is an inverse, `_take_back`.
@@ -57,13 +58,13 @@ class PlantOperation(Generic[Given]):
         """
         return self._take_back(cast("Given", parameters), before)
 
+    @abstractmethod
     def _find(self, given: Given) -> dict[str, Any]:
         """As `look`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
         """As `act`."""
-        raise NotImplementedError
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
         """As `undo`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -95,7 +96,7 @@ class MemoryLeak(Flaw):
             self._ground.tell_worker(number, {**self._op, **(pace if level > 0 else paused)})
 
 
-class LimitChanged:
+class LimitChanged(ABC):
     """What workers may use, made less than they need.
 
     Args:
@@ -108,9 +109,9 @@ class LimitChanged:
         self._before: dict[str, dict[str, Any]] = {}
         self._made: dict[str, dict[str, Any]] = {}
 
+    @abstractmethod
     def limits(self, level: float) -> dict[str, Any]:
         """Return what a worker may use."""
-        raise NotImplementedError
 
     def set_level(self, level: float) -> None:
         """Limit so many of them; one whose limits somebody has changed since is left alone."""

@@ -1,0 +1,24 @@
+"""Ctrl-C as a wish: what a command is doing is ended in order, and what it has so far is kept."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+
+
+@contextmanager
+def stoppable() -> Iterator[Event]:
+    """Yield an event that Ctrl-C or SIGTERM sets; a second one changes nothing."""
+    stop = Event()
+
+    def pressed(_number: int, _frame: object) -> None:
+        stop.set()
+
+    kept = {number: signal.signal(number, pressed) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
