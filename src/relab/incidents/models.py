@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
-
-PARTS: Final = ("health", "metrics", "pool", "logs")
-"""What a poll asks the target for."""
 
 
 class Absence(StrEnum):

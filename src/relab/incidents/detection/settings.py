@@ -14,7 +14,6 @@ class DetectionSettings:
         error_rate_pct: of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
         response_time_ms: of the seed's rule.
         slo_pct: the share of requests that should succeed, in percent.
-        budget_period_s: over which the SLO's error budget is meant.
         deviations: how far outside of the usual a level is a shift.
         least_errors_pct, least_latency_ms, latency_factor: what users notice at all.
         confirm, confirm_of: a shift counts if it is there in so many of the last polls.
@@ -27,7 +26,6 @@ class DetectionSettings:
     error_rate_pct: float = 50.0
     response_time_ms: float = 1_000.0
     slo_pct: float = 99.5
-    budget_period_s: float = 30 * 86_400.0
     deviations: float = 4.0
     least_errors_pct: float = 1.0
     least_latency_ms: float = 50.0
