@@ -11,7 +11,7 @@ import pytest
 from support.process import lab_environment
 
 HEAVY = [
-    "alembic", "anthropic", "fastapi", "langchain_anthropic", "langchain_core", "langchain_openai", "numpy", "openai",
+    "alembic", "altair", "anthropic", "duckdb", "fastapi", "langchain_anthropic", "langchain_core", "langchain_openai", "numpy", "openai",
     "prometheus_client", "psycopg", "ray", "redis", "rich.console", "rq", "scipy", "sentence_transformers", "sqlalchemy",
     "stable_baselines3", "torch", "uvicorn",
 ]  # fmt: skip

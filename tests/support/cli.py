@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.preloaded import run_command
 from support.process import lab_environment
 
 WITHIN_S = 100
@@ -39,14 +38,12 @@ class Lab:
 
     def run(self, *arguments: str, stdin: str | bytes = b"", code: int | None = 0) -> Outcome:
         """Run a command and assert its exit code (None: any)."""
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "relab", *arguments],
-            env=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
-            input=stdin.encode() if isinstance(stdin, str) else stdin,
-            capture_output=True,
-            timeout=WITHIN_S,
+        done = run_command(
+            arguments,
+            environment=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
+            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
             cwd=self.home,
-            check=False,
+            within_s=WITHIN_S,
         )
         outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"

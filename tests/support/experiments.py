@@ -17,6 +17,7 @@ from typing import Any, Self
 import psutil
 
 from support.cli import Outcome
+from support.preloaded import Command, run_command
 from support.process import lab_environment
 from support.waiting import wait_until
 
@@ -156,15 +157,19 @@ class Project:
             cwd: another folder to start it in.
             more: environment variables.
         """
-        done = subprocess.run(
-            [*under, *self.command(*arguments)],
-            env=self.environment(**more),
-            cwd=cwd or self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WITHIN_S,
-            check=False,
-        )
+        environment, folder = self.environment(**more), cwd or self.root
+        if under:
+            done = subprocess.run(
+                [*under, *self.command(*arguments)],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=WITHIN_S,
+                check=False,
+            )
+        else:
+            done = run_command(arguments, environment=environment, cwd=folder, within_s=WITHIN_S)
         outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert "Traceback" not in outcome.err, outcome.err
         assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"
@@ -246,15 +251,12 @@ class Runner:
         self.project = project
         project.home.mkdir(exist_ok=True)
         self._out, self._err = project.home / f"out-{id(self)}", project.home / f"err-{id(self)}"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = subprocess.Popen(
-                project.command(*arguments),
-                env=project.environment(**environment),
+        with Path(os.devnull).open("rb") as nothing, self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = Command(
+                arguments,
+                environment=project.environment(**environment),
                 cwd=project.root,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                streams=(nothing, out, err),
             )
 
     def __enter__(self) -> Self:
@@ -263,7 +265,7 @@ class Runner:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait()
+            self.process.wait(WITHIN_S)
         for process in self.project.processes():
             process.kill()
         wait_until(lambda: not self.project.processes(), what="the end of all harnesses")

@@ -14,6 +14,7 @@ from typing import Self
 import httpx
 import psutil
 
+from support.preloaded import run_command
 from support.servers import free_port
 from support.waiting import wait_until
 
@@ -46,15 +47,8 @@ def run_lab(
     *arguments: str, home: Path, settings: Mapping[str, str] | None = None, within_s: float = READY_WITHIN_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a `lab` command to its end, whatever its exit code."""
-    return subprocess.run(
-        [sys.executable, "-m", "relab", *arguments],
-        env=lab_environment(home, settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=within_s,
-        check=False,
-    )
+    done = run_command(arguments, environment=lab_environment(home, settings), cwd=Path.cwd(), within_s=within_s)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 class LabProcess:

@@ -11,7 +11,6 @@ from relab.experiments.analysis import analyze_run
 from relab.experiments.folders import ATTESTATION
 from relab.experiments.journal import read_journal
 from relab.experiments.provenance import attestation
-from relab.experiments.report import write_report
 from relab.experiments.result_tables import write_tables
 from relab.experiments.run_folder import RunFolder
 from relab.experiments.wire import write_json
@@ -28,6 +27,8 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
         RunChangedError: the journal is damaged.
         OSError: there is no room.
     """
+    from relab.experiments.report import write_report  # noqa: PLC0415 loads what draws charts
+
     write_tables(run.path, (entry["row"] for entry in read_journal(run.path)))
     analyze_run(run.path)
     write_report(run.path, is_ending=is_complete)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
@@ -10,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,7 @@ from markupsafe import Markup
 from relab.experiments import report_charts as charts
 from relab.experiments.analysis import COMPARISONS, SUMMARY, analyze_run
 from relab.experiments.compare import compare
+from relab.experiments.pathing import runs_folder
 from relab.experiments.result_tables import ANALYSIS, replace_file
 from relab.experiments.run_facts import SUCCESS, RunFacts, read_facts
 from relab.experiments.trial_data import COST, DURATION, LATENCY, TrialData, open_trial_data
@@ -94,7 +97,8 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     # How often a gate passes by chance takes long to measure; `lab compare` does.
     judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
     path = folder / REPORT
-    replace_file(path, _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace"))
+    vega = _vega(run_dir.absolute())
+    replace_file(path, _render(facts, summary, judged, sections, failures, failing, vega).encode("utf-8", "replace"))
     return path
 
 
@@ -125,8 +129,9 @@ def _render(
     sections: Sequence[Section],
     failures: Sequence[Sequence[Any]],
     failing: int,
+    vega: str,
 ) -> str:
-    scripts = [_script(_vega()), _script((_TEMPLATES / "report.js").read_text())]
+    scripts = [_script(vega), _script((_TEMPLATES / "report.js").read_text())]
     # Autoescape is what makes the page safe; the filter on everything makes it legible too.
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_shown
@@ -148,14 +153,32 @@ def _render(
     )
 
 
+def _vega(run_dir: Path) -> str:
+    """Return the libraries that draw the charts: Vega, Vega-Lite and vega-embed, as one script.
+
+    Putting them together takes a second, so they are kept in the project's cache, if the run lies in a project.
+    """
+    cache = run_dir.parent.parent / "cache"
+    path = cache / f"vega-{version('vl-convert-python')}.js"
+    try:
+        return path.read_text()
+    except OSError:
+        bundle = _bundle()
+    if run_dir.parent == runs_folder(cache.parent.parent):
+        # Kept or not, there is a report.
+        with contextlib.suppress(OSError):
+            cache.mkdir(exist_ok=True)
+            replace_file(path, bundle.encode())
+    return bundle
+
+
 @functools.cache
-def _vega() -> str:
-    """Return the libraries that draw the charts: Vega, Vega-Lite and vega-embed, as one script."""
+def _bundle() -> str:
     import vl_convert  # noqa: PLC0415 loads a whole JavaScript engine
 
-    version = max(vl_convert.get_vegalite_versions(), key=lambda text: [int(part) for part in text.split(".")])
+    newest = max(vl_convert.get_vegalite_versions(), key=lambda text: [int(part) for part in text.split(".")])
     # Without a snippet it is the libraries alone; the package's annotations do not know that.
-    bundle: str = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]
+    bundle: str = vl_convert.javascript_bundle(vl_version=newest)  # type: ignore[call-arg]
     return bundle
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from relab.stats.distributions import beta_quantile, t_quantile
+
 LEVEL = 0.95
 EQUAL = 1e-9
 """Values that differ by no more than this share of the largest of them differ by rounding."""
@@ -60,11 +62,9 @@ def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     """
     _check_counts(hits, total)
     check_level(level)
-    from scipy import stats
-
     tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else float(stats.beta.ppf(tail, hits, total - hits + 1))
-    high = 1.0 if hits == total else float(stats.beta.ppf(1 - tail, hits + 1, total - hits))
+    low = 0.0 if hits == 0 else beta_quantile(tail, hits, total - hits + 1)
+    high = 1.0 if hits == total else beta_quantile(1 - tail, hits + 1, total - hits)
     return Interval(low, high, level, "Clopper-Pearson")
 
 
@@ -83,7 +83,6 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
     if not all(map(math.isfinite, values)):
         raise ValueError("a value is not finite")
     import numpy as np
-    from scipy import stats
 
     data = np.asarray(values, dtype=float)
     largest = float(abs(data).max())
@@ -95,7 +94,7 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
         return Interval(-math.inf, math.inf, level, "none: the values do not vary")
     middle = float(scaled.mean()) * largest
     error = float(scaled.std(ddof=1)) / math.sqrt(data.size) * largest
-    half = float(stats.t.ppf((1 + level) / 2, data.size - 1)) * error
+    half = t_quantile((1 + level) / 2, data.size - 1) * error
     return Interval(middle - half, middle + half, level, "Student t")
 
 

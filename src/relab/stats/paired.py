@@ -22,6 +22,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from relab.stats.distributions import fair_coin_two_sided, t_quantile, t_two_sided
 from relab.stats.intervals import EQUAL, LEVEL, Interval, check_level
 from relab.stats.two_sample import TestResult
 
@@ -214,10 +215,7 @@ def mcnemar_exact(gained: int, lost: int) -> TestResult:
         raise ValueError(f"counts cannot be negative: {gained} and {lost}")
     if gained + lost == 0:
         return TestResult("McNemar (exact)", 1.0, 0.0)
-    from scipy import stats
-
-    p_value = float(stats.binomtest(gained, gained + lost).pvalue)
-    return TestResult("McNemar (exact)", min(1.0, p_value), float(gained - lost))
+    return TestResult("McNemar (exact)", fair_coin_two_sided(gained, gained + lost), float(gained - lost))
 
 
 def _test(clusters: Clusters, seed: int) -> TestResult:
@@ -231,10 +229,8 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
         p_value = math.ldexp(1.0, 1 - clusters.count) if clusters.mean else 1.0
         return TestResult("sign-flip permutation (exact)", p_value, clusters.mean)
     if clusters.count >= FEW_CLUSTERS:
-        from scipy import stats
-
         t = clusters.mean / clusters.standard_error
-        return TestResult("Student t (clustered)", float(2 * stats.t.sf(abs(t), clusters.count - 1)), t)
+        return TestResult("Student t (clustered)", t_two_sided(t, clusters.count - 1), t)
     return _sign_flips(clusters, seed)
 
 
@@ -262,9 +258,7 @@ def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
 
 
 def _student(clusters: Clusters, level: float) -> Interval:
-    from scipy import stats
-
-    half = float(stats.t.ppf((1 + level) / 2, clusters.count - 1)) * clusters.standard_error
+    half = t_quantile((1 + level) / 2, clusters.count - 1) * clusters.standard_error
     return Interval(clusters.mean - half, clusters.mean + half, level, "Student t (clustered)")
 
 
@@ -286,7 +280,7 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
         # A mean that equals that of the data must do so to the last digit, or ties would count as a bias.
         return np.round(deviations.sum(axis=axis) / sizes.sum(axis=axis), 12)
 
-    quantile = float(stats.t.ppf((1 + level) / 2, count - 1)) * math.sqrt(count / (count - 1))
+    quantile = t_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1))
     # No draw lies farther out than one in so many.
     outside = max(2 * float(special.ndtr(-quantile)), 1 / resamples)
     found = stats.bootstrap(
@@ -307,11 +301,10 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
 def _hall(clusters: Clusters, level: float, _seed: int, _resamples: int) -> Interval:
     """Return the interval of Hall's cubic transformation of Student's t, which takes the skewness out of it."""
     import numpy as np
-    from scipy import stats
 
     scaled = clusters.spread / float(abs(clusters.spread).max())
     skewness = float((scaled**3).sum() / (scaled @ scaled) ** 1.5)
-    quantile = float(stats.t.ppf((1 + level) / 2, clusters.count - 1))
+    quantile = t_quantile((1 + level) / 2, clusters.count - 1)
 
     def t_of(x: float) -> float:
         if abs(skewness) < _SYMMETRIC:

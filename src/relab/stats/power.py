@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from relab.stats.distributions import t_quantile
+
 ALPHA = 0.05
 POWER = 0.8
 _FAR = 9.0
@@ -95,9 +97,9 @@ def _power_at(shift: float, freedom: int, alpha: float) -> float:
     """
     if math.isinf(shift):
         return 1.0
-    from scipy import integrate, special, stats
+    from scipy import integrate, special
 
-    critical = float(stats.t.isf(alpha / 2, freedom))
+    critical = -t_quantile(alpha / 2, freedom)
     half = freedom / 2
     constant = math.log(2) + half * math.log(half) - half - float(special.gammaln(half))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from relab.stats.distributions import t_quantile, t_two_sided
 from relab.stats.intervals import LEVEL, Interval, wilson
 from relab.stats.paired import Clusters
 from relab.stats.two_sample import TestResult, fisher_exact
@@ -64,15 +65,13 @@ def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: b
     if clusters < 2 or error == 0:
         nothing = Interval(-math.inf, math.inf, level, "none: the values do not vary, or are too few")
         return UnpairedDelta(estimate, nothing, TestResult("none", 1.0, estimate), error, clusters)
-    from scipy import stats
-
     freedom = _freedom(a, b)
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    half = t_quantile((1 + level) / 2, freedom) * error
     t = estimate / error
     return UnpairedDelta(
         estimate,
         Interval(estimate - half, estimate + half, level, "Welch t"),
-        TestResult("Welch t", float(2 * stats.t.sf(abs(t), freedom)), t),
+        TestResult("Welch t", t_two_sided(t, freedom), t),
         error,
         clusters,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,25 @@ def test_too_many_processes_are_refused(closed_rooms: Rooms) -> None:
     assert limited.code != 0
     assert "fork" in limited.stderr
     assert limited.stdout == ""
+
+
+def cpu_seconds(times: str) -> float:
+    """Return the processor time of a shell's ended children, by what its `times` says."""
+    minutes_and_seconds = re.findall(r"(\d+)m([\d.]+)s", times.splitlines()[1])
+    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in minutes_and_seconds)
+
+
+def test_the_processor_time_of_all_processes_together_is_limited(closed_rooms: Rooms) -> None:
+    """Two busy loops for a second: what they get is the share of one, however many cores there are."""
+    busy = "read t _ </proc/uptime; while read n _ </proc/uptime; [ ${n%.*}${n#*.} -lt $((${t%.*}${t#*.} + 100)) ]; do :; done"
+    script = f"for i in 1 2; do ({busy}) & done; wait; times"
+    sandbox = closed_rooms.make(limits=Limits(cpu_count=0.25))
+    ended = closed_rooms.run(sandbox, closed_rooms.launch(["/bin/sh", "-c", script]))
+    assert (ended.code, ended.stderr) == (0, "")
+    if not is_enforced(ended.running.posture.limits["cpu_count"]):
+        pytest.skip(f"this machine cannot: {ended.running.posture.limits['cpu_count']}")
+    # A quota is of each 100 ms: the first and the last one may be whole. Unlimited, it is 1 to 2 seconds.
+    assert cpu_seconds(ended.stdout) <= 0.25 * 1.6
 
 
 def test_several_limits_at_once_are_each_told(closed_rooms: Rooms) -> None:
