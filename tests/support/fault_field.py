@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,12 +25,23 @@ PAUSE_S = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request: when it ended, of which kind it was, how it was answered (0: not at all), and how long that took."""
+    """One request: when it ended, of which kind it was, how it was answered, and how long that took.
+
+    Attributes:
+        status: 0 if it was not answered.
+        said: why it failed, as the answer or the system tells it.
+    """
 
     at_s: float
     route: str
     status: int
     elapsed_ms: float
+    said: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it was answered with a 5xx or not at all."""
+        return self.status == 0 or self.status >= 500
 
 
 class Users:
@@ -62,7 +73,13 @@ class Users:
     def failed_share(self, seconds: float = 2.0, *, route: str | None = None) -> float:
         """Return the share of those that were answered with a 5xx or not at all; 1 if nothing was answered."""
         found = self.recent(seconds, route=route)
-        return sum(item.status in {0, *range(500, 600)} for item in found) / len(found) if found else 1.0
+        return sum(item.has_failed for item in found) / len(found) if found else 1.0
+
+    def failures(self, seconds: float, *, route: str | None = None) -> Counter[str]:
+        """Return how often each failure was met; that nothing was answered is one too."""
+        found = self.recent(seconds, route=route)
+        failed = (f"{item.route} {item.status}: {item.said}" for item in found if item.has_failed)
+        return Counter(failed) if found else Counter(["no answer to anything"])
 
     def median_ms(self, seconds: float = 2.0, *, route: str | None = None) -> float:
         """Return the median time of those that were answered well; 0 if there are none."""
@@ -88,14 +105,15 @@ class Users:
     def _ask(self, client: httpx.Client, route: str, method: str, path: str, **more: Any) -> dict[str, Any]:
         if self._ended.is_set():
             return {}
-        began, status, found = time.monotonic(), 0, {}
+        began, status, found, said = time.monotonic(), 0, {}, ""
         try:
             response = client.request(method, path, **more)
             status, found = response.status_code, response.json()
-        except (httpx.HTTPError, ValueError):
-            status = 0
+            said = str(found.get("detail", "")) if status >= 500 else ""
+        except (httpx.HTTPError, ValueError) as error:
+            status, said = 0, repr(error)
         ended = time.monotonic()
-        self._outcomes.append(Outcome(ended, route, status, (ended - began) * 1_000))
+        self._outcomes.append(Outcome(ended, route, status, (ended - began) * 1_000, said))
         return found
 
 

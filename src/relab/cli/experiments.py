@@ -240,8 +240,11 @@ def _keep(text: str) -> Keep:
 def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
     """Compose the service; with telemetry, on the configured database."""
     from relab.core.clock import SystemClock
+    from relab.core.memory import give_large_blocks_back
     from relab.experiments.service import ExperimentService
 
+    # A run may have a hundred thousand trials.
+    give_large_blocks_back()
     if not telemetry:
         yield ExperimentService(SystemClock())
         return
