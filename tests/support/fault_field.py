@@ -75,16 +75,26 @@ class Users:
         found = self.recent(seconds, route=route)
         return sum(item.has_failed for item in found) / len(found) if found else 1.0
 
-    def failures(self, seconds: float, *, route: str | None = None) -> Counter[str]:
-        """Return how often each failure was met; that nothing was answered is one too."""
-        found = self.recent(seconds, route=route)
-        failed = (f"{item.route} {item.status}: {item.said}" for item in found if item.has_failed)
-        return Counter(failed) if found else Counter(["no answer to anything"])
+    def failures(self, *, route: str | None = None, count: int = 40) -> Counter[str]:
+        """Watch so many requests that begin from now on, and return how often each failure was met."""
+        mark = time.monotonic()
+
+        def found() -> list[Outcome]:
+            begun = [item for item in list(self._outcomes) if item.at_s - item.elapsed_ms / 1_000 >= mark]
+            wanted = [item for item in begun if route in {None, item.route}]
+            return wanted if len(wanted) >= count else []
+
+        watched = wait_until(found, what=f"{count} requests")
+        return Counter(f"{item.route} {item.status}: {item.said}" for item in watched if item.has_failed)
 
     def median_ms(self, seconds: float = 2.0, *, route: str | None = None) -> float:
         """Return the median time of those that were answered well; 0 if there are none."""
         times = sorted(item.elapsed_ms for item in self.recent(seconds, route=route) if 0 < item.status < 500)
         return times[len(times) // 2] if times else 0.0
+
+    def forget(self) -> None:
+        """Forget all requests that have ended."""
+        self._outcomes.clear()
 
     def _use(self, number: int) -> None:
         placed = ""
@@ -173,8 +183,10 @@ class Field:
         return len(self.users.recent(1.0)) >= 5 and self.users.failed_share(1.0) == 0
 
     def reset(self) -> None:
-        """Bring everything back to the beginning."""
+        """Bring everything back to the beginning; what users met until then is no part of what comes."""
         self.bed.ask("POST", "/reset")
+        wait_until(self.is_well, within_s=60, what="a service that is well again")
+        self.users.forget()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import pytest
 
 from support.fault_field import Field, a_field
 from support.testbeds import bed_home
-from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -21,4 +20,3 @@ def whole_field() -> Iterator[Field]:
 def field(whole_field: Field) -> Iterator[Field]:
     yield whole_field
     whole_field.reset()
-    wait_until(whole_field.is_well, within_s=60, what="a service that is well again")
