@@ -23,6 +23,7 @@ from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
 from relab.jobs.runner import JobRunner, ParkListener
 from relab.jobs.worker import Sweeper, work_until
+from relab.knowledge.service import KnowledgeService
 from relab.llm import (
     Budget,
     BudgetLimits,
@@ -70,6 +71,7 @@ class Services:
     telemetry: TelemetryService
     rca: RcaService
     flags: FlagService
+    knowledge: KnowledgeService
 
     def prepare(self) -> None:
         """Make the database usable.
@@ -178,7 +180,14 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         word = functools.partial(word_summary, gateway=gateway)
     rca = RcaService(database, clock, queue, progress, telemetry, word=word)
     flags = FlagService(database, clock)
-    return Services(settings, clock, database, announcer, queue, progress, signal, access, telemetry, rca, flags)
+    knowledge = KnowledgeService(
+        database,
+        folder=settings.runbooks_path and settings.runbooks_path.expanduser().absolute(),
+        home_folder=settings.home / "knowledge",
+    )
+    return Services(
+        settings, clock, database, announcer, queue, progress, signal, access, telemetry, rca, flags, knowledge
+    )
 
 
 def run_queued_job(job_id: str) -> None:

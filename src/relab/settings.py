@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("RELAB_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
     )
     rq_queue_name: str = Field("rca", validation_alias=AliasChoices("RELAB_RQ_QUEUE_NAME", "RQ_QUEUE_NAME"))
+    runbooks_path: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("RELAB_RUNBOOKS_PATH", "RUNBOOKS_PATH"),
+        description="A folder whose runbooks are laid over the shipped ones; by default `knowledge` in the home.",
+    )
     service_name: str = Field("agentops-smart-sre", description="What `GET /` calls this service.")
     trust_loopback_publish: bool = Field(
         False,

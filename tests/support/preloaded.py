@@ -38,7 +38,20 @@ _LIBRARIES = (
     "alembic.autogenerate", "alembic.command", "duckdb", "httpx", "psycopg", "rich.live", "rich.progress",
     "scipy.special", "scipy.stats", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.sqlite", "uvicorn",
 )  # fmt: skip
-_PACKAGES = ("api", "cli", "core", "experiments", "flags", "jobs", "load", "rca", "stats", "storage", "telemetry")
+_PACKAGES = (
+    "api",
+    "cli",
+    "core",
+    "experiments",
+    "flags",
+    "jobs",
+    "knowledge",
+    "load",
+    "rca",
+    "stats",
+    "storage",
+    "telemetry",
+)
 _STARTS_WITHIN_S = 120.0
 
 

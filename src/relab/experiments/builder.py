@@ -10,9 +10,8 @@ from typing import Any, Literal, Self
 import yaml
 
 from relab.experiments.config import ExperimentConfig
-from relab.experiments.config_file import check_config
+from relab.experiments.config_file import EXPERIMENT_YAML, check_config
 from relab.experiments.pathing import LAB
-from relab.experiments.yaml_source import YamlSource
 
 NetworkModeName = Literal["none", "full", "allowlist_enforced"]
 IntegrationLevelName = Literal["cli_basic", "cli_events", "otel", "sdk_control", "sdk_full"]
@@ -161,7 +160,7 @@ class ExperimentBuilder:
             ExperimentInvalidError: something is missing or wrong.
         """
         text = self._dump()
-        source = YamlSource.parse(text, Path(LAB) / "experiment.yaml")
+        source = EXPERIMENT_YAML.parse(text, Path(LAB) / "experiment.yaml")
         return check_config(source.value, source)
 
     def to_yaml(self) -> str:

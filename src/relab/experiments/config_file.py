@@ -6,14 +6,16 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from relab.core.json import JsonValue
+from relab.core.yaml_source import YamlReader, YamlSource, nearest
 from relab.experiments.config import VERSION, ExperimentConfig, SandboxMode
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.yaml_source import YamlSource, nearest
+
+EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="`lab init` writes a skeleton.")
 
 
 def read_config(path: Path) -> ExperimentConfig:
@@ -22,7 +24,7 @@ def read_config(path: Path) -> ExperimentConfig:
     Raises:
         ExperimentInvalidError: with file, line and field of each problem.
     """
-    source = YamlSource.read(path)
+    source = EXPERIMENT_YAML.read(path)
     return check_config(source.value, source)
 
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from relab.core.errors import MalformedBodyError
 from relab.core.ids import ExternalId
 from relab.core.json import JsonValue, canonical_json, parse_json
+from relab.core.yaml_source import nearest
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.yaml_source import nearest
 
 DEFAULT_MANIFEST = ".lab/knobs/manifest.json"
 DEFAULT_OVERRIDES = ".lab/knobs/overrides.json"

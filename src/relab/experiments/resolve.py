@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relab.experiments.config import ExperimentConfig, NetworkMode, SandboxMode
-from relab.experiments.config_file import check_config
+from relab.experiments.config_file import EXPERIMENT_YAML, check_config
 from relab.experiments.dataset import TaskIndex, index_tasks
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.knobs import Override, apply_overrides, load_overrides
@@ -17,7 +17,6 @@ from relab.experiments.models import Command
 from relab.experiments.pathing import Script, dataset_path, find_script, project_root
 from relab.experiments.plan import Plan, make_plan
 from relab.experiments.sanitization import EFFECTS, Profile, violations
-from relab.experiments.yaml_source import YamlSource
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def resolve(
         ExperimentInvalidError: the file, the overrides or the data set is wrong.
         PostureRefusedError: the command demands another isolation.
     """
-    source = YamlSource.read(path)
+    source = EXPERIMENT_YAML.read(path)
     root = project_root(path)
     value, applied = source.value, list[Override]()
     if overrides is not None:

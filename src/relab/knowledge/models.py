@@ -1,13 +1,25 @@
-"""Values of knowledge: a runbook, what it expects to be seen, and what it would have done."""
+"""Values of knowledge: a runbook, what it expects to be seen and would have done; an incident of the past."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+from relab.core.ids import ExternalId
 
 FactValue = float | str | bool
 """What a look has found: a number, a word, or whether something is so."""
+
+CAUSE_PATTERN: Final = r"^[a-z][a-z0-9_]{0,99}$"
+UNNAMED: Final = "unknown"
+"""The cause that no runbook may have: it stands for all that none describes."""
+_FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
 class Operator(StrEnum):
@@ -38,7 +50,8 @@ class Condition:
         if found is None:
             return None
         if self.operator in {Operator.IS, Operator.IS_NOT}:
-            return (found == self.value and type(found) is type(self.value)) is (self.operator is Operator.IS)
+            same = found == self.value and _kind(found) is _kind(self.value)
+            return same is (self.operator is Operator.IS)
         if isinstance(found, bool | str) or isinstance(self.value, bool | str):
             return None
         return found >= self.value if self.operator is Operator.AT_LEAST else found <= self.value
@@ -74,6 +87,12 @@ class RunbookAction:
     action: str
     parameters: Mapping[str, FactValue] = field(default_factory=dict)
     why: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The facts that its parameters stand for, each once."""
+        texts = (value for value in self.parameters.values() if isinstance(value, str))
+        return tuple(dict.fromkeys(name for text in texts for name in _FIELD.findall(text)))
 
 
 class Risk(StrEnum):
@@ -111,3 +130,118 @@ class Runbook:
     prior: float = 1.0
     text: str = ""
     source: str = ""
+
+
+class Attempt(StrEnum):
+    """What came of an action."""
+
+    HELPED = "helped"
+    CHANGED_NOTHING = "changed_nothing"
+    MADE_WORSE = "made_worse"
+    NOT_DONE = "not_done"
+
+
+class Resolver(StrEnum):
+    """Who ended an incident."""
+
+    RESPONDER = "responder"
+    PERSON = "person"
+    ITSELF = "itself"
+
+
+_NO_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _cleaned(value: Any) -> Any:
+    """Return a text that every database can hold: what is remembered came from logs, and may be anything."""
+    return _NO_TEXT.sub("\ufffd", value) if isinstance(value, str) else value
+
+
+def _cut(most: int) -> BeforeValidator:
+    return BeforeValidator(lambda value: _cleaned(value)[:most] if isinstance(value, str) else value)
+
+
+Word = Annotated[str, _cut(1_000)]
+FactName = Annotated[str, _cut(200)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+RememberedFact = Annotated[bool | Number | Word, Field(union_mode="smart")]
+MAX_FACTS: Final = 2_000
+MAX_TEMPLATES: Final = 500
+MAX_TRIED: Final = 100
+
+
+class _Remembered(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tried(_Remembered):
+    """An action of an incident, and what came of it."""
+
+    action: Annotated[str, _cut(200)]
+    parameters: Annotated[Mapping[FactName, RememberedFact], Field(max_length=100)] = Field(default_factory=dict)
+    outcome: Attempt
+
+
+class PastIncident(_Remembered):
+    """An incident that is over, as it is to be remembered.
+
+    Attributes:
+        target: the service, as its responder calls it.
+        cause: what it was in the end; a runbook may have it, or none.
+        facts, templates: what was seen when the cause was looked for; log templates with their counts.
+        tried: what was done, in order.
+        resolved_by, resolver: what kind of actor ended it, and its name.
+        note: what a person has to say about it.
+    """
+
+    incident_id: ExternalId
+    target: Annotated[str, _cut(200)] = ""
+    opened_at: Timestamp
+    resolved_at: Timestamp
+    cause: Annotated[str, Field(pattern=CAUSE_PATTERN)]
+    facts: Annotated[Mapping[FactName, RememberedFact], Field(max_length=MAX_FACTS)] = Field(default_factory=dict)
+    templates: Annotated[Mapping[Word, Annotated[int, Field(ge=0, le=10**12)]], Field(max_length=MAX_TEMPLATES)] = (
+        Field(default_factory=dict)
+    )
+    tried: Annotated[tuple[Tried, ...], Field(max_length=MAX_TRIED)] = ()
+    resolved_by: Resolver
+    resolver: Annotated[str, _cut(200)] = ""
+    note: Annotated[str, _cut(10_000)] = ""
+
+    @property
+    def helped(self) -> tuple[Tried, ...]:
+        """The actions that helped."""
+        return tuple(each for each in self.tried if each.outcome is Attempt.HELPED)
+
+    @property
+    def failed(self) -> tuple[Tried, ...]:
+        """The actions that did not help, or made it worse."""
+        return tuple(each for each in self.tried if each.outcome in {Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE})
+
+
+def _kind(value: object) -> type:
+    # A whole number may come as one, and is the same number.
+    return float if type(value) is int else type(value)
+
+
+class HitKind(StrEnum):
+    """What a search has found."""
+
+    RUNBOOK = "runbook"
+    INCIDENT = "incident"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Something that a search has found.
+
+    Attributes:
+        id: of a runbook its cause, of a past incident its id.
+        score: of BM25, the higher the better; scores of two searches cannot be compared.
+    """
+
+    kind: HitKind
+    id: str
+    cause: str
+    title: str
+    score: float

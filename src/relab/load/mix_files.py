@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import ValidationError
 
+from relab.core.yaml_source import YamlReader, YamlSource
 from relab.load.errors import MixError, PlanError
 from relab.load.mixes import request_stream
 from relab.load.models import Mix, RequestTemplate
 
-MAX_BYTES = 4 * 1_048_576
+_YAML: Final = YamlReader(MixError)
 
 
 def built_in_names() -> list[str]:
@@ -39,7 +40,7 @@ def built_in_mix(name: str) -> Mix:
     Raises:
         MixError: there is none of that name.
     """
-    return parse_mix(built_in_text(name), f"mix {name}")
+    return _mix_of(_YAML.parse(built_in_text(name), Path(f"{name}.yaml")))
 
 
 def read_mix(path: Path) -> Mix:
@@ -48,17 +49,7 @@ def read_mix(path: Path) -> Mix:
     Raises:
         MixError: the file cannot be read, or is no mix; each mistake is named with its place.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise MixError(f"{path} is larger than {MAX_BYTES:,} bytes.")
-        text = raw.decode()
-    except OSError as error:
-        raise MixError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise MixError(f"{path} is not UTF-8: {error}.") from error
-    return parse_mix(text, str(path))
+    return _mix_of(_YAML.read(path))
 
 
 def parse_mix(text: str, source: str) -> Mix:
@@ -67,21 +58,20 @@ def parse_mix(text: str, source: str) -> Mix:
     Raises:
         MixError: with `source` and the place of each mistake.
     """
+    return _mix_of(_YAML.parse(text, Path(source)))
+
+
+def _mix_of(source: YamlSource) -> Mix:
     try:
-        value = yaml.safe_load(text)
-        mix = Mix.model_validate(value)
-    except yaml.YAMLError as error:
-        raise MixError(f"{source} is not YAML: {' '.join(str(error).split())}.") from error
-    except RecursionError as error:
-        raise MixError(f"{source} is nested too deeply.") from error
+        mix = Mix.model_validate(source.value)
     except ValidationError as error:
-        problems = tuple((".".join(map(str, found["loc"])) or "file", found["msg"]) for found in error.errors())
-        raise MixError(f"{source} is not a request mix.", problems=problems) from error
+        problems = tuple((source.place(found["loc"]), found["msg"]) for found in error.errors())
+        raise MixError(f"{source.path} is not a request mix.", problems=problems) from error
     # The templates are read too: a wrong one is told before the load, with the file's name.
     try:
         request_stream(mix, 0)
     except MixError as error:
-        raise MixError(f"{source}: {error.message}", remedy=error.remedy) from error
+        raise MixError(f"{source.path}: {error.message}", remedy=error.remedy) from error
     return mix
 
 

@@ -9,9 +9,8 @@ import pytest
 import yaml
 
 from relab.experiments.config import ExperimentConfig, NetworkMode, SandboxMode, Scheduling, StatePolicy
-from relab.experiments.config_file import check_config, read_config
+from relab.experiments.config_file import EXPERIMENT_YAML, check_config, read_config
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.yaml_source import YamlSource
 from support.experiment_configs import config, document
 
 PATH = Path("experiment.yaml")
@@ -31,7 +30,7 @@ runtime:
 
 
 def check(text: str) -> ExperimentConfig:
-    source = YamlSource.parse(text, PATH)
+    source = EXPERIMENT_YAML.parse(text, PATH)
     return check_config(source.value, source)
 
 

@@ -8,13 +8,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from pydantic import ValidationError
 
+from relab.core.yaml_source import YamlReader
 from relab.testbed.scenarios.errors import ScenarioError, UnknownScenarioError
 from relab.testbed.scenarios.models import Experiment, HttpProvider
 
-MAX_BYTES: Final = 1_048_576
+_YAML: Final = YamlReader(
+    ScenarioError,
+    missing=UnknownScenarioError,
+    missing_remedy="See: lab testbed scenarios",
+    max_bytes=1_048_576,
+    # chaostoolkit reads the same files, and by YAML 1.1.
+    refuses_yaml_1_1=True,
+)
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _TAG: Final = re.compile(r"<.*>")
 EXTENSION: Final = "relab"
@@ -55,7 +62,7 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
     """
     path = Path(name_or_path)
     if path.suffix in _SUFFIXES or path.is_file():
-        return parse_scenario(_read(path), path.stem, source=name_or_path, allow_code=allow_code)
+        return parse_scenario(_YAML.read_text(path), path.stem, source=name_or_path, allow_code=allow_code)
     if name_or_path not in shipped_names():
         raise UnknownScenarioError(
             f"There is no scenario {name_or_path[:100]!r}.",
@@ -71,19 +78,18 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
     Raises:
         ScenarioError: with `source` and the place of each mistake.
     """
+    read = _YAML.parse(text, Path(source))
     try:
-        document = yaml.safe_load(text)
-        experiment = Experiment.model_validate(document)
-    except yaml.YAMLError as error:
-        raise ScenarioError(f"{source} is not YAML: {' '.join(str(error).split())}.") from error
-    except RecursionError as error:
-        raise ScenarioError(f"{source} is nested too deeply.") from error
+        experiment = Experiment.model_validate(read.value)
     except ValidationError as error:
-        problems = tuple((_place(item["loc"]), _said(item["msg"])) for item in error.errors())
+        problems = tuple(
+            (_place(item["loc"]), _said(item["msg"], read.line_of(item["loc"]))) for item in error.errors()
+        )
         raise ScenarioError(f"{source} is no scenario that can be run here.", problems=problems) from error
+    assert isinstance(read.value, dict), "an experiment is a mapping"
     if not allow_code:
         _refuse_code(experiment, source)
-    return Scenario(name, experiment, document)
+    return Scenario(name, experiment, read.value)
 
 
 def _refuse_code(experiment: Experiment, source: str) -> None:
@@ -98,21 +104,6 @@ def _refuse_code(experiment: Experiment, source: str) -> None:
         )
 
 
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise ScenarioError(f"{path} is larger than {MAX_BYTES:,} bytes.")
-        return raw.decode()
-    except FileNotFoundError as error:
-        raise UnknownScenarioError(f"There is no file {path}.", remedy="See: lab testbed scenarios") from error
-    except OSError as error:
-        raise ScenarioError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path} is not UTF-8: {error}.") from error
-
-
 def _folder() -> Any:
     return resources.files("relab.testbed.scenarios") / "files"
 
@@ -121,5 +112,5 @@ def _place(parts: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in parts if not _TAG.fullmatch(str(part))) or "file"
 
 
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _said(message: str, line: int) -> str:
+    return f"{message.removeprefix('Value error, ')} (line {line})"

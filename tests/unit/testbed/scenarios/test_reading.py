@@ -98,7 +98,18 @@ def test_a_mistake_is_told_with_its_place(path: str, value: Any, place: str, sai
     assert said in told[place]
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "is not YAML"), ("- a", "no scenario"), ("[" * 1_200, "nested")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not YAML"),
+        ("- a", "no scenario"),
+        ("[" * 1_200, "nested"),
+        ("a: 1\na: 2", "s.yaml:2: the key 'a' occurs twice"),
+        ("a:\n  b: yes", "s.yaml:2: YAML 1.1 does not take 'yes' for the same"),
+        ("a: &a {b: 1}\nc: {<<: *a}", "s.yaml:2: .*merge key"),
+        ("a: !!python/name:os.system ''", "is not a plain value"),
+    ],
+)
 def test_what_is_no_document_is_refused(text: str, said: str) -> None:
     with pytest.raises(ScenarioError, match=said):
         parse_scenario(text, "s", source="s.yaml")

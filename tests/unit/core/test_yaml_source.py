@@ -7,20 +7,29 @@ from typing import Any
 
 import pytest
 
-from relab.experiments import yaml_source
-from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.yaml_source import MAX_BYTES, YamlSource, nearest
+from relab.core.errors import InvalidInputError
+from relab.core.yaml_source import MAX_BYTES, YamlReader, nearest
+
+
+class OddFileError(InvalidInputError):
+    """The error that is asked for."""
+
+
+class NoFileError(InvalidInputError):
+    """The error that is asked for where there is no file."""
+
 
 PATH = Path("experiment.yaml")
+READER = YamlReader(OddFileError)
 
 
 def value(text: str) -> Any:
-    return YamlSource.parse(text, PATH).value
+    return READER.parse(text, PATH).value
 
 
 def refusal(text: str) -> str:
-    with pytest.raises(ExperimentInvalidError) as caught:
-        YamlSource.parse(text, PATH)
+    with pytest.raises(OddFileError) as caught:
+        READER.parse(text, PATH)
     assert caught.value.problems, "a problem is named by itself too"
     return caught.value.message
 
@@ -62,7 +71,7 @@ def test_scalars_are_what_they_look_like(text: str, expected: object) -> None:
 
 
 def test_every_part_knows_its_line() -> None:
-    source = YamlSource.parse("a: 1\nb:\n  # why\n  - x\n  - c: {d: 2,\n      e: 3}\n", PATH)
+    source = READER.parse("a: 1\nb:\n  # why\n  - x\n  - c: {d: 2,\n      e: 3}\n", PATH)
 
     assert source.line_of(("a",)) == 1
     assert source.line_of(("b",)) == 2
@@ -143,30 +152,63 @@ def test_deep_nesting_is_refused(text: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentInvalidError, match=r"There is no file .*lab init"):
-        YamlSource.read(tmp_path / "none.yaml")
-    with pytest.raises(ExperimentInvalidError, match="cannot be read: Is a directory"):
-        YamlSource.read(tmp_path)
+    with pytest.raises(OddFileError, match="There is no file"):
+        READER.read(tmp_path / "none.yaml")
+    with pytest.raises(OddFileError, match="cannot be read: Is a directory"):
+        READER.read(tmp_path)
     path = tmp_path / "latin.yaml"
     path.write_bytes("a: 1\nb: café".encode("latin-1"))
-    with pytest.raises(ExperimentInvalidError, match=r"latin.yaml:2: is not UTF-8"):
-        YamlSource.read(path)
+    with pytest.raises(OddFileError, match=r"latin.yaml:2: is not UTF-8"):
+        READER.read(path)
     path.write_bytes(b"a" * (MAX_BYTES + 1))
-    with pytest.raises(ExperimentInvalidError, match="is larger than"):
-        YamlSource.read(path)
+    with pytest.raises(OddFileError, match="is larger than"):
+        READER.read(path)
 
 
-def test_a_device_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(yaml_source, "MAX_BYTES", 1_000)
+def test_a_device_without_an_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(OddFileError, match="is larger than 1,000"):
+        YamlReader(OddFileError, max_bytes=1_000).read(Path("/dev/zero"))
 
-    with pytest.raises(ExperimentInvalidError, match="is larger than"):
-        YamlSource.read(Path("/dev/zero"))
+
+def test_a_missing_file_may_be_an_error_of_its_own(tmp_path: Path) -> None:
+    reader = YamlReader(OddFileError, missing=NoFileError, missing_remedy="Make one.")
+
+    with pytest.raises(NoFileError, match=r"There is no file .*Make one\."):
+        reader.read(tmp_path / "none.yaml")
+
+
+def test_a_part_of_a_file_is_told_by_the_lines_of_the_file() -> None:
+    source = READER.parse("a: 1\nb: 2", PATH, first_line=11)
+
+    assert (source.line_of(("b",)), source.line_of(())) == (12, 11)
+    with pytest.raises(OddFileError, match=r"experiment\.yaml:12: the key 'a' occurs twice"):
+        READER.parse("a: 1\na: 2", PATH, first_line=11)
+    with pytest.raises(OddFileError, match=r"experiment\.yaml:12: is not YAML"):
+        READER.parse("a: 1\nb: [", PATH, first_line=11)
+
+
+def test_a_pair_of_halves_is_one_character() -> None:
+    assert value('{"a": "\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize(
+    "text", ["a: yes", "a: Off", "on: 1", "a: 0x10", "a: 010", "a: 1_000", "a: 12:30:45", "a: 2026-01-01", "a: .inf"]
+)
+def test_what_yaml_1_1_takes_for_something_else_is_refused_on_request(text: str) -> None:
+    with pytest.raises(OddFileError, match=r"experiment\.yaml:1: YAML 1\.1 does not take .* in quotes"):
+        YamlReader(OddFileError, refuses_yaml_1_1=True).parse(text, PATH)
+    assert value(text)
+
+
+@pytest.mark.parametrize("text", ["a: 'yes'", "a: 0", "a: -1", "a: 1.5", "a: yesterday", "a: true", "a: ", "'on': ~"])
+def test_what_both_take_for_the_same_is_read(text: str) -> None:
+    assert YamlReader(OddFileError, refuses_yaml_1_1=True).parse(text, PATH).value == value(text)
 
 
 def test_a_byte_order_mark_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
     path = tmp_path / "windows.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: two\r\n")
-    source = YamlSource.read(path)
+    source = READER.read(path)
 
     assert source.value == {"a": 1, "b": "two"}
     assert source.line_of(("b",)) == 2

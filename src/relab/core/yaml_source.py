@@ -1,0 +1,270 @@
+"""YAML with line numbers: every value knows where in the file it stands."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from relab.core.errors import InvalidInputError
+from relab.core.json import JsonValue
+
+MAX_BYTES: Final = 4 * 1_048_576
+MAX_NODES: Final = 200_000
+_MAX_DEPTH: Final = 100
+_TOO_MUCH: Final = f"has more values, or deeper ones, than are read: at most {MAX_NODES:,}, nested {_MAX_DEPTH} deep"
+
+FieldPath = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's scalars, because "no" and "off" are words and 010 is ten."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+):
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
+
+
+class YamlSource:
+    """A parsed file: its value, and the line of each part of it.
+
+    Attributes:
+        path: the file, as messages name it.
+        value: what it says.
+    """
+
+    def __init__(self, path: Path, value: JsonValue, lines: dict[FieldPath, int]) -> None:
+        self.path = path
+        self.value = value
+        self._lines = lines
+
+    def line_of(self, field: FieldPath) -> int:
+        """Return the line of a field, or of the nearest part around it that is there."""
+        while field and field not in self._lines:
+            field = field[:-1]
+        return self._lines.get(field, 1)
+
+    def place(self, field: Sequence[str | int]) -> str:
+        """Return `file:line: dotted.field`, as problems are named."""
+        dotted = ".".join(map(str, field))
+        return f"{self.path}:{self.line_of(tuple(field))}: {dotted}".removesuffix(": ")
+
+
+@dataclass(frozen=True, slots=True)
+class YamlReader:
+    """How the files of one kind are read, and what is raised when they cannot be.
+
+    Attributes:
+        error: of every mistake; its `problems` name the place.
+        missing: if the file is not there; by default the same error.
+        missing_remedy: what helps then.
+        max_bytes: of a file, and of all texts in it once aliases are followed.
+        refuses_yaml_1_1: refuse what readers of YAML 1.1 take for something else, for files that they read too.
+    """
+
+    error: type[InvalidInputError]
+    missing: type[InvalidInputError] | None = None
+    missing_remedy: str | None = None
+    max_bytes: int = MAX_BYTES
+    refuses_yaml_1_1: bool = False
+
+    def read(self, path: Path) -> YamlSource:
+        """Read a file.
+
+        Raises:
+            InvalidInputError: of the kind asked for: it is not there, cannot be read, or is no YAML of plain values.
+        """
+        return self.parse(self.read_text(path), path)
+
+    def read_text(self, path: Path) -> str:
+        """Read a file as text of bounded length.
+
+        Raises:
+            InvalidInputError: of the kind asked for: it is not there, cannot be read, or is too large.
+        """
+        try:
+            with path.open("rb") as file:
+                raw = file.read(self.max_bytes + 1)
+            if len(raw) > self.max_bytes:
+                raise self.problem(path, 1, f"is larger than {self.max_bytes:,} bytes")
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise self.problem(path, raw.count(b"\n", 0, error.start) + 1, "is not UTF-8") from error
+        except FileNotFoundError as error:
+            kind = self.missing or self.error
+            raise kind(f"There is no file {path}.", remedy=self.missing_remedy) from error
+        except OSError as error:
+            raise self.error(f"The file {path} cannot be read: {error.strerror}.") from error
+
+    def parse(self, text: str, path: Path, *, first_line: int = 1) -> YamlSource:
+        """Parse the text of a file, or of a part of it that begins at `first_line`.
+
+        Raises:
+            InvalidInputError: of the kind asked for: it is no YAML of plain values.
+        """
+        before = first_line - 1
+        try:
+            node = yaml.compose(text, Loader=_Loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            line = mark.line + 1 if mark else 1
+            raise self.problem(path, before + line, f"is not YAML: {error.problem}") from error
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            what = f"is not YAML: the character U+{error.character:04X} is not allowed"
+            raise self.problem(path, before + line, what) from error
+        except RecursionError as error:
+            raise self.problem(path, first_line, _TOO_MUCH) from error
+        if node is None:
+            raise self.problem(path, first_line, "is empty")
+        lines: dict[FieldPath, int] = {}
+        value = _Converter(self, path, lines, before).convert(node, ())
+        return YamlSource(path, value, lines)
+
+    def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
+        """Return the error of this kind for one place of a file."""
+        return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
+
+
+class _Converter:
+    def __init__(self, reader: YamlReader, path: Path, lines: dict[FieldPath, int], before: int) -> None:
+        self._reader = reader
+        self._path = path
+        self._lines = lines
+        self._before = before
+        self._chars = 0
+
+    def convert(self, node: yaml.Node, field: FieldPath) -> Any:
+        line = self._line(node)
+        self._lines[field] = line
+        # Aliases let a few bytes stand for any number of values.
+        if len(self._lines) > MAX_NODES or len(field) > _MAX_DEPTH:
+            raise self._problem(line, _TOO_MUCH)
+        if isinstance(node, yaml.MappingNode):
+            self._check_tag(node, "tag:yaml.org,2002:map")
+            return self._mapping(node, field)
+        if isinstance(node, yaml.SequenceNode):
+            self._check_tag(node, "tag:yaml.org,2002:seq")
+            return [self.convert(item, (*field, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
+        return self._scalar(node, line)
+
+    def _mapping(self, node: yaml.MappingNode, field: FieldPath) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = self._line(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._problem(line, "a key is not text")
+            key = self._text(key_node.value, line)
+            if key == "<<" and key_node.style is None:
+                raise self._problem(line, "YAML 1.2 has no merge key (<<); write the fields out")
+            self._check_yaml_1_1(key_node, line)
+            if key in found:
+                raise self._problem(line, f"the key {key!r} occurs twice")
+            found[key] = self.convert(value_node, (*field, key))
+            self._lines[*field, key] = line
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, line: int) -> Any:
+        self._check_yaml_1_1(node, line)
+        construct = _CONSTRUCTORS.get(node.tag)
+        if construct is None:
+            raise self._problem(line, f"the tag {node.tag} is not a plain value")
+        try:
+            return construct(self._text(node.value, line))
+        except ValueError as error:
+            raise self._problem(line, f"cannot read {node.value[:60]!r}: {error}") from error
+
+    def _text(self, text: str, line: int) -> str:
+        self._chars += len(text)
+        if self._chars > self._reader.max_bytes:
+            raise self._problem(line, f"has more than {self._reader.max_bytes:,} characters in its values")
+        # JSON writes a character beyond the first 65,536 as two halves, which YAML takes for two characters.
+        text = _PAIR.sub(_joined, text)
+        # No path, variable or JSON document could hold them.
+        if _NO_TEXT.search(text):
+            raise self._problem(line, f"{text[:60]!r} has a character that is none")
+        return text
+
+    def _check_tag(self, node: yaml.Node, tag: str) -> None:
+        if node.tag != tag:
+            raise self._problem(self._line(node), f"the tag {node.tag} is not a plain value")
+
+    def _check_yaml_1_1(self, node: yaml.ScalarNode, line: int) -> None:
+        """Refuse what is one thing here and another one to who else reads the file."""
+        if not self._reader.refuses_yaml_1_1 or node.style is not None or not _differs_in_yaml_1_1(node):
+            return
+        what = f"YAML 1.1 does not take {node.value[:60]!r} for the same value; write true, false or a decimal number"
+        raise self._problem(line, f"{what}, or put it in quotes")
+
+    def _line(self, node: yaml.Node) -> int:
+        return self._before + node.start_mark.line + 1
+
+    def _problem(self, line: int, what: str) -> InvalidInputError:
+        return self._reader.problem(self._path, line, what)
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in {"true", "false"}:
+        raise ValueError("true or false is expected")
+    return text.lower() == "true"
+
+
+def _null(text: str) -> None:
+    if text not in {"", "~", "null", "Null", "NULL"}:
+        raise ValueError("null is expected")
+
+
+def _int(text: str) -> int:
+    _float(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("beyond the range of a double")
+    return number
+
+
+_CONSTRUCTORS: Final[dict[str, Callable[[str], Any]]] = {
+    "tag:yaml.org,2002:bool": _bool,
+    "tag:yaml.org,2002:null": _null,
+    "tag:yaml.org,2002:int": _int,
+    "tag:yaml.org,2002:float": _float,
+    "tag:yaml.org,2002:str": str,
+}
+_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def _joined(pair: re.Match[str]) -> str:
+    return pair.group().encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
+    text: str = node.value
+    if node.tag == "tag:yaml.org,2002:int":
+        return text.lstrip("+-").startswith("0") and text.lstrip("+-") != "0"
+    if node.tag != "tag:yaml.org,2002:str":
+        return False
+    resolvers: list[tuple[str, re.Pattern[str]]] = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], [])
+    return any(pattern.match(text) for _, pattern in resolvers)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ` (did you mean …?)` if some known name is close, else nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,35 @@
+"""What can be wrong with runbooks and with what is remembered."""
+
+from __future__ import annotations
+
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
+
+
+class RunbookError(InvalidInputError):
+    """A file is no runbook; `problems` names file, line and field of each mistake."""
+
+    code = "invalid_runbook"
+
+
+class RunbookNotFoundError(NotFoundError):
+    """No runbook in use has this cause."""
+
+    code = "runbook_not_found"
+
+
+class RunbookExistsError(ConflictError):
+    """The folder has another file for this cause, or another runbook in a file of this name."""
+
+    code = "runbook_exists"
+
+
+class RunbookFolderError(InvalidInputError):
+    """The folder of runbooks that the settings name cannot be read or written."""
+
+    code = "runbook_folder"
+
+
+class PastIncidentNotFoundError(NotFoundError):
+    """No past incident has this id."""
+
+    code = "past_incident_not_found"

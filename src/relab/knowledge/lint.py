@@ -1,0 +1,179 @@
+"""What is wrong with runbooks that can be read: what no single file shows, and what would mislead a responder. Pure."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Final
+
+from relab.core.yaml_source import nearest
+from relab.knowledge.models import Condition, Expectation, Operator, Runbook
+
+_LEAST_WORDS: Final = 4
+_TELLS_NOTHING: Final = 0.05
+"""Two probabilities that are nearer than this are the same to whoever wrote them."""
+_TELLS_APART: Final = 0.3
+_POINTS: Final = 3.0
+"""A condition that is so many times likelier with a cause than without it points to the cause."""
+
+
+class Weight(StrEnum):
+    """Whether a runbook can be used in spite of a remark."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to mend in a runbook.
+
+    Attributes:
+        source: its file.
+        field: dotted, as in the front matter.
+    """
+
+    source: str
+    field: str
+    message: str
+    weight: Weight = Weight.ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a responder can do and see, as far as it is known; None is not known, and nothing is said about it.
+
+    Attributes:
+        actions: names of actions.
+        looks: by name the facts that each can give; `*` stands for any text in them.
+        facts: that are at hand without a look.
+    """
+
+    actions: Collection[str] | None = None
+    looks: Mapping[str, Collection[str]] | None = None
+    facts: Collection[str] = ()
+
+
+def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
+    """Return what is to be mended in the runbooks of one folder, by file."""
+    around = surroundings or Surroundings()
+    remarks = [*_twice(runbooks)]
+    for runbook in runbooks:
+        remarks += _expectations(runbook)
+        remarks += _words(runbook)
+        remarks += _repair(runbook)
+        remarks += _names(runbook, around)
+        remarks += _parameters(runbook, around)
+    remarks += _alike(runbooks)
+    return sorted(remarks, key=lambda remark: (remark.source, remark.field, remark.message))
+
+
+def alike(one: Runbook, other: Runbook) -> bool:
+    """Return whether whatever is seen, it is seen about as often with the one cause as with the other."""
+    expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
+    return all(
+        abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition)) < _TELLS_APART
+        for condition in expected[0].keys() | expected[1].keys()
+    )
+
+
+def _likely(
+    own: Mapping[Condition, Expectation], other: Mapping[Condition, Expectation], condition: Condition
+) -> float:
+    """Return how likely a condition is with a cause; what its runbook does not name holds as often as otherwise."""
+    return own[condition].likely if condition in own else other[condition].otherwise
+
+
+def _twice(runbooks: Sequence[Runbook]) -> Iterator[Remark]:
+    first: dict[str, Runbook] = {}
+    for runbook in runbooks:
+        if first.setdefault(runbook.cause, runbook) is not runbook:
+            said = f"{first[runbook.cause].source} has the cause {runbook.cause!r} too; of each cause one is used"
+            yield Remark(runbook.source, "cause", said)
+
+
+def _alike(runbooks: Sequence[Runbook]) -> Iterator[Remark]:
+    for one, other in itertools.combinations(runbooks, 2):
+        if one.cause != other.cause and alike(one, other):
+            said = f"expects what {other.cause} ({other.source}) does: nothing that is seen tells the two apart"
+            yield Remark(one.source, "expects", said, Weight.WARNING)
+
+
+def _expectations(runbook: Runbook) -> Iterator[Remark]:
+    seen: set[Condition] = set()
+    for index, each in enumerate(runbook.expects):
+        field = f"expects.{index}"
+        if each.condition in seen:
+            yield Remark(runbook.source, field, f"the condition {each.condition} is there twice")
+        seen.add(each.condition)
+        if _always(each.condition):
+            said = f"tells nothing: {each.condition} always holds, for no measure is below 0"
+            yield Remark(runbook.source, field, said)
+        elif abs(each.likely - each.otherwise) < _TELLS_NOTHING:
+            said = f"tells nothing: likely is {each.likely:g} and otherwise {each.otherwise:g}"
+            yield Remark(runbook.source, field, said)
+        elif each.likely < each.otherwise:
+            said = f"speaks against the cause: likely is {each.likely:g}, below otherwise ({each.otherwise:g})"
+            yield Remark(runbook.source, field, f"{said}; write what is expected instead", Weight.WARNING)
+    if not any(each.likely >= _POINTS * each.otherwise for each in runbook.expects):
+        said = f"nothing points to the cause: no condition is {_POINTS:g} times likelier with it than otherwise"
+        yield Remark(runbook.source, "expects", said, Weight.WARNING)
+
+
+def _always(condition: Condition) -> bool:
+    return condition.operator is Operator.AT_LEAST and not isinstance(condition.value, str) and condition.value <= 0
+
+
+def _words(runbook: Runbook) -> Iterator[Remark]:
+    for index, symptom in enumerate(runbook.symptoms):
+        if len(re.findall(r"\w+", symptom)) < _LEAST_WORDS:
+            said = f"{symptom!r} is too short to be found by; write a sentence as somebody on call would"
+            yield Remark(runbook.source, f"symptoms.{index}", said, Weight.WARNING)
+    if not runbook.text:
+        yield Remark(runbook.source, "text", "there is none; say what a person should know and do", Weight.WARNING)
+
+
+def _repair(runbook: Runbook) -> Iterator[Remark]:
+    if not runbook.actions:
+        yield Remark(runbook.source, "actions", "there is none: a responder will escalate", Weight.WARNING)
+    if not runbook.mended:
+        said = "there is none: nothing can show that the cause is gone"
+        yield Remark(runbook.source, "mended", said, Weight.ERROR if runbook.actions else Weight.WARNING)
+    tried = [(each.action, tuple(sorted(each.parameters.items(), key=str))) for each in runbook.actions]
+    for index, action in enumerate(tried):
+        if action in tried[:index]:
+            yield Remark(runbook.source, f"actions.{index}", f"{action[0]!r} is there twice with the same parameters")
+
+
+def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
+    if around.actions is not None:
+        for index, each in enumerate(runbook.actions):
+            if each.action not in around.actions:
+                said = f"there is no action {each.action!r}{nearest(each.action, sorted(around.actions))}"
+                yield Remark(runbook.source, f"actions.{index}.action", said)
+    if around.looks is not None:
+        for index, look in enumerate(runbook.looks):
+            if look not in around.looks:
+                said = f"there is no look {look!r}{nearest(look, sorted(around.looks))}"
+                yield Remark(runbook.source, f"looks.{index}", said)
+
+
+def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
+    """Yield parameters that stand for facts which nothing would give."""
+    if runbook.looks and around.looks is None:
+        return
+    given = {each.condition.fact for each in runbook.expects} | set(around.facts)
+    given |= {fact for look in runbook.looks for fact in (around.looks or {}).get(look, ())}
+    for index, action in enumerate(runbook.actions):
+        for fact in action.needs:
+            if not _is_given(fact, given):
+                said = f"{{{fact}}} stands for a fact that no expectation and no look of this runbook gives"
+                yield Remark(runbook.source, f"actions.{index}.parameters", f"{said}{nearest(fact, sorted(given))}")
+
+
+def _is_given(fact: str, given: Iterable[str]) -> bool:
+    return any(fact == each or fnmatchcase(fact, each) for each in given)

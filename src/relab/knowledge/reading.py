@@ -1,0 +1,213 @@
+"""From a runbook's file to a runbook: Markdown for people, and before it what a responder needs, in YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from relab.core.yaml_source import YamlReader, YamlSource, nearest
+from relab.knowledge.errors import RunbookError
+from relab.knowledge.models import (
+    CAUSE_PATTERN,
+    UNNAMED,
+    Condition,
+    Expectation,
+    FactValue,
+    Operator,
+    Risk,
+    Runbook,
+    RunbookAction,
+)
+
+MAX_BYTES: Final = 262_144
+FENCE: Final = "---"
+_READER: Final = YamlReader(RunbookError, max_bytes=MAX_BYTES)
+_OPERATORS: Final = tuple(operator.value for operator in Operator)
+_MAX_PROBLEMS: Final = 50
+
+# A text of one line, as a table or a terminal shows it.
+Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z][^\x00-\x1f\x7f{}]*$")]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Text = Annotated[str, Field(strict=True, max_length=1_000)]
+Value = StrictBool | Number | Text
+# Parameters go to somebody else's server, where 3 is not 3.0.
+Parameter = StrictBool | StrictInt | Number | Text
+
+Part = TypeVar("Part")
+Many = Annotated[tuple[Part, ...], Field(max_length=100)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Condition(_Part):
+    fact: Name
+    at_least: Number | None = None
+    at_most: Number | None = None
+    is_: Value | None = Field(None, alias="is")
+    is_not: Value | None = None
+
+    @model_validator(mode="after")
+    def _has_one_operator(self) -> Self:
+        if len(self._given()) != 1:
+            given = " and ".join(self._given()) or "none"
+            raise ValueError(f"must have exactly one of {', '.join(_OPERATORS)}, not {given}")
+        return self
+
+    def _given(self) -> list[str]:
+        return [name for name in _OPERATORS if self._value(name) is not None]
+
+    def _value(self, operator: str) -> FactValue | None:
+        value: FactValue | None = getattr(self, "is_" if operator == "is" else operator)
+        return value
+
+    def condition(self) -> Condition:
+        (operator,) = self._given()
+        value = self._value(operator)
+        assert value is not None, "the operator was given"
+        return Condition(self.fact, Operator(operator), value)
+
+
+class _Expectation(_Condition):
+    likely: Probability
+    otherwise: Probability
+
+
+class _Action(_Part):
+    action: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
+    parameters: Annotated[dict[Line, Parameter], Field(max_length=50)] = Field(default_factory=dict)
+    why: Annotated[str, Field(max_length=1_000)] = ""
+
+
+def _is_a_cause(cause: str) -> str:
+    if cause == UNNAMED:
+        raise ValueError(f"{UNNAMED!r} stands for all causes that no runbook describes")
+    return cause
+
+
+class _FrontMatter(_Part):
+    cause: Annotated[str, Field(pattern=CAUSE_PATTERN), AfterValidator(_is_a_cause)]
+    title: Line
+    prior: Annotated[Number, Field(gt=0, le=1_000)] = 1.0
+    risk: Risk
+    symptoms: Annotated[Many[Line], Field(min_length=1)]
+    looks: Many[Name] = ()
+    expects: Annotated[Many[_Expectation], Field(min_length=1)]
+    actions: Many[_Action] = ()
+    mended: Many[_Condition] = ()
+
+
+def read_runbook(path: Path) -> Runbook:
+    """Return the runbook of a file.
+
+    Raises:
+        RunbookError: it cannot be read, or is no runbook; with file, line and field of each mistake.
+    """
+    return parse_runbook(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a runbook's file.
+
+    Raises:
+        RunbookError: it is not there, cannot be read, is too large or no UTF-8.
+    """
+    return _READER.read_text(path)
+
+
+def parse_runbook(text: str, source: str) -> Runbook:
+    """Return the runbook that a text is: YAML between two lines of `---`, and Markdown.
+
+    Args:
+        text: the content of a file.
+        source: what messages call the file.
+
+    Raises:
+        RunbookError: with file, line and field of each mistake.
+    """
+    path = Path(source)
+    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        raise _READER.problem(path, 1, f"is larger than {MAX_BYTES:,} bytes")
+    front_matter, body = _split(text.removeprefix("\ufeff"), path)
+    read = _READER.parse(front_matter, path, first_line=2)
+    try:
+        given = _FrontMatter.model_validate(read.value)
+    except ValidationError as error:
+        raise _explain(error, read) from error
+    return Runbook(
+        cause=given.cause,
+        title=given.title,
+        symptoms=given.symptoms,
+        expects=tuple(Expectation(each.condition(), each.likely, each.otherwise) for each in given.expects),
+        looks=given.looks,
+        actions=tuple(RunbookAction(each.action, each.parameters, each.why) for each in given.actions),
+        mended=tuple(each.condition() for each in given.mended),
+        risk=given.risk,
+        prior=given.prior,
+        text=body,
+        source=source,
+    )
+
+
+def _split(text: str, path: Path) -> tuple[str, str]:
+    """Return front matter and body; lines end as Markdown's do, and not at the odd characters of Unicode."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines[0].rstrip() != FENCE:
+        raise _READER.problem(path, 1, f"has no front matter; the first line of a runbook is {FENCE}")
+    end = next((number for number, line in enumerate(lines) if number and line.rstrip() == FENCE), None)
+    if end is None:
+        raise _READER.problem(path, len(lines), f"its front matter has no end; a line {FENCE} closes it")
+    return "\n".join(lines[1:end]), "\n".join(lines[end + 1 :]).strip()
+
+
+def _explain(error: ValidationError, read: YamlSource) -> RunbookError:
+    found: dict[str, list[str]] = {}
+    for item in error.errors(include_url=False):
+        found.setdefault(read.place(_field(item["loc"])), []).append(_message(item))
+    # A value that may be of several kinds is wrong once for each of them.
+    problems = [
+        (place, messages[0] if len(messages) == 1 else "must be true, false, a number or a text of 1,000 characters")
+        for place, messages in found.items()
+    ]
+    first = ": ".join(problems[0])
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return RunbookError(f"{first}{more}.", problems=tuple(problems[:_MAX_PROBLEMS]))
+
+
+def _field(loc: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Return where in the file it is: without the names of the kinds that a value may be of."""
+    kinds = ("bool", "int", "float", "str", "constrained-str")
+    return tuple(part for index, part in enumerate(loc) if index < len(loc) - 1 or part not in kinds)
+
+
+def _message(item: Any) -> str:
+    kind = item["type"]
+    if kind == "missing":
+        return "is REQUIRED and missing"
+    if kind == "extra_forbidden":
+        return f"is no field that is known here{nearest(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
+    if kind == "value_error":
+        return str(item["ctx"]["error"])
+    message: str = item["msg"]
+    return message[:1].lower() + message[1:]
+
+
+def _known(loc: Sequence[str | int]) -> list[str]:
+    parts: dict[str, type[_Part]] = {"expects": _Expectation, "actions": _Action, "mended": _Condition}
+    model = parts.get(str(loc[0]), _FrontMatter) if loc else _FrontMatter
+    return [found.alias or name for name, found in model.model_fields.items()]

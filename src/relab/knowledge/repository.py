@@ -1,0 +1,55 @@
+"""Queries over past incidents. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, collate, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from relab.knowledge.tables import PastIncidentRow
+from relab.storage.base import table_of
+
+
+def put(session: Session, values: dict[str, Any]) -> None:
+    """Insert an incident, or replace the one of its id."""
+    table = table_of(PastIncidentRow)
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    statement: Any = dialect.insert(table).values(values)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["incident_id"],
+            set_={name: statement.excluded[name] for name in values if name != "incident_id"},
+        )
+    )
+
+
+def get(session: Session, incident_id: str) -> dict[str, Any] | None:
+    """Return the content of one incident, or None."""
+    statement = select(PastIncidentRow.content).where(PastIncidentRow.incident_id == incident_id)
+    return session.execute(statement).scalar_one_or_none()
+
+
+def latest(session: Session, *, cause: str | None, target: str | None, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the contents of incidents, the last that ended first."""
+    statement = select(PastIncidentRow.content)
+    if cause is not None:
+        statement = statement.where(PastIncidentRow.cause == cause)
+    if target is not None:
+        statement = statement.where(PastIncidentRow.target == target)
+    ordered = statement.order_by(PastIncidentRow.resolved_at.desc(), _in_byte_order(session).desc())
+    return session.execute(ordered.limit(limit)).scalars().all()
+
+
+def remove(session: Session, incident_id: str) -> bool:
+    """Delete one incident; return whether there was one."""
+    found = get(session, incident_id) is not None
+    session.execute(delete(table_of(PastIncidentRow)).where(PastIncidentRow.incident_id == incident_id))
+    return found
+
+
+def _in_byte_order(session: Session) -> ColumnElement[str]:
+    """Return the id as both databases sort it alike: PostgreSQL's own order is that of some language."""
+    return collate(PastIncidentRow.incident_id, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

@@ -1,0 +1,224 @@
+"""Use cases of knowledge: the runbooks in use, what they are found by, and the incidents that are remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.ids import check_id
+from relab.knowledge import repository
+from relab.knowledge.errors import (
+    PastIncidentNotFoundError,
+    RunbookError,
+    RunbookExistsError,
+    RunbookFolderError,
+    RunbookNotFoundError,
+)
+from relab.knowledge.library import SUFFIX, Library, Shelf, folder_shelf, load_library, shipped_shelf
+from relab.knowledge.lint import Remark, Surroundings, Weight, lint
+from relab.knowledge.memory import memory_factors
+from relab.knowledge.models import FactValue, Hit, PastIncident, Runbook
+from relab.knowledge.reading import parse_runbook, read_text
+from relab.knowledge.search import search
+from relab.knowledge.writing import write_runbook
+from relab.storage import Database
+
+__all__ = ["KnowledgeService", "Library", "Remark", "Surroundings", "Weight", "write_runbook"]
+
+MOST_INCIDENTS: Final = 500
+"""How many of the last incidents are looked at: those of years ago were of another service."""
+
+
+class KnowledgeService:
+    """Runbooks and past incidents.
+
+    Args:
+        folder: of the installation's own runbooks; None: there is none, and only the shipped ones are in use.
+        home_folder: where the first runbook that is added goes, if there is no folder yet.
+    """
+
+    def __init__(self, database: Database, *, folder: Path | None, home_folder: Path) -> None:
+        self._database = database
+        self._folder = folder
+        self._home_folder = home_folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the installation's own runbooks are, or would be."""
+        return self._folder or self._home_folder
+
+    def library(self) -> Library:
+        """Return the runbooks in use, read anew.
+
+        Raises:
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        return load_library(self._own())
+
+    def runbook(self, cause: str) -> Runbook:
+        """Return the runbook of a cause.
+
+        Raises:
+            RunbookNotFoundError: none in use has it.
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        found = self.library().get(cause)
+        if found is None:
+            raise RunbookNotFoundError(f"No runbook has the cause {cause[:100]!r}.", remedy="See: lab knowledge list")
+        return found
+
+    def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
+        """Return what is to be mended: in the shipped runbooks, in those of the folder, and between what is in use.
+
+        Raises:
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        own = self._own()
+        shelves = [shipped_shelf(), folder_shelf(own) if own is not None else Shelf()]
+        unreadable = [Remark(*_split(place), said) for shelf in shelves for place, said in shelf.problems]
+        found = [remark for shelf in shelves for remark in lint(shelf.runbooks, surroundings)]
+        # Across the two folders only those in use can be mistaken for each other.
+        found += lint(self.library().runbooks, surroundings)
+        return list(dict.fromkeys([*unreadable, *found]))
+
+    def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
+        """Copy a file into the folder, if it is a runbook that can be used; return it.
+
+        Raises:
+            RunbookError: it is none, or has mistakes that make it useless; with the place of each.
+            RunbookExistsError: the folder has one of this cause and it is not to be replaced, or has it in another file.
+            RunbookFolderError: the folder cannot be read or written.
+        """
+        text = read_text(path)
+        runbook = parse_runbook(text, str(path))
+        _refuse_useless(lint([runbook], surroundings))
+        own = folder_shelf(self.folder) if self.folder.is_dir() else Shelf()
+        target = self.folder / f"{runbook.cause}{SUFFIX}"
+        self._refuse_taken(runbook, target, own, replace=replace)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(target, text.encode())
+        except OSError as error:
+            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        return parse_runbook(text, str(target))
+
+    def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:
+        """Return runbooks and past incidents by how well they fit words of people or of logs, the best first.
+
+        Raises:
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        incidents = self.latest() if with_incidents else []
+        return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit)
+
+    def remember(self, incident: PastIncident) -> None:
+        """Store an incident that is over; one of the same id is replaced, so that nothing is learnt twice."""
+        content = incident.model_dump(mode="json")
+        values: dict[str, Any] = {
+            "incident_id": incident.incident_id,
+            "target": incident.target,
+            "cause": incident.cause,
+            "resolved_at": incident.resolved_at,
+            "content": content,
+        }
+        with self._database.write() as unit:
+            repository.put(unit.session, values)
+
+    def forget(self, incident_id: str) -> None:
+        """Delete an incident: one that was wrong would mislead.
+
+        Raises:
+            PastIncidentNotFoundError: there is none of that id.
+        """
+        with self._database.write() as unit:
+            if not (_can_be_id(incident_id) and repository.remove(unit.session, incident_id)):
+                raise PastIncidentNotFoundError(f"There is no past incident {incident_id[:200]!r}.")
+
+    def get(self, incident_id: str) -> PastIncident:
+        """Return a past incident.
+
+        Raises:
+            PastIncidentNotFoundError: there is none of that id.
+        """
+        with self._database.read() as session:
+            content = repository.get(session, incident_id) if _can_be_id(incident_id) else None
+        if content is None:
+            raise PastIncidentNotFoundError(f"There is no past incident {incident_id[:200]!r}.")
+        return PastIncident.model_validate(content)
+
+    def latest(
+        self, *, cause: str | None = None, target: str | None = None, limit: int = MOST_INCIDENTS
+    ) -> list[PastIncident]:
+        """Return past incidents, the last that ended first."""
+        with self._database.read() as session:
+            contents = repository.latest(session, cause=cause, target=target, limit=limit)
+        return [PastIncident.model_validate(content) for content in contents]
+
+    def memory(
+        self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
+    ) -> dict[str, float]:
+        """Return by cause the factor by which past incidents raise its prior; see `knowledge.memory`.
+
+        Args:
+            facts: what is seen now.
+            templates: of the log lines that are seen now, with their counts.
+            leave_out: ids of incidents that do not count.
+        """
+        incidents = [incident for incident in self.latest() if incident.incident_id not in leave_out]
+        return memory_factors(facts, templates, incidents)
+
+    def _own(self) -> Path | None:
+        """Return the folder to read: one that is named must be there, the one of the home may not be made yet."""
+        if self._folder is not None:
+            return self._folder
+        return self._home_folder if self._home_folder.is_dir() else None
+
+    def _refuse_taken(self, runbook: Runbook, target: Path, own: Shelf, *, replace: bool) -> None:
+        for other in own.runbooks:
+            if other.cause == runbook.cause and Path(other.source) != target:
+                raise RunbookExistsError(
+                    f"The cause {runbook.cause!r} has a runbook in {other.source}.", remedy="Change that file."
+                )
+        if target.exists() and not replace:
+            raise RunbookExistsError(f"There is a file {target}.", remedy="Give --replace to write over it.")
+
+
+def _refuse_useless(remarks: Sequence[Remark]) -> None:
+    wrong = tuple((f"{each.source}: {each.field}", each.message) for each in remarks if each.weight is Weight.ERROR)
+    if wrong:
+        place, message = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise RunbookError(f"{place} {message}{more}.", problems=wrong)
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a responder may read the folder at any moment."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _split(place: str) -> tuple[str, str]:
+    """Return file and field of `file:line: field`."""
+    source, _, field = place.partition(": ")
+    return source, field
+
+
+def _can_be_id(incident_id: str) -> bool:
+    # A text that cannot be an id may be one that PostgreSQL cannot even be asked for.
+    try:
+        check_id(incident_id).encode()
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,26 @@
+"""How past incidents are stored: one row for each, with what is asked for by itself beside its content."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, IdText, Micros
+
+
+class PastIncidentRow(Base):
+    """One incident that is over."""
+
+    __tablename__ = "past_incidents"
+    __table_args__ = (
+        Index("ix_past_incidents_resolved_at", "resolved_at"),
+        Index("ix_past_incidents_cause_resolved_at", "cause", "resolved_at"),
+    )
+
+    incident_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    target: Mapped[str] = mapped_column(String(200))
+    cause: Mapped[str] = mapped_column(String(100))
+    resolved_at: Mapped[int] = mapped_column(Micros)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -1,0 +1,30 @@
+"""Knowledge on each back end; all tests of a file share it, with ids of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from relab.knowledge.service import KnowledgeService
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from support.servers import PostgresServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def knowledge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeService]:
+    """The service on a migrated database, with the shipped runbooks alone."""
+    home = tmp_path_factory.mktemp("knowledge")
+    url = f"sqlite:///{home / 'knowledge.db'}"
+    if request.param == "postgres":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        url = postgres.create_database(f"knowledge_{os.getpid()}_{next(_numbers)}")
+    database = Database.open(url)
+    upgrade(database)
+    yield KnowledgeService(database, folder=None, home_folder=home / "knowledge")
+    database.close()

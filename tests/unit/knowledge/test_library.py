@@ -1,0 +1,82 @@
+"""What is in use: the shipped runbooks, and over them a folder's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relab.knowledge.errors import RunbookFolderError
+from relab.knowledge.library import MAX_FILES, folder_shelf, load_library, shipped_shelf
+from relab.knowledge.writing import write_runbook
+from support.runbooks import runbook
+
+
+def put(folder: Path, name: str, cause: str, **changed: object) -> Path:
+    path = folder / name
+    path.write_text(write_runbook(runbook(cause, **changed)))
+    return path
+
+
+def test_what_is_shipped_can_be_read_and_is_of_one_cause_each() -> None:
+    library = load_library()
+
+    assert library.problems == ()
+    assert [each.cause for each in library.runbooks] == sorted({each.cause for each in shipped_shelf().runbooks})
+    assert library.replaced == ()
+
+
+def test_a_folder_replaces_and_adds(tmp_path: Path) -> None:
+    shipped = load_library().runbooks[0]
+    replaced = put(tmp_path, "mine.md", shipped.cause, title="Ours")
+    added = put(tmp_path, "new.md", "quite_another_cause")
+    (tmp_path / "notes.txt").write_text("no runbook")
+    (tmp_path / "deeper").mkdir()
+    put(tmp_path / "deeper", "deep.md", "deep_cause")
+
+    library = load_library(tmp_path)
+
+    assert library.problems == ()
+    assert library.replaced == (shipped.cause,)
+    found, new = library.get(shipped.cause), library.get("quite_another_cause")
+    assert found is not None
+    assert new is not None
+    assert (found.title, found.source, new.source) == ("Ours", str(replaced), str(added))
+    assert len(library.runbooks) == len(load_library().runbooks) + 1
+    assert library.get("deep_cause") is None
+
+
+def test_a_file_that_is_no_runbook_is_left_out_and_told(tmp_path: Path) -> None:
+    shipped = load_library().runbooks[0]
+    wrong = put(tmp_path, "wrong.md", shipped.cause)
+    wrong.write_text(wrong.read_text().replace("risk: ", "risky: "))
+    put(tmp_path, "right.md", "another_cause")
+    (tmp_path / "folder.md").mkdir()
+
+    library = load_library(tmp_path)
+
+    places = [place for place, _ in library.problems]
+    assert any(place.startswith(f"{wrong}:") for place in places)
+    assert any("folder.md" in place for place in places)
+    assert library.get("another_cause") is not None
+    assert library.get(shipped.cause) == shipped, "the shipped one goes on being used"
+
+
+def test_of_two_files_of_one_cause_the_first_is_used_and_the_other_told(tmp_path: Path) -> None:
+    first, second = (put(tmp_path, name, "one_cause") for name in ("a.md", "b.md"))
+
+    library = load_library(tmp_path)
+
+    found = library.get("one_cause")
+    assert found is not None
+    assert found.source == str(first)
+    assert library.problems == ((str(second), f"has the cause 'one_cause' of {first}, and is left out"),)
+
+
+def test_a_folder_that_is_not_there_or_too_full_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunbookFolderError, match=r"cannot be read: No such file.*RUNBOOKS_PATH"):
+        load_library(tmp_path / "absent")
+    for number in range(MAX_FILES + 1):
+        (tmp_path / f"{number}.md").touch()
+    with pytest.raises(RunbookFolderError, match="1,001 files"):
+        folder_shelf(tmp_path)

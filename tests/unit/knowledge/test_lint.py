@@ -1,0 +1,104 @@
+"""What no reader of one file can see, or what would mislead whoever follows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relab.knowledge.lint import Remark, Surroundings, Weight, alike, lint
+from relab.knowledge.models import Condition, Operator, Runbook, RunbookAction
+from support.runbooks import expects, runbook
+
+MEND = RunbookAction("mend", {}, "")
+
+
+def only(*runbooks: Runbook, around: Surroundings | None = None) -> Remark:
+    (found,) = lint(runbooks, around)
+    return found
+
+
+def test_nothing_is_said_of_good_runbooks() -> None:
+    assert lint([runbook("one"), runbook("two")]) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "said", "weight"),
+    [
+        ({"mended": ()}, "mended", "nothing can show that the cause is gone", Weight.ERROR),
+        ({"mended": (), "actions": ()}, "mended", "nothing can show", Weight.WARNING),
+        ({"actions": ()}, "actions", "a responder will escalate", Weight.WARNING),
+        ({"actions": (MEND, MEND)}, "actions.1", "there twice", Weight.ERROR),
+        ({"symptoms": ("it is slow",)}, "symptoms.0", "too short to be found by", Weight.WARNING),
+        ({"text": ""}, "text", "what a person should know", Weight.WARNING),
+        ({"expects": (expects("a", 1, 0.9, 0.1), expects("b", 1, 0.5, 0.49))}, "expects.1", "tells nothing", Weight.ERROR),
+        ({"expects": (expects("a", 1, 0.9, 0.1), expects("b", 0, 0.9, 0.2))}, "expects.1", "always holds", Weight.ERROR),
+        ({"expects": (expects("a", 1, 0.9, 0.1), expects("b", 1, 0.2, 0.6))}, "expects.1", "against", Weight.WARNING),
+        ({"expects": (expects("a", 1, 0.9, 0.1),) * 2}, "expects.1", "there twice", Weight.ERROR),
+        ({"expects": (expects("a", 1, 0.9, 0.5),)}, "expects", "nothing points to the cause", Weight.WARNING),
+    ],
+)  # fmt: skip
+def test_what_is_weak_in_one_runbook_is_told(changed: dict[str, Any], field: str, said: str, weight: Weight) -> None:
+    found = [each for each in lint([runbook("one", **changed)]) if each.field == field]
+
+    assert [each.source for each in found] == ["one.md"]
+    assert said in found[0].message
+    assert found[0].weight is weight
+
+
+def test_two_runbooks_of_one_cause_are_told() -> None:
+    found = only(runbook("one"), runbook("one", source="other.md"))
+
+    assert (found.source, found.field) == ("other.md", "cause")
+    assert "one.md has the cause 'one' too" in found.message
+
+
+def test_two_causes_that_look_the_same_are_told() -> None:
+    same = (expects("a", 5, 0.9, 0.1), expects("b", 5, 0.7, 0.2))
+    near = (expects("a", 5, 0.8, 0.1), expects("b", 5, 0.6, 0.2))
+    with_another = (*same, expects("c", 1, 0.9, 0.1))
+    against = (*same[:1], expects("b", 5, 0.2, 0.7))
+
+    assert alike(runbook("one", expects=same), runbook("two", expects=near))
+    assert not alike(runbook("one", expects=same), runbook("two", expects=with_another))
+    assert not alike(runbook("one", expects=same), runbook("two", expects=against))
+    found = only(runbook("one", expects=same), runbook("two", expects=near))
+    assert (found.source, found.weight) == ("one.md", Weight.WARNING)
+    assert "what two (two.md) does" in found.message
+
+
+def test_names_are_checked_where_they_are_known() -> None:
+    wrong = runbook("one", actions=(RunbookAction("mnd", {}, ""),), looks=("pol",))
+    around = Surroundings(actions={"mend"}, looks={"pool": ("pool.used_pct",)})
+
+    assert lint([wrong]) == []
+    assert [(each.field, each.message) for each in lint([wrong], around)] == [
+        ("actions.0.action", "there is no action 'mnd' (did you mean 'mend'?)"),
+        ("looks.0", "there is no look 'pol' (did you mean 'pool'?)"),
+    ]
+
+
+def test_parameters_stand_for_facts_that_something_gives() -> None:
+    action = RunbookAction("mend", {"worker": "{workers.stopped}", "text": "{a.signal} and {host}", "n": 3}, "")
+    book = runbook("a", actions=(action,), looks=("workers",))
+
+    def fields(*facts: str) -> list[str]:
+        around = Surroundings(looks={"workers": facts}, facts=("host",))
+        return [each.message.partition(" ")[0] for each in lint([book], around)]
+
+    assert lint([book]) == [], "what a look gives is not known"
+    assert fields("workers.stopped") == fields("workers.*") == []
+    assert fields("workers.silent") == ["{workers.stopped}"]
+    without_looks = runbook("a", actions=(action,))
+    assert [each.field for each in lint([without_looks])] == ["actions.0.parameters"] * 2
+
+
+def test_conditions_compare_like_with_like() -> None:
+    is_three = Condition("n", Operator.IS, 3.0)
+
+    assert is_three.holds({"n": 3}) is True, "a whole number may come as one"
+    assert is_three.holds({"n": "3"}) is False
+    assert Condition("n", Operator.IS, 1.0).holds({"n": True}) is False
+    assert Condition("n", Operator.IS_NOT, True).holds({"n": 1.0}) is True
+    assert Condition("n", Operator.AT_LEAST, 1.0).holds({"n": "much"}) is None
+    assert is_three.holds({}) is None

@@ -1,0 +1,218 @@
+"""A runbook's file is a runbook, or every mistake in it is told with file, line and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.knowledge.errors import RunbookError
+from relab.knowledge.models import Condition, Expectation, Operator, Risk, Runbook, RunbookAction
+from relab.knowledge.reading import MAX_BYTES, parse_runbook, read_runbook
+from relab.knowledge.writing import write_runbook
+from support.runbooks import TEXT, expects
+
+SOURCE = "leak.md"
+
+
+def changed(old: str, new: str) -> str:
+    assert old in TEXT
+    return TEXT.replace(old, new)
+
+
+def problems(text: str) -> tuple[tuple[str, str], ...] | None:
+    """Return what is wrong with a text; None if it is a runbook."""
+    try:
+        parse_runbook(text, SOURCE)
+    except RunbookError as error:
+        return error.problems
+    return None
+
+
+def refusal(text: str) -> dict[str, str]:
+    with pytest.raises(RunbookError) as caught:
+        parse_runbook(text, SOURCE)
+    assert caught.value.message.startswith("leak.md:"), "the first one is in the message"
+    return dict(caught.value.problems)
+
+
+def test_a_whole_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / SOURCE
+    path.write_text(TEXT)
+
+    assert read_runbook(path) == Runbook(
+        cause="connection_pool_leak",
+        title="The service leaks database connections",
+        symptoms=("requests wait for a database connection and time out",),
+        expects=(
+            expects("pool.used_pct", 95.0, 0.95, 0.05),
+            expects("dependency.database", "ok", 0.9, 0.6, Operator.IS),
+        ),
+        looks=("pool", "database.sessions"),
+        actions=(
+            RunbookAction("remediate-pool", {"worker": "{worker.name}", "count": 3}, "It gives back what is held."),
+        ),
+        mended=(Condition("pool.pending", Operator.AT_MOST, 0.0),),
+        risk=Risk.LOW,
+        prior=1.5,
+        text="# What to do\n\nAsk the *pool*.",
+        source=str(path),
+    )
+    assert read_runbook(path).actions[0].needs == ("worker.name",)
+
+
+def test_what_may_be_left_out_has_a_default() -> None:
+    text = "---\ncause: c\ntitle: T\nrisk: high\nsymptoms: [it fails]\nexpects: [{fact: a, is_not: true, likely: 1, otherwise: 0}]\n---"
+    read = parse_runbook(text, SOURCE)
+
+    assert (read.looks, read.actions, read.mended, read.prior, read.text) == ((), (), (), 1.0, "")
+    assert read.expects[0].condition == Condition("a", Operator.IS_NOT, True)
+
+
+def test_line_ends_of_windows_and_a_byte_order_mark_are_read() -> None:
+    assert parse_runbook("\ufeff" + TEXT.replace("\n", "\r\n"), SOURCE) == parse_runbook(TEXT, SOURCE)
+
+
+def test_a_rule_of_the_text_is_no_fence() -> None:
+    assert parse_runbook(TEXT + "\n---\nmore", SOURCE).text.endswith("---\nmore")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "said"),
+    [
+        ("cause: connection_pool_leak", "cause: Pool Leak", "leak.md:2: cause", "should match pattern"),
+        ("cause: connection_pool_leak", "cause: unknown", "leak.md:2: cause", "'unknown' stands for"),
+        ("cause: connection_pool_leak\n", "", "leak.md:2: cause", "is REQUIRED and missing"),
+        ("title: The service leaks database connections", "title: ''", "leak.md:3: title", "at least 1 character"),
+        ("title: The service", 'title: "The\\nservice"', "leak.md:3", "is not YAML"),
+        ("prior: 1.5", "prior: 0", "leak.md:4: prior", "greater than 0"),
+        ("prior: 1.5", "prior: often", "leak.md:4: prior", "valid number"),
+        ("prior: 1.5", "prior: true", "leak.md:4: prior", "valid number"),
+        ("prior: 1.5", "prior: 1.5\nprior: 2", "leak.md:5", "the key 'prior' occurs twice"),
+        ("risk: low", "risk: none", "leak.md:5: risk", "'low', 'medium' or 'high'"),
+        ("looks: [", "loks: [", "leak.md:8: loks", "no field that is known here (did you mean 'looks'?)"),
+        ("at_least: 95", "at_lest: 95", "leak.md:10: expects.0.at_lest", "(did you mean 'at_least'?)"),
+        ("at_least: 95", "at_least: high", "leak.md:10: expects.0.at_least", "valid number"),
+        ("at_least: 95", "at_least: yes", "leak.md:10: expects.0.at_least", "valid number"),
+        ("at_least: 95, ", "", "leak.md:10: expects.0", "exactly one of at_least, at_most, is, is_not, not none"),
+        ("is: ok", "is: ok, at_most: 3", "leak.md:11: expects.1", "not at_most and is"),
+        ("is: ok", "is: [ok]", "leak.md:11: expects.1.is", "true, false, a number or a text"),
+        ("likely: 0.9,", "likely: 90,", "leak.md:11: expects.1.likely", "less than or equal to 1"),
+        (", otherwise: 0.6", "", "leak.md:11: expects.1.otherwise", "is REQUIRED"),
+        ("action: remediate-pool", "action: rm -rf /", "leak.md:13: actions.0.action", "should match pattern"),
+        ("count: 3", "count: [3]", "leak.md:13: actions.0.parameters.count", "true, false, a number or a text"),
+        ("at_most: 0", "at_most: 1e999", "leak.md:15", "beyond the range"),
+        ("fact: pool.pending", 'fact: ""', "leak.md:15: mended.0.fact", "at least 1 character"),
+        ("mended:\n  - {", "mended:\n  {", "leak.md:14: mended", "valid tuple"),
+    ],
+)
+def test_a_mistake_is_told_with_file_line_and_field(old: str, new: str, place: str, said: str) -> None:
+    told = refusal(changed(old, new))
+
+    assert place in told, told
+    assert said in told[place]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    told = refusal(TEXT.replace("risk: low", "risk: none").replace("likely: 0.95", "likely: 95"))
+
+    assert set(told) == {"leak.md:5: risk", "leak.md:10: expects.0.likely"}
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("", "leak.md:1", "no front matter"),
+        ("# Only Markdown", "leak.md:1", "no front matter"),
+        ("---\ncause: c\n", "leak.md:3", "has no end"),
+        ("---\n---\n", "leak.md:2", "is empty"),
+        ("---\n- a\n---\n", "leak.md:2", "valid dictionary"),
+        ("---\njust a text\n---\n", "leak.md:2", "valid dictionary"),
+        ("---\na: [\n---\n", "leak.md:2", "is not YAML"),
+        ("---\na: !!python/object/apply:os.system ['id']\n---", "leak.md:2", "is not a plain value"),
+        ("---\na: !mine b\n---", "leak.md:2", "is not a plain value"),
+        ("---\na: &a [*a]\n---", "leak.md:2", "deeper ones"),
+        ("---\n" + "[" * 400 + "]" * 400 + "\n---", "leak.md:2", "deeper ones"),
+        ("---\na: \x01\n---", "leak.md:2", "U+0001"),
+        ('---\ntitle: "a\\0b"\n---', "leak.md:2", "a character that is none"),
+        (TEXT + "x" * MAX_BYTES, "leak.md:1", "is larger than"),
+    ],
+)
+def test_what_is_no_runbook_is_refused(text: str, place: str, said: str) -> None:
+    told = refusal(text)
+
+    assert place in told, told
+    assert said in told[place]
+
+
+def test_bombs_of_aliases_are_refused() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    long = "a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 1_000) + "]"
+
+    for bomb in ("\n".join(lines), long):
+        assert refusal(f"---\n{bomb}\n---\n")
+
+
+@pytest.mark.parametrize("name", ["absent.md", ".", "binary.md", "large.md"])
+def test_files_that_cannot_be_read_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "binary.md").write_bytes(b"---\n\xff")
+    (tmp_path / "large.md").write_bytes(b" " * (MAX_BYTES + 1))
+
+    with pytest.raises(RunbookError):
+        read_runbook(tmp_path / name)
+
+
+@given(text=st.one_of(st.text(), st.text("-\n:{}[]&*!#'\"ab01. "), st.binary().map(lambda raw: raw.decode("latin-1"))))
+def test_any_text_is_a_runbook_or_is_refused(text: str) -> None:
+    for whole in (text, f"---\n{text}\n---\n{text}", TEXT.replace("risk: low", text)):
+        told = problems(whole)
+        assert told is None or told
+
+
+def expects_of(condition: Condition, likely: float, otherwise: float) -> Expectation:
+    return expects(condition.fact, condition.value, likely, otherwise, condition.operator)
+
+
+LINES = st.text(
+    st.characters(min_codepoint=32, exclude_categories=["Cs"], exclude_characters="\x7f"), min_size=1, max_size=40
+)
+NAMES = st.from_regex(r"\A[a-z][a-z0-9_.]{0,20}\Z")
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.one_of(st.booleans(), NUMBERS, LINES)
+CONDITIONS = st.one_of(
+    st.builds(Condition, NAMES, st.sampled_from([Operator.AT_LEAST, Operator.AT_MOST]), NUMBERS),
+    st.builds(Condition, NAMES, st.sampled_from([Operator.IS, Operator.IS_NOT]), VALUES),
+)
+SHARES = st.floats(0, 1)
+RUNBOOKS = st.builds(
+    Runbook,
+    cause=st.from_regex(r"\A[a-z][a-z0-9_]{0,20}\Z").filter(lambda cause: cause != "unknown"),
+    title=LINES,
+    symptoms=st.lists(LINES, min_size=1, max_size=3).map(tuple),
+    expects=st.lists(
+        st.builds(expects_of, CONDITIONS, SHARES, SHARES),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
+    looks=st.lists(NAMES, max_size=2).map(tuple),
+    actions=st.lists(
+        st.builds(
+            RunbookAction, st.from_regex(r"\A[a-z][a-z-]{0,20}\Z"), st.dictionaries(LINES, VALUES, max_size=2), LINES
+        ),
+        max_size=2,
+    ).map(tuple),
+    mended=st.lists(CONDITIONS, max_size=2).map(tuple),
+    risk=st.sampled_from(Risk),
+    prior=st.floats(0.001, 1_000),
+    text=st.text("ab #*\n-", max_size=40).map(str.strip),
+    source=st.just(SOURCE),
+)
+
+
+@settings(max_examples=50)
+@given(runbook=RUNBOOKS)
+def test_what_is_written_is_read_as_the_same_runbook(runbook: Runbook) -> None:
+    assert parse_runbook(write_runbook(runbook), SOURCE) == runbook

@@ -1,0 +1,84 @@
+"""Words of people and of logs find runbooks and past incidents, and are never more than words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.knowledge.models import Hit, HitKind, Runbook
+from relab.knowledge.search import search
+from support.runbooks import past, runbook
+
+LEAK = runbook(
+    "connection_pool_leak",
+    title="The service leaks database connections",
+    symptoms=("requests wait for a connection and time out",),
+    text="Other causes: a lock. Restarting helps for a while.",
+)
+DISK = runbook(
+    "disk_full",
+    title="The disk is full",
+    symptoms=("nothing can be written: ENOSPC",),
+    text="Deletes help, and a restart.",
+)
+LOCK = runbook("database_lock", title="A session holds a lock", symptoms=("orders wait",), text="A connection waits.")
+BOOKS = [LEAK, DISK, LOCK]
+
+
+def causes(query: str, *books: Runbook) -> list[str]:
+    return [hit.cause for hit in search(query, runbooks=books or BOOKS)]
+
+
+def test_words_are_found_in_any_form_and_case() -> None:
+    assert causes("ENOSPC")[0] == "disk_full"
+    assert causes("writing DISKS")[0] == "disk_full"
+    assert causes("leaking connection")[0] == "connection_pool_leak"
+    assert causes("locked sessions")[0] == "database_lock"
+    assert causes("dísk") == causes("disk"), "accents do not count"
+
+
+def test_a_title_counts_more_than_the_text() -> None:
+    assert causes("lock")[0] == "database_lock"
+    assert causes("connection_pool")[0] == "connection_pool_leak", "names are words with lines between them"
+
+
+def test_past_incidents_are_found_by_what_was_seen_and_said() -> None:
+    incident = past("i1", "odd_cause", {"health": "wobbly"}, {"frobnication <*> exceeded": 3}, note="The flux was low.")
+
+    for query in ("frobnication exceeded 17", "wobbly", "flux", "odd cause"):
+        hit = search(query, runbooks=BOOKS, incidents=[incident])[0]
+        assert hit == Hit(HitKind.INCIDENT, "i1", "odd_cause", "odd cause", hit.score)
+
+
+@pytest.mark.parametrize("query", ["", "  ", "_-*", "zzz unheard", '"""', "NULL"])
+def test_what_shares_no_word_is_no_hit(query: str) -> None:
+    assert search(query, runbooks=BOOKS) == []
+    assert search("disk", runbooks=[]) == search("disk", runbooks=BOOKS, limit=0) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'disk" OR "lock',
+        "disk NOT full",
+        "disk AND title : zzz",
+        "NEAR(disk full, 1)",
+        "{title} : disk",
+        "^disk*",
+        "disk'); DROP TABLE documents; --",
+        "-disk",
+        "disk\x00full",
+        "disk " * 5_000,
+    ],
+)
+def test_a_query_is_data(query: str) -> None:
+    assert "disk_full" in causes(query)
+
+
+@given(query=st.text())
+def test_any_text_is_a_query(query: str) -> None:
+    hits = search(query, runbooks=BOOKS, limit=2)
+
+    assert len(hits) <= 2
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)

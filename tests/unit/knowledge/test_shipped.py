@@ -1,0 +1,74 @@
+"""The shipped runbooks are good by their own rules, and name only what a responder can see and do."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+
+import pytest
+from pydantic import BaseModel
+
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.looks.service import RELATIVE_FACTS
+from relab.knowledge.library import load_library, shipped_shelf
+from relab.knowledge.lint import Surroundings, Weight, lint
+from relab.knowledge.models import Runbook
+from relab.knowledge.reading import parse_runbook
+from relab.knowledge.writing import write_runbook
+from relab.testbed.actions.operations.catalogue import all_operations
+from relab.testbed.actions.plant import Plant
+
+RUNBOOKS = load_library().runbooks
+BY_CAUSE = [pytest.param(runbook, id=runbook.cause) for runbook in RUNBOOKS]
+
+
+@pytest.fixture(scope="module")
+def actions(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, type[BaseModel]]:
+    """What each action of a target takes."""
+    plant = Plant(tmp_path_factory.mktemp("plant") / "nobody.sock", "http://127.0.0.1:1")
+    found = {operation.action.name: operation.action.parameters for operation in all_operations(plant)}
+    plant.close()
+    return found
+
+
+def test_there_is_one_for_each_cause() -> None:
+    assert shipped_shelf().problems == ()
+    assert len(RUNBOOKS) == len(shipped_shelf().runbooks) == 32
+
+
+def names(facts: Iterable[str]) -> str:
+    """Return a pattern of all names that these facts may have; `*` stands for any text in them."""
+    return "|".join(fnmatch.translate(fact) for fact in facts)
+
+
+def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[str, type[BaseModel]]) -> None:
+    looks = {name: look.facts for name, look in LOOKS.items()}
+
+    remarks = lint(RUNBOOKS, Surroundings(actions=actions.keys(), looks=looks))
+
+    assert [remark for remark in remarks if remark.weight is Weight.ERROR] == []
+
+
+@pytest.mark.parametrize("runbook", BY_CAUSE)
+def test_its_facts_are_such_as_somebody_tells(runbook: Runbook) -> None:
+    given = names([*RELATIVE_FACTS, *(fact for look in LOOKS.values() for fact in look.facts)])
+    wanted = [each.condition.fact for each in runbook.expects] + [each.fact for each in runbook.mended]
+
+    assert [fact for fact in wanted if not re.match(given, fact)] == []
+
+
+@pytest.mark.parametrize("runbook", BY_CAUSE)
+def test_its_actions_take_the_parameters_that_it_gives(
+    runbook: Runbook, actions: Mapping[str, type[BaseModel]]
+) -> None:
+    for each in runbook.actions:
+        fields = {found.alias or name for name, found in actions[each.action].model_fields.items()}
+        assert each.parameters.keys() <= fields, each.action
+        if not each.needs:
+            actions[each.action].model_validate(dict(each.parameters))
+
+
+@pytest.mark.parametrize("runbook", BY_CAUSE)
+def test_it_is_written_as_it_was_read(runbook: Runbook) -> None:
+    assert parse_runbook(write_runbook(runbook), runbook.source) == runbook

@@ -1,0 +1,91 @@
+"""The runbooks that are shipped: one for each cause, nothing to mend in them, and actions that the action server has."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from relab.incidents.diagnosis.inference import Diagnosis
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.looks.service import RELATIVE_FACTS
+from relab.knowledge.library import shipped_shelf
+from relab.knowledge.lint import Surroundings, lint
+from relab.knowledge.models import Runbook
+from relab.testbed.actions.models import Action
+from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, traffic
+from relab.testbed.actions.operations import settings as setting_operations
+from support.causes import CAUSES
+from support.look_answers import facts_of
+
+SHELF = shipped_shelf()
+ACTIONS: dict[str, Action] = {
+    kind.ACTION.name: kind.ACTION
+    for module in (restarts, sessions, dependencies, setting_operations, traffic, jobs)
+    for kind in module.OPERATIONS
+}
+EXAMPLES: dict[str, Any] = {
+    "database.blocking.pid": "4711", "processes.frozen.component": "worker-1", "workers.growing.worker": "2",
+    "workers.largest.worker": "1", "settings.before_change.version": 1.0, "flags.limit.usual_policy": "aimd",
+    "flags.route.usual": "rules", "search.broken.worker": "1", "search.broken.last.worker": "2",
+}  # fmt: skip
+"""Facts as looks give them, of those that parameters name."""
+
+
+def test_there_is_one_for_each_cause() -> None:
+    assert SHELF.problems == ()
+    assert sorted(runbook.cause for runbook in SHELF.runbooks) == sorted(CAUSES.values())
+    assert {runbook.source for runbook in SHELF.runbooks} == {f"shipped/{cause}.md" for cause in CAUSES.values()}
+
+
+def test_there_is_nothing_to_mend_in_them() -> None:
+    around = Surroundings(
+        actions=ACTIONS, looks={name: look.facts for name, look in LOOKS.items()}, facts=RELATIVE_FACTS
+    )
+    assert lint(SHELF.runbooks, around) == []
+
+
+@pytest.mark.parametrize("runbook", SHELF.runbooks, ids=lambda runbook: runbook.cause)
+def test_its_actions_take_these_parameters(runbook: Runbook) -> None:
+    assert runbook.actions
+    for action in runbook.actions:
+        given = {name: filled(value) for name, value in action.parameters.items()}
+        ACTIONS[action.action].parameters.model_validate_json(json.dumps(given))
+
+
+def filled(value: object) -> object:
+    found = re.fullmatch(r"\{([^{}]+)\}", value) if isinstance(value, str) else None
+    return EXAMPLES[found[1]] if found else value
+
+
+@pytest.mark.parametrize("runbook", SHELF.runbooks, ids=lambda runbook: runbook.cause)
+def test_people_find_in_it_what_they_need(runbook: Runbook) -> None:
+    headings = re.findall(r"^## (.+)$", runbook.text, re.MULTILINE)
+    assert headings == ["How it looks", "What it is not", "What to do", "How to see that it is over"]
+    assert "Do not" in runbook.text
+    assert runbook.mended
+
+
+def test_they_name_causes_and_nothing_of_how_one_could_be_brought_about() -> None:
+    for runbook in SHELF.runbooks:
+        words = set(
+            re.findall(r"[a-z_]+", f"{runbook.text} {runbook.title} {runbook.symptoms} {runbook.actions}".lower())
+        )
+        assert not words & (
+            {"chaos", "inject", "injected", "injector", "fault", "faults", "attack", "toxic"} | only_faults()
+        )
+
+
+def only_faults() -> set[str]:
+    """The names of faults that are no causes, and no words of the language."""
+    return {name for name, cause in CAUSES.items() if name != cause and "_" in name} - set(CAUSES.values())
+
+
+def test_while_all_is_well_nothing_is_left_to_mend_and_nothing_points_to_a_cause() -> None:
+    well = {fact: value for name in LOOKS for fact, value in facts_of(name).items()}
+    for runbook in SHELF.runbooks:
+        assert [str(condition) for condition in runbook.mended if condition.holds(well) is not True] == []
+        assert [str(each.condition) for each in runbook.expects if each.condition.holds(well)] == []
+    assert Diagnosis(SHELF.runbooks, well).candidates()[0].probability < 0.5
