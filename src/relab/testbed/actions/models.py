@@ -91,6 +91,7 @@ class Action:
             "effect": self.effect,
             "preconditions": list(self.preconditions),
             "inverse": self.inverse,
+            "target": self.target,
         }
 
 

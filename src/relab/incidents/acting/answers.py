@@ -1,0 +1,68 @@
+"""What an action server's refusals mean. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from relab.core.json import JsonValue
+from relab.incidents.acting.errors import (
+    ActionServerError,
+    BusyError,
+    DeniedError,
+    OutcomeUnknownError,
+    RefusedError,
+    StateChangedError,
+    StoppedError,
+    UnreachableError,
+)
+
+IN_PROGRESS: Final = "in_progress"
+"""The code with which a server says that an action is under way, this one or another on the same part."""
+_BY_STATUS: Final[dict[int, type[ActionServerError]]] = {401: DeniedError, 403: DeniedError, 412: StateChangedError}
+_MAX_SAID: Final = 300
+_CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
+_SECONDS: Final = re.compile(r"\d{1,9}")
+_USUAL_WAIT_S: Final = 5.0
+_MOST_WAIT_S: Final = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer: JSON of a bounded length."""
+
+    status: int
+    document: JsonValue
+    retry_after: str | None = None
+
+
+def refusal(answer: Answer) -> ActionServerError:
+    """Return what an answer means that is no success. What the server says is quoted, and cut where it is long."""
+    code, said = _told(answer)
+    about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
+    if answer.status == 429 or code == IN_PROGRESS:
+        return BusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
+    kind = StoppedError if code == "stopped" else _BY_STATUS.get(answer.status)
+    if kind is None and answer.status == 503 and code is not None:
+        # It says so itself, by a problem document: it has looked, and a part of the service does not answer.
+        kind = UnreachableError
+    if kind is None:
+        kind = RefusedError if 400 <= answer.status < 500 else OutcomeUnknownError
+    remedy = "Give the responder a token that allows it." if kind is DeniedError else None
+    return kind(about, remedy=remedy, server_code=code)
+
+
+def _told(answer: Answer) -> tuple[str | None, str]:
+    document = answer.document if isinstance(answer.document, Mapping) else {}
+    code, detail = document.get("code"), document.get("detail")
+    said = detail if isinstance(detail, str) else ""
+    printable = "".join(char if char.isprintable() else " " for char in said[:_MAX_SAID])
+    return (code if isinstance(code, str) and _CODE.fullmatch(code) else None), printable
+
+
+def _retry_after_s(answer: Answer) -> float:
+    told = answer.retry_after or ""
+    # A date is allowed too; by whose clock it is nobody knows.
+    return min(float(told), _MOST_WAIT_S) if _SECONDS.fullmatch(told) else _USUAL_WAIT_S

@@ -1,0 +1,220 @@
+"""What was done: the responder's own acts, written down before they are asked for, and the action server's records of everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+from relab.core.clock import Timestamp, parse_time
+from relab.core.json import digest
+from relab.incidents.acting.catalogue import BlastRadius, ParameterValue
+
+MAX_KEY: Final = 200
+_MAX_TEXT: Final = 500
+_MAX_RECORDS: Final = 500
+
+
+class ActStatus(StrEnum):
+    """How far an act is."""
+
+    ASKED = "asked"
+    """Written down; whether it was done is not known yet."""
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """It was begun and did not succeed, or nobody knows how far it came."""
+    REFUSED = "refused"
+    """Nothing was done."""
+    UNDONE = "undone"
+
+
+class Effect(StrEnum):
+    """What came of an act, as users saw it."""
+
+    VERIFIED = "verified"
+    FAILED = "failed"
+    WORSE = "worse"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Something that is not to be tried again.
+
+    Attributes:
+        fingerprint: of action and parameters.
+    """
+
+    action: str
+    target: str
+    fingerprint: str
+
+
+class ActRecord(BaseModel):
+    """Something that this responder has asked for. It goes to JSON and back unchanged.
+
+    Attributes:
+        key: the `Idempotency-Key`; with it the same act can be asked for again, and no other.
+        attempt: of the incident, from 1.
+        cause: that it was to mend.
+        state_digest: of the state in which it was decided.
+        record_id: of the action server's record, as soon as it is known.
+        undoes: the server's record that it takes back.
+        approved_by: who allowed it; None where nobody had to.
+        effect: what came of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    incident_id: str
+    attempt: int
+    action: str
+    action_class: str
+    blast_radius: BlastRadius
+    target: str
+    parameters: dict[str, ParameterValue] = {}
+    cause: str
+    why: str = ""
+    asked_at: Timestamp
+    state_digest: str | None = None
+    status: ActStatus = ActStatus.ASKED
+    record_id: str | None = None
+    undoes: str | None = None
+    error: str | None = None
+    finished_at: Timestamp | None = None
+    approved_by: str | None = None
+    effect: Effect | None = None
+
+    @property
+    def tried(self) -> Tried:
+        """What is not to be tried again."""
+        return Tried(self.action, self.target, fingerprint(self.action, self.parameters))
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts as an action: it may have changed something, and not back."""
+        return self.status is not ActStatus.REFUSED and self.undoes is None
+
+
+def fingerprint(action: str, parameters: Mapping[str, ParameterValue]) -> str:
+    """Return what tells one plan from another."""
+    return digest([action, dict(parameters)])
+
+
+def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
+    """Return the key of an act. It follows from what is stored, so that after a kill the same one is sent again."""
+    key = f"{incident_id}:{attempt}:{action}"
+    if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
+        return key
+    return digest([incident_id, attempt, action])
+
+
+class ServerStatus(StrEnum):
+    """How far the action server says that an action is."""
+
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    UNDONE = "undone"
+
+
+_ACT_STATUSES: Final = {
+    ServerStatus.STARTED: ActStatus.ASKED,
+    ServerStatus.SUCCEEDED: ActStatus.SUCCEEDED,
+    ServerStatus.FAILED: ActStatus.FAILED,
+    ServerStatus.INTERRUPTED: ActStatus.FAILED,
+    ServerStatus.UNDONE: ActStatus.UNDONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """A record of the action server, of whomever.
+
+    Attributes:
+        actor: the name of the token.
+        requested_at_us: by the server's clock.
+        undoes: the record that it takes back.
+    """
+
+    record_id: str
+    action: str
+    actor: str
+    target: str
+    requested_at_us: int
+    status: ServerStatus
+    key: str | None = None
+    error: str | None = None
+    undoes: str | None = None
+    after: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def act_status(self) -> ActStatus:
+        """How far the act is that this is the record of."""
+        return _ACT_STATUSES[self.status]
+
+
+def read_record(document: Any) -> ServerRecord | None:
+    """Return a record of the server; None if nobody can read it."""
+    if not isinstance(document, Mapping):
+        return None
+    texts = {name: document.get(name) for name in ("record_id", "action", "actor", "target", "requested_at")}
+    if any(not isinstance(text, str) or not 1 <= len(text) <= MAX_KEY for text in texts.values()):
+        return None
+    status = document.get("status")
+    if status not in list(ServerStatus):
+        return None
+    try:
+        requested_at_us = parse_time(str(texts["requested_at"]))
+    except ValueError:
+        return None
+    after = document.get("after")
+    return ServerRecord(
+        record_id=str(texts["record_id"]),
+        action=str(texts["action"]),
+        actor=str(texts["actor"]),
+        target=str(texts["target"]),
+        requested_at_us=requested_at_us,
+        status=ServerStatus(status),
+        key=_optional(document.get("key")),
+        error=_optional(document.get("error")),
+        undoes=_optional(document.get("undoes")),
+        after=after if isinstance(after, Mapping) else {},
+    )
+
+
+def read_records(document: Any) -> tuple[list[ServerRecord], int]:
+    """Return the records of an answer, newest first as the server has them, and how many nobody can read."""
+    rows = document.get("records") if isinstance(document, Mapping) else None
+    if not isinstance(rows, list):
+        return [], 1
+    found = [record for row in rows[:_MAX_RECORDS] if (record := read_record(row)) is not None]
+    return found, len(rows) - len(found)
+
+
+def of_others(
+    records: Collection[ServerRecord], acts: Sequence[ActRecord], *, since_us: int
+) -> tuple[ServerRecord, ...]:
+    """Return the records of changes that this responder did not make, from a time on.
+
+    Ours are those with a key or an id of our acts, and what takes one of them back in the name of the same token: an
+    undo has no key, and a responder that was killed while it asked for one does not know its id.
+    """
+    keys = {act.key for act in acts}
+    ids = {act.record_id for act in acts if act.record_id is not None}
+    ours = {record.record_id: record.actor for record in records if record.key in keys or record.record_id in ids}
+    return tuple(
+        record
+        for record in records
+        if record.requested_at_us >= since_us
+        and record.record_id not in ours
+        and not (record.undoes is not None and ours.get(record.undoes) == record.actor)
+    )
+
+
+def _optional(value: Any) -> str | None:
+    return value[:_MAX_TEXT] if isinstance(value, str) else None

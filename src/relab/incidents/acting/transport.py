@@ -1,0 +1,123 @@
+"""Requests to an action server, each within a bounded time and size, and what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+from relab.core.errors import ConfigurationError, MalformedBodyError
+from relab.core.json import JsonValue, parse_json
+from relab.incidents.acting.answers import Answer
+from relab.incidents.acting.errors import OutcomeUnknownError, UnreachableError, UnreadableError
+
+MOST_BYTES: Final = 4 * 1024 * 1024
+_TOKEN: Final = re.compile(r"[!-~]{1,1000}")
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class Transport:
+    """The connections to one action server.
+
+    Args:
+        url: where it is.
+        token: who asks.
+        connect_s: for how long a connection may take.
+
+    Raises:
+        ConfigurationError: the address or the token cannot be one.
+    """
+
+    def __init__(self, url: str, token: str, *, connect_s: float) -> None:
+        if not _TOKEN.fullmatch(token):
+            raise ConfigurationError(
+                "The token for the action server is empty or has characters that no token has.",
+                remedy="Ask for one where the action server runs.",
+            )
+        address = _address(url)
+        self._client = httpx.AsyncClient(
+            base_url=address,
+            # To read all certificates takes long, and without TLS nobody asks for them.
+            verify=address.scheme == "https",
+            # `send` times the whole: each part of an answer may come in time, and the last one never.
+            timeout=httpx.Timeout(None, connect=connect_s, pool=connect_s),
+            # A proxy of the environment has no business with the token.
+            headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    async def send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float, *, key: str | None = None
+    ) -> Answer:
+        """Send a request and return what was answered, whatever it says.
+
+        Args:
+            method: of HTTP.
+            path: with the query.
+            body: becomes JSON.
+            within_s: for the whole, until the last byte of the answer.
+            key: the `Idempotency-Key`.
+
+        Raises:
+            UnreachableError: the request was not sent.
+            OutcomeUnknownError: it was, perhaps, and no whole answer came.
+            UnreadableError: the answer is too long, or no JSON although it says that all is well.
+        """
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self._client.stream(method, path, json=body, headers=headers) as response,
+            ):
+                raw = await _body(response)
+        except _NEVER_SENT as error:
+            raise UnreachableError(f"The action server cannot be reached: {type(error).__name__}.") from error
+        except TimeoutError as error:
+            raise OutcomeUnknownError(f"The action server did not answer within {within_s:g} s.") from error
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise OutcomeUnknownError(f"The connection to the action server broke: {type(error).__name__}.") from error
+        return Answer(response.status_code, _document(response.status_code, raw), response.headers.get("Retry-After"))
+
+
+def _document(status: int, raw: bytes) -> JsonValue:
+    try:
+        return parse_json(raw)
+    except MalformedBodyError as error:
+        if status == 200:
+            raise UnreadableError("The answer of the action server is no JSON.") from error
+        # Whoever refuses without words, a proxy perhaps, is understood by the status.
+        return None
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        found = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise _no_address(url) from error
+    if found.scheme not in {"http", "https"} or not found.host or found.query or found.fragment:
+        raise _no_address(url)
+    return found
+
+
+def _no_address(url: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{url[:200]!r} is no address of an action server.", remedy="One is such as http://127.0.0.1:9000."
+    )
+
+
+async def _body(response: httpx.Response) -> bytes:
+    found = bytearray()
+    # As it comes: what is packed although nobody asked for that is not unpacked, to whatever size.
+    async for part in response.aiter_raw():
+        found += part
+        if len(found) > MOST_BYTES:
+            raise UnreadableError(f"The answer of the action server is longer than {MOST_BYTES:,} bytes.")
+    return bytes(found)

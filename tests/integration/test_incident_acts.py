@@ -1,0 +1,169 @@
+"""An act on a real testbed, from a cause to its proof: planned, allowed, approved, done once, and taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from relab.incidents.acting.actions_client import ActionsClient, Found
+from relab.incidents.acting.approvals import Standing, ask, decide, standing
+from relab.incidents.acting.catalogue import BlastRadius, ParameterValue
+from relab.incidents.acting.errors import BusyError, RefusedError, StateChangedError, StoppedError
+from relab.incidents.acting.planning import Plan, PlanningSettings, next_plan
+from relab.incidents.acting.policy import Autonomy, Policy, Situation, Verdict, Wish, rule
+from relab.incidents.acting.records import ActRecord, ActStatus, idempotency_key, of_others
+from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
+from relab.testbed import service
+from support.fault_field import Field, a_field
+from support.testbeds import bed_home
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.full
+
+Value = TypeVar("Value")
+STOPPED = Runbook(
+    "process_stopped", "A worker is stopped", (), (), ("processes",),
+    (RunbookAction("resume-process", {"component": "worker-{workers.stopped.worker}"}),
+     RunbookAction("restart-worker", {"worker": "{workers.stopped.worker}"})), (), Risk.LOW,
+)  # fmt: skip
+SURE = (Candidate("process_stopped", 0.95), Candidate(UNKNOWN, 0.05))
+
+
+@pytest.fixture(scope="module")
+def whole_field() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+@pytest.fixture
+def field(whole_field: Field) -> Iterator[Field]:
+    yield whole_field
+    whole_field.reset()
+    wait_until(whole_field.is_well, within_s=60, what="a service that is well again")
+
+
+def asked(field: Field, work: Callable[[ActionsClient], Awaitable[Value]]) -> Value:
+    """Ask as a responder with a token of its own."""
+    layout = field.bed.layout
+    token = service.make_token(layout.home, layout.name, "responder", ["read", "act"])
+
+    async def ask_it() -> Value:
+        async with ActionsClient(str(field.actions.base_url), token) as client:
+            return await work(client)
+
+    return asyncio.run(ask_it())
+
+
+def now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def stopped_worker(field: Field) -> str | None:
+    """Return the number of a worker whose process the kernel has stopped."""
+    rows = field.actions.get("/components").json()["components"]
+    stopped = (row["name"] for row in rows if (row["process"] or {}).get("kernel_state") == "stopped")
+    return next((name.removeprefix("worker-") for name in stopped), None)
+
+
+def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
+    detected_us = now_us()
+    field.inject("hang", {"intensity": 0.5})
+    worker = wait_until(lambda: stopped_worker(field), what="a worker that is stopped")
+    assert worker is not None
+    facts: dict[str, FactValue] = {"workers.stopped.worker": worker}
+
+    async def work(client: ActionsClient) -> ActRecord:
+        catalogue = await client.catalogue()
+        assert catalogue.unreadable == 0
+        plan = next_plan(SURE, [STOPPED], facts, catalogue, (), PlanningSettings())
+        assert isinstance(plan, Plan), plan
+        assert (plan.action, plan.parameters) == ("resume-process", {"component": f"worker-{worker}"})
+        found = await client.dry_run(plan.action, plan.parameters)
+        recent = await client.records_since(detected_us)
+        situation = Situation(
+            now_us(),
+            BlastRadius.SOME_REQUESTS,
+            server_is_stopped=await client.is_stopped(),
+            others=[item.action for item in of_others(recent.records, (), since_us=detected_us)],
+        )
+        wish = Wish(catalogue.actions[plan.action], plan.target, "i1")
+        assert rule(Policy(Autonomy.APPROVE), wish, situation).verdict is Verdict.NEEDS_APPROVAL
+        question = ask(
+            plan, approval_id="a1", incident_id="i1", state_digest=found.state_digest, ground="-", now_us=now_us()
+        )
+        answer = decide(question, None, approved=True, by="ann", now_us=now_us())
+        again = await client.dry_run(plan.action, plan.parameters)
+        holds = standing(question, answer, plan=plan, state_digest=again.state_digest, now_us=now_us())
+        assert holds is Standing.APPROVED
+        record = ActRecord(
+            key=idempotency_key("i1", 1, plan.action), incident_id="i1", attempt=1, action=plan.action,
+            action_class=plan.action_class, blast_radius=plan.blast_radius, target=plan.target,
+            parameters=plan.parameters, cause=plan.cause, asked_at=now_us(), state_digest=found.state_digest,
+        )  # fmt: skip
+        done = [
+            await client.execute(record.action, record.parameters, key=record.key, state_digest=record.state_digest)
+            for _ in range(2)
+        ]
+        assert done[0].record_id == done[1].record_id
+        return record.model_copy(update={"status": done[0].act_status, "record_id": done[0].record_id})
+
+    act = asked(field, work)
+    assert act.status is ActStatus.SUCCEEDED
+    wait_until(field.is_well, within_s=60, what="users who are served well")
+    recent = asked(field, lambda client: client.records_since(detected_us))
+    assert len(recent.records) == 1
+    assert of_others(recent.records, [act], since_us=detected_us) == ()
+
+
+def test_a_state_that_others_have_changed_is_not_acted_on(field: Field) -> None:
+    async def work(client: ActionsClient) -> tuple[str | None, int]:
+        return (await client.dry_run("restart-worker", {"worker": 1})).state_digest, now_us()
+
+    digest, detected_us = asked(field, work)
+    # Another action: the same one has a pause after it, which the server tells first.
+    field.do("restart-target")
+
+    with pytest.raises(StateChangedError):
+        asked(field, lambda client: client.execute("restart-worker", {"worker": 1}, key="k1", state_digest=digest))
+    recent = asked(field, lambda client: client.records_since(detected_us))
+    assert [item.actor for item in of_others(recent.records, (), since_us=detected_us)] == ["test"]
+
+
+async def after_its_pause(client: ActionsClient, action: str, parameters: dict[str, ParameterValue]) -> Found:
+    """Return what a dry run finds, as soon as the server lets it."""
+    while True:
+        try:
+            return await client.dry_run(action, parameters)
+        except BusyError as error:
+            await asyncio.sleep(error.retry_after_s)
+
+
+def test_what_was_set_is_taken_back_and_only_once(field: Field) -> None:
+    given: dict[str, ParameterValue] = {"max_memory_mb": 32, "policy": "allkeys-lfu"}
+    before = asked(field, lambda client: client.dry_run("set-cache-memory", given)).state
+
+    async def work(client: ActionsClient) -> None:
+        done = await client.execute("set-cache-memory", given, key="k1")
+        assert done.after["maxmemory-policy"] == "allkeys-lfu"
+        undone = await client.undo(done.record_id)
+        assert (await client.undo(done.record_id)).record_id == undone.record_id
+
+    asked(field, work)
+    after = asked(field, lambda client: after_its_pause(client, "set-cache-memory", given))
+    assert after.state["maxmemory-policy"] == before["maxmemory-policy"]
+
+
+def test_nothing_is_done_while_people_have_stopped_everything(field: Field) -> None:
+    field.actions.put("/kill-switch", json={"stopped": True}).raise_for_status()
+
+    assert asked(field, lambda client: client.is_stopped())
+    with pytest.raises(StoppedError):
+        asked(field, lambda client: client.execute("restart-cache", {}, key="k1"))
+    field.actions.put("/kill-switch", json={"stopped": False}).raise_for_status()
+    with pytest.raises(RefusedError):
+        asked(field, lambda client: client.dry_run("recreate-indexes", {}))

@@ -1,0 +1,219 @@
+"""Whether an act has helped: only what users see for long enough, with the cause gone, is proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.incidents.acting.verification import Bounds, Course, Outcome, Verification, VerificationSettings, verify
+from relab.incidents.models import Absence, Snapshot
+from relab.knowledge.models import Condition, FactValue, Operator
+
+SECOND_US = 1_000_000
+ENDED_US = 1_800_000_000 * SECOND_US
+SETTINGS = VerificationSettings(
+    poll_interval_s=1.0, sustained_s=10.0, least_polls=5, patience_s=60.0, cause_patience_s=40.0, window_s=30.0, worse_s=5.0
+)  # fmt: skip
+BOUNDS = Bounds(errors_pct=1.0, p95_ms=100.0)
+GOOD = {"errors.pct": 0.0, "latency.p95_ms": 20.0, "traffic.requests": 300.0}
+BAD = {**GOOD, "errors.pct": 40.0, "latency.p95_ms": 900.0}
+GONE = Condition("pool.pending", Operator.AT_MOST, 0.0)
+
+
+def poll(at_s: float, numbers: Mapping[str, float] = GOOD, health: str | None = "healthy", **more: Any) -> Snapshot:
+    words = {} if health is None else {"health": health}
+    return Snapshot(ENDED_US + int(at_s * SECOND_US), numbers=numbers, words=words, **more)
+
+
+def polls(begin_s: int, end_s: int, *args: Any, **more: Any) -> list[Snapshot]:
+    return [poll(at_s, *args, **more) for at_s in range(begin_s, end_s)]
+
+
+BEFORE = poll(-2, BAD)
+
+
+def course(*parts: Sequence[Snapshot], **more: Any) -> Course:
+    given = {"mended": (GONE,), "facts": {"pool.pending": 0.0}, **more}
+    seen = [item for part in parts for item in part]
+    if "facts_at_us" not in given and seen:
+        given["facts_at_us"] = seen[-1].at_us
+    return Course(ENDED_US - SECOND_US, ENDED_US, given.pop("before", BEFORE), seen, **given)
+
+
+def outcome(*parts: Sequence[Snapshot], bounds: Bounds = BOUNDS, **more: Any) -> Verification:
+    return verify(course(*parts, **more), bounds, SETTINGS)
+
+
+def test_users_served_well_for_long_enough_with_the_cause_gone_is_proof() -> None:
+    found = outcome(polls(1, 5, BAD), polls(5, 16))
+    assert (found.outcome, found.well_s) == (Outcome.VERIFIED, 10.0)
+    assert outcome(polls(1, 5, BAD), polls(5, 15)).outcome is Outcome.NOT_YET
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"facts": {"pool.pending": 3.0}},
+        {"facts": {}},
+        {"facts": None},
+        {"facts": {"pool.pending": "none"}},
+        # A look from before users were served well, and one from too long ago.
+        {"facts_at_us": ENDED_US + SECOND_US},
+        {"facts_at_us": ENDED_US + 10 * SECOND_US},
+        {"facts_at_us": ENDED_US - SECOND_US},
+        {"facts_at_us": None},
+    ],
+)
+def test_without_a_fresh_look_that_the_cause_is_gone_nothing_is_proven(facts: dict[str, Any]) -> None:
+    assert outcome(polls(1, 30), **facts).outcome is Outcome.NOT_YET
+
+
+def test_a_look_from_before_users_were_served_well_is_none_however_short_that_is() -> None:
+    soon = replace(SETTINGS, sustained_s=2.0, least_polls=2)
+    seen = polls(1, 9, BAD), polls(9, 12)
+    for looked_s, expected in ((8.5, Outcome.NOT_YET), (9.5, Outcome.VERIFIED)):
+        looked_us = ENDED_US + int(looked_s * SECOND_US)
+        assert verify(course(*seen, facts_at_us=looked_us), BOUNDS, soon).outcome is expected
+
+
+@pytest.mark.parametrize(
+    ("last", "more"),
+    [
+        (poll(20, BAD), {}),
+        (poll(20, {**GOOD, "errors.pct": 1.1}), {}),
+        (poll(20, {**GOOD, "latency.p95_ms": 101.0}), {}),
+        (poll(20, {"traffic.requests": 300.0, "errors.pct": 0.0}), {}),
+        (poll(20, {**GOOD, "traffic.requests": 4.0}), {}),
+        (poll(20, health="degraded"), {}),
+        (poll(20, absent={"metrics": Absence.TIMED_OUT}), {}),
+        (poll(20), {"stale": frozenset({ENDED_US + 20 * SECOND_US})}),
+        (poll(40), {}),
+    ],
+)
+def test_one_poll_that_is_not_well_or_not_there_begins_it_anew(last: Snapshot, more: dict[str, Any]) -> None:
+    found = outcome(polls(1, 20), [last], **more)
+    assert (found.outcome, found.well_s) == (Outcome.NOT_YET, 0.0)
+
+
+def test_where_nobody_comes_usually_the_target_itself_is_believed() -> None:
+    quiet = Bounds(1.0, 100.0, needs_traffic=False)
+    nobody = {"traffic.requests": 0.0}
+    assert outcome(polls(1, 20, nobody), bounds=quiet).outcome is Outcome.VERIFIED
+    assert outcome(polls(1, 20, nobody, health=None), bounds=quiet).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 20, nobody)).outcome is Outcome.NOT_YET
+
+
+def test_it_fails_when_patience_is_over_and_says_why() -> None:
+    assert outcome(polls(1, 60, BAD), facts=None).outcome is Outcome.NOT_YET
+    found = outcome(polls(1, 61, BAD), facts=None)
+    assert (found.outcome, "errors.pct is 40" in found.reason) == (Outcome.FAILED, True)
+    hidden = outcome(polls(1, 61), facts={})
+    assert (hidden.outcome, "not known" in hidden.reason) == (Outcome.FAILED, True)
+
+
+def test_what_just_recovers_is_given_the_time_and_no_more_than_that() -> None:
+    assert outcome(polls(1, 56, BAD), polls(56, 62)).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 56, BAD), polls(56, 67)).outcome is Outcome.VERIFIED
+    # Polls with holes between them never sustain anything.
+    holes = [poll(number * 10) for number in range(1, 14)]
+    assert outcome(holes).outcome is Outcome.FAILED
+
+
+def test_a_cause_that_stays_to_be_seen_has_failed_sooner() -> None:
+    there: dict[str, Any] = {"facts": {"pool.pending": 5.0}}
+    assert outcome(polls(1, 40, BAD), **there).outcome is Outcome.NOT_YET
+    found = outcome(polls(1, 41, BAD), **there)
+    assert (found.outcome, "pool.pending" in found.reason) == (Outcome.FAILED, True)
+
+
+def test_who_was_not_looking_has_seen_nothing_fail() -> None:
+    assert outcome().outcome is Outcome.NOT_YET
+    assert outcome([poll(900, BAD)], facts=None).outcome is Outcome.NOT_YET
+
+
+@pytest.mark.parametrize(
+    ("begin_s", "numbers", "is_worse"),
+    [
+        (31, {**BAD, "errors.pct": 51.0}, True),
+        (31, {**BAD, "errors.pct": 50.0}, False),
+        (31, {**BAD, "latency.p95_ms": 1_351.0}, True),
+        (31, {**BAD, "latency.p95_ms": 1_350.0}, False),
+        # What the act itself does to the figures of half a minute is waited out, unless it is ruin.
+        (10, {**BAD, "errors.pct": 60.0, "latency.p95_ms": 3_000.0}, False),
+        (10, {**BAD, "errors.pct": 91.0}, True),
+        (31, {**BAD, "errors.pct": 100.0, "traffic.requests": 3.0}, False),
+    ],
+)
+def test_worse_than_before_is_worse(begin_s: int, numbers: dict[str, float], is_worse: bool) -> None:
+    assert outcome(polls(1, begin_s, BAD), polls(begin_s, begin_s + 5, numbers), facts=None).outcome is Outcome.NOT_YET
+    found = outcome(polls(1, begin_s, BAD), polls(begin_s, begin_s + 6, numbers), facts=None)
+    assert found.outcome is (Outcome.WORSE if is_worse else Outcome.NOT_YET)
+
+
+def test_a_target_that_falls_silent_is_worse_and_one_that_was_silent_is_not() -> None:
+    silent: dict[str, Any] = {"absent": {"health": Absence.REFUSED}}
+    assert outcome(polls(1, 20, BAD, **silent), facts=None).outcome is Outcome.WORSE
+    assert outcome(polls(1, 20, BAD, **silent), before=poll(-2, {}, **silent), facts=None).outcome is Outcome.NOT_YET
+
+
+def test_a_clock_that_is_set_back_begins_it_anew() -> None:
+    back = [replace(item, at_us=item.at_us - 3_600 * SECOND_US) for item in polls(1, 20)]
+    assert outcome(polls(1, 8), back[:5]).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 8), back).outcome is Outcome.VERIFIED
+
+
+FIGURES = st.fixed_dictionaries(
+    {},
+    optional={
+        "errors.pct": st.sampled_from([0.0, 0.5, 1.5, 40.0, 95.0]),
+        "latency.p95_ms": st.sampled_from([10.0, 99.0, 101.0, 5_000.0]),
+        "traffic.requests": st.sampled_from([0.0, 4.0, 300.0]),
+    },
+)
+POLLS = st.lists(
+    st.tuples(
+        st.sampled_from([1, 1, 1, 1, 2, 5, -3]),
+        st.one_of(st.just(GOOD), FIGURES),
+        st.sampled_from(["healthy", "healthy", "degraded", None]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=150)
+@given(POLLS, st.sampled_from([0.0, 2.0, None]), st.integers(0, 60))
+def test_proof_is_never_given_too_early(
+    steps: list[tuple[int, dict[str, float], str | None]], pending: float | None, looked_s: int
+) -> None:
+    at_s, seen = 0, []
+    for step_s, numbers, health in steps:
+        at_s += step_s
+        seen.append(poll(at_s, numbers, health))
+    facts: dict[str, FactValue] = {} if pending is None else {"pool.pending": pending}
+    found = outcome(seen, facts=facts, facts_at_us=ENDED_US + looked_s * SECOND_US)
+    assert found.reason
+    if found.outcome is Outcome.VERIFIED:
+        last = seen[-1]
+        assert pending == 0.0
+        proof = [item for item in seen if item.at_us >= last.at_us - SETTINGS.sustained_s * SECOND_US]
+        assert len(proof) >= SETTINGS.least_polls
+        row = seen[-SETTINGS.least_polls :]
+        assert all(item.numbers.get("errors.pct", 100.0) <= BOUNDS.errors_pct for item in row)
+        assert all(item.numbers.get("latency.p95_ms", 1e9) <= BOUNDS.p95_ms for item in row)
+        assert row[-1].at_us - SETTINGS.sustained_s * SECOND_US >= min(item.at_us for item in seen)
+    if found.outcome is Outcome.WORSE:
+        assert any(
+            item.numbers.get("errors.pct", 0.0) > 50 or item.numbers.get("latency.p95_ms", 0) > 1_350 for item in seen
+        )
+
+
+@settings(max_examples=60)
+@given(st.integers(10, 40), st.sampled_from([0.0, 1.0]), st.sampled_from([20.0, 100.0]))
+def test_once_well_and_looked_at_it_is_proven_whatever_came_before(well: int, errors: float, p95: float) -> None:
+    good = {**GOOD, "errors.pct": errors, "latency.p95_ms": p95}
+    assert outcome(polls(1, 9, BAD), polls(9, 10 + well, good)).outcome is Outcome.VERIFIED
