@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,6 +193,22 @@ def test_a_report_is_kept_as_it_was_put(target: Target) -> None:
     assert (mini["delta_p95_pct"], mini["fallback_count"]) == (-12.5, None)
     assert "text" not in mini
     assert target.fresh("PUT", "/api/lab/report", json={**report, "p95": 1}).status_code == 422
+
+
+def test_requests_whose_clients_do_not_wait_are_counted(target: Target) -> None:
+    before = target.get("/api/v1/metrics")["abandoned"]
+    address = ("127.0.0.1", target.settings["listen"]["port"])
+    for _ in range(5):
+        with socket.create_connection(address) as gone:
+            gone.sendall(b"POST /api/v1/orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 100\r\n\r\n{")
+
+    def is_counted() -> bool:
+        told: int = target.get("/api/v1/metrics")["abandoned"]
+        return told >= before + 5
+
+    wait_until(is_counted, what="five clients that are gone")
+    waited_for = target.fresh("GET", f"/api/v1/orders/{order_number(1)}")
+    assert waited_for.status_code == 200
 
 
 def parsed(text: str) -> list[Metric]:

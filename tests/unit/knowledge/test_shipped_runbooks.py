@@ -87,5 +87,6 @@ def test_while_all_is_well_nothing_is_left_to_mend_and_nothing_points_to_a_cause
     well = {fact: value for name in LOOKS for fact, value in facts_of(name).items()}
     for runbook in SHELF.runbooks:
         assert [str(condition) for condition in runbook.mended if condition.holds(well) is not True] == []
-        assert [str(each.condition) for each in runbook.expects if each.condition.holds(well)] == []
+        seldom = [each.condition for each in runbook.expects if each.otherwise < 0.5]
+        assert [str(condition) for condition in seldom if condition.holds(well)] == []
     assert Diagnosis(SHELF.runbooks, well).candidates()[0].probability < 0.5

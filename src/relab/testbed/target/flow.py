@@ -174,6 +174,13 @@ class DoorProtocol(HttpToolsProtocol):
         self._recorder = recorder
         self._refused = False
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count a request whose client did not wait for the answer."""
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._recorder.event("abandoned")
+        super().connection_lost(exc)
+
     def on_headers_complete(self) -> None:
         """Refuse the request, or let the server go on with it."""
         self._refused = False

@@ -74,6 +74,7 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
     return {
         "window_s": window_s,
         **route_figures(whole, seconds=seconds),
+        "abandoned": events.get("abandoned", 0),
         "routes": {name: route_figures(counts, seconds=seconds) for name, counts in sorted(recent.routes.items())},
         "search": search_figures(events) | {"total": search_figures(merge(w.totals for w in workers).events)},
         "cache": {name: events.get(f"cache_{name}", 0) for name in ("hits", "misses", "errors", "write_errors")},

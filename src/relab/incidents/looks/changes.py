@@ -1,0 +1,80 @@
+"""Who changed which settings when, and what of it is still in force. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.core.clock import parse_time
+from relab.incidents.looks.models import Answer, Sighting
+from relab.incidents.looks.places import Findings, Place, top
+
+CHANGE_FACTS: Final = (
+    "settings.version", "settings.recent_change", "settings.recent_change.names", "settings.recent_change.by",
+    "settings.recent_change.age_s", "settings.last_change.version", "settings.before_change.version",
+)  # fmt: skip
+RECENT_S: Final = 3_600.0
+"""What was changed longer ago has been in force while all was well."""
+_REPAIRERS: Final = frozenset(("operator", "supervisor"))
+"""Whoever repairs changes settings too; what they have set since is no longer what was set before."""
+_SECRET: Final = ("password", "token", "secret")
+_POOL: Final = ("pool", "connections", "overflow", "concurrency")
+_ADDRESS: Final = ("port", "host", "url")
+
+
+def read_changes(answers: Sequence[Answer], now_us: int) -> list[Sighting]:
+    """Read the newest change that somebody rolled out and that nobody has taken back."""
+    found, versions = Findings(), top(answers, 0).at("versions")
+    rows = versions.rows()
+    if not rows:
+        return found.sightings
+    found.amount("settings.version", rows[-1].at("version"))
+    change = _in_force(rows, now_us)
+    if change is None:
+        found.see("settings.recent_change", "none", versions)
+        return found.sightings
+    number, names = change
+    row = rows[number]
+    found.see("settings.recent_change", _touches(names), row.at("changes"))
+    found.see("settings.recent_change.names", ", ".join(names)[:200], row.at("changes"))
+    found.word("settings.recent_change.by", row.at("author"))
+    made_us = _time_of(row)
+    found.see("settings.recent_change.age_s", None if made_us is None else (now_us - made_us) / 1e6, row.at("time"))
+    found.amount("settings.last_change.version", row.at("version"))
+    if number > 0:
+        found.amount("settings.before_change.version", rows[number - 1].at("version"))
+    return found.sightings
+
+
+def _in_force(rows: Sequence[Place], now_us: int) -> tuple[int, list[str]] | None:
+    """Return the newest recent version that changes something which nobody who repairs has set since, and its names."""
+    repaired: set[str] = set()
+    for number in range(len(rows) - 1, -1, -1):
+        row = rows[number]
+        names = [name for name, _ in row.at("changes").fields()]
+        if row.at("author").word in _REPAIRERS:
+            repaired.update(names)
+            continue
+        made_us = _time_of(row)
+        if made_us is not None and now_us - made_us > RECENT_S * 1e6:
+            return None
+        left = [name for name in names if name not in repaired]
+        if left:
+            return number, left
+    return None
+
+
+def _touches(names: Sequence[str]) -> str:
+    """Return what a change is about; a password counts most, since it is told by nothing else."""
+    told = " ".join(names).lower()
+    for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
+        if any(part in told for part in parts):
+            return word
+    return "other"
+
+
+def _time_of(row: Place) -> int | None:
+    try:
+        return parse_time(row.at("time").text)
+    except ValueError:
+        return None

@@ -1,0 +1,55 @@
+"""How a call has failed, in a word, by the code or the words of whoever tells of it. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FULL: Final = "full"
+CREDENTIAL: Final = "credential"
+REFUSED: Final = "refused"
+TIMEOUT: Final = "timeout"
+CUT: Final = "cut"
+POOL: Final = "pool"
+DESCRIPTORS: Final = "descriptors"
+MEMORY: Final = "memory"
+STATEMENT: Final = "statement"
+OTHER: Final = "other"
+KINDS: Final = (FULL, CREDENTIAL, REFUSED, TIMEOUT, CUT, POOL, DESCRIPTORS, MEMORY, STATEMENT, OTHER)
+
+_SQLSTATES: Final = {
+    "53300": FULL,
+    "28P01": CREDENTIAL,
+    "28000": CREDENTIAL,
+    "57014": STATEMENT,
+    "55P03": STATEMENT,
+    "57P01": CUT,
+    "57P02": CUT,
+    "08006": CUT,
+    "08001": REFUSED,
+}
+"""PostgreSQL's codes, appendix A of its manual: 57014 is a cancelled statement, 55P03 a lock that was not to be had."""
+
+_WORDS: Final = (
+    # A pool that has none left says `timed out` too, which is no time-out of the network.
+    (("queuepool", "pool exhausted", "no connection available"), POOL),
+    (("too many open files", "emfile"), DESCRIPTORS),
+    (("too many clients", "remaining connection slots", "too many connections"), FULL),
+    (("password authentication failed", "noauth", "wrongpass", "authent", "invalid username-password"), CREDENTIAL),
+    (("oom command not allowed", "maxmemory", "out of memory"), MEMORY),
+    (("statement timeout", "lock timeout", "canceling statement"), STATEMENT),
+    (("refused", "no such host", "no route to host", "unreachable"), REFUSED),
+    (
+        ("reset", "closed the connection", "closed by server", "terminating connection", "broken pipe",
+         "connection lost", "unexpectedly", "end of file"),
+        CUT,
+    ),
+    (("timeout", "timed out", "no answer"), TIMEOUT),
+)  # fmt: skip
+
+
+def kind_of(text: str, sqlstate: str | None = None) -> str:
+    """Return the kind of a failure: one of `KINDS`."""
+    if sqlstate in _SQLSTATES:
+        return _SQLSTATES[sqlstate]
+    told = text.lower()
+    return next((kind for words, kind in _WORDS if any(word in told for word in words)), OTHER)

@@ -1,0 +1,77 @@
+"""How often the target's log has told of failures of each kind, in the last seconds. Pure: lines are counted, never obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.core.clock import parse_time
+from relab.incidents.looks import failures
+from relab.incidents.looks.models import Answer, Sighting
+from relab.incidents.looks.places import Findings, Place, top
+
+WINDOW_S: Final = 8.0
+_SOURCES: Final = {"db": "database", "database": "database", "cache": "cache"}
+_DATABASE: Final = (
+    failures.FULL, failures.CREDENTIAL, failures.REFUSED, failures.TIMEOUT, failures.CUT, failures.POOL,
+    failures.STATEMENT, failures.DESCRIPTORS, failures.OTHER,
+)  # fmt: skip
+_CACHE: Final = (
+    failures.CREDENTIAL, failures.REFUSED, failures.TIMEOUT, failures.CUT, failures.MEMORY, failures.DESCRIPTORS,
+    failures.OTHER,
+)  # fmt: skip
+_NO_SPACE: Final = ("enospc", "no space left")
+_NO_DESCRIPTOR: Final = ("emfile", "too many open files")
+
+LOG_FACTS: Final = (
+    "logs.lines", "logs.errors", "logs.no_space", "logs.descriptors", "logs.bad_settings",
+    *(f"logs.database.{kind}" for kind in _DATABASE), *(f"logs.cache.{kind}" for kind in _CACHE),
+)  # fmt: skip
+
+
+def read_logs(answers: Sequence[Answer], now_us: int) -> list[Sighting]:
+    """Count the lines of the last seconds, by what they tell of; a log that answers and says nothing counts 0 of each."""
+    found, lines = Findings(), top(answers, 0).at("lines")
+    if not lines.is_list:
+        return found.sightings
+    counts: dict[str, int] = dict.fromkeys(LOG_FACTS, 0)
+    first: dict[str, Place] = {}
+    # The newest lines count: of a longer list only its end is read.
+    for row in Place(lines.value[-500:], lines.pointer, lines.answer).rows():
+        if not _is_recent(row, now_us):
+            continue
+        for fact in _facts_of(row):
+            counts[fact] += 1
+            first.setdefault(fact, row)
+    for fact, count in counts.items():
+        found.see(fact, float(count), first.get(fact, lines))
+    return found.sightings
+
+
+def _is_recent(row: Place, now_us: int) -> bool:
+    try:
+        return abs(now_us - parse_time(row.at("time").text)) <= WINDOW_S * 1_000_000
+    except ValueError:
+        return False
+
+
+def _facts_of(row: Place) -> list[str]:
+    found = ["logs.lines"]
+    if row.at("level").word in {"error", "critical"}:
+        found.append("logs.errors")
+    event, text = row.at("event").word or "", row.at("message").text
+    told = f"{text} {row.at('fields', 'error').text}".lower()
+    if any(word in told for word in _NO_SPACE):
+        found.append("logs.no_space")
+    if any(word in told for word in _NO_DESCRIPTOR):
+        found.append("logs.descriptors")
+    if event == "bad_settings":
+        found.append("logs.bad_settings")
+    source = _SOURCES.get(event.partition("_")[0])
+    if event == "dependency_failed":
+        source = _SOURCES.get(row.at("fields", "dependency").word or "")
+    if source is not None:
+        kind = failures.kind_of(text, row.at("fields", "sqlstate").word)
+        known = _DATABASE if source == "database" else _CACHE
+        found.append(f"logs.{source}.{kind if kind in known else failures.OTHER}")
+    return found
