@@ -15,7 +15,7 @@ import psycopg
 SCHEMA_PATH: Final = Path(__file__).with_name("schema.sql")
 DEFAULT_SEED: Final = 20_240_601
 PRODUCTS: Final = 5_000
-ORDERS: Final = 20_000
+ORDERS: Final = 200_000
 STOCK: Final = 1_000_000
 """Of each product: no load of a test buys the shop empty."""
 

@@ -1,0 +1,1 @@
+"""Measures responders: episodes on testbeds, run and scored on the testbed's side of the wall."""

@@ -1,0 +1,45 @@
+"""`python -m relab.testbed.scoring --input TRIAL_INPUT --output TRIAL_OUTPUT`: one trial of `lab run`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.errors import RelabError
+from relab.testbed.scoring.harness import TIMELINE, error_output, read_trial, run_trial
+
+EXIT_FAILED: Final = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the trial's episode and write what came of it; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring")
+    parser.add_argument("--input", type=Path, required=True, help="The trial's input, as the runner writes it.")
+    parser.add_argument("--output", type=Path, required=True, help="Where the trial's output goes.")
+    args = parser.parse_args(arguments)
+    stop = threading.Event()
+    # The testbed and the responder are ended in order, not left to whoever finds them.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        trial: dict[str, Any] = read_trial(args.input)
+    except RelabError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILED
+    try:
+        output = run_trial(trial, stop=stop, timeline=args.output.with_name(TIMELINE))
+    except RelabError as error:
+        sys.stderr.write(f"{error}\n")
+        output = error_output(trial["ids"], error.code, str(error)[:2_000])
+    args.output.write_text(json.dumps(output), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

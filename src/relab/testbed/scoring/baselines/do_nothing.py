@@ -1,0 +1,21 @@
+"""`python -m relab.testbed.scoring.baselines.do_nothing`: looks, sees nothing, does nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from relab.testbed.scoring.baselines.status_page import State, status_page
+
+
+def main() -> None:
+    """Do nothing until killed."""
+    state = State()
+    with status_page(state):
+        while True:
+            time.sleep(float(os.environ["POLL_INTERVAL_SECONDS"]))
+            state.polls += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""`python -m relab.testbed.scoring.baselines.restart_only`: restarts what is unhealthy, as a liveness probe does.
+
+The target first; if that has not helped, the database, then the cache, then all of it again. It never says why.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import cycle
+from typing import Final
+
+import httpx
+
+from relab.testbed.scoring.baselines.status_page import State, status_page
+
+UNHEALTHY_POLLS: Final = 3
+"""In a row, as the failure threshold of a liveness probe usually is."""
+COOLDOWN_S: Final = 35.0
+"""The target's figures are those of the last 30 seconds: sooner it cannot be seen whether a restart has helped."""
+RESTARTS: Final = ("restart-target", "restart-database", "restart-cache")
+
+
+class RestartLoop:
+    """The loop.
+
+    Args:
+        target, actions: clients of the two servers.
+        state: what it says of itself.
+    """
+
+    def __init__(self, target: httpx.Client, actions: httpx.Client, state: State) -> None:
+        self._target = target
+        self._actions = actions
+        self._state = state
+        self._next = cycle(RESTARTS)
+        self._unhealthy = 0
+        self._incidents = 0
+        self._quiet_until_s = 0.0
+
+    def poll(self, now_s: float) -> None:
+        """Look once, and restart what is next if that is due."""
+        self._state.polls += 1
+        if self._is_healthy():
+            self._unhealthy, self._state.incident = 0, None
+            self._next = cycle(RESTARTS)
+            return
+        self._unhealthy += 1
+        if self._unhealthy < UNHEALTHY_POLLS:
+            return
+        if self._state.incident is None:
+            self._incidents += 1
+            self._state.incident = {"id": f"unhealthy-{self._incidents}", "phase": "execute"}
+        if now_s >= self._quiet_until_s:
+            self._restart(next(self._next))
+            self._quiet_until_s = now_s + COOLDOWN_S
+
+    def _is_healthy(self) -> bool:
+        try:
+            answer = self._target.get("/api/v1/health")
+            return bool(answer.status_code == 200 and answer.json()["health_status"] == "healthy")
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return False
+
+    def _restart(self, action: str) -> None:
+        try:
+            self._actions.post(f"/action/{action}")
+        except httpx.HTTPError as error:
+            print(f"{action}: {error!r}", flush=True)  # noqa: T201 a program's own log
+
+
+def main() -> None:
+    """Watch until killed."""
+    state, token = State(), os.environ["ACTION_SERVER_TOKEN"]
+    interval_s = float(os.environ["POLL_INTERVAL_SECONDS"])
+    with (
+        httpx.Client(base_url=os.environ["TARGET_API_BASE_URL"], timeout=3, trust_env=False) as target,
+        httpx.Client(
+            base_url=os.environ["ACTION_SERVER_URL"],
+            timeout=60,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {token}", "Connection": "close"},
+        ) as actions,
+        status_page(state),
+    ):
+        loop = RestartLoop(target, actions, state)
+        while True:
+            time.sleep(interval_s)
+            loop.poll(time.monotonic())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Testbeds for episodes: one for each that is run at a time, taken and given back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.core.errors import UnavailableError
+from relab.testbed import service
+from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.layout import Layout
+from relab.testbed.links.client import LinksClient
+from relab.testbed.models import BedStatus
+
+MAX_SLOTS: Final = 64
+PORTS_OF_A_BED: Final = 10
+WITHIN_S: Final = 60.0
+"""Other episodes may be starting at the same time."""
+
+
+class NoBedError(UnavailableError):
+    """All testbeds are taken, or what there is cannot be used."""
+
+    code = "no_bed"
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """A testbed that is as at its beginning, and nobody else's.
+
+    Attributes:
+        slot: its number among those of one home.
+    """
+
+    layout: Layout
+    status: BedStatus
+    slot: int
+
+    @property
+    def target(self) -> str:
+        """Where the target answers."""
+        return self.status.state.addresses.target
+
+    @property
+    def actions(self) -> str:
+        """Where those answer who mend it.
+
+        Raises:
+            NoBedError: it was started without.
+        """
+        return self._address(self.status.state.addresses.actions, "action")
+
+    @property
+    def chaos(self) -> str:
+        """Where those answer who break it.
+
+        Raises:
+            NoBedError: it was started without.
+        """
+        return self._address(self.status.state.addresses.chaos, "chaos")
+
+    @contextmanager
+    def ground(self) -> Iterator[Ground]:
+        """Yield what only those have who break it."""
+        plant = Plant(self.layout.control_socket, self.target)
+        try:
+            yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
+        finally:
+            plant.close()
+
+    def make_token(self, label: str, *scopes: str) -> str:
+        """Return a new token of this testbed."""
+        return service.make_token(self.layout.home, self.layout.name, label, scopes)
+
+    def _address(self, found: str | None, part: str) -> str:
+        if found is None:
+            raise NoBedError(
+                f"The testbed {self.layout.name} has no {part} server.",
+                remedy=f"lab testbed down --name {self.layout.name}",
+            )
+        return found
+
+
+def bed_name(slot: int) -> str:
+    """Return what the testbed of a slot is called."""
+    return f"shop-{slot}"
+
+
+@contextmanager
+def a_bed(home: Path, port_base: int) -> Iterator[Bed]:
+    """Yield the first testbed that nobody has taken, as at its beginning.
+
+    One that runs already is reset, and goes on afterwards: so whoever has many episodes run keeps them running
+    (`kept_beds`). One that does not is started, and ended afterwards.
+
+    Args:
+        home: of relab, with a short path.
+        port_base: of the first one; each has ten.
+
+    Raises:
+        NoBedError: all are taken.
+        BusyError, StartError, WrongNameError: it cannot be started.
+    """
+    with ExitStack() as held:
+        slot = _take_slot(home, held)
+        name = bed_name(slot)
+        layout = Layout.of(home, name)
+        if service.is_running(layout):
+            yield Bed(layout, service.reset(home, name), slot)
+            return
+        status = _up(home, slot, port_base)
+        try:
+            yield Bed(layout, status, slot)
+        finally:
+            service.down(home, name)
+
+
+@contextmanager
+def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
+    """Keep the testbeds of the first slots running, so that each episode only resets one.
+
+    Raises:
+        BusyError, StartError, WrongNameError: one of them cannot be started.
+    """
+    with ExitStack() as started:
+        for slot in range(count):
+            if not service.is_running(Layout.of(home, bed_name(slot))):
+                _up(home, slot, port_base)
+                started.callback(service.down, home, bed_name(slot))
+        yield
+
+
+def _up(home: Path, slot: int, port_base: int) -> BedStatus:
+    base = port_base + slot * PORTS_OF_A_BED
+    return service.up(home, bed_name(slot), port_base=base, start_within_s=WITHIN_S)
+
+
+def _take_slot(home: Path, held: ExitStack) -> int:
+    folder = home / "scoring"
+    folder.mkdir(parents=True, exist_ok=True)
+    for slot in range(MAX_SLOTS):
+        descriptor = os.open(folder / f"slot-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        held.callback(os.close, descriptor)
+        return slot
+    raise NoBedError(f"All {MAX_SLOTS} testbeds of {home} are taken.", remedy="Run fewer episodes at a time.")

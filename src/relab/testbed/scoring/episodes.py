@@ -1,0 +1,197 @@
+"""Episodes: what happens to a testbed while a responder watches it, as rows of a data set. Pure, and the same for a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from itertools import cycle
+from random import Random
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.errors import InvalidInputError
+from relab.testbed.scoring.variations import FAULTS, NOISE, TOGETHER, draw_fault, draw_noise
+
+MAX_EPISODES: Final = 100_000
+_NOISE_BESIDE_A_FAULT: Final = 0.25
+_LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
+
+
+class WrongEpisodeError(InvalidInputError):
+    """A task is no episode, or episodes were asked for that cannot be made."""
+
+    code = "wrong_episode"
+
+
+class Kind(StrEnum):
+    """What an episode is about."""
+
+    FAULT = "fault"
+    SEVERAL = "several"
+    NOISY = "noisy"
+    QUIET = "quiet"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Event(_Value):
+    """Something that is brought about.
+
+    Attributes:
+        name: of the catalogue of faults.
+        at_s: after the responder was ready.
+    """
+
+    name: str = Field(min_length=1, max_length=100)
+    parameters: dict[str, Any] = {}
+    at_s: float = Field(ge=0, le=86_400)
+
+
+class Episode(_Value):
+    """One row of the data set.
+
+    Attributes:
+        subject: what it is about, in a word; rows of one subject depend on each other.
+        faults: what is to be found and mended; the first of them is the onset.
+        noise: what wants no repair.
+        healthy_s: how long nothing is wrong at first.
+        timeout_s: how long it goes on after that at most.
+        rate_per_s: of the users' requests.
+    """
+
+    task_id: str
+    kind: Kind
+    subject: str
+    seed: int = Field(ge=0)
+    faults: tuple[Event, ...] = ()
+    noise: tuple[Event, ...] = ()
+    healthy_s: float = Field(ge=0, le=86_400)
+    timeout_s: float = Field(gt=0, le=86_400)
+    rate_per_s: float = Field(20.0, gt=0, le=10_000)
+
+    @classmethod
+    def from_row(cls, row: Any) -> Episode:
+        """Read a row.
+
+        Raises:
+            WrongEpisodeError: with each field that is wrong.
+        """
+        try:
+            return cls.model_validate(row)
+        except ValidationError as error:
+            problems = tuple((".".join(map(str, item["loc"])) or "row", item["msg"]) for item in error.errors()[:20])
+            raise WrongEpisodeError(
+                f"The task is no episode: {problems[0][0]}: {problems[0][1]}.", problems=problems
+            ) from error
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of a data set."""
+        return self.model_dump(mode="json")
+
+
+def make_episodes(
+    count: int,
+    seed: int,
+    *,
+    faults: Iterable[str] | None = None,
+    noisy_share: float = 0.1,
+    quiet_share: float = 0.05,
+    several_share: float = 0.05,
+    timeout_s: float = 120.0,
+    rate_per_s: float = 20.0,
+) -> list[Episode]:
+    """Return episodes; equal arguments give equal ones.
+
+    Args:
+        count: how many. Every fault comes before any comes again.
+        seed: of everything that is random in them.
+        faults: of which they are; all of the catalogue if None.
+        noisy_share: of the episodes, those where only noise is.
+        quiet_share: those where nothing is.
+        several_share: those where two faults are at once; left out where `faults` has none of these pairs.
+        timeout_s: after the onset; how long a healthy episode is watched besides.
+        rate_per_s: of the users' requests.
+
+    Raises:
+        WrongEpisodeError: there is no such fault, or the numbers cannot be.
+    """
+    names = tuple(FAULTS) if faults is None else tuple(dict.fromkeys(faults))
+    unknown = sorted(set(names) - set(FAULTS))
+    if unknown or not names:
+        raise WrongEpisodeError(
+            f"There is no fault {unknown[0]!r}." if unknown else "No fault is named.",
+            remedy=f"One of: {', '.join(FAULTS)}.",
+        )
+    shares = (noisy_share, quiet_share, several_share)
+    if not 1 <= count <= MAX_EPISODES or min(shares) < 0 or sum(shares) > 1:
+        raise WrongEpisodeError(
+            f"{count:,} episodes with shares {', '.join(map(str, shares))} cannot be made.",
+            remedy=f"Ask for 1 to {MAX_EPISODES:,}; the shares are 0 or more, together at most 1.",
+        )
+    pairs = [(one, other) for one in TOGETHER[0] for other in TOGETHER[1] if {one, other} <= set(names)]
+    rng = Random(f"episodes:{seed}")  # noqa: S311 a reproducible sequence is the purpose
+    subjects = _in_turn(names, rng)
+    found = []
+    for number, kind in enumerate(_kinds(count, shares if pairs else (*shares[:2], 0.0), rng), start=1):
+        own = Random(f"episode:{seed}:{number}")  # noqa: S311 as above
+        about: Sequence[str] = ()
+        if kind is Kind.FAULT:
+            about = (next(subjects),)
+        elif kind is Kind.SEVERAL:
+            about = own.choice(pairs)
+        found.append(_episode(f"episode-{number:04}", kind, about, own, timeout_s, rate_per_s))
+    return found
+
+
+def _kinds(count: int, shares: tuple[float, ...], rng: Random) -> list[Kind]:
+    kinds: list[Kind] = []
+    for kind, share in zip((Kind.NOISY, Kind.QUIET, Kind.SEVERAL), shares, strict=True):
+        kinds += [kind] * min(round(count * share), count - len(kinds))
+    kinds += [Kind.FAULT] * (count - len(kinds))
+    rng.shuffle(kinds)
+    return kinds
+
+
+def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
+    """Yield all names in an order of their own, again and again in another one."""
+    for again in cycle([list(names)]):
+        rng.shuffle(again)
+        yield from again
+
+
+def _episode(
+    task_id: str, kind: Kind, about: Sequence[str], rng: Random, timeout_s: float, rate_per_s: float
+) -> Episode:
+    healthy_s = round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)
+    faults = []
+    for at, name in enumerate(about):
+        later_s = round(rng.uniform(2, 10), 2) if at else 0.0
+        faults.append(Event(name=name, parameters=draw_fault(name, rng), at_s=healthy_s + later_s))
+    return Episode(
+        task_id=task_id,
+        kind=kind,
+        subject="+".join(about) or kind.value,
+        seed=rng.randrange(1 << 31),
+        faults=tuple(faults),
+        noise=tuple(_noise(kind, about, rng, healthy_s, timeout_s)),
+        healthy_s=healthy_s,
+        timeout_s=timeout_s,
+        rate_per_s=rate_per_s,
+    )
+
+
+def _noise(kind: Kind, about: Sequence[str], rng: Random, healthy_s: float, timeout_s: float) -> Iterator[Event]:
+    # One job is at work at a time.
+    names = [name for name in NOISE if not (name == "batch_job" and "cpu_saturation" in about)]
+    if kind is Kind.NOISY:
+        chosen, until_s = rng.sample(names, rng.randint(2, len(names))), healthy_s + timeout_s * 0.7
+    elif kind is Kind.FAULT and rng.random() < _NOISE_BESIDE_A_FAULT:
+        # Before the onset: a deployment afterwards would mend what a restart mends.
+        chosen, until_s = [rng.choice(names)], healthy_s * 0.4
+    else:
+        return
+    for name, at_s in zip(chosen, sorted(rng.uniform(2, until_s) for _ in chosen), strict=True):
+        yield Event(name=name, parameters=draw_noise(name, rng), at_s=round(at_s, 2))

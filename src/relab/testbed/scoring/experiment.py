@@ -1,0 +1,173 @@
+"""Experiments for `lab run`: variants are responders, the data set is episodes. Written as a folder that stands for itself.
+
+`python -m relab.testbed.scoring.experiment FOLDER --home HOME --episodes 100 --seed 7 [--responder NAME=COMMAND …]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from relab.core.errors import RelabError
+from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
+from relab.testbed.scoring.harness import HOME_VARIABLE
+from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.running import CLOSING_S
+
+_BASELINES: Final = "relab.testbed.scoring.baselines"
+DO_NOTHING: Final = Bindings(responder_command=["{python}", "-m", f"{_BASELINES}.do_nothing"])
+RESTART_ONLY: Final = Bindings(responder_command=["{python}", "-m", f"{_BASELINES}.restart_only"])
+BASELINES: Final[Mapping[str, Bindings]] = {"do-nothing": DO_NOTHING, "restart-only": RESTART_ONLY}
+PORT_BASE: Final = 23_000
+_BEFORE_AND_AFTER_S: Final = 180.0
+"""For a testbed that starts, a responder that starts, and the end of both."""
+_GRACE_S: Final = 45.0
+_DATASET: Final = "episodes.jsonl"
+_PRIMARY: Final = ("success", "harm_user_error_s")
+_LOWER_IS_BETTER: Final = (
+    "harm_user_error_s", "false_alarms", "time_to_detect_s", "time_to_mitigate_s", "detection_to_mitigation_s",
+    "harmful_actions", "actions", "cost_usd",
+)  # fmt: skip
+_HIGHER_IS_BETTER: Final = (
+    "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "escalated_harmless",
+)  # fmt: skip
+
+
+def experiment_document(
+    responders: Mapping[str, Bindings],
+    episodes: Sequence[Episode],
+    *,
+    home: Path,
+    port_base: int = PORT_BASE,
+    concurrency: int = 1,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return `.lab/experiment.yaml` as a value; the first responder is what the others are compared with.
+
+    Args:
+        responders: by name; every one of them meets every episode.
+        episodes: in their order.
+        home: of the testbeds; a short path outside of the experiment's folder.
+        port_base: of the first testbed.
+        concurrency: how many episodes are run at a time; each has a testbed of its own.
+        seed: of the statistics.
+
+    Raises:
+        WrongEpisodeError: there is no episode, or no responder.
+    """
+    if not responders or not episodes:
+        raise WrongEpisodeError("An experiment has at least one responder and one episode.")
+    longest_s = max(episode.healthy_s + episode.timeout_s for episode in episodes)
+    starts_s = max(bindings.start_within_s for bindings in responders.values())
+    variants = [
+        {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), "port_base": port_base}}
+        for name, bindings in responders.items()
+    ]
+    return {
+        "version": "0.3",
+        "experiment": {"id": "responders", "name": "Responders on episodes of the testbed"},
+        "dataset": {"path": f"../{_DATASET}", "suite_id": "testbed-episodes"},
+        "design": {
+            # A harness that starts servers needs the machine's own temporary folder: sockets have short paths.
+            "sanitization_profile": "none",
+            "random_seed": seed,
+            "max_concurrency": concurrency,
+        },
+        **_questions(),
+        "baseline": variants[0],
+        "variant_plan": variants[1:],
+        "runtime": {
+            "harness": {
+                "command": [sys.executable, "-m", "relab.testbed.scoring"],
+                "environment": {"set": {HOME_VARIABLE: str(home)}},
+            },
+            "network": {"mode": "full"},
+            "timeouts": {
+                "trial_seconds": longest_s + starts_s + CLOSING_S + _BEFORE_AND_AFTER_S,
+                "grace_seconds": _GRACE_S,
+            },
+        },
+    }
+
+
+def _questions() -> dict[str, Any]:
+    """Return which figures are compared, and which way each is better."""
+    directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
+    return {
+        "analysis": {
+            "primary_metrics": list(_PRIMARY),
+            "secondary_metrics": [name for names in directions.values() for name in names if name not in _PRIMARY],
+            "cluster_field": "subject",
+        },
+        "metrics": [
+            {"id": name, "source": "output", "json_pointer": f"/metrics/{name}", "direction": direction}
+            for direction, names in directions.items()
+            for name in names
+        ],
+    }
+
+
+def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterable[Episode]) -> Path:
+    """Write an experiment into a folder; return its file. `lab run` in the folder runs it, `lab run --continue` goes on.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = folder / ".lab" / "experiment.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(document), sort_keys=False), encoding="utf-8")
+    rows = (json.dumps(episode.to_row()) + "\n" for episode in episodes)
+    (folder / _DATASET).write_text("".join(rows), encoding="utf-8")
+    return path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write an experiment; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring.experiment")
+    parser.add_argument("folder", type=Path, help="Where the experiment goes.")
+    parser.add_argument("--home", type=Path, required=True, help="Of the testbeds: a short path.")
+    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fault", action="append", help="Only this one; may be repeated.")
+    parser.add_argument("--timeout", type=float, default=120.0, help="Seconds after the onset.")
+    parser.add_argument("--port-base", type=int, default=PORT_BASE)
+    parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument(
+        "--responder", action="append", default=[], metavar="NAME=COMMAND", help="Besides do-nothing and restart-only."
+    )
+    args = parser.parse_args(arguments)
+    try:
+        responders = {**BASELINES, **dict(map(_responder, args.responder))}
+        episodes = make_episodes(args.episodes, args.seed, faults=args.fault, timeout_s=args.timeout)
+        document = experiment_document(
+            responders,
+            episodes,
+            home=args.home.absolute(),
+            port_base=args.port_base,
+            concurrency=args.concurrency,
+            seed=args.seed,
+        )
+        path = write_experiment(args.folder, document, episodes)
+    except (RelabError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _responder(text: str) -> tuple[str, Bindings]:
+    name, equals, command = text.partition("=")
+    if not (name and equals):
+        raise WrongEpisodeError(f"--responder is NAME=COMMAND, not {text!r}.")
+    return name, Bindings.read({"responder_command": shlex.split(command)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The harness of `lab run`: a trial is an episode, its variant a responder. Documents in, documents out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.errors import ConfigurationError, MalformedBodyError
+from relab.core.json import JsonValue, parse_json
+from relab.testbed.scoring.beds import a_bed
+from relab.testbed.scoring.episodes import Episode
+from relab.testbed.scoring.observations import Observed
+from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.running import run_episode
+from relab.testbed.scoring.score import Score, score
+
+TIMELINE: Final = "timeline.json"
+HOME_VARIABLE: Final = "RELAB_HOME"
+_RESPONDERS: Final = "responders"
+
+
+class WrongTrialError(ConfigurationError):
+    """What the runner gives is no trial of an episode, or there is no home for testbeds."""
+
+    code = "wrong_trial"
+
+
+class _Room(BaseModel):
+    """Where the testbeds of an experiment are: bindings of every variant."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    port_base: int = Field(23_000, ge=1_024, le=60_000)
+
+
+def read_trial(path: Path) -> dict[str, JsonValue]:
+    """Return a trial's input.
+
+    Raises:
+        WrongTrialError: it cannot be read, or is none.
+    """
+    try:
+        found = parse_json(path.read_bytes())
+    except (OSError, MalformedBodyError) as error:
+        raise WrongTrialError(f"The trial's input {path.name} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not {"ids", "task", "bindings"} <= found.keys():
+        raise WrongTrialError(f"{path.name} is no trial_input_v1: ids, task and bindings are expected.")
+    return found
+
+
+def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, timeline: Path | None = None) -> dict[str, Any]:
+    """Run the episode of a trial and return its output.
+
+    Args:
+        trial: the runner's `trial_input_v1`.
+        stop: ends it early when it is set.
+        timeline: where all that was seen is written; None for nowhere.
+
+    Raises:
+        RelabError: the episode says nothing of the responder.
+    """
+    episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
+    with (
+        a_bed(_home(), _room(trial["bindings"]).port_base) as bed,
+        _responder_home(bindings, trial["ids"]) as home,
+    ):
+        seen, truth = run_episode(episode, bed, bindings, home=home, stop=stop)
+    found = score(seen, truth)
+    if timeline is not None:
+        timeline.write_text(json.dumps(seen.to_json()), encoding="utf-8")
+    return _output(trial["ids"], episode, seen, found)
+
+
+def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[str, Any]:
+    metrics: dict[str, Any] = dict(found.metrics(seen.poll_s))
+    last = next((item.causes for item in reversed(seen.sights) if item.causes), ())
+    return {
+        "schema_version": "trial_output_v1",
+        "ids": ids,
+        "outcome": "success" if found.is_success else "failure",
+        "answer": {"diagnosis": list(last[:5]), "actions": [item.action for item in seen.acts], "notes": seen.notes},
+        "metrics": {
+            **metrics,
+            "kind": episode.kind.value,
+            "subject": episode.subject,
+            "duration_s": round(seen.ended_s, 3),
+        },
+        "objective": {
+            "name": "harm_user_error_s",
+            "value": metrics["harm_user_error_s"],
+            "direction": "minimize",
+        },
+    }
+
+
+def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
+    """Return the output of a trial whose episode says nothing of the responder."""
+    return {
+        "schema_version": "trial_output_v1",
+        "ids": ids,
+        "outcome": "error",
+        "error": {"error_type": kind, "message": message},
+    }
+
+
+def _home() -> Path:
+    found = os.environ.get(HOME_VARIABLE)
+    if not found:
+        raise WrongTrialError(
+            f"{HOME_VARIABLE} is not set: there is no folder for testbeds.",
+            remedy="Set it in runtime.harness.environment, to a short path.",
+        )
+    return Path(found)
+
+
+def _room(bindings: Any) -> _Room:
+    try:
+        return _Room.model_validate(bindings)
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise WrongTrialError(f"bindings.{'.'.join(map(str, item['loc']))}: {item['msg']}.") from error
+
+
+@contextmanager
+def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield a folder of the responder's own: nothing in its name or in it tells what is going to happen."""
+    if not bindings.keeps_home:
+        # Not below the trial's folder, whose documents say what it is about.
+        found = Path(tempfile.mkdtemp(prefix="responder-"))
+        try:
+            yield found
+        finally:
+            shutil.rmtree(found, ignore_errors=True)
+        return
+    # One for a variant of a run; ids may be no names of folders.
+    key = hashlib.sha256(json.dumps([ids["run_id"], ids["variant_id"]]).encode()).hexdigest()[:12]
+    yield _home() / _RESPONDERS / key

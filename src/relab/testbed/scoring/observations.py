@@ -1,0 +1,114 @@
+"""What was seen of an episode, all times in seconds after the responder was ready. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from relab.testbed.scoring.status import Sight
+
+WELL_WITHIN: Final = 0.1
+"""How much larger than in healthy times the share of users who are served badly may be: two of twenty requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """The requests of the users that were due in about a second.
+
+    Attributes:
+        at_s, until_s: when they were due.
+        offered: how many.
+        refused: answered with a refusal or an error.
+        unanswered: cut off, timed out, or not taken.
+        slow: answered well, but too late for users.
+    """
+
+    at_s: float
+    until_s: float
+    offered: int
+    refused: int = 0
+    unanswered: int = 0
+    slow: int = 0
+
+    def share(self, *, without_refusals: bool = False) -> float | None:
+        """Return the share of users who were served badly; None if nobody came."""
+        bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
+        return min(bad / self.offered, 1.0) if self.offered else None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Whether what was brought about is still there; None if nothing could tell."""
+
+    at_s: float
+    is_there: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """An action that was done, from the action server's records.
+
+    Attributes:
+        status: as its record has it.
+    """
+
+    at_s: float
+    action: str
+    status: str
+    actor: str = ""
+
+
+@dataclass(slots=True)
+class Observed:
+    """All of it. What is appended to from several threads is a list, and only ever grows.
+
+    Attributes:
+        onset_s: when the first fault was brought about; None as long as there is none.
+        ended_s: when the episode ended.
+        poll_s: how often the responder was told to look.
+        notes: what a reader must know before believing the figures.
+    """
+
+    onset_s: float | None = None
+    ended_s: float = 0.0
+    poll_s: float = 1.0
+    seconds: list[Second] = field(default_factory=list)
+    sights: list[Sight] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that was seen, for people who want to know why a score is as it is."""
+        return asdict(self)
+
+
+def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: bool = False) -> float:
+    """Return the share of users who were served badly before a time; 0 if nobody came."""
+    early = [item for item in seconds if item.until_s <= until_s]
+    offered = sum(item.offered for item in early)
+    bad = sum((item.share(without_refusals=without_refusals) or 0.0) * item.offered for item in early)
+    return bad / offered if offered else 0.0
+
+
+def well_since(
+    seconds: Sequence[Second], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
+) -> tuple[float, float] | None:
+    """Return since when users are well and the cause is gone, and until when that is known; None if it is not so.
+
+    Both go on until the end of what was seen: a good moment between two bad ones is none.
+    """
+    after = [item for item in looks if item.at_s > onset_s]
+    if not after or not seconds or after[-1].is_there is not False:
+        return None
+    most = usual_share(seconds, onset_s, without_refusals=forgives_refusals) + WELL_WITHIN
+    unwell = [
+        item.until_s
+        for item in seconds
+        if item.until_s > onset_s and (item.share(without_refusals=forgives_refusals) or 0.0) > most
+    ]
+    there = [item.at_s for item in after if item.is_there is not False]
+    since = max([onset_s, *unwell, *there])
+    until = min(seconds[-1].until_s, after[-1].at_s)
+    return (since, until) if until > since else None

@@ -1,0 +1,145 @@
+"""What happens in an episode, and when: brought about through the chaos server, and looked for behind the scenes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from relab.core.errors import RelabError, UnavailableError
+from relab.testbed.chaos.faults.catalogue import all_faults
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.models import Fault
+from relab.testbed.scoring.episodes import Episode, Event
+from relab.testbed.scoring.observations import Look
+from relab.testbed.scoring.presence import Presence
+from relab.testbed.scoring.truth import Truth
+
+_ANSWERS_WITHIN_S: Final = 60.0
+"""Some causes take their time: workers are restarted with other settings, or the target's capacity is measured."""
+_LOOK_EVERY_S: Final = 0.5
+
+
+class NotBroughtAboutError(UnavailableError):
+    """A fault of the episode cannot be brought about, or not on this machine: the episode says nothing of a responder."""
+
+    code = "not_brought_about"
+
+
+class Onset:
+    """The events of an episode, from entering to leaving.
+
+    Args:
+        episode: what happens.
+        ground: the testbed, for those who break it.
+        chaos_url: of the chaos server.
+        now: seconds after the responder was ready.
+    """
+
+    def __init__(self, episode: Episode, ground: Ground, chaos_url: str, now: Callable[[], float]) -> None:
+        self._episode = episode
+        self._ground = ground
+        self._client = httpx.Client(base_url=chaos_url, timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        self._now = now
+        self._due = sorted((*episode.faults, *episode.noise), key=lambda event: event.at_s)
+        self._presences: list[Presence] = []
+        self._ended = threading.Event()
+        self._pool = ThreadPoolExecutor(4, thread_name_prefix="onset")
+        self._under_way: list[Future[None]] = []
+        self._looking: Future[None] | None = None
+        self.onset_s: float | None = None
+        self.looks: list[Look] = []
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._looking = self._pool.submit(self._look)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        self._pool.shutdown(wait=True)
+        for event in (*self._episode.faults, *self._episode.noise):
+            # A testbed that goes on must not go on with this; the reset before the next episode ends it in any case.
+            try:
+                self._client.post(f"/api/v1/break/{event.name}/stop")
+            except httpx.HTTPError as failure:
+                self.notes.append(f"{event.name} was not stopped: {failure!r}")
+        self._client.close()
+
+    def truth(self) -> Truth:
+        """Return what a responder is measured against."""
+        rows = self._rows()
+        faults = dict.fromkeys(event.name for event in self._episode.faults)
+        return Truth.of((name, rows[name].repairs, rows[name].harms) for name in faults)
+
+    def check(self) -> None:
+        """Return if all of it can be brought about here.
+
+        Raises:
+            NotBroughtAboutError: it cannot.
+        """
+        found = self._client.get("/api/v1/faults").raise_for_status().json()["faults"]
+        why_not = {row["name"]: row["impossible"] for row in found}
+        for event in (*self._episode.faults, *self._episode.noise):
+            reason = why_not.get(event.name, "there is no such fault")
+            if reason is not None:
+                raise NotBroughtAboutError(f"{event.name!r} cannot be brought about here: {reason}.")
+
+    def go_on(self) -> None:
+        """Begin what is due by now.
+
+        Raises:
+            NotBroughtAboutError: a fault could not be brought about.
+        """
+        for work in [work for work in self._under_way if work.done()]:
+            self._under_way.remove(work)
+            work.result()
+        if self._looking is not None and self._looking.done():
+            self._looking.result()
+        while self._due and self._due[0].at_s <= self._now():
+            event = self._due.pop(0)
+            is_fault = event in self._episode.faults
+            if is_fault and self.onset_s is None:
+                self.onset_s = self._now()
+            self._under_way.append(self._pool.submit(self._begin_fault if is_fault else self._begin_noise, event))
+
+    def _begin_fault(self, event: Event) -> None:
+        try:
+            presence = Presence(self._ground, event.name, event.parameters)
+            self._post(event)
+            presence.begun()
+        except (RelabError, httpx.HTTPError) as error:
+            raise NotBroughtAboutError(f"{event.name!r} was not brought about: {error}") from error
+        self._presences.append(presence)
+
+    def _begin_noise(self, event: Event) -> None:
+        try:
+            self._post(event)
+        except (RelabError, httpx.HTTPError) as error:
+            # Noise is no part of the question; that there was less of it is worth a note.
+            self.notes.append(f"{event.name} was not brought about: {error}")
+
+    def _post(self, event: Event) -> None:
+        answer = self._client.post(f"/api/v1/break/{event.name}", json=event.parameters)
+        if answer.status_code != httpx.codes.CREATED:
+            raise NotBroughtAboutError(f"the chaos server answers {answer.status_code}: {answer.text[:500]}")
+
+    def _look(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            if self.onset_s is None:
+                continue
+            at_s = self._now()
+            if len(self._presences) < len(self._episode.faults):
+                # What is only just coming is not gone.
+                self.looks.append(Look(at_s, True))
+                continue
+            found = [presence.is_there() for presence in self._presences]
+            self.looks.append(Look(at_s, True if True in found else None if None in found else False))
+
+    def _rows(self) -> Mapping[str, Fault]:
+        found: dict[str, tuple[Fault, Any]] = dict(all_faults(self._ground))
+        return {name: fault for name, (fault, _) in found.items()}

@@ -1,0 +1,185 @@
+"""One episode on one testbed: users at work, a responder on watch, something that happens, and what is seen of it all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from relab.core.clock import parse_time
+from relab.core.errors import RelabError
+from relab.testbed.scoring.beds import Bed
+from relab.testbed.scoring.episodes import Episode
+from relab.testbed.scoring.observations import Act, Observed, Second, well_since
+from relab.testbed.scoring.onset import Onset
+from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.score import SUSTAINED_S
+from relab.testbed.scoring.truth import Truth
+from relab.testbed.scoring.users import Users
+
+CLOSING_S: Final = 20.0
+"""How long a responder may take to see that its repair has helped, before the episode ends without its word."""
+_ACTOR: Final = "on-call"
+_AUDITOR: Final = "auditor"
+_LOOK_EVERY_S: Final = 0.25
+_MOST_RECORDS: Final = 500
+_WARM_UP_S: Final = 3.0
+"""The first requests of all are slower than those that follow."""
+
+
+class EpisodeStoppedError(RelabError):
+    """Somebody wants the episode to end; it has no figures."""
+
+    code = "stopped"
+
+
+def run_episode(
+    episode: Episode, bed: Bed, bindings: Bindings, *, home: Path, stop: threading.Event
+) -> tuple[Observed, Truth]:
+    """Run an episode to its end; return what was seen, and what was the matter.
+
+    Args:
+        episode: what happens.
+        bed: a testbed as at its beginning.
+        bindings: how the responder is started.
+        home: a folder of the responder's own.
+        stop: ends it early when it is set.
+
+    Raises:
+        NotBroughtAboutError: what was to happen did not.
+        NoResponderError: the responder cannot be started.
+        EpisodeStoppedError: `stop` was set.
+        RelabError: the users could not go on.
+    """
+    seen = Observed(poll_s=bindings.poll_interval_s)
+    clock = _Clock()
+    with ExitStack() as held:
+        ground = held.enter_context(bed.ground())
+        onset = held.enter_context(Onset(episode, ground, bed.chaos, clock.now))
+        onset.check()
+        users = held.enter_context(Users(bed.target, episode.rate_per_s, seed=episode.seed, tell=_keep(seen, clock)))
+        _wait(stop, _WARM_UP_S)
+        responder = held.enter_context(
+            a_responder(
+                bindings,
+                target=bed.target,
+                actions=bed.actions,
+                token=bed.make_token(_ACTOR, "read", "act"),
+                home=home,
+            )
+        )
+        clock.begin()
+        _watch(episode, seen, clock, onset, users, responder, stop)
+        seen.ended_s = clock.now()
+        # What users are still waiting for has no outcome, and the end of the load is no fault of the service.
+        clock.end()
+        seen.acts = _acts(bed, clock)
+    seen.onset_s = onset.onset_s
+    seen.looks, seen.notes = onset.looks, [*seen.notes, *onset.notes]
+    return seen, onset.truth()
+
+
+class _Clock:
+    """Seconds after the responder was ready."""
+
+    def __init__(self) -> None:
+        self._zero_s: float | None = None
+        self._ended_s: float | None = None
+        self.wall_us = 0
+
+    def begin(self) -> None:
+        """Let it be 0 now."""
+        self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
+
+    def end(self) -> None:
+        """Let nothing that comes later count."""
+        self._ended_s = time.monotonic()
+
+    def now(self) -> float:
+        """Return how late it is."""
+        return self.of(time.monotonic()) or 0.0
+
+    def of(self, monotonic_s: float) -> float | None:
+        """Return when something was; None before the beginning, and for what is told after the end."""
+        if self._zero_s is None or self._ended_s is not None:
+            return None
+        return monotonic_s - self._zero_s
+
+
+def _keep(seen: Observed, clock: _Clock) -> Callable[[Second], None]:
+    def keep(second: Second) -> None:
+        at_s, until_s = clock.of(second.at_s), clock.of(second.until_s)
+        if at_s is not None and until_s is not None and at_s >= 0:
+            seen.seconds.append(replace(second, at_s=at_s, until_s=until_s))
+
+    return keep
+
+
+def _watch(
+    episode: Episode,
+    seen: Observed,
+    clock: _Clock,
+    onset: Onset,
+    users: Users,
+    responder: Responder,
+    stop: threading.Event,
+) -> None:
+    """Look at everything until the episode is over."""
+    forgives = onset.truth().forgives_refusals
+    mitigated_at_s: float | None = None
+    while True:
+        _wait(stop, _LOOK_EVERY_S)
+        onset.go_on()
+        users.raise_broken()
+        seen.sights.append(responder.look(clock.now()))
+        if not responder.is_alive and not seen.notes:
+            seen.notes.append(f"the responder ended with {responder.process.returncode}")
+        now_s = clock.now()
+        began_s = episode.healthy_s if onset.onset_s is None else onset.onset_s
+        if now_s >= began_s + episode.timeout_s:
+            return
+        if onset.onset_s is None:
+            continue
+        found = well_since(list(seen.seconds), list(onset.looks), onset.onset_s, forgives_refusals=forgives)
+        if found is None or found[1] - found[0] < SUSTAINED_S:
+            mitigated_at_s = None
+            continue
+        mitigated_at_s = now_s if mitigated_at_s is None else mitigated_at_s
+        if seen.sights[-1].incident is None or now_s >= mitigated_at_s + CLOSING_S:
+            return
+
+
+def _acts(bed: Bed, clock: _Clock) -> list[Act]:
+    """Return what was done to the service, oldest first."""
+    token = bed.make_token(_AUDITOR, "read")
+    records: list[dict[str, Any]] = (
+        httpx.get(
+            f"{bed.actions}/records",
+            params={"limit": _MOST_RECORDS},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=10,
+            trust_env=False,
+        )
+        .raise_for_status()
+        .json()["records"]
+    )
+    return [
+        Act(
+            at_s=(parse_time(record["requested_at"]) - clock.wall_us) / 1e6,
+            action=record["action"],
+            status=record["status"],
+            actor=record["actor"],
+        )
+        for record in reversed(records)
+    ]
+
+
+def _wait(stop: threading.Event, seconds: float) -> None:
+    if stop.wait(seconds):
+        raise EpisodeStoppedError("The episode was stopped before its end.")

@@ -1,0 +1,100 @@
+"""What a responder says of itself at `GET /agent/status`. It is somebody else's program: whatever it says is read.
+
+{
+  "polls": 128,                                   how often it has looked at the target, if it counts
+  "incident": null | {                            the incident that is open now
+    "id": "i-7",                                  anything that tells it from the one before
+    "phase": "diagnose",                          `escalated` means: a person is asked
+    "diagnosis": [{"cause": "database_down"}, …]  the likeliest first; words alone are read, too
+  },
+  "cost_usd": 0.0                                 what models have cost so far
+}
+
+All of it may be left out. Further fields are nobody's concern here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+ESCALATED: Final = "escalated"
+_MOST_CAUSES: Final = 100
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A responder as it was seen once.
+
+    Attributes:
+        at_s: when, after it was ready.
+        answered: whether it answered at all.
+        incident: the id of the open incident; None if none is.
+        causes: the diagnosis, the likeliest first; empty as long as it has none.
+        escalated: whether it has asked for a person.
+        polls, cost_usd: as it counts them; None if it does not.
+    """
+
+    at_s: float
+    answered: bool = True
+    incident: str | None = None
+    phase: str = ""
+    causes: tuple[str, ...] = ()
+    escalated: bool = False
+    polls: int | None = None
+    cost_usd: float | None = None
+
+
+def read_status(at_s: float, document: Any) -> Sight:
+    """Return what a status says; what is not as it should be is not there."""
+    if not isinstance(document, Mapping):
+        return Sight(at_s, answered=False)
+    incident = document.get("incident")
+    polls, cost = document.get("polls"), document.get("cost_usd")
+    found = Sight(
+        at_s,
+        polls=polls if isinstance(polls, int) and not isinstance(polls, bool) and polls >= 0 else None,
+        cost_usd=_amount(cost),
+    )
+    if not isinstance(incident, Mapping):
+        return found
+    phase = _word(incident.get("phase"))
+    return Sight(
+        at_s,
+        incident=_word(incident.get("id")) or "?",
+        phase=phase,
+        causes=_causes(incident.get("diagnosis")),
+        escalated=phase == ESCALATED or incident.get("escalated") is True,
+        polls=found.polls,
+        cost_usd=found.cost_usd,
+    )
+
+
+def _causes(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str | Mapping):
+        value = [value]
+    if not isinstance(value, list):
+        return ()
+    words = (_word(item.get("cause") if isinstance(item, Mapping) else item) for item in value[:_MOST_CAUSES])
+    # Named twice is named once, at the better place.
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        # Beyond this Python refuses to write a number out.
+        return str(value) if abs(value) < 10**_LONGEST else ""
+    return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _amount(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) and found >= 0 else None

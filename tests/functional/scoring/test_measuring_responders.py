@@ -1,0 +1,150 @@
+"""Responders measured for real: `lab run` over short episodes, on testbeds, with users, and the figures that come of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import relab
+from relab.testbed import service
+from relab.testbed.layout import Layout
+from relab.testbed.scoring.beds import bed_name, kept_beds
+from relab.testbed.scoring.episodes import Episode, Event, Kind
+from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment
+from relab.testbed.scoring.harness import run_trial
+from relab.testbed.scoring.responder import Bindings
+from support.experiments import read_lines
+from support.process import lab_environment
+from support.testbeds import bed_home, free_base, living, processes_of
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+WITHIN_S = 800
+EXAMPLE = Path(relab.__file__).parent.parent.parent / "examples" / "responder.py"
+
+
+def about(fault: str | None, timeout_s: float, **given: Any) -> Episode:
+    """A short episode."""
+    healthy_s = 5.0
+    faults = (Event(name=fault, parameters=given, at_s=healthy_s),) if fault else ()
+    return Episode(
+        task_id=f"about-{fault or 'nothing'}",
+        kind=Kind.FAULT if fault else Kind.QUIET,
+        subject=fault or "quiet",
+        seed=3,
+        faults=faults,
+        healthy_s=healthy_s,
+        timeout_s=timeout_s,
+    )
+
+
+def responder_of(harness: int) -> psutil.Process | None:
+    for child in psutil.Process(harness).children():
+        # It has others for a moment, while a testbed starts.
+        with suppress(psutil.NoSuchProcess):
+            if any("do_nothing" in word for word in child.cmdline()):
+                return child
+    return None
+
+
+def figures(rows: list[dict[str, Any]]) -> Mapping[tuple[str, str], dict[str, Any]]:
+    return {(row["variant_id"], row["task_id"]): row for row in rows}
+
+
+def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
+    episodes = [about("hang", 45.0, intensity=1.0), about("crash_loop", 25.0), about(None, 10.0)]
+    with bed_home() as home:
+        base = free_base()
+        document = experiment_document(BASELINES, episodes, home=home, port_base=base)
+        write_experiment(tmp_path, document, episodes)
+        with kept_beds(home, 1, base):
+            done = subprocess.run(
+                [sys.executable, "-m", "relab", "run", "--json", "--no-telemetry"],
+                cwd=tmp_path,
+                env=lab_environment(home / "lab", {}),
+                capture_output=True,
+                text=True,
+                timeout=WITHIN_S,
+                check=False,
+            )
+            assert service.is_running(Layout.of(home, bed_name(0)))
+        assert not service.is_running(Layout.of(home, bed_name(0)))
+    assert done.returncode == 0, done.stderr + done.stdout
+    run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
+    tables = run_dir / "analysis" / "tables"
+    rows = figures(read_lines(tables / "trials.jsonl"))
+    assert {name: row["outcome"] for name, row in rows.items()} == {
+        ("do-nothing", "about-hang"): "failure",
+        ("restart-only", "about-hang"): "success",
+        ("do-nothing", "about-crash_loop"): "failure",
+        ("restart-only", "about-crash_loop"): "failure",
+        ("do-nothing", "about-nothing"): "success",
+        ("restart-only", "about-nothing"): "success",
+    }
+
+    told: dict[tuple[str, str], dict[str, Any]] = {}
+    for output in sorted(run_dir.glob("trials/*/out/trial_output.json")):
+        document = json.loads(output.read_bytes())
+        told[document["ids"]["variant_id"], document["ids"]["task_id"]] = document["metrics"]
+    idle, restarts = told["do-nothing", "about-hang"], told["restart-only", "about-hang"]
+    assert (idle["detected"], idle["mitigated"], idle["actions"]) == (False, False, 0)
+    assert (restarts["detected"], restarts["mitigated"], restarts["harmful_actions"]) == (True, True, 0)
+    assert 0 < restarts["time_to_detect_s"] <= restarts["time_to_mitigate_s"]
+    assert restarts["harm_user_error_s"] < idle["harm_user_error_s"]
+    assert told["restart-only", "about-crash_loop"]["harmful_actions"] >= 1
+    for name in ("do-nothing", "restart-only"):
+        quiet = told[name, "about-nothing"]
+        assert (quiet["false_alarms"], quiet["actions"]) == (0, 0)
+        assert quiet["healthy_polls"] >= 5
+
+
+def test_the_example_responder_names_and_mends_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings = Bindings(responder_command=["{python}", str(EXAMPLE)])
+    with bed_home() as home:
+        monkeypatch.setenv("RELAB_HOME", str(home))
+        trial = {
+            "ids": {"run_id": "r", "trial_id": "t", "variant_id": "mine", "task_id": "e", "repl_idx": 0},
+            "task": about("hang", 60.0, intensity=0.5).to_row(),
+            "bindings": {**bindings.model_dump(mode="json"), "port_base": free_base()},
+        }
+        output = run_trial(trial, stop=threading.Event(), timeline=home / "timeline.json")
+        assert not service.is_running(Layout.of(home, bed_name(0)))
+        assert json.loads((home / "timeline.json").read_bytes())["seconds"]
+    metrics = output["metrics"]
+    assert (output["outcome"], output["answer"]["actions"]) == ("success", ["resume-process"])
+    assert output["answer"]["diagnosis"][0] == "process_stopped"
+    assert (metrics["diagnosis_at_1"], metrics["mitigated"], metrics["harmful_actions"]) == (True, True, 0)
+
+
+def test_an_episode_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    given, made = tmp_path / "trial_input.json", tmp_path / "trial_output.json"
+    with bed_home() as home:
+        layout = Layout.of(home, bed_name(0))
+        trial = {
+            "ids": {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_idx": 0},
+            "task": about("hang", 600.0).to_row(),
+            "bindings": {**BASELINES["do-nothing"].model_dump(mode="json"), "port_base": free_base()},
+        }
+        given.write_text(json.dumps(trial))
+        command = [sys.executable, "-m", "relab.testbed.scoring", "--input", str(given), "--output", str(made)]
+        with subprocess.Popen(command, env=lab_environment(home, {})) as harness:
+            try:
+                responder = wait_until(lambda: responder_of(harness.pid), within_s=120, what="a responder")
+                bed = processes_of(layout)
+                harness.terminate()
+                assert harness.wait(60) == 0
+            finally:
+                harness.kill()
+        assert living([responder, *bed]) == []
+        assert not service.is_running(layout)
+    output = json.loads(made.read_bytes())
+    assert (output["outcome"], output["error"]["error_type"]) == ("error", "stopped")

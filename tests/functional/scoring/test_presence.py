@@ -1,0 +1,124 @@
+"""Behind the scenes it is told of every fault whether its cause is there: as long as nobody mends it, and no longer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.links.client import LinksClient
+from relab.testbed.scoring.presence import Presence
+from relab.testbed.scoring.truth import CAUSES
+from support.fault_cases import EVERY_WORKER, WORKERS, Steps
+from support.fault_field import Field, a_field
+from support.testbeds import bed_home
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
+GONE_WITHIN_S = 30.0
+SAMPLE = frozenset(("db_lock", "cache_latency", "bad_setting"))
+"""Tried with the other long tests; the rest is tried with the matrix of faults."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault, what does not mend it, and what does."""
+
+    fault: str
+    right: Steps
+    wrong: Steps = ()
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+def limits(**most: int) -> Steps:
+    return tuple(("raise-limit", {"component": f"worker-{number}", **most}) for number in WORKERS)
+
+
+TARGET: Steps = (("restart-target", {}),)
+LINKS: Steps = (("restart-links", {}),)
+BACK: Steps = (("roll-back-settings", {}),)
+CASES = (
+    Case("db_pool", TARGET, (("restart-cache", {}),)),
+    Case("db_connections", (("restart-database", {}),), TARGET),
+    Case("db_lock", (("end-blocking-sessions", {}),), TARGET),
+    Case("db_slow_query", (("recreate-indexes", {}),), (("restart-database", {}),)),
+    Case("db_down", (("restart-database", {}),)),
+    *(Case(f"database_{kind}", LINKS, TARGET) for kind in ("latency", "bandwidth", "blackhole")),
+    *(Case(f"database_{kind}", (("use-path", {"dependency": "database"}),)) for kind in ("refuse", "reset")),
+    *(Case(f"cache_{kind}", (("use-path", {"dependency": "cache"}),)) for kind in ("latency", "bandwidth")),
+    *(Case(f"cache_{kind}", LINKS, TARGET) for kind in ("blackhole", "refuse", "reset")),
+    Case("cache_down", (("restart-cache", {}),), TARGET),
+    Case("cache_full", (("set-cache-memory", {}),), TARGET),
+    Case("cache_auth", (("rotate-credential", {"dependency": "cache"}),), TARGET),
+    Case("hang", (("resume-process", {"component": "target"}),)),
+    Case("memory_leak", EVERY_WORKER, given={"mb_per_s": 40}),
+    Case("descriptors", limits(descriptors=65_536)),
+    Case("cpu_throttle", limits(cpu_pct=400), TARGET),
+    Case("oom", limits(memory_mb=2_048)),
+    Case("crash_loop", BACK),
+    Case("disk_full", (("free-disk", {}),), TARGET),
+    Case("bad_setting", BACK, TARGET, {"setting": "pool"}),
+    Case("bad_credential", (("rotate-credential", {"dependency": "database"}),), TARGET),
+    Case("bad_flags", (("set-search-route", {"backend": "rules"}),), TARGET, {"flag": "route"}),
+    Case("search_index", TARGET, (("restart-cache", {}),), {"intensity": 0.5}),
+    Case("cpu_saturation", (("stop-job", {}),), (("restart-cache", {}),)),
+    Case("traffic_spike", (("set-flow-control", {"max_concurrency": 4}),), TARGET, {"rate_per_s": 50}),
+    Case("retry_storm", (("set-flow-control", {"max_concurrency": 4}),), TARGET, {"rate_per_s": 20}),
+)
+
+
+@pytest.fixture(scope="module")
+def broken() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+@pytest.fixture
+def field_of_faults(broken: Field) -> Iterator[Field]:
+    yield broken
+    for item in broken.chaos.get("/api/v1/break").json()["injections"]:
+        if item["phase"] == "active":
+            broken.stop(item["fault"], item["injection_id"])
+    broken.reset()
+    wait_until(broken.is_well, what="a service that is well again", within_s=60)
+
+
+@pytest.fixture
+def ground(broken: Field) -> Iterator[Ground]:
+    layout = broken.bed.layout
+    plant = Plant(layout.control_socket, broken.target)
+    yield Ground(plant, LinksClient(layout.links_socket), layout.private, broken.target)
+    plant.close()
+
+
+def test_every_fault_that_is_measured_is_tried() -> None:
+    assert {case.fault for case in CASES} == set(CAUSES)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.fault, marks=[] if case.fault in SAMPLE else [pytest.mark.matrix]) for case in CASES],
+)
+def test_a_cause_is_there_until_it_is_mended(case: Case, field_of_faults: Field, ground: Ground) -> None:
+    there = field_of_faults
+    if there.catalogue()[case.fault]["impossible"]:
+        pytest.skip("this machine cannot bring it about")
+    presence = Presence(ground, case.fault, case.given)
+    there.inject(case.fault, case.given)
+    presence.begun()
+    assert presence.is_there() in {True, None}
+    wait_until(lambda: presence.is_there() is True, what="the cause to be there")
+
+    for action, given in case.wrong:
+        there.attempt(action, given)
+    if case.wrong:
+        wait_until(lambda: presence.is_there() is True, what="the cause to be there still")
+
+    for action, given in case.right:
+        there.do(action, given)
+    wait_until(lambda: presence.is_there() is False, within_s=GONE_WITHIN_S, what="the cause to be gone")
+    assert presence.is_there() is False

@@ -1,0 +1,117 @@
+"""Episodes are the same for a seed, cover every fault, and are such that the chaos server takes them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.faults.catalogue import all_faults
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.models import Fault, Kind
+from relab.testbed.links.client import LinksClient
+from relab.testbed.scoring import episodes as made
+from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
+from relab.testbed.scoring.truth import CAUSES
+from relab.testbed.scoring.variations import FAULTS, NOISE
+
+NOWHERE = Path("nowhere")
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> dict[str, Fault]:
+    plant = Plant(NOWHERE, "http://127.0.0.1:9")
+    rows = all_faults(Ground(plant, LinksClient(NOWHERE), NOWHERE, plant.target_url))
+    plant.close()
+    return {name: fault for name, (fault, _) in rows.items()}
+
+
+def test_every_fault_of_the_catalogue_varies_and_has_a_word_in_the_closed_list(catalogue: dict[str, Fault]) -> None:
+    faults = {name for name, fault in catalogue.items() if fault.kind is Kind.FAULT}
+    assert faults == set(FAULTS) == set(CAUSES)
+    assert {name for name, fault in catalogue.items() if fault.kind is Kind.NOISE} == set(NOISE)
+    assert len(set(CAUSES.values())) == len(CAUSES)
+
+
+def test_the_chaos_server_takes_what_is_drawn(catalogue: dict[str, Fault]) -> None:
+    for episode in make_episodes(600, seed=5):
+        for event in (*episode.faults, *episode.noise):
+            fault = catalogue[event.name]
+            given_back = fault.parameters.model_validate(event.parameters)
+            assert fault.can_vary or given_back.ramp_s == 0
+
+
+@given(count=st.integers(1, 40), seed=st.integers(0, 10_000))
+def test_a_seed_gives_the_same_episodes(count: int, seed: int) -> None:
+    found = make_episodes(count, seed)
+    assert found == make_episodes(count, seed)
+    assert [Episode.from_row(json.loads(json.dumps(episode.to_row()))) for episode in found] == found
+    assert len({episode.task_id for episode in found}) == count
+
+
+@given(seed=st.integers(0, 10_000))
+def test_every_fault_comes_before_any_comes_again(seed: int) -> None:
+    found = Counter(item.subject for item in make_episodes(120, seed) if item.kind is made.Kind.FAULT)
+    assert set(found) == set(FAULTS)
+    assert max(found.values()) - min(found.values()) <= 1
+
+
+@given(seed=st.integers(0, 10_000), timeout_s=st.floats(20, 600))
+def test_times_are_in_their_order(seed: int, timeout_s: float) -> None:
+    for episode in make_episodes(60, seed, timeout_s=timeout_s):
+        onset_s = min((event.at_s for event in episode.faults), default=episode.healthy_s)
+        assert onset_s == episode.healthy_s > 0
+        assert all(event.at_s < episode.healthy_s + timeout_s for event in (*episode.faults, *episode.noise))
+        if episode.faults:
+            # What comes after the onset could mend it, or be taken for what mends it.
+            assert all(event.at_s < onset_s for event in episode.noise)
+        names = [event.name for event in (*episode.faults, *episode.noise)]
+        assert len(set(names)) == len(names)
+
+
+def test_two_seeds_have_other_intensities() -> None:
+    one, other = (
+        {json.dumps(event.parameters) for episode in make_episodes(100, seed) for event in episode.faults}
+        for seed in (1, 2)
+    )
+    assert not one & other
+
+
+def test_kinds_come_in_the_shares_asked_for() -> None:
+    found = make_episodes(100, 3, noisy_share=0.2, quiet_share=0.1, several_share=0.05)
+    assert Counter(item.kind.value for item in found) == {"noisy": 20, "quiet": 10, "several": 5, "fault": 65}
+    for item in found:
+        assert len(item.faults) == {"fault": 1, "several": 2}.get(item.kind.value, 0)
+        assert item.kind is not made.Kind.NOISY or len(item.noise) >= 2
+
+
+def test_only_the_named_faults_are_in_it() -> None:
+    found = make_episodes(20, 1, faults=["hang", "oom", "hang"], several_share=0.2)
+    assert {event.name for item in found for event in item.faults} == {"hang", "oom"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"faults": ["no_such"]}, "'no_such'"),
+        ({"faults": []}, "No fault is named"),
+        ({"count": 0}, "0 episodes"),
+        ({"noisy_share": 0.9, "quiet_share": 0.9}, "0.9, 0.9"),
+        ({"quiet_share": -0.1}, "-0.1"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(WrongEpisodeError, match=says):
+        make_episodes(**{"count": 5, "seed": 1, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("row", [None, [], {}, {"task_id": "x"}, {"task_id": "x", "kind": "other"}])
+def test_a_task_that_is_no_episode_is_refused_with_its_field(row: object) -> None:
+    with pytest.raises(WrongEpisodeError) as refused:
+        Episode.from_row(row)
+    assert refused.value.problems

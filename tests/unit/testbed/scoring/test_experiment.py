@@ -1,0 +1,98 @@
+"""The experiment that measures responders is one that `lab run` takes; trials that are none are told apart from results."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.experiments.config_file import read_config
+from relab.experiments.dataset import index_tasks
+from relab.testbed.scoring import __main__, experiment
+from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
+from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment
+from relab.testbed.scoring.responder import Bindings
+
+IDS = {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_idx": 0}
+
+
+def test_it_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
+    episodes = make_episodes(12, 4)
+    document = experiment_document(BASELINES, episodes, home=Path("/beds"), port_base=24_000, concurrency=2, seed=4)
+    path = write_experiment(tmp_path, document, episodes)
+
+    config = read_config(path)
+    assert [variant.variant_id for variant in config.variants] == ["do-nothing", "restart-only"]
+    for variant in config.variants:
+        assert Bindings.read(variant.bindings) == BASELINES[variant.variant_id]
+        assert variant.bindings["port_base"] == 24_000
+    assert config.design.max_concurrency == 2
+    longest_s = max(episode.healthy_s + episode.timeout_s for episode in episodes)
+    assert config.runtime.timeouts.trial_seconds is not None
+    assert config.runtime.timeouts.trial_seconds > longest_s
+
+    tasks = index_tasks((path.parent / config.dataset.path).resolve())
+    assert [Episode.from_row(tasks.read(number).payload) for number in range(len(tasks))] == episodes
+
+
+def test_an_experiment_has_somebody_and_something() -> None:
+    for responders, episodes in (({}, make_episodes(1, 1)), (BASELINES, [])):
+        with pytest.raises(WrongEpisodeError, match="at least one"):
+            experiment_document(responders, episodes, home=Path("/beds"))
+
+
+def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        str(tmp_path / "e"), "--home", "/beds", "--episodes", "3", "--fault", "hang", "--fault", "db_down",
+        "--responder", "mine=python3 'my responder.py'",
+    ]  # fmt: skip
+    assert experiment.main(arguments) == 0
+    config = read_config(Path(capsys.readouterr().out.strip()))
+    assert config.variants[-1].bindings["responder_command"] == ["python3", "my responder.py"]
+
+    assert experiment.main([*arguments, "--responder", "nameless"]) == 1
+    told = capsys.readouterr()
+    assert ("NAME=COMMAND" in told.err, told.out) == (True, "")
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("trial", "kind"),
+    [
+        ({"task": {"task_id": "e"}, "bindings": {"responder_command": ["x"]}}, "wrong_episode"),
+        ({"task": make_episodes(1, 1)[0].to_row(), "bindings": {}}, "wrong_bindings"),
+        ({"task": make_episodes(1, 1)[0].to_row(), "bindings": {"responder_command": ["x"]}}, "wrong_trial"),
+    ],
+)
+@pytest.mark.usefixtures("handlers")
+def test_a_trial_that_is_none_is_an_error_and_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trial: dict[str, Any], kind: str
+) -> None:
+    monkeypatch.delenv("RELAB_HOME", raising=False)
+    given, made = tmp_path / "trial_input.json", tmp_path / "trial_output.json"
+    given.write_text(json.dumps({"ids": IDS, **trial}))
+    code = __main__.main(["--input", str(given), "--output", str(made)])
+    output = json.loads(made.read_bytes())
+    assert (code, output["outcome"], output["error"]["error_type"]) == (0, "error", kind)
+    assert output["ids"] == IDS
+
+
+@pytest.mark.usefixtures("handlers")
+def test_an_input_that_cannot_be_read_ends_without_an_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, made = tmp_path / "in.json", tmp_path / "out.json"
+    given.write_text("[]")
+    assert __main__.main(["--input", str(given), "--output", str(made)]) == 1
+    assert ("no trial_input_v1" in capsys.readouterr().err, made.exists()) == (True, False)

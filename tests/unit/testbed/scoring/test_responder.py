@@ -1,0 +1,171 @@
+"""Responders are programs of their own: started blind, read with care, ended with all that they have started."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from relab.testbed.scoring.baselines.restart_only import COOLDOWN_S, RESTARTS, UNHEALTHY_POLLS, RestartLoop
+from relab.testbed.scoring.baselines.status_page import State
+from relab.testbed.scoring.experiment import DO_NOTHING
+from relab.testbed.scoring.responder import Bindings, NoResponderError, WrongBindingsError, a_responder
+from support.waiting import wait_until
+
+ADDRESSES = {"target": "http://127.0.0.1:9", "actions": "http://127.0.0.1:9", "token": "a-token"}
+SERVER = """
+import http.server, json, os, subprocess, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = ANSWER
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+STARTS
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+def program(answer: str, starts: str = "") -> Bindings:
+    """A responder that answers with a Python expression of bytes."""
+    text = SERVER.replace("ANSWER", answer).replace("STARTS", starts)
+    return Bindings(responder_command=["{python}", "-S", "-c", text], responder_environment={"COLOUR": "green"})
+
+
+def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTLAB_TRIAL_INPUT", "/somewhere/trial_input.json")
+    monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
+    home = tmp_path / "home"
+    telling = program(
+        "json.dumps({'incident': {'diagnosis': [json.dumps([k, v])[:190] for k, v in os.environ.items()]}}).encode()"
+    )
+    with a_responder(telling, home=home, **ADDRESSES) as responder:
+        told = dict(json.loads(word) for word in responder.look(0.0).causes)
+        port = responder.url.rpartition(":")[2]
+    path = told.pop("PATH")
+    told.pop("LC_CTYPE", None)  # Python's own, where the locale is none
+    assert path
+    assert told == {
+        "LANG": "C.UTF-8", "TZ": "UTC", "HOME": str(home), "COLOUR": "green", "TARGET_API_BASE_URL": "http://127.0.0.1:9",
+        "ACTION_SERVER_URL": "http://127.0.0.1:9", "ACTION_SERVER_TOKEN": "a-token", "PORT": port,
+        "POLL_INTERVAL_SECONDS": "1", "RELAB_HOME": str(home), "DATABASE_URL": f"sqlite:///{home}/relab.db",
+    }  # fmt: skip
+
+
+def test_what_a_responder_has_started_ends_with_it(tmp_path: Path) -> None:
+    starts = "pid = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)']).pid"
+    with a_responder(program("json.dumps({'polls': pid}).encode()", starts), home=tmp_path, **ADDRESSES) as responder:
+        pid = responder.look(1.0).polls
+        assert pid is not None
+        child = psutil.Process(pid)
+        assert responder.is_alive
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, what="its end")
+
+
+@pytest.mark.parametrize("answer", ["b'[' * 100_000", "b'no json'", "b'x' * (2 << 20)", "b'[]'"])
+def test_one_that_answers_badly_is_not_ready(tmp_path: Path, answer: str) -> None:
+    hostile = program(answer).model_copy(update={"start_within_s": 1.0})
+    with (
+        pytest.raises(NoResponderError, match="does not answer GET /agent/status"),
+        a_responder(hostile, home=tmp_path, **ADDRESSES),
+    ):
+        pass
+
+
+def test_one_that_ends_says_why(tmp_path: Path) -> None:
+    ending = Bindings(responder_command=["{python}", "-S", "-c", "raise SystemExit('no key for the model')"])
+    with (
+        pytest.raises(NoResponderError, match="ended with 1: no key for the model"),
+        a_responder(ending, home=tmp_path, **ADDRESSES),
+    ):
+        pass
+    missing = Bindings(responder_command=["no-such-program"])
+    with (
+        pytest.raises(NoResponderError, match="'no-such-program' cannot be started"),
+        a_responder(missing, home=tmp_path, **ADDRESSES),
+    ):
+        pass
+
+
+def test_one_that_does_nothing_counts_its_polls(tmp_path: Path) -> None:
+    with a_responder(DO_NOTHING.model_copy(update={"poll_interval_s": 0.05}), home=tmp_path, **ADDRESSES) as responder:
+        wait_until(lambda: (responder.look(0.0).polls or 0) >= 2, what="two polls")
+        assert responder.look(0.0).incident is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({}, "responder_command"),
+        ({"responder_command": []}, "responder_command"),
+        ({"responder_command": ["x"], "poll_interval_s": 0}, "poll_interval_s"),
+        (None, "bindings"),
+    ],
+)
+def test_bindings_that_are_wrong_are_told_by_field(wrong: Any, field: str) -> None:
+    with pytest.raises(WrongBindingsError, match=field):
+        Bindings.read(wrong)
+
+
+class World:
+    """A target whose health is as it is set, and an action server that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.health = "healthy"
+        self.asked: list[str] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            self.asked.append(request.url.path.rpartition("/")[2])
+            return httpx.Response(200, json={"ok": True})
+        if self.health == "silent":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(200, json={"health_status": self.health})
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url="http://service", transport=httpx.MockTransport(self.answer))
+
+
+@pytest.mark.parametrize("health", ["degraded", "critical", "silent", 7])
+def test_restarts_go_on_as_long_as_something_is_unhealthy(health: Any) -> None:
+    world, state = World(), State()
+    with world.client() as target, world.client() as actions:
+        loop = RestartLoop(target, actions, state)
+        loop.poll(0.0)
+        assert (world.asked, state.to_json()["incident"]) == ([], None)
+        world.health = health
+        for step in range(UNHEALTHY_POLLS - 1):
+            loop.poll(1.0 + step)
+        assert (world.asked, state.to_json()["incident"]) == ([], None)
+        times = [10.0 + COOLDOWN_S * step for step in range(4)]
+        for at in times:
+            loop.poll(at)
+            loop.poll(at + 1)
+        assert world.asked == [*RESTARTS, RESTARTS[0]]
+        assert state.to_json()["incident"] == {"id": "unhealthy-1", "phase": "execute"}
+
+        world.health = "healthy"
+        loop.poll(times[-1] + 2)
+        assert state.to_json()["incident"] is None
+        world.health = health
+        for step in range(UNHEALTHY_POLLS):
+            loop.poll(times[-1] + COOLDOWN_S + step)
+        assert world.asked[-1] == RESTARTS[0]
+        assert state.to_json()["incident"] == {"id": "unhealthy-2", "phase": "execute"}
+
+
+def test_the_interpreter_and_the_port_are_filled_in(tmp_path: Path) -> None:
+    told = Bindings(
+        responder_command=["{python}", "-S", "-c", "import sys; raise SystemExit(str(sys.argv[1:]))", "{port}"]
+    )
+    with pytest.raises(NoResponderError, match=r"\['\d+'\]"), a_responder(told, home=tmp_path, **ADDRESSES):
+        pass
+    assert sys.executable

@@ -1,0 +1,62 @@
+"""A responder's word about itself: whatever it is, it is read, and nothing in it can do harm."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.testbed.scoring.status import Sight, read_status
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=20,
+)
+FIELDS = ("polls", "incident", "id", "phase", "diagnosis", "cause", "escalated", "cost_usd")
+near_it = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=8),
+    max_leaves=30,
+)
+
+
+def test_a_whole_status_is_read() -> None:
+    document = {
+        "polls": 12,
+        "incident": {
+            "id": "i-7", "phase": "verify", "diagnosis": [{"cause": "hang", "probability": 0.9}, "oom", {"cause": "hang"}],
+        },
+        "cost_usd": 0.25,
+        "more": {"that": "nobody knows"},
+    }  # fmt: skip
+    assert read_status(3.0, document) == Sight(3.0, True, "i-7", "verify", ("hang", "oom"), False, 12, 0.25)
+
+
+@pytest.mark.parametrize("document", [{}, {"incident": None}, {"incident": "open"}])
+def test_without_an_incident_nothing_is_open(document: Any) -> None:
+    found = read_status(1.0, document)
+    assert (found.answered, found.incident, found.causes) == (True, None, ())
+
+
+@pytest.mark.parametrize("incident", [{"phase": "escalated"}, {"phase": "plan", "escalated": True}])
+def test_whoever_asks_for_a_person_has_escalated(incident: dict[str, Any]) -> None:
+    found = read_status(1.0, {"incident": incident})
+    assert (found.escalated, found.incident) == (True, "?")
+
+
+@pytest.mark.parametrize("document", [None, [], "fine", 7])
+def test_what_is_no_object_is_no_answer(document: Any) -> None:
+    assert read_status(1.0, document) == Sight(1.0, answered=False)
+
+
+@given(anything | near_it)
+def test_anything_is_read(document: Any) -> None:
+    found = read_status(1.0, document)
+    assert found.polls is None or found.polls >= 0
+    assert found.cost_usd is None or (math.isfinite(found.cost_usd) and found.cost_usd >= 0)
+    assert all(0 < len(word) <= 200 for word in found.causes)
+    assert len(found.phase) <= 200
