@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from relab.core.clock import parse_time
 from relab.core.errors import InvalidInputError
@@ -92,7 +92,7 @@ def read_poll(at_us: int, answers: Mapping[str, Any | Absence], templates: Mappi
     """
     draft = _Draft()
     absent = {part: answer for part, answer in answers.items() if isinstance(answer, Absence)}
-    readers = {"health": _read_health, "metrics": _read_metrics, "pool": _read_pool}
+    readers = {"health": _read_health, "metrics": _read_metrics, "pool": _read_pool, "processes": _read_processes}
     for part, read in readers.items():
         if part in absent or part not in answers:
             continue
@@ -149,6 +149,21 @@ def _read_pool(draft: _Draft, document: Mapping[str, Any]) -> None:
     draft.word("pool.level", document.get("pool_utilization"))
     for key, name in _POOL.items():
         draft.number(name, document.get(key))
+
+
+def _read_processes(draft: _Draft, document: Mapping[str, Any]) -> None:
+    for row in _rows(document.get("workers")):
+        name = f"worker.{str(row.get('worker'))[:_MAX_WORD]}"
+        draft.number(f"{name}.uptime_s", row.get("uptime_s"))
+        rss, used, most = row.get("rss_bytes"), row.get("fds"), row.get("fd_limit")
+        if _is_amount(rss):
+            draft.number(f"{name}.rss_mb", rss / 1_048_576)
+        if _is_amount(used) and _is_amount(most) and most:
+            draft.number(f"{name}.fds_pct", 100 * used / most)
+
+
+def _is_amount(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _items(value: Any) -> Sequence[tuple[str, Any]]:

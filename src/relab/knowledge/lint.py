@@ -64,6 +64,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
     remarks = [*_twice(runbooks)]
     for runbook in runbooks:
         remarks += _expectations(runbook)
+        remarks += _requirements(runbook)
         remarks += _words(runbook)
         remarks += _repair(runbook)
         remarks += _names(runbook, around)
@@ -124,6 +125,15 @@ def _expectations(runbook: Runbook) -> Iterator[Remark]:
         yield Remark(runbook.source, "expects", said, Weight.WARNING)
 
 
+def _requirements(runbook: Runbook) -> Iterator[Remark]:
+    for index, required in enumerate(runbook.requires):
+        if required in runbook.requires[:index]:
+            yield Remark(runbook.source, f"requires.{index}", f"the condition {required} is there twice")
+        elif _always(required):
+            said = f"rules nothing out: {required} always holds, for no measure is below 0"
+            yield Remark(runbook.source, f"requires.{index}", said)
+
+
 def _always(condition: Condition) -> bool:
     return condition.operator is Operator.AT_LEAST and not isinstance(condition.value, str) and condition.value <= 0
 
@@ -166,7 +176,8 @@ def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     """Yield parameters that stand for facts which nothing would give."""
     if runbook.looks and around.looks is None:
         return
-    given = {each.condition.fact for each in runbook.expects} | set(around.facts)
+    given = {each.condition.fact for each in runbook.expects} | {each.fact for each in runbook.requires}
+    given |= set(around.facts)
     given |= {fact for look in runbook.looks for fact in (around.looks or {}).get(look, ())}
     for index, action in enumerate(runbook.actions):
         for fact in action.needs:

@@ -114,6 +114,7 @@ class Runbook:
         looks: which looks tell most, by name.
         actions: in the order in which they are to be tried; one of them mends it.
         mended: what must hold for the cause to be gone.
+        requires: without which it cannot be the cause, whatever else is seen; what is not known rules nothing out.
         prior: how often it is the cause, relative to others.
         text: for people, Markdown.
         source: where it comes from, as messages name it.
@@ -128,6 +129,7 @@ class Runbook:
     mended: tuple[Condition, ...]
     risk: Risk
     prior: float = 1.0
+    requires: tuple[Condition, ...] = ()
     text: str = ""
     source: str = ""
 

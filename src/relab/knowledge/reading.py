@@ -107,6 +107,7 @@ class _FrontMatter(_Part):
     risk: Risk
     symptoms: Annotated[Many[Line], Field(min_length=1)]
     looks: Many[Name] = ()
+    requires: Many[_Condition] = ()
     expects: Annotated[Many[_Expectation], Field(min_length=1)]
     actions: Many[_Action] = ()
     mended: Many[_Condition] = ()
@@ -159,6 +160,7 @@ def parse_runbook(text: str, source: str) -> Runbook:
         mended=tuple(each.condition() for each in given.mended),
         risk=given.risk,
         prior=given.prior,
+        requires=tuple(each.condition() for each in given.requires),
         text=body,
         source=source,
     )
@@ -208,6 +210,11 @@ def _message(item: Any) -> str:
 
 
 def _known(loc: Sequence[str | int]) -> list[str]:
-    parts: dict[str, type[_Part]] = {"expects": _Expectation, "actions": _Action, "mended": _Condition}
+    parts: dict[str, type[_Part]] = {
+        "requires": _Condition,
+        "expects": _Expectation,
+        "actions": _Action,
+        "mended": _Condition,
+    }
     model = parts.get(str(loc[0]), _FrontMatter) if loc else _FrontMatter
     return [found.alias or name for name, found in model.model_fields.items()]

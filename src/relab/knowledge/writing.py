@@ -19,6 +19,7 @@ def write_runbook(runbook: Runbook) -> str:
         "risk": runbook.risk.value,
         "symptoms": list(runbook.symptoms),
         "looks": list(runbook.looks),
+        "requires": [_fields(each) for each in runbook.requires],
         "expects": [
             {**_fields(each.condition), "likely": each.likely, "otherwise": each.otherwise} for each in runbook.expects
         ],

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from relab.incidents.diagnosis.inference import UNKNOWN, Candidate, Diagnosis
+from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.service import relative_facts
@@ -54,8 +55,8 @@ def look(field: Field, usual: Mapping[str, float]) -> dict[str, FactValue]:
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
 
     async def take() -> dict[str, FactValue]:
-        async with LookClient(field.target, str(field.actions.base_url), token=token) as client:
-            return dict((await client.take(LOOKS)).facts)
+        async with Asker(field.target, str(field.actions.base_url), token=token) as asker:
+            return dict((await LookClient(asker).take(LOOKS)).facts)
 
     found = asyncio.run(take())
     return found | relative_facts({name: value for name, value in found.items() if isinstance(value, float)}, usual)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +110,27 @@ def test_memory_changes_odds_by_its_bound_at_most(facts: dict[str, FactValue], f
         return found["pool"] / found["lock"]
 
     assert odds({"pool": factor}) <= odds({}) * MOST_FROM_MEMORY * (1 + 1e-9)
+
+
+def required(fact: str, value: FactValue) -> Runbook:
+    book = runbook("strict", expects("pool.full"), expects("server.fast"), expects("locks", False))
+    return replace(book, requires=(Condition(fact, Operator.IS, value),))
+
+
+def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None:
+    facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False, "process": "down"}
+    other = runbook("other", expects("process", "down", 0.5, 0.1))
+    allowed = Diagnosis([required("process", "down"), other], facts).candidates()[0]
+    assert (allowed.cause, allowed.unproven) == ("strict", ())
+    ruled_out = Diagnosis([required("process", "running"), other], facts).candidates()
+    assert ruled_out[0].cause != "strict"
+    strict = next(found for found in ruled_out if found.cause == "strict")
+    assert strict.probability < allowed.probability / 5
+    assert strict.against_it[0].fact == "process"
+
+
+def test_what_nobody_could_look_at_rules_nothing_out_and_is_told() -> None:
+    facts: dict[str, FactValue] = {"pool.full": True, "server.fast": True, "locks": False}
+    first = Diagnosis([required("process", "running")], facts).candidates()[0]
+    assert first.cause == "strict"
+    assert [condition.fact for condition in first.unproven] == ["process"]

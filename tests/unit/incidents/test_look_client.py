@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine
 import httpx
 import pytest
 
-from relab.incidents.looks import client as looks_client
+from relab.incidents.looks import asking
+from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.client import LookClient, UnknownLookError
 from relab.incidents.looks.models import Base, Looked
 from support.look_answers import WELL
@@ -25,8 +26,8 @@ async def well(request: httpx.Request) -> httpx.Response:
 def take(names: list[str], answer: Answer = well, *, within_s: float = 20.0, token: str | None = "t0ken") -> Looked:
     async def go() -> Looked:
         transports = {base: httpx.MockTransport(answer) for base in Base}
-        async with LookClient("http://target", "http://actions", token=token, transports=transports) as client:
-            return await client.take(names, within_s=within_s)
+        async with Asker("http://target", "http://actions", token=token, transports=transports) as asker:
+            return await LookClient(asker).take(names, within_s=within_s)
 
     return asyncio.run(go())
 
@@ -89,7 +90,7 @@ def test_an_answer_that_is_none_is_told_as_absent(response: httpx.Response, reas
 
 
 def test_of_an_answer_without_an_end_no_more_is_read_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looks_client, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(asking, "MOST_BYTES", 10_000)
     sent = 0
 
     class Endless(httpx.AsyncByteStream):

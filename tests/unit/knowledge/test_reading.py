@@ -205,6 +205,7 @@ RUNBOOKS = st.builds(
         max_size=2,
     ).map(tuple),
     mended=st.lists(CONDITIONS, max_size=2).map(tuple),
+    requires=st.lists(CONDITIONS, max_size=2).map(tuple),
     risk=st.sampled_from(Risk),
     prior=st.floats(0.001, 1_000),
     text=st.text("ab #*\n-", max_size=40).map(str.strip),

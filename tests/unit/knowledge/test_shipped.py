@@ -53,7 +53,9 @@ def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[
 @pytest.mark.parametrize("runbook", BY_CAUSE)
 def test_its_facts_are_such_as_somebody_tells(runbook: Runbook) -> None:
     given = names([*RELATIVE_FACTS, *(fact for look in LOOKS.values() for fact in look.facts)])
-    wanted = [each.condition.fact for each in runbook.expects] + [each.fact for each in runbook.mended]
+    wanted = [each.condition.fact for each in runbook.expects] + [
+        each.fact for each in (*runbook.mended, *runbook.requires)
+    ]
 
     assert [fact for fact in wanted if not re.match(given, fact)] == []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.diagnosis.inference import Diagnosis
+from relab.incidents.diagnosis.inference import UNKNOWN, Diagnosis
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.service import RELATIVE_FACTS
 from relab.knowledge.library import shipped_shelf
@@ -89,4 +89,4 @@ def test_while_all_is_well_nothing_is_left_to_mend_and_nothing_points_to_a_cause
         assert [str(condition) for condition in runbook.mended if condition.holds(well) is not True] == []
         seldom = [each.condition for each in runbook.expects if each.otherwise < 0.5]
         assert [str(condition) for condition in seldom if condition.holds(well)] == []
-    assert Diagnosis(SHELF.runbooks, well).candidates()[0].probability < 0.5
+    assert Diagnosis(SHELF.runbooks, well).candidates()[0].cause == UNKNOWN

@@ -17,10 +17,12 @@ from relab.knowledge.models import Condition, FactValue, Runbook
 UNKNOWN: Final = "unknown"
 """The cause that no runbook describes."""
 UNKNOWN_PRIOR: Final = 0.1
-UNKNOWN_SHOWS: Final = 0.15
+UNKNOWN_SHOWS: Final = 0.05
 """How likely an unknown cause makes any condition hold that seldom holds otherwise."""
 _SUREST: Final = 0.995
 """No single look makes a cause certain or impossible: looks err, and runbooks are written by people."""
+_RULED_OUT: Final = math.log(1e-4)
+"""What a requirement that is known not to hold makes of a cause; not nothing at all, for looks err."""
 _MOST_AT_ONCE: Final = 6
 MOST_FROM_MEMORY: Final = 4.0
 """By which factor past incidents may raise a prior at most; they never stand against what is seen."""
@@ -33,12 +35,14 @@ class Candidate:
     Attributes:
         probability: given all that is known; those of all candidates add up to 1.
         for_it, against_it: conditions that speak for and against it, compared with the others, the most telling first.
+        unproven: what it requires and nobody knows yet.
     """
 
     cause: str
     probability: float
     for_it: tuple[Condition, ...] = ()
     against_it: tuple[Condition, ...] = ()
+    unproven: tuple[Condition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,16 @@ class Diagnosis:
     ) -> None:
         self._causes = [*(runbook.cause for runbook in runbooks), UNKNOWN]
         self._features = _features(runbooks)
+        self._requires = {runbook.cause: runbook.requires for runbook in runbooks}
         self._facts = dict(facts)
         raised = {cause: min(max(factor, 1.0), MOST_FROM_MEMORY) for cause, factor in (memory or {}).items()}
         weights = {runbook.cause: runbook.prior * raised.get(runbook.cause, 1.0) for runbook in runbooks}
         whole = sum(weights.values()) or 1.0
         self._log_priors = {cause: math.log(weight / whole * (1 - UNKNOWN_PRIOR)) for cause, weight in weights.items()}
         self._log_priors[UNKNOWN] = math.log(UNKNOWN_PRIOR)
+        for runbook in runbooks:
+            broken = sum(required.holds(self._facts) is False for required in runbook.requires)
+            self._log_priors[runbook.cause] += broken * _RULED_OUT
         self._known = self._telling()
 
     def candidates(self) -> list[Candidate]:
@@ -88,7 +96,9 @@ class Diagnosis:
             weighed = sorted(((self._weight(cause, *item), item[0].condition) for item in self._known), key=_by_weight)
             for_it = tuple(condition for weight, condition in weighed if weight > 0)
             against_it = tuple(condition for weight, condition in reversed(weighed) if weight < 0)
-            found.append(Candidate(cause, probability, for_it, against_it))
+            broken = [each for each in self._requires.get(cause, ()) if each.holds(self._facts) is False]
+            unproven = tuple(each for each in self._requires.get(cause, ()) if each.holds(self._facts) is None)
+            found.append(Candidate(cause, probability, for_it, (*broken, *against_it), unproven))
         return found
 
     def gain(self, facts: Iterable[str]) -> float:

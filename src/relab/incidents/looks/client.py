@@ -1,31 +1,21 @@
-"""Takes looks over HTTP, side by side, each within a bounded time and size. What does not answer is a value, never an error."""
+"""Takes looks: from their names to facts, each with its evidence."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Self
-
-import httpx
+from typing import Final
 
 from relab.core.clock import Clock, SystemClock
-from relab.core.errors import InvalidInputError, NotFoundError
-from relab.core.json import canonical_json, parse_json
+from relab.core.errors import NotFoundError
+from relab.core.json import canonical_json
+from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.models import Answer, Ask, Base, Evidence, Look, Looked, Sighting
-from relab.incidents.models import Absence
+from relab.incidents.looks.models import Answer, Evidence, Look, Looked, Sighting
 from relab.knowledge.models import FactValue
 
-MOST_BYTES: Final = 4 << 20
-_ATTEMPTS: Final = 3
-"""A worker that does not answer keeps its share of connections waiting: another connection may reach another one."""
-_MOST_CONNECTIONS: Final = 32
 BUDGET_S: Final = 6.0
 """For looks that are taken together: what has not come by then is absent, and the others are told of."""
-_STOPS_WITHIN_S: Final = 1.0
 
 
 class UnknownLookError(NotFoundError):
@@ -35,49 +25,17 @@ class UnknownLookError(NotFoundError):
 
 
 class LookClient:
-    """Asks the target and the action server; used as an asynchronous context.
+    """Takes looks.
 
     Args:
-        target_url, actions_url: where they are. Whatever else an answer names is not asked.
-        token: for the action server; it is sent to nobody else.
+        asker: makes the requests.
         looks: the catalogue.
     """
 
-    def __init__(
-        self,
-        target_url: str,
-        actions_url: str,
-        *,
-        token: str | None = None,
-        looks: Mapping[str, Look] = LOOKS,
-        clock: Clock | None = None,
-        transports: Mapping[Base, httpx.AsyncBaseTransport] | None = None,
-    ) -> None:
+    def __init__(self, asker: Asker, *, looks: Mapping[str, Look] = LOOKS, clock: Clock | None = None) -> None:
+        self._asker = asker
         self._looks = looks
         self._clock = clock or SystemClock()
-        headers = {Base.ACTIONS: {"Authorization": f"Bearer {token}"} if token else {}}
-        urls = {Base.TARGET: target_url, Base.ACTIONS: actions_url}
-        self._clients = {
-            base: httpx.AsyncClient(
-                base_url=url,
-                headers=headers.get(base),
-                trust_env=False,
-                follow_redirects=False,
-                transport=(transports or {}).get(base),
-                # A kept connection would reach the same worker each time, also one that has stopped to answer.
-                limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=0),
-            )
-            for base, url in urls.items()
-        }
-
-    async def __aenter__(self) -> Self:
-        """Return it; it connects with its first look."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close what is open."""
-        for client in self._clients.values():
-            await client.aclose()
 
     async def take(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> Looked:
         """Take looks; each request that several of them need is made once.
@@ -91,7 +49,7 @@ class LookClient:
         """
         wanted = [self._look(name) for name in dict.fromkeys(names)]
         asks = list(dict.fromkeys(ask for look in wanted for ask in look.asks))
-        answered = await self._ask_together(asks, within_s)
+        answered = await self._asker.together(asks, within_s)
         now_us = self._clock.now_us()
         facts: dict[str, FactValue] = {}
         evidence: list[Evidence] = []
@@ -107,96 +65,6 @@ class LookClient:
         if name not in self._looks:
             raise UnknownLookError(f"There is no look {name[:60]!r}.", remedy=f"One of: {', '.join(self._looks)}.")
         return self._looks[name]
-
-    async def _ask_together(self, asks: Sequence[Ask], within_s: float) -> dict[Ask, list[Answer]]:
-        answered: dict[Ask, list[Answer]] = {ask: [] for ask in asks}
-        tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=within_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_STOPS_WITHIN_S)
-        for task in tasks:
-            if task.done() and not task.cancelled():
-                task.result()
-        for ask, found in answered.items():
-            if len(found) < ask.times:
-                found.append(_absent(ask, Absence.TIMED_OUT, f"not all of it came within {within_s:g} s"))
-        return answered
-
-    async def _ask_all(self, ask: Ask, found: list[Answer]) -> None:
-        for number in range(ask.times):
-            if number:
-                await asyncio.sleep(ask.pause_s)
-            found.append(await self._ask(ask))
-
-    async def _ask(self, ask: Ask) -> Answer:
-        """Ask, and again by another connection while the first is silent; return what comes first, an answer before a failure."""
-        attempts: set[asyncio.Task[Answer]] = set()
-        last: Answer | None = None
-        next_after_s = ask.within_s / _ATTEMPTS
-        until_s = time.monotonic() + ask.within_s + next_after_s
-        made = 0
-        try:
-            while time.monotonic() < until_s:
-                if made < _ATTEMPTS:
-                    attempts.add(asyncio.create_task(self._attempt(ask), name=f"look {ask}"))
-                    made += 1
-                elif not attempts:
-                    break
-                left_s = max(until_s - time.monotonic(), 0.0)
-                done, attempts = await asyncio.wait(
-                    attempts,
-                    timeout=min(next_after_s, left_s) if made < _ATTEMPTS else left_s,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in done:
-                    last = task.result()
-                    if last.absence is None:
-                        return last
-        finally:
-            for task in attempts:
-                task.cancel()
-            if attempts:
-                await asyncio.wait(attempts)
-        return last or _absent(ask, Absence.TIMED_OUT, f"no answer within {ask.within_s:g} s")
-
-    async def _attempt(self, ask: Ask) -> Answer:
-        try:
-            async with asyncio.timeout(ask.within_s):
-                status, raw = await self._read(ask)
-        except (TimeoutError, httpx.TimeoutException):
-            return _absent(ask, Absence.TIMED_OUT, f"no answer within {ask.within_s:g} s")
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
-            return _absent(ask, Absence.REFUSED, f"{type(error).__name__}: {error}"[:200])
-        if status != httpx.codes.OK:
-            return _absent(ask, Absence.UNREADABLE, f"answered {status}")
-        if raw is None:
-            return _absent(ask, Absence.UNREADABLE, f"more than {MOST_BYTES:,} bytes")
-        try:
-            return Answer(str(ask), parse_json(raw), at_s=time.monotonic())
-        except InvalidInputError as error:
-            return _absent(ask, Absence.UNREADABLE, error.message[:200])
-
-    async def _read(self, ask: Ask) -> tuple[int, bytes | None]:
-        """Return status and body; None for a body that is too large, of which no more is read."""
-        async with contextlib.AsyncExitStack() as stack:
-            response = await stack.enter_async_context(
-                self._clients[ask.base].stream("GET", ask.path, timeout=ask.within_s)
-            )
-            parts: list[bytes] = []
-            size = 0
-            async for part in response.aiter_bytes():
-                size += len(part)
-                if size > MOST_BYTES:
-                    return response.status_code, None
-                parts.append(part)
-            return response.status_code, b"".join(parts)
-
-
-def _absent(ask: Ask, absence: Absence, reason: str) -> Answer:
-    return Answer(str(ask), None, absence, reason, at_s=time.monotonic())
 
 
 def _cited(look: Look, sighting: Sighting, answers: Sequence[Answer], at_us: int) -> Evidence:

@@ -1,0 +1,84 @@
+"""Polls of a target: a few requests side by side, and a snapshot of whatever came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from relab.core.clock import Clock
+from relab.incidents.looks.asking import Asker
+from relab.incidents.looks.models import Answer, Ask, Base
+from relab.incidents.looks.templates import count_templates
+from relab.incidents.models import Absence, Snapshot
+from relab.incidents.reading import read_poll
+
+_NEEDED: Final = ("health", "metrics")
+_LINES: Final = 1_000
+_MOST_CURSOR: Final = 2_000
+_LONGEST_S: Final = 5.0
+_LEAST_S: Final = 1.0
+_LEAST_WINDOW_S: Final = 5
+_POLLS_IN_WINDOW: Final = 4
+
+
+class Poller:
+    """Polls one target.
+
+    Args:
+        asker: makes the requests.
+        interval_s: between two polls. Figures are asked for over a few of them: over a longer time what begins would
+            show late. A target that has one window of its own tells that.
+    """
+
+    def __init__(self, asker: Asker, clock: Clock, *, interval_s: float) -> None:
+        self._asker = asker
+        self._clock = clock
+        self._within_s = min(max(interval_s, _LEAST_S), _LONGEST_S)
+        window_s = max(round(_POLLS_IN_WINDOW * min(interval_s, _LONGEST_S)), _LEAST_WINDOW_S)
+        self._parts = {
+            "health": self._ask("/api/v1/health"),
+            "metrics": self._ask(f"/api/v1/metrics?window_s={window_s}"),
+            "pool": self._ask("/api/v1/pool/status"),
+            "processes": self._ask("/api/v1/diagnostics/processes"),
+        }
+        self._offered = set(_NEEDED)
+        self._cursor = "latest"
+
+    async def poll(self) -> Snapshot:
+        """Return what is to be seen now; what is not is told as absent."""
+        at_us = self._clock.now_us()
+        logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")
+        # A silent part is asked for again by another connection, which takes a third of its time more.
+        answered = await self._asker.together([*self._parts.values(), logs], 1.5 * self._within_s)
+        answers = {part: _said(answered[ask]) for part, ask in self._parts.items()}
+        lines = answers["logs"] = self._lines(_said(answered[logs]))
+        self._offered.update(part for part, answer in answers.items() if not isinstance(answer, Absence))
+        # What a target does not have is not missed; what it had, and what nobody could ask it for, is.
+        told = {
+            part: answer
+            for part, answer in answers.items()
+            if part in self._offered or answer is not Absence.UNREADABLE
+        }
+        return read_poll(at_us, told, count_templates([] if isinstance(lines, Absence) else lines))
+
+    def _lines(self, page: Any | Absence) -> list[Any] | Absence:
+        if isinstance(page, Absence):
+            if page is Absence.UNREADABLE:
+                # A cursor that nobody knows any more would be refused for ever.
+                self._cursor = "latest"
+            return page
+        lines, cursor = (page.get("logs"), page.get("cursor")) if isinstance(page, Mapping) else (None, None)
+        if not isinstance(lines, list) or not isinstance(cursor, str) or not 0 < len(cursor) <= _MOST_CURSOR:
+            self._cursor = "latest"
+            return Absence.UNREADABLE
+        self._cursor = cursor
+        return lines
+
+    def _ask(self, path: str) -> Ask:
+        return Ask(Base.TARGET, path, within_s=self._within_s)
+
+
+def _said(answers: list[Answer]) -> Any | Absence:
+    answer = answers[0]
+    return answer.document if answer.absence is None else answer.absence
