@@ -1,0 +1,176 @@
+"""From first signs to a cause that can be acted on: which look is taken next, and when enough was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from relab.incidents.diagnosis.inference import UNKNOWN, Candidate, Diagnosis
+from relab.incidents.looks.catalogue import LOOKS, looks_for
+from relab.incidents.looks.models import Evidence, Looked
+from relab.incidents.looks.service import relative_facts
+from relab.incidents.models import Snapshot
+from relab.knowledge.models import FactValue, Runbook
+
+Take = Callable[[Sequence[str]], Awaitable[Looked]]
+"""Takes looks by name, all together."""
+
+FIRST_LOOKS: Final = ("service", "pool", "logs", "settings.history")
+"""What whoever is on call looks at before all else; each is one short request."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvestigationSettings:
+    """When enough was seen.
+
+    Attributes:
+        sure: from this probability on nothing more is looked at, but once more at what it rests on.
+        least_gain: a look that is expected to lessen the doubt by fewer bits is not worth its while.
+        together: how many looks are taken at once.
+        most_rounds: how often looks are taken for one diagnosis.
+    """
+
+    sure: float = 0.9
+    least_gain: float = 0.02
+    together: int = 4
+    most_rounds: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was seen so far.
+
+    Attributes:
+        facts: by name, as they were last.
+        evidence: by fact, where it was seen last.
+        looked: looks that were taken, in order.
+    """
+
+    facts: Mapping[str, FactValue] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    looked: tuple[str, ...] = ()
+
+    def with_looks(self, names: Iterable[str], found: Looked) -> Known:
+        """Return it with what looks have found; a fact that a look could have told and did not is not known any more."""
+        taken = tuple(dict.fromkeys(names))
+        gone = {fact for name in taken for fact in LOOKS[name].facts} - found.facts.keys()
+        facts = {fact: value for fact, value in self.facts.items() if fact not in gone} | dict(found.facts)
+        evidence = {fact: item for fact, item in self.evidence.items() if fact not in gone}
+        evidence |= {item.fact: item for item in found.evidence}
+        return Known(facts, evidence, (*self.looked, *(name for name in taken if name not in self.looked)))
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """What is thought in the end.
+
+    Attributes:
+        candidates: all causes, the most probable first.
+        rounds: how often looks were taken.
+        is_confirmed: whether the first candidate was so twice, by looks of different moments.
+    """
+
+    known: Known
+    candidates: tuple[Candidate, ...]
+    rounds: int
+    is_confirmed: bool
+
+    @property
+    def best(self) -> Candidate:
+        """The most probable cause."""
+        return self.candidates[0]
+
+    @property
+    def cited(self) -> tuple[Evidence, ...]:
+        """The evidence for the best candidate, the most telling first."""
+        facts = dict.fromkeys(condition.fact for condition in self.best.for_it)
+        return tuple(self.known.evidence[fact] for fact in facts if fact in self.known.evidence)
+
+
+class Investigator:
+    """Investigates one incident.
+
+    Args:
+        take: takes looks.
+        runbooks: of all causes that are known.
+        usual: medians of figures while all was well.
+        memory: by cause, the factor by which past incidents raise its prior.
+        settings: when enough was seen.
+    """
+
+    def __init__(
+        self,
+        take: Take,
+        runbooks: Sequence[Runbook],
+        *,
+        usual: Mapping[str, float] | None = None,
+        memory: Mapping[str, float] | None = None,
+        settings: InvestigationSettings | None = None,
+    ) -> None:
+        self._take = take
+        self._runbooks = tuple(runbooks)
+        self._usual = dict(usual or {})
+        self._memory = dict(memory or {})
+        self._settings = settings or InvestigationSettings()
+
+    async def gather(self, poll: Snapshot) -> Known:
+        """Return what the first looks show, laid over what a poll has shown."""
+        seen: dict[str, FactValue] = {**poll.words, **poll.numbers, **relative_facts(poll.numbers, self._usual)}
+        return await self._look(Known(seen), FIRST_LOOKS)
+
+    def diagnose(self, known: Known) -> list[Candidate]:
+        """Return what is thought of all causes."""
+        return self._diagnosis(known).candidates()
+
+    async def investigate(self, known: Known) -> Thought:
+        """Look until one cause is sure, or until no look would tell more.
+
+        A cause counts once it was the most probable one by looks of two different moments: what is under way at the
+        first, such as workers that are just being restarted, easily looks like something else.
+        """
+        rounds, fresh = 0, False
+        earlier: str | None = None
+        while True:
+            candidates = self.diagnose(known)
+            best = candidates[0]
+            is_confirmed = fresh and earlier == best.cause
+            wanted = self._next(known)
+            if rounds >= self._settings.most_rounds or (not wanted and is_confirmed):
+                return Thought(known, tuple(candidates), rounds, is_confirmed)
+            fresh = not wanted
+            earlier = best.cause
+            known = await self._look(known, wanted or self._ground_of(best))
+            rounds += 1
+
+    def _diagnosis(self, known: Known) -> Diagnosis:
+        return Diagnosis(self._runbooks, known.facts, self._memory)
+
+    def _next(self, known: Known) -> list[str]:
+        """Return the looks that are worth taking; none if the cause is sure, or nothing tells more."""
+        diagnosis = self._diagnosis(known)
+        best = diagnosis.candidates()[0]
+        left = [look for name, look in LOOKS.items() if name not in known.looked]
+        needed = [look.name for look in left if not {each.fact for each in best.unproven}.isdisjoint(look.facts)]
+        if needed and best.cause != UNKNOWN:
+            return needed[: self._settings.together]
+        if best.probability >= self._settings.sure and best.cause != UNKNOWN:
+            return []
+        gains = {look.name: diagnosis.gain(look.facts) for look in left}
+        worth = [look for look in left if gains[look.name] >= self._settings.least_gain]
+        worth.sort(key=lambda look: (-gains[look.name] / look.cost, look.name))
+        return [look.name for look in worth[: self._settings.together]]
+
+    def _ground_of(self, best: Candidate) -> list[str]:
+        """Return the looks that a candidate rests on; of the unknown cause, the first ones."""
+        book = next((book for book in self._runbooks if book.cause == best.cause), None)
+        if book is None:
+            return list(FIRST_LOOKS)
+        facts = {each.condition.fact for each in book.expects} | {each.fact for each in book.requires}
+        return looks_for(facts) or list(FIRST_LOOKS)
+
+    async def _look(self, known: Known, names: Sequence[str]) -> Known:
+        found = await self._take(names)
+        after = known.with_looks(names, found)
+        numbers = {name: value for name, value in after.facts.items() if isinstance(value, float)}
+        return replace(after, facts={**after.facts, **relative_facts(numbers, self._usual)})

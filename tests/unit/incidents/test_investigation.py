@@ -1,0 +1,135 @@
+"""Investigations: looks are taken as long as they tell more, and what is acted on was seen at two moments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.incidents.diagnosis.inference import UNKNOWN
+from relab.incidents.diagnosis.investigation import (
+    FIRST_LOOKS,
+    InvestigationSettings,
+    Investigator,
+    Known,
+    Thought,
+)
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.looks.models import Evidence, Looked
+from relab.incidents.models import Snapshot
+from relab.knowledge.library import shipped_shelf
+from relab.knowledge.models import FactValue
+from support.look_answers import facts_of
+
+RUNBOOKS = shipped_shelf().runbooks
+WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in LOOKS}
+LOCKED: Mapping[str, FactValue] = {"database.waits.lock": 3.0, "database.blocking.idle_s": 40.0, "database.slow": 2.0}
+
+
+@dataclass
+class Service:
+    """Answers looks with what is so now, over what is well."""
+
+    now: dict[str, FactValue] = field(default_factory=dict)
+    later: Sequence[Mapping[str, FactValue]] = ()
+    taken: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def take(self, names: Sequence[str]) -> Looked:
+        if len(self.taken) < len(self.later):
+            self.now = dict(self.later[len(self.taken)])
+        self.taken.append(tuple(names))
+        facts: dict[str, FactValue] = {}
+        for name in names:
+            facts |= WELL[name]
+            facts |= {fact: value for fact, value in self.now.items() if fact in LOOKS[name].facts}
+        evidence = tuple(
+            Evidence(f"ev-{len(self.taken)}-{fact}", "look", "GET /", "", fact, value, str(value), len(self.taken))
+            for fact, value in facts.items()
+        )
+        return Looked(facts, evidence)
+
+
+def investigate(service: Service, poll: Snapshot | None = None, **more: float) -> Thought:
+    async def go() -> Thought:
+        investigator = Investigator(service.take, RUNBOOKS, settings=InvestigationSettings(**more))  # type: ignore[arg-type]
+        return await investigator.investigate(await investigator.gather(poll or Snapshot(at_us=1)))
+
+    return asyncio.run(go())
+
+
+def test_a_cause_that_the_first_looks_do_not_show_is_looked_for() -> None:
+    service = Service(dict(LOCKED))
+    found = investigate(service)
+    assert service.taken[0] == FIRST_LOOKS
+    assert (found.best.cause, found.is_confirmed, found.best.unproven) == ("database_lock", True, ())
+    assert found.best.probability >= 0.9
+    assert "database.waits.lock" in [item.fact for item in found.cited]
+
+
+def test_what_is_acted_on_was_so_at_two_moments() -> None:
+    service = Service(dict(LOCKED))
+    found = investigate(service)
+    told = found.known.evidence["database.waits.lock"]
+    # The look that it rests on was taken again, and the later one is cited.
+    assert sum("database.waits" in names for names in service.taken) == 2
+    assert told.at_us == len(service.taken)
+
+
+def test_what_was_under_way_at_first_is_not_believed() -> None:
+    frozen: dict[str, FactValue] = {"processes.frozen": 1.0, "workers.silent": 1.0}
+    # Seen until the looks that it rests on are taken again; from then on it is a lock.
+    until = [frozen] * 2
+    service = Service(later=[*until, *[LOCKED] * 10])
+    found = investigate(service, most_rounds=10)
+    assert found.best.cause == "database_lock"
+    assert found.is_confirmed
+
+
+def test_while_all_is_well_the_cause_is_unknown_and_nothing_is_looked_at_for_ever() -> None:
+    service = Service()
+    found = investigate(service)
+    assert found.best.cause == UNKNOWN
+    assert len(service.taken) <= 1 + InvestigationSettings().most_rounds
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+def test_the_number_of_rounds_is_bounded(most: int) -> None:
+    service = Service(dict(LOCKED))
+    found = investigate(service, most_rounds=most)
+    assert (found.rounds, len(service.taken)) == (most, most + 1)
+    assert not found.is_confirmed
+
+
+def test_a_fact_that_a_later_look_does_not_tell_any_more_is_forgotten() -> None:
+    first = Known().with_looks(["pool"], Looked({"pool.used": 5.0, "pool.pending": 1.0}))
+    assert first.with_looks(["pool"], Looked({"pool.used": 4.0})).facts == {"pool.used": 4.0}
+    assert first.with_looks(["cache"], Looked({})).facts == first.facts
+
+
+def test_figures_are_told_in_times_of_the_usual() -> None:
+    async def go() -> Known:
+        investigator = Investigator(Service().take, RUNBOOKS, usual={"traffic.rps": 50.0})
+        return await investigator.gather(Snapshot(at_us=1, numbers={"traffic.rps": 150.0}))
+
+    known = asyncio.run(go())
+    rate = known.facts["traffic.rps"]
+    assert isinstance(rate, float)
+    assert known.facts["traffic.times_usual"] == rate / 50.0
+
+
+values = st.one_of(st.booleans(), st.floats(0, 1e6), st.sampled_from(["ok", "failing", "none", "refused", "running"]))
+facts = st.dictionaries(st.sampled_from(sorted({fact for look in LOOKS.values() for fact in look.facts})), values)
+
+
+@settings(max_examples=12)
+@given(st.lists(facts, min_size=1, max_size=8))
+def test_whatever_is_seen_an_investigation_ends_with_a_distribution(moments: list[dict[str, FactValue]]) -> None:
+    service = Service(later=moments)
+    found = investigate(service)
+    assert len(service.taken) <= 1 + InvestigationSettings().most_rounds
+    assert sum(candidate.probability for candidate in found.candidates) == pytest.approx(1.0)
+    assert {item.evidence_id for item in found.cited} <= {item.evidence_id for item in found.known.evidence.values()}
