@@ -104,7 +104,7 @@ def test_ctrl_c_ends_the_load_with_the_result_so_far(lab: Lab, tmp_path: Path) -
         (["http://127.0.0.1:9/?q=1", "--mix", "browse"], 64, "url must have no query"),
         (["http://127.0.0.1:9", "--mix", "nothing"], 64, "browse, order, search"),
         (["http://127.0.0.1:9", "--mix", "browse", "--requests", "x"], 64, "exclude each other"),
-        (["http://127.0.0.1:9", "--requests", "absent.yaml"], 64, "absent.yaml cannot be read"),
+        (["http://127.0.0.1:9", "--requests", "absent.yaml"], 64, "There is no file absent.yaml"),
         (["http://127.0.0.1:9", "--rate", "0"], 64, "some stage must have a rate above 0"),
         (["http://127.0.0.1:9", "--rate", "nan"], 64, "stages.0.rate_per_s"),
         (["http://127.0.0.1:9", "--stage", "fast:10"], 64, "RATE:SECONDS"),

@@ -216,7 +216,6 @@ def parsed(text: str) -> list[Metric]:
 
 
 def test_figures_are_those_of_both_workers(target: Target) -> None:
-    before = target.get("/api/v1/metrics")["routes"].get("order", {"requests": 0, "client_errors": 0})
     answered = [target.fresh("GET", f"/api/v1/orders/{order_number(index)}") for index in range(30)]
     missing = [target.fresh("GET", "/api/v1/orders/none") for _ in range(10)]
 
@@ -230,7 +229,8 @@ def test_figures_are_those_of_both_workers(target: Target) -> None:
     assert route is not None
     assert {answer.status_code for answer in answered} == {200}
     assert {answer.status_code for answer in missing} == {404}
-    assert route["requests"] <= before["requests"] + 40
+    # One more at most, of another test, which may be in the window still: each was counted once.
+    assert 10 <= route["client_errors"] <= 11
     assert route["error_rate"] == 0
     assert 0 < route["p50_ms"] <= route["p95_ms"] <= route["p99_ms"]
     families = {f.name: f for f in parsed(target.fresh("GET", "/metrics").text)}

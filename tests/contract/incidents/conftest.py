@@ -1,0 +1,49 @@
+"""What the responder remembers, on each back end; all tests of a file share it, with targets of their own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from relab.incidents.storage.log import IncidentLog
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from support.servers import PostgresServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def log_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a migrated database."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('incidents') / 'incidents.db'}"
+    if request.param == "postgres":
+        postgres: PostgresServer = request.getfixturevalue("postgres")
+        url = postgres.create_database(f"incidents_{os.getpid()}_{next(_numbers)}")
+    database = Database.open(url)
+    upgrade(database)
+    database.close()
+    return url
+
+
+@pytest.fixture(scope="module")
+def log_database(log_url: str) -> Iterator[Database]:
+    """The database, opened."""
+    database = Database.open(log_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def log(log_database: Database) -> IncidentLog:
+    """The log on it."""
+    return IncidentLog(log_database)
+
+
+@pytest.fixture
+def target() -> str:
+    """A target that no other test uses."""
+    return f"target-{next(_numbers)}"

@@ -1,0 +1,200 @@
+"""Acts are written down before they are asked for, once each, and come back word for word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from relab.core.errors import InvalidInputError
+from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.storage.errors import ActConflictError, ActNotFoundError, IncidentNotFoundError
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Outcome
+from support.acts import NOW_US
+from support.incident_logs import SECOND_US, asked, opened
+
+
+def test_an_act_is_stored_before_it_is_asked_for_and_told_of(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    act = asked(incident_id, parameters={"worker": 1, "share": 0.5, "hard": False, "name": "é"}, why="It is stopped.")
+
+    put = log.acts.put(act)
+
+    assert (put.act, put.created) == (act, True)
+    assert log.acts.get(act.key) == act
+    assert log.acts.of_incident(incident_id) == log.acts.unsettled(target) == [act]
+    told = log.read_after(incident_id)[-1]
+    assert (told.kind, told.content["act"]["key"]) == ("act_asked", act.key)
+
+
+def test_the_same_key_gives_what_is_known_of_it(log: IncidentLog, target: str) -> None:
+    act = asked(opened(log, target).incident_id)
+    log.acts.put(act)
+    finished = log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US + 1, record_id="r-1")
+
+    again = log.acts.put(act.model_copy(update={"asked_at": NOW_US + 99, "why": "after a kill"}))
+
+    assert (again.act, again.created) == (finished, False)
+    assert [event.kind for event in log.read_after(act.incident_id)] == ["opened", "act_asked", "act_finished"]
+
+
+def test_a_key_is_that_of_one_act(log: IncidentLog, target: str) -> None:
+    act = asked(opened(log, target).incident_id, parameters={"worker": 1})
+    log.acts.put(act)
+    elsewhere = opened(log, f"{target}-other").incident_id
+
+    for other in (
+        act.model_copy(update={"parameters": {"worker": 2}}),
+        act.model_copy(update={"action": "drain-worker"}),
+        act.model_copy(update={"incident_id": elsewhere}),
+    ):
+        with pytest.raises(ActConflictError, match="belongs to restart-worker"):
+            log.acts.put(other)
+    assert log.acts.get(act.key) == act
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ([ActStatus.SUCCEEDED], ActStatus.SUCCEEDED),
+        ([ActStatus.ASKED, ActStatus.FAILED], ActStatus.FAILED),
+        ([ActStatus.REFUSED, ActStatus.REFUSED], ActStatus.REFUSED),
+        ([ActStatus.SUCCEEDED, ActStatus.UNDONE], ActStatus.UNDONE),
+        ([ActStatus.FAILED, ActStatus.UNDONE, ActStatus.UNDONE], ActStatus.UNDONE),
+        ([ActStatus.UNDONE], ActStatus.UNDONE),
+    ],
+)
+def test_what_comes_of_an_act_is_stored_and_told_once(
+    log: IncidentLog, target: str, path: list[ActStatus], last: ActStatus
+) -> None:
+    act = asked(opened(log, target).incident_id)
+    log.acts.put(act)
+
+    for number, status in enumerate(path):
+        found = log.acts.finish(act.key, status, at_us=NOW_US + number, record_id="r-1", error="e\x00" * 5_000)
+
+    assert log.acts.get(act.key) == found
+    assert (found.status, found.record_id) == (last, "r-1")
+    assert len(found.error or "") == 2_000
+    assert log.acts.unsettled(target) == []
+    told = [event.content["status"] for event in log.read_after(act.incident_id) if event.kind == "act_finished"]
+    assert told == list(dict.fromkeys(status for status in path if status is not ActStatus.ASKED))
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (ActStatus.SUCCEEDED, ActStatus.FAILED),
+        (ActStatus.FAILED, ActStatus.SUCCEEDED),
+        (ActStatus.REFUSED, ActStatus.UNDONE),
+        (ActStatus.UNDONE, ActStatus.SUCCEEDED),
+    ],
+)
+def test_what_came_of_an_act_does_not_change(log: IncidentLog, target: str, first: ActStatus, then: ActStatus) -> None:
+    act = asked(opened(log, target).incident_id)
+    log.acts.put(act)
+    finished = log.acts.finish(act.key, first, at_us=NOW_US)
+
+    with pytest.raises(ActConflictError, match=f"is {first} already, not {then}"):
+        log.acts.finish(act.key, then, at_us=NOW_US)
+    assert log.acts.get(act.key) == finished
+
+
+def test_the_servers_record_is_noted_before_the_end_is_known(log: IncidentLog, target: str) -> None:
+    act = asked(opened(log, target).incident_id)
+    log.acts.put(act)
+
+    log.acts.finish(act.key, ActStatus.ASKED, at_us=NOW_US, record_id="r-7")
+
+    assert [found.record_id for found in log.acts.unsettled(target)] == ["r-7"]
+    assert log.read_after(act.incident_id)[-1].kind == "act_asked"
+
+
+def test_the_effect_is_what_users_saw_last(log: IncidentLog, target: str) -> None:
+    act = asked(opened(log, target).incident_id)
+    log.acts.put(act)
+    log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+
+    for effect in (Effect.FAILED, Effect.FAILED, Effect.WORSE):
+        found = log.acts.note_effect(act.key, effect, at_us=NOW_US + 2)
+
+    assert (found.effect, log.acts.get(act.key)) == (Effect.WORSE, found)
+    told = [event.content["effect"] for event in log.read_after(act.incident_id) if event.kind == "act_effect"]
+    assert told == ["failed", "worse"]
+
+
+def test_acts_come_in_the_order_in_which_they_were_asked_for(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    made = [
+        log.acts.put(asked(incident_id, attempt, asked_at=NOW_US + at * SECOND_US)).act
+        for attempt, at in ((1, 0), (2, 60), (3, 30))
+    ]
+    for act in made:
+        log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+
+    assert log.acts.of_incident(incident_id) == made, "also when the clock was set back"
+    assert log.acts.of_target(target, since_us=NOW_US + 30 * SECOND_US) == [made[2], made[1]]
+    assert log.acts.of_target(target, since_us=0) == [made[0], made[2], made[1]]
+    assert log.acts.of_target(f"{target}-none", since_us=0) == []
+
+
+def test_acts_of_a_target_are_those_of_all_its_incidents_and_any_that_is_not_settled(
+    log: IncidentLog, target: str
+) -> None:
+    first = opened(log, target)
+    old = log.acts.put(asked(first.incident_id, asked_at=1_000)).act
+    log.close(first.incident_id, at_us=NOW_US, outcome=Outcome.ESCALATED)
+    second = log.acts.put(asked(opened(log, target).incident_id)).act
+
+    assert log.acts.of_target(target, since_us=NOW_US) == [old, second]
+    log.acts.finish(old.key, ActStatus.FAILED, at_us=NOW_US)
+    assert log.acts.of_target(target, since_us=NOW_US) == [second]
+    assert second in log.acts.unsettled()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key": "k" * 201},
+        {"key": "a\x00"},
+        {"key": ""},
+        {"target": "x" * 300},
+        {"action": "\ud800"},
+        {"parameters": {"name": "a\x00"}},
+        {"parameters": {"name": "x" * 20_000}},
+        {"parameters": {"n": float("inf")}},
+    ],
+)
+def test_an_act_that_would_come_back_as_another_one_is_refused(
+    log: IncidentLog, target: str, changed: dict[str, Any]
+) -> None:
+    incident_id = opened(log, target).incident_id
+
+    with pytest.raises(InvalidInputError, match="cannot be stored word for word"):
+        log.acts.put(asked(incident_id).model_copy(update=changed))
+    assert log.acts.of_incident(incident_id) == []
+
+
+def test_the_prose_of_an_act_is_cut(log: IncidentLog, target: str) -> None:
+    act = asked(opened(log, target).incident_id, why="w\x00" * 9_999, cause="c" * 999)
+
+    stored = log.acts.put(act).act
+
+    assert stored == log.acts.get(act.key)
+    assert stored.why.endswith("… [19,998 characters]")
+    assert len(stored.cause) == 200
+
+
+def test_what_is_not_there_is_told(log: IncidentLog) -> None:
+    with pytest.raises(IncidentNotFoundError):
+        log.acts.put(asked("none"))
+    with pytest.raises(ValueError, match="before it is asked for"):
+        log.acts.put(asked("none", status="succeeded"))
+    for key in ("none", "\x00", "\ud800", "x" * 999):
+        with pytest.raises(ActNotFoundError):
+            log.acts.get(key)
+        with pytest.raises(ActNotFoundError):
+            log.acts.finish(key, ActStatus.FAILED, at_us=NOW_US)
+        with pytest.raises(ActNotFoundError):
+            log.acts.note_effect(key, Effect.WORSE, at_us=NOW_US)

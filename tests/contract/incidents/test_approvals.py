@@ -1,0 +1,136 @@
+"""Questions to people have one answer, in time, about the very plan that was shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.core.errors import ConflictError, InvalidInputError
+from relab.incidents.acting.approvals import ApprovalDecidedError, ApprovalExpiredError, Standing, standing
+from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentOverError
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import IncidentStatus, Outcome, Phase
+from support.acts import NOW_US
+from support.incident_logs import MINUTE_US, opened, plan, question
+
+
+def test_a_question_waits_for_its_answer_and_so_does_its_incident(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    request = question(incident_id, f"{target}-q")
+
+    assert log.approvals.request(request) == request
+
+    incident = log.get(incident_id)
+    assert (incident.status, incident.phase) == (IncidentStatus.WAITING_APPROVAL, Phase.APPROVE)
+    assert log.approvals.pending(now_us=NOW_US, target=target) == [request]
+    assert request in log.approvals.pending(now_us=NOW_US)
+    assert log.approvals.get(request.approval_id) == (request, None)
+    decision = log.approvals.decide(request.approval_id, approved=True, by="ann", now_us=NOW_US + 7, note="Go on.")
+    assert (decision.approved, decision.by, decision.decided_at, decision.note) == (True, "ann", NOW_US + 7, "Go on.")
+    assert log.approvals.of_incident(incident_id) == [(request, decision)]
+    assert log.approvals.pending(now_us=NOW_US, target=target) == []
+    assert log.get(incident_id).status is IncidentStatus.OPEN
+    told = [event.message for event in log.read_after(incident_id)]
+    assert told[1:] == [
+        "A person is asked for restart-worker on target: Restarts are approved by a person.",
+        "ann approves restart-worker on target.",
+    ]
+
+
+def test_a_question_is_asked_once_and_of_its_incident(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    request = log.approvals.request(question(incident_id, f"{target}-q"))
+
+    later = request.model_copy(update={"asked_at": NOW_US + 9, "expires_at": NOW_US + 9 * MINUTE_US})
+    assert log.approvals.request(later) == request, "a node that runs twice does not make the time longer"
+
+    elsewhere = opened(log, f"{target}-other").incident_id
+    with pytest.raises(ConflictError, match="another incident"):
+        log.approvals.request(question(elsewhere, request.approval_id))
+
+
+def test_the_first_answer_holds(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
+    first = log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US)
+
+    assert log.approvals.decide(approval_id, approved=False, by="bob", now_us=NOW_US + 1) == first
+    with pytest.raises(ApprovalDecidedError, match="ann"):
+        log.approvals.decide(approval_id, approved=True, by="bob", now_us=NOW_US + 1)
+    assert log.approvals.get(approval_id)[1] == first
+    assert [event.kind for event in log.read_after(incident_id)][2:] == ["approval_decided"]
+
+
+def test_who_has_approved_may_still_reject(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
+    log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US)
+    log.approvals.decide(approval_id, approved=False, by="bob", now_us=NOW_US + 1)
+
+    request, decision = log.approvals.get(approval_id)
+
+    ruling = standing(request, decision, plan=plan(), state_digest=request.state_digest, now_us=NOW_US + 2)
+    assert ruling is Standing.REJECTED
+
+
+def test_time_runs_out_by_the_callers_clock(log: IncidentLog, target: str) -> None:
+    approval_id = log.approvals.request(question(opened(log, target).incident_id, f"{target}-q")).approval_id
+
+    for now_us in (NOW_US + MINUTE_US, NOW_US - 1):
+        assert log.approvals.pending(now_us=now_us, target=target) == []
+        with pytest.raises(ApprovalExpiredError):
+            log.approvals.decide(approval_id, approved=True, by="ann", now_us=now_us)
+    assert log.approvals.get(approval_id)[1] is None
+    late = log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US + 2 * MINUTE_US)
+    assert not late.approved, "to reject is never too late"
+
+
+def test_nobody_approves_for_an_incident_that_is_over(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
+    log.close(incident_id, at_us=NOW_US, outcome=Outcome.PASSED)
+
+    assert log.approvals.pending(now_us=NOW_US, target=target) == []
+    with pytest.raises(IncidentOverError):
+        log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US)
+
+
+def test_an_answer_does_not_take_an_incident_from_a_person(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
+    log.update(incident_id, at_us=NOW_US, status=IncidentStatus.ESCALATED)
+
+    log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US)
+
+    assert log.get(incident_id).status is IncidentStatus.ESCALATED
+
+
+def test_words_around_a_plan_are_cut_and_the_plan_is_not(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    wordy = question(incident_id, f"{target}-q", plan=plan(why="w\x00" * 9_999), ground="g" * 9_999)
+
+    stored = log.approvals.request(wordy)
+
+    assert stored == log.approvals.get(wordy.approval_id)[0]
+    assert stored.plan.fingerprint == wordy.plan.fingerprint
+    assert stored.plan.why.endswith("… [19,998 characters]")
+    decision = log.approvals.decide(
+        stored.approval_id, approved=True, by=" a\x00" * 200, now_us=NOW_US, note="n" * 9_999
+    )
+    assert (len(decision.by), len(decision.note)) == (200, 2_000)
+    for odd in (
+        question(incident_id, f"{target}-r", plan=plan(parameters={"name": "a\x00"})),
+        question(incident_id, "x" * 201),
+        question(incident_id, "\x00"),
+    ):
+        with pytest.raises(InvalidInputError, match="word for word"):
+            log.approvals.request(odd)
+    with pytest.raises(InvalidInputError, match="Nobody is named"):
+        log.approvals.decide(stored.approval_id, approved=False, by="  ", now_us=NOW_US)
+
+
+@pytest.mark.parametrize("approval_id", ["none", "", "\x00", "\ud800", "x" * 999])
+def test_what_nobody_was_asked_is_told(log: IncidentLog, approval_id: str) -> None:
+    with pytest.raises(ApprovalNotFoundError):
+        log.approvals.get(approval_id)
+    with pytest.raises(ApprovalNotFoundError):
+        log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US)

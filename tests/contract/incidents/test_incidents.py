@@ -1,0 +1,278 @@
+"""Incidents come back as they were told; one is open for a target at most."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from relab.incidents.models import Severity
+from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
+from relab.incidents.storage.log import MOST_DOCUMENT_BYTES, IncidentLog
+from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
+from support.acts import NOW_US
+from support.incident_logs import SECOND_US, anomaly, asked, opened, question
+
+_numbers = itertools.count()
+
+
+def test_a_new_incident_is_open_and_has_what_was_found(log: IncidentLog, target: str) -> None:
+    made = log.open(
+        target, at_us=NOW_US, title="Errors rise", severity=Severity.WARNING, anomalies=[anomaly(), anomaly("pool")]
+    )
+
+    incident = made.incident
+    assert made.created
+    assert (incident.status, incident.phase) == (IncidentStatus.OPEN, Phase.DETECT)
+    assert (incident.title, incident.severity) == ("Errors rise", Severity.DEGRADED), "as bad as the worst finding"
+    assert (incident.opened_at, incident.closed_at, incident.outcome) == (NOW_US, None, None)
+    assert [each.anomaly for each in incident.findings] == [anomaly(), anomaly("pool")]
+    assert log.get(incident.incident_id) == incident == log.current(target)
+
+
+def test_what_is_found_later_joins_the_open_incident(log: IncidentLog, target: str) -> None:
+    first = opened(log, target)
+    later = NOW_US + SECOND_US
+    worse = anomaly(severity=Severity.CRITICAL, value=90.0)
+
+    second = log.open(
+        target, at_us=later, title="Something else", severity=Severity.WARNING, anomalies=[worse, anomaly("pool")]
+    )
+
+    assert not second.created
+    assert second.incident.incident_id == first.incident_id
+    assert (second.incident.title, second.incident.severity) == ("Errors", Severity.CRITICAL)
+    found = [(each.signal, each.value, each.count, each.first_at, each.last_at) for each in second.incident.findings]
+    assert found == [("errors.pct", 90.0, 2, NOW_US, later), ("pool", 60.0, 1, later, later)]
+    told = [event.kind for event in log.read_after(first.incident_id)]
+    assert told == ["opened", "finding", "finding"]
+    log.open(target, at_us=later, title="Again", severity=Severity.WARNING, anomalies=[worse])
+    assert len(log.read_after(first.incident_id)) == 3, "the same once more is counted and not told"
+
+
+def test_another_target_and_a_later_time_have_incidents_of_their_own(log: IncidentLog, target: str) -> None:
+    first = opened(log, target)
+    other = opened(log, f"{target}-other")
+    log.close(first.incident_id, at_us=NOW_US + 5, outcome=Outcome.PASSED)
+    again = opened(log, target, at_us=NOW_US + 6)
+
+    assert len({first.incident_id, other.incident_id, again.incident_id}) == 3
+    current = log.current(target)
+    assert current is not None
+    assert current.incident_id == again.incident_id
+
+
+def test_a_change_sets_what_it_names_and_leaves_the_rest(log: IncidentLog, target: str) -> None:
+    incident = opened(log, target)
+    symptoms = {"errors.pct": 60.5, "pool": "critical", "list": [1, None, True], "odd": {"é": "\u2028"}}
+
+    changed = log.update(
+        incident.incident_id,
+        at_us=NOW_US + 1,
+        phase=Phase.DIAGNOSE,
+        diagnosis="connection_pool_leak",
+        probability=0.93,
+        symptoms=symptoms,
+        plan={"action": "restart-worker"},
+        content={"thread": "t-1"},
+    )
+    assert (changed.phase, changed.diagnosis, changed.probability) == (Phase.DIAGNOSE, "connection_pool_leak", 0.93)
+    assert (changed.symptoms, changed.plan, changed.content) == (
+        symptoms,
+        {"action": "restart-worker"},
+        {"thread": "t-1"},
+    )
+
+    later = log.update(incident.incident_id, at_us=NOW_US + 2, recommendation="Look at the deploy.", plan=None)
+    assert (later.plan, later.recommendation, later.symptoms) == (None, "Look at the deploy.", symptoms)
+    assert (later.updated_at, later.opened_at) == (NOW_US + 2, NOW_US)
+    assert log.get(incident.incident_id) == later
+
+
+def test_a_change_of_course_is_told_by_itself_unless_it_is_told_otherwise(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    log.update(incident_id, at_us=NOW_US, phase=Phase.ESCALATE, status=IncidentStatus.ESCALATED)
+    log.update(incident_id, at_us=NOW_US, phase=Phase.ESCALATE)
+    log.update(incident_id, at_us=NOW_US, phase=Phase.VERIFY, tell=[NewEvent("looked", "It looks better.")])
+
+    told = [(event.kind, event.message) for event in log.read_after(incident_id)][1:]
+    assert told == [
+        ("phase", "The phase is escalate, after detect."),
+        ("status", "The status is escalated, after open."),
+        ("looked", "It looks better."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        (Outcome.RESOLVED, IncidentStatus.RESOLVED),
+        (Outcome.ESCALATED, IncidentStatus.CLOSED),
+        (Outcome.PASSED, IncidentStatus.CLOSED),
+        (Outcome.DISMISSED, IncidentStatus.CLOSED),
+    ],
+)
+def test_an_end_is_the_end(log: IncidentLog, target: str, outcome: Outcome, status: IncidentStatus) -> None:
+    incident_id = opened(log, target).incident_id
+
+    closed = log.close(incident_id, at_us=NOW_US + 9, outcome=outcome, message="Well again.", content={"polls": 6})
+
+    assert (closed.status, closed.outcome, closed.closed_at, closed.is_over) == (status, outcome, NOW_US + 9, True)
+    last = log.read_after(incident_id)[-1]
+    assert (last.message, last.content, last.is_terminal) == ("Well again.", {"polls": 6, "outcome": outcome}, True)
+    assert log.current(target) is None
+    again = log.close(incident_id, at_us=NOW_US + 99, outcome=Outcome.DISMISSED)
+    assert again == closed, "the first end holds, also for a node that runs twice"
+    with pytest.raises(IncidentOverError):
+        log.update(incident_id, at_us=NOW_US + 10, phase=Phase.EXECUTE)
+    with pytest.raises(IncidentOverError):
+        log.update(incident_id, at_us=NOW_US + 10, status=IncidentStatus.OPEN)
+    with pytest.raises(IncidentOverError):
+        log.acts.put(asked(incident_id))
+    with pytest.raises(IncidentOverError):
+        log.approvals.request(question(incident_id, f"q-{incident_id}"))
+    noted = log.update(incident_id, at_us=NOW_US + 11, content={"postmortem": "…"})
+    assert noted.content == {"postmortem": "…"}
+
+
+def test_an_end_is_given_by_closing_only(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+
+    with pytest.raises(ValueError, match="by closing it"):
+        log.update(incident_id, at_us=NOW_US, status=IncidentStatus.RESOLVED)
+    with pytest.raises(ValueError, match="by closing the incident"):
+        log.append(incident_id, NewEvent("closed"), at_us=NOW_US)
+    with pytest.raises(ValueError, match="no kind of event"):
+        NewEvent("Not A Kind")
+    assert log.get(incident_id).status is IncidentStatus.OPEN
+
+
+@pytest.mark.parametrize("incident_id", ["none", "", "\x00", "\ud800", "x" * 1_000, "ü", "a\nb"])
+def test_what_is_not_there_is_told(log: IncidentLog, incident_id: str) -> None:
+    with pytest.raises(IncidentNotFoundError):
+        log.get(incident_id)
+    with pytest.raises(IncidentNotFoundError):
+        log.update(incident_id, at_us=NOW_US)
+    with pytest.raises(IncidentNotFoundError):
+        log.close(incident_id, at_us=NOW_US, outcome=Outcome.PASSED)
+    with pytest.raises(IncidentNotFoundError):
+        log.append(incident_id, NewEvent("looked"), at_us=NOW_US)
+    assert log.read_after(incident_id) == []
+    assert log.latest_seqs([incident_id]) == {}
+    assert log.acts.of_incident(incident_id) == []
+    assert log.approvals.of_incident(incident_id) == []
+
+
+def test_pages_go_through_all_incidents_newest_first(log: IncidentLog, target: str) -> None:
+    made = []
+    for at in (5, 1, 3, 3, 9):
+        incident = opened(log, target, at_us=NOW_US + at)
+        made.append(log.close(incident.incident_id, at_us=NOW_US + 20, outcome=Outcome.PASSED))
+    made.append(opened(log, target, at_us=NOW_US))
+
+    found, cursor = [], None
+    while True:
+        page = log.list_incidents(target=target, cursor=cursor, limit=2)
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert [item.opened_at - NOW_US for item in found] == [9, 5, 3, 3, 1, 0]
+    assert {item.incident_id for item in found} == {incident.incident_id for incident in made}
+    one = next(item for item in found if item.incident_id == made[0].incident_id)
+    assert made[0].model_dump().items() >= one.model_dump().items()
+    still = log.list_incidents(target=target, statuses=[IncidentStatus.OPEN, IncidentStatus.ESCALATED])
+    assert [item.incident_id for item in still.items] == [made[-1].incident_id]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "1", "1.", "-1.a", "1.\x00", "99999999999999999999.a", "1.\ud800"])
+def test_a_cursor_of_no_list_is_refused(log: IncidentLog, cursor: str) -> None:
+    with pytest.raises(InvalidIncidentCursorError):
+        log.list_incidents(cursor=cursor)
+
+
+TEXT = st.text(st.characters(), max_size=30)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=25)
+@given(words=st.lists(TEXT, min_size=4, max_size=4), document=st.dictionaries(TEXT, JSON, max_size=4))
+@example(words=["\x00", "\ud800", "\udc00\ud800", "\ud83d\ude00"], document={"\x00": "\udfff", "n": float("nan")})
+@example(words=["x" * 10_000] * 4, document={"big": 10**400, "inf": float("-inf"), "deep": [[[[[]]]]]})
+def test_whatever_the_outside_says_can_be_remembered(
+    log: IncidentLog, words: list[str], document: dict[str, object]
+) -> None:
+    name, title, message, detail = words
+    target = f"{next(_numbers)}-{name}"
+    made = log.open(
+        target,
+        at_us=NOW_US,
+        title=title,
+        severity=Severity.WARNING,
+        anomalies=[anomaly(detail, detail=detail, value=float("nan"), expected=float("inf"))],
+    )
+    incident_id = made.incident.incident_id
+    changed = log.update(
+        incident_id, at_us=NOW_US, title=title, diagnosis=detail, probability=float("nan"), symptoms=document,
+        recommendation=message, content=document,
+        tell=[NewEvent("looked", message, document, evidence=[detail] * 300, once=detail)],
+    )  # fmt: skip
+    log.append(incident_id, NewEvent("looked", "again", once=detail), at_us=NOW_US)
+
+    assert log.get(incident_id) == changed
+    assert changed.probability is None
+    assert log.current(target) == changed, "a name of any kind finds it again"
+    event = log.read_after(incident_id, 1)[0]
+    assert changed.last_seq == event.seq == 2, "told once"
+    assert event.content == changed.symptoms
+    assert len(event.message) <= 2_000
+    assert len(event.evidence) == 201
+    assert len(changed.title) <= 300
+    assert changed.model_dump_json()
+    log.close(incident_id, at_us=NOW_US, outcome=Outcome.PASSED, message=message)
+
+
+def test_a_flood_is_cut_and_says_so(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    flood = {"log": "x" * 3_000_000, "rows": [{"n": number} for number in range(100_000)]}
+
+    changed = log.update(incident_id, at_us=NOW_US, symptoms=flood, recommendation="y" * 100_000)
+
+    assert len(str(changed.symptoms)) < 2 * MOST_DOCUMENT_BYTES
+    assert changed.symptoms["log"].endswith("… [3,000,000 characters]")
+    assert changed.symptoms["rows"][-1].startswith("… [cut: ")
+    assert changed.recommendation.endswith("… [100,000 characters]")
+    assert len(changed.recommendation) <= 10_000
+
+
+def test_findings_without_end_are_the_first_hundred(log: IncidentLog, target: str) -> None:
+    many = [anomaly(f"signal-{number}") for number in range(250)]
+
+    made = log.open(target, at_us=NOW_US, title="Many", severity=Severity.WARNING, anomalies=many)
+
+    assert [each.signal for each in made.incident.findings] == [f"signal-{number}" for number in range(100)]
+
+
+def test_what_ended_long_ago_is_deleted_with_all_that_belongs_to_it(log: IncidentLog, target: str) -> None:
+    old, newer, still = (opened(log, f"{target}-{name}", at_us=1_000) for name in ("old", "newer", "open"))
+    log.acts.put(asked(old.incident_id))
+    log.approvals.request(question(old.incident_id, f"q-{old.incident_id}"))
+    log.close(old.incident_id, at_us=2_000, outcome=Outcome.PASSED)
+    log.close(newer.incident_id, at_us=3_000, outcome=Outcome.PASSED)
+
+    assert log.prune(3_000) == 1
+
+    with pytest.raises(IncidentNotFoundError):
+        log.get(old.incident_id)
+    assert log.read_after(old.incident_id) == []
+    assert log.acts.of_incident(old.incident_id) == []
+    assert log.approvals.of_incident(old.incident_id) == []
+    assert log.get(newer.incident_id).is_over
+    assert not log.get(still.incident_id).is_over
