@@ -126,12 +126,10 @@ def test_the_effect_is_what_users_saw_last(log: IncidentLog, target: str) -> Non
 
 def test_acts_come_in_the_order_in_which_they_were_asked_for(log: IncidentLog, target: str) -> None:
     incident_id = opened(log, target).incident_id
-    made = [
-        log.acts.put(asked(incident_id, attempt, asked_at=NOW_US + at * SECOND_US)).act
-        for attempt, at in ((1, 0), (2, 60), (3, 30))
-    ]
-    for act in made:
-        log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    made = []
+    for attempt, at in ((1, 0), (2, 60), (3, 30)):
+        act = log.acts.put(asked(incident_id, attempt, asked_at=NOW_US + at * SECOND_US)).act
+        made.append(log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US))
 
     assert log.acts.of_incident(incident_id) == made, "also when the clock was set back"
     assert log.acts.of_target(target, since_us=NOW_US + 30 * SECOND_US) == [made[2], made[1]]

@@ -72,11 +72,14 @@ class Baseline:
         """Return its content as JSON holds it, for a responder that starts again."""
         return {name: list(values) for name, values in self._values.items()}
 
+    def take(self, content: Mapping[str, Iterable[float]]) -> None:
+        """Take in a `dump`, in the place of what was learnt."""
+        self._values = {name: deque(values, maxlen=self._most) for name, values in content.items()}
+        self._polls = max((len(values) for values in self._values.values()), default=0)
+
     @classmethod
     def load(cls, content: Mapping[str, Iterable[float]], most: int = MOST_POLLS) -> Baseline:
         """Return the baseline of a `dump`."""
         made = cls(most)
-        for name, values in content.items():
-            made._values[name] = deque(values, maxlen=most)
-        made._polls = max((len(values) for values in made._values.values()), default=0)
+        made.take(content)
         return made

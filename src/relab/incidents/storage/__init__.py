@@ -1,0 +1,1 @@
+"""What the responder remembers: incidents and their timelines, acts, approvals, and what every process of it must agree on."""

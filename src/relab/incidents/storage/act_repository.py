@@ -1,0 +1,100 @@
+"""Queries over acts and approvals. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from relab.incidents.acting.records import ActStatus
+from relab.incidents.storage.tables import ActRow, ApprovalRow, IncidentRow
+from relab.storage.base import table_of
+
+_APPROVAL = (ApprovalRow.approval_id, ApprovalRow.incident_id, ApprovalRow.request, ApprovalRow.decision)
+
+
+def add_act(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert an act.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): its key is taken.
+    """
+    session.execute(insert(table_of(ActRow)).values(**values))
+
+
+def get_act(session: Session, key: str) -> dict[str, Any] | None:
+    """Return the content of an act, or None."""
+    return session.execute(select(ActRow.content).where(ActRow.key == key)).scalar_one_or_none()
+
+
+def change_act(session: Session, key: str, *, status: str, content: Mapping[str, Any]) -> None:
+    """Set what is known of an act."""
+    session.execute(update(table_of(ActRow)).where(ActRow.key == key).values(status=status, content=dict(content)))
+
+
+def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the contents of the acts of an incident, in the order in which they were asked for."""
+    statement = select(ActRow.content).where(ActRow.incident_id == incident_id).order_by(ActRow.seq)
+    return session.execute(statement.limit(limit)).scalars().all()
+
+
+def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
+    """Return the contents of the last acts on a target, the last first; those that nobody knows the end of whatever their time."""
+    statement = select(ActRow.content).where(
+        ActRow.target == target, or_(ActRow.asked_at >= since, ActRow.status == ActStatus.ASKED)
+    )
+    ordered = statement.order_by(ActRow.asked_at.desc(), ActRow.incident_id.desc(), ActRow.seq.desc())
+    return session.execute(ordered.limit(limit)).scalars().all()
+
+
+def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, Any]]:
+    """Return the contents of acts that nobody knows the end of, the first first."""
+    statement = select(ActRow.content).where(ActRow.status == ActStatus.ASKED)
+    if target is not None:
+        statement = statement.where(ActRow.target == target)
+    return session.execute(statement.order_by(ActRow.asked_at, ActRow.incident_id, ActRow.seq)).scalars().all()
+
+
+def add_approval(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a question.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): its id is taken.
+    """
+    session.execute(insert(table_of(ApprovalRow)).values(**values))
+
+
+def get_approval(session: Session, approval_id: str) -> Any | None:
+    """Return a question with its answer, or None."""
+    return session.execute(select(*_APPROVAL).where(ApprovalRow.approval_id == approval_id)).one_or_none()
+
+
+def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
+    """Return the questions of an incident, in the order in which they were asked."""
+    statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
+    return session.execute(statement.order_by(ApprovalRow.asked_at, ApprovalRow.approval_id)).all()
+
+
+def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]) -> None:
+    """Set the answer to a question."""
+    statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
+    session.execute(statement.values(decision=dict(decision)))
+
+
+def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
+    """Return the questions of open incidents that can be answered now, the first first."""
+    statement = (
+        select(*_APPROVAL)
+        .join(IncidentRow, IncidentRow.incident_id == ApprovalRow.incident_id)
+        .where(
+            IncidentRow.closed_at.is_(None),
+            ApprovalRow.decision.is_(None),
+            ApprovalRow.asked_at <= now,
+            ApprovalRow.expires_at > now,
+        )
+    )
+    if target is not None:
+        statement = statement.where(IncidentRow.target == target)
+    return session.execute(statement.order_by(ApprovalRow.asked_at, ApprovalRow.approval_id)).all()

@@ -1,0 +1,206 @@
+"""What the responder has asked for. An act is stored before it is asked for, so that after a kill the same one is asked for again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.core.errors import InvalidInputError
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect, fingerprint
+from relab.incidents.storage import act_repository
+from relab.incidents.storage.errors import ActConflictError, ActNotFoundError, IncidentOverError
+from relab.incidents.storage.models import EventKind, NewEvent
+from relab.incidents.storage.texts import cut, is_storable, name_of, require_exact
+from relab.incidents.storage.timeline import Timeline, can_be_id
+from relab.storage import Database, UnitOfWork
+
+MOST_ACT_TEXT: Final = 2_000
+MOST_PARAMETER_BYTES: Final = 16_384
+MOST_ACTS_READ: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What came of storing an act.
+
+    Attributes:
+        act: as it is stored.
+        created: whether it is new; if not, what is known of it may be more than that it is to be asked for.
+    """
+
+    act: ActRecord
+    created: bool
+
+
+class ActLog:
+    """The acts of all incidents."""
+
+    def __init__(self, database: Database, timeline: Timeline) -> None:
+        self._database = database
+        self._timeline = timeline
+
+    def put(self, act: ActRecord) -> Put:
+        """Store an act that is to be asked for; the same one again is returned as it is stored.
+
+        Raises:
+            IncidentNotFoundError: there is no such incident.
+            IncidentOverError: nothing is to be done for it any more.
+            ActConflictError: the key belongs to another act.
+            InvalidInputError: it cannot be stored word for word, so after a kill another one would be asked for.
+        """
+        if act.status is not ActStatus.ASKED:
+            raise ValueError(f"an act is stored before it is asked for, and this one is {act.status} already")
+        act = _storable(act)
+        with self._database.write() as unit:
+            incident = self._timeline.lock(unit, act.incident_id)
+            stored = act_repository.get_act(unit.session, act.key)
+            if stored is not None:
+                known = ActRecord.model_validate(stored)
+                _require_same(known, act)
+                return Put(known, created=False)
+            if incident.closed_at is not None:
+                raise IncidentOverError(act.incident_id)
+            content = act.model_dump(mode="json")
+            message = f"{act.action} on {act.target} is asked for."
+            event = NewEvent(EventKind.ACT_ASKED, message, {"act": content})
+            told = self._timeline.tell(unit, act.incident_id, act.asked_at, [event])
+            values = {
+                "key": act.key,
+                "incident_id": act.incident_id,
+                "seq": told[0].seq,
+                "target": incident.target,
+                "status": act.status,
+                "asked_at": act.asked_at,
+                "content": content,
+            }
+            act_repository.add_act(unit.session, values)
+        return Put(act, created=True)
+
+    def finish(
+        self, key: str, status: ActStatus, *, at_us: int, record_id: str | None = None, error: str | None = None
+    ) -> ActRecord:
+        """Store what came of an act. The same again changes nothing; what was done, or begun, may still be undone.
+
+        With the status `asked` only the id of the server's record is noted, as soon as it is known.
+
+        Raises:
+            ActNotFoundError: nothing was asked for with this key.
+            ActConflictError: something else came of it.
+        """
+        with self._database.write() as unit:
+            act = self._locked(unit, key)
+            noted = act.record_id if record_id is None else cut(record_id, 200)
+            if status is ActStatus.ASKED or status is act.status:
+                changed = act.model_copy(update={"record_id": noted})
+                if changed != act:
+                    _store(unit, changed)
+                return changed
+            undoes = status is ActStatus.UNDONE and act.status in {ActStatus.SUCCEEDED, ActStatus.FAILED}
+            if act.status is not ActStatus.ASKED and not undoes:
+                raise ActConflictError(f"{act.action} with the key {key} is {act.status} already, not {status}.")
+            said = act.error if error is None else cut(error, MOST_ACT_TEXT)
+            changed = act.model_copy(update={"status": status, "record_id": noted, "error": said, "finished_at": at_us})
+            self._change(unit, changed, EventKind.ACT_FINISHED, f"{act.action} on {act.target}: {status}.", at_us)
+            return changed
+
+    def note_effect(self, key: str, effect: Effect, *, at_us: int) -> ActRecord:
+        """Store what came of an act as users saw it.
+
+        Raises:
+            ActNotFoundError: nothing was asked for with this key.
+        """
+        with self._database.write() as unit:
+            act = self._locked(unit, key)
+            if act.effect is effect:
+                return act
+            changed = act.model_copy(update={"effect": effect})
+            self._change(unit, changed, EventKind.ACT_EFFECT, f"{act.action} on {act.target}: {effect}.", at_us)
+            return changed
+
+    def get(self, key: str) -> ActRecord:
+        """Return an act.
+
+        Raises:
+            ActNotFoundError: nothing was asked for with this key.
+        """
+        with self._database.read() as session:
+            content = act_repository.get_act(session, key) if is_storable(key) else None
+        if content is None:
+            raise ActNotFoundError(key)
+        return ActRecord.model_validate(content)
+
+    def of_incident(self, incident_id: str) -> list[ActRecord]:
+        """Return the acts of an incident, in the order in which they were asked for."""
+        with self._database.read() as session:
+            if not can_be_id(incident_id):
+                return []
+            return _acts(act_repository.acts_of_incident(session, incident_id, MOST_ACTS_READ))
+
+    def of_target(self, target: str, *, since_us: int) -> list[ActRecord]:
+        """Return the last acts on a service from a time on, the first first; also older ones that nobody knows the end of."""
+        with self._database.read() as session:
+            found = act_repository.acts_of_target(session, name_of(target), since_us, MOST_ACTS_READ)
+        return _acts(found)[::-1]
+
+    def unsettled(self, target: str | None = None) -> list[ActRecord]:
+        """Return acts that nobody knows the end of, the first first: after a kill each is asked for again with its key."""
+        with self._database.read() as session:
+            return _acts(act_repository.unsettled_acts(session, None if target is None else name_of(target)))
+
+    def _locked(self, unit: UnitOfWork, key: str) -> ActRecord:
+        content = act_repository.get_act(unit.session, key) if is_storable(key) else None
+        if content is None:
+            raise ActNotFoundError(key)
+        self._timeline.lock(unit, content["incident_id"])
+        # Once more: another process may have changed it before the lock was had.
+        content = act_repository.get_act(unit.session, key)
+        return ActRecord.model_validate(content)
+
+    def _change(self, unit: UnitOfWork, act: ActRecord, kind: EventKind, message: str, at_us: int) -> None:
+        _store(unit, act)
+        content = {
+            "key": act.key,
+            "action": act.action,
+            "status": act.status,
+            "record_id": act.record_id,
+            "error": act.error,
+            "effect": act.effect,
+        }
+        self._timeline.tell(unit, act.incident_id, at_us, [NewEvent(kind, message, content)])
+
+
+def _store(unit: UnitOfWork, act: ActRecord) -> None:
+    act_repository.change_act(unit.session, act.key, status=act.status, content=act.model_dump(mode="json"))
+
+
+def _acts(contents: Any) -> list[ActRecord]:
+    return [ActRecord.model_validate(content) for content in contents]
+
+
+def _storable(act: ActRecord) -> ActRecord:
+    """Return an act with its prose cut; what it does must be kept as it is."""
+    for field in ("key", "action", "target", "action_class"):
+        text: str = getattr(act, field)
+        if not text or not is_storable(text):
+            raise InvalidInputError(
+                f"{field} of an act cannot be stored word for word: it is empty, longer than 200 characters, or holds "
+                "odd characters.",
+                problems=((field, "cannot be stored word for word"),),
+            )
+    require_exact(act.parameters, "parameters", MOST_PARAMETER_BYTES)
+    prose = {
+        "cause": cut(act.cause, 200),
+        "why": cut(act.why, MOST_ACT_TEXT),
+        "error": None if act.error is None else cut(act.error, MOST_ACT_TEXT),
+        "approved_by": None if act.approved_by is None else cut(act.approved_by, 200),
+    }
+    return act.model_copy(update=prose)
+
+
+def _require_same(known: ActRecord, act: ActRecord) -> None:
+    is_same = known.incident_id == act.incident_id and known.action == act.action
+    if not is_same or fingerprint(known.action, known.parameters) != fingerprint(act.action, act.parameters):
+        raise ActConflictError(
+            f"The key {act.key} belongs to {known.action} of the incident {known.incident_id}.",
+            remedy="Ask for another act with another attempt.",
+        )

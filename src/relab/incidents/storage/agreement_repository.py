@@ -1,0 +1,75 @@
+"""Queries over switches, leases and baselines. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import case, or_, select, update
+from sqlalchemy.orm import Session
+
+from relab.incidents.storage.repository import insert_into
+from relab.incidents.storage.tables import BaselineRow, ResponderLeaseRow, SwitchRow
+from relab.storage.base import Base, table_of
+
+_SWITCH = tuple(SwitchRow.__table__.c)
+_LEASE = tuple(ResponderLeaseRow.__table__.c)
+
+
+def switches(session: Session, targets: Collection[str] | None) -> Sequence[Any]:
+    """Return the switches of these targets, or all."""
+    statement = select(*_SWITCH)
+    if targets is not None:
+        statement = statement.where(SwitchRow.target.in_(sorted(targets)))
+    return session.execute(statement).all()
+
+
+def put_switch(session: Session, values: Mapping[str, Any]) -> None:
+    """Turn a switch."""
+    _put(session, SwitchRow, values)
+
+
+def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
+    """Take or keep a lease; None while another owner holds it, until `latest` at most.
+
+    One statement, so that two who come first at the same moment cannot break a constraint.
+    """
+    statement = insert_into(session, table_of(ResponderLeaseRow)).values(**values, term=1)
+    mine = ResponderLeaseRow.owner == values["owner"]
+    statement = statement.on_conflict_do_update(
+        index_elements=["target"],
+        set_={
+            "owner": values["owner"],
+            "until": values["until"],
+            "term": ResponderLeaseRow.term + case((mine, 0), else_=1),
+        },
+        where=or_(mine, ResponderLeaseRow.until <= now, ResponderLeaseRow.until > latest),
+    )
+    return session.execute(statement.returning(*_LEASE)).one_or_none()
+
+
+def release_lease(session: Session, target: str, owner: str) -> None:
+    """End a lease of an owner; its row stays, for the term that it counts."""
+    mine = (ResponderLeaseRow.target == target, ResponderLeaseRow.owner == owner)
+    session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
+
+
+def get_lease(session: Session, target: str) -> Any | None:
+    """Return the lease of a target, whether it holds or not."""
+    return session.execute(select(*_LEASE).where(ResponderLeaseRow.target == target)).one_or_none()
+
+
+def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
+    """Keep a baseline."""
+    _put(session, BaselineRow, values)
+
+
+def get_baseline(session: Session, target: str) -> dict[str, Any] | None:
+    """Return a baseline, or None."""
+    return session.execute(select(BaselineRow.content).where(BaselineRow.target == target)).scalar_one_or_none()
+
+
+def _put(session: Session, entity: type[Base], values: Mapping[str, Any]) -> None:
+    statement = insert_into(session, table_of(entity)).values(**values)
+    replaced = {name: statement.excluded[name] for name in values if name != "target"}
+    session.execute(statement.on_conflict_do_update(index_elements=["target"], set_=replaced))

@@ -1,0 +1,137 @@
+"""What all processes of a responder agree on: whether it is paused, who runs the loop of a target, and what is usual for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relab.core.json import canonical_json
+from relab.incidents.storage import agreement_repository, repository
+from relab.incidents.storage.errors import BaselineTooLargeError
+from relab.incidents.storage.models import EventKind, Lease, NewEvent, SwitchState
+from relab.incidents.storage.texts import bounded_object, cut, name_of
+from relab.incidents.storage.timeline import Timeline
+from relab.storage import Database
+
+ALL_TARGETS: Final = "*"
+"""The name of the switch of all targets."""
+LONGEST_LEASE_US: Final = 600 * 1_000_000
+MOST_BASELINE_BYTES: Final = 8_388_608
+
+
+class Switches:
+    """The kill switches: one for each target, and one for all of them."""
+
+    def __init__(self, database: Database, timeline: Timeline) -> None:
+        self._database = database
+        self._timeline = timeline
+
+    def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
+        """Have nothing done to a target any more, or to any (None); open incidents tell of it."""
+        return self._turn(target, is_paused=True, by=by, why=why, at_us=at_us)
+
+    def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
+        """Take a pause back; while all are paused, each stays so whatever its own switch says."""
+        return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
+
+    def state(self, target: str) -> SwitchState:
+        """Return whether a target is paused, by the switch that says so; the one of all comes first."""
+        name = name_of(target)
+        with self._database.read() as session:
+            found = {row.target: row for row in agreement_repository.switches(session, (ALL_TARGETS, name))}
+        paused = [row for row in (found.get(ALL_TARGETS), found.get(name)) if row is not None and row.is_paused]
+        row = paused[0] if paused else found.get(name)
+        if row is None:
+            return SwitchState(target=name, is_paused=False)
+        return SwitchState.model_validate(row, from_attributes=True)
+
+    def all_states(self) -> list[SwitchState]:
+        """Return all switches that were ever turned, by name."""
+        with self._database.read() as session:
+            rows = agreement_repository.switches(session, None)
+        return sorted(
+            (SwitchState.model_validate(row, from_attributes=True) for row in rows), key=lambda state: state.target
+        )
+
+    def _turn(self, target: str | None, *, is_paused: bool, by: str, why: str, at_us: int) -> SwitchState:
+        name = ALL_TARGETS if target is None else name_of(target)
+        state = SwitchState(target=name, is_paused=is_paused, by=cut(by, 200), at=at_us, why=cut(why, 1_000))
+        kind = EventKind.PAUSED if is_paused else EventKind.RESUMED
+        what = "everything" if name == ALL_TARGETS else name
+        reason = f": {state.why}" if state.why else "."
+        event = NewEvent(kind, f"{state.by} has {kind.value} {what}{reason}", state.model_dump(mode="json"))
+        with self._database.write() as unit:
+            agreement_repository.put_switch(unit.session, state.model_dump())
+            for incident_id in repository.open_ids(unit.session, None if name == ALL_TARGETS else name):
+                self._timeline.tell(unit, incident_id, at_us, [event])
+        return state
+
+
+class Leases:
+    """Who runs the loop of a target: one process of all that use the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
+        """Take the lease of a target or make one's own last longer; None while another owner holds it.
+
+        A lease of another owner holds no longer than `LONGEST_LEASE_US`: one that ends later was taken before the
+        clock was set back, and would keep everybody out until it is as late again.
+
+        Raises:
+            ValueError: it would hold longer than that.
+        """
+        if not now_us < until_us <= now_us + LONGEST_LEASE_US:
+            raise ValueError(f"a lease holds for up to {LONGEST_LEASE_US // 1_000_000} s from now")
+        with self._database.write(durable=False) as unit:
+            row = agreement_repository.take_lease(
+                unit.session,
+                {"target": name_of(target), "owner": name_of(owner), "until": until_us},
+                now=now_us,
+                latest=now_us + LONGEST_LEASE_US,
+            )
+        return None if row is None else Lease.model_validate(row, from_attributes=True)
+
+    def release(self, target: str, owner: str) -> None:
+        """Give the lease up, if it is this owner's; others need not wait until it runs out."""
+        with self._database.write(durable=False) as unit:
+            agreement_repository.release_lease(unit.session, name_of(target), name_of(owner))
+
+    def holder(self, target: str, *, now_us: int) -> Lease | None:
+        """Return the lease of a target if somebody holds it."""
+        with self._database.read() as session:
+            row = agreement_repository.get_lease(session, name_of(target))
+        if row is None or not now_us < row.until <= now_us + LONGEST_LEASE_US:
+            return None
+        return Lease.model_validate(row, from_attributes=True)
+
+
+class Baselines:
+    """What is usual for each target, for a responder that starts again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, target: str, content: Mapping[str, Any], *, at_us: int) -> None:
+        """Keep a baseline in place of the one from before.
+
+        Raises:
+            BaselineTooLargeError: it is not kept; a part of it would say of the rest that it never was.
+        """
+        # More than is kept is taken over, so that what would be cut is seen to be too much.
+        kept = bounded_object(content, 4 * MOST_BASELINE_BYTES)
+        if len(canonical_json(kept).encode()) > MOST_BASELINE_BYTES:
+            raise BaselineTooLargeError(
+                f"The baseline of {name_of(target)} is more than {MOST_BASELINE_BYTES:,} bytes of JSON.",
+                remedy="Have it hold fewer polls, or fewer signals.",
+            )
+        with self._database.write(durable=False) as unit:
+            agreement_repository.put_baseline(
+                unit.session, {"target": name_of(target), "saved_at": at_us, "content": kept}
+            )
+
+    def load(self, target: str) -> dict[str, Any] | None:
+        """Return the baseline of a target, or None."""
+        with self._database.read() as session:
+            return agreement_repository.get_baseline(session, name_of(target))

@@ -1,0 +1,146 @@
+"""What people were asked, and what they have answered; the rules of that are in `acting.approvals`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.core.errors import ConflictError, InvalidInputError
+from relab.incidents.acting.approvals import ApprovalRequest, Decision, decide
+from relab.incidents.storage import act_repository, repository
+from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentOverError
+from relab.incidents.storage.models import EventKind, IncidentStatus, NewEvent, Phase
+from relab.incidents.storage.texts import cut, is_storable, name_of, require_exact
+from relab.incidents.storage.timeline import Timeline, can_be_id
+from relab.storage import Database, UnitOfWork
+
+MOST_REQUEST_BYTES: Final = 32_768
+
+
+class ApprovalLog:
+    """The questions of all incidents, and their answers."""
+
+    def __init__(self, database: Database, timeline: Timeline) -> None:
+        self._database = database
+        self._timeline = timeline
+
+    def request(self, request: ApprovalRequest) -> ApprovalRequest:
+        """Store a question, from when on its incident waits for the answer; one of this id is returned as it is stored.
+
+        Raises:
+            IncidentNotFoundError: there is no such incident.
+            IncidentOverError: nothing is to be done for it any more.
+            InvalidInputError: its plan cannot be stored word for word, so people would approve another one.
+            ConflictError: the id belongs to a question of another incident.
+        """
+        request = _storable(request)
+        with self._database.write() as unit:
+            row = self._timeline.lock(unit, request.incident_id)
+            stored = act_repository.get_approval(unit.session, request.approval_id)
+            if stored is not None:
+                if stored.incident_id != request.incident_id:
+                    raise ConflictError(f"The question {request.approval_id} is one of another incident.")
+                return ApprovalRequest.model_validate(stored.request)
+            if row.closed_at is not None:
+                raise IncidentOverError(request.incident_id)
+            values = {
+                "approval_id": request.approval_id,
+                "incident_id": request.incident_id,
+                "asked_at": request.asked_at,
+                "expires_at": request.expires_at,
+                "request": request.model_dump(mode="json"),
+                "decision": None,
+            }
+            act_repository.add_approval(unit.session, values)
+            course = {"status": IncidentStatus.WAITING_APPROVAL, "phase": Phase.APPROVE}
+            repository.change(unit.session, request.incident_id, course)
+            message = f"A person is asked for {request.plan.action} on {request.plan.target}: {request.ground}"
+            event = NewEvent(EventKind.APPROVAL_ASKED, message, {"request": values["request"]})
+            self._timeline.tell(unit, request.incident_id, request.asked_at, [event])
+        return request
+
+    def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
+        """Store a person's answer, and return the one that holds; of several at once each sees those before it.
+
+        Raises:
+            ApprovalNotFoundError: nobody was asked this.
+            ApprovalExpiredError: it is too late to approve.
+            ApprovalDecidedError: it was rejected, and now somebody approves.
+            IncidentOverError: the incident is over, and now somebody approves.
+            InvalidInputError: nobody is named.
+        """
+        name = cut(by.strip(), 200)
+        if not name:
+            raise InvalidInputError("Nobody is named who decides.", problems=(("by", "is empty"),))
+        with self._database.write() as unit:
+            request, earlier = self._locked(unit, approval_id, approved=approved)
+            decision = decide(request, earlier, approved=approved, by=name, now_us=now_us, note=cut(note, 2_000))
+            if decision is earlier:
+                return decision
+            content = decision.model_dump(mode="json")
+            act_repository.set_decision(unit.session, approval_id, content)
+            self._go_on(unit, request.incident_id)
+            verb = "approves" if approved else "rejects"
+            message = f"{name} {verb} {request.plan.action} on {request.plan.target}."
+            event = NewEvent(EventKind.APPROVAL_DECIDED, message, {"decision": content})
+            self._timeline.tell(unit, request.incident_id, now_us, [event])
+        return decision
+
+    def get(self, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
+        """Return a question, and the answer if there is one.
+
+        Raises:
+            ApprovalNotFoundError: nobody was asked this.
+        """
+        with self._database.read() as session:
+            row = act_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
+        return _read(row, approval_id)
+
+    def of_incident(self, incident_id: str) -> list[tuple[ApprovalRequest, Decision | None]]:
+        """Return the questions of an incident with their answers, in the order in which they were asked."""
+        with self._database.read() as session:
+            rows = act_repository.approvals_of_incident(session, incident_id) if can_be_id(incident_id) else []
+        return [_read(row, row.approval_id) for row in rows]
+
+    def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
+        """Return the questions that can be answered now, of one target or of all, the first first."""
+        name = None if target is None else name_of(target)
+        with self._database.read() as session:
+            rows = act_repository.pending_approvals(session, name, now_us)
+        return [ApprovalRequest.model_validate(row.request) for row in rows]
+
+    def _locked(self, unit: UnitOfWork, approval_id: str, *, approved: bool) -> tuple[ApprovalRequest, Decision | None]:
+        session = unit.session
+        row = act_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
+        request, _ = _read(row, approval_id)
+        incident = self._timeline.lock(unit, request.incident_id)
+        if approved and incident.closed_at is not None:
+            raise IncidentOverError(request.incident_id)
+        # Once more: somebody else may have decided before the lock was had.
+        return _read(act_repository.get_approval(session, approval_id), approval_id)
+
+    def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
+        """Have an incident that has waited wait no more, whatever the answer."""
+        if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
+            repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})
+
+
+def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
+    if row is None:
+        raise ApprovalNotFoundError(approval_id)
+    decision = None if row.decision is None else Decision.model_validate(row.decision)
+    return ApprovalRequest.model_validate(row.request), decision
+
+
+def _storable(request: ApprovalRequest) -> ApprovalRequest:
+    """Return a question with its prose cut; the plan that people decide about must be kept as it is."""
+    if not request.approval_id or not is_storable(request.approval_id):
+        raise InvalidInputError(
+            "approval_id cannot be stored word for word: it is empty, longer than 200 characters, or holds odd characters.",
+            problems=(("approval_id", "cannot be stored word for word"),),
+        )
+    prose = {field: cut(getattr(request.plan, field), 2_000) for field in ("why", "effect", "runbook")}
+    shortened = request.model_copy(
+        update={"plan": request.plan.model_copy(update=prose), "ground": cut(request.ground, 2_000)}
+    )
+    require_exact(shortened.model_dump(mode="json"), "plan", MOST_REQUEST_BYTES)
+    return shortened

@@ -1,0 +1,233 @@
+"""What the responder remembers of incidents: one open for a target at most, and everything that is done for it in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, Unpack
+
+from relab.incidents.models import Anomaly, Severity
+from relab.incidents.storage import repository
+from relab.incidents.storage.acts import ActLog
+from relab.incidents.storage.agreements import Baselines, Leases, Switches
+from relab.incidents.storage.alerts import AlertLog
+from relab.incidents.storage.approvals import ApprovalLog
+from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
+from relab.incidents.storage.models import (
+    EventKind,
+    Incident,
+    IncidentChange,
+    IncidentPage,
+    IncidentStatus,
+    IncidentSummary,
+    NewEvent,
+    Opened,
+    Outcome,
+    TimelineEvent,
+    finite,
+)
+from relab.incidents.storage.opening import MOST_TITLE, Opening, incident_of
+from relab.incidents.storage.texts import bounded_object, cut, is_storable, name_of
+from relab.incidents.storage.timeline import Timeline, can_be_id, event_of, require_own
+from relab.progress.signal import PollingSignal, ProgressSignal
+from relab.storage import Database
+
+MOST_RECOMMENDATION: Final = 10_000
+MOST_DIAGNOSIS: Final = 200
+MOST_DOCUMENT_BYTES: Final = 262_144
+"""Of each JSON document of an incident: symptoms, plan, content."""
+MOST_PAGE: Final = 500
+MOST_EVENTS_READ: Final = 5_000
+_CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
+
+
+class IncidentLog:
+    """Incidents and their timelines; with their acts, approvals and alerts, and what processes of a responder agree on.
+
+    Whatever is told of a change is told in its transaction. Texts and documents from outside are cut to a bounded size, with
+    a mark where they were. Times are microseconds UTC, by the caller's clock.
+
+    Args:
+        signal: wakes those who follow a timeline, in other processes too; they poll without it.
+
+    Attributes:
+        acts: what was asked for.
+        approvals: what people were asked.
+        alerts: what came in from outside.
+        switches: whether the responder is paused.
+        leases: who runs the loop of a target.
+        baselines: what is usual for a target.
+    """
+
+    def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:
+        self._database = database
+        self._timeline = Timeline(signal or PollingSignal())
+        self._opening = Opening(self._timeline)
+        self.acts: Final = ActLog(database, self._timeline)
+        self.approvals: Final = ApprovalLog(database, self._timeline)
+        self.alerts: Final = AlertLog(database, self._timeline, self._opening)
+        self.switches: Final = Switches(database, self._timeline)
+        self.leases: Final = Leases(database)
+        self.baselines: Final = Baselines(database)
+
+    def open(
+        self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
+    ) -> Opened:
+        """Open an incident; if one is open for the target, the anomalies join that one, and its severity rises to theirs."""
+        with self._database.write() as unit:
+            return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
+
+    def update(
+        self, incident_id: str, *, at_us: int, tell: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
+    ) -> Incident:
+        """Change an incident, and tell of it; without `tell` a change of phase or status is told by itself.
+
+        Of an incident that is over everything but status and phase can be changed: there may be more to say about it.
+
+        Raises:
+            IncidentNotFoundError: there is none of that id.
+            IncidentOverError: it is over, and status or phase should change.
+            ValueError: the status is one that only `close` gives, or `tell` has an event that only `close` tells.
+        """
+        status, phase = change.get("status"), change.get("phase")
+        if status is not None and status.is_over:
+            raise ValueError(f"an incident becomes {status} by closing it")
+        require_own(tell)
+        with self._database.write() as unit:
+            row = self._timeline.lock(unit, incident_id)
+            changes_course = (status or row.status) != row.status or (phase or row.phase) != row.phase
+            if changes_course and row.closed_at is not None:
+                raise IncidentOverError(incident_id)
+            repository.change(unit.session, incident_id, {"updated_at": at_us, **_columns(change)})
+            self._timeline.tell(unit, incident_id, at_us, tell or _course(row, change))
+            return incident_of(repository.get(unit.session, incident_id))
+
+    def close(
+        self,
+        incident_id: str,
+        *,
+        at_us: int,
+        outcome: Outcome,
+        message: str = "",
+        content: Mapping[str, Any] | None = None,
+    ) -> Incident:
+        """End an incident, and its timeline for those who follow it; one that is over stays as it is.
+
+        Raises:
+            IncidentNotFoundError: there is none of that id.
+        """
+        with self._database.write() as unit:
+            row = self._timeline.lock(unit, incident_id)
+            if row.closed_at is None:
+                values = {"status": outcome.status, "outcome": outcome, "closed_at": at_us}
+                repository.change(unit.session, incident_id, values)
+                told = {**(content or {}), "outcome": outcome}
+                event = NewEvent(EventKind.CLOSED, message or f"The incident is over: {outcome}.", told)
+                self._timeline.tell(unit, incident_id, at_us, [event])
+            return incident_of(repository.get(unit.session, incident_id))
+
+    def get(self, incident_id: str) -> Incident:
+        """Return an incident.
+
+        Raises:
+            IncidentNotFoundError: there is none of that id.
+        """
+        with self._database.read() as session:
+            row = repository.get(session, incident_id) if can_be_id(incident_id) else None
+        if row is None:
+            raise IncidentNotFoundError(incident_id)
+        return incident_of(row)
+
+    def current(self, target: str) -> Incident | None:
+        """Return the open incident of a target, or None."""
+        with self._database.read() as session:
+            row = repository.get_open(session, name_of(target))
+        return None if row is None else incident_of(row)
+
+    def list_incidents(
+        self,
+        *,
+        target: str | None = None,
+        statuses: Collection[IncidentStatus] = (),
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> IncidentPage:
+        """Return incidents, the newest first; of some statuses if any are named.
+
+        Raises:
+            InvalidIncidentCursorError: the cursor is none of this list.
+        """
+        before = None if cursor is None else _read_cursor(cursor)
+        limit = max(1, min(limit, MOST_PAGE))
+        name = None if target is None else name_of(target)
+        with self._database.read() as session:
+            rows = repository.list_incidents(session, target=name, statuses=statuses, before=before, limit=limit + 1)
+        items = [IncidentSummary.model_validate(row, from_attributes=True) for row in rows[:limit]]
+        last = items[-1] if len(rows) > limit else None
+        return IncidentPage(items=items, next_cursor=last and f"{last.opened_at}.{last.incident_id}")
+
+    def append(self, incident_id: str, *events: NewEvent, at_us: int) -> list[TimelineEvent]:
+        """Tell events, and return them as they stand in the timeline.
+
+        Raises:
+            IncidentNotFoundError: there is no such incident.
+            ValueError: one is an event that only `close` tells.
+        """
+        require_own(events)
+        with self._database.write() as unit:
+            return self._timeline.tell(unit, incident_id, at_us, events)
+
+    def read_after(self, incident_id: str, seq: int = 0) -> list[TimelineEvent]:
+        """Return the events of an incident with a number greater than `seq`, in order; 5,000 at most."""
+        with self._database.read() as session:
+            if not can_be_id(incident_id):
+                return []
+            return [event_of(row) for row in repository.events_after(session, incident_id, seq, MOST_EVENTS_READ)]
+
+    def latest_seqs(self, incident_ids: Collection[str]) -> dict[str, int]:
+        """Return the number of the last event of each incident that has one."""
+        with self._database.read() as session:
+            return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
+
+    def prune(self, before_us: int, *, limit: int = MOST_PAGE) -> int:
+        """Delete incidents that ended before a time with all that is told of them, and alerts of before; return how many.
+
+        Returns `limit` if there may be more.
+        """
+        with self._database.write() as unit:
+            ids = repository.closed_before(unit.session, before_us, limit)
+            repository.remove(unit.session, ids)
+            repository.remove_alerts(unit.session, before_us)
+        return len(ids)
+
+
+def _columns(change: IncidentChange) -> dict[str, Any]:
+    """Return what a change sets, of bounded size."""
+    values: dict[str, Any] = dict(change)
+    for field, most in (("title", MOST_TITLE), ("recommendation", MOST_RECOMMENDATION), ("diagnosis", MOST_DIAGNOSIS)):
+        if values.get(field) is not None:
+            values[field] = cut(values[field], most)
+    if "probability" in values:
+        values["probability"] = finite(values["probability"])
+    for field in ("symptoms", "plan", "content"):
+        if values.get(field) is not None:
+            values[field] = bounded_object(values[field], MOST_DOCUMENT_BYTES)
+    return values
+
+
+def _course(row: Any, change: IncidentChange) -> list[NewEvent]:
+    """Return what is told of a change that nobody tells of."""
+    events = []
+    for field, kind in (("phase", EventKind.PHASE), ("status", EventKind.STATUS)):
+        before, after = getattr(row, field), change.get(field)
+        if after is not None and after != before:
+            content = {"from": before, "to": str(after)}
+            events.append(NewEvent(kind, f"The {field} is {after}, after {before}.", content))
+    return events
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    found = _CURSOR.fullmatch(cursor) if is_storable(cursor) else None
+    if found is None:
+        raise InvalidIncidentCursorError
+    return int(found[1]), found[2]

@@ -1,0 +1,130 @@
+"""Opening incidents: at most one for a target at a time, which later findings join."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from relab.core.ids import new_id
+from relab.incidents.models import Anomaly, Severity
+from relab.incidents.storage import repository
+from relab.incidents.storage.models import (
+    EventKind,
+    Finding,
+    Incident,
+    IncidentStatus,
+    NewEvent,
+    Opened,
+    Phase,
+    finding_of,
+)
+from relab.incidents.storage.texts import cut
+from relab.incidents.storage.timeline import Timeline
+from relab.storage import UnitOfWork
+
+MOST_TITLE: Final = 300
+MOST_FINDINGS: Final = 100
+"""Kept for one incident; a cause that shows in more places is known by these."""
+
+
+class Opening:
+    """Opens incidents, in the transaction of whoever has a reason to."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+
+    def open(
+        self, unit: UnitOfWork, target: str, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly]
+    ) -> Opened:
+        """Open an incident, or have the anomalies join the one that is open for the target."""
+        findings = [finding_of(anomaly, at_us) for anomaly in anomalies]
+        while True:
+            row = repository.get_open(unit.session, target, is_locked=True)
+            if row is not None:
+                return Opened(self._join(unit, row, severity, findings, at_us), created=False)
+            values = _new(target, at_us, title, severity, findings)
+            if repository.add_open(unit.session, values):
+                return Opened(self._tell_opened(unit, values), created=True)
+            # Another process was first, and its incident may even be over by now.
+
+    def _tell_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
+        content = {name: values[name] for name in ("target", "severity", "findings")}
+        event = NewEvent(EventKind.OPENED, values["title"], content)
+        self._timeline.tell(unit, values["incident_id"], values["opened_at"], [event])
+        return incident_of(repository.get(unit.session, values["incident_id"]))
+
+    def _join(
+        self, unit: UnitOfWork, row: Any, severity: Severity, findings: Sequence[Finding], at_us: int
+    ) -> Incident:
+        merged, fresh = _merged([Finding.model_validate(item) for item in row.findings], findings)
+        values = {
+            "findings": _dumped(merged),
+            "severity": _worst([Severity(row.severity), severity, *(each.severity for each in findings)]),
+            "updated_at": at_us,
+        }
+        repository.change(unit.session, row.incident_id, values)
+        events = [
+            NewEvent(EventKind.FINDING, each.detail or each.signal, {"finding": each.model_dump(mode="json")})
+            for each in fresh
+        ]
+        if events:
+            self._timeline.tell(unit, row.incident_id, at_us, events)
+        return incident_of(repository.get(unit.session, row.incident_id))
+
+
+def incident_of(row: Any) -> Incident:
+    """Return a row as a value."""
+    return Incident.model_validate(row, from_attributes=True)
+
+
+def _new(target: str, at_us: int, title: str, severity: Severity, findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "incident_id": new_id(),
+        "target": target,
+        "opened_at": at_us,
+        "updated_at": at_us,
+        "closed_at": None,
+        "status": IncidentStatus.OPEN,
+        "phase": Phase.DETECT,
+        "severity": _worst([severity, *(each.severity for each in findings)]),
+        "outcome": None,
+        "title": cut(title, MOST_TITLE),
+        "diagnosis": None,
+        "probability": None,
+        "recommendation": "",
+        "last_seq": 0,
+        "findings": _dumped(_merged([], findings)[0]),
+        "symptoms": {},
+        "plan": None,
+        "content": {},
+    }
+
+
+def _merged(known: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """Return all findings, one for each detector and signal, and those that are new or worse than they were."""
+    merged = {(each.detector, each.signal): each for each in known}
+    fresh = []
+    for each in found:
+        key = (each.detector, each.signal)
+        earlier = merged.get(key)
+        if earlier is None:
+            if len(merged) < MOST_FINDINGS:
+                merged[key] = each
+                fresh.append(each)
+            continue
+        if _rank(each.severity) > _rank(earlier.severity):
+            fresh.append(each)
+        merged[key] = each.model_copy(update={"first_at": earlier.first_at, "count": earlier.count + 1})
+    return list(merged.values()), fresh
+
+
+def _rank(severity: Severity) -> int:
+    return list(Severity).index(severity)
+
+
+def _worst(severities: Sequence[Severity]) -> Severity:
+    return max(severities, key=_rank)
+
+
+def _dumped(findings: Sequence[Finding]) -> list[Any]:
+    return [each.model_dump(mode="json") for each in findings]

@@ -1,0 +1,162 @@
+"""Queries over incidents, their timelines and the alerts that opened them. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, case, delete, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from relab.incidents.storage.tables import IS_OPEN, AlertRow, EventRow, IncidentRow
+from relab.storage.base import table_of
+
+_INCIDENT = tuple(IncidentRow.__table__.c)
+_HEAVY = frozenset(("findings", "symptoms", "plan", "content"))
+_SUMMARY = tuple(column for column in _INCIDENT if column.name not in _HEAVY)
+_EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once")
+
+
+def insert_into(session: Session, table: Table) -> Any:
+    """Return an INSERT of the session's dialect, which can say what is done about a conflict."""
+    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
+
+
+def add_open(session: Session, values: Mapping[str, Any]) -> bool:
+    """Insert an incident that is open; False if one of its target is.
+
+    While another process is about to insert one, PostgreSQL waits here until that one is there or is not.
+    """
+    statement = insert_into(session, table_of(IncidentRow)).values(**values)
+    statement = statement.on_conflict_do_nothing(index_elements=["target"], index_where=IS_OPEN)
+    return session.execute(statement.returning(IncidentRow.incident_id)).one_or_none() is not None
+
+
+def get(session: Session, incident_id: str) -> Any | None:
+    """Return an incident, or None."""
+    return session.execute(select(*_INCIDENT).where(IncidentRow.incident_id == incident_id)).one_or_none()
+
+
+def lock(session: Session, incident_id: str) -> Any | None:
+    """Return an incident that nobody else changes until the transaction ends, or None."""
+    statement = select(*_INCIDENT).where(IncidentRow.incident_id == incident_id).with_for_update()
+    return session.execute(statement).one_or_none()
+
+
+def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
+    """Return the open incident of a target, or None; `is_locked`: that nobody else changes until the transaction ends."""
+    statement = select(*_INCIDENT).where(IncidentRow.target == target, IncidentRow.closed_at.is_(None))
+    return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
+
+
+def open_ids(session: Session, target: str | None) -> Sequence[str]:
+    """Return the ids of the open incidents, of one target or of all, in the order in which they are to be locked."""
+    statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None))
+    if target is not None:
+        statement = statement.where(IncidentRow.target == target)
+    return sorted(session.execute(statement).scalars())
+
+
+def change(session: Session, incident_id: str, values: Mapping[str, Any]) -> None:
+    """Set columns of an incident."""
+    session.execute(update(table_of(IncidentRow)).where(IncidentRow.incident_id == incident_id).values(**values))
+
+
+def list_incidents(
+    session: Session, *, target: str | None, statuses: Collection[str], before: tuple[int, str] | None, limit: int
+) -> Sequence[Any]:
+    """Return incidents without what is heavy, the newest first, from the first before `before` on."""
+    statement = select(*_SUMMARY)
+    if target is not None:
+        statement = statement.where(IncidentRow.target == target)
+    if statuses:
+        statement = statement.where(IncidentRow.status.in_(sorted(statuses)))
+    if before is not None:
+        at, incident_id = before
+        earlier = and_(IncidentRow.opened_at == at, IncidentRow.incident_id < incident_id)
+        statement = statement.where(IncidentRow.opened_at <= at, or_(IncidentRow.opened_at < at, earlier))
+    ordered = statement.order_by(IncidentRow.opened_at.desc(), IncidentRow.incident_id.desc())
+    return session.execute(ordered.limit(limit)).all()
+
+
+def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
+    """Return the ids of incidents that ended before a time."""
+    statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
+    return session.execute(statement.order_by(IncidentRow.closed_at).limit(limit)).scalars().all()
+
+
+def remove(session: Session, incident_ids: Collection[str]) -> None:
+    """Delete incidents with their timelines, acts, approvals and alerts."""
+    # Alerts first: whoever takes one in locks it before the incident.
+    session.execute(delete(table_of(AlertRow)).where(AlertRow.incident_id.in_(sorted(incident_ids))))
+    session.execute(delete(table_of(IncidentRow)).where(IncidentRow.incident_id.in_(sorted(incident_ids))))
+
+
+def add_event(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert an event; the incident is locked, and its number the next one."""
+    session.execute(insert(table_of(EventRow)).values(**values))
+
+
+def event_told(session: Session, incident_id: str, once: str) -> Any | None:
+    """Return the event that is told once only, or None."""
+    statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
+    return session.execute(statement).one_or_none()
+
+
+def events_after(session: Session, incident_id: str, seq: int, limit: int) -> Sequence[Any]:
+    """Return the events of an incident with a greater number, in order."""
+    statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.seq > seq)
+    return session.execute(statement.order_by(EventRow.seq).limit(limit)).all()
+
+
+def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of the last event of each incident that has one."""
+    statement = select(IncidentRow.incident_id, IncidentRow.last_seq).where(
+        IncidentRow.incident_id.in_(sorted(incident_ids)), IncidentRow.last_seq > 0
+    )
+    return {row.incident_id: row.last_seq for row in session.execute(statement)}
+
+
+def note_alert(session: Session, values: Mapping[str, Any]) -> bool:
+    """Insert an alert, or note what is new of the one that is there; return whether it says something new.
+
+    An alert that has ended does not fire again: one that comes back has begun at another time.
+    """
+    table = table_of(AlertRow)
+    added = insert_into(session, table).values(**values).on_conflict_do_nothing()
+    if session.execute(added.returning(AlertRow.group_key)).one_or_none() is not None:
+        return True
+    is_it = _is_alert(values)
+    last_at = values["last_at"]
+    seen = {"last_at": case((AlertRow.last_at > last_at, AlertRow.last_at), else_=last_at)}
+    if not values["is_firing"]:
+        ended = update(table).where(is_it, AlertRow.is_firing).values(is_firing=False, **seen)
+        if session.execute(ended.returning(AlertRow.group_key)).one_or_none() is not None:
+            return True
+    session.execute(update(table).where(is_it).values(**seen))
+    return False
+
+
+def link_alert(session: Session, values: Mapping[str, Any], incident_id: str) -> None:
+    """Say which incident an alert opened or joined."""
+    session.execute(update(table_of(AlertRow)).where(_is_alert(values)).values(incident_id=incident_id))
+
+
+def incident_of_alert(session: Session, values: Mapping[str, Any]) -> str | None:
+    """Return the incident that an alert opened or joined, if there still is one."""
+    return session.execute(select(AlertRow.incident_id).where(_is_alert(values))).scalar_one_or_none()
+
+
+def remove_alerts(session: Session, before: int) -> None:
+    """Delete alerts that were heard of last before a time."""
+    session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))
+
+
+def _is_alert(values: Mapping[str, Any]) -> ColumnElement[bool]:
+    return and_(
+        AlertRow.group_key == values["group_key"],
+        AlertRow.fingerprint == values["fingerprint"],
+        AlertRow.starts_at == values["starts_at"],
+    )

@@ -1,0 +1,149 @@
+"""How incidents are stored: one row for each with what is asked for by itself, its timeline, its acts and questions to people.
+
+Beside them, what all processes of a responder must agree on: who runs the loop of a target, whether it is paused, what is
+usual, and which alerts have come in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import JSON, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
+
+IS_OPEN: Final = text("closed_at IS NULL")
+"""The predicate of the index by which one incident at most is open for a target."""
+
+_OptionalJson = JSON(none_as_null=True)
+
+
+class IncidentRow(Base):
+    """One incident."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        Index("uq_incidents_open_target", "target", unique=True, sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
+        Index("ix_incidents_opened_at_incident_id", "opened_at", "incident_id"),
+        Index("ix_incidents_target_opened_at", "target", "opened_at"),
+    )
+
+    incident_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    target: Mapped[str] = mapped_column(IdText)
+    opened_at: Mapped[int] = mapped_column(Micros)
+    updated_at: Mapped[int] = mapped_column(Micros)
+    closed_at: Mapped[int | None] = mapped_column(Micros)
+    status: Mapped[str] = mapped_column(String(20))
+    phase: Mapped[str] = mapped_column(String(20))
+    severity: Mapped[str] = mapped_column(String(20))
+    outcome: Mapped[str | None] = mapped_column(String(20))
+    title: Mapped[str] = mapped_column(ShortText)
+    diagnosis: Mapped[str | None] = mapped_column(String(200))
+    probability: Mapped[float | None] = mapped_column(Float)
+    recommendation: Mapped[str] = mapped_column(Text)
+    last_seq: Mapped[int] = mapped_column(Integer)
+    """The number of the last event of its timeline."""
+    findings: Mapped[list[Any]] = mapped_column(JSON)
+    symptoms: Mapped[dict[str, Any]] = mapped_column(JSON)
+    plan: Mapped[dict[str, Any] | None] = mapped_column(_OptionalJson)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class EventRow(Base):
+    """One event of the timeline of an incident."""
+
+    __tablename__ = "incident_events"
+    __table_args__ = (UniqueConstraint("incident_id", "once", name="uq_incident_events_incident_id_once"),)
+
+    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(60))
+    at: Mapped[int] = mapped_column(Micros)
+    message: Mapped[str] = mapped_column(Text)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+    evidence: Mapped[list[Any]] = mapped_column(JSON)
+    once: Mapped[str | None] = mapped_column(IdText)
+
+
+class ActRow(Base):
+    """Something that the responder has asked for, or is about to."""
+
+    __tablename__ = "incident_acts"
+    __table_args__ = (
+        Index("ix_incident_acts_incident_id_seq", "incident_id", "seq"),
+        Index("ix_incident_acts_target_asked_at", "target", "asked_at"),
+        Index("ix_incident_acts_status", "status"),
+    )
+
+    key: Mapped[str] = mapped_column(IdText, primary_key=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
+    seq: Mapped[int] = mapped_column(Integer)
+    """The number of the event that tells of its being asked for; clocks may be set back, numbers not."""
+    target: Mapped[str] = mapped_column(IdText)
+    """The service; the part of it that the act changes is in the content."""
+    status: Mapped[str] = mapped_column(String(16))
+    asked_at: Mapped[int] = mapped_column(Micros)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class ApprovalRow(Base):
+    """A question to people, and their answer."""
+
+    __tablename__ = "incident_approvals"
+    __table_args__ = (Index("ix_incident_approvals_incident_id_asked_at", "incident_id", "asked_at"),)
+
+    approval_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
+    asked_at: Mapped[int] = mapped_column(Micros)
+    expires_at: Mapped[int] = mapped_column(Micros)
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)
+    decision: Mapped[dict[str, Any] | None] = mapped_column(_OptionalJson)
+
+
+class AlertRow(Base):
+    """An alert that came in: one that began at one time, in one group."""
+
+    __tablename__ = "incident_alerts"
+    __table_args__ = (Index("ix_incident_alerts_last_at", "last_at"),)
+
+    group_key: Mapped[str] = mapped_column(IdText, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(IdText, primary_key=True)
+    starts_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
+    is_firing: Mapped[bool] = mapped_column(Boolean)
+    incident_id: Mapped[str | None] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="SET NULL"))
+    first_at: Mapped[int] = mapped_column(Micros)
+    last_at: Mapped[int] = mapped_column(Micros)
+
+
+class SwitchRow(Base):
+    """Who paused or resumed last, for one target or for all."""
+
+    __tablename__ = "responder_switches"
+
+    target: Mapped[str] = mapped_column(IdText, primary_key=True)
+    is_paused: Mapped[bool] = mapped_column(Boolean)
+    by: Mapped[str] = mapped_column(String(200))
+    at: Mapped[int] = mapped_column(Micros)
+    why: Mapped[str] = mapped_column(ShortText)
+
+
+class ResponderLeaseRow(Base):
+    """Who runs the loop of a target, and how long it holds."""
+
+    __tablename__ = "responder_leases"
+
+    target: Mapped[str] = mapped_column(IdText, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(200))
+    term: Mapped[int] = mapped_column(Integer)
+    until: Mapped[int] = mapped_column(Micros)
+
+
+class BaselineRow(Base):
+    """What is usual for a target."""
+
+    __tablename__ = "responder_baselines"
+
+    target: Mapped[str] = mapped_column(IdText, primary_key=True)
+    saved_at: Mapped[int] = mapped_column(Micros)
+    content: Mapped[dict[str, Any]] = mapped_column(JSON)

@@ -1,0 +1,133 @@
+"""Alerts count once: notifications are repeated, retried, and sent by more than one sender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relab.incidents.models import Severity
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import AlertIntake, Outcome, ReceivedAlert
+from support.acts import NOW_US
+from support.incident_logs import anomaly, at_once, opened
+
+
+def alert(
+    fingerprint: str = "1a30ba71cca2921f", *, starts_at_us: int = NOW_US, is_firing: bool = True
+) -> ReceivedAlert:
+    told = anomaly(f"alert.{fingerprint}", detector="alert", detail=f"{fingerprint} is high.")
+    return ReceivedAlert(fingerprint, starts_at_us, is_firing, told, {"labels": {"alertname": "ErrorsHigh"}})
+
+
+def take_in(
+    log: IncidentLog, target: str, *alerts: ReceivedAlert, group: str = "g", at_us: int = NOW_US
+) -> AlertIntake:
+    return log.alerts.take_in(
+        target, f"{target}:{group}", alerts, at_us=at_us, title="ErrorsHigh", severity=Severity.CRITICAL
+    )
+
+
+def test_a_notification_opens_an_incident_and_its_repetition_nothing(log: IncidentLog, target: str) -> None:
+    first = take_in(log, target, alert("a"), alert("b"))
+
+    assert first.opened is not None
+    assert first.opened.created
+    incident = log.get(first.opened.incident.incident_id)
+    assert first.opened.incident == incident
+    assert (incident.title, incident.severity) == ("ErrorsHigh", Severity.CRITICAL)
+    assert [each.signal for each in incident.findings] == ["alert.a", "alert.b"]
+    assert [event.kind for event in log.read_after(incident.incident_id)] == ["opened", "alert", "alert"]
+
+    again = take_in(log, target, alert("b"), alert("a"), at_us=NOW_US + 5)
+    assert again == AlertIntake((), None)
+    assert log.get(incident.incident_id) == incident
+
+
+def test_what_is_new_in_a_notification_joins(log: IncidentLog, target: str) -> None:
+    first = take_in(log, target, alert("a"))
+
+    second = take_in(log, target, alert("a"), alert("c"), at_us=NOW_US + 1)
+
+    assert first.opened is not None
+    assert second.opened is not None
+    assert [each.fingerprint for each in second.fresh] == ["c"]
+    assert not second.opened.created
+    assert second.opened.incident.incident_id == first.opened.incident.incident_id
+
+
+def test_an_alert_joins_what_a_detector_has_opened(log: IncidentLog, target: str) -> None:
+    incident = opened(log, target)
+
+    found = take_in(log, target, alert())
+
+    assert found.opened is not None
+    assert (found.opened.created, found.opened.incident.incident_id) == (False, incident.incident_id)
+
+
+def test_the_end_of_an_alert_is_told_once_and_opens_nothing(log: IncidentLog, target: str) -> None:
+    intake = take_in(log, target, alert("a"))
+    assert intake.opened is not None
+    ended = alert("a", is_firing=False)
+
+    assert take_in(log, target, ended, at_us=NOW_US + 1) == AlertIntake((ended,), None)
+    assert take_in(log, target, ended, at_us=NOW_US + 2) == AlertIntake((), None)
+    assert take_in(log, target, alert("a"), at_us=NOW_US + 3) == AlertIntake((), None), "a late retry"
+
+    told = [event.message for event in log.read_after(intake.opened.incident.incident_id)]
+    assert told[1:] == ["An alert fires: a is high.", "An alert has ended: a is high."]
+    unknown = alert("never-fired", is_firing=False)
+    assert take_in(log, target, unknown) == AlertIntake((unknown,), None)
+
+
+def test_an_alert_that_comes_back_or_in_another_group_is_another_one(log: IncidentLog, target: str) -> None:
+    first = take_in(log, target, alert("a"))
+    assert first.opened is not None
+    log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=Outcome.PASSED)
+    assert take_in(log, target, alert("a")).opened is None
+
+    again = take_in(log, target, alert("a", starts_at_us=NOW_US + 60))
+    other = take_in(log, target, alert("a"), group="h")
+
+    assert again.opened is not None
+    assert again.opened.created
+    assert other.opened is not None
+    assert not other.opened.created
+
+
+def test_odd_alerts_are_taken_in_all_the_same(log: IncidentLog, target: str) -> None:
+    odd = [
+        ReceivedAlert(text, time, True, anomaly(text, detail=text), {text: text, "n": float("nan"), "long": text * 999})
+        for text, time in (("\x00", -(10**30)), ("\ud800", 10**30), ("x" * 9_999, 0), ("", 1))
+    ]
+
+    found = log.alerts.take_in(target, "\x00" * 9_999, odd, at_us=NOW_US, title="\x00\ud800", severity=Severity.WARNING)
+
+    assert len(found.fresh) == 4
+    repeated = log.alerts.take_in(target, "\x00" * 9_999, odd, at_us=NOW_US, title="", severity=Severity.WARNING)
+    assert repeated.fresh == ()
+
+
+def test_of_senders_at_once_one_brings_the_news(log: IncidentLog, log_url: str, target: str) -> None:
+    names = ["a", "b", "c", "d"]
+
+    def send(turn: int) -> Callable[[IncidentLog], AlertIntake]:
+        order = names[turn % 4 :] + names[: turn % 4]
+        return lambda own: take_in(own, target, *(alert(name) for name in order))
+
+    found = at_once(log_url, [send(turn) for turn in range(6)])
+
+    assert sorted(each.fingerprint for intake in found for each in intake.fresh) == names
+    assert [intake.opened.created for intake in found if intake.opened is not None].count(True) == 1
+    current = log.current(target)
+    assert current is not None
+    assert len(current.findings) == 4
+    assert all(each.count == 1 for each in current.findings)
+
+
+def test_alerts_of_long_ago_are_deleted(log: IncidentLog, target: str) -> None:
+    take_in(log, target, alert("a", is_firing=False), at_us=1_000)
+    take_in(log, target, alert("b", is_firing=False), at_us=1_000)
+    take_in(log, target, alert("b", is_firing=False), at_us=5_000)
+
+    log.prune(2_000)
+
+    assert [len(take_in(log, target, alert(name, is_firing=False)).fresh) for name in ("a", "b")] == [1, 0]
