@@ -1,4 +1,4 @@
-"""What the responder remembers, on each back end; all tests of a file share it, with targets of their own."""
+"""What the responder remembers, on each back end; all tests share it, with targets of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.servers import PostgresServer
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
 def log_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a migrated database."""
     url = f"sqlite:///{tmp_path_factory.mktemp('incidents') / 'incidents.db'}"
@@ -29,7 +29,7 @@ def log_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def log_database(log_url: str) -> Iterator[Database]:
     """The database, opened."""
     database = Database.open(log_url)
@@ -37,7 +37,7 @@ def log_database(log_url: str) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def log(log_database: Database) -> IncidentLog:
     """The log on it."""
     return IncidentLog(log_database)

@@ -156,7 +156,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
 def test_leases_do_what_a_plain_model_of_them_does(log: IncidentLog, target: str) -> None:
     LeaseMachine.log, LeaseMachine.target = log, target
-    run_state_machine_as_test(LeaseMachine, settings=settings(max_examples=12, stateful_step_count=12, deadline=None))
+    run_state_machine_as_test(LeaseMachine, settings=settings(max_examples=8, stateful_step_count=12, deadline=None))
 
 
 def test_a_baseline_comes_back_and_the_last_one_counts(log: IncidentLog, target: str) -> None:

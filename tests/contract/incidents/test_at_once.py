@@ -220,6 +220,4 @@ class IncidentMachine(RuleBasedStateMachine):
 
 def test_incidents_do_what_a_plain_model_of_them_does(log: IncidentLog, target: str) -> None:
     IncidentMachine.log, IncidentMachine.prefix = log, target
-    run_state_machine_as_test(
-        IncidentMachine, settings=settings(max_examples=12, stateful_step_count=12, deadline=None)
-    )
+    run_state_machine_as_test(IncidentMachine, settings=settings(max_examples=8, stateful_step_count=12, deadline=None))

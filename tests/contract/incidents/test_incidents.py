@@ -202,7 +202,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(words=st.lists(TEXT, min_size=4, max_size=4), document=st.dictionaries(TEXT, JSON, max_size=4))
 @example(words=["\x00", "\ud800", "\udc00\ud800", "\ud83d\ude00"], document={"\x00": "\udfff", "n": float("nan")})
 @example(words=["x" * 10_000] * 4, document={"big": 10**400, "inf": float("-inf"), "deep": [[[[[]]]]]})

@@ -1,0 +1,1 @@
+"""The responder's graph: what is done for one incident, node by node."""

@@ -1,0 +1,129 @@
+"""From a poll to a cause: the nodes monitor, detect, gather, diagnose and investigate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from relab.incidents.diagnosis.investigation import Thought
+from relab.incidents.response.state import (
+    IncidentState,
+    dump_candidates,
+    dump_known,
+    dump_poll,
+    load_known,
+    load_poll,
+    thought_of,
+)
+from relab.incidents.response.world import World
+from relab.incidents.storage.models import NewEvent, Phase
+
+_MOST_TOLD = 8
+
+
+class Assessing:
+    """Nodes that look and think, and change nothing outside."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def monitor(self, state: IncidentState) -> IncidentState:
+        """Take the poll at hand."""
+        feed = self._world.watch.feed
+        poll = feed.latest or (await feed.after(0))[-1]
+        now_us = self._world.clock.now_us()
+        return {"symptoms": dump_poll(poll), "others_since_us": state.get("others_since_us", now_us)}
+
+    async def detect(self, state: IncidentState) -> IncidentState:
+        """Ask whether it is still there: after a restart of ours it may have passed."""
+        feed, number = self._world.watch.feed, self._world.watch.feed.number
+        for _ in range(self._world.settings.detection.confirm_of):
+            findings = self._world.watch.findings
+            if findings.opens or any(item.opens for item in findings.passing):
+                return {"is_unhealthy": True}
+            await feed.after(number)
+            number = feed.number
+        return {
+            "is_unhealthy": False,
+            "way": "end",
+            "reason": "What was found is not there any more, and nothing was done.",
+            "incident_id": state["incident_id"],
+        }
+
+    async def gather(self, state: IncidentState) -> IncidentState:
+        """Take the first looks."""
+        poll = load_poll(state["symptoms"])
+        investigator = await self._world.investigator(state["incident_id"], {})
+        known = await investigator.gather(poll)
+        told = NewEvent("gathered", f"{len(known.facts)} facts are known.", {"looks": list(known.looked)})
+        await self._world.tell(state["incident_id"], Phase.GATHER, told, symptoms=_plain(known.facts))
+        return {"known": dump_known(known)}
+
+    async def diagnose(self, state: IncidentState) -> IncidentState:
+        """Weigh what is known so far."""
+        known = load_known(state["known"])
+        investigator = await self._world.investigator(state["incident_id"], known.facts)
+        candidates = investigator.diagnose(known)
+        best = candidates[0]
+        told = NewEvent(
+            "thought", f"At first sight: {best.cause} ({best.probability:.2f}).", {"candidates": _short(candidates)}
+        )
+        await self._world.tell(state["incident_id"], Phase.DIAGNOSE, told)
+        return {
+            "candidates": dump_candidates(candidates),
+            "diagnosis": best.cause,
+            "confidence": best.probability,
+        }
+
+    async def investigate(self, state: IncidentState) -> IncidentState:
+        """Look until a cause is sure, or until nothing tells more."""
+        known = load_known(state["known"])
+        investigator = await self._world.investigator(state["incident_id"], known.facts)
+        thought = await investigator.investigate(known)
+        changed = thought_of(thought)
+        await self._tell(state["incident_id"], thought, changed)
+        return changed
+
+    async def look_again(self, state: IncidentState) -> IncidentState:
+        """Return what is thought by looks of now: something was done meanwhile, by us or by others."""
+        feed = self._world.watch.feed
+        poll = feed.latest or load_poll(state["symptoms"])
+        facts = load_known(state["known"]).facts if "known" in state else {}
+        investigator = await self._world.investigator(state["incident_id"], facts)
+        thought = await investigator.investigate(await investigator.gather(poll))
+        changed = thought_of(thought)
+        await self._tell(state["incident_id"], thought, changed)
+        return changed
+
+    async def _tell(self, incident_id: str, thought: Thought, changed: IncidentState) -> None:
+        best = thought.best
+        told = NewEvent(
+            "diagnosed",
+            f"The cause is {best.cause}, with a probability of {best.probability:.2f}.",
+            {
+                "candidates": _short(thought.candidates),
+                "evidence": [asdict(item) for item in thought.cited[:_MOST_TOLD]],
+                "looks": list(thought.known.looked),
+                "rounds": thought.rounds,
+                "is_confirmed": thought.is_confirmed,
+            },
+            evidence=[item.evidence_id for item in thought.cited],
+        )
+        await self._world.tell(
+            incident_id,
+            Phase.INVESTIGATE,
+            told,
+            diagnosis=changed["diagnosis"],
+            probability=changed["confidence"],
+            symptoms=_plain(thought.known.facts),
+            content={"candidates": _short(thought.candidates)},
+        )
+
+
+def _short(candidates: Any) -> list[dict[str, Any]]:
+    return [{"cause": item.cause, "probability": round(item.probability, 4)} for item in candidates[:5]]
+
+
+def _plain(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(facts)

@@ -1,0 +1,144 @@
+"""How an incident ends: the nodes learn, escalate and watch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.incidents.acting.errors import ActionServerError
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, of_others
+from relab.incidents.acting.verification import Course, Outcome, verify
+from relab.incidents.models import Snapshot
+from relab.incidents.response.state import IncidentState, load_known, load_poll
+from relab.incidents.response.world import World
+from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase
+from relab.incidents.storage.models import Outcome as End
+from relab.knowledge.models import UNNAMED, Attempt, PastIncident, Resolver, Tried
+
+_ATTEMPTS: Final = {
+    Effect.VERIFIED: Attempt.HELPED,
+    Effect.FAILED: Attempt.CHANGED_NOTHING,
+    Effect.WORSE: Attempt.MADE_WORSE,
+}
+_ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
+
+
+class Ending:
+    """Nodes that close an incident, or hand it over and wait for its end."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def learn(self, state: IncidentState) -> IncidentState:
+        """Remember what was seen, tried and helped, and close the incident."""
+        world, incident_id = self._world, state["incident_id"]
+        incident = await world.blocking(world.log.get, incident_id)
+        acts = await world.blocking(world.log.acts.of_incident, incident_id)
+        others = [] if state.get("is_resolved") else await self._done_by_others(incident, acts)
+        resolver = self._resolver(state, others)
+        past = self._past(state, incident, acts, others, resolver)
+        if "known" in state:
+            await world.blocking(world.knowledge.remember, past)
+        said = {
+            Resolver.RESPONDER: f"{past.cause} is mended: users are served well, and the cause is gone.",
+            Resolver.PERSON: f"Somebody else has ended it: {', '.join(record.action for record in others)}.",
+            Resolver.ITSELF: state.get("reason") or "It is well again, and nobody did anything.",
+        }[resolver]
+        content = {"cause": past.cause, "tried": [each.model_dump(mode="json") for each in past.tried]}
+        await world.blocking(
+            world.log.close,
+            incident_id,
+            at_us=world.clock.now_us(),
+            outcome=_ENDS[resolver],
+            message=said,
+            content=content,
+        )
+        return {"is_resolved": True, "recommendation": said}
+
+    async def escalate(self, state: IncidentState) -> IncidentState:
+        """Hand the incident to people, with what was seen and why nothing more is done."""
+        reason = state.get("reason") or "There is nothing that should be tried."
+        thought = state.get("diagnosis", UNNAMED)
+        said = f"A person is needed. {reason}"
+        told = NewEvent(
+            "escalated",
+            said,
+            {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
+        )
+        await self._world.tell(
+            state["incident_id"],
+            Phase.ESCALATE,
+            told,
+            status=IncidentStatus.ESCALATED,
+            recommendation=said,
+        )
+        return {"is_resolved": False, "recommendation": said}
+
+    async def watch(self, state: IncidentState) -> IncidentState:
+        """Wait until users are served well again, whoever sees to that; nothing is done meanwhile."""
+        world = self._world
+        now_us, number = world.clock.now_us(), world.watch.feed.number
+        before = load_poll(state["symptoms"])
+        polls: list[Snapshot] = []
+        settings = world.settings.verification
+        while True:
+            polls.extend(await world.watch.feed.after(number))
+            number = world.watch.feed.number
+            course = Course(now_us, now_us, before, polls, frozenset(world.watch.stale))
+            if verify(course, world.bounds(), settings).outcome is Outcome.VERIFIED:
+                return {"reason": "Users have been served well again for long enough."}
+            # What is long over tells nothing any more, and a night is long.
+            horizon_us = polls[-1].at_us - int(4 * settings.sustained_s * 1_000_000)
+            polls = [poll for poll in polls if poll.at_us >= horizon_us]
+
+    def _resolver(self, state: IncidentState, others: Sequence[ServerRecord]) -> Resolver:
+        if state.get("is_resolved"):
+            return Resolver.RESPONDER
+        return Resolver.PERSON if others else Resolver.ITSELF
+
+    async def _done_by_others(self, incident: Incident, acts: Sequence[ActRecord]) -> list[ServerRecord]:
+        """Return what others did during the incident, the first first; nothing if the action server does not say."""
+        try:
+            recent = await self._world.actions.records_since(incident.opened_at)
+        except ActionServerError as error:
+            told = NewEvent("records_unknown", f"Nobody can tell what others did: {error}")
+            await self._world.blocking(
+                self._world.log.append, incident.incident_id, told, at_us=self._world.clock.now_us()
+            )
+            return []
+        return list(of_others(recent.records, acts, since_us=incident.opened_at))[::-1]
+
+    def _past(
+        self,
+        state: IncidentState,
+        incident: Incident,
+        acts: Sequence[ActRecord],
+        others: Sequence[ServerRecord],
+        resolver: Resolver,
+    ) -> PastIncident:
+        known = load_known(state["known"]).facts if "known" in state else {}
+        ours = [Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act)) for act in acts]
+        # Of several acts of a person nobody can tell which one it was: the last one before all was well.
+        theirs = [
+            Tried(action=record.action, outcome=Attempt.HELPED if record is others[-1] else Attempt.CHANGED_NOTHING)
+            for record in others
+        ]
+        is_known = resolver is Resolver.RESPONDER
+        return PastIncident(
+            incident_id=incident.incident_id,
+            target=incident.target,
+            opened_at=incident.opened_at,
+            resolved_at=self._world.clock.now_us(),
+            cause=state.get("diagnosis", UNNAMED) if is_known else UNNAMED,
+            facts=dict(known),
+            templates=dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {},
+            tried=tuple([*ours, *theirs][:100]),
+            resolved_by=resolver,
+            resolver=others[-1].actor if others else "",
+        )
+
+
+def _attempt(act: ActRecord) -> Attempt:
+    if act.status is ActStatus.REFUSED:
+        return Attempt.NOT_DONE
+    return _ATTEMPTS.get(act.effect, Attempt.CHANGED_NOTHING) if act.effect is not None else Attempt.CHANGED_NOTHING

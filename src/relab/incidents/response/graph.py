@@ -1,0 +1,67 @@
+"""The graph of an incident: the nodes and edges of the workflow, with an approval, an escalation and an end besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from relab.incidents.response.acting_nodes import Acting
+from relab.incidents.response.assessing import Assessing
+from relab.incidents.response.ending import Ending
+from relab.incidents.response.planning_nodes import Planning
+from relab.incidents.response.state import IncidentState
+from relab.incidents.response.world import World
+
+Graph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
+    """Return the graph; a thread of it is one incident, by its id.
+
+    Every node writes what it decided before the next one runs. A node that was killed is run again, so each of them
+    may be: what changes something outside is `execute` alone, by a key that follows from the state.
+    """
+    assessing, acting, ending = Assessing(world), Acting(world), Ending(world)
+    planning = Planning(world, assessing)
+    graph = StateGraph(IncidentState)
+    graph.add_node("monitor", assessing.monitor)
+    graph.add_node("detect", assessing.detect)
+    graph.add_node("gather", assessing.gather)
+    graph.add_node("diagnose", assessing.diagnose)
+    graph.add_node("investigate", assessing.investigate)
+    graph.add_node("plan", planning.plan)
+    graph.add_node("approve", planning.approve)
+    graph.add_node("execute", acting.execute)
+    graph.add_node("verify", acting.verify)
+    graph.add_node("learn", ending.learn)
+    graph.add_node("escalate", ending.escalate)
+    graph.add_node("watch", ending.watch)
+    graph.add_edge(START, "monitor")
+    graph.add_edge("monitor", "detect")
+    graph.add_conditional_edges("detect", _after_detect, {"gather": "gather", "learn": "learn"})
+    graph.add_edge("gather", "diagnose")
+    graph.add_edge("diagnose", "investigate")
+    graph.add_edge("investigate", "plan")
+    graph.add_conditional_edges(
+        "plan", _way, {"approve": "approve", "execute": "execute", "investigate": "plan", "escalate": "escalate"}
+    )
+    graph.add_conditional_edges(
+        "approve", _way, {"approve": "approve", "execute": "execute", "investigate": "plan", "escalate": "escalate"}
+    )
+    graph.add_conditional_edges("execute", _way, {"verify": "verify", "investigate": "plan", "escalate": "escalate"})
+    graph.add_conditional_edges("verify", _way, {"learn": "learn", "investigate": "plan"})
+    graph.add_edge("escalate", "watch")
+    graph.add_edge("watch", "learn")
+    graph.add_edge("learn", END)
+    return graph.compile(checkpointer=checkpointer)
+
+
+def _after_detect(state: IncidentState) -> str:
+    return "gather" if state["is_unhealthy"] else "learn"
+
+
+def _way(state: IncidentState) -> str:
+    return state["way"]

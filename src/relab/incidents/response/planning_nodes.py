@@ -1,0 +1,224 @@
+"""From a cause to an act that is allowed: the nodes plan and approve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from langgraph.types import interrupt
+
+from relab.core.clock import format_time
+from relab.incidents.acting.approvals import Standing, ask, standing
+from relab.incidents.acting.catalogue import Catalogue
+from relab.incidents.acting.errors import ActionServerError, BusyError, Reaction
+from relab.incidents.acting.planning import Escalation, Plan, next_plan
+from relab.incidents.acting.policy import Ground, Ruling, Situation, Verdict, Wish, rule
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried, of_others
+from relab.incidents.acting.scope import scope_of
+from relab.incidents.models import Snapshot
+from relab.incidents.response.assessing import Assessing
+from relab.incidents.response.state import IncidentState, load_candidates, load_known, load_poll
+from relab.incidents.response.world import World
+from relab.incidents.storage.models import NewEvent, Phase
+
+_US: Final = 1_000_000
+_MOST_PLANS: Final = 20
+_HOST_SHORT: Final = 97.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A plan, in the state that it was made in, and what the policy says."""
+
+    plan: Plan
+    digest: str | None
+    ruling: Ruling
+
+
+class Planning:
+    """Nodes that decide what is done next, and by whose leave."""
+
+    def __init__(self, world: World, assessing: Assessing) -> None:
+        self._world = world
+        self._assessing = assessing
+
+    async def plan(self, state: IncidentState) -> IncidentState:
+        """Choose the next act, after looking again if something was done since the diagnosis."""
+        changed: IncidentState = {}
+        if state.get("way") == "investigate":
+            changed = await self._assessing.look_again(state)
+        found = await self._choose({**state, **changed})
+        return {**changed, **found}
+
+    async def approve(self, state: IncidentState) -> IncidentState:
+        """Ask people, and wait for them; this node alone, for it is run anew when they have answered."""
+        world, incident_id = self._world, state["incident_id"]
+        plan = Plan.model_validate(state["action_plan"][-1])
+        approval_id = state.get("approval_id") or f"{incident_id}.{state['attempt']}"
+        request = await world.blocking(
+            world.log.approvals.request,
+            ask(
+                plan,
+                approval_id=approval_id,
+                incident_id=incident_id,
+                state_digest=state.get("state_digest"),
+                ground=state.get("ground", ""),
+                now_us=world.clock.now_us(),
+                valid_s=world.settings.approval_valid_s,
+            ),
+        )
+        interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
+        _, decision = await world.blocking(world.log.approvals.get, request.approval_id)
+        digest = await self._digest(plan)
+        found = standing(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
+        if found is Standing.APPROVED:
+            return {"way": "execute", "approval_id": request.approval_id}
+        if found is Standing.REJECTED:
+            by = decision.by if decision is not None else "somebody"
+            return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}."}
+        if found is Standing.PENDING:
+            return {"way": "approve", "approval_id": request.approval_id}
+        # Too late, or the service is not as it was when people were asked.
+        return {"way": "investigate", "approval_id": None, "reason": f"The approval of {plan.action} is {found.value}."}
+
+    async def _digest(self, plan: Plan) -> str | None:
+        try:
+            return (await self._world.actions.dry_run(plan.action, plan.parameters)).state_digest
+        except ActionServerError as error:
+            # Any other state than the one that was approved; why, the next plan finds out.
+            return f"not to be done now: {error.code}"
+
+    async def _choose(self, state: IncidentState) -> IncidentState:
+        world = self._world
+        runbooks = await world.runbooks()
+        refused = [Tried(*item) for item in state.get("tried", [])]
+        waits = state.get("waits", 0)
+        for _ in range(_MOST_PLANS):
+            found: Plan | Escalation | None = None
+            try:
+                catalogue = await world.actions.catalogue()
+                acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
+                found = next_plan(
+                    load_candidates(state["candidates"]),
+                    runbooks,
+                    load_known(state["known"]).facts,
+                    catalogue,
+                    [*refused, *tried_of(acts)],
+                    world.settings.planning,
+                )
+                if isinstance(found, Escalation):
+                    reason = " ".join([found.reason, *found.left_out])
+                    return {"way": "escalate", "reason": reason, "tried": _plain(refused), "waits": waits}
+                ready = await self._try(state, found, catalogue)
+            except ActionServerError as error:
+                if isinstance(found, Plan) and error.reaction in {Reaction.ANOTHER_PLAN, Reaction.LOOK_AGAIN}:
+                    refused.append(Tried(found.action, found.target, found.fingerprint))
+                    continue
+                if error.reaction is Reaction.ESCALATE or waits >= world.settings.most_waits:
+                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                waits += 1
+                await world.pause(error.retry_after_s if isinstance(error, BusyError) else world.settings.wait_s)
+                continue
+            decided = await self._decide(state, ready, waits)
+            if decided is not None:
+                return {**decided, "tried": _plain(refused)}
+            waits += 1
+        return {"way": "escalate", "reason": "No plan could be made.", "tried": _plain(refused), "waits": waits}
+
+    async def _try(self, state: IncidentState, plan: Plan, catalogue: Catalogue) -> _Ready:
+        """Look whether a plan would be done now, and whether it may be."""
+        found = await self._world.actions.dry_run(plan.action, plan.parameters)
+        entry = catalogue.actions[plan.action]
+        situation = await self._situation(state)
+        wish = Wish(entry, plan.target, state["incident_id"])
+        return _Ready(plan, found.state_digest, rule(self._world.settings.policy, wish, situation))
+
+    async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
+        """Return where a ruling leads; None where time alone changes it, which has passed by then."""
+        world, ruling = self._world, ready.ruling
+        if ruling.verdict is Verdict.STAND_DOWN:
+            return await self._stand_down(state, ruling)
+        if ruling.verdict is Verdict.REFUSED:
+            wait_s = ruling.retry_after_s
+            if wait_s is None or wait_s > world.settings.verification.patience_s or waits >= world.settings.most_waits:
+                return {"way": "escalate", "reason": f"{ruling.reason} {ruling.remedy}", "waits": waits}
+            await world.pause(wait_s)
+            return None
+        attempt = state.get("attempt", 0) + 1
+        document = ready.plan.model_dump(mode="json")
+        told = NewEvent(
+            "planned", f"{ready.plan.action}: {ready.plan.why}", {"plan": document, "ruling": ruling.reason}
+        )
+        await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+        return {
+            "way": "execute" if ruling.is_allowed else "approve",
+            "action_plan": [*state.get("action_plan", []), document],
+            "attempt": attempt,
+            "state_digest": ready.digest,
+            "approval_id": None,
+            "ground": ruling.reason,
+            "waits": waits,
+        }
+
+    async def _stand_down(self, state: IncidentState, ruling: Ruling) -> IncidentState:
+        world, count = self._world, state.get("stand_downs", 0) + 1
+        told = NewEvent("stood_down", f"{ruling.reason} {ruling.remedy}", {"ground": ruling.ground.value})
+        await world.tell(state["incident_id"], Phase.PLAN, told)
+        if count > world.settings.most_stand_downs:
+            return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
+        # What others did until now will have been looked at, once it has been looked at again.
+        seen_us = world.clock.now_us()
+        await world.pause(world.settings.stand_down_s)
+        changed: IncidentState = {"way": "investigate", "reason": ruling.reason, "stand_downs": count}
+        if ruling.ground is Ground.OTHERS_ACT:
+            changed["others_since_us"] = seen_us
+        return changed
+
+    async def _situation(self, state: IncidentState) -> Situation:
+        world, now_us = self._world, self._world.clock.now_us()
+        incident = await world.blocking(world.log.get, state["incident_id"])
+        switch = await world.blocking(world.log.switches.state, world.target)
+        since_us = now_us - int(world.settings.policy.window_s * _US)
+        acts = await world.blocking(world.log.acts.of_target, world.target, since_us=since_us)
+        poll = world.watch.feed.latest or load_poll(state["symptoms"])
+        return Situation(
+            now_us=now_us,
+            scope=scope_of([finding.anomaly for finding in incident.findings], poll),
+            is_stopped=switch.is_paused,
+            server_is_stopped=await world.actions.is_stopped(),
+            is_stale=world.watch.findings.is_stale,
+            failing_dependencies=failing_of(poll),
+            host_is_failing=_host_is_failing(state),
+            others=await self._others(state, acts),
+            acts=acts,
+        )
+
+    async def _others(self, state: IncidentState, acts: list[ActRecord]) -> list[str] | None:
+        since_us = state["others_since_us"]
+        recent = await self._world.actions.records_since(since_us)
+        if not recent.is_whole:
+            return None
+        found = of_others(recent.records, acts, since_us=since_us)
+        return [f"{record.actor} did {record.action} to {record.target}" for record in found]
+
+
+def tried_of(acts: list[ActRecord]) -> list[Tried]:
+    """Return what of an incident's acts is not to be tried again: what was done and did not help, or was refused."""
+    over = {ActStatus.FAILED, ActStatus.REFUSED, ActStatus.UNDONE}
+    return [act.tried for act in acts if act.status in over or act.effect in {Effect.FAILED, Effect.WORSE}]
+
+
+def failing_of(poll: Snapshot) -> list[str]:
+    """Return the dependencies that a poll tells are failing."""
+    names = (name for name, word in poll.words.items() if name.startswith("dependency.") and word == "failing")
+    return sorted(name.removeprefix("dependency.") for name in names if name.count(".") == 1)
+
+
+def _host_is_failing(state: IncidentState) -> bool:
+    facts = load_known(state["known"]).facts
+    used = facts.get("volume.used_pct")
+    return isinstance(used, float) and used >= _HOST_SHORT
+
+
+def _plain(tried: list[Tried]) -> list[list[Any]]:
+    return [[item.action, item.target, item.fingerprint] for item in tried]

@@ -1,0 +1,243 @@
+"""The loop that watches one target for ever, and the task that responds to its incident."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+import structlog
+from langgraph.types import Command
+
+from relab.core.errors import UnavailableError
+from relab.incidents.detection.detector import Detector, Findings
+from relab.incidents.models import Anomaly, Severity, Snapshot
+from relab.incidents.response.graph import Graph
+from relab.incidents.response.world import World
+from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent
+from relab.incidents.watching.poller import Poller
+
+_US: Final = 1_000_000
+_LEASE_POLLS: Final = 5
+_LEAST_LEASE_S: Final = 15.0
+_SAVE_POLLS: Final = 20
+_RECURSIONS: Final = 500
+_MOST_FAILURES: Final = 5
+_ORDER: Final = list(Severity)
+
+_log = structlog.get_logger(__name__)
+
+
+class Responder:
+    """Watches a target: polls, opens an incident when something is wrong, and has its graph run.
+
+    Args:
+        world: what the graph has to do with.
+        graph: compiled with a checkpointer.
+        poller: makes the polls.
+        detector: on the baseline of the world.
+        owner: names this process; of several, one runs the loop of a target.
+    """
+
+    def __init__(self, world: World, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
+        self._world = world
+        self._graph = graph
+        self._poller = poller
+        self._detector = detector
+        self._owner = owner
+        self._task: asyncio.Task[None] | None = None
+        self._incident_id: str | None = None
+        self._given_up: set[str] = set()
+        self.polls = 0
+        self.is_leading = False
+
+    @property
+    def incident_id(self) -> str | None:
+        """The incident that is being responded to."""
+        return self._incident_id
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until told to stop; an incident that is open then is gone on with at the next start."""
+        interval_s = self._world.settings.poll_interval_s
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        try:
+            while not stop.is_set():
+                if await self._lead():
+                    await self._poll()
+                # Late polls are left out: two at once would tell the same.
+                due_s = max(due_s + interval_s, loop.time())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), max(due_s - loop.time(), 0.0))
+        finally:
+            await self._stop()
+
+    async def trigger(self, detail: str) -> Incident:
+        """Open an incident because somebody says so; if one is open, that joins it."""
+        anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, detail)
+        return await self._open([anomaly], detail)
+
+    async def _lead(self) -> bool:
+        """Return whether this process runs the loop; another one takes over when it has not said so for a while."""
+        world, now_us = self._world, self._world.clock.now_us()
+        lasts_s = max(_LEASE_POLLS * world.settings.poll_interval_s, _LEAST_LEASE_S)
+        try:
+            lease = await world.blocking(
+                world.log.leases.take,
+                world.target,
+                self._owner,
+                now_us=now_us,
+                until_us=now_us + int(lasts_s * _US),
+            )
+        except UnavailableError as error:
+            _log.warning("lease_unknown", target=world.target, error=str(error))
+            return self.is_leading
+        was_leading, self.is_leading = self.is_leading, lease is not None
+        if self.is_leading and not was_leading:
+            await self._take_up()
+        if was_leading and not self.is_leading:
+            _log.warning("lease_lost", target=world.target)
+            await self._cancel()
+        return self.is_leading
+
+    async def _take_up(self) -> None:
+        """Go on with what an earlier process has left: what is usual, and the open incident."""
+        world = self._world
+        content = await world.blocking(world.log.baselines.load, world.target)
+        if content is not None and not self._detector.baseline.is_learnt:
+            self._detector.baseline.take(content.get("baseline", {}))
+        current = await world.blocking(world.log.current, world.target)
+        if current is not None:
+            self._respond(current.incident_id)
+
+    async def _poll(self) -> None:
+        poll = await self._poller.poll()
+        self.polls += 1
+        findings = self._detector.look(poll, learn=self._incident_id is None)
+        watch = self._world.watch
+        watch.findings = findings
+        if findings.is_stale:
+            watch.stale.add(poll.at_us)
+        await watch.feed.put(poll)
+        try:
+            await self._notice(findings, poll)
+            if self.polls % _SAVE_POLLS == 0 and self._incident_id is None:
+                await self._save()
+        except UnavailableError as error:
+            # The next poll finds the same again.
+            _log.warning("poll_not_written", target=self._world.target, error=str(error))
+
+    async def _notice(self, findings: Findings, poll: Snapshot) -> None:
+        if self._incident_id is not None:
+            if findings.confirmed and self._task is not None and not self._task.done():
+                await self._world.blocking(self._join, findings.confirmed, poll.at_us)
+            return
+        if findings.opens:
+            await self._open(findings.confirmed, findings.confirmed[0].detail)
+
+    async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
+        world = self._world
+        severity = max((item.severity for item in anomalies), key=_ORDER.index)
+        opened = await world.blocking(
+            world.log.open,
+            world.target,
+            at_us=world.clock.now_us(),
+            title=title,
+            severity=severity,
+            anomalies=anomalies,
+        )
+        if self._incident_id is None and opened.incident.incident_id not in self._given_up:
+            self._respond(opened.incident.incident_id)
+        return opened.incident
+
+    def _join(self, anomalies: tuple[Anomaly, ...], at_us: int) -> None:
+        severity = max((item.severity for item in anomalies), key=_ORDER.index)
+        self._world.log.open(
+            self._world.target, at_us=at_us, title=anomalies[0].detail, severity=severity, anomalies=anomalies
+        )
+
+    def _respond(self, incident_id: str) -> None:
+        self._incident_id = incident_id
+        self._task = asyncio.create_task(self._see_through(incident_id), name=f"incident {incident_id}")
+
+    async def _see_through(self, incident_id: str) -> None:
+        """Run the graph of an incident to its end, through restarts of nodes that failed."""
+        failures = 0
+        while failures < _MOST_FAILURES:
+            try:
+                await self._run_graph(incident_id)
+            except Exception as error:  # noqa: BLE001 whatever a node met, the incident is not dropped
+                failures += 1
+                _log.exception("incident_failed", incident_id=incident_id, failures=failures)
+                await self._tell_failure(incident_id, error, failures)
+                await self._world.pause(self._world.settings.wait_s)
+            else:
+                break
+        else:
+            # A person has it; a new start of the responder tries once more.
+            self._given_up.add(incident_id)
+        self._incident_id = None
+        await self._save()
+
+    async def _run_graph(self, incident_id: str) -> None:
+        config: Any = {"configurable": {"thread_id": incident_id}, "recursion_limit": _RECURSIONS}
+        before = await self._graph.aget_state(config)
+        given: Any = None if before.next else {"incident_id": incident_id}
+        if before.next and any(task.interrupts for task in before.tasks):
+            await self._until_decided(incident_id)
+            given = Command(resume=True)
+        while True:
+            found = await self._graph.ainvoke(given, config, durability="sync")
+            if not found.get("__interrupt__"):
+                return
+            await self._until_decided(incident_id)
+            given = Command(resume=True)
+
+    async def _until_decided(self, incident_id: str) -> None:
+        """Wait until people have answered, or the time for it is over."""
+        world, number = self._world, self._world.watch.feed.number
+        while True:
+            questions = await world.blocking(world.log.approvals.of_incident, incident_id)
+            if not questions:
+                return
+            request, decision = questions[-1]
+            if decision is not None or not request.asked_at <= world.clock.now_us() < request.expires_at:
+                return
+            await world.watch.feed.after(number)
+            number = world.watch.feed.number
+
+    async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> None:
+        world = self._world
+        told = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
+        is_last = failures >= _MOST_FAILURES
+        with contextlib.suppress(UnavailableError):
+            if is_last:
+                await world.blocking(
+                    world.log.update,
+                    incident_id,
+                    at_us=world.clock.now_us(),
+                    tell=[told],
+                    status=IncidentStatus.ESCALATED,
+                    recommendation="A person is needed: the responder itself fails.",
+                )
+            else:
+                await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+
+    async def _save(self) -> None:
+        world = self._world
+        if self._detector.baseline.is_learnt:
+            with contextlib.suppress(UnavailableError):
+                await world.blocking(
+                    world.log.baselines.save, world.target, self._detector.dump(), at_us=world.clock.now_us()
+                )
+
+    async def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._incident_id = None
+
+    async def _stop(self) -> None:
+        await self._cancel()
+        with contextlib.suppress(UnavailableError):
+            await self._world.blocking(self._world.log.leases.release, self._world.target, self._owner)

@@ -1,0 +1,124 @@
+"""What the nodes of a graph have to do with: the target's polls and looks, the action server, what is known and written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from relab.core.clock import Clock
+from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.acting.verification import Bounds
+from relab.incidents.detection.baseline import Baseline
+from relab.incidents.detection.detector import Findings
+from relab.incidents.detection.settings import DetectionSettings
+from relab.incidents.diagnosis.investigation import Investigator
+from relab.incidents.looks.client import LookClient
+from relab.incidents.looks.models import Looked
+from relab.incidents.settings import ResponderSettings
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Incident, NewEvent, Phase
+from relab.incidents.watching.feed import Feed
+from relab.knowledge.models import FactValue, Runbook
+from relab.knowledge.service import KnowledgeService
+
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
+
+ERRORS = "errors.pct"
+P95 = "latency.p95_ms"
+RATE = "traffic.rps"
+_LEAST_RATE = 1.0
+
+
+@dataclass
+class Watch:
+    """What the loop that polls knows; the nodes only read it.
+
+    Attributes:
+        findings: of the last poll.
+        stale: times (`at_us`) of polls whose figures were old.
+    """
+
+    feed: Feed
+    baseline: Baseline
+    findings: Findings = field(default_factory=Findings)
+    stale: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside of an incident's state.
+
+    Attributes:
+        target: the name that incidents of it are stored under.
+    """
+
+    target: str
+    watch: Watch
+    looks: LookClient
+    actions: ActionsClient
+    knowledge: KnowledgeService
+    log: IncidentLog
+    clock: Clock
+    settings: ResponderSettings
+    pause: Callable[[float], Any] = asyncio.sleep
+
+    async def blocking(
+        self, work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Found:
+        """Do what blocks, such as a transaction, beside the event loop."""
+        return await asyncio.to_thread(work, *args, **kwargs)
+
+    async def tell(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
+        """Write down how far an incident is, and what there is to tell of it."""
+        return await self.blocking(
+            self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, tell=events, **change
+        )
+
+    async def take(self, names: Sequence[str]) -> Looked:
+        """Take looks."""
+        return await self.looks.take(names)
+
+    def usual(self) -> dict[str, float]:
+        """Return the medians of what was learnt while all was well."""
+        found = {name: self.watch.baseline.usual(name) for name in (ERRORS, P95, RATE)}
+        return {name: usual.median for name, usual in found.items() if usual is not None}
+
+    def bounds(self) -> Bounds:
+        """Return up to what users are served well: what the detectors would not mind."""
+        settings: DetectionSettings = self.settings.detection
+        errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
+        rate = self.watch.baseline.usual(RATE)
+        most_errors = settings.least_errors_pct + (errors.median if errors else 0.0)
+        if errors is not None:
+            most_errors = max(most_errors, errors.median + settings.deviations * errors.deviation)
+        most_p95 = settings.response_time_ms
+        if p95 is not None:
+            shift = max(settings.deviations * p95.deviation, settings.least_latency_ms)
+            most_p95 = max(p95.median + shift, p95.median * settings.latency_factor)
+        return Bounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _LEAST_RATE)
+
+    async def runbooks(self) -> tuple[Runbook, ...]:
+        """Return the runbooks in use."""
+        return (await self.blocking(self.knowledge.library)).runbooks
+
+    async def investigator(self, incident_id: str, facts: Mapping[str, FactValue]) -> Investigator:
+        """Return who investigates, with the runbooks in use and what is remembered of incidents that looked alike.
+
+        Args:
+            incident_id: that is not remembered yet, or was before a restart of ours.
+            facts: by which the alike are found.
+        """
+        memory: dict[str, float] = {}
+        if self.settings.remembers and facts:
+            templates = self.watch.feed.latest.templates if self.watch.feed.latest else {}
+            memory = await self.blocking(self.knowledge.memory, facts, templates, leave_out=(incident_id,))
+        return Investigator(
+            self.take,
+            await self.runbooks(),
+            usual=self.usual(),
+            memory=memory,
+            settings=self.settings.investigation,
+        )

@@ -1,0 +1,104 @@
+"""A process that is killed at a write has written all of it or nothing, and the next one can go on from there."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.incidents.acting.records import ActStatus
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Incident, TimelineEvent
+from support.acts import NOW_US
+from support.children import child, heard
+from support.incident_child import write
+from support.incident_logs import asked, opened
+
+Everything = tuple[Incident | None, list[TimelineEvent], list[object], list[object]]
+BEFORE = {"finish": "put", "decide": "request"}
+"""What must have been written before a command."""
+
+
+def everything(log: IncidentLog, target: str, incident_id: str) -> Everything:
+    acts, approvals = log.acts.of_incident(incident_id), log.approvals.of_incident(incident_id)
+    return log.current(target), log.read_after(incident_id), list(acts), list(approvals)
+
+
+def killed_at(command: str, url: str, name: str) -> None:
+    with child("support.incident_child", command, url, name) as process:
+        assert heard(process) == ("committing" if command.endswith(":before") else "committed")
+        process.kill()
+        process.wait()
+
+
+def test_an_act_that_was_written_down_is_asked_for_again_with_its_key(
+    log: IncidentLog, log_url: str, target: str
+) -> None:
+    incident_id = opened(log, target).incident_id
+
+    killed_at("put:after", log_url, incident_id)
+
+    (unsettled,) = log.acts.unsettled(target)
+    again = log.acts.put(asked(incident_id))
+    assert (again.act, again.created) == (unsettled, False)
+    assert unsettled == asked(incident_id)
+    log.acts.finish(unsettled.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    assert [event.kind for event in log.read_after(incident_id)] == ["opened", "act_asked", "act_finished"]
+
+
+@pytest.mark.full
+def test_an_act_whose_writing_was_not_ended_was_never_asked_for(log: IncidentLog, log_url: str, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+
+    killed_at("put:before", log_url, incident_id)
+
+    assert log.acts.of_incident(incident_id) == []
+    assert len(log.read_after(incident_id)) == 1
+    assert log.acts.put(asked(incident_id)).created
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
+def test_a_kill_before_the_commit_leaves_everything_as_it_was(
+    log: IncidentLog, log_url: str, target: str, command: str
+) -> None:
+    incident_id = opened(log, target).incident_id
+    if command in BEFORE:
+        write(log, BEFORE[command], incident_id)
+    before = everything(log, target, incident_id)
+
+    killed_at(f"{command}:before", log_url, incident_id)
+
+    assert everything(log, target, incident_id) == before
+    write(log, command, incident_id)
+    after = everything(log, target, incident_id)
+    assert len(after[1]) == len(before[1]) + 1
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("command", ["finish", "request", "decide", "close"])
+def test_what_runs_again_after_a_kill_changes_nothing_more(
+    log: IncidentLog, log_url: str, target: str, command: str
+) -> None:
+    incident_id = opened(log, target).incident_id
+    if command in BEFORE:
+        write(log, BEFORE[command], incident_id)
+
+    killed_at(f"{command}:after", log_url, incident_id)
+
+    before = everything(log, target, incident_id)
+    write(log, command, incident_id)
+    assert everything(log, target, incident_id) == before
+
+
+@pytest.mark.full
+def test_an_incident_is_open_for_the_next_process_or_opened_by_it(log: IncidentLog, log_url: str, target: str) -> None:
+    killed_at("open:before", log_url, target)
+    assert log.current(target) is None
+
+    killed_at("open:after", log_url, target)
+    current = log.current(target)
+    assert current is not None
+    killed_at("open:after", log_url, target)
+    again = log.current(target)
+    assert again is not None
+    assert again.incident_id == current.incident_id
+    assert again.findings[0].count == 2

@@ -1,0 +1,91 @@
+"""A responder and a testbed: what is broken is found, named, mended and verified, and nobody tells it anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.incidents.acting.policy import Policy
+from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from support.fault_field import Field, a_field
+from support.responders import Running, acting, responding
+from support.testbeds import bed_home
+
+pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def whole_field() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+@pytest.fixture
+def field(whole_field: Field) -> Iterator[Field]:
+    yield whole_field
+    whole_field.reset()
+
+
+def respond(field: Field, home: Path, policy: Policy, story: Callable[[Running], Coroutine[Any, Any, None]]) -> None:
+    token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
+
+    async def go() -> None:
+        async with responding(home, field.target, str(field.actions.base_url), token, policy=policy) as running:
+            await running.until(lambda: running.world.watch.baseline.is_learnt, what="a baseline")
+            try:
+                await story(running)
+            finally:
+                for item in running.incidents().items:
+                    print("\n".join(running.story(item.incident_id)))
+
+    asyncio.run(go())
+
+
+def is_over(running: Running) -> Callable[[], Incident | None]:
+    def found() -> Incident | None:
+        items = running.incidents().items
+        return running.only() if items and items[0].is_over else None
+
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("hang", "process_stopped"),
+        ("db_lock", "database_lock"),
+        ("cache_down", "cache_down"),
+        ("db_pool", "connection_pool_leak"),
+    ],
+)
+def test_what_is_broken_is_mended(field: Field, tmp_path: Path, fault: str, cause: str) -> None:
+    async def story(running: Running) -> None:
+        await asyncio.to_thread(field.inject, fault)
+        over = await running.until(is_over(running), within_s=120, what="the end of the incident")
+        assert (over.outcome, over.status) == (Outcome.RESOLVED, IncidentStatus.RESOLVED)
+        assert over.diagnosis == cause
+        acts = running.log.acts.of_incident(over.incident_id)
+        assert [act.effect for act in acts][-1] == "verified"
+        assert await asyncio.to_thread(field.is_well)
+
+    respond(field, tmp_path / "home", acting(), story)
+
+
+def test_nothing_is_done_without_leave(field: Field, tmp_path: Path) -> None:
+    async def story(running: Running) -> None:
+        await asyncio.to_thread(field.inject, "hang")
+        request = await running.until(
+            lambda: next(iter(running.log.approvals.pending(now_us=running.world.clock.now_us())), None)
+        )
+        assert running.log.acts.of_incident(request.incident_id) == []
+        assert running.only().status is IncidentStatus.WAITING_APPROVAL
+        running.log.approvals.decide(request.approval_id, approved=True, by="ada", now_us=running.world.clock.now_us())
+        over = await running.until(is_over(running), within_s=90)
+        (act,) = running.log.acts.of_incident(over.incident_id)
+        assert (over.outcome, act.approved_by) == (Outcome.RESOLVED, "ada")
+
+    respond(field, tmp_path / "home", Policy(), story)

@@ -1,0 +1,120 @@
+"""A responder in this process, on a database of its own, as the composition root would make it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from relab.core.clock import SystemClock
+from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.detection.baseline import Baseline
+from relab.incidents.detection.detector import Detector
+from relab.incidents.looks.asking import Asker
+from relab.incidents.looks.client import LookClient
+from relab.incidents.response.graph import build_graph
+from relab.incidents.response.responder import Responder
+from relab.incidents.response.world import Watch, World
+from relab.incidents.settings import ResponderSettings, settings_for
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Incident, IncidentPage
+from relab.incidents.watching.feed import Feed
+from relab.incidents.watching.poller import Poller
+from relab.knowledge.service import KnowledgeService
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+
+Found = TypeVar("Found")
+TARGET = "shop"
+
+
+@dataclass
+class Running:
+    """A responder at work."""
+
+    responder: Responder
+    world: World
+
+    @property
+    def log(self) -> IncidentLog:
+        """What it has written down."""
+        return self.world.log
+
+    def incidents(self) -> IncidentPage:
+        """All its incidents."""
+        return self.log.list_incidents(target=TARGET)
+
+    def only(self) -> Incident:
+        """Its only incident."""
+        (found,) = self.incidents().items
+        return self.log.get(found.incident_id)
+
+    async def until(self, condition: Callable[[], Found | None], *, within_s: float = 60.0, what: str = "it") -> Found:
+        """Return the condition's first true value; the responder works meanwhile."""
+        async with asyncio.timeout(within_s):
+            while True:
+                value = await asyncio.to_thread(condition)
+                if value:
+                    return value
+                await asyncio.sleep(0.1)
+        raise AssertionError(what)
+
+    def story(self, incident_id: str) -> list[str]:
+        """The timeline, a line for each event."""
+        return [f"{event.kind}: {event.message}" for event in self.log.read_after(incident_id)]
+
+
+@asynccontextmanager
+async def responding(
+    home: Path,
+    target_url: str,
+    actions_url: str,
+    token: str,
+    *,
+    policy: Policy,
+    settings: Callable[[ResponderSettings], ResponderSettings] = lambda made: made,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> AsyncIterator[Running]:
+    """Run a responder with polls of a second; the same home again goes on where the one before was."""
+    database = await asyncio.to_thread(_database, home)
+    knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
+    made = settings(settings_for(1.0, policy=policy))
+    async with (
+        Asker(target_url, actions_url, token=token) as asker,
+        ActionsClient(actions_url, token) as actions,
+        AsyncSqliteSaver.from_conn_string(str(home / "checkpoints.db")) as saver,
+    ):
+        watch = Watch(Feed(), Baseline())
+        clock = SystemClock()
+        world = World(
+            TARGET, watch, LookClient(asker), actions, knowledge, IncidentLog(database), clock, made, pause=pause
+        )
+        poller = Poller(asker, clock, interval_s=made.poll_interval_s)
+        detector = Detector(made.detection, watch.baseline)
+        responder = Responder(world, build_graph(world, saver), poller, detector, owner=f"test-{id(world)}")
+        stop = asyncio.Event()
+        task = asyncio.create_task(responder.run(stop))
+        try:
+            yield Running(responder, world)
+        finally:
+            stop.set()
+            await task
+            database.close()
+
+
+def _database(home: Path) -> Database:
+    home.mkdir(parents=True, exist_ok=True)
+    found = Database.open(f"sqlite:///{home / 'relab.db'}")
+    upgrade(found)
+    return found
+
+
+def acting() -> Policy:
+    """Return a policy that acts by itself."""
+    return Policy(autonomy=Autonomy.ACT, cooldown_s=2.0)
