@@ -1,0 +1,64 @@
+"""A responder that is killed in the middle of an incident goes on with it, and does nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Incident, Outcome
+from relab.storage import Database
+from support.children import Child, child, heard
+from support.fault_field import Field, a_field
+from support.responders import TARGET
+from support.testbeds import bed_home
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(300)]
+MOMENTS = ["gather", "investigate", "plan", "execute", "asked", "done", "verify", "learn"]
+
+
+@pytest.fixture(scope="module")
+def whole_field() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+@pytest.fixture
+def field(whole_field: Field) -> Iterator[Field]:
+    yield whole_field
+    whole_field.reset()
+
+
+def responder(field: Field, home: Path, moment: str) -> AbstractContextManager[Child]:
+    token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
+    return child("support.responder_child", str(home), field.target, str(field.actions.base_url), token, moment)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_was_begun_is_ended_and_nothing_is_done_twice(field: Field, tmp_path: Path, moment: str) -> None:
+    home = tmp_path / "home"
+    with responder(field, home, moment) as first:
+        assert [heard(first), heard(first)] == ["watching", "ready"]
+        field.inject("hang")
+        assert first.wait(90) == -9
+    database = Database.open(f"sqlite:///{home / 'relab.db'}")
+    log = IncidentLog(database)
+    (killed,) = log.list_incidents(target=TARGET).items
+    assert not killed.is_over
+    with responder(field, home, "never"):
+
+        def over() -> Incident | None:
+            found = log.get(killed.incident_id)
+            return found if found.is_over else None
+
+        ended = wait_until(over, within_s=120, what="the end of the incident")
+    (act,) = log.acts.of_incident(ended.incident_id)
+    database.close()
+    assert (ended.outcome, ended.diagnosis, act.effect) == (Outcome.RESOLVED, "process_stopped", "verified")
+    records = field.actions.get("/records?limit=200").json()["records"]
+    assert [record["action"] for record in records if record.get("key") == act.key] == [act.action]
+    assert field.is_well()
