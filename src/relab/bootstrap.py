@@ -18,6 +18,7 @@ from relab.core.clock import Clock, SystemClock
 from relab.core.errors import ConfigurationError
 from relab.experiments.service import ExperimentService
 from relab.flags.service import FlagService
+from relab.incidents.service import Autonomy, IncidentService, Policy, TimelineEvent, Watched, settings_for, target_name
 from relab.jobs.models import JobHandler, JobStatus
 from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
@@ -34,6 +35,7 @@ from relab.llm import (
     NullGateway,
     Provider,
 )
+from relab.progress.models import ProgressEvent
 from relab.progress.service import ProgressLog
 from relab.progress.signal import PollingSignal, ProgressSignal, RedisSignal
 from relab.progress.tailer import ProgressTailer
@@ -72,6 +74,7 @@ class Services:
     rca: RcaService
     flags: FlagService
     knowledge: KnowledgeService
+    incidents: IncidentService
 
     def prepare(self) -> None:
         """Make the database usable.
@@ -122,10 +125,15 @@ class Services:
         """Return whether some worker is at work on the queue."""
         return self.queue.worker_lives()
 
-    def tailer(self) -> ProgressTailer:
+    def tailer(self) -> ProgressTailer[ProgressEvent]:
         """Return what follows progress for the subscribers of one event loop."""
         settings = self.settings.progress
         return ProgressTailer(self.progress, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
+
+    def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
+        """Return what follows the timelines of incidents for the subscribers of one event loop."""
+        settings = self.settings.progress
+        return ProgressTailer(self.incidents.log, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
 
     def work_until(self, stop: threading.Event) -> None:
         """Be a worker of the configured queue until `stop` is set."""
@@ -185,8 +193,21 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         folder=settings.runbooks_path and settings.runbooks_path.expanduser().absolute(),
         home_folder=settings.home / "knowledge",
     )
+    incidents = IncidentService(database, clock, signal, knowledge, home=settings.home, watched=_watched(settings))
     return Services(
-        settings, clock, database, announcer, queue, progress, signal, access, telemetry, rca, flags, knowledge
+        settings,
+        clock,
+        database,
+        announcer,
+        queue,
+        progress,
+        signal,
+        access,
+        telemetry,
+        rca,
+        flags,
+        knowledge,
+        incidents,
     )
 
 
@@ -213,6 +234,34 @@ def _broker(settings: Settings) -> tuple[Announcer, ProgressSignal]:
         )
     url = settings.redis_url.get_secret_value()
     return RqAnnouncer(url, settings.rq_queue_name, RQ_FUNCTION), RedisSignal(url)
+
+
+def _watched(settings: Settings) -> Watched | None:
+    """Return the target that the responder is to watch, if there is one."""
+    url, given = settings.watched_url, settings.incidents
+    if url is None:
+        return None
+    policy = Policy(
+        autonomy=Autonomy(given.autonomy),
+        autonomy_by_class={name: Autonomy(level) for name, level in given.autonomy_by_class.items()},
+        most_in_incident=given.most_in_incident,
+        most_in_window=given.most_in_window,
+        most_on_target=given.most_on_target,
+        window_s=given.window_s,
+        cooldown_s=given.cooldown_s,
+    )
+    return Watched(
+        name=given.target_name or target_name(url),
+        url=url,
+        actions_url=settings.action_server_url,
+        token=settings.action_server_token,
+        settings=settings_for(
+            settings.poll_interval_seconds,
+            policy=policy,
+            error_rate_pct=settings.anomaly_threshold_error_rate,
+            remembers=given.remembers,
+        ),
+    )
 
 
 def _gateway(settings: Settings, clock: Clock) -> LlmGateway:

@@ -25,6 +25,8 @@ from pydantic_settings import (
 
 from relab.core.errors import ConfigurationError
 
+DEFAULT_TARGET_URL = "http://127.0.0.1:8011"
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -75,6 +77,27 @@ class LlmSettings(_Section):
     max_tokens_per_hour: Annotated[int, Field(ge=0)] = 2_000_000
 
 
+Autonomy = Literal["observe", "suggest", "approve", "act"]
+
+
+class IncidentSettings(_Section):
+    """What the responder may do."""
+
+    target_name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="That incidents are stored under; by default host and port of the target."
+    )
+    autonomy: Autonomy = Field("approve", description="Of everything that is not read-only.")
+    autonomy_by_class: dict[str, Autonomy] = Field({}, description="By class of action, instead of that.")
+    most_in_incident: Annotated[int, Field(ge=0, le=100)] = Field(5, description="Actions for one incident.")
+    most_in_window: Annotated[int, Field(ge=0, le=1_000)] = Field(10, description="Actions within the window.")
+    most_on_target: Annotated[int, Field(ge=0, le=1_000)] = Field(5, description="On one part, within the window.")
+    window_s: Seconds = 3_600.0
+    cooldown_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        30.0, description="Between two of the same action on the same part."
+    )
+    remembers: bool = Field(True, description="Past incidents raise priors.")
+
+
 class Settings(BaseSettings):
     """Everything an operator can set. Secrets are wrapped, so that printing shows stars."""
 
@@ -112,6 +135,33 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("RELAB_RUNBOOKS_PATH", "RUNBOOKS_PATH"),
         description="A folder whose runbooks are laid over the shipped ones; by default `knowledge` in the home.",
     )
+    target_api_base_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("RELAB_TARGET_API_BASE_URL", "TARGET_API_BASE_URL"),
+        description="The service that is watched; with `lab serve --only incidents` http://127.0.0.1:8011 by default.",
+    )
+    action_server_url: str = Field(
+        "http://127.0.0.1:9000", validation_alias=AliasChoices("RELAB_ACTION_SERVER_URL", "ACTION_SERVER_URL")
+    )
+    action_server_token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("RELAB_ACTION_SERVER_TOKEN", "ACTION_SERVER_TOKEN")
+    )
+    poll_interval_seconds: Annotated[float, Field(ge=0.2, le=300)] = Field(
+        30.0,
+        validation_alias=AliasChoices("RELAB_POLL_INTERVAL_SECONDS", "POLL_INTERVAL_SECONDS"),
+        description="Between two polls of the target; its lease, which holds for ten minutes at most, must outlive it.",
+    )
+    anomaly_threshold_error_rate: Annotated[float, Field(gt=0, le=100)] = Field(
+        50.0,
+        validation_alias=AliasChoices("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "ANOMALY_THRESHOLD_ERROR_RATE"),
+        description="Percent, of the seed's rule.",
+    )
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9001,
+        validation_alias=AliasChoices("RELAB_PORT", "PORT"),
+        description="Where `lab serve --only incidents` listens.",
+    )
+    serve_only: Literal["all", "incidents"] = Field("all", description="What `lab serve` serves.")
     service_name: str = Field("agentops-smart-sre", description="What `GET /` calls this service.")
     trust_loopback_publish: bool = Field(
         False,
@@ -121,6 +171,14 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     progress: ProgressSettings = ProgressSettings()
     llm: LlmSettings = LlmSettings()
+    incidents: IncidentSettings = IncidentSettings()
+
+    @property
+    def watched_url(self) -> str | None:
+        """The service that is watched, if one is."""
+        if self.target_api_base_url is None and self.serve_only == "incidents":
+            return DEFAULT_TARGET_URL
+        return self.target_api_base_url
 
     @property
     def job_mode(self) -> Literal["embedded", "rq"]:

@@ -164,7 +164,7 @@ async def test_a_thousand_idle_followers_cost_little_memory_and_few_queries(data
         assert tailer.follower_count == 0
 
 
-async def _first(tailer: ProgressTailer, topic: str) -> ProgressEvent | None:
+async def _first(tailer: ProgressTailer[ProgressEvent], topic: str) -> ProgressEvent | None:
     async with aclosing(tailer.follow(topic)) as follower:
         return await next_item(follower)
 

@@ -271,9 +271,9 @@ def _load() -> None:
     for name in ("relab.bootstrap", *_LIBRARIES):
         importlib.import_module(name)
     assert relab.__version__
-    from relab.experiments.report import _bundle
+    from relab.charts.pages import vega
 
-    _bundle()
+    vega()
 
 
 def main() -> None:

@@ -23,14 +23,21 @@ STOPS_WITHIN_S = 30.0
 
 SETTING_NAMES = frozenset(
     {
+        "ACTION_SERVER_TOKEN",
+        "ACTION_SERVER_URL",
+        "ANOMALY_THRESHOLD_ERROR_RATE",
         "APP_ENV",
         "APP_INGEST_SECRET",
         "ANTHROPIC_API_KEY",
         "DATABASE_URL",
         "LOG_LEVEL",
         "OPENAI_API_KEY",
+        "POLL_INTERVAL_SECONDS",
+        "PORT",
         "REDIS_URL",
         "RQ_QUEUE_NAME",
+        "RUNBOOKS_PATH",
+        "TARGET_API_BASE_URL",
     }
 )
 

@@ -41,7 +41,7 @@ class Stream:
     @asynccontextmanager
     async def tailing(
         self, *, poll_s: float | None = None, heartbeat_s: float = 60.0
-    ) -> AsyncGenerator[ProgressTailer]:
+    ) -> AsyncGenerator[ProgressTailer[ProgressEvent]]:
         """Run a tailer for the block."""
         tailer = ProgressTailer(self.log, self.signal, poll_s=poll_s or self.poll_s, heartbeat_s=heartbeat_s)
         async with tailer.running():
@@ -54,13 +54,13 @@ async def next_item(stream: AsyncIterator[ProgressEvent | None]) -> ProgressEven
         return await anext(stream)
 
 
-async def to_end(tailer: ProgressTailer, topic: str, after: int = 0) -> list[ProgressEvent]:
+async def to_end(tailer: ProgressTailer[ProgressEvent], topic: str, after: int = 0) -> list[ProgressEvent]:
     """Return all events of a follower whose stream ends by itself."""
     async with asyncio.timeout(PATIENCE_S), aclosing(tailer.follow(topic, after)) as stream:
         return [item async for item in stream if item is not None]
 
 
-async def followed_by(tailer: ProgressTailer, count: int) -> None:
+async def followed_by(tailer: ProgressTailer[ProgressEvent], count: int) -> None:
     """Wait until the tailer has so many followers."""
     async with asyncio.timeout(PATIENCE_S):
         while tailer.follower_count < count:  # noqa: ASYNC110 a count is no event

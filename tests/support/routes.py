@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi.routing import APIRoute
 
 from relab.access.models import Scope
-from relab.api import agent_runs, flags, health, metrics, ofrep, rca_runs, traces
+from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, traces
 from relab.api.access import ScopeCheck, public
 
-ROUTERS = tuple(context.router for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep))
+ROUTERS = tuple(context.router for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep, incidents))
 
 
 class UndeclaredScopeError(AssertionError):

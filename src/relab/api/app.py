@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, flags, health, metrics, ofrep, rca_runs, traces
+from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, traces
 from relab.api.body import IngestGate
 from relab.api.errors import Problem, install_error_handlers
 from relab.api.metrics import DatabaseCollector, HttpMetrics
@@ -32,13 +32,19 @@ def create_app(services: Services) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Callable[[], None]]]:
         services.prepare()
-        app.state.tailer = services.tailer()
-        http_metrics.followers.set_function(lambda: app.state.tailer.follower_count)
+        tailers = services.tailer(), services.incident_tailer()
+        app.state.tailer, app.state.incident_tailer = tailers
+        http_metrics.followers.set_function(lambda: sum(tailer.follower_count for tailer in tailers))
         services.telemetry.start_intake(http_metrics.observe_commit)
+
+        def end_streams() -> None:
+            for tailer in tailers:
+                tailer.end_all()
+
         try:
-            async with app.state.tailer.running():
+            async with tailers[0].running(), tailers[1].running(), services.incidents.responding():
                 # For the server, which calls it when it begins to stop (see `cli/http_server.py`).
-                yield {"end_streams": app.state.tailer.end_all}
+                yield {"end_streams": end_streams}
         finally:
             services.telemetry.stop_intake()
             services.close()
@@ -50,7 +56,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
         # A redirect to the path without the slash would be built from the Host header of the caller.
         redirect_slashes=False,
-        extra_schemas=components(AgentRun, POSTED_REFERENCE) | components(Problem) | flags.SCHEMAS,
+        extra_schemas=components(AgentRun, POSTED_REFERENCE) | components(Problem) | flags.SCHEMAS | incidents.SCHEMAS,
     )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))
@@ -62,7 +68,9 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app)
-    for context in (health, rca_runs, agent_runs, traces, metrics, flags, ofrep):
+    everything = (health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents)
+    served = (health, metrics, incidents) if services.settings.serve_only == "incidents" else everything
+    for context in served:
         app.include_router(context.router)
     # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)

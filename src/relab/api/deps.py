@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from relab.bootstrap import Services
+from relab.incidents.service import TimelineEvent
+from relab.progress.models import ProgressEvent
 from relab.progress.tailer import ProgressTailer
 
 
@@ -16,11 +18,18 @@ def get_services(request: Request) -> Services:
     return services
 
 
-def get_tailer(request: Request) -> ProgressTailer:
+def get_tailer(request: Request) -> ProgressTailer[ProgressEvent]:
     """Return what follows progress in this process."""
-    tailer: ProgressTailer = request.app.state.tailer
+    tailer: ProgressTailer[ProgressEvent] = request.app.state.tailer
+    return tailer
+
+
+def get_incident_tailer(request: Request) -> ProgressTailer[TimelineEvent]:
+    """Return what follows the timelines of incidents in this process."""
+    tailer: ProgressTailer[TimelineEvent] = request.app.state.incident_tailer
     return tailer
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
-TailerDep = Annotated[ProgressTailer, Depends(get_tailer)]
+TailerDep = Annotated[ProgressTailer[ProgressEvent], Depends(get_tailer)]
+IncidentTailerDep = Annotated[ProgressTailer[TimelineEvent], Depends(get_incident_tailer)]

@@ -123,6 +123,17 @@ async def small_body(request: Request) -> bytes:
         TooLargeError: it is over 256 KiB.
         HTTPException: 408, it did not arrive in time.
     """
+    return await body_of_at_most(request, MAX_BODY_BYTES)
+
+
+async def body_of_at_most(request: Request, most_bytes: int) -> bytes:
+    """Return the bytes of a body.
+
+    Raises:
+        UnsupportedMediaError: the body is packed.
+        TooLargeError: it is over `most_bytes`.
+        HTTPException: 408, it did not arrive in time.
+    """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
@@ -131,8 +142,8 @@ async def small_body(request: Request) -> bytes:
         async with asyncio.timeout(ARRIVES_WITHIN_S):
             async for chunk in request.stream():
                 arrived += chunk
-                if len(arrived) > MAX_BODY_BYTES:
-                    raise TooLargeError(f"The body is larger than {MAX_BODY_BYTES:,} bytes.", remedy="Send less.")
+                if len(arrived) > most_bytes:
+                    raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
     except TimeoutError as error:
         message = f"The body did not arrive within {ARRIVES_WITHIN_S:g} s"
         raise HTTPException(408, message, {"Connection": "close"}) from error
@@ -155,7 +166,8 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def _body_of(model: type[BaseModel], example: Any) -> dict[str, Any]:
+def documented_body(model: type[BaseModel], example: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that is read by hand."""
     content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
@@ -216,7 +228,7 @@ def list_flags(
     status_code=201,
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
-    openapi_extra=_body_of(FlagDraft, FLAG_EXAMPLE),
+    openapi_extra=documented_body(FlagDraft, FLAG_EXAMPLE),
     summary="Make a flag",
 )
 def post_flag(body: JsonBody, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
@@ -242,7 +254,7 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
     "/flags/{key}",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_body_of(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
+    openapi_extra=documented_body(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
     summary="Change a flag: add a version",
 )
 def put_flag(
@@ -304,7 +316,7 @@ def get_flag_diff(
     "/flags/{key}/rollback",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_body_of(FlagRollback, {"version": 1, "note": "Errors rose."}),
+    openapi_extra=documented_body(FlagRollback, {"version": 1, "note": "Errors rose."}),
     summary="Give a flag the content of an earlier version again",
 )
 def post_flag_rollback(
@@ -322,7 +334,7 @@ def post_flag_rollback(
     "/flags/{key}/archive",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_body_of(FlagArchiving, {"note": "The rollout is over."}),
+    openapi_extra=documented_body(FlagArchiving, {"note": "The rollout is over."}),
     summary="Take a flag out of use",
 )
 def post_flag_archive(

@@ -17,6 +17,7 @@ from relab.api.agent_runs import RunId
 from relab.api.deps import ServicesDep, TailerDep
 from relab.api.errors import problem_responses
 from relab.core.errors import InvalidInputError
+from relab.progress.models import ProgressEvent
 from relab.progress.tailer import ProgressTailer
 from relab.rca.models import RcaRun
 from relab.rca.service import RcaReceipt
@@ -98,7 +99,7 @@ async def stream_rca_run(
 
     Comments (`: ping`) keep idle connections open.
     """
-    after = _event_number(last_event_id)
+    after = event_number(last_event_id)
     await run_in_threadpool(services.rca.get, rca_run_id)
     return StreamingResponse(
         _events(tailer, rca_run_id, after),
@@ -107,7 +108,12 @@ async def stream_rca_run(
     )
 
 
-def _event_number(last_event_id: str | None) -> int:
+def event_number(last_event_id: str | None) -> int:
+    """Return the number of the last event that a follower has received; 0 if there is none.
+
+    Raises:
+        InvalidInputError: it is no number.
+    """
     if last_event_id is None or last_event_id == "":
         return 0
     if not (last_event_id.isascii() and last_event_id.isdigit()):
@@ -118,7 +124,7 @@ def _event_number(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-async def _events(tailer: ProgressTailer, rca_run_id: str, after: int) -> AsyncIterator[bytes]:
+async def _events(tailer: ProgressTailer[ProgressEvent], rca_run_id: str, after: int) -> AsyncIterator[bytes]:
     # Closed here and now when the client vanishes, not when the collector gets to it.
     async with aclosing(tailer.follow(rca_run_id, after)) as events:
         async for event in events:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NoReturn
+import os
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -14,17 +15,34 @@ if TYPE_CHECKING:
 STREAMS_END_WITHIN_S = 5
 """How long open requests may take to end once the server is told to stop."""
 
+Port = Annotated[
+    int | None,
+    typer.Option(
+        help="Port to bind; RELAB_HTTP__PORT, default 8000; with --only incidents PORT, default 9001.",
+        min=0,
+        max=65535,
+    ),
+]
+Only = Annotated[Literal["incidents"] | None, typer.Option(help="Serve this alone: here the responder and its API.")]
+Autonomy = Annotated[
+    Literal["observe", "suggest", "approve", "act"] | None,
+    typer.Option(help="What the responder may do by itself; RELAB_INCIDENTS__AUTONOMY, default approve."),
+]
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind; RELAB_HTTP__HOST, default 127.0.0.1.")] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port to bind; RELAB_HTTP__PORT, default 8000.", min=0, max=65535)
-    ] = None,
+    port: Port = None,
     workers: Annotated[
         int | None, typer.Option(help="Worker processes beside the API; default 1, with RQ 0.", min=0, max=64)
     ] = None,
+    only: Only = None,
+    autonomy: Autonomy = None,
 ) -> None:
     """Serve the API. With the embedded queue a worker process runs beside it.
+
+    If TARGET_API_BASE_URL is set, that service is watched, and its incidents are responded to; of several
+    processes on one database, one does so.
 
     SIGTERM and Ctrl-C stop both in order: open requests end, the job in hand is finished,
     the exit code is 0.
@@ -40,15 +58,20 @@ def serve(
     from relab.cli.processes import ChildProcesses
     from relab.core.logging import configure_logging
 
+    _hand_on(only, autonomy)
     settings = read_settings()
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     address = host or settings.http.host
+    is_alone = settings.serve_only == "incidents"
     if workers is None:
-        workers = 0 if settings.job_mode == "rq" else 1
+        workers = 0 if settings.job_mode == "rq" or is_alone else 1
+    if port is None:
+        port = settings.port if is_alone else settings.http.port
     services = build(settings)
     try:
         # Before the port is bound: a database that does not fit is an error message, not a stack trace.
         services.prepare()
+        services.incidents.check()
         _refuse_open_public_bind(services, address)
     finally:
         services.close()
@@ -59,12 +82,19 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=STREAMS_END_WITHIN_S,
     )
-    with _bind(address, settings.http.port if port is None else port) as listener:
+    with _bind(address, port) as listener:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
             structlog.get_logger("relab.serve").info("listening", url=_url(listener))
             HttpServer(config).run(sockets=[listener])
+
+
+def _hand_on(only: str | None, autonomy: str | None) -> None:
+    """Have options beat the environment, also where the app reads its settings by itself."""
+    for name, value in (("RELAB_SERVE_ONLY", only), ("RELAB_INCIDENTS__AUTONOMY", autonomy)):
+        if value is not None:
+            os.environ[name] = value
 
 
 def _leave(*_: object) -> NoReturn:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import functools
-import hashlib
-import json
-import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,9 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import jiter
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
+from relab.charts import pages
+from relab.charts.pages import visible
 from relab.experiments import report_charts as charts
 from relab.experiments.analysis import COMPARISONS, SUMMARY, analyze_run
 from relab.experiments.compare import compare
@@ -102,26 +96,6 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     return path
 
 
-def visible(value: object) -> str:
-    """Return text in which what cannot be seen, or turns the direction of writing, is spelt out."""
-    return "".join(_spelt(letter) for letter in str(value))
-
-
-def embeddable(value: Any) -> Markup:
-    """Return JSON that can stand inside of a `script` element: nothing in it can end the element or open another."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    for letter in "<>&":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return Markup(text)  # noqa: S704 escaped just now
-
-
-def _spelt(letter: str) -> str:
-    if letter in "\n\t":
-        return letter
-    # Control and format characters (among them those that reverse the writing), lone surrogates.
-    return f"\\u{ord(letter):04x}" if unicodedata.category(letter) in {"Cc", "Cf", "Cs"} else letter
-
-
 def _render(
     facts: RunFacts,
     summary: Mapping[str, Any],
@@ -131,11 +105,8 @@ def _render(
     failing: int,
     vega: str,
 ) -> str:
-    scripts = [_script(vega), _script((_TEMPLATES / "report.js").read_text())]
-    # Autoescape is what makes the page safe; the filter on everything makes it legible too.
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=_shown
-    )
+    scripts = pages.scripts(vega)
+    environment = pages.environment(_TEMPLATES)
     environment.filters.update(number=_number, percent=_percent, range=_range)
     return environment.get_template("report.html").render(
         title=f"{facts.config.experiment.name} · {facts.run_id}",
@@ -143,18 +114,18 @@ def _render(
         summary=summary,
         judged=judged,
         sections=sections,
-        specs=embeddable([chart.spec for section in sections for chart in section.charts]),
+        specs=pages.embeddable([chart.spec for section in sections for chart in section.charts]),
         failures=failures,
         failing=failing,
         max_failures=MAX_FAILURES,
-        style=Markup((_TEMPLATES / "report.css").read_text()),  # noqa: S704 a file of this package
+        style=pages.style(),
         scripts=scripts,
-        policy=_policy(scripts),
+        policy=pages.policy(scripts),
     )
 
 
 def _vega(run_dir: Path) -> str:
-    """Return the libraries that draw the charts: Vega, Vega-Lite and vega-embed, as one script.
+    """Return the libraries that draw the charts.
 
     Putting them together takes a second, so they are kept in the project's cache, if the run lies in a project.
     """
@@ -163,43 +134,13 @@ def _vega(run_dir: Path) -> str:
     try:
         return path.read_text()
     except OSError:
-        bundle = _bundle()
+        bundle = pages.vega()
     if run_dir.parent == runs_folder(cache.parent.parent):
         # Kept or not, there is a report.
         with contextlib.suppress(OSError):
             cache.mkdir(exist_ok=True)
             replace_file(path, bundle.encode())
     return bundle
-
-
-@functools.cache
-def _bundle() -> str:
-    import vl_convert  # noqa: PLC0415 loads a whole JavaScript engine
-
-    newest = max(vl_convert.get_vegalite_versions(), key=lambda text: [int(part) for part in text.split(".")])
-    # Without a snippet it is the libraries alone; the package's annotations do not know that.
-    bundle: str = vl_convert.javascript_bundle(vl_version=newest)  # type: ignore[call-arg]
-    return bundle
-
-
-def _shown(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _script(text: str) -> Markup:
-    # Browsers read \r\n as \n before they compare the digest.
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return Markup(re.sub(r"</(script)", r"<\\/\1", text, flags=re.IGNORECASE))  # noqa: S704 files of packages
-
-
-def _policy(scripts: Sequence[Markup]) -> str:
-    """Return the page's Content-Security-Policy: these two scripts, nothing else, and no network."""
-    digests = [base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _means(summary: Mapping[str, Any]) -> Iterator[Chart]:

@@ -6,22 +6,16 @@ expressions of titles and of lists to sort by, and quotes them badly.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import altair as alt
 
-PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-"""Okabe and Ito's colours for all kinds of colour vision, less black and yellow, each of which is lost on one ground.
-Source: M. Okabe, K. Ito, "Color Universal Design", 2008."""
+from relab.charts.specs import PALETTE, WIDTH, finished, finite, plain
 
-WIDTH: Final = 560
 TASK_COLUMNS: Final = 50
 _ROW_HEIGHT = 34
 _CELL = 11
-_HARMLESS = re.compile(r"[A-Za-z0-9_ .,:%()-]{1,80}")
 _HAS_INTERVAL = "isValid(datum.low) && isValid(datum.high)"
 
 Row = Mapping[str, Any]
@@ -40,7 +34,7 @@ def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_
     """
     scale = alt.Scale(domain=[0, 1]) if is_rate else alt.Scale(zero=False)
     axis = alt.Axis(format="%") if is_rate else alt.Axis()
-    return _finished(_dots(rows, {"title": _plain(title), "scale": scale, "axis": axis}, variants), len(variants))
+    return _finished(_dots(rows, {"title": plain(title), "scale": scale, "axis": axis}, variants), len(variants))
 
 
 def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
@@ -51,7 +45,7 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
         rows: `{variant, mean, low, high}`, `mean` being the difference; ends may be None.
         variants: all of them, so that a variant has the same colour in every chart.
     """
-    x: dict[str, Any] = {"title": _plain(f"{metric}: variant less baseline"), "scale": alt.Scale(zero=True)}
+    x: dict[str, Any] = {"title": plain(f"{metric}: variant less baseline"), "scale": alt.Scale(zero=True)}
     zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(strokeDash=[4, 3]).encode(x=alt.X("zero:Q", **x))
     return _finished(zero + _dots(rows, x, variants), len(rows))
 
@@ -86,7 +80,7 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, An
         .properties(width=TASK_COLUMNS * _CELL, height=lines * _CELL)
         .facet(row=alt.Row("variant:N", title=None, sort=_IN_ORDER, header=alt.Header(labelOrient="top")))
     )
-    return _spec(chart)
+    return finished(chart)
 
 
 def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
@@ -109,7 +103,7 @@ def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[st
         alt.Chart(_data(rows, variants))
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("value:Q", title=_plain(title), scale=scale),
+            x=alt.X("value:Q", title=plain(title), scale=scale),
             y=alt.Y("share:Q", title="share of trials", axis=alt.Axis(format="%")),
             color=_color(variants),
             strokeDash=alt.StrokeDash("variant:N", title="variant", scale=alt.Scale(domain=list(variants))),
@@ -124,7 +118,7 @@ def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[st
         .properties(width=WIDTH, height=260)
         .interactive()
     )
-    return _spec(chart)
+    return finished(chart)
 
 
 def _dots(rows: Sequence[Row], x: Mapping[str, Any], variants: Sequence[str]) -> alt.LayerChart:
@@ -159,29 +153,11 @@ def _color(variants: Sequence[str], *, legend: bool = True) -> alt.Color:
 
 
 def _finished(chart: alt.LayerChart, lines: int) -> dict[str, Any]:
-    return _spec(chart.properties(width=WIDTH, height=max(lines, 1) * _ROW_HEIGHT))
-
-
-def _spec(chart: Any) -> dict[str, Any]:
-    found: dict[str, Any] = chart.to_dict()
-    # The page tells the reader's program what it is; an address would be the only one in it.
-    found.pop("$schema", None)
-    # The page's own colours hold, in the dark too.
-    found.pop("config", None)
-    return found
-
-
-def _plain(text: str) -> str:
-    """Return a title if it is harmless, else none that says anything: the page has it above the chart."""
-    return text if _HARMLESS.fullmatch(text) else "value"
+    return finished(chart.properties(width=WIDTH, height=max(lines, 1) * _ROW_HEIGHT))
 
 
 def _data(rows: Sequence[Row], variants: Sequence[str]) -> alt.InlineData:
     places = {variant: place for place, variant in enumerate(variants)}
     return alt.InlineData(
-        values=[{key: _finite(value) for key, value in row.items()} | {"place": places[row["variant"]]} for row in rows]
+        values=[{key: finite(value) for key, value in row.items()} | {"place": places[row["variant"]]} for row in rows]
     )
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeGuard
 
 from relab.core.clock import parse_time
-from relab.core.errors import InvalidInputError
 from relab.incidents.models import Absence, Snapshot
 
 _MOST: Final = 1e15
@@ -73,7 +72,7 @@ class _Draft:
         """Take the target's own time in; the latest of all parts counts."""
         try:
             told = parse_time(value) if isinstance(value, str) else None
-        except InvalidInputError:
+        except ValueError:
             told = None
         if told is None:
             if value is not None:

@@ -191,6 +191,7 @@ class PastIncident(_Remembered):
         target: the service, as its responder calls it.
         cause: what it was in the end; a runbook may have it, or none.
         facts, templates: what was seen when the cause was looked for; log templates with their counts.
+        well: what the same looks told when it was over: what is usual, for whoever asks what differed.
         tried: what was done, in order.
         resolved_by, resolver: what kind of actor ended it, and its name.
         note: what a person has to say about it.
@@ -205,6 +206,7 @@ class PastIncident(_Remembered):
     templates: Annotated[Mapping[Word, Annotated[int, Field(ge=0, le=10**12)]], Field(max_length=MAX_TEMPLATES)] = (
         Field(default_factory=dict)
     )
+    well: Annotated[Mapping[FactName, RememberedFact], Field(max_length=MAX_FACTS)] = Field(default_factory=dict)
     tried: Annotated[tuple[Tried, ...], Field(max_length=MAX_TRIED)] = ()
     resolved_by: Resolver
     resolver: Annotated[str, _cut(200)] = ""

@@ -18,6 +18,7 @@ from relab.knowledge.errors import (
     RunbookFolderError,
     RunbookNotFoundError,
 )
+from relab.knowledge.learnt import learnt_runbooks
 from relab.knowledge.library import SUFFIX, Library, Shelf, folder_shelf, load_library, shipped_shelf
 from relab.knowledge.lint import Remark, Surroundings, Weight, lint
 from relab.knowledge.memory import memory_factors
@@ -27,10 +28,12 @@ from relab.knowledge.search import search
 from relab.knowledge.writing import write_runbook
 from relab.storage import Database
 
-__all__ = ["KnowledgeService", "Library", "Remark", "Surroundings", "Weight", "write_runbook"]
+__all__ = ["KnowledgeService", "Library", "Remark", "RunbookFolderError", "Surroundings", "Weight", "write_runbook"]
 
 MOST_INCIDENTS: Final = 500
 """How many of the last incidents are looked at: those of years ago were of another service."""
+DRAFTS: Final = "drafts"
+"""The folder, in that of the runbooks, of what a person is asked to accept; nothing in it is in use."""
 
 
 class KnowledgeService:
@@ -170,6 +173,36 @@ class KnowledgeService:
         """
         incidents = [incident for incident in self.latest() if incident.incident_id not in leave_out]
         return memory_factors(facts, templates, incidents)
+
+    def learnt(
+        self, target: str, runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
+    ) -> tuple[Runbook, ...]:
+        """Return what people did about unknown causes of a target, as runbooks; see `knowledge.learnt`.
+
+        Args:
+            target: the service, as its responder calls it.
+            runbooks: in use.
+            looks: by name the facts that each can give.
+        """
+        return learnt_runbooks(self.latest(target=target), runbooks, looks)
+
+    def draft(self, runbook: Runbook) -> Path:
+        """Write a runbook where a person can read, change and `add` it; until then it is not in use. Return its file.
+
+        A draft that is there already stays: somebody may be at work on it.
+
+        Raises:
+            RunbookFolderError: the folder cannot be written.
+        """
+        target = self.folder / DRAFTS / f"{runbook.cause}{SUFFIX}"
+        if target.exists():
+            return target
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(target, write_runbook(runbook).encode())
+        except OSError as error:
+            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        return target
 
     def _own(self) -> Path | None:
         """Return the folder to read: one that is named must be there, the one of the home may not be made yet."""

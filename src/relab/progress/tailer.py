@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from anyio import to_thread
 
-from relab.progress.models import ProgressEvent
-from relab.progress.service import ProgressLog
 from relab.progress.signal import ProgressSignal
 from relab.storage.errors import DatabaseUnavailableError
 
@@ -25,12 +24,44 @@ CANCEL_AGAIN_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
+class NumberedEvent(Protocol):
+    """An event of a topic."""
+
+    @property
+    def seq(self) -> int:
+        """Its number; they count up from 1 within the topic."""
+        ...
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether what the topic tells of has ended with this event."""
+        ...
+
+
+Event = TypeVar("Event", bound=NumberedEvent)
+Event_co = TypeVar("Event_co", bound=NumberedEvent, covariant=True)
+
+
+class EventLog(Protocol[Event_co]):
+    """Events by topic, as all processes see them: the progress of analyses, the timelines of incidents."""
+
+    def read_after(self, topic_id: str, seq: int = 0, /) -> Sequence[Event_co]:
+        """Return events of a topic with a number greater than `seq`, in order; the first ones if there are many."""
+        ...
+
+    def latest_seqs(self, topic_ids: Collection[str], /) -> Mapping[str, int]:
+        """Return the number of the last event of each topic that has one."""
+        ...
+
+
 @dataclass(slots=True)
-class _Topic:
+class _Topic(Generic[Event]):
     """What this process knows of a topic that somebody follows."""
 
-    events: list[ProgressEvent]
+    events: list[Event]
     followers: int = 0
+    is_over: bool = False
+    """What it tells of has ended; a word more may be told of it afterwards."""
     forgotten: bool = False
     """The events were deleted, together with the work that they told of."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -45,15 +76,15 @@ class _Topic:
         self.changed = asyncio.Event()
 
 
-class ProgressTailer:
+class ProgressTailer(Generic[Event]):
     """Hands new events to the followers of their topics. Lives on one event loop."""
 
-    def __init__(self, log: ProgressLog, signal: ProgressSignal, *, poll_s: float, heartbeat_s: float) -> None:
+    def __init__(self, log: EventLog[Event], signal: ProgressSignal, *, poll_s: float, heartbeat_s: float) -> None:
         self._log = log
         self._signal = signal
         self._poll_s = poll_s
         self._heartbeat_s = heartbeat_s
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, _Topic[Event]] = {}
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         self._ending = False
@@ -85,13 +116,13 @@ class ProgressTailer:
         for topic in self._topics.values():
             topic.tell_followers()
 
-    async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[ProgressEvent | None]:
+    async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[Event | None]:
         """Yield the topic's events numbered above `after`, then new ones; None is a heartbeat.
 
         Ends by itself after the event that ends the work. Closing the generator (a client
         that vanished) frees what the subscription held.
         """
-        topic = self._topics.setdefault(topic_id, _Topic([]))
+        topic = self._topics.setdefault(topic_id, _Topic[Event]([]))
         topic.followers += 1
         self._followed.set()
         try:
@@ -105,7 +136,7 @@ class ProgressTailer:
                     position += 1
                     if event.seq > after:
                         yield event
-                if self._ending or topic.forgotten or (topic.events and topic.events[-1].is_terminal):
+                if self._ending or topic.forgotten or topic.is_over:
                     return
                 if not await _set_within(changed, self._heartbeat_s):
                     yield None
@@ -114,13 +145,14 @@ class ProgressTailer:
             if topic.followers == 0 and self._topics.get(topic_id) is topic:
                 del self._topics[topic_id]
 
-    async def _refresh(self, topic_id: str, topic: _Topic) -> None:
+    async def _refresh(self, topic_id: str, topic: _Topic[Event]) -> None:
         seen = topic.last_seq
         events = await to_thread.run_sync(self._log.read_after, topic_id, seen)
         # Another refresh may have appended the same events while this one waited.
         fresh = [event for event in events if event.seq > topic.last_seq]
         if fresh:
             topic.events.extend(fresh)
+            topic.is_over = topic.is_over or any(event.is_terminal for event in fresh)
             topic.tell_followers()
 
     async def _poll(self) -> None:

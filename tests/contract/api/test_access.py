@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from relab.access.models import Scope, granted
 from relab.api.app import create_app
+from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services
 from support.api import assert_problem, assert_refusal, loopback_client, running_api
 from support.flags import document
@@ -41,7 +42,7 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-IDS = {"{run_id}": "r", "{rca_run_id}": "x", "{key}": "f", "{version}": "1"}
+IDS = {"{run_id}": "r", "{rca_run_id}": "x", "{key}": "f", "{version}": "1", "{incident_id}": "i", "{approval_id}": "a"}
 BODIES: dict[tuple[str, str], object] = {
     ("POST", "/agent-runs"): minimal_run("r2"),
     ("POST", "/v1/traces"): {},
@@ -51,6 +52,11 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", "/flags/f/archive"): {},
     ("POST", "/ofrep/v1/evaluate/flags"): {},
     ("POST", "/ofrep/v1/evaluate/flags/f"): {},
+    ("POST", "/agent/trigger"): {},
+    ("POST", "/agent/approvals/a"): {"approved": True},
+    ("POST", "/agent/pause"): {},
+    ("POST", "/agent/resume"): {},
+    ("POST", "/alerts/alertmanager"): ALERTS_EXAMPLE,
 }
 
 
@@ -122,6 +128,16 @@ def test_the_routes_have_the_scopes_that_they_deserve() -> None:
         ("POST", "/flags/f/archive"): Scope.OPERATE,
         ("POST", "/ofrep/v1/evaluate/flags"): Scope.READ,
         ("POST", "/ofrep/v1/evaluate/flags/f"): Scope.READ,
+        ("GET", "/agent/status"): Scope.READ,
+        ("POST", "/agent/trigger"): Scope.OPERATE,
+        ("GET", "/agent/incidents"): Scope.READ,
+        ("GET", "/agent/incidents/i"): Scope.READ,
+        ("GET", "/agent/incidents/i/events"): Scope.READ,
+        ("POST", "/agent/approvals/a"): Scope.OPERATE,
+        ("POST", "/agent/pause"): Scope.OPERATE,
+        ("POST", "/agent/resume"): Scope.OPERATE,
+        # A token of Alertmanager's must not be one that approves.
+        ("POST", "/alerts/alertmanager"): Scope.INGEST,
     }
 
 

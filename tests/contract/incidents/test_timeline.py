@@ -6,14 +6,13 @@ import asyncio
 import json
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from relab.incidents.storage.errors import IncidentNotFoundError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import NewEvent, Outcome
-from relab.progress.service import ProgressLog
 from relab.progress.signal import ProgressSignal
 from relab.progress.tailer import ProgressTailer
 from relab.storage import Database
@@ -162,8 +161,7 @@ async def test_the_tailer_of_progress_follows_a_timeline_to_its_end(log_database
     bell = Bell()
     log = IncidentLog(log_database, bell)
     incident_id = (await asyncio.to_thread(opened, log, target)).incident_id
-    # It asks its log for no more than a timeline has, too.
-    tailer = ProgressTailer(cast("ProgressLog", log), bell, poll_s=3_600.0, heartbeat_s=60.0)
+    tailer = ProgressTailer(log, bell, poll_s=3_600.0, heartbeat_s=60.0)
     found = []
     async with asyncio.timeout(30), tailer.running(), aclosing(tailer.follow(incident_id)) as followed:
         found.append(await anext(followed))

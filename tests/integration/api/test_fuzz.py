@@ -59,10 +59,17 @@ OPERATIONS = [
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def fuzzed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """An installation that all examples of this file may fill."""
-    options: dict[str, object] = {}
+    # A target that nobody answers for: what is triggered is stored.
+    nobody = "http://127.0.0.1:9"
+    options: dict[str, object] = {
+        "target_api_base_url": nobody,
+        "action_server_url": nobody,
+        "action_server_token": "t",
+        "poll_interval_seconds": 300.0,
+    }
     if request.param == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
-        options = {"database_url": postgres.create_database(f"fuzz_{os.getpid()}_{next(_numbers)}")}
+        options |= {"database_url": postgres.create_database(f"fuzz_{os.getpid()}_{next(_numbers)}")}
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("RELAB_") or name in SETTING_NAMES]:
             environment.delenv(name)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import vl_convert
 
+from relab.charts.pages import embeddable, visible
 from relab.experiments import report
-from relab.experiments.report import embeddable, visible, write_report
+from relab.experiments.report import write_report
 from support.trial_rows import trial_row, write_run
 
 HOSTILE = (

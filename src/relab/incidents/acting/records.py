@@ -16,6 +16,8 @@ from relab.incidents.acting.catalogue import BlastRadius, ParameterValue
 MAX_KEY: Final = 200
 _MAX_TEXT: Final = 500
 _MAX_RECORDS: Final = 500
+_MAX_PARAMETERS: Final = 50
+_MOST_NUMBER: Final = 1e15
 
 
 class ActStatus(StrEnum):
@@ -139,6 +141,7 @@ class ServerRecord:
         actor: the name of the token.
         requested_at_us: by the server's clock.
         undoes: the record that it takes back.
+        parameters: numbers, words and truth values; what else there is, is left out.
     """
 
     record_id: str
@@ -151,6 +154,7 @@ class ServerRecord:
     error: str | None = None
     undoes: str | None = None
     after: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
 
     @property
     def act_status(self) -> ActStatus:
@@ -184,6 +188,7 @@ def read_record(document: Any) -> ServerRecord | None:
         error=_optional(document.get("error")),
         undoes=_optional(document.get("undoes")),
         after=after if isinstance(after, Mapping) else {},
+        parameters=_parameters(document.get("parameters")),
     )
 
 
@@ -214,6 +219,19 @@ def of_others(
         and record.record_id not in ours
         and not (record.undoes is not None and ours.get(record.undoes) == record.actor)
     )
+
+
+def _parameters(value: Any) -> dict[str, ParameterValue]:
+    if not isinstance(value, Mapping):
+        return {}
+    plain = {str(name)[:MAX_KEY]: item for name, item in value.items() if _is_plain(item)}
+    return dict(list(plain.items())[:_MAX_PARAMETERS])
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MAX_TEXT
+    return isinstance(value, bool | int | float) and -_MOST_NUMBER <= value <= _MOST_NUMBER
 
 
 def _optional(value: Any) -> str | None:

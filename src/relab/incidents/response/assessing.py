@@ -20,6 +20,8 @@ from relab.incidents.response.world import World
 from relab.incidents.storage.models import NewEvent, Phase
 
 _MOST_TOLD = 8
+_BELIEVED = frozenset(("trigger", "alert"))
+"""People and alerts may notice what polls do not show: it is looked into, and acted on no sooner than anything else."""
 
 
 class Assessing:
@@ -37,6 +39,9 @@ class Assessing:
 
     async def detect(self, state: IncidentState) -> IncidentState:
         """Ask whether it is still there: after a restart of ours it may have passed."""
+        incident = await self._world.blocking(self._world.log.get, state["incident_id"])
+        if any(finding.detector in _BELIEVED for finding in incident.findings):
+            return {"is_unhealthy": True}
         feed, number = self._world.watch.feed, self._world.watch.feed.number
         for _ in range(self._world.settings.detection.confirm_of):
             findings = self._world.watch.findings

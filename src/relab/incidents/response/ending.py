@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from relab.incidents.acting.errors import ActionServerError
-from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, of_others
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, ServerStatus, of_others
 from relab.incidents.acting.verification import Course, Outcome, verify
+from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.models import Snapshot
-from relab.incidents.response.state import IncidentState, load_known, load_poll
+from relab.incidents.postmortem.recording import signals_event
+from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase
 from relab.incidents.storage.models import Outcome as End
-from relab.knowledge.models import UNNAMED, Attempt, PastIncident, Resolver, Tried
+from relab.knowledge.models import UNNAMED, Attempt, FactValue, PastIncident, Resolver, Tried
+from relab.knowledge.service import RunbookFolderError
 
 _ATTEMPTS: Final = {
     Effect.VERIFIED: Attempt.HELPED,
@@ -36,7 +39,8 @@ class Ending:
         acts = await world.blocking(world.log.acts.of_incident, incident_id)
         others = [] if state.get("is_resolved") else await self._done_by_others(incident, acts)
         resolver = self._resolver(state, others)
-        past = self._past(state, incident, acts, others, resolver)
+        well = {} if resolver is Resolver.RESPONDER else await self._well(state)
+        past = self._past(state, incident, acts, others, resolver, well)
         if "known" in state:
             await world.blocking(world.knowledge.remember, past)
         said = {
@@ -44,6 +48,9 @@ class Ending:
             Resolver.PERSON: f"Somebody else has ended it: {', '.join(record.action for record in others)}.",
             Resolver.ITSELF: state.get("reason") or "It is well again, and nobody did anything.",
         }[resolver]
+        await self._keep_signals(incident_id, "learn")
+        if resolver is Resolver.PERSON:
+            await self._draft(incident_id)
         content = {"cause": past.cause, "tried": [each.model_dump(mode="json") for each in past.tried]}
         await world.blocking(
             world.log.close,
@@ -60,19 +67,23 @@ class Ending:
         reason = state.get("reason") or "There is nothing that should be tried."
         thought = state.get("diagnosis", UNNAMED)
         said = f"A person is needed. {reason}"
+        # Whoever takes over wants to see everything, and what differed is learnt from if they end it.
+        known = load_known(state.get("known", {})).with_looks(LOOKS, await self._world.take(list(LOOKS)))
         told = NewEvent(
             "escalated",
             said,
             {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
         )
+        await self._keep_signals(state["incident_id"], "escalate")
         await self._world.tell(
             state["incident_id"],
             Phase.ESCALATE,
             told,
             status=IncidentStatus.ESCALATED,
             recommendation=said,
+            symptoms=dict(known.facts),
         )
-        return {"is_resolved": False, "recommendation": said}
+        return {"is_resolved": False, "recommendation": said, "known": dump_known(known)}
 
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, whoever sees to that; nothing is done meanwhile."""
@@ -90,6 +101,32 @@ class Ending:
             # What is long over tells nothing any more, and a night is long.
             horizon_us = polls[-1].at_us - int(4 * settings.sustained_s * 1_000_000)
             polls = [poll for poll in polls if poll.at_us >= horizon_us]
+
+    async def _draft(self, incident_id: str) -> None:
+        """Write what a person did as a draft of a runbook, for people to accept; without one it is remembered all the same."""
+        world = self._world
+        for book in await world.learnt():
+            try:
+                path = await world.blocking(world.knowledge.draft, book)
+                told = NewEvent(
+                    "drafted", f"A runbook is to be accepted: {path}", {"cause": book.cause}, once=book.cause
+                )
+            except RunbookFolderError as error:
+                told = NewEvent("not_drafted", str(error), {"cause": book.cause}, once=book.cause)
+            await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+
+    async def _keep_signals(self, incident_id: str, when: str) -> None:
+        """Write down the polls around the incident: nobody keeps them otherwise, and a postmortem shows them."""
+        world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
+        wanted = [finding.signal for finding in incident.findings]
+        told = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
+        await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+
+    async def _well(self, state: IncidentState) -> dict[str, FactValue]:
+        """Return what the looks of the incident show now that it is over: what differed then is told by it."""
+        poll, looks = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
+        found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
+        return {**found, **(await self._world.take(looks)).facts}
 
     def _resolver(self, state: IncidentState, others: Sequence[ServerRecord]) -> Resolver:
         if state.get("is_resolved"):
@@ -115,12 +152,18 @@ class Ending:
         acts: Sequence[ActRecord],
         others: Sequence[ServerRecord],
         resolver: Resolver,
+        well: Mapping[str, FactValue],
     ) -> PastIncident:
         known = load_known(state["known"]).facts if "known" in state else {}
         ours = [Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act)) for act in acts]
         # Of several acts of a person nobody can tell which one it was: the last one before all was well.
+        done = [each for each in others if each.undoes is None and each.status is ServerStatus.SUCCEEDED]
         theirs = [
-            Tried(action=record.action, outcome=Attempt.HELPED if record is others[-1] else Attempt.CHANGED_NOTHING)
+            Tried(
+                action=record.action,
+                parameters=record.parameters,
+                outcome=Attempt.HELPED if record in done[-1:] else Attempt.CHANGED_NOTHING,
+            )
             for record in others
         ]
         is_known = resolver is Resolver.RESPONDER
@@ -131,6 +174,7 @@ class Ending:
             resolved_at=self._world.clock.now_us(),
             cause=state.get("diagnosis", UNNAMED) if is_known else UNNAMED,
             facts=dict(known),
+            well=dict(well),
             templates=dict(load_poll(state["symptoms"]).templates) if "symptoms" in state else {},
             tried=tuple([*ours, *theirs][:100]),
             resolved_by=resolver,

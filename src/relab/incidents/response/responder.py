@@ -14,12 +14,14 @@ from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.response.graph import Graph
 from relab.incidents.response.world import World
+from relab.incidents.storage.agreements import LONGEST_LEASE_US
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent
 from relab.incidents.watching.poller import Poller
 
 _US: Final = 1_000_000
 _LEASE_POLLS: Final = 5
 _LEAST_LEASE_S: Final = 15.0
+_LONGEST_LEASE_S: Final = LONGEST_LEASE_US / _US
 _SAVE_POLLS: Final = 20
 _RECURSIONS: Final = 500
 _MOST_FAILURES: Final = 5
@@ -80,7 +82,7 @@ class Responder:
     async def _lead(self) -> bool:
         """Return whether this process runs the loop; another one takes over when it has not said so for a while."""
         world, now_us = self._world, self._world.clock.now_us()
-        lasts_s = max(_LEASE_POLLS * world.settings.poll_interval_s, _LEAST_LEASE_S)
+        lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _LEAST_LEASE_S), _LONGEST_LEASE_S)
         try:
             lease = await world.blocking(
                 world.log.leases.take,
@@ -134,6 +136,11 @@ class Responder:
             return
         if findings.opens:
             await self._open(findings.confirmed, findings.confirmed[0].detail)
+            return
+        # People and alerts open incidents as well, in other processes too.
+        current = await self._world.blocking(self._world.log.current, self._world.target)
+        if current is not None and current.incident_id not in self._given_up:
+            self._respond(current.incident_id)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
         world = self._world

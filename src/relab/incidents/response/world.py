@@ -14,6 +14,7 @@ from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Findings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import Investigator
+from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.models import Looked
 from relab.incidents.settings import ResponderSettings
@@ -101,8 +102,15 @@ class World:
         return Bounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _LEAST_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use."""
-        return (await self.blocking(self.knowledge.library)).runbooks
+        """Return the runbooks in use, and what people have done here about causes that none of them describes."""
+        found = (await self.blocking(self.knowledge.library)).runbooks
+        return (*found, *await self.learnt()) if self.settings.remembers else found
+
+    async def learnt(self) -> tuple[Runbook, ...]:
+        """Return what people have done here about unknown causes, as runbooks."""
+        found = (await self.blocking(self.knowledge.library)).runbooks
+        gives = {name: look.facts for name, look in LOOKS.items()}
+        return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def investigator(self, incident_id: str, facts: Mapping[str, FactValue]) -> Investigator:
         """Return who investigates, with the runbooks in use and what is remembered of incidents that looked alike.

@@ -29,6 +29,11 @@ class Feed:
         """The last poll."""
         return self._polls[-1][1] if self._polls else None
 
+    @property
+    def polls(self) -> list[Snapshot]:
+        """The last polls, in order; some 2,000 of them."""
+        return [poll for _, poll in self._polls]
+
     async def put(self, poll: Snapshot) -> None:
         """Hand out a poll."""
         async with self._came:

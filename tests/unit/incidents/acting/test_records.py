@@ -148,6 +148,12 @@ def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
     assert not loud.actions["a"].is_read_only
 
 
+def test_of_parameters_numbers_words_and_truth_values_are_read() -> None:
+    told = {"worker": 2, "policy": "lru", "force": True, "share": float("nan"), "list": [1], "nothing": None}
+    assert record(parameters=told).parameters == {"worker": 2, "policy": "lru", "force": True}
+    assert record(parameters=[1]).parameters == {}
+
+
 def test_whose_records_they_are() -> None:
     ours = [act(key="k1", record_id="r1"), act(key="k2", record_id=None)]
     at = {"requested_at": "2027-01-15T08:00:00Z"}

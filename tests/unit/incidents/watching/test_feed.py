@@ -25,6 +25,7 @@ def test_polls_come_once_and_in_order_to_everybody() -> None:
             await feed.put(Snapshot(at_us=at_us))
             await asyncio.sleep(0)
         assert feed.latest == Snapshot(at_us=5)
+        assert [poll.at_us for poll in feed.polls] == [1, 2, 3, 4, 5]
         return await asyncio.gather(*readers)
 
     assert asyncio.run(go()) == [[1, 2, 3, 4, 5]] * 3

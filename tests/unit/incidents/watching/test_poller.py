@@ -138,6 +138,16 @@ def test_figures_are_asked_for_over_a_few_polls() -> None:
     assert "/api/v1/metrics?window_s=5" in shop.asked
 
 
+def test_a_time_that_is_none_is_absurd_and_ends_no_poll() -> None:
+    shop = Shop()
+    for odd in ("x", "", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", 5, [], {"a": 1}):
+        shop.answers["/api/v1/health"] = {**WELL["/api/v1/health"], "timestamp": odd}
+
+        (seen,) = polls(shop)
+
+        assert (seen.told_at_us, seen.absurd, seen.words["health"]) == (None, ("timestamp",), "healthy"), odd
+
+
 def test_absurd_processes_are_no_processes() -> None:
     shop = Shop()
     rows = [{"worker": 1, "rss_bytes": "much", "fds": -5, "fd_limit": 0, "uptime_s": -1}, 7, {"worker": {"a": []}}]

@@ -1,0 +1,305 @@
+"""Routes of the responder: what it does, what people tell it, and alerts from outside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from relab.access.models import Caller, Scope
+from relab.api.access import requires
+from relab.api.body import require_json
+from relab.api.deps import IncidentTailerDep, ServicesDep
+from relab.api.errors import problem_responses
+from relab.api.flags import RawBody, body_of_at_most, documented_body
+from relab.api.openapi import POSTED_REFERENCE, components
+from relab.api.rca_runs import event_number
+from relab.core.errors import InvalidInputError
+from relab.core.json import JsonValue, canonical_json, parse_json
+from relab.incidents.service import (
+    AlertNotification,
+    AlertsTaken,
+    Decision,
+    IncidentDetails,
+    IncidentPage,
+    IncidentStatus,
+    ResponderStatus,
+    SwitchState,
+    TimelineEvent,
+    Triggered,
+)
+from relab.progress.tailer import ProgressTailer
+
+router = APIRouter(tags=["incidents"])
+
+MOST_ALERT_BYTES = 4_194_304
+"""Of a notification: a thousand alerts with much to say."""
+
+# One check for both places of a route, so that it is made once.
+_OPERATES = requires(Scope.OPERATE)
+_Author = Annotated[Caller, _OPERATES]
+
+IncidentId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f]+$")]
+ApprovalId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^/\x00-\x1f]+$",
+        description="Of the question, or of an incident: of its last one.",
+    ),
+]
+Target = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TriggerRequest(_Body):
+    """What somebody has noticed."""
+
+    detail: str = Field("", max_length=2_000, examples=["Customers say that checkout hangs."])
+
+
+class ApprovalAnswer(_Body):
+    """Whether a plan may be executed."""
+
+    approved: bool
+    note: str = Field("", max_length=2_000)
+
+
+class SwitchRequest(_Body):
+    """What is paused or resumed, and why."""
+
+    target: Target | None = Field(None, description="Only this one; null: everything.")
+    why: str = Field("", max_length=1_000)
+
+
+ALERTS_EXAMPLE: dict[str, Any] = {
+    "version": "4",
+    "groupKey": '{}:{alertname="CheckoutSlow"}',
+    "status": "firing",
+    "receiver": "relab",
+    "groupLabels": {"alertname": "CheckoutSlow"},
+    "commonLabels": {"alertname": "CheckoutSlow", "severity": "critical"},
+    "commonAnnotations": {"summary": "Checkout takes longer than 2 s."},
+    "externalURL": "http://127.0.0.1:9093",
+    "alerts": [
+        {
+            "status": "firing",
+            "labels": {"alertname": "CheckoutSlow", "severity": "critical"},
+            "annotations": {"summary": "Checkout takes longer than 2 s."},
+            "startsAt": "2026-11-21T03:00:00Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "fingerprint": "c7a4f2d1e0b39586",
+        }
+    ],
+}
+
+_BODIES = (TriggerRequest, ApprovalAnswer, SwitchRequest, AlertNotification)
+SCHEMAS = {name: schema for body in _BODIES for name, schema in components(body, POSTED_REFERENCE).items()}
+"""The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
+
+_STREAM_EXAMPLE = (
+    'id: 1\ndata: {"specversion":"1.0","id":"i:1","source":"/agent/incidents","type":"relab.incident.opened",'
+    '"time":"2026-11-21T03:00:00Z","subject":"i","datacontenttype":"application/json","data":{}}\n\n'
+)
+
+BodyModel = TypeVar("BodyModel", bound=BaseModel)
+
+
+def _optional_body(request: Request, raw: RawBody) -> JsonValue:
+    """Return the JSON of a body; no body at all says nothing in particular."""
+    if not raw:
+        return {}
+    require_json(request)
+    return parse_json(raw)
+
+
+async def _alerts_body(request: Request) -> JsonValue:
+    require_json(request)
+    return parse_json(await body_of_at_most(request, MOST_ALERT_BYTES))
+
+
+JsonBody = Annotated[Any, Depends(_optional_body)]
+AlertsBody = Annotated[Any, Depends(_alerts_body)]
+
+
+def _read(model: type[BodyModel], body: JsonValue) -> BodyModel:
+    """Check a parsed body.
+
+    Raises:
+        InvalidInputError: names every field at fault.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        problems = tuple(
+            (".".join(str(part) for part in item["loc"])[:500] or "body", item["msg"])
+            for item in error.errors(include_url=False, include_input=False)[:20]
+        )
+        raise InvalidInputError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error
+
+
+def _may_be_empty(model: type[BaseModel], example: Any) -> dict[str, Any]:
+    described = documented_body(model, example)
+    described["requestBody"]["required"] = False
+    return described
+
+
+@router.get(
+    "/agent/status",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 503),
+    summary="Say what the responder is doing",
+)
+def get_agent_status(services: ServicesDep) -> ResponderStatus:
+    """The target, the open incident with what is thought of its cause, and whether anything may be done."""
+    return services.incidents.status()
+
+
+@router.post(
+    "/agent/trigger",
+    status_code=202,
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    openapi_extra=_may_be_empty(TriggerRequest, {"detail": "Customers say that checkout hangs."}),
+    summary="Open an incident, because somebody says that something is wrong",
+)
+def post_agent_trigger(body: JsonBody, services: ServicesDep, caller: _Author) -> Triggered:
+    """The responder takes it up with its next poll. One that is open is joined; 409 if nothing is watched."""
+    return services.incidents.trigger(_read(TriggerRequest, body).detail, by=caller.name)
+
+
+@router.get(
+    "/agent/incidents",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 422, 503),
+    summary="List incidents, newest first",
+)
+def list_agent_incidents(
+    services: ServicesDep,
+    status: Annotated[list[IncidentStatus] | None, Query(description="Only of these.")] = None,
+    target: Annotated[str | None, Query(min_length=1, max_length=200, description="Only of this one.")] = None,
+    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> IncidentPage:
+    """Without what is heavy: findings, symptoms and plans are in each incident itself."""
+    return services.incidents.list_incidents(target=target, statuses=status or (), cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/agent/incidents/{incident_id}",
+    dependencies=[requires(Scope.READ)],
+    responses=problem_responses(401, 403, 404, 422, 503),
+    summary="Show an incident with its acts, and the questions to people",
+)
+def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> IncidentDetails:
+    """What was found, what is thought of it, what is to be done and what was."""
+    return services.incidents.get(incident_id)
+
+
+@router.get(
+    "/agent/incidents/{incident_id}/events",
+    dependencies=[requires(Scope.READ)],
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}}},
+        **problem_responses(401, 403, 404, 422, 503),
+    },
+    summary="Follow an incident as server-sent events",
+)
+async def stream_agent_incident(
+    incident_id: IncidentId,
+    services: ServicesDep,
+    tailer: IncidentTailerDep,
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=20, description="The `id` of the last event received; only later ones are sent."),
+    ] = None,
+) -> Response:
+    """Its timeline so far as CloudEvents 1.0, then each new event; the stream ends when the incident does.
+
+    Comments (`: ping`) keep idle connections open.
+    """
+    after = event_number(last_event_id)
+    await run_in_threadpool(services.incidents.log.get, incident_id)
+    return StreamingResponse(
+        _events(tailer, incident_id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+@router.post(
+    "/agent/approvals/{approval_id}",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    openapi_extra=documented_body(ApprovalAnswer, {"approved": True, "note": "Go ahead."}),
+    summary="Approve a plan, or reject it",
+)
+def post_agent_approval(approval_id: ApprovalId, body: JsonBody, services: ServicesDep, caller: _Author) -> Decision:
+    """The first answer holds, and the same one again changes nothing; what was approved may still be rejected.
+
+    409 if it is too late, or if somebody has rejected it.
+    """
+    answer = _read(ApprovalAnswer, body)
+    return services.incidents.decide(approval_id, approved=answer.approved, by=caller.name, note=answer.note)
+
+
+@router.post(
+    "/agent/pause",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    openapi_extra=_may_be_empty(SwitchRequest, {"why": "We are moving the database."}),
+    summary="Have the responder do nothing any more",
+)
+def post_agent_pause(body: JsonBody, services: ServicesDep, caller: _Author) -> SwitchState:
+    """The kill switch of all responders on this database, or of one target. Looking goes on."""
+    wanted = _read(SwitchRequest, body)
+    return services.incidents.pause(by=caller.name, why=wanted.why, target=wanted.target)
+
+
+@router.post(
+    "/agent/resume",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 408, 413, 415, 422, 503),
+    openapi_extra=_may_be_empty(SwitchRequest, {"why": "The database is moved."}),
+    summary="Take a pause back",
+)
+def post_agent_resume(body: JsonBody, services: ServicesDep, caller: _Author) -> SwitchState:
+    """A target that was paused by itself stays so until it is named here."""
+    wanted = _read(SwitchRequest, body)
+    return services.incidents.resume(by=caller.name, why=wanted.why, target=wanted.target)
+
+
+@router.post(
+    "/alerts/alertmanager",
+    dependencies=[requires(Scope.INGEST)],
+    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    openapi_extra=documented_body(AlertNotification, ALERTS_EXAMPLE),
+    summary="Take in a notification of Prometheus' Alertmanager",
+)
+def post_alertmanager(body: AlertsBody, services: ServicesDep) -> AlertsTaken:
+    """Webhook version 4. The same notification again changes nothing, so it may be sent until it is taken.
+
+    Firing alerts open an incident of the target, or join the open one; 409 if nothing is watched.
+    """
+    return services.incidents.take_in_alerts(body)
+
+
+async def _events(tailer: ProgressTailer[TimelineEvent], incident_id: str, after: int) -> AsyncIterator[bytes]:
+    # Closed here and now when the client vanishes, not when the collector gets to it.
+    async with aclosing(tailer.follow(incident_id, after)) as events:
+        async for event in events:
+            if event is None:
+                yield KEEPALIVE_COMMENT
+            else:
+                yield format_sse_event(data_str=canonical_json(event.to_cloudevent()), id=str(event.seq))

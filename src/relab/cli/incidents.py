@@ -1,0 +1,249 @@
+"""`lab incidents`: what the responder does and has done, and what people tell it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relab.cli.output import JsonOption, plain, print_json, print_table
+
+if TYPE_CHECKING:
+    from threading import Event
+
+    from relab.incidents.service import Decision, IncidentDetails, IncidentService, SwitchState, TimelineEvent
+
+app = typer.Typer(
+    help="Incidents: watch, list, show, approve, reject, trigger, pause, resume.",
+    no_args_is_help=True,
+)
+
+LOOK_EVERY_S = 0.5
+NEWEST = 50
+
+IncidentId = Annotated[str, typer.Argument(help="Of the incident.")]
+QuestionId = Annotated[str, typer.Argument(help="Of the question, or of the incident: its last question.")]
+By = Annotated[str, typer.Option(help="Who, for the timeline.")]
+Note = Annotated[str, typer.Option(help="Why, for the timeline.")]
+Status = Annotated[list[str] | None, typer.Option(help="Only of this status; may be given more than once.")]
+TargetName = Annotated[str | None, typer.Option("--target", help="The name of what is watched. Default: all.")]
+
+
+@app.command("list")
+def list_incidents(
+    status: Status = None,
+    target: TargetName = None,
+    cursor: Annotated[str | None, typer.Option(help="Of the page before.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List incidents, newest first."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    statuses = _statuses(status or [])
+    with open_services() as services:
+        page = services.incidents.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
+    if as_json:
+        print_json("incidents list", **page.model_dump(mode="json"))
+        return
+    rows = (
+        (
+            each.incident_id,
+            each.status.value,
+            each.severity.value,
+            each.diagnosis,
+            format_time(each.opened_at),
+            each.title,
+        )
+        for each in page.items
+    )
+    print_table("Incidents", ("incident", "status", "severity", "diagnosis", "opened", "title"), rows)
+    if page.next_cursor is not None:
+        print(f"There are more; --cursor {plain(page.next_cursor)} shows them.")
+
+
+@app.command()
+def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
+    """Show an incident: its timeline, its acts, and the questions to people."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        found, events = services.incidents.get(incident_id), services.incidents.timeline(incident_id)
+    if as_json:
+        told = [event.to_cloudevent() for event in events]
+        print_json("incidents show", incident=found.model_dump(mode="json"), events=told)
+        return
+    _print_incident(found)
+    for event in events:
+        _print_event(event)
+
+
+@app.command()
+def watch(
+    incident_id: Annotated[str | None, typer.Argument(help="Until it is over. Default: all, until Ctrl-C.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow incidents as they happen; with --json one CloudEvent per line."""
+    from relab.cli.context import open_services
+    from relab.cli.stopping import stoppable
+
+    with open_services() as services, stoppable() as stop:
+        service = services.incidents
+        found = _of_one(service, incident_id, stop) if incident_id is not None else _of_all(service, stop)
+        for event in found:
+            if as_json:
+                print(json.dumps(event.to_cloudevent()), flush=True)
+            else:
+                _print_event(event)
+
+
+@app.command()
+def approve(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
+    """Allow a plan; it is executed if the service is still as it was when it was asked for."""
+    _print_decision("incidents approve", _decide(question, approved=True, note=note, by=by), as_json=as_json)
+
+
+@app.command()
+def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
+    """Forbid a plan; a person takes over."""
+    _print_decision("incidents reject", _decide(question, approved=False, note=note, by=by), as_json=as_json)
+
+
+@app.command()
+def trigger(
+    detail: Annotated[str, typer.Argument(help="What is wrong, in your words.")] = "",
+    target: Annotated[
+        str | None, typer.Option("--target", help="The name of what it is about. Default: what is watched.")
+    ] = None,
+    by: By = "cli",
+    as_json: JsonOption = False,
+) -> None:
+    """Open an incident; the responder takes it up with its next poll."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        found = services.incidents.trigger(detail, by=by, target=target)
+    if as_json:
+        print_json("incidents trigger", **found.model_dump(mode="json"))
+    else:
+        print(f"{found.incident_id} is {'opened' if found.created else 'open already, and has heard of it'}.")
+
+
+@app.command()
+def pause(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
+    """Have the responder do nothing any more; it goes on looking."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        state = services.incidents.pause(by=by, why=why, target=target)
+    _print_switch("incidents pause", state, as_json=as_json)
+
+
+@app.command()
+def resume(why: Note = "", target: TargetName = None, by: By = "cli", as_json: JsonOption = False) -> None:
+    """Take a pause back."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        state = services.incidents.resume(by=by, why=why, target=target)
+    _print_switch("incidents resume", state, as_json=as_json)
+
+
+def _statuses(names: list[str]) -> list[Any]:
+    """Return statuses by their names.
+
+    Raises:
+        InvalidInputError: there is none of that name.
+    """
+    from relab.core.errors import InvalidInputError
+    from relab.incidents.service import IncidentStatus
+
+    known = [status.value for status in IncidentStatus]
+    for name in names:
+        if name not in known:
+            raise InvalidInputError(f"There is no status {name[:100]!r}.", remedy=f"Use one of {', '.join(known)}.")
+    return [IncidentStatus(name) for name in names]
+
+
+def _of_one(service: IncidentService, incident_id: str, stop: Event) -> Iterator[TimelineEvent]:
+    """Yield the events of an incident until it is over."""
+    seen = 0
+    while True:
+        # Asked first: what is told at the end is read after it.
+        is_over = service.get(incident_id).is_over
+        for event in service.timeline(incident_id, seen):
+            seen = event.seq
+            yield event
+        if is_over or stop.wait(LOOK_EVERY_S):
+            return
+
+
+def _of_all(service: IncidentService, stop: Event) -> Iterator[TimelineEvent]:
+    """Yield the events of the incidents that are open, and of all that are opened, until told to stop."""
+    from relab.incidents.service import IncidentStatus
+
+    open_ones = [status for status in IncidentStatus if not status.is_over]
+    newest = service.list_incidents(limit=NEWEST).items
+    told = {each.incident_id for each in newest if each.is_over}
+    seen: dict[str, int] = {}
+    while not stop.is_set():
+        # The newest besides: one may be opened and over between two looks.
+        page = service.list_incidents(limit=NEWEST).items
+        found = {each.incident_id: each for each in [*service.list_incidents(statuses=open_ones).items, *page]}
+        for incident_id, each in sorted(found.items()):
+            if incident_id in told:
+                continue
+            for event in service.timeline(incident_id, seen.get(incident_id, 0)):
+                seen[incident_id] = event.seq
+                yield event
+            if each.is_over:
+                told.add(incident_id)
+        stop.wait(LOOK_EVERY_S)
+
+
+def _decide(question: str, *, approved: bool, note: str, by: str) -> Decision:
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        return services.incidents.decide(question, approved=approved, by=by, note=note)
+
+
+def _print_decision(command: str, decision: Decision, *, as_json: bool) -> None:
+    if as_json:
+        print_json(command, decision=decision.model_dump(mode="json"))
+    else:
+        verb = "approved" if decision.approved else "rejected"
+        print(f"{plain(decision.approval_id)} is {verb} by {plain(decision.by)}.")
+
+
+def _print_switch(command: str, state: SwitchState, *, as_json: bool) -> None:
+    if as_json:
+        print_json(command, **state.model_dump(mode="json"))
+    else:
+        what = "Everything" if state.target == "*" else plain(state.target)
+        print(f"{what} is {'paused' if state.is_paused else 'resumed'}.")
+
+
+def _print_incident(found: IncidentDetails) -> None:
+    print(f"{found.incident_id} of {plain(found.target)}: {plain(found.title)}")
+    print(f"{found.status.value}, {found.severity.value}, phase {found.phase.value}")
+    if found.diagnosis is not None:
+        print(f"diagnosis: {plain(found.diagnosis)} ({found.probability or 0.0:.2f})")
+    if found.recommendation:
+        print(plain(found.recommendation))
+    if found.acts:
+        rows = ((act.action, act.target, act.status.value, act.effect and act.effect.value) for act in found.acts)
+        print_table("Acts", ("action", "on", "came to", "effect"), rows)
+    for question in found.questions:
+        answer = question.decision
+        said = "no answer yet" if answer is None else f"{'approved' if answer.approved else 'rejected'} by {answer.by}"
+        print(f"question {plain(question.request.approval_id)}: {plain(question.request.plan.action)}: {plain(said)}")
+
+
+def _print_event(event: TimelineEvent) -> None:
+    from relab.core.clock import format_time
+
+    print(f"{format_time(event.at)} {event.incident_id} {plain(event.kind)}: {plain(event.message)}", flush=True)

@@ -1,0 +1,109 @@
+"""Where the graph of an incident keeps how far it is: a SQLite file of its own, or a schema of the PostgreSQL database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aiosqlite
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from relab.core.errors import ConfigurationError
+from relab.storage import Database
+from relab.storage.errors import DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+    from psycopg.rows import DictRow
+
+SCHEMA: Final = "relab_checkpoints"
+FILE: Final = "checkpoints.db"
+_LOCK: Final = 7_205_759_403
+"""Of those who make the tables; a number that nobody else is likely to lock."""
+_LOOK_AGAIN_S: Final = 0.2
+_CONNECTIONS: Final = 4
+
+
+@asynccontextmanager
+async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    """Yield what keeps checkpoints beside a database.
+
+    The state of an incident is plain JSON, so nothing is read back but plain values, whatever somebody has written there.
+
+    Raises:
+        ConfigurationError: PostgreSQL is used without its extra, or its schema may not be made.
+        DatabaseUnavailableError: PostgreSQL cannot be reached.
+    """
+    serializer = JsonPlusSerializer(allowed_msgpack_modules=None)
+    if not database.is_sqlite:
+        async with _in_postgres(database, serializer) as saver:
+            yield saver
+        return
+    await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
+    async with aiosqlite.connect(home / FILE) as connection:
+        yield AsyncSqliteSaver(connection, serde=serializer)
+
+
+@asynccontextmanager
+async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> AsyncIterator[BaseCheckpointSaver[Any]]:
+    try:
+        import psycopg
+        from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+        from psycopg.rows import dict_row
+        from psycopg_pool import AsyncConnectionPool
+    except ImportError as error:
+        raise ConfigurationError(
+            "Responding to incidents with PostgreSQL needs the extra `postgres`.",
+            remedy="Install relab[postgres].",
+        ) from error
+    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    options: dict[str, Any] = {
+        "autocommit": True,
+        "prepare_threshold": 0,
+        "row_factory": dict_row,
+        "options": f"-c search_path={SCHEMA}",
+    }
+    pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
+        url,
+        kwargs=options,
+        min_size=1,
+        max_size=_CONNECTIONS,
+        open=False,
+        # One that the server has closed is replaced before it is used.
+        check=AsyncConnectionPool.check_connection,
+    )
+    try:
+        async with await psycopg.AsyncConnection.connect(url, **options) as connection:
+            await _make_tables(AsyncPostgresSaver(connection, serde=serializer), connection)
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailableError(
+            "The database cannot be used right now for the checkpoints of incidents.",
+            remedy="Check DATABASE_URL and that the server runs (`lab doctor`), then try again.",
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"The user of DATABASE_URL may not make the schema {SCHEMA} for the checkpoints of incidents.",
+            remedy=f"Have an administrator run: CREATE SCHEMA {SCHEMA} AUTHORIZATION the user.",
+        ) from error
+    async with pool:
+        yield AsyncPostgresSaver(pool, serde=serializer)
+
+
+async def _make_tables(saver: Any, connection: AsyncConnection[DictRow]) -> None:
+    """Make schema and tables; of several processes one at a time."""
+    # Not by waiting for the lock: what waits holds a snapshot, and an index that is made concurrently waits for that.
+    while True:
+        row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (_LOCK,))).fetchone()
+        if row is not None and row["got"]:
+            break
+        await asyncio.sleep(_LOOK_AGAIN_S)
+    found = await connection.execute("SELECT 1 AS found FROM pg_namespace WHERE nspname = %s", (SCHEMA,))
+    if await found.fetchone() is None:
+        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+    # The lock ends with the connection.
+    await saver.setup()

@@ -1,0 +1,1 @@
+"""What is told of an incident afterwards: from what was written down to a page for people."""

@@ -1,0 +1,67 @@
+"""The chart of a signal around an incident, as Vega-Lite: figures in, a specification out.
+
+What comes from outside (names of signals and of actions) is a value in the data; see `relab.charts.specs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import altair as alt
+
+from relab.charts.specs import PALETTE, WIDTH, finished, plain
+from relab.core.clock import format_time
+from relab.incidents.postmortem.models import Moment
+
+_HEIGHT: Final = 200
+_MOMENTS: Final = [moment.value for moment in Moment]
+_COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[3]]
+_DASHES: Final = [[2, 2], [1, 0], [6, 3], [8, 3, 2, 3]]
+"""Colours alone tell moments apart only for whoever sees them all."""
+
+
+def signal_chart(
+    name: str, points: Sequence[tuple[int, float]], marks: Sequence[tuple[int, str, str]]
+) -> dict[str, Any]:
+    """Return the line of a signal, with a rule for each moment that counts.
+
+    Args:
+        name: of the signal.
+        points: times in microseconds, and values.
+        marks: time in microseconds, moment and label of each.
+    """
+    time = alt.X("at:T", title="time, UTC", scale=alt.Scale(type="utc"))
+    line = (
+        alt.Chart(alt.InlineData(values=[{**_time(at_us), "value": value} for at_us, value in points]))
+        .mark_line(color=PALETTE[0], strokeWidth=2, point={"size": 12})
+        .encode(
+            x=time,
+            y=alt.Y("value:Q", title=plain(name), scale=alt.Scale(zero=True)),
+            tooltip=[
+                alt.Tooltip("told:N", title="time"),
+                alt.Tooltip("value:Q", title="value", format=".4~g"),
+            ],
+        )
+    )
+    rows = [{**_time(at_us), "moment": moment, "what": label} for at_us, moment, label in marks]
+    rules = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_rule(strokeWidth=2)
+        .encode(
+            x=time,
+            color=alt.Color("moment:N", title="moment", scale=alt.Scale(domain=_MOMENTS, range=_COLORS)),
+            strokeDash=alt.StrokeDash("moment:N", title="moment", scale=alt.Scale(domain=_MOMENTS, range=_DASHES)),
+            tooltip=[
+                alt.Tooltip("moment:N", title="moment"),
+                alt.Tooltip("what:N", title="what"),
+                alt.Tooltip("told:N", title="time"),
+            ],
+        )
+    )
+    return finished(alt.LayerChart(layer=[line, rules]).properties(width=WIDTH, height=_HEIGHT))
+
+
+def _time(at_us: int) -> dict[str, Any]:
+    # A tooltip would tell the reader's own time, and the axis has UTC.
+    return {"at": at_us / 1_000, "told": format_time(at_us)}

@@ -1,0 +1,213 @@
+"""From what was written down of an incident to what there is to say about it. Pure; whatever stands in a timeline, it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from relab.core.clock import format_time
+from relab.core.json import canonical_json
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect
+from relab.incidents.postmortem.following_up import follow_ups
+from relab.incidents.postmortem.models import (
+    Attempt,
+    Case,
+    Entry,
+    Exhibit,
+    Figure,
+    Mark,
+    Moment,
+    Postmortem,
+    Signals,
+)
+from relab.incidents.postmortem.recording import KIND, recorded
+from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.texts import bounded
+
+MOST_ENTRIES: Final = 400
+MOST_EXHIBITS: Final = 100
+_MOST_TEXT: Final = 500
+_MOST_DOCUMENT: Final = 8_000
+_US: Final = 1_000_000
+_EXHIBIT: Final = ("fact", "value", "request", "verbatim")
+_LEVELS: Final = frozenset(("level_shift", "seed_rule"))
+"""Detectors whose bound is one of the signal's own values."""
+_OUTCOMES: Final = {
+    Outcome.RESOLVED: "mended by the responder, and verified",
+    Outcome.ESCALATED: "ended by a person",
+    Outcome.PASSED: "over by itself",
+    Outcome.DISMISSED: "no incident, as a person says",
+}
+_EFFECTS: Final = {
+    Effect.VERIFIED: "It helped: users were served well, and the cause was gone.",
+    Effect.FAILED: "It changed nothing.",
+    Effect.WORSE: "It was worse afterwards.",
+}
+_STATUSES: Final = {
+    ActStatus.ASKED: "Nobody has written down what came of it.",
+    ActStatus.SUCCEEDED: "It was done; nobody has written down whether it helped.",
+    ActStatus.FAILED: "It was begun and did not succeed.",
+    ActStatus.REFUSED: "It was refused; nothing was done.",
+    ActStatus.UNDONE: "It was taken back.",
+}
+
+
+def compose(case: Case) -> Postmortem:
+    """Return the postmortem of an incident; of one that is not over, as far as it is."""
+    incident, signals = case.incident, recorded(case.events)
+    onset_us = onset(case, signals)
+    attempts = (*(_attempt(act) for act in case.acts), *_attempts_of_others(case))
+    entries = [
+        Entry(event.at, event.kind, event.message, event.evidence) for event in case.events if event.kind != KIND
+    ]
+    return Postmortem(
+        title=incident.title or incident.incident_id,
+        overview=tuple(_overview(case, onset_us)),
+        summary=tuple(_summary(case, onset_us)),
+        timeline=tuple(_bounded(entries)),
+        left_out=max(len(entries) - MOST_ENTRIES, 0),
+        evidence=tuple(_exhibits(case)),
+        attempts=attempts,
+        worked=_worked(case, attempts),
+        follow_ups=tuple(follow_ups(case, onset_us)),
+        marks=tuple(_marks(case, onset_us)),
+        figures=tuple(Figure(name, tuple(points)) for name in signals.numbers if (points := signals.points(name))),
+    )
+
+
+def onset(case: Case, signals: Signals) -> int:
+    """Return since when it was wrong: how far back, from its detection, a signal was beyond its bound without a break."""
+    opened_us = case.incident.opened_at
+    found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
+    for finding in case.incident.findings:
+        if finding.detector not in _LEVELS or finding.expected is None:
+            continue
+        for at_us, value in reversed(signals.points(finding.signal)):
+            if at_us > opened_us:
+                continue
+            if value <= finding.expected:
+                break
+            found.append(at_us)
+    return min(found)
+
+
+def lasted(us: int) -> str:
+    """Return a time span for people."""
+    seconds = us / _US
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _overview(case: Case, onset_us: int) -> Iterator[tuple[str, str]]:
+    incident = case.incident
+    yield "incident", incident.incident_id
+    yield "target", incident.target
+    yield "severity", incident.severity.value
+    yield "status", incident.status.value
+    yield "outcome", "not over yet" if incident.outcome is None else _OUTCOMES[incident.outcome]
+    yield "onset", format_time(onset_us)
+    yield "detected", format_time(incident.opened_at)
+    if incident.closed_at is not None:
+        yield "over", format_time(incident.closed_at)
+    if incident.diagnosis is not None:
+        sure = "" if incident.probability is None else f", with a probability of {incident.probability:.2f}"
+        yield "diagnosis", f"{incident.diagnosis}{sure}"
+    yield "actions", str(sum(act.counts for act in case.acts))
+
+
+def _summary(case: Case, onset_us: int) -> Iterator[str]:
+    incident = case.incident
+    yield f"It was detected {lasted(incident.opened_at - onset_us)} after its onset."
+    if incident.closed_at is None:
+        yield "It is not over."
+    else:
+        yield f"It was over {lasted(max(incident.closed_at - incident.opened_at, 0))} after its detection."
+    for finding in incident.findings[:5]:
+        yield f"Found: {finding.detail or finding.signal}"
+    if incident.recommendation:
+        yield incident.recommendation
+
+
+def _bounded(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Return the first and the last entries; how it began and how it ended say most."""
+    if len(entries) <= MOST_ENTRIES:
+        return entries
+    half = MOST_ENTRIES // 2
+    return [*entries[:half], *entries[-half:]]
+
+
+def _exhibits(case: Case) -> Iterator[Exhibit]:
+    """Yield the evidence that the timeline cites, each once, the last look first: it is what counted in the end."""
+    seen: set[str] = set()
+    for event in reversed(case.events):
+        rows = event.content.get("evidence")
+        for row in rows if isinstance(rows, list) else ():
+            if not isinstance(row, Mapping) or not isinstance(row.get("evidence_id"), str):
+                continue
+            evidence_id = row["evidence_id"]
+            if evidence_id in seen or len(seen) >= MOST_EXHIBITS:
+                continue
+            seen.add(evidence_id)
+            fact, value, request, verbatim = (_text(row.get(name)) for name in _EXHIBIT)
+            yield Exhibit(evidence_id, fact, value, request, verbatim)
+
+
+def _attempt(act: ActRecord) -> Attempt:
+    said = _STATUSES[act.status] if act.effect is None else _EFFECTS[act.effect]
+    if act.status is ActStatus.UNDONE and act.effect is not None:
+        said = f"{said} {_STATUSES[act.status]}"
+    return Attempt(
+        at_us=act.asked_at,
+        action=act.action,
+        parameters=_parameters(act.parameters),
+        by=f"the responder, by leave of {act.approved_by}" if act.approved_by else "the responder",
+        why=act.why,
+        outcome=f"{said} {act.error}" if act.error else said,
+        has_helped=act.effect is Effect.VERIFIED,
+    )
+
+
+def _attempts_of_others(case: Case) -> Iterator[Attempt]:
+    """Yield what others did; the last event has it, after the responder's own acts."""
+    closed = next((event for event in reversed(case.events) if event.is_terminal), None)
+    rows = None if closed is None else closed.content.get("tried")
+    for row in rows[len(case.acts) :] if isinstance(rows, list) else ():
+        if isinstance(row, Mapping) and isinstance(row.get("action"), str):
+            has_helped = row.get("outcome") == "helped"
+            said = "It was the last act before all was well." if has_helped else "It was not well after it yet."
+            parameters = row.get("parameters")
+            told = _parameters(parameters if isinstance(parameters, Mapping) else {})
+            yield Attempt(None, row["action"], told, "somebody else", "", said, has_helped)
+
+
+def _worked(case: Case, attempts: Sequence[Attempt]) -> str:
+    helped = [attempt for attempt in attempts if attempt.has_helped]
+    if helped:
+        by = " and ".join(dict.fromkeys(f"{attempt.action}, done by {attempt.by}" for attempt in helped))
+        return f"What ended it: {by}."
+    if case.incident.outcome is Outcome.PASSED:
+        return "Nothing that was done ended it; it passed."
+    return "Nothing that was done is known to have ended it."
+
+
+def _marks(case: Case, onset_us: int) -> Iterator[Mark]:
+    incident = case.incident
+    yield Mark(onset_us, Moment.ONSET, "onset")
+    yield Mark(incident.opened_at, Moment.DETECTION, "detection")
+    for act in case.acts:
+        yield Mark(act.asked_at, Moment.ACTION, act.action)
+    if incident.closed_at is not None:
+        yield Mark(incident.closed_at, Moment.END, "end")
+
+
+def _parameters(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {_text(value)}" for name, value in parameters.items())[:_MOST_TEXT]
+
+
+def _text(value: Any) -> str:
+    """Return a value of outside as a short text."""
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else canonical_json(bounded(value, _MOST_DOCUMENT)))[:_MOST_TEXT]

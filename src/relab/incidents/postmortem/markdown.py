@@ -1,0 +1,86 @@
+"""A postmortem as Markdown. Nothing of what it tells becomes markup: not by CommonMark, and not by what GitHub adds to it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from relab.charts.pages import visible
+from relab.core.clock import format_time
+from relab.incidents.postmortem.models import Postmortem
+
+_MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|!&~@$^=])")
+_LINK: Final = re.compile(r"(://|www\.)", re.IGNORECASE)
+_LIST: Final = re.compile(r"^(\s*)([-+]|\d{1,9}[.)])(?=\s|$)")
+_RULE: Final = re.compile(r"-(?=-)")
+
+
+def to_markdown(found: Postmortem) -> str:
+    """Return a postmortem as text."""
+    return "\n".join(_lines(found)) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line."""
+    line = " ".join(visible(text).replace("\n", " ").replace("\t", " ").split())
+    line = _MARKUP.sub(r"\\\1", line)
+    line = _LINK.sub(lambda link: link[0].replace(":", "\\:").replace(".", "\\."), line)
+    line = _RULE.sub(r"\\-", line)
+    return _LIST.sub(lambda item: f"{item[1]}{item[2][:-1]}\\{item[2][-1]}", line)
+
+
+def _lines(found: Postmortem) -> Iterator[str]:
+    yield f"# Postmortem: {escaped(found.title)}"
+    yield ""
+    yield from _table(("", ""), found.overview)
+    yield ""
+    yield from (f"- {escaped(sentence)}" for sentence in found.summary)
+    yield from _heading("What worked")
+    yield escaped(found.worked)
+    yield from _heading("What was tried")
+    rows = [
+        (_time(each.at_us), each.action, each.parameters, each.by, each.why, each.outcome) for each in found.attempts
+    ]
+    yield from _table(("time", "action", "parameters", "by", "why", "what came of it"), rows, "Nothing was tried.")
+    yield from _heading("Follow-ups")
+    if not found.follow_ups:
+        yield "Nothing follows from what was written down."
+    yield from (f"- [ ] {escaped(each.what)} ({escaped(each.ground)})" for each in found.follow_ups)
+    yield from _heading("Timeline")
+    if found.left_out:
+        yield f"{found.left_out} events in the middle are left out."
+        yield ""
+    entries = [(_time(each.at_us), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline]
+    yield from _table(("time", "event", "what", "evidence"), entries, "Nothing was told.")
+    yield from _heading("Evidence")
+    exhibits = [(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence]
+    yield from _table(("id", "fact", "value", "asked", "word for word"), exhibits, "None is cited.")
+    yield from _heading("Signals")
+    marks = [(_time(mark.at_us), mark.moment.value, mark.label) for mark in found.marks]
+    yield from _table(("time", "moment", "what"), marks)
+    yield ""
+    ranges = [_range(figure.name, [value for _, value in figure.points]) for figure in found.figures]
+    yield from _table(("signal", "first", "least", "most", "last"), ranges, "No signals were kept.")
+
+
+def _heading(text: str) -> list[str]:
+    return ["", f"## {text}", ""]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "") -> Iterator[str]:
+    cells = [[escaped(cell) for cell in row] for row in rows]
+    if not cells:
+        yield empty
+        return
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    yield from (f"| {' | '.join(row)} |" for row in cells)
+
+
+def _range(name: str, values: Sequence[float]) -> tuple[str, ...]:
+    return name, *(f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
+
+
+def _time(at_us: int | None) -> str:
+    return "" if at_us is None else format_time(at_us)

@@ -1,0 +1,166 @@
+"""Values of a postmortem: what it is made of, and what it says, before it is Markdown or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from relab.incidents.acting.approvals import ApprovalRequest, Decision
+from relab.incidents.acting.records import ActRecord
+from relab.incidents.storage.models import Incident, TimelineEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """Numbers of polls around an incident.
+
+    Attributes:
+        times_us: of the polls, in order.
+        numbers: by signal a value for each of the times; None where a poll did not tell it.
+    """
+
+    times_us: tuple[int, ...] = ()
+    numbers: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+    def points(self, name: str) -> list[tuple[int, float]]:
+        """Return times and values of a signal, in order, without those that are not known."""
+        if name not in self.numbers:
+            return []
+        told = zip(self.times_us, self.numbers[name], strict=True)
+        return [(at_us, value) for at_us, value in told if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All that was written down of an incident.
+
+    Attributes:
+        events: its timeline.
+        acts: of the responder.
+        approvals: what people were asked, and what they answered.
+    """
+
+    incident: Incident
+    events: Sequence[TimelineEvent] = ()
+    acts: Sequence[ActRecord] = ()
+    approvals: Sequence[tuple[ApprovalRequest, Decision | None]] = ()
+
+
+class Moment(StrEnum):
+    """What a chart marks."""
+
+    ONSET = "onset"
+    DETECTION = "detection"
+    ACTION = "action"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment that counts.
+
+    Attributes:
+        label: what happened, in a few words.
+    """
+
+    at_us: int
+    moment: Moment
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the timeline.
+
+    Attributes:
+        evidence: ids of what it rests on.
+    """
+
+    at_us: int
+    kind: str
+    message: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exhibit:
+    """A piece of evidence, as it was cited.
+
+    Attributes:
+        request: whom it was asked of, and what.
+        verbatim: what stood there, word for word.
+    """
+
+    evidence_id: str
+    fact: str
+    value: str
+    request: str
+    verbatim: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Something that was done, and what came of it.
+
+    Attributes:
+        at_us: None if nobody has written down when.
+        by: who did it or allowed it.
+        has_helped: whether it ended the incident.
+    """
+
+    at_us: int | None
+    action: str
+    parameters: str
+    by: str
+    why: str
+    outcome: str
+    has_helped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Something to be done afterwards.
+
+    Attributes:
+        ground: the fact that it follows from.
+    """
+
+    what: str
+    ground: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A signal over time.
+
+    Attributes:
+        points: times and values, in order.
+    """
+
+    name: str
+    points: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Postmortem:
+    """What there is to say. Its texts are of outside, and are to be escaped by whoever shows them.
+
+    Attributes:
+        overview: names and values.
+        summary: sentences.
+        left_out: how many events of the timeline are not in it.
+        worked: what ended the incident, in a sentence.
+    """
+
+    title: str
+    overview: tuple[tuple[str, str], ...]
+    summary: tuple[str, ...]
+    timeline: tuple[Entry, ...]
+    left_out: int
+    evidence: tuple[Exhibit, ...]
+    attempts: tuple[Attempt, ...]
+    worked: str
+    follow_ups: tuple[FollowUp, ...]
+    marks: tuple[Mark, ...]
+    figures: tuple[Figure, ...]

@@ -1,0 +1,75 @@
+"""A postmortem as one page that needs no network and trusts none of what it shows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Template
+
+from relab.charts import pages
+from relab.core.clock import format_time
+from relab.incidents.postmortem.charts import signal_chart
+from relab.incidents.postmortem.models import Figure, Mark, Postmortem
+
+_TEMPLATES: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class _Chart:
+    name: str
+    rows: Sequence[tuple[str, float]]
+
+
+def to_html(found: Postmortem, libraries: str | None = None) -> str:
+    """Return a postmortem as a page.
+
+    Args:
+        found: what there is to say.
+        libraries: that draw its charts, as one script; those of `relab.charts` if none are given.
+    """
+    scripts = pages.scripts(pages.vega() if libraries is None else libraries)
+    return _template().render(
+        found=found,
+        marks=[(format_time(mark.at_us), mark.moment.value, mark.label) for mark in found.marks],
+        charts=[_chart(figure) for figure in found.figures],
+        specs=pages.embeddable([_spec(figure, found.marks) for figure in found.figures]),
+        attempts=[
+            (_time(each.at_us), each.action, each.parameters, each.by, each.why, each.outcome)
+            for each in found.attempts
+        ],
+        timeline=[
+            (format_time(each.at_us), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline
+        ],
+        evidence=[(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence],
+        style=pages.style(),
+        scripts=scripts,
+        policy=pages.policy(scripts),
+    )
+
+
+@functools.cache
+def _template() -> Template:
+    environment = pages.environment(_TEMPLATES)
+    environment.filters.update(number=_number)
+    return environment.get_template("page.html")
+
+
+def _chart(figure: Figure) -> _Chart:
+    return _Chart(figure.name, [(format_time(at_us), value) for at_us, value in figure.points])
+
+
+def _spec(figure: Figure, marks: Sequence[Mark]) -> dict[str, Any]:
+    shown = [(mark.at_us, mark.moment.value, pages.visible(mark.label)) for mark in marks]
+    return signal_chart(figure.name, figure.points, shown)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _time(at_us: int | None) -> str:
+    return "" if at_us is None else format_time(at_us)

@@ -1,0 +1,121 @@
+"""The signals of an incident as its timeline keeps them: of bounded size, and read back whatever stands there. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from relab.core.clock import check_time
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.models import Signals
+from relab.incidents.storage.models import NewEvent, TimelineEvent
+
+KIND: Final = "signals"
+BEFORE_S: Final = 300.0
+"""So long before an incident was opened its signals begin."""
+ALWAYS: Final = ("errors.pct", "latency.p95_ms", "traffic.rps", "pool.used_pct")
+MOST_SIGNALS: Final = 8
+MOST_POINTS: Final = 300
+_US: Final = 1_000_000
+_MOST: Final = 1e15
+
+
+def signals_event(polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str) -> NewEvent:
+    """Return what is to be told of the polls around an incident, which nobody keeps otherwise.
+
+    Args:
+        polls: that are at hand, in order.
+        opened_us: when the incident was opened.
+        wanted: signals that findings are about.
+        once: told with the same word again it is there already.
+    """
+    since_us = opened_us - int(BEFORE_S * _US)
+    found = signals_of([poll for poll in polls if poll.at_us >= since_us], wanted)
+    return NewEvent(KIND, f"{len(found.times_us)} polls are kept.", dump_signals(found), once=once)
+
+
+def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MOST_POINTS) -> Signals:
+    """Return the signals of polls; of many polls in a row the one value that is furthest from what is usual."""
+    told = {name for poll in polls for name in poll.numbers}
+    names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in told][:MOST_SIGNALS]
+    size = max(math.ceil(len(polls) / most), 1)
+    groups = [polls[start : start + size] for start in range(0, len(polls), size)]
+    middle = {name: _median(poll.numbers[name] for poll in polls if name in poll.numbers) for name in names}
+    return Signals(
+        times_us=tuple(group[-1].at_us for group in groups),
+        numbers={name: tuple(_furthest(group, name, middle[name]) for group in groups) for name in names},
+    )
+
+
+def dump_signals(signals: Signals) -> dict[str, Any]:
+    """Return signals as JSON; times are milliseconds after the first."""
+    began_us = signals.times_us[0] if signals.times_us else 0
+    return {
+        "began_us": began_us,
+        "after_ms": [(at_us - began_us) // 1_000 for at_us in signals.times_us],
+        "numbers": {name: [_short(value) for value in values] for name, values in signals.numbers.items()},
+    }
+
+
+def load_signals(document: Mapping[str, Any]) -> Signals:
+    """Return the signals of a `dump_signals`; of anything else as much as can be read."""
+    began_us, after = document.get("began_us"), document.get("after_ms")
+    numbers = document.get("numbers")
+    if not _is_whole(began_us) or not isinstance(after, list) or not isinstance(numbers, Mapping):
+        return Signals()
+    rows = [(began_us + 1_000 * ms if _is_whole(ms) else None) for ms in after]
+    kept = [number for number, at_us in enumerate(rows) if at_us is not None and _is_time(at_us)]
+    found = {
+        str(name): tuple(_number(values[number]) if number < len(values) else None for number in kept)
+        for name, values in list(numbers.items())[:MOST_SIGNALS]
+        if isinstance(values, list)
+    }
+    return Signals(tuple(at_us for number in kept if (at_us := rows[number]) is not None), found)
+
+
+def recorded(events: Iterable[TimelineEvent]) -> Signals:
+    """Return what a timeline has of signals: it is told when a person is called, and in the end."""
+    by_time: dict[int, dict[str, float]] = {}
+    for event in events:
+        if event.kind != KIND:
+            continue
+        found = load_signals(event.content)
+        for name in found.numbers:
+            for at_us, value in found.points(name):
+                by_time.setdefault(at_us, {})[name] = value
+    times = sorted(by_time)
+    names = list(dict.fromkeys(name for at_us in times for name in by_time[at_us]))[: 2 * MOST_SIGNALS]
+    return Signals(tuple(times), {name: tuple(by_time[at_us].get(name) for at_us in times) for name in names})
+
+
+def _median(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def _furthest(group: Sequence[Snapshot], name: str, middle: float) -> float | None:
+    values = [poll.numbers[name] for poll in group if name in poll.numbers]
+    return max(values, key=lambda value: abs(value - middle), default=None)
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST <= value <= _MOST:
+        return None
+    return float(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -_MOST <= value <= 10 * _MOST
+
+
+def _is_time(at_us: int) -> bool:
+    try:
+        check_time(at_us)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,110 @@
+"""A responder at work: its parts put together, its loop kept running, its connections closed at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from langsmith import tracing_context
+
+from relab.core.clock import Clock
+from relab.core.ids import new_id
+from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.checkpoints import checkpoints
+from relab.incidents.detection.baseline import Baseline
+from relab.incidents.detection.detector import Detector
+from relab.incidents.looks.asking import Asker
+from relab.incidents.looks.client import LookClient
+from relab.incidents.response.graph import build_graph
+from relab.incidents.response.responder import Responder
+from relab.incidents.response.world import Watch, World
+from relab.incidents.service import Watched, token_of
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.watching.feed import Feed
+from relab.incidents.watching.poller import Poller
+from relab.knowledge.service import KnowledgeService
+from relab.storage import Database
+
+_ENDS_WITHIN_S: Final = 2.0
+"""How long a poll in hand may take once the responder is told to stop."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a responder works with beside its target.
+
+    Attributes:
+        home: where its checkpoints are if the database is SQLite.
+    """
+
+    database: Database
+    clock: Clock
+    log: IncidentLog
+    knowledge: KnowledgeService
+    home: Path
+
+
+@asynccontextmanager
+async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder]:
+    """Watch a target and respond to its incidents while the block runs.
+
+    Raises:
+        ConfigurationError: there is no token for the action server, or an address is none.
+        UnavailableError: checkpoints cannot be kept.
+    """
+    token = token_of(watched)
+    async with (
+        Asker(watched.url, watched.actions_url, token=token) as asker,
+        ActionsClient(watched.actions_url, token) as actions,
+        checkpoints(means.database, means.home) as saver,
+    ):
+        watch, settings = Watch(Feed(), Baseline()), watched.settings
+        world = World(
+            watched.name, watch, LookClient(asker), actions, means.knowledge, means.log, means.clock, settings
+        )
+        responder = Responder(
+            world,
+            build_graph(world, saver),
+            Poller(asker, means.clock, interval_s=settings.poll_interval_s),
+            Detector(settings.detection, watch.baseline),
+            owner=f"{socket.gethostname()}:{os.getpid()}:{new_id()}",
+        )
+        # Whatever the environment says: what is seen of a target goes to nobody else.
+        with tracing_context(enabled=False):
+            async with _kept_running(responder, settings.poll_interval_s):
+                yield responder
+
+
+@asynccontextmanager
+async def _kept_running(responder: Responder, again_after_s: float) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(_run(responder, stop, again_after_s), name="responder")
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait([task], timeout=_ENDS_WITHIN_S)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("responder_failed", exc_info=error)
+
+
+async def _run(responder: Responder, stop: asyncio.Event, again_after_s: float) -> None:
+    while not stop.is_set():
+        try:
+            await responder.run(stop)
+        except Exception:  # noqa: BLE001 whatever a poll met, the target is not left alone for the night
+            _log.exception("responder_failed")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), again_after_s)

@@ -1,0 +1,355 @@
+"""What the edges may ask of the responder: how it is, what it knows, and what people tell it to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from relab.core.clock import Clock
+from relab.core.errors import ConfigurationError, ConflictError, NotFoundError
+from relab.incidents.acting.approvals import Decision
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.alertmanager import AlertNotification, read_notification
+from relab.incidents.models import Anomaly, Severity
+from relab.incidents.settings import ResponderSettings, settings_for
+from relab.incidents.storage.errors import ApprovalNotFoundError
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import (
+    Incident,
+    IncidentPage,
+    IncidentStatus,
+    IncidentSummary,
+    SwitchState,
+    TimelineEvent,
+)
+from relab.incidents.views import (
+    AlertsTaken,
+    IncidentDetails,
+    OpenIncident,
+    Question,
+    ResponderStatus,
+    Thought,
+    Triggered,
+)
+from relab.knowledge.service import KnowledgeService
+from relab.progress.signal import ProgressSignal
+from relab.storage import Database
+
+if TYPE_CHECKING:
+    from relab.incidents.response.responder import Responder
+
+__all__ = [
+    "AlertNotification",
+    "AlertsTaken",
+    "Autonomy",
+    "Decision",
+    "IncidentDetails",
+    "IncidentPage",
+    "IncidentService",
+    "IncidentStatus",
+    "IncidentSummary",
+    "Policy",
+    "ResponderStatus",
+    "SwitchState",
+    "TimelineEvent",
+    "Triggered",
+    "Watched",
+    "settings_for",
+    "target_name",
+]
+
+ESCALATED = "escalated"
+"""The phase of a status that says that a person has the incident."""
+
+
+class NoTargetError(ConflictError):
+    """Nothing is watched, so nothing can be wrong with it."""
+
+    code = "no_target"
+
+    def __init__(self) -> None:
+        super().__init__("No target is watched.", remedy="Set TARGET_API_BASE_URL, and start `lab serve` again.")
+
+
+class NoQuestionError(NotFoundError):
+    """Nobody was asked this, or the incident waits for no answer."""
+
+    code = "no_question"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A target that is watched, and who mends it.
+
+    Attributes:
+        name: that its incidents are stored under.
+        url: of the target.
+        actions_url, token: of the action server.
+    """
+
+    name: str
+    url: str
+    actions_url: str
+    token: SecretStr | None
+    settings: ResponderSettings
+
+
+def target_name(url: str) -> str:
+    """Return the name of the target at an address: host and port, and a path if there is one; no secrets.
+
+    Raises:
+        ConfigurationError: it is no address of an HTTP server.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if parts.scheme not in {"http", "https"} or not host:
+        raise ConfigurationError(
+            "TARGET_API_BASE_URL is no address of an HTTP server.", remedy="Write it as http://host:port."
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
+
+
+def token_of(watched: Watched) -> str:
+    """Return the token for the action server.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if watched.token is None:
+        raise ConfigurationError(
+            f"{watched.name} is to be watched, and ACTION_SERVER_TOKEN is not set: nothing could be looked up or mended.",
+            remedy=f"Set it to a token of the action server at {watched.actions_url}, or unset TARGET_API_BASE_URL.",
+        )
+    return watched.token.get_secret_value()
+
+
+class IncidentService:
+    """Incidents, the switches of the responder, and the responder itself.
+
+    Args:
+        signal: wakes those who follow timelines.
+        home: where the responder keeps its checkpoints if the database is SQLite.
+        watched: None: nothing is, and what is known of earlier incidents can be read.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        signal: ProgressSignal,
+        knowledge: KnowledgeService,
+        *,
+        home: Path,
+        watched: Watched | None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._knowledge = knowledge
+        self._home = home
+        self._watched = watched
+        self._responder: Responder | None = None
+        self.log = IncidentLog(database, signal)
+
+    @property
+    def watched(self) -> Watched | None:
+        """What is watched, if anything is."""
+        return self._watched
+
+    def check(self) -> None:
+        """Return if what is configured can be responded to, or if nothing is.
+
+        Raises:
+            ConfigurationError: there is no token for the action server.
+        """
+        if self._watched is not None:
+            token_of(self._watched)
+
+    @asynccontextmanager
+    async def responding(self) -> AsyncIterator[None]:
+        """Watch the target and respond to its incidents while the block runs; do nothing if none is configured.
+
+        Raises:
+            ConfigurationError: there is no token for the action server, or an address is none.
+            UnavailableError: checkpoints cannot be kept.
+        """
+        if self._watched is None:
+            yield
+            return
+        # The graph's library takes long to load, and most processes respond to nothing.
+        from relab.incidents.running import Means, a_responder
+
+        means = Means(self._database, self._clock, self.log, self._knowledge, self._home)
+        async with a_responder(self._watched, means) as responder:
+            self._responder = responder
+            try:
+                yield
+            finally:
+                self._responder = None
+
+    def status(self) -> ResponderStatus:
+        """Return what the responder is doing, as this process sees it."""
+        watched, responder = self._watched, self._responder
+        policy = watched.settings.policy if watched is not None else Policy()
+        current = self.log.current(watched.name) if watched is not None else None
+        switch = self.log.switches.state(watched.name if watched is not None else "")
+        pending = self.log.approvals.pending(now_us=self._clock.now_us(), target=watched.name) if watched else []
+        return ResponderStatus(
+            target=watched.name if watched is not None else None,
+            autonomy=policy.autonomy,
+            autonomy_by_class=dict(policy.autonomy_by_class),
+            leading=responder is not None and responder.is_leading,
+            polls=0 if responder is None else responder.polls,
+            paused=switch.is_paused,
+            paused_by=switch.by if switch.is_paused else None,
+            incident=None if current is None else _open_incident(current),
+            approvals=[request.approval_id for request in pending],
+            cost_usd=0.0,
+        )
+
+    def list_incidents(
+        self,
+        *,
+        target: str | None = None,
+        statuses: Collection[IncidentStatus] = (),
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> IncidentPage:
+        """Return incidents, the newest first.
+
+        Raises:
+            InvalidInputError: the cursor is none of this list.
+        """
+        return self.log.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
+
+    def get(self, incident_id: str) -> IncidentDetails:
+        """Return an incident with its acts and questions.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        incident = self.log.get(incident_id)
+        questions = [
+            Question(request=request, decision=decision)
+            for request, decision in self.log.approvals.of_incident(incident_id)
+        ]
+        known = {name: getattr(incident, name) for name in Incident.model_fields}
+        return IncidentDetails(**known, acts=self.log.acts.of_incident(incident_id), questions=questions)
+
+    def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
+        """Return the events of an incident with a number greater than `after`; 5,000 at most.
+
+        Raises:
+            NotFoundError: there is no such incident.
+        """
+        self.log.get(incident_id)
+        return self.log.read_after(incident_id, after)
+
+    def decide(self, approval_id: str, *, approved: bool, by: str, note: str = "") -> Decision:
+        """Answer a question; by the id of an incident its last one.
+
+        Raises:
+            NotFoundError: nobody was asked this.
+            ConflictError: it is too late, or somebody has decided otherwise.
+        """
+        asked = self.log.approvals.of_incident(approval_id)
+        question = asked[-1][0].approval_id if asked else approval_id
+        try:
+            return self.log.approvals.decide(question, approved=approved, by=by, now_us=self._clock.now_us(), note=note)
+        except ApprovalNotFoundError as error:
+            raise NoQuestionError(
+                f"There is no question {approval_id[:200]!r}, and no incident of this id that has asked one.",
+                remedy="`lab incidents show` tells the questions of an incident.",
+            ) from error
+
+    def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
+        """Have nothing done any more, to a target or to any; looking goes on."""
+        return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
+
+    def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
+        """Take a pause back."""
+        return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
+
+    def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
+        """Open an incident because a person says so; the responder takes it up with its next poll.
+
+        Args:
+            detail: what is wrong, in a person's words.
+            by: who says so.
+            target: the name of what it is about; by default what is watched.
+
+        Raises:
+            NoTargetError: nothing is watched.
+        """
+        said = detail.strip() or "Somebody says that something is wrong."
+        anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, f"{by}: {said}")
+        opened = self.log.open(
+            target or self._target(),
+            at_us=self._clock.now_us(),
+            title=said,
+            severity=Severity.WARNING,
+            anomalies=[anomaly],
+        )
+        return Triggered(incident_id=opened.incident.incident_id, created=opened.created)
+
+    def take_in_alerts(self, document: Any) -> AlertsTaken:
+        """Take in a notification of Alertmanager; the same one again changes nothing.
+
+        Raises:
+            InvalidInputError: it is none.
+            NoTargetError: nothing is watched.
+        """
+        sent = read_notification(document)
+        taken = self.log.alerts.take_in(
+            self._target(),
+            sent.group_key,
+            sent.alerts,
+            at_us=self._clock.now_us(),
+            title=sent.title,
+            severity=sent.severity,
+        )
+        return AlertsTaken(
+            fresh=len(taken.fresh),
+            incident_id=None if taken.opened is None else taken.opened.incident.incident_id,
+            created=taken.opened is not None and taken.opened.created,
+        )
+
+    def _target(self) -> str:
+        if self._watched is None:
+            raise NoTargetError
+        return self._watched.name
+
+
+def _open_incident(incident: Incident) -> OpenIncident:
+    return OpenIncident(
+        id=incident.incident_id,
+        title=incident.title,
+        severity=incident.severity,
+        status=incident.status,
+        phase=ESCALATED if incident.status is IncidentStatus.ESCALATED else incident.phase.value,
+        opened_at=incident.opened_at,
+        diagnosis=_thoughts(incident),
+    )
+
+
+def _thoughts(incident: Incident) -> list[Thought]:
+    told = incident.content.get("candidates")
+    found = [
+        Thought(cause=item["cause"], probability=item["probability"])
+        for item in (told if isinstance(told, list) else [])
+        if isinstance(item, dict)
+        and isinstance(item.get("cause"), str)
+        and isinstance(item.get("probability"), int | float)
+    ]
+    if not found and incident.diagnosis is not None:
+        return [Thought(cause=incident.diagnosis, probability=incident.probability or 0.0)]
+    return found

@@ -1,0 +1,79 @@
+"""What the edges show of the responder, as values."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relab.core.clock import Timestamp
+from relab.incidents.acting.approvals import ApprovalRequest, Decision
+from relab.incidents.acting.policy import Autonomy
+from relab.incidents.acting.records import ActRecord
+from relab.incidents.models import Severity
+from relab.incidents.storage.models import Incident, IncidentStatus
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Thought(_View):
+    """A cause, and how likely it is."""
+
+    cause: str
+    probability: float
+
+
+class OpenIncident(_View):
+    """The open incident of a target, in short."""
+
+    id: str
+    title: str
+    severity: Severity
+    status: IncidentStatus
+    phase: str = Field(description="The node that is at work; `escalated`: a person has it.")
+    opened_at: Timestamp
+    diagnosis: list[Thought] = Field(description="The likeliest first; empty as long as there is none.")
+
+
+class ResponderStatus(_View):
+    """What the responder is doing."""
+
+    target: str | None = Field(description="What is watched; null: nothing is.")
+    autonomy: Autonomy
+    autonomy_by_class: dict[str, Autonomy]
+    leading: bool = Field(description="This process polls the target; of several, one does.")
+    polls: int = Field(description="How often this process has polled since its start.")
+    paused: bool
+    paused_by: str | None
+    incident: OpenIncident | None
+    approvals: list[str] = Field(description="Ids of the questions that wait for a person.")
+    cost_usd: float = Field(description="What language models have cost.")
+
+
+class Question(_View):
+    """A question to people, and their answer."""
+
+    request: ApprovalRequest
+    decision: Decision | None
+
+
+class IncidentDetails(Incident):
+    """An incident with what was asked for, and what people were asked."""
+
+    acts: list[ActRecord]
+    questions: list[Question]
+
+
+class Triggered(_View):
+    """What came of saying that something is wrong."""
+
+    incident_id: str
+    created: bool = Field(description="False: an incident was open, and this has joined it.")
+
+
+class AlertsTaken(_View):
+    """What came of a notification."""
+
+    fresh: int = Field(description="How many of its alerts say something that was not known.")
+    incident_id: str | None = Field(description="That they opened or joined; null if none did.")
+    created: bool

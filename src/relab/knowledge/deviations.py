@@ -1,0 +1,144 @@
+"""Which facts of a moment are not as they are when all is well, and by what condition that is told again. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.knowledge.models import Condition, FactValue, Operator, Runbook
+
+_SYMPTOMS: Final = (
+    "health", "errors.", "latency.", "traffic.", "flow.", "asked.", "logs.errors", "logs.lines", "pool.pending", "pool.timeouts",
+)  # fmt: skip
+"""What users notice, and what follows from that whatever the cause."""
+_NEVER_TELLING: Final = ("route.",)
+_PASSING: Final = frozenset(("uptime_s", "age_s", "version", "pid", "keys", "lines", "requests", "chunks"))
+"""Last parts of names of what is another value at every look: ages, and counts of what there is."""
+_ALIKE: Final = 0.5
+"""Numbers of one order of magnitude do not differ; as in what past incidents say."""
+_WAY: Final = 1 / 3
+"""A number is seen again from this share of the way from usual on: the next time may be milder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A fact that is not as usual.
+
+    Attributes:
+        seen: what it was.
+        required: what must hold for it to be the same again.
+        expected: conditions that tell of it, among them those that runbooks in use have.
+        usual: what holds when it is as usual again; None where it is told in trouble alone.
+        strength: how far from usual it was, 0 to 1.
+        is_symptom: whether it shows in many kinds of incidents.
+    """
+
+    fact: str
+    seen: Condition
+    required: Condition
+    expected: tuple[Condition, ...]
+    usual: Condition | None
+    strength: float
+    is_symptom: bool
+
+
+def deviations(
+    facts: Mapping[str, FactValue],
+    well: Mapping[str, FactValue],
+    usual: Mapping[str, Sequence[FactValue]],
+    runbooks: Sequence[Runbook] = (),
+) -> list[Deviation]:
+    """Return what was not as usual, the furthest from it first.
+
+    Args:
+        facts: of the moment.
+        well: the same facts when it was over.
+        usual: by fact, all values that were seen when all was well.
+        runbooks: whose conditions are used where they tell of it.
+    """
+    conditions: dict[str, dict[Condition, None]] = {}
+    for runbook in runbooks:
+        for condition in (*(each.condition for each in runbook.expects), *runbook.requires):
+            conditions.setdefault(condition.fact, {})[condition] = None
+    found = []
+    for fact, value in facts.items():
+        if _is_passing(fact):
+            continue
+        values = (*usual.get(fact, ()), *((well[fact],) if fact in well else ()))
+        known = [each for each in conditions.get(fact, ()) if _tells(each, facts, values)]
+        made = _of_number(fact, value, values, known) if _is_number(value) else _of_word(fact, value, values, known)
+        if made is not None:
+            found.append(made)
+    return sorted(found, key=lambda each: (-each.strength, each.fact))
+
+
+def _is_passing(fact: str) -> bool:
+    parts = fact.split(".")
+    # `worker.1.rss_mb` tells of one of several, which is another one the next time.
+    return parts[-1] in _PASSING or fact.startswith(_NEVER_TELLING) or any(part.isdecimal() for part in parts)
+
+
+def _is_number(value: FactValue) -> bool:
+    return not isinstance(value, bool | str)
+
+
+def _tells(condition: Condition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
+    """Return whether a condition holds at the moment, and never held when all was well."""
+    return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
+
+
+def _of_word(fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[Condition]) -> Deviation | None:
+    if value in usual:
+        return None
+    # A name of one thing among several is another one by chance; so is what is told in trouble alone, unless a runbook
+    # takes it for a sign.
+    is_name = isinstance(value, str) and any(char.isdigit() for char in value)
+    if not known and (is_name or not usual):
+        return None
+    seen = Condition(fact, Operator.IS, value)
+    others = list(dict.fromkeys(usual))
+    is_one = len(others) == 1
+    back = Condition(fact, Operator.IS, others[0]) if is_one else Condition(fact, Operator.IS_NOT, value)
+    return Deviation(
+        fact=fact,
+        seen=seen,
+        required=Condition(fact, Operator.IS_NOT, others[0]) if is_one else seen,
+        expected=tuple(dict.fromkeys((*known, seen))),
+        usual=back if others else None,
+        strength=1.0 if known else 0.75,
+        is_symptom=fact.startswith(_SYMPTOMS),
+    )
+
+
+def _of_number(fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[Condition]) -> Deviation | None:
+    numbers = [float(each) for each in usual if _is_number(each) and math.isfinite(float(each))]
+    if not numbers or isinstance(value, str) or not math.isfinite(value):
+        return None
+    near = min(numbers, key=lambda each: (abs(each - value), each))
+    likeness = _likeness(value, near)
+    is_within = min(numbers) <= value <= max(numbers)
+    if is_within or (likeness > _ALIKE and not known):
+        return None
+    rises = value > near
+    bound = near + (value - near) * _WAY
+    seen = Condition(fact, Operator.AT_LEAST if rises else Operator.AT_MOST, _rounded(bound))
+    return Deviation(
+        fact=fact,
+        seen=Condition(fact, Operator.IS, _rounded(value)),
+        required=seen,
+        expected=tuple(dict.fromkeys((*known, seen))),
+        usual=Condition(fact, Operator.AT_MOST if rises else Operator.AT_LEAST, _rounded(bound)),
+        strength=1 - likeness / 2 if known else 1 - likeness,
+        is_symptom=fact.startswith(_SYMPTOMS),
+    )
+
+
+def _likeness(value: float, near: float) -> float:
+    low, high = sorted((abs(value), abs(near)))
+    return (low + 1) / (high + 1) if (value >= 0) == (near >= 0) else 0.0
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

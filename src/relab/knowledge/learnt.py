@@ -1,0 +1,240 @@
+"""What a person did about an unknown cause, as runbooks of what was seen then: the second meeting need not wait for a person. Pure.
+
+A runbook of experience is made of differences: of facts that were not as they are when all is well. What users notice (errors,
+slow answers) differs in every incident and tells no cause; it is expected, but never enough. Where nothing else differed,
+nothing is learnt: an act that helped once would otherwise be tried against whatever comes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from relab.core.clock import format_time
+from relab.core.json import digest
+from relab.knowledge.deviations import Deviation, deviations
+from relab.knowledge.models import (
+    UNNAMED,
+    Condition,
+    Expectation,
+    FactValue,
+    Operator,
+    PastIncident,
+    Resolver,
+    Risk,
+    Runbook,
+    RunbookAction,
+    Tried,
+)
+
+PREFIX: Final = "seen_"
+_MOST_REQUIRED: Final = 2
+"""What differed most is taken for the cause's own mark; more would make of every by-effect something that must be there."""
+_MOST_EXPECTED: Final = 12
+_MOST_ACTIONS: Final = 5
+_MARK_LIKELY, _MARK_OTHERWISE = 0.9, 0.05
+_SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE = 0.8, 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """An incident that teaches something.
+
+    Attributes:
+        marks: what differed and may tell the cause, the most telling first.
+        symptoms: what differed and shows in many incidents.
+        acts: what the person did that helped.
+    """
+
+    incident: PastIncident
+    marks: tuple[Deviation, ...]
+    symptoms: tuple[Deviation, ...]
+    acts: tuple[Tried, ...]
+
+    @property
+    def required(self) -> tuple[Deviation, ...]:
+        """What must be so again. That it is gone can be seen afterwards, as of what is told in trouble alone it cannot."""
+        return tuple(each for each in self.marks if each.usual is not None)[:_MOST_REQUIRED]
+
+    @property
+    def cause(self) -> str:
+        """What the same marks are called every time."""
+        signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
+        return PREFIX + digest(signs).removeprefix("sha256:")[:10]
+
+
+def learnt_runbooks(
+    incidents: Iterable[PastIncident],
+    runbooks: Sequence[Runbook] = (),
+    looks: Mapping[str, Collection[str]] | None = None,
+) -> tuple[Runbook, ...]:
+    """Return a runbook for each unknown cause that a person has ended by an act, by the names of their causes.
+
+    Args:
+        incidents: of one target, the last that ended first.
+        runbooks: in use; what they expect is told in their words, so that the two are compared by the same conditions. A
+            cause that one of them has, such as a draft that was accepted, is not made again.
+        looks: by name the facts that each can give.
+    """
+    past = list(incidents)
+    usual = usual_facts(past)
+    lessons: dict[str, list[_Lesson]] = {}
+    for incident in past:
+        lesson = _lesson(incident, usual, runbooks, past)
+        if lesson is not None:
+            lessons.setdefault(lesson.cause, []).append(lesson)
+    known = {runbook.cause for runbook in runbooks}
+    return tuple(
+        _runbook(cause, found, runbooks, looks or {}) for cause, found in sorted(lessons.items()) if cause not in known
+    )
+
+
+def usual_facts(incidents: Iterable[PastIncident]) -> dict[str, tuple[FactValue, ...]]:
+    """Return by fact what it was when incidents were over, each value once."""
+    found: dict[str, dict[FactValue, None]] = {}
+    for incident in incidents:
+        for fact, value in incident.well.items():
+            found.setdefault(fact, {})[value] = None
+    return {fact: tuple(values) for fact, values in found.items()}
+
+
+def _lesson(
+    incident: PastIncident,
+    usual: Mapping[str, Sequence[FactValue]],
+    runbooks: Sequence[Runbook],
+    past: Sequence[PastIncident],
+) -> _Lesson | None:
+    # Without looks of afterwards everything would seem to differ.
+    if incident.cause != UNNAMED or incident.resolved_by is not Resolver.PERSON or not incident.well:
+        return None
+    acts = incident.helped
+    found = deviations(incident.facts, incident.well, usual, runbooks)
+    elsewhere = [other.facts for other in past if other.cause != UNNAMED]
+    marks = [each for each in found if not each.is_symptom and not _holds_in(each.required, elsewhere)]
+    lesson = _Lesson(incident, tuple(marks), tuple(each for each in found if each not in marks), acts)
+    return lesson if acts and lesson.required else None
+
+
+def _holds_in(condition: Condition, moments: Iterable[Mapping[str, FactValue]]) -> bool:
+    return any(condition.holds(facts) for facts in moments)
+
+
+def _runbook(
+    cause: str, lessons: Sequence[_Lesson], runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
+) -> Runbook:
+    latest = lessons[0]
+    actions = _actions(lessons, runbooks)
+    facts = {each.fact for each in latest.marks[:_MOST_EXPECTED]} | {name for each in actions for name in each.needs}
+    seen = ", ".join(str(each.seen) for each in latest.required)
+    return Runbook(
+        cause=cause,
+        title=_line(f"An unknown cause that was met before: {seen}"),
+        symptoms=(_line(f"as in incident {latest.incident.incident_id}: {seen}"),),
+        expects=tuple(_expectations(latest, runbooks)),
+        looks=tuple(name for name, gives in looks.items() if not facts.isdisjoint(gives)),
+        actions=actions,
+        mended=tuple(each.usual for each in latest.required if each.usual is not None),
+        risk=Risk.MEDIUM,
+        requires=tuple(each.required for each in latest.required),
+        text=_text(lessons, actions),
+        source=f"experience/{cause}",
+    )
+
+
+def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expectation]:
+    said = [each for runbook in runbooks for each in runbook.expects]
+    for likely, otherwise, group in (
+        (_MARK_LIKELY, _MARK_OTHERWISE, lesson.marks),
+        (_SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE, lesson.symptoms),
+    ):
+        for condition in itertools.islice((one for each in group for one in each.expected), _MOST_EXPECTED):
+            # How often a condition holds anyway others have said already; to say it otherwise would change their weight.
+            told = [each.otherwise for each in said if each.condition == condition]
+            anyway = sum(told) / len(told) if told else otherwise
+            if likely - anyway > _MARK_OTHERWISE:
+                yield Expectation(condition, likely, anyway)
+
+
+def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
+    """Return what people did, what they did last first; the same act once."""
+    found: dict[str, RunbookAction] = {}
+    for lesson in lessons:
+        for act in lesson.acts:
+            parameters = {name: _place(act, name, value, lesson, runbooks) for name, value in act.parameters.items()}
+            why = f"A person ended incident {lesson.incident.incident_id} by it."
+            found.setdefault(digest([act.action, parameters]), RunbookAction(act.action, parameters, why))
+    return tuple(found.values())[:_MOST_ACTIONS]
+
+
+def _place(act: Tried, name: str, value: FactValue, lesson: _Lesson, runbooks: Sequence[Runbook]) -> FactValue:
+    """Return a parameter as the next time needs it: the fact that it was taken from, or else its value.
+
+    The worker that was restarted then is another one today. Which fact names it runbooks say that do the same; otherwise
+    a fact that told just this name, of one thing among several, is taken for where the person had it from.
+    """
+    facts = lesson.incident.facts
+    for runbook in runbooks:
+        for action in runbook.actions:
+            place = action.parameters.get(name) if action.action == act.action else None
+            if isinstance(place, str) and place.startswith("{") and _same(facts.get(place.strip("{}")), value):
+                return place
+    if isinstance(value, str) and any(char.isdigit() for char in value):
+        named = [fact for fact, told in facts.items() if _same(told, value)]
+        # What is only told in trouble first: it names who is in trouble.
+        named.sort(key=lambda fact: (fact in lesson.incident.well, fact))
+        if named and "{" not in named[0]:
+            return f"{{{named[0]}}}"
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _same(told: FactValue | None, value: FactValue) -> bool:
+    if isinstance(told, bool) or isinstance(value, bool) or told is None:
+        return told is value
+    return _word(told) == _word(value)
+
+
+def _word(value: FactValue) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _sign(each: Deviation) -> str:
+    # Of numbers the side: how much it was differs from time to time.
+    return str(each.required.value) if each.required.operator in {Operator.IS, Operator.IS_NOT} else ""
+
+
+def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
+    """Return what a person should know who is asked whether this may be used."""
+    lines = [
+        "# An unknown cause that was met before",
+        "",
+        "No runbook described it, and a person ended it. This was made of what was seen then; the cause has no name yet.",
+        "",
+        "## Where it comes from",
+    ]
+    for lesson in lessons:
+        incident = lesson.incident
+        acts = ", ".join(f"`{_code(act.action)}`" for act in lesson.acts)
+        who = f"`{_code(incident.resolver)}`" if incident.resolver else "somebody"
+        ended = format_time(incident.resolved_at)
+        lines.append(f"- Incident `{_code(incident.incident_id)}`, over at {ended}: {who} did {acts}.")
+    lines += ["", "## What differed from when all was well"]
+    lines += [f"- `{_code(str(each.seen))}`{_usually(each)}" for each in lessons[0].marks]
+    lines += ["", "## Before this is accepted", "- Give the cause a name, and say what it is and what it is not."]
+    lines.append(f"- Say whether `{_code(actions[0].action)}` mends it, or only ends what it does to users.")
+    lines.append("- Strike out what differed by chance.")
+    return "\n".join(lines)
+
+
+def _usually(each: Deviation) -> str:
+    return "; otherwise it is not told" if each.usual is None else f"; when all was well `{_code(str(each.usual))}`"
+
+
+def _code(text: str) -> str:
+    return _line(text).replace("`", "'")
+
+
+def _line(text: str) -> str:
+    """Return a text as a line of a runbook can hold it."""
+    return "".join(char if char.isprintable() else " " for char in text)[:300]

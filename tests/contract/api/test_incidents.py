@@ -1,0 +1,206 @@
+"""What the responder has done and is told, over HTTP: the same on each back end, whether or not it runs here."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from relab.api.app import create_app
+from relab.bootstrap import Services, build
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
+from relab.testbed.scoring.status import read_status
+from support.api import assert_problem, fields_of, read_events
+from support.asgi import RawRequest
+from support.incident_logs import MINUTE_US, asked, opened, question
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def target() -> str:
+    """A target that no other test uses."""
+    return f"shop-{next(_numbers)}"
+
+
+@pytest.fixture
+def log(installation: Services) -> IncidentLog:
+    return installation.incidents.log
+
+
+@pytest.fixture
+def now_us(installation: Services) -> int:
+    return installation.clock.now_us()
+
+
+def ask(log: IncidentLog, incident_id: str, now_us: int, **more: Any) -> str:
+    """Ask people about a plan, and return the id of the question."""
+    given = {"asked_at": now_us, "expires_at": now_us + MINUTE_US, **more}
+    return log.approvals.request(question(incident_id, f"{incident_id}.1", **given)).approval_id
+
+
+def kinds(text: str) -> list[str]:
+    return [data["type"].removeprefix("relab.incident.") for _, data in read_events(text)]
+
+
+def test_incidents_are_listed_page_by_page(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+    ids = []
+    for number in range(3):
+        ids.append(opened(log, target, at_us=now_us + number).incident_id)
+        if number < 2:
+            log.close(ids[-1], at_us=now_us + number, outcome=Outcome.RESOLVED)
+
+    first = api.get("/agent/incidents", params={"target": target, "limit": 2}).json()
+    rest = api.get("/agent/incidents", params={"target": target, "cursor": first["next_cursor"]}).json()
+
+    assert [item["incident_id"] for item in first["items"] + rest["items"]] == ids[::-1]
+    assert rest["next_cursor"] is None
+    still = api.get("/agent/incidents", params={"target": target, "status": ["open", "escalated"]}).json()
+    assert [item["incident_id"] for item in still["items"]] == ids[2:]
+
+
+@pytest.mark.parametrize("query", [{"cursor": "x"}, {"status": "over"}, {"limit": 0}, {"target": ""}])
+def test_a_list_of_nonsense_is_refused(api: TestClient, query: dict[str, Any]) -> None:
+    assert_problem(api.get("/agent/incidents", params=query), 422)
+
+
+def test_an_incident_is_shown_with_acts_and_questions(
+    api: TestClient, log: IncidentLog, now_us: int, target: str
+) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    log.acts.put(asked(incident_id))
+    ask(log, incident_id, now_us)
+
+    shown = api.get(f"/agent/incidents/{incident_id}").json()
+
+    assert (shown["status"], shown["phase"]) == ("waiting_approval", "approve")
+    assert [act["action"] for act in shown["acts"]] == ["restart-worker"]
+    assert [(each["request"]["plan"]["action"], each["decision"]) for each in shown["questions"]] == [
+        ("restart-worker", None)
+    ]
+    assert_problem(api.get("/agent/incidents/none"), 404, "incident_not_found")
+
+
+def test_a_plan_is_approved_once_and_may_still_be_rejected(
+    api: TestClient, log: IncidentLog, now_us: int, target: str
+) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    path = f"/agent/approvals/{ask(log, incident_id, now_us)}"
+
+    first = api.post(path, json={"approved": True, "note": "go"})
+    again = api.post(path, json={"approved": True})
+    rejected = api.post(path, json={"approved": False})
+
+    assert first.status_code == 200
+    assert (first.json()["approved"], first.json()["by"], first.json()["note"]) == (True, "loopback", "go")
+    assert again.json() == first.json()
+    assert rejected.json()["approved"] is False
+    assert_problem(api.post(path, json={"approved": True}), 409, "approval_decided")
+    assert log.get(incident_id).status is IncidentStatus.OPEN
+
+
+def test_the_last_question_is_answered_by_the_id_of_the_incident(
+    api: TestClient, log: IncidentLog, now_us: int, target: str
+) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    approval_id = ask(log, incident_id, now_us)
+
+    assert api.post(f"/agent/approvals/{incident_id}", json={"approved": True}).json()["approval_id"] == approval_id
+
+
+def test_answers_that_cannot_hold_are_refused(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    late = ask(log, incident_id, now_us, asked_at=now_us - 2 * MINUTE_US, expires_at=now_us - MINUTE_US)
+
+    assert_problem(api.post(f"/agent/approvals/{late}", json={"approved": True}), 409, "approval_expired")
+    assert_problem(api.post("/agent/approvals/none", json={"approved": True}), 404, "no_question")
+    assert fields_of(assert_problem(api.post(f"/agent/approvals/{late}", json={}), 422)) == ["approved"]
+    assert_problem(api.post(f"/agent/approvals/{late}", json={"approved": "yes"}), 422)
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert_problem(api.post(f"/agent/approvals/{late}", content=b"approved=1", headers=form), 415)
+
+
+def test_several_people_at_once_come_to_one_answer(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    path = f"/agent/approvals/{ask(log, incident_id, now_us)}"
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: api.post(path, json={"approved": True}), range(8)))
+
+    assert len({answer.text for answer in answers}) == 1
+    decided = [event for event in log.read_after(incident_id) if event.kind == "approval_decided"]
+    assert len(decided) == 1
+
+
+def test_pausing_and_resuming_are_told_by_whom(api: TestClient, target: str) -> None:
+    paused = api.post("/agent/pause", json={"target": target, "why": "We move."}).json()
+    resumed = api.post("/agent/resume", json={"target": target}).json()
+
+    assert (paused["target"], paused["is_paused"], paused["by"], paused["why"]) == (
+        target, True, "loopback", "We move.",
+    )  # fmt: skip
+    assert resumed["is_paused"] is False
+
+
+def test_everything_is_paused_without_a_body(api: TestClient) -> None:
+    assert api.post("/agent/pause").json()["target"] == "*"
+    assert api.get("/agent/status").json()["paused"] is True
+    api.post("/agent/resume")
+    assert api.get("/agent/status").json()["paused"] is False
+
+
+def test_without_a_target_nothing_is_triggered(api: TestClient) -> None:
+    status = api.get("/agent/status").json()
+
+    assert (status["target"], status["incident"], status["leading"], status["polls"]) == (None, None, False, 0)
+    assert_problem(api.post("/agent/trigger"), 409, "no_target")
+    assert_problem(api.post("/agent/trigger", json={"nonsense": 1}), 422)
+
+
+def test_a_status_is_what_a_harness_reads(api: TestClient) -> None:
+    sight = read_status(1.0, api.get("/agent/status").json())
+
+    assert (sight.answered, sight.incident, sight.polls, sight.cost_usd) == (True, None, 0, 0.0)
+
+
+def test_a_late_follower_gets_the_whole_timeline(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    log.update(incident_id, at_us=now_us, phase=Phase.GATHER, tell=[NewEvent("gathered", "2 facts.", evidence=["e1"])])
+    log.close(incident_id, at_us=now_us, outcome=Outcome.PASSED)
+    # A word after the end does not keep the stream open.
+    log.append(incident_id, NewEvent("noted", "It was the weather."), at_us=now_us)
+
+    whole = api.get(f"/agent/incidents/{incident_id}/events")
+    rest = api.get(f"/agent/incidents/{incident_id}/events", headers={"last-event-id": "2"})
+
+    assert whole.headers["content-type"].partition(";")[0] == "text/event-stream"
+    assert kinds(whole.text) == ["opened", "gathered", "closed", "noted"]
+    event = read_events(whole.text)[1][1]
+    assert (event["specversion"], event["subject"], event["data"]["evidence"]) == ("1.0", incident_id, ["e1"])
+    assert [number for number, _ in read_events(rest.text)] == [3, 4]
+    assert_problem(api.get("/agent/incidents/none/events"), 404)
+    assert_problem(api.get(f"/agent/incidents/{incident_id}/events", headers={"last-event-id": "x"}), 422)
+
+
+def test_events_of_another_process_arrive_while_the_stream_is_open(installation: Services, target: str) -> None:
+    async def scenario() -> list[str]:
+        app = create_app(build(installation.settings))
+        async with app.router.lifespan_context(app):
+            other = build(installation.settings)
+            log, now_us = other.incidents.log, other.clock.now_us()
+            incident_id = (await asyncio.to_thread(opened, log, target, at_us=now_us)).incident_id
+            stream = RawRequest(app, f"/agent/incidents/{incident_id}/events")
+            await stream.until(lambda: "opened" in stream.text)
+            await asyncio.to_thread(log.append, incident_id, NewEvent("looked"), at_us=now_us)
+            await stream.until(lambda: "looked" in stream.text)
+            await asyncio.to_thread(log.close, incident_id, at_us=now_us, outcome=Outcome.RESOLVED)
+            await stream.end()
+            other.close()
+            return kinds(stream.text)
+
+    assert asyncio.run(scenario()) == ["opened", "looked", "closed"]

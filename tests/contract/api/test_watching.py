@@ -1,0 +1,140 @@
+"""An API that watches a target: what it says of itself, how it is triggered, and what it takes up again after a restart."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from relab.api.incidents import ALERTS_EXAMPLE
+from relab.bootstrap import Services, build
+from relab.core.errors import ConfigurationError
+from support.api import assert_problem, fields_of, read_events, running_api
+from support.waiting import wait_until
+from support.well_targets import a_well_target
+
+NOBODY = "http://127.0.0.1:9"
+"""Where nothing answers."""
+TARGET = "127.0.0.1:9"
+
+
+@pytest.fixture
+def watching(make_services: Callable[..., Services], database_url: str) -> Callable[..., Services]:
+    """Return a function that composes services that watch a target which does not answer."""
+
+    def make(**options: Any) -> Services:
+        given = {"target_api_base_url": NOBODY, "action_server_url": NOBODY, "action_server_token": "t"}
+        return make_services(database_url=database_url, **{**given, "poll_interval_seconds": 300.0, **options})
+
+    return make
+
+
+def status(client: TestClient) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/agent/status").json()
+    return found
+
+
+def alerts(**more: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(ALERTS_EXAMPLE), **more}
+
+
+def test_it_says_what_it_watches_and_what_it_may(watching: Callable[..., Services]) -> None:
+    options = {"incidents": {"autonomy": "suggest", "autonomy_by_class": {"restart": "act"}}}
+    with running_api(watching(**options)) as client:
+        wait_until(lambda: status(client)["polls"] == 1, what="the first poll")
+        told = status(client)
+
+    assert (told["target"], told["autonomy"], told["autonomy_by_class"]) == (TARGET, "suggest", {"restart": "act"})
+    assert told["leading"] is True
+
+
+def test_somebody_triggers_an_incident_once(watching: Callable[..., Services]) -> None:
+    with running_api(watching()) as client:
+        first = client.post("/agent/trigger", json={"detail": "Checkout hangs."})
+        again = client.post("/agent/trigger")
+        told = status(client)["incident"]
+
+    assert first.status_code == 202
+    assert (first.json()["created"], again.json()) == (True, {**first.json(), "created": False})
+    assert (told["id"], told["title"]) == (first.json()["incident_id"], "Checkout hangs.")
+
+
+def test_alerts_open_one_incident_however_often_they_are_sent(watching: Callable[..., Services]) -> None:
+    with running_api(watching()) as client:
+        first, again = (client.post("/alerts/alertmanager", json=alerts()).json() for _ in range(2))
+        ended = alerts(status="resolved")
+        ended["alerts"][0]["status"] = "resolved"
+        over = client.post("/alerts/alertmanager", json=ended).json()
+        shown = client.get(f"/agent/incidents/{first['incident_id']}").json()
+
+    assert (first["fresh"], first["created"]) == (1, True)
+    assert again == {"fresh": 0, "incident_id": None, "created": False}
+    assert (over["fresh"], over["incident_id"]) == (1, None)
+    assert (shown["title"], shown["severity"]) == ("Checkout takes longer than 2 s.", "critical")
+    assert [item["signal"] for item in shown["findings"]] == ["alert.CheckoutSlow"]
+
+
+def test_a_notification_that_is_none_names_its_fields(watching: Callable[..., Services]) -> None:
+    wrong = [
+        ({}, ["version", "groupKey", "alerts"]),
+        (alerts(version="3"), ["version"]),
+        (alerts(alerts=[{"status": "perhaps", "startsAt": 1}]), ["alerts.0.status", "alerts.0.startsAt"]),
+        (alerts(groupKey=""), ["groupKey"]),
+        ([], ["body"]),
+    ]
+    with running_api(watching()) as client:
+        for document, fields in wrong:
+            problem = assert_problem(client.post("/alerts/alertmanager", json=document), 422, "invalid_alerts")
+            assert fields_of(problem) == fields
+        assert client.get("/agent/incidents").json()["items"] == []
+
+
+def test_without_a_token_for_actions_it_is_not_begun(watching: Callable[..., Services]) -> None:
+    services = watching(action_server_token=None)
+
+    with pytest.raises(ConfigurationError, match="ACTION_SERVER_TOKEN"), running_api(services):
+        pass
+    with pytest.raises(ConfigurationError, match="ACTION_SERVER_TOKEN"):
+        services.incidents.check()
+
+
+@pytest.mark.full
+def test_what_was_triggered_elsewhere_is_taken_up_and_gone_on_with_after_a_restart(
+    watching: Callable[..., Services],
+) -> None:
+    services = watching(poll_interval_seconds=0.2)
+    other = build(services.settings)
+    triggered = other.incidents.trigger("Checkout hangs.", by="ann").incident_id
+    with running_api(build(services.settings)) as client:
+        wait_until(lambda: (status(client)["incident"] or {}).get("diagnosis"), what="a diagnosis")
+        first = status(client)["incident"]
+    with running_api(build(services.settings)) as client:
+        # Nobody answers where actions are asked for: a person is called once that was waited for long enough.
+        wait_until(lambda: status(client)["incident"]["phase"] == "escalated", what="an escalation")
+        told = status(client)["incident"]
+    kinds = [event.kind for event in other.incidents.timeline(triggered)]
+    other.close()
+
+    assert first["id"] == told["id"] == triggered
+    # What was done before the restart is not done again.
+    assert (kinds.count("gathered"), kinds.count("escalated")) == (1, 1)
+
+
+@pytest.mark.full
+def test_what_somebody_says_is_looked_into_also_if_polls_show_nothing(
+    watching: Callable[..., Services],
+) -> None:
+    with a_well_target() as target:
+        services = watching(target_api_base_url=target, poll_interval_seconds=0.2, incidents={"autonomy": "act"})
+        with running_api(services) as client:
+            triggered = client.post("/agent/trigger", json={"detail": "It feels slow."}).json()["incident_id"]
+            wait_until(lambda: status(client)["incident"] is None, what="the end of the incident")
+            shown = client.get(f"/agent/incidents/{triggered}").json()
+            told = [data["type"] for _, data in read_events(client.get(f"/agent/incidents/{triggered}/events").text)]
+
+    assert (shown["outcome"], shown["acts"]) == ("passed", [])
+    for kind in ("opened", "diagnosed", "escalated", "closed"):
+        assert f"relab.incident.{kind}" in told

@@ -1,0 +1,87 @@
+"""How far a graph is, kept on each back end: it is there after a restart, and nothing but plain values comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+
+from relab.incidents.checkpoints import checkpoints
+from relab.storage import Database
+
+CONFIG: Any = {"configurable": {"thread_id": "i-1"}}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class State(TypedDict, total=False):
+    facts: dict[str, Any]
+    foreign: Any
+    answer: str
+
+
+@dataclass
+class Foreign:
+    """A class of nobody that checkpoints know."""
+
+    word: str
+
+
+def graph_of(saver: BaseCheckpointSaver[Any]) -> Any:
+    def look(_state: State) -> State:
+        return {"facts": {"errors.pct": 12.5, "worker": None, "names": ["a", "b"]}}
+
+    def ask(_state: State) -> State:
+        return {"answer": interrupt("May I?")}
+
+    graph = StateGraph(State)
+    graph.add_node("look", look)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "look")
+    graph.add_edge("look", "ask")
+    graph.add_edge("ask", END)
+    return graph.compile(checkpointer=saver)
+
+
+@pytest.mark.anyio
+async def test_a_graph_is_gone_on_with_where_another_process_left_it(database: Database, tmp_path: Path) -> None:
+    async with checkpoints(database, tmp_path) as saver:
+        await graph_of(saver).ainvoke({}, CONFIG, durability="sync")
+    async with checkpoints(database, tmp_path) as saver:
+        before = await graph_of(saver).aget_state(CONFIG)
+        found = await graph_of(saver).ainvoke(Command(resume="yes"), CONFIG, durability="sync")
+
+    assert before.next == ("ask",)
+    assert found["answer"] == "yes"
+    assert found["facts"] == {"errors.pct": 12.5, "worker": None, "names": ["a", "b"]}
+
+
+@pytest.mark.anyio
+async def test_what_is_no_plain_value_does_not_come_back_as_what_it_was(database: Database, tmp_path: Path) -> None:
+    async with checkpoints(database, tmp_path) as saver:
+        await graph_of(saver).ainvoke({"foreign": Foreign("a word")}, CONFIG, durability="sync")
+    async with checkpoints(database, tmp_path) as saver:
+        found = (await graph_of(saver).aget_state(CONFIG)).values["foreign"]
+
+    assert not isinstance(found, Foreign)
+
+
+@pytest.mark.anyio
+async def test_several_processes_may_begin_at_once(database: Database, tmp_path: Path) -> None:
+    begun = asyncio.Barrier(4)
+
+    async def begin() -> None:
+        async with asyncio.timeout(60), checkpoints(database, tmp_path) as saver:
+            assert await saver.aget_tuple(CONFIG) is None
+            await begun.wait()
+
+    await asyncio.gather(*(begin() for _ in range(4)))

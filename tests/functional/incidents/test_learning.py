@@ -1,0 +1,94 @@
+"""An unknown cause, a testbed and a person: what the person does is seen, kept, and done the second time without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.incidents.postmortem.composing import compose
+from relab.incidents.postmortem.models import Case, Moment
+from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.knowledge.learnt import PREFIX
+from support.fault_field import Field, a_field
+from support.responders import Running, acting, responding
+from support.testbeds import bed_home
+
+pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(400)]
+
+NOT_THIS = """\
+---
+cause: process_stopped
+title: Something that nobody ever sees
+risk: low
+symptoms:
+  - "a sign that no look of anybody gives"
+requires:
+  - {fact: processes.frozen, at_least: 1000}
+expects:
+  - {fact: processes.frozen, at_least: 1000, likely: 0.9, otherwise: 0.01}
+---
+
+It stands in the place of the runbook that is shipped.
+"""
+
+
+@pytest.fixture
+def field() -> Iterator[Field]:
+    with bed_home() as home, a_field(home) as found:
+        yield found
+
+
+def incident(running: Running, number: int, *, is_over: bool) -> Incident | None:
+    """Return an incident, counted from the first, once it is over or escalated."""
+    items = list(reversed(running.incidents().items))
+    found = running.log.get(items[number].incident_id) if len(items) > number else None
+    if found is None or (found.status is not IncidentStatus.ESCALATED and not found.is_over):
+        return None
+    return found if found.is_over or not is_over else None
+
+
+def mend(field: Field) -> None:
+    """Do what a person does who has found the processes that stand still."""
+    rows = field.actions.get("/components").json()["components"]
+    frozen = [row["name"] for row in rows if (row.get("process") or {}).get("kernel_state") == "stopped"]
+    field.do("resume-process", {"component": frozen[0] if len(frozen) == 1 else "target"})
+
+
+def test_the_second_meeting_of_an_unknown_cause_needs_no_person(field: Field, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "knowledge"
+    folder.mkdir(parents=True)
+    (folder / "process_stopped.md").write_text(NOT_THIS)
+    token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
+
+    async def story(running: Running) -> None:
+        injected = await asyncio.to_thread(field.inject, "hang")
+        await running.until(lambda: incident(running, 0, is_over=False), within_s=120, what="the call for a person")
+        await asyncio.to_thread(mend, field)
+        first = await running.until(lambda: incident(running, 0, is_over=True), within_s=100, what="the first end")
+        assert first.outcome is Outcome.ESCALATED
+        await asyncio.to_thread(field.stop, "hang", injected)
+        await asyncio.to_thread(field.inject, "hang")
+        second = await running.until(lambda: incident(running, 1, is_over=True), within_s=120, what="the second end")
+        assert second.outcome is Outcome.RESOLVED
+        assert (second.diagnosis or "").startswith(PREFIX)
+        acts = running.log.acts.of_incident(second.incident_id)
+        assert [act.action for act in acts] == ["resume-process"]
+        told = compose(Case(second, running.log.read_after(second.incident_id), acts))
+        assert {mark.moment for mark in told.marks} == set(Moment)
+        assert any(figure.points for figure in told.figures)
+
+    async def go() -> None:
+        urls: Any = (field.target, str(field.actions.base_url), token)
+        async with responding(tmp_path / "home", *urls, policy=acting()) as running:
+            await running.until(lambda: running.world.watch.baseline.is_learnt, what="a baseline")
+            try:
+                await story(running)
+            finally:
+                for item in running.incidents().items:
+                    print("\n".join(running.story(item.incident_id)))
+
+    asyncio.run(go())

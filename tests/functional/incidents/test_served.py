@@ -1,0 +1,52 @@
+"""`lab serve --only incidents` as the harness of the testbed starts it: told of addresses and a token, and of nothing else."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.status import Sight
+from support.servers import free_port
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.full]
+
+COMMAND = ["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
+
+
+def test_a_target_that_is_away_is_told_and_a_person_is_called(tmp_path: Path) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with socket.create_server(("127.0.0.1", 0)) as observer:
+        environment = {
+            "LANGSMITH_TRACING": "true",
+            "LANGSMITH_API_KEY": "k",
+            "LANGSMITH_ENDPOINT": f"http://127.0.0.1:{observer.getsockname()[1]}",
+        }
+        bindings = Bindings(responder_command=COMMAND, responder_environment=environment, poll_interval_s=0.5)
+        seen, served, words = _run(bindings, nobody, tmp_path / "home")
+        observer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            # What is seen of a target goes to nobody who traces graphs, whatever the environment says.
+            observer.accept()
+
+    assert seen.causes[0] == "unknown"
+    assert seen.polls is not None
+    assert served == {"/healthz": 200, "/metrics": 200, "/agent-runs": 404}
+    assert "Traceback" not in words
+
+
+def _run(bindings: Bindings, nobody: str, home: Path) -> tuple[Sight, dict[str, int], str]:
+    with a_responder(bindings, target=nobody, actions=nobody, token="t", home=home) as responder:
+        seen = wait_until(lambda: _escalated(responder), what="an escalation")
+        served = {path: httpx.get(responder.url + path).status_code for path in ("/healthz", "/metrics", "/agent-runs")}
+        words = responder.log.read_text()
+    return seen, served, words
+
+
+def _escalated(responder: Responder) -> Sight | None:
+    sight = responder.look(0.0)
+    return sight if sight.escalated else None

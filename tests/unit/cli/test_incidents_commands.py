@@ -1,0 +1,87 @@
+"""`lab incidents` as its users run it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from relab.bootstrap import build
+from relab.core.clock import SystemClock
+from relab.incidents.storage.models import NewEvent, Outcome
+from relab.settings import load_settings
+from relab.storage.migrate import upgrade
+from support.cli import Lab
+from support.incident_logs import MINUTE_US, opened, question
+
+EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, str, str]:
+    """A home with an incident that is over, and one whose plan waits for an answer."""
+    lab = Lab(tmp_path_factory.mktemp("home"), {})
+    services = build(load_settings(lab.home))
+    upgrade(services.database)
+    log, now_us = services.incidents.log, SystemClock().now_us()
+    over = opened(log, "shop", at_us=now_us).incident_id
+    log.append(over, NewEvent("looked", "\x1b[2J hostile"), at_us=now_us)
+    log.close(over, at_us=now_us, outcome=Outcome.PASSED)
+    waits = opened(log, "shop", at_us=now_us + 1).incident_id
+    log.approvals.request(question(waits, f"{waits}.1", asked_at=now_us, expires_at=now_us + 10 * MINUTE_US))
+    services.close()
+    return lab, over, waits
+
+
+def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, str, str]) -> None:
+    lab, over, waits = known
+
+    listed = lab.json("incidents", "list", "--status", "closed")
+    shown = lab.json("incidents", "show", waits)
+    told = lab.run("incidents", "show", over).out
+    followed = [json.loads(line) for line in lab.run("incidents", "watch", over, "--json").out.splitlines()]
+
+    assert [item["incident_id"] for item in listed["items"]] == [over]
+    assert shown["incident"]["questions"][0]["request"]["approval_id"] == f"{waits}.1"
+    assert "\x1b" not in told
+    assert "looked: \\x1b[2J hostile" in told
+    assert [event["type"] for event in followed] == [
+        "relab.incident.opened", "relab.incident.looked", "relab.incident.closed",
+    ]  # fmt: skip
+
+
+def test_what_is_not_there_is_said(known: tuple[Lab, str, str]) -> None:
+    lab, _, _ = known
+
+    assert "incident_not_found" in lab.run("incidents", "show", "none", "--json", code=EXIT_FAILED).out
+    assert "waiting_approval" in lab.run("incidents", "list", "--status", "x", code=EXIT_USAGE).err
+    assert "TARGET_API_BASE_URL" in lab.run("incidents", "trigger", "slow", code=EXIT_FAILED).err
+
+
+@pytest.mark.full
+def test_a_question_is_answered_by_the_id_of_its_incident(known: tuple[Lab, str, str]) -> None:
+    lab, over, waits = known
+
+    approved = lab.json("incidents", "approve", waits, "--by", "ann", "--note", "go")["decision"]
+    rejected = lab.run("incidents", "reject", f"{waits}.1").out
+
+    assert (approved["approved"], approved["by"], approved["note"]) == (True, "ann", "go")
+    assert rejected == f"{waits}.1 is rejected by cli.\n"
+    assert "no incident of this id" in lab.run("incidents", "approve", over, code=EXIT_FAILED).err
+
+
+@pytest.mark.full
+def test_the_responder_is_paused_resumed_and_triggered(known: tuple[Lab, str, str]) -> None:
+    lab, _, _ = known
+
+    assert lab.json("incidents", "pause", "--why", "we move")["is_paused"] is True
+    assert lab.run("incidents", "resume").out == "Everything is resumed.\n"
+    assert lab.json("incidents", "trigger", "slow", "--target", "other")["created"] is True
+
+
+def test_a_responder_without_a_token_is_not_served(known: tuple[Lab, str, str]) -> None:
+    lab, _, _ = known
+
+    refused = lab.run("serve", "--only", "incidents", code=EXIT_UNAVAILABLE)
+
+    assert "ACTION_SERVER_TOKEN" in refused.err

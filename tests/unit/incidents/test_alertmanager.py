@@ -1,0 +1,90 @@
+"""Notifications of Alertmanager, as it writes them and as it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.api.incidents import ALERTS_EXAMPLE
+from relab.core.clock import parse_time
+from relab.core.errors import ConfigurationError
+from relab.incidents.alertmanager import InvalidAlertsError, read_notification
+from relab.incidents.models import Severity
+from relab.incidents.service import target_name
+
+
+def notification(*alerts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(ALERTS_EXAMPLE), "alerts": list(alerts), **more}
+
+
+def alert(**more: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(ALERTS_EXAMPLE["alerts"][0]), **more}
+
+
+def test_an_alert_is_told_by_its_summary_and_counts_as_its_severity_says() -> None:
+    found = read_notification(notification(alert(startsAt="2026-11-21T04:00:00.123456789+01:00")))
+
+    (received,) = found.alerts
+    assert (found.title, found.severity) == ("Checkout takes longer than 2 s.", Severity.CRITICAL)
+    assert received.starts_at_us == parse_time("2026-11-21T03:00:00.123456Z")
+    assert (received.is_firing, received.anomaly.signal) == (True, "alert.CheckoutSlow")
+
+
+@pytest.mark.parametrize(
+    ("label", "severity"),
+    [("page", Severity.CRITICAL), ("Warning", Severity.WARNING), ("sev-2", Severity.DEGRADED), ("", Severity.DEGRADED)],
+)
+def test_severities_of_others_are_ours(label: str, severity: Severity) -> None:
+    assert read_notification(notification(alert(labels={"severity": label}))).severity is severity
+
+
+def test_alerts_without_a_fingerprint_are_told_apart_by_their_labels() -> None:
+    one, other, same = (
+        read_notification(notification(alert(fingerprint="", labels={"pod": pod}))).alerts[0].fingerprint
+        for pod in ("a", "b", "a")
+    )
+
+    assert one == same != other
+
+
+def test_an_alert_that_ended_before_it_was_told_is_no_reason_to_open_an_incident() -> None:
+    found = read_notification(notification(alert(status="resolved", startsAt="0001-01-01T00:00:00Z")))
+
+    assert (found.alerts[0].is_firing, found.alerts[0].starts_at_us, found.severity) == (False, 0, Severity.WARNING)
+
+
+def test_too_many_alerts_are_refused() -> None:
+    with pytest.raises(InvalidAlertsError, match="alerts"):
+        read_notification(notification(*[alert()] * 1_001))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(
+    changed=st.dictionaries(st.sampled_from(sorted(ALERTS_EXAMPLE)), _JSON, max_size=2),
+    inner=st.dictionaries(st.sampled_from(sorted(ALERTS_EXAMPLE["alerts"][0])), _JSON, max_size=2),
+)
+def test_whatever_is_sent_is_read_or_refused(changed: dict[str, Any], inner: dict[str, Any]) -> None:
+    found = None
+    with contextlib.suppress(InvalidAlertsError):
+        found = read_notification({**notification(alert(**inner)), **changed})
+    assert found is None or found.title
+
+
+def test_a_target_is_named_by_its_address_and_by_no_secret() -> None:
+    assert target_name("http://user:secret@shop.example:8011/api/?token=x") == "shop.example:8011/api"
+    assert target_name("https://shop.example") == "shop.example:443"
+    assert target_name("http://[::1]:8011") == "[::1]:8011"
+    for wrong in ("shop:8011", "ftp://shop", "http://", "http://[", "http://shop:port", ""):
+        with pytest.raises(ConfigurationError, match="TARGET_API_BASE_URL"):
+            target_name(wrong)
