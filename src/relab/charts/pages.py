@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import platformdirs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -59,7 +63,26 @@ def policy(allowed: Sequence[Markup]) -> str:
 
 @functools.cache
 def vega() -> str:
-    """Return the libraries that draw charts: Vega, Vega-Lite and vega-embed, as one script. It takes a second, once."""
+    """Return the libraries that draw charts: Vega, Vega-Lite and vega-embed, as one script.
+
+    Putting them together takes a second, so they are kept in the user's own cache. Not in a project's: that comes from
+    others, and what is kept here is run by whoever opens a page.
+    """
+    path = platformdirs.user_cache_path("relab") / f"vega-{version('vl-convert-python')}.js"
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        bundle = _put_together()
+    # Kept or not, there is a page.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = path.with_name(f".{os.getpid()}.{path.name}")
+        building.write_text(bundle, encoding="utf-8")
+        building.replace(path)
+    return bundle
+
+
+def _put_together() -> str:
     import vl_convert  # noqa: PLC0415 loads a whole JavaScript engine
 
     newest = max(vl_convert.get_vegalite_versions(), key=lambda text: [int(part) for part in text.split(".")])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +14,6 @@ from relab.charts.pages import visible
 from relab.experiments import report_charts as charts
 from relab.experiments.analysis import COMPARISONS, SUMMARY, analyze_run
 from relab.experiments.compare import compare
-from relab.experiments.pathing import runs_folder
 from relab.experiments.result_tables import ANALYSIS, replace_file
 from relab.experiments.run_facts import SUCCESS, RunFacts, read_facts
 from relab.experiments.trial_data import COST, DURATION, LATENCY, TrialData, open_trial_data
@@ -91,8 +88,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     # How often a gate passes by chance takes long to measure; `lab compare` does.
     judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
     path = folder / REPORT
-    vega = _vega(run_dir.absolute())
-    replace_file(path, _render(facts, summary, judged, sections, failures, failing, vega).encode("utf-8", "replace"))
+    replace_file(path, _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace"))
     return path
 
 
@@ -103,9 +99,8 @@ def _render(
     sections: Sequence[Section],
     failures: Sequence[Sequence[Any]],
     failing: int,
-    vega: str,
 ) -> str:
-    scripts = pages.scripts(vega)
+    scripts = pages.scripts(pages.vega())
     environment = pages.environment(_TEMPLATES)
     environment.filters.update(number=_number, percent=_percent, range=_range)
     return environment.get_template("report.html").render(
@@ -122,25 +117,6 @@ def _render(
         scripts=scripts,
         policy=pages.policy(scripts),
     )
-
-
-def _vega(run_dir: Path) -> str:
-    """Return the libraries that draw the charts.
-
-    Putting them together takes a second, so they are kept in the project's cache, if the run lies in a project.
-    """
-    cache = run_dir.parent.parent / "cache"
-    path = cache / f"vega-{version('vl-convert-python')}.js"
-    try:
-        return path.read_text()
-    except OSError:
-        bundle = pages.vega()
-    if run_dir.parent == runs_folder(cache.parent.parent):
-        # Kept or not, there is a report.
-        with contextlib.suppress(OSError):
-            cache.mkdir(exist_ok=True)
-            replace_file(path, bundle.encode())
-    return bundle
 
 
 def _means(summary: Mapping[str, Any]) -> Iterator[Chart]:

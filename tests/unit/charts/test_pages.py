@@ -1,0 +1,58 @@
+"""Pages that draw charts: whose scripts they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from relab.charts.pages import vega
+from relab.experiments.report import write_report
+from support.trial_rows import trial_row, write_run
+
+NAME = f"vega-{version('vl-convert-python')}.js"
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    vega.cache_clear()
+    yield
+    vega.cache_clear()
+
+
+def kept(tmp_path: Path) -> Path:
+    # The environment of every test says so.
+    return tmp_path / "cache" / "relab" / NAME
+
+
+def test_the_libraries_are_kept_in_the_users_own_cache(tmp_path: Path) -> None:
+    bundle = vega()
+    assert kept(tmp_path).read_text(encoding="utf-8") == bundle
+    assert [path.name for path in kept(tmp_path).parent.iterdir()] == [NAME]
+    kept(tmp_path).write_text("those that were kept", encoding="utf-8")
+    vega.cache_clear()
+    assert vega() == "those that were kept"
+
+
+def test_a_cache_that_nobody_can_read_or_write_costs_time_only(tmp_path: Path) -> None:
+    bundle = vega()
+    kept(tmp_path).write_bytes(b"\xff\xfe")
+    vega.cache_clear()
+    assert vega() == bundle
+    assert kept(tmp_path).read_text(encoding="utf-8") == bundle
+    for path in (kept(tmp_path), kept(tmp_path).parent):
+        path.unlink() if path.is_file() else path.rmdir()
+    (tmp_path / "cache" / "relab").write_text("a file where the folder should be")
+    vega.cache_clear()
+    assert vega() == bundle
+
+
+def test_a_project_from_others_brings_no_script_into_a_report(tmp_path: Path) -> None:
+    project = tmp_path / "theirs"
+    planted = project / ".lab" / "cache" / NAME
+    planted.parent.mkdir(parents=True)
+    planted.write_text("alert('planted')")
+    run_dir = write_run(project / ".lab" / "runs" / "run_1", [trial_row("base", 1), trial_row("better", 1)])
+    assert b"planted" not in write_report(run_dir).read_bytes()
