@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Any
 
 import pytest
 
+from relab.testbed.actions.plant import Plant
 from support.fault_cases import Case, Check, checks, fails, sees
 from support.fault_field import Field
 from support.waiting import wait_until
@@ -57,3 +60,48 @@ def test_one_session_is_ended_by_its_number(field: Field) -> None:
 
     field.do("end-session", {"pid": wait_until(blockers, what="somebody who blocks")[0]["pid"]})
     wait_until(lambda: field.is_well() and not sees("db_lock")(field), within_s=60, what="the shop without the lock")
+
+
+def _half_connected(port: int) -> socket.socket:
+    """Ask for a connection and never say the password: until the server gives up it has a place."""
+    found = socket.create_connection(("127.0.0.1", port), timeout=5)
+    said = b"user\0shop\0database\0shop\0\0"
+    found.sendall(struct.pack("!ii", 8 + len(said), 3 << 16) + said)
+    return found
+
+
+def _is_refused(asked: socket.socket) -> bool:
+    # "R" asks for the password, "E" says why not.
+    return asked.recv(1) == b"E"
+
+
+def test_operators_get_through_where_many_ask_and_are_refused(field: Field) -> None:
+    bed, port = field.bed, field.bed.status().state.ports["database-primary"]
+    asking: list[socket.socket] = []
+    refusals = 0
+
+    def crowd() -> None:
+        # Places that the target's own sessions give back are taken as well.
+        for _ in range(100):
+            asking.append(_half_connected(port))
+            if _is_refused(asking[-1]):
+                return
+        raise AssertionError("the server has room without end")
+
+    def pause(_seconds: float) -> None:
+        nonlocal refusals
+        refusals += 1
+        while asking:
+            asking.pop().close()
+
+    plant = Plant(bed.layout.control_socket, field.target, pause=pause)
+    try:
+        # Somebody may leave in between: then there was room, and it is to be tried again.
+        while not refusals:
+            crowd()
+            with plant.database() as connection:
+                assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+    finally:
+        plant.close()
+        while asking:
+            asking.pop().close()

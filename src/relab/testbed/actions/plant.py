@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,9 @@ from relab.core.errors import UnavailableError
 
 _SUPERVISOR_S: Final = 40.0
 _DATABASE_S: Final = 3
+_NO_ROOM: Final = "too many clients"
+_NO_ROOM_PAUSE_S: Final = 0.05
+_NO_ROOM_TRIES: Final = 60
 _STATEMENT_MS: Final = 30_000
 _CACHE_S: Final = 2.0
 _TARGET_S: Final = 5.0
@@ -35,16 +39,18 @@ class Plant:
     Args:
         control: the supervisor's socket.
         target_url: of the target.
+        pause: waits for seconds.
 
     All methods raise `PlantError` where a part does not answer or refuses.
     """
 
-    def __init__(self, control: Path, target_url: str) -> None:
+    def __init__(self, control: Path, target_url: str, *, pause: Callable[[float], None] = time.sleep) -> None:
         self._supervisor = httpx.Client(
             transport=httpx.HTTPTransport(uds=str(control)), base_url="http://supervisor", timeout=_SUPERVISOR_S
         )
         self.target_url = target_url
         self._target = httpx.Client(base_url=target_url, timeout=_TARGET_S)
+        self._pause = pause
 
     def close(self) -> None:
         """Close what is open."""
@@ -122,21 +128,36 @@ class Plant:
         """Yield a connection of the operator's own, for which the server keeps room."""
         known = self.access()["database"]
         try:
-            with psycopg.connect(
-                host=known["host"],
-                port=known["port"],
-                user=known["user"],
-                password=known["password"],
-                dbname=known["name"],
-                autocommit=True,
-                connect_timeout=_DATABASE_S,
-                options=f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout=5000",
-                application_name="operator",
-                row_factory=dict_row,
-            ) as connection:
+            with self._connect(known) as connection:
                 yield connection
         except psycopg.Error as error:
             raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
+
+    def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
+        """Connect, trying for a while where even the room that is kept for operators is taken.
+
+        Whoever asks for a connection has a place until the server knows who it is: with many who ask and are refused,
+        the reserved places are taken too, each for some milliseconds.
+        """
+        for left in reversed(range(_NO_ROOM_TRIES)):
+            try:
+                return psycopg.connect(
+                    host=known["host"],
+                    port=known["port"],
+                    user=known["user"],
+                    password=known["password"],
+                    dbname=known["name"],
+                    autocommit=True,
+                    connect_timeout=_DATABASE_S,
+                    options=f"-c statement_timeout={_STATEMENT_MS} -c lock_timeout=5000",
+                    application_name="operator",
+                    row_factory=dict_row,
+                )
+            except psycopg.OperationalError as error:
+                if not left or _NO_ROOM not in str(error):
+                    raise
+            self._pause(_NO_ROOM_PAUSE_S)
+        raise AssertionError("the last try returns or raises")
 
     @contextmanager
     def cache(self) -> Iterator[redis.Redis]:
