@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -72,8 +73,9 @@ def load_library(folder: Path | None = None) -> Library:
     )
 
 
+@functools.cache
 def shipped_shelf() -> Shelf:
-    """Return the runbooks that come with relab."""
+    """Return the runbooks that come with relab; read once, for nodes of an incident ask for them again and again."""
     folder = resources.files("relab.knowledge") / "runbooks"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
     runbooks, problems = list[Runbook](), list[Problem]()

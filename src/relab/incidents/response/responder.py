@@ -120,6 +120,8 @@ class Responder:
         watch.findings = findings
         if findings.is_stale:
             watch.stale.add(poll.at_us)
+            # Those of polls that nobody has any more: a target may stand still for a whole night.
+            watch.stale &= {item.at_us for item in (*watch.feed.polls, poll)}
         await watch.feed.put(poll)
         try:
             await self._notice(findings, poll)

@@ -123,10 +123,20 @@ NEAR_ENTRY = st.fixed_dictionaries(
 @settings(max_examples=40)
 @given(st.one_of(JSON, NEAR, st.builds(lambda rows: {"records": rows, "actions": rows}, st.lists(NEAR | NEAR_ENTRY))))
 def test_whatever_a_server_says_is_read(document: Any) -> None:
-    read_record(document)
-    read_records(document)
-    for entry in read_catalogue(document).actions.values():
-        entry.fit({"worker": 1, "": "x"})
+    rows, unreadable = read_records(document)
+    alone = read_record(document)
+    for record in [*rows, *([alone] if alone is not None else [])]:
+        assert record.record_id
+        assert record.action
+        assert record.act_status in set(ActStatus)
+    is_list = isinstance(document, dict) and isinstance(document.get("records"), list)
+    assert len(rows) + unreadable == (len(document["records"]) if is_list else 1)
+    for name, entry in read_catalogue(document).actions.items():
+        fitted, problems = entry.fit({"worker": 1, "": "x"})
+        assert entry.name == name
+        # What is not in the catalogue is never handed on.
+        assert set(fitted) <= {"worker", ""}
+        assert problems or fitted == {"worker": 1, "": "x"}
 
 
 def test_a_catalogue_is_read_as_far_as_it_can_be() -> None:
