@@ -17,7 +17,7 @@ from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.service import relative_facts
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue
-from support.causes import CAUSES
+from relab.testbed.scoring.truth import CAUSES
 from support.fault_field import Field, a_field
 from support.signals import SIGNALS
 from support.testbeds import bed_home

@@ -17,7 +17,7 @@ from relab.knowledge.models import Runbook
 from relab.testbed.actions.models import Action
 from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, traffic
 from relab.testbed.actions.operations import settings as setting_operations
-from support.causes import CAUSES
+from relab.testbed.scoring.truth import CAUSES
 from support.look_answers import facts_of
 
 SHELF = shipped_shelf()
