@@ -192,6 +192,7 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         database,
         folder=settings.runbooks_path and settings.runbooks_path.expanduser().absolute(),
         home_folder=settings.home / "knowledge",
+        without=settings.incidents.without_runbooks,
     )
     incidents = IncidentService(database, clock, signal, knowledge, home=settings.home, watched=_watched(settings))
     return Services(

@@ -96,6 +96,7 @@ class IncidentSettings(_Section):
         30.0, description="Between two of the same action on the same part."
     )
     remembers: bool = Field(True, description="Past incidents raise priors.")
+    without_runbooks: list[str] = Field([], max_length=1_000, description="Causes whose runbooks are not used.")
 
 
 class Settings(BaseSettings):

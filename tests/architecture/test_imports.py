@@ -22,6 +22,11 @@ DOORS = frozenset({"service", "models"})
 """What one context may import of another."""
 
 EXCEPTIONS = {
+    ("cli", "testbed.scoring.service"): "evaluations have a door of their own, which only `lab` uses",
+    (
+        "cli",
+        "incidents.evaluation.figures",
+    ): "what testbeds measure and what is made of it meet only here: incidents are blind",
     ("cli", "testbed.scenarios.service"): "the scenarios of a testbed have a door of their own, which only `lab` uses",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }

@@ -196,7 +196,7 @@ def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool,
     with open_experiments(telemetry=not no_telemetry) as service:
         resolved = service.prepare(experiment, options)
         warn(resolved.warnings)
-        with _stoppable() as stop, live_progress(len(resolved.plan), 0, quiet=quiet or json) as told:
+        with stoppable_run() as stop, live_progress(len(resolved.plan), 0, quiet=quiet or json) as told:
             summary = service.run(resolved, options, stop, told)
     extra: dict[str, object] = {"container": resolved.config.runtime.sandbox.mode.value == "container"}
     if options.command.value == "run-dev":
@@ -209,7 +209,7 @@ def _continue(run_dir: Path, quiet: bool, no_telemetry: bool, json: bool) -> int
 
     with (
         open_experiments(telemetry=not no_telemetry) as service,
-        _stoppable() as stop,
+        stoppable_run() as stop,
         live_progress(*service.extent(run_dir), quiet=quiet or json) as told,
     ):
         summary = service.continue_run(run_dir, stop, told)
@@ -255,7 +255,7 @@ def open_experiments(*, telemetry: bool) -> Iterator[ExperimentService]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[StopSwitch]:
+def stoppable_run() -> Iterator[StopSwitch]:
     """Let Ctrl-C finish the trials at work; a second one ends them at once."""
     from relab.experiments.models import StopSwitch
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from relab.cli.incidents_eval import evaluate
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from relab.incidents.service import Decision, IncidentDetails, IncidentService, SwitchState, TimelineEvent
 
 app = typer.Typer(
-    help="Incidents: watch, list, show, approve, reject, trigger, pause, resume.",
+    help="Incidents: watch, list, show, approve, reject, trigger, pause, resume, eval.",
     no_args_is_help=True,
 )
+app.command("eval")(evaluate)
 
 LOOK_EVERY_S = 0.5
 NEWEST = 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -53,10 +53,14 @@ class Library:
         return next((runbook for runbook in self.runbooks if runbook.cause == cause), None)
 
 
-def load_library(folder: Path | None = None) -> Library:
+def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
     """Return the shipped runbooks, overlaid by those of a folder: one of the same cause replaces, another one adds.
 
     A file that is no runbook is left out and told: the responder of a night is not to lack all for one of them.
+
+    Args:
+        folder: of the installation.
+        without: causes whose runbooks are not to be used, wherever they are.
 
     Raises:
         RunbookFolderError: the folder cannot be read.
@@ -67,7 +71,7 @@ def load_library(folder: Path | None = None) -> Library:
     below, above = (_first_of_each(shelf.runbooks, problems) for shelf in (shipped, own))
     both = {**below, **above}
     return Library(
-        runbooks=tuple(both[cause] for cause in sorted(both)),
+        runbooks=tuple(both[cause] for cause in sorted(both) if cause not in without),
         problems=tuple(problems),
         replaced=tuple(sorted(below.keys() & above.keys())),
     )

@@ -42,10 +42,14 @@ class KnowledgeService:
     Args:
         folder: of the installation's own runbooks; None: there is none, and only the shipped ones are in use.
         home_folder: where the first runbook that is added goes, if there is no folder yet.
+        without: causes whose runbooks are not to be used.
     """
 
-    def __init__(self, database: Database, *, folder: Path | None, home_folder: Path) -> None:
+    def __init__(
+        self, database: Database, *, folder: Path | None, home_folder: Path, without: Collection[str] = ()
+    ) -> None:
         self._database = database
+        self._without = frozenset(without)
         self._folder = folder
         self._home_folder = home_folder
 
@@ -60,7 +64,7 @@ class KnowledgeService:
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
         """
-        return load_library(self._own())
+        return load_library(self._own(), without=self._without)
 
     def runbook(self, cause: str) -> Runbook:
         """Return the runbook of a cause.

@@ -27,6 +27,13 @@ def beta_quantile(level: float, a: float, b: float) -> float:
     return float(special.betaincinv(a, b, level))
 
 
+def gamma_quantile(level: float, shape: float) -> float:
+    """Return the value that the gamma distribution of scale 1 stays below with chance `level` (0..1)."""
+    from scipy import special
+
+    return float(special.gammaincinv(shape, level))
+
+
 def fair_coin_two_sided(heads: int, tosses: int) -> float:
     """Return the chance that a fair coin falls as unevenly as this, on either side; 1 at most."""
     from scipy import special

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from relab.stats.distributions import beta_quantile, t_quantile
+from relab.stats.distributions import beta_quantile, gamma_quantile, t_quantile
 
 LEVEL = 0.95
 EQUAL = 1e-9
@@ -66,6 +66,22 @@ def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     low = 0.0 if hits == 0 else beta_quantile(tail, hits, total - hits + 1)
     high = 1.0 if hits == total else beta_quantile(1 - tail, hits + 1, total - hits)
     return Interval(low, high, level, "Clopper-Pearson")
+
+
+def poisson_exact(count: int, *, level: float = LEVEL) -> Interval:
+    """Return the exact interval of how many events were to be expected where `count` were seen.
+
+    Source: F. Garwood, Biometrika 28 (1936) 437-442.
+
+    Raises:
+        ValueError: the count is negative, or the level is no share.
+    """
+    if count < 0:
+        raise ValueError(f"{count} events")
+    check_level(level)
+    tail = (1 - level) / 2
+    low = 0.0 if count == 0 else gamma_quantile(tail, count)
+    return Interval(low, gamma_quantile(1 - tail, count + 1), level, "Garwood")
 
 
 def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:

@@ -80,3 +80,14 @@ def test_a_folder_that_is_not_there_or_too_full_is_refused(tmp_path: Path) -> No
         (tmp_path / f"{number}.md").touch()
     with pytest.raises(RunbookFolderError, match="1,001 files"):
         folder_shelf(tmp_path)
+
+
+def test_causes_that_are_not_to_be_used_are_in_neither_folder(tmp_path: Path) -> None:
+    first, second = (runbook.cause for runbook in load_library().runbooks[:2])
+    put(tmp_path, "mine.md", first)
+
+    library = load_library(tmp_path, without=[first, "no_such_cause"])
+
+    assert library.get(first) is None
+    assert library.get(second) is not None
+    assert len(library.runbooks) == len(load_library().runbooks) - 1

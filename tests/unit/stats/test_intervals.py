@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from relab.stats.intervals import Interval, clopper_pearson, mean_interval, wilson
+from relab.stats.intervals import Interval, clopper_pearson, mean_interval, poisson_exact, wilson
 from support.runs import examples
 
 RateInterval = Callable[..., Interval]
@@ -146,3 +146,14 @@ def _missed(intervals: list[Interval], rate: float) -> float:
         for hits, found in enumerate(intervals)
         if not found.low <= rate <= found.high
     )
+
+
+def test_poisson_exact_has_the_published_limits() -> None:
+    # Garwood's table, 95 %: none seen, one, ten.
+    for count, low, high in ((0, 0.0, 3.6889), (1, 0.0253, 5.5716), (10, 4.7954, 18.3904)):
+        found = poisson_exact(count)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+    with pytest.raises(ValueError, match="-1"):
+        poisson_exact(-1)
+    with pytest.raises(ValueError, match="level"):
+        poisson_exact(1, level=95)

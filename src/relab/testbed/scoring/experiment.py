@@ -66,6 +66,8 @@ def experiment_document(
         raise WrongEpisodeError("An experiment has at least one responder and one episode.")
     longest_s = max(episode.healthy_s + episode.timeout_s for episode in episodes)
     starts_s = max(bindings.start_within_s for bindings in responders.values())
+    # Responders that keep their home wait for each other.
+    turns = concurrency if any(bindings.keeps_home for bindings in responders.values()) else 1
     variants = [
         {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), "port_base": port_base}}
         for name, bindings in responders.items()
@@ -90,7 +92,7 @@ def experiment_document(
             },
             "network": {"mode": "full"},
             "timeouts": {
-                "trial_seconds": longest_s + starts_s + CLOSING_S + _BEFORE_AND_AFTER_S,
+                "trial_seconds": turns * (longest_s + starts_s + CLOSING_S + _BEFORE_AND_AFTER_S),
                 "grace_seconds": _GRACE_S,
             },
         },

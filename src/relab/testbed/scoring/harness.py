@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -71,8 +72,8 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, timeline: Path
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     with (
-        a_bed(_home(), _room(trial["bindings"]).port_base) as bed,
         _responder_home(bindings, trial["ids"]) as home,
+        a_bed(_home(), _room(trial["bindings"]).port_base) as bed,
     ):
         seen, truth = run_episode(episode, bed, bindings, home=home, stop=stop)
     found = score(seen, truth)
@@ -144,4 +145,9 @@ def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path
         return
     # One for a variant of a run; ids may be no names of folders.
     key = hashlib.sha256(json.dumps([ids["run_id"], ids["variant_id"]]).encode()).hexdigest()[:12]
-    yield _home() / _RESPONDERS / key
+    found = _home() / _RESPONDERS / key
+    found.mkdir(parents=True, exist_ok=True)
+    # Two at a time would write to one database, and take each other's target for their own.
+    with (found.parent / f"{key}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield found

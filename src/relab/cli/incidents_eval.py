@@ -1,0 +1,134 @@
+"""`lab incidents eval`: responders measured on testbeds. Hours of work that can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relab.cli.experiments import EXIT_INTERRUPTED, QuietOption, open_experiments, stoppable_run
+from relab.cli.incidents_eval_output import show_report
+from relab.cli.output import JsonOption, plain, print_json
+
+if TYPE_CHECKING:
+    from relab.experiments.models import StopSwitch
+    from relab.incidents.evaluation.figures import Episode
+
+_REPORT = "report.json"
+
+FolderArgument = Annotated[Path, typer.Argument(help="Where the experiments, their runs and the report are.")]
+
+
+def evaluate(
+    folder: FolderArgument = Path("responders"),
+    episodes: Annotated[int, typer.Option(min=0, max=100_000, help="That the measured responder meets.")] = 100,
+    compared: Annotated[int, typer.Option(min=0, help="So many of them every responder meets.")] = 30,
+    unknown: Annotated[int, typer.Option(min=0, help="Besides: about causes that it has no runbook for.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Of the episodes; another one gives others.")] = 0,
+    responder: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COMMAND", help="Measure this one, not relab's own; further ones are compared."),
+    ] = None,
+    fault: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    timeout: Annotated[float, typer.Option(min=5, max=3_600, help="Seconds of an episode after the onset.")] = 120.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=16, help="Episodes at a time, each on its testbed.")] = 1,
+    port_base: Annotated[int, typer.Option(min=1_024, max=60_000, help="Of the testbeds.")] = 23_000,
+    go_on: Annotated[bool, typer.Option("--continue", help="Go on with the evaluation in the folder.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Only show what there is.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Measure responders: detection, diagnosis, repair, harm; beside doing nothing and restarting everything."""
+    from relab.cli.context import read_settings
+    from relab.testbed.scoring import service
+
+    if go_on or report:
+        plan = service.read_plan(folder)
+    else:
+        wanted = service.Wanted(
+            episodes=episodes,
+            compared=min(compared, episodes),
+            unknown=unknown,
+            seed=seed,
+            faults=fault,
+            timeout_s=timeout,
+            responders=dict(map(service.read_responder, responder or [])),
+            concurrency=concurrency,
+        )
+        plan = service.begin(folder, wanted, home=read_settings().home, port_base=port_base)
+    finished = report or _run(folder, plan, quiet=quiet or as_json)
+    found = _report(folder, plan)
+    (folder / _REPORT).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    if as_json:
+        print_json("incidents eval", folder=str(folder), finished=finished, **found)
+    else:
+        show_report(found)
+        if not finished:
+            print(f"not finished; go on with: lab incidents eval {plain(folder)} --continue")
+    return 0 if finished else EXIT_INTERRUPTED
+
+
+def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:
+    """Run what has not been run; return whether all of it has."""
+    from relab.testbed.scoring import service
+
+    with stoppable_run() as stop, service.kept(plan):
+        for part in plan["parts"]:
+            if stop.finish.is_set() or not _run_part(folder / part["name"], stop, quiet=quiet):
+                return False
+    return True
+
+
+def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
+    from relab.cli.experiment_output import live_progress
+    from relab.experiments.models import Keep, RunOptions
+    from relab.testbed.scoring.service import runs
+
+    # Without telemetry: what responders do is no program of the user's.
+    with open_experiments(telemetry=False) as service:
+        begun = runs(folder)
+        if begun:
+            total, done = service.extent(begun[-1])
+            if done >= total:
+                return True
+            with live_progress(total, done, quiet=quiet) as told:
+                return service.continue_run(begun[-1], stop, told).finished
+        # The harness works elsewhere: nothing of a workspace is of interest afterwards.
+        options = RunOptions(keep=Keep.NONE)
+        resolved = service.prepare(folder / ".lab" / "experiment.yaml", options)
+        with live_progress(len(resolved.plan), 0, quiet=quiet) as told:
+            return service.run(resolved, options, stop, told).finished
+
+
+def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of what has been run so far."""
+    from relab.incidents.evaluation.figures import by_subject, compared, figures_of, read_episode
+    from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
+
+    known: dict[str, list[Episode]] = {}
+    beside: dict[str, list[Episode]] = {}
+    unknown: list[Episode] = []
+    for part in plan["parts"]:
+        for episode in map(read_episode, outputs(folder / part["name"])):
+            if part["name"].startswith(UNKNOWN):
+                unknown.append(episode)
+                continue
+            known.setdefault(episode.responder, []).append(episode)
+            if part["name"] == COMPARED:
+                beside.setdefault(episode.responder, []).append(episode)
+    measured, seed = plan["parts"][0]["responders"][0], plan["seed"]
+    others = ((name, found) for name, found in beside.items() if name != measured)
+    differences = ((name, compared(beside.get(measured, []), found, seed=seed)) for name, found in others)
+    return {
+        "measured": measured,
+        "seed": seed,
+        "planned": sum(part["episodes"] * len(part["responders"]) for part in plan["parts"]),
+        "responders": {name: figures_of(found) for name, found in known.items()},
+        "compared": {name: found for name, found in differences if found is not None},
+        "by_subject": by_subject(known.get(measured, [])),
+        "unknown": figures_of(unknown) if unknown else None,
+        "runs": [str(run) for part in plan["parts"] for run in runs(folder / part["name"])],
+    }

@@ -1,0 +1,117 @@
+"""How the figures of responders are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relab.cli.output import plain, print_table
+
+_RATES = {
+    "detected": "detected",
+    "diagnosis_at_1": "cause named first",
+    "diagnosis_at_3": "cause among first three",
+    "mitigated": "mitigated",
+    "mitigated_though_wrong": "mitigated, cause named wrongly",
+    "mitigated_and_closed": "mitigated and closed by itself",
+    "escalated": "a person asked",
+    "escalated_harmless": "a person asked, no harm done",
+}
+_TIMES = {
+    "time_to_detect_polls": "polls to detect",
+    "time_to_detect_s": "seconds to detect",
+    "detection_to_mitigation_s": "seconds from detection to mitigation",
+    "time_to_mitigate_s": "seconds to mitigate",
+}
+_SUMS = {
+    "actions": "actions",
+    "harmful_actions": "harmful actions",
+    "harm_user_error_s": "harm, user-error-seconds",
+    "cost_usd": "cost, USD",
+}
+
+
+def show_report(found: Mapping[str, Any]) -> None:
+    """Print the figures of an evaluation."""
+    responders = dict(found["responders"])
+    if found["unknown"] is not None:
+        responders[f"{found['measured']}, cause unknown to it"] = found["unknown"]
+    print_table("Responders", ("figure", *responders), _rows(responders))
+    for other, figures in found["compared"].items():
+        _show_compared(found["measured"], other, figures)
+    if found["by_subject"]:
+        print_table(
+            f"{found['measured']} by what was wrong",
+            ("subject", "detected", "cause named first", "mitigated"),
+            (
+                [subject, *("/".join(map(str, counts)) for counts in row.values())]
+                for subject, row in found["by_subject"].items()
+            ),
+        )
+    for run in found["runs"]:
+        print(f"run: {plain(run)}")
+
+
+def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
+    def row(title: str, cell: Any) -> list[object]:
+        return [title, *(cell(figures) for figures in responders.values())]
+
+    rows = [
+        row("episodes", lambda figures: figures["episodes"]),
+        row("- without figures", lambda figures: figures["without_figures"]),
+        row("- with something wrong", lambda figures: figures["with_something_wrong"]),
+    ]
+    rows += [row(title, lambda figures, name=name: _rate(figures["rates"].get(name))) for name, title in _RATES.items()]
+    rows.append(row("false alarms for 960 polls", lambda figures: _alarms(figures["false_alarms"].get("all"))))
+    rows.append(
+        row(
+            "- in episodes with nothing wrong", lambda figures: _alarms(figures["false_alarms"].get("healthy_episodes"))
+        )
+    )
+    rows += [row(title, lambda figures, name=name: _time(figures["times"].get(name))) for name, title in _TIMES.items()]
+    rows += [row(title, lambda figures, name=name: f"{figures['sums'][name]:g}") for name, title in _SUMS.items()]
+    return rows
+
+
+def _rate(found: Mapping[str, Any] | None) -> str | None:
+    if found is None:
+        return None
+    return f"{found['rate']:.0%} ({found['hits']}/{found['of']}; {found['low']:.0%}-{found['high']:.0%})"
+
+
+def _alarms(found: Mapping[str, Any] | None) -> str | None:
+    if found is None:
+        return None
+    return f"{found['per_960_polls']:.2f} ({found['alarms']} in {found['polls']:,}; {found['low']:.2f}-{found['high']:.2f})"
+
+
+def _time(found: Mapping[str, Any] | None) -> str | None:
+    if found is None:
+        return None
+    return f"{found['median']:.1f} (90 % {found['p90']:.1f}, most {found['most']:.1f}; n = {found['of']})"
+
+
+def _show_compared(measured: str, other: str, found: Mapping[str, Any]) -> None:
+    rows = []
+    for name, title in (
+        ("harm_user_error_s", "harm, user-error-seconds"),
+        ("mitigated", "mitigated"),
+        ("harmful_actions", "harmful actions"),
+    ):
+        if name in found:
+            item = found[name]
+            ends = f"{_number(item['low'])} to {_number(item['high'])}"
+            rows.append(
+                [title, _number(item["own"]), _number(item["other"]), _number(item["difference"]), ends, item["pairs"]]
+            )
+    columns = ("mean of an episode", measured, other, "difference", "95 %", "pairs")
+    print_table(f"{measured} beside {other}, the same episodes", columns, rows)
+    ratio = found["harm_ratio"]
+    print(
+        f"harm of {plain(measured)} for each of {plain(other)}: {_number(ratio['value'])}"
+        f" ({_number(ratio['low'])} to {_number(ratio['high'])})"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unbounded" if value is None else f"{value:.3g}"

@@ -1,0 +1,195 @@
+"""From the episodes of a responder to its figures, each with an interval. Pure.
+
+An episode is a mapping as the harness that measures responders writes it: `outcome`, and `metrics` with the names below.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.stats.intervals import Interval, poisson_exact, wilson
+from relab.stats.paired import paired_delta
+from relab.stats.ratio import ratio_of_sums
+
+ERROR: Final = "error"
+POLLS: Final = 960
+"""Of eight hours, at a poll every 30 s: what false alarms are counted by."""
+HARM: Final = "harm_user_error_s"
+RATES: Final = (
+    "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "mitigated_and_closed",
+    "escalated", "escalated_harmless",
+)  # fmt: skip
+TIMES: Final = ("time_to_detect_polls", "time_to_detect_s", "detection_to_mitigation_s", "time_to_mitigate_s")
+SUMS: Final = ("actions", "harmful_actions", HARM, "cost_usd")
+_HEALTHY_KINDS: Final = frozenset(("noisy", "quiet"))
+
+Metrics = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What came of one episode.
+
+    Attributes:
+        task_id: which it was; the same for every responder.
+        metrics: empty if the episode says nothing of the responder.
+    """
+
+    responder: str
+    task_id: str
+    metrics: Metrics
+
+    @property
+    def subject(self) -> str:
+        """What it was about; episodes about the same depend on each other."""
+        return str(self.metrics.get("subject", ""))
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing was wrong in it."""
+        return self.metrics.get("kind") in _HEALTHY_KINDS
+
+
+def read_episode(document: Mapping[str, Any]) -> Episode:
+    """Return the episode of a trial's output; one that ended in an error has no figures."""
+    ids = document["ids"]
+    metrics = document.get("metrics") if document.get("outcome") != ERROR else None
+    return Episode(ids["variant_id"], ids["task_id"], metrics if isinstance(metrics, Mapping) else {})
+
+
+def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return the figures of one responder: rates with Wilson's interval, times by their median and ninth decile, sums."""
+    known = [episode for episode in episodes if episode.metrics]
+    troubled = [episode.metrics for episode in known if not episode.is_healthy]
+    return {
+        "episodes": len(episodes),
+        "without_figures": len(episodes) - len(known),
+        "with_something_wrong": len(troubled),
+        "subjects": len({episode.subject for episode in known if not episode.is_healthy}),
+        "rates": {name: found for name in RATES if (found := _rate(troubled, name)) is not None},
+        "times": {name: found for name in TIMES if (found := _times(troubled, name)) is not None},
+        "sums": {name: round(sum(float(episode.metrics.get(name, 0)) for episode in known), 3) for name in SUMS},
+        "false_alarms": _false_alarms(known),
+    }
+
+
+def by_subject(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
+    """Return for each subject in how many of its episodes the responder was right: `{subject: {rate: [hits, of]}}`."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for episode in episodes:
+        if not episode.metrics or episode.is_healthy:
+            continue
+        row = found.setdefault(episode.subject, {name: [0, 0] for name in ("detected", "diagnosis_at_1", "mitigated")})
+        for name, counts in row.items():
+            counts[0] += bool(episode.metrics.get(name))
+            counts[1] += 1
+    return dict(sorted(found.items()))
+
+
+def compared(own: Sequence[Episode], others: Sequence[Episode], *, seed: int = 0) -> dict[str, Any] | None:
+    """Return how one responder did beside another one on the same episodes; None if there are none.
+
+    Differences are means over episodes, own less other's, clustered by what the episodes are about.
+    """
+    theirs = {episode.task_id: episode for episode in others if episode.metrics}
+    pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]
+    if not pairs:
+        return None
+
+    def harm(episode: Episode) -> float:
+        return float(episode.metrics[HARM])
+
+    troubled = [pair for pair in pairs if not pair[0].is_healthy]
+    result: dict[str, Any] = {"episodes": len(pairs)}
+    for name, chosen, value, bounds in (
+        (HARM, pairs, harm, None),
+        ("mitigated", troubled, lambda episode: float(bool(episode.metrics.get("mitigated"))), (-1.0, 1.0)),
+        ("harmful_actions", pairs, lambda episode: float(episode.metrics.get("harmful_actions", 0)), None),
+    ):
+        if chosen:
+            result[name] = _difference(chosen, value, bounds, seed)
+    ratio, interval = ratio_of_sums(
+        [harm(each) for each, _ in pairs],
+        [harm(other) for _, other in pairs],
+        [each.subject for each, _ in pairs],
+        seed=seed,
+    )
+    result["harm_ratio"] = {"value": _finite(ratio), **_ends(interval)}
+    return result
+
+
+def _difference(
+    pairs: Sequence[tuple[Episode, Episode]],
+    value: Callable[[Episode], float],
+    bounds: tuple[float, float] | None,
+    seed: int,
+) -> dict[str, Any]:
+    found = paired_delta(
+        [value(own) - value(other) for own, other in pairs],
+        [own.subject for own, _ in pairs],
+        bounds=bounds,
+        seed=seed,
+    )
+    return {
+        "own": statistics.fmean(value(own) for own, _ in pairs),
+        "other": statistics.fmean(value(other) for _, other in pairs),
+        "difference": found.estimate,
+        **_ends(found.interval),
+        "p": _finite(found.test.p_value),
+        "pairs": found.pairs,
+        "clusters": found.clusters,
+    }
+
+
+def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
+    values = [bool(metrics[name]) for metrics in troubled if name in metrics]
+    if not values:
+        return None
+    hits = sum(values)
+    return {"hits": hits, "of": len(values), "rate": hits / len(values), **_ends(wilson(hits, len(values)))}
+
+
+def _times(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
+    values = sorted(float(metrics[name]) for metrics in troubled if name in metrics)
+    if not values:
+        return None
+    return {"of": len(values), "median": statistics.median(values), "p90": _quantile(values, 0.9), "most": values[-1]}
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+
+
+def _false_alarms(known: Sequence[Episode]) -> dict[str, Any]:
+    """Return the alarms while nothing was wrong, for 960 polls: in all episodes until the onset, and in those without one."""
+    found: dict[str, Any] = {}
+    for name, chosen in (("all", list(known)), ("healthy_episodes", [each for each in known if each.is_healthy])):
+        alarms = sum(int(each.metrics.get("false_alarms", 0)) for each in chosen)
+        polls = sum(int(each.metrics.get("healthy_polls", 0)) for each in chosen)
+        if polls:
+            interval = poisson_exact(alarms)
+            scale = POLLS / polls
+            found[name] = {
+                "alarms": alarms,
+                "polls": polls,
+                "per_960_polls": alarms * scale,
+                "low": interval.low * scale,
+                "high": interval.high * scale,
+            }
+    return found
+
+
+def _ends(interval: Interval) -> dict[str, float | None]:
+    return {"low": _finite(interval.low), "high": _finite(interval.high)}
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON has it: nothing bounds what is infinite."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,160 @@
+"""A whole evaluation: which responders meet which episodes, in parts that are experiments of their own. Pure but for `write`.
+
+What is asked is answered by episodes of different kinds, and not every responder need meet all of them:
+
+- `compared`: every responder meets the same episodes, so that differences are those of the responders;
+- `further`: more episodes for the one that is measured;
+- `unknown-N`: episodes about some causes for the one that is measured, without its knowledge of these causes. There are
+  several such parts, so that most of the causes that could be mistaken for one are known each time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
+from relab.testbed.scoring.experiment import BASELINES, PORT_BASE, experiment_document, write_experiment
+from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.truth import CAUSES
+from relab.testbed.scoring.variations import FAULTS
+
+MEASURED: Final = "relab"
+WITH_MEMORY: Final = "relab-with-memory"
+COMPARED: Final = "compared"
+FURTHER: Final = "further"
+UNKNOWN: Final = "unknown"
+GROUPS: Final = 8
+"""Into so many parts the unknown causes go: of 32, four are unknown at a time."""
+_COMMAND: Final = ("{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act")
+_WITHOUT: Final = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
+OURS: Final = Bindings(responder_command=list(_COMMAND), responder_environment={"RELAB_INCIDENTS__REMEMBERS": "false"})
+OURS_WITH_MEMORY: Final = Bindings(responder_command=list(_COMMAND), keeps_home=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an evaluation is to be.
+
+    Attributes:
+        episodes: that the measured responder meets.
+        compared: so many of them all others meet too.
+        unknown: episodes besides, about causes that it has no knowledge of.
+        seed: of all episodes; others are those of other seeds.
+        faults: of which they are; None for all.
+        timeout_s: after the onset.
+        responders: by name, besides ours and the baselines; if there is any, the first is measured in place of ours.
+        concurrency: episodes at a time.
+    """
+
+    episodes: int = 100
+    compared: int = 30
+    unknown: int = 32
+    seed: int = 0
+    faults: Sequence[str] | None = None
+    timeout_s: float = 120.0
+    responders: Mapping[str, Bindings] | None = None
+    concurrency: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An experiment of an evaluation.
+
+    Attributes:
+        name: of its folder.
+        responders: the first is what the others are compared with.
+    """
+
+    name: str
+    responders: Mapping[str, Bindings]
+    episodes: Sequence[Episode]
+
+
+def parts_of(wanted: Wanted) -> list[Part]:
+    """Return the experiments of an evaluation, in the order in which they are run.
+
+    Raises:
+        WrongEpisodeError: the episodes cannot be made.
+    """
+    if not 0 <= wanted.compared <= wanted.episodes or wanted.unknown < 0:
+        raise WrongEpisodeError(
+            f"{wanted.compared} of {wanted.episodes} episodes cannot be compared, or {wanted.unknown} be of unknown causes.",
+            remedy="Give counts of 0 or more, and compare as many as there are at most.",
+        )
+    given = dict(wanted.responders or {})
+    name, measured = next(iter(given.items())) if given else (MEASURED, OURS)
+    others = {**given, **BASELINES}
+    if not given:
+        others = {WITH_MEMORY: OURS_WITH_MEMORY, **others}
+    found = []
+    if wanted.episodes:
+        episodes = make_episodes(wanted.episodes, wanted.seed, faults=wanted.faults, timeout_s=wanted.timeout_s)
+        if wanted.compared:
+            found.append(Part(COMPARED, {name: measured, **others}, episodes[: wanted.compared]))
+        if wanted.compared < wanted.episodes:
+            found.append(Part(FURTHER, {name: measured}, episodes[wanted.compared :]))
+    if wanted.unknown and not given:
+        found += _unknown_parts(wanted, name, measured)
+    return found
+
+
+def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, port_base: int = PORT_BASE) -> None:
+    """Write each part as a folder for `lab run`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for part in parts:
+        document = experiment_document(
+            part.responders,
+            part.episodes,
+            home=home,
+            port_base=port_base,
+            concurrency=min(wanted.concurrency, len(part.episodes)),
+            seed=wanted.seed,
+        )
+        document["experiment"] = {"id": part.name, "name": f"Responders: {part.name}"}
+        write_experiment(folder / part.name, document, part.episodes)
+
+
+def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]:
+    """Yield the parts in which some causes are unknown; each cause is so in one of them."""
+    rng = Random(f"unknown:{wanted.seed}")  # noqa: S311 a reproducible choice is the purpose
+    faults = list(wanted.faults if wanted.faults is not None else FAULTS)
+    rng.shuffle(faults)
+    groups = [group for at in range(GROUPS) if (group := faults[at::GROUPS])]
+    for at, group in enumerate(groups):
+        count = len(range(at, wanted.unknown, len(groups)))
+        if not count:
+            return
+        episodes = make_episodes(
+            count,
+            # Others than those of the known causes.
+            rng.randrange(1 << 31),
+            faults=group,
+            noisy_share=0,
+            quiet_share=0,
+            several_share=0,
+            timeout_s=wanted.timeout_s,
+        )
+        without = json.dumps(sorted(CAUSES[fault] for fault in group))
+        environment = {**measured.responder_environment, _WITHOUT: without}
+        bindings = measured.model_copy(update={"responder_environment": environment})
+        yield Part(f"{UNKNOWN}-{at + 1}", {name: bindings}, episodes)
+
+
+def to_json(wanted: Wanted, parts: Sequence[Part]) -> dict[str, Any]:
+    """Return what is to be run, for the folder's own record."""
+    return {
+        "seed": wanted.seed,
+        "timeout_s": wanted.timeout_s,
+        "concurrency": wanted.concurrency,
+        "parts": [
+            {"name": part.name, "responders": list(part.responders), "episodes": len(part.episodes)} for part in parts
+        ],
+    }

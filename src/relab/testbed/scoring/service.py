@@ -1,0 +1,124 @@
+"""Evaluations as folders: written down, found again, and what came of them. What the command line uses."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.errors import InvalidInputError
+from relab.testbed.scoring import evaluation
+from relab.testbed.scoring.beds import kept_beds
+from relab.testbed.scoring.episodes import WrongEpisodeError
+from relab.testbed.scoring.evaluation import COMPARED, UNKNOWN, Wanted
+from relab.testbed.scoring.responder import Bindings
+
+__all__ = [
+    "COMPARED",
+    "UNKNOWN",
+    "Bindings",
+    "Wanted",
+    "begin",
+    "kept",
+    "outputs",
+    "read_plan",
+    "read_responder",
+    "runs",
+]
+
+_PLAN: Final = "evaluation.json"
+_OUTPUTS: Final = "trials/*/out/trial_output.json"
+
+
+class NoEvaluationError(InvalidInputError):
+    """A folder has no evaluation, or has one already."""
+
+    code = "no_evaluation"
+
+
+def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[str, Any]:
+    """Write an evaluation down: its plan, and an experiment for each of its parts; return the plan.
+
+    Args:
+        folder: where it goes.
+        wanted: what it is to be.
+        home: of the testbeds; a short path, for the sake of their sockets.
+        port_base: of the first testbed.
+
+    Raises:
+        NoEvaluationError: the folder has one.
+        WrongEpisodeError: it cannot be made.
+        OSError: the folder cannot be written.
+    """
+    path = folder / _PLAN
+    if path.exists():
+        raise NoEvaluationError(
+            f"{folder} has an evaluation.",
+            remedy="Go on with it (--continue), look at it (--report), or name another folder.",
+        )
+    parts = evaluation.parts_of(wanted)
+    if not parts:
+        raise WrongEpisodeError(
+            "There is nothing to measure.", remedy="Ask for episodes, or for some of unknown causes."
+        )
+    evaluation.write(folder, parts, home=home, wanted=wanted, port_base=port_base)
+    plan = {**evaluation.to_json(wanted, parts), "home": str(home), "port_base": port_base}
+    # Last: a folder with a plan has all of its parts.
+    path.write_text(json.dumps(plan, indent=2), encoding="utf-8")
+    return plan
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """Return the plan of the evaluation in a folder.
+
+    Raises:
+        NoEvaluationError: there is none, or it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / _PLAN).read_bytes())
+    except (OSError, ValueError) as error:
+        raise NoEvaluationError(
+            f"{folder} has no evaluation to go on with.", remedy="Begin one without --continue and --report."
+        ) from error
+    return found
+
+
+def read_responder(text: str) -> tuple[str, Bindings]:
+    """Return the name and the bindings of `NAME=COMMAND`.
+
+    Raises:
+        WrongEpisodeError: it is not written so.
+        WrongBindingsError: there is no command.
+    """
+    name, equals, command = text.partition("=")
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise WrongEpisodeError(f"The command of the responder {name[:100]!r} cannot be read: {error}.") from error
+    if not (name and equals):
+        raise WrongEpisodeError(f"A responder is given as NAME=COMMAND, not {text[:200]!r}.")
+    return name, Bindings.read({"responder_command": words})
+
+
+def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Keep the testbeds of an evaluation running.
+
+    Raises:
+        BusyError, StartError: one of them cannot be started.
+    """
+    return kept_beds(Path(plan["home"]), plan["concurrency"], plan["port_base"])
+
+
+def runs(folder: Path) -> list[Path]:
+    """Return the runs of a part, oldest first."""
+    return sorted(path for path in (folder / ".lab" / "runs").glob("*") if path.is_dir())
+
+
+def outputs(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what came of the episodes of a part so far."""
+    for run in runs(folder):
+        for path in sorted(run.glob(_OUTPUTS)):
+            yield json.loads(path.read_bytes())

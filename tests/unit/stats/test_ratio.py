@@ -1,0 +1,65 @@
+"""Ratios of sums: known answers, and intervals that hold what they should as often as they say."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from relab.stats.ratio import ratio_of_sums
+
+
+def test_it_is_the_ratio_of_the_sums_and_not_the_mean_of_ratios() -> None:
+    ratio, interval = ratio_of_sums([1, 1, 1, 1, 16], [10, 10, 10, 10, 0])
+    assert ratio == pytest.approx(0.5)
+    assert interval.low <= ratio <= interval.high
+
+
+def test_equal_shares_leave_nothing_open() -> None:
+    below = [1.0, 2.0, 3.0, 4.0, 5.0]
+    ratio, interval = ratio_of_sums([value / 4 for value in below], below)
+    assert (ratio, interval.low, interval.high) == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_the_same_seed_gives_the_same_interval_and_groups_widen_it() -> None:
+    rng = random.Random(5)
+    above = [rng.random() for _ in range(10)]
+    twice = [value for value in above for _ in range(4)]
+    alone = ratio_of_sums(twice, [1.0] * 40, seed=3)
+    assert alone == ratio_of_sums(twice, [1.0] * 40, seed=3)
+    together = ratio_of_sums(twice, [1.0] * 40, [at // 4 for at in range(40)], seed=3)
+    assert together[0] == pytest.approx(alone[0])
+    assert together[1].high - together[1].low > 1.5 * (alone[1].high - alone[1].low)
+
+
+def test_where_nothing_is_below_or_too_little_is_known_nothing_bounds_it() -> None:
+    ratio, interval = ratio_of_sums([1.0] * 6, [0.0] * 6)
+    assert math.isnan(ratio)
+    assert (interval.low, interval.high) == (0.0, math.inf)
+    ratio, interval = ratio_of_sums([1.0] * 4, [2.0] * 4)
+    assert (ratio, interval.low, interval.high) == (0.5, 0.0, math.inf)
+    ratio, interval = ratio_of_sums([1.0] * 40, [2.0] * 40, ["one"] * 40)
+    assert interval.high == math.inf
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "groups"),
+    [([], [], None), ([1.0], [1.0, 2.0], None), ([1.0], [1.0], ["a", "b"]), ([-1.0], [1.0], None), ([1.0], [math.inf], None)],
+)  # fmt: skip
+def test_what_has_no_ratio_is_refused(above: list[float], below: list[float], groups: list[str] | None) -> None:
+    with pytest.raises(ValueError, match="value"):
+        ratio_of_sums(above, below, groups)
+    with pytest.raises(ValueError, match="level"):
+        ratio_of_sums([1.0], [1.0], level=95)
+
+
+def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
+    rng = random.Random(11)
+    held = 0
+    for seed in range(200):
+        below = [rng.uniform(5, 60) for _ in range(30)]
+        above = [value * rng.uniform(0.1, 0.7) for value in below]
+        interval = ratio_of_sums(above, below, seed=seed)[1]
+        held += interval.low <= 0.4 <= interval.high
+    assert held >= 180

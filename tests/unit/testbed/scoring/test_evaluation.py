@@ -1,0 +1,79 @@
+"""Evaluations: who meets what, in which parts, and that it is the same for the same seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from relab.experiments.config_file import read_config
+from relab.testbed.scoring.episodes import Kind, WrongEpisodeError
+from relab.testbed.scoring.evaluation import COMPARED, FURTHER, MEASURED, Wanted, parts_of, to_json, write
+from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.truth import CAUSES
+from relab.testbed.scoring.variations import FAULTS
+
+WITHOUT = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
+
+
+def test_everybody_meets_the_compared_ones_and_the_measured_one_all() -> None:
+    compared, further, *unknown = parts_of(Wanted(episodes=100, compared=30, unknown=32, seed=5))
+    assert list(compared.responders) == ["relab", "relab-with-memory", "do-nothing", "restart-only"]
+    assert (compared.name, len(compared.episodes), further.name, len(further.episodes)) == (COMPARED, 30, FURTHER, 70)
+    met = {episode.task_id for part in (compared, further) for episode in part.episodes}
+    assert len(met) == 100
+    assert list(further.responders) == [MEASURED]
+    assert sum(len(part.episodes) for part in unknown) == 32
+
+
+def test_each_cause_is_unknown_once_and_most_others_are_known() -> None:
+    parts = parts_of(Wanted(episodes=0, compared=0, unknown=32, seed=9))
+    met = []
+    for part in parts:
+        (bindings,) = part.responders.values()
+        without = json.loads(bindings.responder_environment[WITHOUT])
+        causes = [CAUSES[event.name] for episode in part.episodes for event in episode.faults]
+        assert set(causes) <= set(without)
+        assert len(without) == 4
+        assert {episode.kind for episode in part.episodes} == {Kind.FAULT}
+        met += causes
+    assert sorted(met) == sorted(CAUSES[name] for name in FAULTS)
+
+
+def test_few_unknown_ones_are_spread_over_the_groups() -> None:
+    parts = parts_of(Wanted(episodes=0, compared=0, unknown=3))
+    assert [len(part.episodes) for part in parts] == [1, 1, 1]
+    assert len({episode.subject for part in parts for episode in part.episodes}) == 3
+
+
+def test_somebody_elses_responder_is_measured_in_place_of_ours() -> None:
+    theirs = Bindings(responder_command=["theirs"])
+    (compared,) = parts_of(Wanted(episodes=4, compared=4, responders={"theirs": theirs}))
+    assert list(compared.responders) == ["theirs", "do-nothing", "restart-only"]
+
+
+def test_the_same_seed_gives_the_same_and_another_one_others() -> None:
+    assert parts_of(Wanted(seed=3)) == parts_of(Wanted(seed=3))
+    assert parts_of(Wanted(seed=3))[0].episodes != parts_of(Wanted(seed=4))[0].episodes
+
+
+def test_what_cannot_be_made_is_refused() -> None:
+    with pytest.raises(WrongEpisodeError, match="cannot be compared"):
+        parts_of(Wanted(episodes=3, compared=4))
+    with pytest.raises(WrongEpisodeError, match="no_such_fault"):
+        parts_of(Wanted(episodes=1, compared=1, faults=["no_such_fault"]))
+
+
+def test_each_part_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
+    wanted = Wanted(episodes=6, compared=2, unknown=2, concurrency=2)
+    parts = parts_of(wanted)
+    write(tmp_path, parts, home=Path("/beds"), wanted=wanted, port_base=24_000)
+    for part in parts:
+        config = read_config(tmp_path / part.name / ".lab" / "experiment.yaml")
+        assert [variant.variant_id for variant in config.variants] == list(part.responders)
+        for variant in config.variants:
+            assert Bindings.read(variant.bindings) == part.responders[variant.variant_id]
+        assert config.design.max_concurrency == min(2, len(part.episodes))
+    document = json.loads(json.dumps(to_json(wanted, parts)))
+    assert [part["episodes"] for part in document["parts"]] == [2, 4, 1, 1]
