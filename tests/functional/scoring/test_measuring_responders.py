@@ -107,7 +107,7 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
         assert quiet["healthy_polls"] >= 5
 
 
-def test_the_example_responder_names_and_mends_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bindings = Bindings(responder_command=["{python}", str(EXAMPLE)])
     with bed_home() as home:
         monkeypatch.setenv("RELAB_HOME", str(home))
@@ -116,9 +116,10 @@ def test_the_example_responder_names_and_mends_what_it_knows(monkeypatch: pytest
             "task": about("hang", 60.0, intensity=0.5).to_row(),
             "bindings": {**bindings.model_dump(mode="json"), "port_base": free_base()},
         }
-        output = run_trial(trial, stop=threading.Event(), timeline=home / "timeline.json")
+        output = run_trial(trial, stop=threading.Event(), out=tmp_path)
         assert not service.is_running(Layout.of(home, bed_name(0)))
-        assert json.loads((home / "timeline.json").read_bytes())["seconds"]
+        assert json.loads((tmp_path / "timeline.json").read_bytes())["seconds"]
+    assert (tmp_path / "responder" / "responder.log").is_file()
     metrics = output["metrics"]
     assert (output["outcome"], output["answer"]["actions"]) == ("success", ["resume-process"])
     assert output["answer"]["diagnosis"][0] == "process_stopped"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.core.errors import RelabError
-from relab.testbed.scoring.harness import TIMELINE, error_output, read_trial, run_trial
+from relab.testbed.scoring.harness import error_output, read_trial, run_trial
 
 EXIT_FAILED: Final = 1
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILED
     try:
-        output = run_trial(trial, stop=stop, timeline=args.output.with_name(TIMELINE))
+        output = run_trial(trial, stop=stop, out=args.output.parent)
     except RelabError as error:
         sys.stderr.write(f"{error}\n")
         output = error_output(trial["ids"], error.code, str(error)[:2_000])

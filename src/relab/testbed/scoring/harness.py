@@ -26,8 +26,12 @@ from relab.testbed.scoring.running import run_episode
 from relab.testbed.scoring.score import Score, score
 
 TIMELINE: Final = "timeline.json"
+LEFT: Final = "responder"
+"""The folder beside the output where the home of the responder is, as it left it."""
 HOME_VARIABLE: Final = "RELAB_HOME"
 _RESPONDERS: Final = "responders"
+_TESTBEDS: Final = "testbeds"
+_MOST_LEFT_BYTES: Final = 32 << 20
 
 
 class WrongTrialError(ConfigurationError):
@@ -59,13 +63,13 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
     return found
 
 
-def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, timeline: Path | None = None) -> dict[str, Any]:
+def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | None = None) -> dict[str, Any]:
     """Run the episode of a trial and return its output.
 
     Args:
         trial: the runner's `trial_input_v1`.
         stop: ends it early when it is set.
-        timeline: where all that was seen is written; None for nowhere.
+        out: the folder where all that was seen goes, and what the responder has left; None for nowhere.
 
     Raises:
         RelabError: the episode says nothing of the responder.
@@ -75,10 +79,15 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, timeline: Path
         _responder_home(bindings, trial["ids"]) as home,
         a_bed(_home(), _room(trial["bindings"]).port_base) as bed,
     ):
-        seen, truth = run_episode(episode, bed, bindings, home=home, stop=stop)
+        try:
+            hidden = [_home() / _TESTBEDS, *([out.parent.parent] if out is not None else [])]
+            seen, truth = run_episode(episode, bed, bindings, home=home, stop=stop, hidden=hidden)
+        finally:
+            if out is not None:
+                _keep(home, out / LEFT)
     found = score(seen, truth)
-    if timeline is not None:
-        timeline.write_text(json.dumps(seen.to_json()), encoding="utf-8")
+    if out is not None:
+        (out / TIMELINE).write_text(json.dumps(seen.to_json()), encoding="utf-8")
     return _output(trial["ids"], episode, seen, found)
 
 
@@ -95,6 +104,7 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
             "kind": episode.kind.value,
             "subject": episode.subject,
             "duration_s": round(seen.ended_s, 3),
+            "blinded": seen.is_blinded,
         },
         "objective": {
             "name": "harm_user_error_s",
@@ -130,6 +140,19 @@ def _room(bindings: Any) -> _Room:
     except ValidationError as error:
         item = error.errors()[0]
         raise WrongTrialError(f"bindings.{'.'.join(map(str, item['loc']))}: {item['msg']}.") from error
+
+
+def _keep(home: Path, kept: Path) -> None:
+    """Copy what the responder has left, so that people can see why it did what it did; if it is not too much."""
+    files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
+    if sum(path.stat().st_size for path in files) > _MOST_LEFT_BYTES:
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / "TOO_LARGE").write_text(f"What the responder left is larger than {_MOST_LEFT_BYTES:,} bytes.\n")
+        return
+    for path in files:
+        copy = kept / path.relative_to(home)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 @contextmanager

@@ -67,12 +67,14 @@ class Observed:
         onset_s: when the first fault was brought about; None as long as there is none.
         ended_s: when the episode ended.
         poll_s: how often the responder was told to look.
+        is_blinded: whether the responder saw no process and no folder of the testbed.
         notes: what a reader must know before believing the figures.
     """
 
     onset_s: float | None = None
     ended_s: float = 0.0
     poll_s: float = 1.0
+    is_blinded: bool = False
     seconds: list[Second] = field(default_factory=list)
     sights: list[Sight] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)

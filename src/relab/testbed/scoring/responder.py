@@ -1,14 +1,20 @@
-"""The responder that is measured: any program, started with addresses, a token, and nothing else."""
+"""The responder that is measured: any program, started with addresses, a token, and nothing else.
+
+Where bubblewrap is, it sees no process but its own, and none of the folders that tell what it is measured by. Elsewhere
+the episode says that it could have looked.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,11 +87,13 @@ class Responder:
 
     Attributes:
         url: where it answers.
+        is_blinded: whether it sees its own processes only.
     """
 
     url: str
     process: subprocess.Popen[bytes]
     log: Path
+    is_blinded: bool = False
     _client: httpx.Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,22 +138,32 @@ class Responder:
     def end(self) -> None:
         """End it and all that it has started in its session."""
         self._client.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(_ENDS_WITHIN_S)
-                break
+        self._ask_to_end()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_ENDS_WITHIN_S)
         # What it has started may outlive it.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _ask_to_end(self) -> None:
+        if not self.is_blinded:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGTERM)
+            return
+        # Bubblewrap itself would end at once, and take the responder with it in the middle of what it does.
+        for pid in _below(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
     def _last_words(self) -> str:
         return self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() or "it said nothing"
 
 
 @contextmanager
-def a_responder(bindings: Bindings, *, target: str, actions: str, token: str, home: Path) -> Iterator[Responder]:
+def a_responder(
+    bindings: Bindings, *, target: str, actions: str, token: str, home: Path, hidden: Sequence[Path] = ()
+) -> Iterator[Responder]:
     """Start a responder and yield it when it says how it is; it is gone afterwards.
 
     Args:
@@ -154,6 +172,7 @@ def a_responder(bindings: Bindings, *, target: str, actions: str, token: str, ho
         actions: where the action server does.
         token: for actions.
         home: a folder of its own.
+        hidden: folders that it is not to see.
 
     Raises:
         NoResponderError: it cannot be started, or does not become ready.
@@ -162,13 +181,17 @@ def a_responder(bindings: Bindings, *, target: str, actions: str, token: str, ho
     port = _free_port()
     words = {"{python}": sys.executable, "{port}": str(port)}
     command = [words.get(word, word) for word in bindings.responder_command]
+    environment = _environment(bindings, target=target, actions=actions, token=token, home=home, port=port)
+    if shutil.which(command[0] if "/" not in command[0] else home / command[0], path=environment["PATH"]) is None:
+        raise NoResponderError(f"The responder {command[0]!r} cannot be started: there is no such program.")
+    blinds = _blinds(home, hidden) if can_blind() else []
     log = home / "responder.log"
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 to run somebody's own program is the purpose
-                command,
+                [*blinds, *command],
                 cwd=home,
-                env=_environment(bindings, target=target, actions=actions, token=token, home=home, port=port),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -176,12 +199,42 @@ def a_responder(bindings: Bindings, *, target: str, actions: str, token: str, ho
             )
     except OSError as error:
         raise NoResponderError(f"The responder {command[0]!r} cannot be started: {error}.") from error
-    responder = Responder(f"http://127.0.0.1:{port}", process, log)
+    responder = Responder(f"http://127.0.0.1:{port}", process, log, is_blinded=bool(blinds))
     try:
         responder.wait_ready(bindings.start_within_s)
         yield responder
     finally:
         responder.end()
+
+
+def _below(pid: int) -> Iterator[int]:
+    """Yield the processes below one that has one thread, as bubblewrap has."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except OSError:
+        return
+    for child in map(int, children):
+        yield child
+        yield from _below(child)
+
+
+@functools.cache
+def can_blind() -> bool:
+    """Return whether this machine lets a program see its own processes only."""
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        return False
+    tried = [bwrap, "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc", "true"]
+    return subprocess.run(tried, capture_output=True, check=False).returncode == 0  # noqa: S603 our own words
+
+
+def _blinds(home: Path, hidden: Sequence[Path]) -> list[str]:
+    """Return the words before a command that runs so: with the machine's files and network, and its own processes."""
+    found = ["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
+    for folder in hidden:
+        found += ["--tmpfs", str(folder)]
+    # Its own may lie in one of them.
+    return [*found, "--bind", str(home), str(home), "--"]
 
 
 def _environment(

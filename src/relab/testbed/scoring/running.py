@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ class EpisodeStoppedError(RelabError):
 
 
 def run_episode(
-    episode: Episode, bed: Bed, bindings: Bindings, *, home: Path, stop: threading.Event
+    episode: Episode, bed: Bed, bindings: Bindings, *, home: Path, stop: threading.Event, hidden: Sequence[Path] = ()
 ) -> tuple[Observed, Truth]:
     """Run an episode to its end; return what was seen, and what was the matter.
 
@@ -50,6 +50,7 @@ def run_episode(
         bindings: how the responder is started.
         home: a folder of the responder's own.
         stop: ends it early when it is set.
+        hidden: folders that the responder is not to see.
 
     Raises:
         NotBroughtAboutError: what was to happen did not.
@@ -72,8 +73,10 @@ def run_episode(
                 actions=bed.actions,
                 token=bed.make_token(_ACTOR, "read", "act"),
                 home=home,
+                hidden=hidden,
             )
         )
+        seen.is_blinded = responder.is_blinded
         clock.begin()
         _watch(episode, seen, clock, onset, users, responder, stop)
         seen.ended_s = clock.now()

@@ -70,10 +70,14 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 
 
 async def probe_cache(settings: CacheSettings) -> Probe:
-    """Connect anew, then ask `PING`: a wrong password fails here too."""
+    """Connect anew, then ask `PING`: a wrong password fails here too.
+
+    It waits longer than requests do: on a narrow path they give up before there is anything to measure.
+    """
+    patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})
     try:
         # The client itself reads files when it is made, which takes a descriptor.
-        client = make_client(settings)
+        client = make_client(patient)
     except OSError as error:
         return Probe(False, error=words(error))
     began_s = time.perf_counter()

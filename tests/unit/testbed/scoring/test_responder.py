@@ -14,7 +14,13 @@ import pytest
 from relab.testbed.scoring.baselines.restart_only import COOLDOWN_S, RESTARTS, UNHEALTHY_POLLS, RestartLoop
 from relab.testbed.scoring.baselines.status_page import State
 from relab.testbed.scoring.experiment import DO_NOTHING
-from relab.testbed.scoring.responder import Bindings, NoResponderError, WrongBindingsError, a_responder
+from relab.testbed.scoring.responder import (
+    Bindings,
+    NoResponderError,
+    WrongBindingsError,
+    a_responder,
+    can_blind,
+)
 from support.waiting import wait_until
 
 ADDRESSES = {"target": "http://127.0.0.1:9", "actions": "http://127.0.0.1:9", "token": "a-token"}
@@ -52,6 +58,7 @@ def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypa
         port = responder.url.rpartition(":")[2]
     path = told.pop("PATH")
     told.pop("LC_CTYPE", None)  # Python's own, where the locale is none
+    told.pop("PWD", None)  # bubblewrap's own
     assert path
     assert told == {
         "LANG": "C.UTF-8", "TZ": "UTC", "HOME": str(home), "COLOUR": "green", "TARGET_API_BASE_URL": "http://127.0.0.1:9",
@@ -63,11 +70,56 @@ def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypa
 def test_what_a_responder_has_started_ends_with_it(tmp_path: Path) -> None:
     starts = "pid = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)']).pid"
     with a_responder(program("json.dumps({'polls': pid}).encode()", starts), home=tmp_path, **ADDRESSES) as responder:
-        pid = responder.look(1.0).polls
-        assert pid is not None
-        child = psutil.Process(pid)
+        # Numbers of processes are its own there.
+        found = psutil.Process(responder.process.pid).children(recursive=True)
+        sleeping = [child for child in found if child.cmdline()[-1:] == ["import time; time.sleep(600)"]]
+        assert len(sleeping) == 1
         assert responder.is_alive
-    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, what="its end")
+    wait_until(lambda: not any(map(is_there, found)), what="its end")
+
+
+def is_there(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_responder_sees_neither_other_processes_nor_what_is_hidden(tmp_path: Path) -> None:
+    assert can_blind(), "bubblewrap is missing, or may not be used"
+    hidden, home = tmp_path / "hidden", tmp_path / "hidden" / "responders" / "its own"
+    home.mkdir(parents=True)
+    (hidden / "truth.json").write_text("hang")
+    telling = program(
+        "json.dumps({'polls': len([name for name in os.listdir('/proc') if name.isdigit()]),"
+        f" 'incident': {{'diagnosis': os.listdir({str(hidden)!r}) + [open('mine').read()]}}}}).encode()",
+        "open('mine', 'w').write('kept')",
+    )
+    with a_responder(telling, home=home, hidden=[hidden], **ADDRESSES) as responder:
+        seen = responder.look(0.0)
+        assert responder.is_blinded
+    # Itself, and who started it there.
+    assert seen.polls == 2
+    assert seen.causes == ("responders", "kept")
+    assert (home / "mine").read_text() == "kept"
+
+
+def test_a_responder_has_time_to_end(tmp_path: Path) -> None:
+    starts = (
+        "import signal, threading\n"
+        "def end(*_):\n    open('ended', 'w').write('in order')\n    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)"
+    )
+    with a_responder(program("b'{}'", starts), home=tmp_path, **ADDRESSES):
+        pass
+    assert (tmp_path / "ended").read_text() == "in order"
+
+
+def test_without_bubblewrap_it_is_told_that_it_could_have_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    can_blind.cache_clear()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with a_responder(program("b'{}'"), home=tmp_path, **ADDRESSES) as responder:
+        assert not responder.is_blinded
+    can_blind.cache_clear()
 
 
 @pytest.mark.parametrize("answer", ["b'[' * 100_000", "b'no json'", "b'x' * (2 << 20)", "b'[]'"])
@@ -89,7 +141,7 @@ def test_one_that_ends_says_why(tmp_path: Path) -> None:
         pass
     missing = Bindings(responder_command=["no-such-program"])
     with (
-        pytest.raises(NoResponderError, match="'no-such-program' cannot be started"),
+        pytest.raises(NoResponderError, match=r"'no-such-program' cannot be started"),
         a_responder(missing, home=tmp_path, **ADDRESSES),
     ):
         pass
