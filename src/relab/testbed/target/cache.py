@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -16,7 +16,11 @@ from relab.testbed.target.settings import CacheSettings
 Failed = Callable[[str, str], None]
 """Takes the operation (`read`, `write`) and the error's words."""
 
+FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a call of the cache may end in. uvloop says so with a bare `RuntimeError` where the other side has closed a connection
+that is just being written to."""
 _CONNECTIONS = 64
+_CLOSED = "the handler is closed"
 
 
 class Cache:
@@ -38,7 +42,7 @@ class Cache:
         """Return what is stored, or None: also when the cache cannot be asked."""
         try:
             value: Any = await self.client.get(key)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             self._recorder.event("cache_errors")
             self._failed("read", words(error))
             return None
@@ -49,14 +53,14 @@ class Cache:
         """Store a value for its time to live, if that works."""
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             self._note_write(error)
 
     async def drop(self, key: str) -> None:
         """Forget a value, if that works; otherwise it lives to its end."""
         try:
             await self.client.delete(key)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             self._note_write(error)
 
     async def close(self) -> None:
@@ -83,5 +87,7 @@ def make_client(settings: CacheSettings) -> redis.Redis:
 
 def words(error: Exception) -> str:
     """Return the error's kind and words in one line."""
+    if isinstance(error, RuntimeError) and _CLOSED in str(error):
+        return "ConnectionError: Connection closed by server while it was written to."
     text = str(error).splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
-from redis.exceptions import RedisError
 
-from relab.testbed.target.cache import make_client, words
+from relab.testbed.target.cache import FAILURES, make_client, words
 from relab.testbed.target.database import as_database_error, connect_arguments
 from relab.testbed.target.settings import CacheSettings, DatabaseSettings
 
@@ -88,10 +87,10 @@ async def probe_cache(settings: CacheSettings) -> Probe:
         answered_s = time.perf_counter()
         await client.echo("x" * PAYLOAD_BYTES)
         return _measured(began_s, connected_s, answered_s)
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         return Probe(False, error=words(error))
     finally:
-        with suppress(RedisError, OSError):
+        with suppress(*FAILURES):
             await client.aclose()
 
 
