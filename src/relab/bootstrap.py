@@ -18,13 +18,27 @@ from relab.core.clock import Clock, SystemClock
 from relab.core.errors import ConfigurationError
 from relab.experiments.service import ExperimentService
 from relab.flags.service import FlagService
-from relab.incidents.service import Autonomy, IncidentService, Policy, TimelineEvent, Watched, settings_for, target_name
+from relab.incidents.service import (
+    AskWhen,
+    Autonomy,
+    IncidentService,
+    ModelSettings,
+    NoticeService,
+    NoticeSettings,
+    Pace,
+    PageFrom,
+    Policy,
+    TimelineEvent,
+    Watched,
+    settings_for,
+    target_name,
+)
 from relab.jobs.models import JobHandler, JobStatus
 from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
 from relab.jobs.runner import JobRunner, ParkListener
 from relab.jobs.worker import Sweeper, work_until
-from relab.knowledge.service import KnowledgeService
+from relab.knowledge.service import KnowledgeService, packaged_meaning
 from relab.llm import (
     Budget,
     BudgetLimits,
@@ -32,7 +46,9 @@ from relab.llm import (
     LlmConfig,
     LlmGateway,
     LlmNotConfiguredError,
+    MeteredGateway,
     NullGateway,
+    OutputMethod,
     Provider,
 )
 from relab.progress.models import ProgressEvent
@@ -75,6 +91,7 @@ class Services:
     flags: FlagService
     knowledge: KnowledgeService
     incidents: IncidentService
+    notices: NoticeService
 
     def prepare(self) -> None:
         """Make the database usable.
@@ -193,8 +210,14 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         folder=settings.runbooks_path and settings.runbooks_path.expanduser().absolute(),
         home_folder=settings.home / "knowledge",
         without=settings.incidents.without_runbooks,
+        remembers=settings.incidents.remembers,
+        meaning=packaged_meaning(
+            (settings.vector_store_path or settings.home / "vector_store").expanduser().absolute()
+        ),
     )
-    incidents = IncidentService(database, clock, signal, knowledge, home=settings.home, watched=_watched(settings))
+    incidents = IncidentService(
+        database, clock, signal, knowledge, telemetry, home=settings.home, watched=_watched(settings, gateway)
+    )
     return Services(
         settings,
         clock,
@@ -209,6 +232,7 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         flags,
         knowledge,
         incidents,
+        NoticeService(database, clock, incidents, _notices(settings)),
     )
 
 
@@ -237,7 +261,7 @@ def _broker(settings: Settings) -> tuple[Announcer, ProgressSignal]:
     return RqAnnouncer(url, settings.rq_queue_name, RQ_FUNCTION), RedisSignal(url)
 
 
-def _watched(settings: Settings) -> Watched | None:
+def _watched(settings: Settings, gateway: LlmGateway) -> Watched | None:
     """Return the target that the responder is to watch, if there is one."""
     url, given = settings.watched_url, settings.incidents
     if url is None:
@@ -261,7 +285,40 @@ def _watched(settings: Settings) -> Watched | None:
             policy=policy,
             error_rate_pct=settings.anomaly_threshold_error_rate,
             remembers=given.remembers,
+            model=ModelSettings(
+                when=AskWhen(given.ask_model),
+                most_calls=given.model_most_calls,
+                most_tokens=given.model_most_tokens,
+                most_s=given.model_most_s,
+                call_s=settings.llm.timeout_s,
+            ),
         ),
+        gateway=_second_opinion(settings, gateway),
+    )
+
+
+def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway | None:
+    """Return the model that the responder may ask, if people want it to: what is seen of a target goes to nobody by itself."""
+    if settings.incidents.ask_model == "never":
+        return None
+    if isinstance(gateway, NullGateway):
+        _log.warning("incidents_without_model", reason="RELAB_INCIDENTS__ASK_MODEL is set, and no model is configured.")
+        return None
+    return MeteredGateway(gateway)
+
+
+def _notices(settings: Settings) -> NoticeSettings:
+    """Return who is told of incidents, and who may answer."""
+    given = settings.notices
+    return NoticeSettings(
+        slack_webhook_url=given.slack_webhook_url,
+        pagerduty_routing_key=given.pagerduty_routing_key,
+        pagerduty_url=given.pagerduty_url,
+        page_from=PageFrom(given.page_from),
+        public_url=given.public_url,
+        slack_signing_secret=given.slack_signing_secret,
+        slack_operators=frozenset(given.slack_operators),
+        pace=Pace(give_up_after_s=given.give_up_after_s),
     )
 
 
@@ -280,12 +337,20 @@ def _gateway(settings: Settings, clock: Clock) -> LlmGateway:
     key = settings.openai_api_key if provider is Provider.OPENAI else settings.anthropic_api_key
     config = LlmConfig(
         provider=provider,
-        model=llm.model or DEFAULT_MODELS[provider],
+        model=llm.model or settings.llm_model or DEFAULT_MODELS[provider],
         api_key=key,
         base_url=llm.base_url,
+        output_method=None if llm.output_method is None else OutputMethod(llm.output_method),
+        temperature=None if llm.temperature == "default" else llm.temperature,
         timeout_s=llm.timeout_s,
     )
-    limits = BudgetLimits(max_calls=llm.max_calls_per_hour, max_prompt_tokens=llm.max_tokens_per_hour, window_s=_HOUR_S)
+    limits = BudgetLimits(
+        max_calls=llm.max_calls_per_hour,
+        max_prompt_tokens=llm.max_tokens_per_hour,
+        prompt_usd_per_million=llm.prompt_usd_per_million,
+        completion_usd_per_million=llm.completion_usd_per_million,
+        window_s=_HOUR_S,
+    )
     try:
         return LangChainGateway(config, budget=Budget(limits, clock=clock))
     except LlmNotConfiguredError as error:

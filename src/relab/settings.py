@@ -67,14 +67,22 @@ class ProgressSettings(_Section):
 
 
 class LlmSettings(_Section):
-    """The language model that may word summaries. Used only when a key is set."""
+    """The language model that may word summaries, and be asked about incidents. Used only when a key is set."""
 
     provider: Literal["auto", "openai", "anthropic"] = "auto"
     base_url: str | None = Field(None, description="Any OpenAI-compatible server.")
     model: str | None = None
+    output_method: Literal["json_schema", "json_mode", "function_calling"] | None = Field(
+        None, description="How the server is asked for JSON; by default as suits the provider."
+    )
+    temperature: Annotated[float, Field(ge=0, le=2)] | Literal["default"] = Field(
+        0.0, description="default leaves it out, for models that refuse one."
+    )
     timeout_s: Seconds = 20.0
     max_calls_per_hour: Annotated[int, Field(ge=0)] = 600
     max_tokens_per_hour: Annotated[int, Field(ge=0)] = 2_000_000
+    prompt_usd_per_million: Annotated[float, Field(ge=0)] | None = Field(None, description="Tokens; to tell costs.")
+    completion_usd_per_million: Annotated[float, Field(ge=0)] | None = None
 
 
 Autonomy = Literal["observe", "suggest", "approve", "act"]
@@ -96,7 +104,32 @@ class IncidentSettings(_Section):
         30.0, description="Between two of the same action on the same part."
     )
     remembers: bool = Field(True, description="Past incidents raise priors.")
+    ask_model: Literal["never", "unsure", "always"] = Field(
+        "never", description="At which incidents the language model is asked: what is seen of the target goes to it."
+    )
+    model_most_calls: Annotated[int, Field(ge=0, le=100)] = Field(6, description="For one incident.")
+    model_most_tokens: Annotated[int, Field(ge=0)] = Field(200_000, description="For one incident.")
+    model_most_s: Seconds = Field(60.0, description="That the model may take for one incident.")
     without_runbooks: list[str] = Field([], max_length=1_000, description="Causes whose runbooks are not used.")
+
+
+class NoticeSettings(_Section):
+    """Who is told of incidents, and who may answer by Slack."""
+
+    slack_webhook_url: SecretStr | None = Field(None, description="Of an incoming webhook, Slack's or one like it.")
+    slack_signing_secret: SecretStr | None = Field(
+        None, description="Of the Slack app whose commands are answered; without it none are."
+    )
+    slack_operators: list[str] = Field(
+        [], description="Ids of the Slack users who may approve, reject, pause and resume; by default nobody."
+    )
+    pagerduty_routing_key: SecretStr | None = Field(None, description="Of an integration of Events API v2.")
+    pagerduty_url: str = "https://events.pagerduty.com/v2/enqueue"
+    page_from: Literal["opened", "person_wanted"] = Field(
+        "opened", description="From when on PagerDuty knows of an incident."
+    )
+    public_url: str | None = Field(None, description="Where people reach relab; notices link to it.")
+    give_up_after_s: Seconds = Field(14_400.0, description="How long a notice is tried.")
 
 
 class Settings(BaseSettings):
@@ -130,11 +163,21 @@ class Settings(BaseSettings):
     anthropic_api_key: SecretStr | None = Field(
         None, validation_alias=AliasChoices("RELAB_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY")
     )
+    llm_model: str | None = Field(
+        None,
+        validation_alias=AliasChoices("RELAB_LLM_MODEL", "LLM_MODEL"),
+        description="The seed's name for RELAB_LLM__MODEL, which beats it.",
+    )
     rq_queue_name: str = Field("rca", validation_alias=AliasChoices("RELAB_RQ_QUEUE_NAME", "RQ_QUEUE_NAME"))
     runbooks_path: Path | None = Field(
         None,
         validation_alias=AliasChoices("RELAB_RUNBOOKS_PATH", "RUNBOOKS_PATH"),
         description="A folder whose runbooks are laid over the shipped ones; by default `knowledge` in the home.",
+    )
+    vector_store_path: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("RELAB_VECTOR_STORE_PATH", "VECTOR_STORE_PATH"),
+        description="A folder for what the sentence model has computed; by default `vector_store` in the home.",
     )
     target_api_base_url: str | None = Field(
         None,
@@ -173,6 +216,7 @@ class Settings(BaseSettings):
     progress: ProgressSettings = ProgressSettings()
     llm: LlmSettings = LlmSettings()
     incidents: IncidentSettings = IncidentSettings()
+    notices: NoticeSettings = NoticeSettings()
 
     @property
     def watched_url(self) -> str | None:

@@ -28,6 +28,10 @@ EXCEPTIONS = {
         "incidents.evaluation.figures",
     ): "what testbeds measure and what is made of it meet only here: incidents are blind",
     ("cli", "testbed.scenarios.service"): "the scenarios of a testbed have a door of their own, which only `lab` uses",
+    (
+        "cli",
+        "incidents.surroundings",
+    ): "a runbook is checked against what a responder can see and do, which knowledge may not know",
     ("cli", "telemetry.reading"): "the command line turns files into runs before the service sees them",
 }
 """`(importer, module)` and why; one that is no longer needed must go."""

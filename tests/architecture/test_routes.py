@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from support.routes import declared_scope, product_routes
+from support.routes import Signed, declared_scope, product_routes
 
 UNSCOPED = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 """FastAPI's own: they describe the API, which is in the source anyway, and hold no data."""
@@ -17,11 +17,18 @@ UNSCOPED = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 PUBLIC = {"/", "/healthz", "/readyz"}
 """Asked by load balancers and people before they have a token; they tell no secrets."""
 
+SIGNED = {"/slack/command"}
+"""Called by services that have no token of ours, and sign what they send with a secret that was agreed on."""
+
 
 def test_every_route_declares_a_scope_or_that_it_is_public() -> None:
     public = {route.path for route in product_routes() if declared_scope(route) is None}
 
     assert public == PUBLIC
+
+
+def test_no_other_route_lets_signatures_stand_for_tokens() -> None:
+    assert {route.path for route in product_routes() if isinstance(declared_scope(route), Signed)} == SIGNED
 
 
 def test_these_are_all_routes(make_services: Callable[..., Services]) -> None:

@@ -13,7 +13,7 @@ from support.process import lab_environment
 HEAVY = [
     "alembic", "altair", "anthropic", "duckdb", "fastapi", "langchain_anthropic", "langchain_core", "langchain_openai", "numpy", "openai",
     "prometheus_client", "psycopg", "ray", "redis", "rich.console", "rq", "scipy", "sentence_transformers", "sqlalchemy",
-    "stable_baselines3", "torch", "uvicorn",
+    "stable_baselines3", "threadpoolctl", "torch", "uvicorn",
 ]  # fmt: skip
 
 REPORT = f"""

@@ -30,6 +30,7 @@ SETTING_NAMES = frozenset(
         "APP_INGEST_SECRET",
         "ANTHROPIC_API_KEY",
         "DATABASE_URL",
+        "LLM_MODEL",
         "LOG_LEVEL",
         "OPENAI_API_KEY",
         "POLL_INTERVAL_SECONDS",
@@ -38,6 +39,7 @@ SETTING_NAMES = frozenset(
         "RQ_QUEUE_NAME",
         "RUNBOOKS_PATH",
         "TARGET_API_BASE_URL",
+        "VECTOR_STORE_PATH",
     }
 )
 

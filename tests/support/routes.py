@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from fastapi.routing import APIRoute
 
 from relab.access.models import Scope
-from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, traces
+from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
 from relab.api.access import ScopeCheck, public
+from relab.api.slack import SignatureCheck
 
-ROUTERS = tuple(context.router for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep, incidents))
+ROUTERS = tuple(
+    context.router for context in (health, agent_runs, rca_runs, traces, metrics, flags, ofrep, incidents, slack)
+)
+
+
+class Signed(Enum):
+    """Who signs the requests of a route that takes no token of ours."""
+
+    BY_SLACK = "slack"
 
 
 class UndeclaredScopeError(AssertionError):
@@ -20,16 +31,18 @@ def product_routes() -> list[APIRoute]:
     return [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 
 
-def declared_scope(route: APIRoute) -> Scope | None:
-    """Return the scope that the route asks for, or None for a public one.
+def declared_scope(route: APIRoute) -> Scope | Signed | None:
+    """Return the scope that the route asks for, who signs its requests instead, or None for a public one.
 
     Raises:
         UndeclaredScopeError: it does not say, or says it more than once.
     """
-    declared: list[Scope | None] = []
+    declared: list[Scope | Signed | None] = []
     for dependency in route.dependencies:
         if isinstance(dependency.dependency, ScopeCheck):
             declared.append(dependency.dependency.scope)
+        elif isinstance(dependency.dependency, SignatureCheck):
+            declared.append(Signed.BY_SLACK)
         elif dependency.dependency is public().dependency:
             declared.append(None)
     if len(declared) != 1:

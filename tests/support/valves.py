@@ -33,7 +33,10 @@ class Valves:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def write(self, component: str, to: int) -> None:
-        self.path.write_text(json.dumps(self.read() | {component: to}))
+        # In one step: others read meanwhile.
+        written = self.path.with_suffix(".new")
+        written.write_text(json.dumps(self.read() | {component: to}))
+        written.replace(self.path)
 
 
 class TurnValve:

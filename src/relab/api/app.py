@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, traces
+from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
 from relab.api.body import IngestGate
 from relab.api.errors import Problem, install_error_handlers
+from relab.api.incident_metrics import IncidentCollector
 from relab.api.metrics import DatabaseCollector, HttpMetrics
 from relab.api.middleware import BodyLimitMiddleware, RequestContextMiddleware
 from relab.api.openapi import POSTED_REFERENCE, DocumentedApi, components
@@ -42,7 +43,12 @@ def create_app(services: Services) -> FastAPI:
                 tailer.end_all()
 
         try:
-            async with tailers[0].running(), tailers[1].running(), services.incidents.responding():
+            async with (
+                tailers[0].running(),
+                tailers[1].running(),
+                services.notices.sending(),
+                services.incidents.responding(),
+            ):
                 # For the server, which calls it when it begins to stop (see `cli/http_server.py`).
                 yield {"end_streams": end_streams}
         finally:
@@ -60,6 +66,7 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))
+    http_metrics.registry.register(IncidentCollector(services))
     app.state.services = services
     app.state.metrics = http_metrics
     http = services.settings.http
@@ -68,8 +75,8 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app)
-    everything = (health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents)
-    served = (health, metrics, incidents) if services.settings.serve_only == "incidents" else everything
+    everything = (health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
+    served = (health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else everything
     for context in served:
         app.include_router(context.router)
     # The last added is the outermost: every answer, also a refusal, has a request id and is counted.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Caller, Scope
@@ -18,6 +18,7 @@ from relab.api.body import require_json
 from relab.api.deps import IncidentTailerDep, ServicesDep
 from relab.api.errors import problem_responses
 from relab.api.flags import RawBody, body_of_at_most, documented_body
+from relab.api.negotiation import preferred
 from relab.api.openapi import POSTED_REFERENCE, components
 from relab.api.rca_runs import event_number
 from relab.core.errors import InvalidInputError
@@ -29,6 +30,7 @@ from relab.incidents.service import (
     IncidentDetails,
     IncidentPage,
     IncidentStatus,
+    Postmortem,
     ResponderStatus,
     SwitchState,
     TimelineEvent,
@@ -113,6 +115,18 @@ _STREAM_EXAMPLE = (
 )
 
 BodyModel = TypeVar("BodyModel", bound=BaseModel)
+
+PostmortemFormat = Literal["md", "html", "json"]
+_FORMATS: Final[dict[str, PostmortemFormat]] = {"text/markdown": "md", "text/html": "html", "application/json": "json"}
+"""By media type; the first one is given to whoever asks for none of them."""
+_POSTMORTEM: Final = TypeAdapter(Postmortem)
+_GUARDED: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # As long as the incident is not over there is more to tell with each event.
+    "Cache-Control": "no-cache",
+    "Vary": "Accept",
+}
 
 
 def _optional_body(request: Request, raw: RawBody) -> JsonValue:
@@ -236,6 +250,43 @@ async def stream_agent_incident(
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
+
+
+@router.get(
+    "/agent/incidents/{incident_id}/postmortem",
+    dependencies=[requires(Scope.READ)],
+    response_model=Postmortem,
+    responses={
+        200: {
+            "content": {
+                "text/markdown": {"schema": {"type": "string"}, "example": "# Postmortem: errors.pct is 38\n"},
+                "text/html": {"schema": {"type": "string"}},
+            }
+        },
+        **problem_responses(401, 403, 404, 422, 503),
+    },
+    summary="Tell an incident afterwards, or as far as it is",
+)
+def get_agent_postmortem(
+    incident_id: IncidentId,
+    services: ServicesDep,
+    given: Annotated[PostmortemFormat | None, Query(alias="format", description="Beats `Accept`.")] = None,
+    accept: Annotated[str | None, Header(max_length=2_000)] = None,
+) -> Response:
+    """What happened when, the evidence, what was tried and what worked, the signals, and what follows from it.
+
+    Markdown unless `format` or `Accept` ask for HTML or JSON. The page needs no network and may run its own scripts alone.
+    """
+    told = services.incidents.postmortems
+    chosen = given or _FORMATS[preferred(accept, list(_FORMATS))]
+    if chosen == "json":
+        return JSONResponse(_POSTMORTEM.dump_python(told.of(incident_id), mode="json"), headers=_GUARDED)
+    if chosen == "md":
+        return Response(told.markdown(incident_id), media_type="text/markdown", headers=_GUARDED)
+    page = told.page(incident_id)
+    # In a sandbox it is of no origin: whatever ran there could ask this API for nothing in the reader's name.
+    policy = f"{page.policy}; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
+    return Response(page.html, media_type="text/html", headers={**_GUARDED, "Content-Security-Policy": policy})
 
 
 @router.post(

@@ -39,6 +39,7 @@ def doctor(as_json: JsonOption = False) -> None:
             _queue(services),
             _access(services),
             _model(services),
+            *_notices(services),
             *_extras(),
         ]
     healthy = all(check.state != "problem" for check in checks)
@@ -115,6 +116,33 @@ def _model(services: Services) -> Check:
     if importlib.util.find_spec("langchain_core") is None:
         return Check("language model", "problem", "a key is set, the extra is missing", "pip install 'relab[llm]'")
     return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
+
+
+def _notices(services: Services) -> list[Check]:
+    """Return how it stands with those who are told of incidents."""
+    from relab.core.errors import RelabError
+
+    try:
+        names = services.notices.configured()
+        states = {state.receiver: state for state in services.notices.states()} if names else {}
+    except RelabError as error:
+        return [Check("notices", "problem", error.message, error.remedy)]
+    if not names:
+        optional = "Optional: RELAB_NOTICES__SLACK_WEBHOOK_URL, RELAB_NOTICES__PAGERDUTY_ROUTING_KEY."
+        return [Check("notices", "note", "nobody is told of incidents", optional)]
+    checks = []
+    for name in names:
+        state = states.get(name)
+        if state is None:
+            checks.append(Check(f"notices to {name}", "note", "never sent", "They are sent while `lab serve` runs."))
+            continue
+        found = f"{state.sent} sent, {state.given_up} given up"
+        # Cleared with the next notice that is taken.
+        failing = state.error is not None
+        remedy = "See the log of `lab serve`, and the address and the key in the settings." if failing else None
+        said = f"{found}; last: {state.error}" if failing else found
+        checks.append(Check(f"notices to {name}", "note" if failing else "ok", said, remedy))
+    return checks
 
 
 def _extras() -> list[Check]:

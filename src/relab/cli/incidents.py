@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relab.cli.incidents_eval import evaluate
+from relab.cli.incidents_postmortem import postmortem
+from relab.cli.incidents_prune import prune
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
     from relab.incidents.service import Decision, IncidentDetails, IncidentService, SwitchState, TimelineEvent
 
 app = typer.Typer(
-    help="Incidents: watch, list, show, approve, reject, trigger, pause, resume, eval.",
+    help="Incidents: watch, list, show, approve, reject, trigger, pause, resume, postmortem, prune, eval.",
     no_args_is_help=True,
 )
 app.command("eval")(evaluate)
+app.command()(postmortem)
+app.command()(prune)
 
 LOOK_EVERY_S = 0.5
 NEWEST = 50
@@ -236,6 +240,7 @@ def _print_incident(found: IncidentDetails) -> None:
         print(f"diagnosis: {plain(found.diagnosis)} ({found.probability or 0.0:.2f})")
     if found.recommendation:
         print(plain(found.recommendation))
+    print(f"agent run {found.agent_run_id}")
     if found.acts:
         rows = ((act.action, act.target, act.status.value, act.effect and act.effect.value) for act in found.acts)
         print_table("Acts", ("action", "on", "came to", "effect"), rows)

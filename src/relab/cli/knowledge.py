@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,12 @@ import typer
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from relab.knowledge.service import Library
+    from relab.knowledge.models import Hit
+    from relab.knowledge.service import Problem, Surroundings
+    from relab.settings import Settings
 
 app = typer.Typer(
-    help="Runbooks and past incidents: list, show, add, search, lint.",
+    help="Runbooks and past incidents: list, show, add, search, lint, drafts, accept.",
     no_args_is_help=True,
 )
 
@@ -49,7 +52,7 @@ def list_runbooks(as_json: JsonOption = False) -> None:
         for each in library.runbooks
     )
     print_table("Runbooks", ("cause", "title", "risk", "actions", "file"), rows)
-    _print_left_out(library)
+    _print_left_out(library.problems)
 
 
 @app.command()
@@ -90,27 +93,99 @@ def search(
     words: Annotated[list[str], typer.Argument(help="What is seen: a sentence, or a line of a log.")],
     limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
     incidents: Annotated[bool, typer.Option("--incidents/--no-incidents", help="Also past incidents.")] = True,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show the place by words and that by meaning, and how near in meaning it is."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find runbooks and past incidents by what is seen."""
+    """Find runbooks and past incidents by what is seen: by words, and with [embeddings] by what they mean."""
     from relab.cli.context import open_services
 
     with open_services() as services:
         hits = services.knowledge.search(" ".join(words), limit=limit, with_incidents=incidents)
     if as_json:
-        found = [
-            {"kind": hit.kind.value, "id": hit.id, "cause": hit.cause, "title": hit.title, "score": round(hit.score, 4)}
-            for hit in hits
-        ]
-        print_json("knowledge search", hits=found)
+        print_json("knowledge search", hits=[_told(hit, explain=explain) for hit in hits])
         return
-    rows = ((hit.cause, hit.kind.value, hit.title, hit.id, f"{hit.score:.2f}") for hit in hits)
-    print_table(f"{len(hits)} found", ("cause", "kind", "title", "id", "score"), rows)
+    columns = ["cause", "kind", "title", "id", "score"]
+    rows = [[hit.cause, hit.kind.value, hit.title, hit.id, _figure(hit.score, 4)] for hit in hits]
+    if explain:
+        columns += ["by words", "by meaning", "likeness"]
+        for row, hit in zip(rows, hits, strict=True):
+            row += [_figure(hit.by_words, 0), _figure(hit.by_meaning, 0), _figure(hit.likeness, 2)]
+    print_table(f"{len(hits)} found", columns, rows)
+
+
+def _told(hit: Hit, *, explain: bool) -> dict[str, object]:
+    told: dict[str, object] = {"kind": hit.kind.value, "id": hit.id, "cause": hit.cause, "title": hit.title}
+    told["score"] = round(hit.score, 4)
+    if explain:
+        likeness = None if hit.likeness is None else round(hit.likeness, 4)
+        told |= {"by_words": hit.by_words, "by_meaning": hit.by_meaning, "likeness": likeness}
+    return told
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+@app.command()
+def drafts(
+    cause: Annotated[str | None, typer.Argument(help="Show how this one differs from what is in use.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the runbooks that relab has drafted from past incidents and that wait for a person."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        found, problems = services.knowledge.drafts()
+        if cause is not None:
+            found = [services.knowledge.get_draft(cause)]
+    if as_json:
+        rows = [
+            {
+                "cause": each.runbook.cause,
+                "title": each.runbook.title,
+                "file": str(each.path),
+                "is_new": each.is_new,
+                "diff": each.diff,
+            }
+            for each in found
+        ]
+        told = [{"place": place, "message": message} for place, message in problems]
+        print_json("knowledge drafts", drafts=rows, problems=told)
+        return
+    if cause is not None:
+        print(plain(found[0].diff), end="")
+        return
+    kinds = ((each.runbook.cause, "new" if each.is_new else "change", each.runbook.title, each.path) for each in found)
+    print_table("Drafts", ("cause", "kind", "title", "file"), kinds)
+    _print_left_out(problems)
+
+
+@app.command()
+def accept(
+    cause: Annotated[str, typer.Argument(help="Of the draft.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Put a draft into use, in the place of the runbook that it changes; first read it: lab knowledge drafts CAUSE."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        runbook = services.knowledge.accept(cause)
+    if as_json:
+        print_json("knowledge accept", cause=runbook.cause, source=runbook.source)
+    else:
+        print(f"The runbook of {plain(runbook.cause)} is in {plain(runbook.source)}.")
 
 
 @app.command()
 def lint(
     strict: Annotated[bool, typer.Option("--strict", help="Fail also on warnings.")] = False,
+    ask: Annotated[
+        bool,
+        typer.Option("--ask", help="Ask ACTION_SERVER_URL for its actions; else those of the testbed's are known."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Say what is to be mended in the runbooks; exit code 1 if one of them cannot be used as it is."""
@@ -118,22 +193,40 @@ def lint(
     from relab.knowledge.service import Weight
 
     with open_services() as services:
-        remarks = services.knowledge.lint()
+        remarks = services.knowledge.lint(_surroundings(services.settings, ask=ask))
         count = len(services.knowledge.library().runbooks)
     failed = [each for each in remarks if strict or each.weight is Weight.ERROR]
     if as_json:
         told = [
-            {"weight": each.weight.value, "source": each.source, "field": each.field, "message": each.message}
+            {
+                "weight": each.weight.value,
+                "source": each.source,
+                "line": each.line,
+                "field": each.field,
+                "message": each.message,
+            }
             for each in remarks
         ]
         print_json("knowledge lint", passed=not failed, runbooks=count, remarks=told)
     else:
         for each in remarks:
-            print(f"{each.weight.value}: {plain(each.source)}: {plain(each.field)}: {plain(each.message)}")
+            print(f"{each.weight.value}: {plain(each.place)}: {plain(each.message)}")
         print(f"{count} runbooks, {len(remarks)} remarks.")
     return EXIT_FAILED if failed else 0
 
 
-def _print_left_out(library: Library) -> None:
-    for place, message in library.problems:
+def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
+    """Return what a responder of these settings could see and do."""
+    from relab.incidents.surroundings import offered_actions, surroundings
+
+    if not ask:
+        return surroundings()
+    token = settings.action_server_token
+    return surroundings(
+        offered_actions(settings.action_server_url, None if token is None else token.get_secret_value())
+    )
+
+
+def _print_left_out(problems: Sequence[Problem]) -> None:
+    for place, message in problems:
         print(f"left out: {plain(place)}: {plain(message)}")

@@ -72,6 +72,7 @@ def serve(
         # Before the port is bound: a database that does not fit is an error message, not a stack trace.
         services.prepare()
         services.incidents.check()
+        services.notices.check()
         _refuse_open_public_bind(services, address)
     finally:
         services.close()

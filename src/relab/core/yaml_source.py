@@ -56,6 +56,10 @@ class YamlSource:
             field = field[:-1]
         return self._lines.get(field, 1)
 
+    def lines(self) -> dict[str, int]:
+        """Return the line of every field by its dotted name."""
+        return {".".join(map(str, field)): line for field, line in self._lines.items()}
+
     def place(self, field: Sequence[str | int]) -> str:
         """Return `file:line: dotted.field`, as problems are named."""
         dotted = ".".join(map(str, field))

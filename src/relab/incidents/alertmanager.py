@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -12,9 +13,13 @@ from relab.core.errors import InvalidInputError
 from relab.core.json import digest
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.models import ReceivedAlert
+from relab.incidents.storage.texts import cut
 
 MOST_ALERTS: Final = 1_000
+"""Taken in of a notification. A storm must not be refused: a refused notification is not sent again."""
 _MOST_PROBLEMS: Final = 20
+_MOST_SAID: Final = 250
+"""Of an alert in a title that says more than that."""
 _SEVERITIES: Final = {
     "critical": Severity.CRITICAL,
     "page": Severity.CRITICAL,
@@ -22,11 +27,13 @@ _SEVERITIES: Final = {
     "major": Severity.DEGRADED,
     "warning": Severity.WARNING,
     "info": Severity.WARNING,
+    "none": Severity.WARNING,
 }
 _NO_TIME: Final = "0001-01-01T00:00:00Z"
 _EARLIEST: Final = "1970-01-01T00:00:00Z"
 
-Words = dict[str, Annotated[str, Field(max_length=10_000)]]
+# However long they are: what is stored of them is cut there.
+Words = dict[str, str]
 
 
 class InvalidAlertsError(InvalidInputError):
@@ -47,7 +54,7 @@ class SentAlert(_Sent):
     labels: Words = {}
     annotations: Words = {}
     starts_at: ReportedTime = Field(alias="startsAt")
-    fingerprint: str = Field("", max_length=200, description="Of its labels; told from others by these if it has none.")
+    fingerprint: str = Field("", description="Of its labels; told from others by these if it has none.")
 
     @field_validator("starts_at", mode="before")
     @classmethod
@@ -60,11 +67,14 @@ class AlertNotification(_Sent):
     """What Alertmanager posts for a group of alerts."""
 
     version: Literal["4"]
-    group_key: str = Field(alias="groupKey", min_length=1, max_length=10_000)
+    group_key: str = Field(alias="groupKey", min_length=1)
     group_labels: Words = Field({}, alias="groupLabels")
     common_labels: Words = Field({}, alias="commonLabels")
     common_annotations: Words = Field({}, alias="commonAnnotations")
-    alerts: list[SentAlert] = Field(max_length=MOST_ALERTS)
+    alerts: list[SentAlert] = Field(description=f"Of more than {MOST_ALERTS:,} those that fire come first.")
+    truncated_alerts: int = Field(
+        0, alias="truncatedAlerts", ge=0, le=2**64 - 1, description="How many `max_alerts` has left out."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +84,14 @@ class Notified:
     Attributes:
         title: of an incident that it opens.
         severity: the worst of its firing alerts.
+        left_out: how many alerts of the group are not among these, by the sender's limit or by ours.
     """
 
     group_key: str
     title: str
     severity: Severity
     alerts: tuple[ReceivedAlert, ...]
+    left_out: int = 0
 
 
 def read_notification(document: Any) -> Notified:
@@ -101,12 +113,22 @@ def read_notification(document: Any) -> Notified:
             problems=problems[:_MOST_PROBLEMS],
             remedy="Send what Alertmanager's webhook_config sends, version 4.",
         ) from error
-    alerts = tuple(_received(alert) for alert in sent.alerts)
+    # Sorting keeps the order of those that are alike.
+    kept = sorted(sent.alerts, key=lambda alert: alert.status != "firing")[:MOST_ALERTS]
+    alerts = tuple(_received(alert) for alert in kept)
+    left_out = sent.truncated_alerts + len(sent.alerts) - len(kept)
     firing = [alert.anomaly for alert in alerts if alert.is_firing]
     worst = max((anomaly.severity for anomaly in firing), key=list(Severity).index, default=Severity.WARNING)
-    common = {**sent.group_labels, **sent.common_labels}
-    title = sent.common_annotations.get("summary") or (firing[0].detail if firing else "") or common.get("alertname")
-    return Notified(sent.group_key, title or "An alert", worst, alerts)
+    return Notified(sent.group_key, _title(sent, firing, left_out), worst, alerts, left_out)
+
+
+def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
+    """Return what a notification says: what its alerts have in common, or the first one and how many more there are."""
+    common = sent.common_annotations.get("summary")
+    more = left_out if common else left_out + max(len(firing) - 1, 0)
+    named = {**sent.group_labels, **sent.common_labels}.get("alertname")
+    title = common or (firing[0].detail if firing else "") or named or "An alert"
+    return f"{cut(title, _MOST_SAID)} (and {more:,} more)" if more else title
 
 
 def _received(alert: SentAlert) -> ReceivedAlert:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +31,20 @@ _LOOK_AGAIN_S: Final = 0.2
 _CONNECTIONS: Final = 4
 
 
+def is_outage(error: BaseException) -> bool:
+    """Return whether an error says that the database, or the file of checkpoints, cannot be used for now.
+
+    What keeps checkpoints lets the errors of its driver out as they are.
+    """
+    if isinstance(error, DatabaseUnavailableError):
+        return True
+    if isinstance(error, sqlite3.OperationalError):
+        # A statement that SQLite refuses (no such table): waiting does not help.
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR
+    psycopg: Any = sys.modules.get("psycopg")
+    return psycopg is not None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
 @asynccontextmanager
 async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     """Yield what keeps checkpoints beside a database.
@@ -47,6 +63,29 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
     async with aiosqlite.connect(home / FILE) as connection:
         yield AsyncSqliteSaver(connection, serde=serializer)
+
+
+async def forget_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
+    """Delete how far the graphs of incidents were; of those that have no checkpoints nothing is deleted.
+
+    Raises:
+        DatabaseUnavailableError: the database, or the file of checkpoints, cannot be used right now.
+    """
+    if database.is_sqlite and not (home / FILE).exists():
+        return
+    try:
+        async with checkpoints(database, home) as saver:
+            if isinstance(saver, AsyncSqliteSaver):
+                # Alone it makes no tables before it deletes from them.
+                await saver.setup()
+            for thread_id in thread_ids:
+                await saver.adelete_thread(thread_id)
+    except Exception as error:
+        if is_outage(error) and not isinstance(error, DatabaseUnavailableError):
+            raise DatabaseUnavailableError(
+                "The checkpoints of incidents cannot be used right now.", remedy="Try again later."
+            ) from error
+        raise
 
 
 @asynccontextmanager

@@ -124,7 +124,7 @@ def _read_health(draft: _Draft, document: Mapping[str, Any]) -> None:
             draft.number(f"dependency.{key}.answer_ms", value.get("answer_ms"))
     silent = 0
     for row in _rows(document.get("workers")):
-        draft.word(f"worker.{row.get('worker')}", row.get("state"))
+        draft.word(f"worker.{str(row.get('worker'))[:_MAX_WORD]}", row.get("state"))
         silent += row.get("state") != "running"
     draft.number("workers.silent", silent)
 

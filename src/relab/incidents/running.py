@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,16 +23,20 @@ from relab.incidents.checkpoints import checkpoints
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Detector
 from relab.incidents.looks.asking import Asker
-from relab.incidents.looks.client import LookClient
+from relab.incidents.postmortem.keeping import SignalKeeper
 from relab.incidents.response.graph import build_graph
 from relab.incidents.response.responder import Responder
 from relab.incidents.response.world import Watch, World
 from relab.incidents.service import Watched, token_of
 from relab.incidents.storage.log import IncidentLog
+from relab.incidents.tracing.looking import ToldLooks
+from relab.incidents.tracing.recorder import RunRecorder
+from relab.incidents.tracing.scribe import Scribe
 from relab.incidents.watching.feed import Feed
 from relab.incidents.watching.poller import Poller
 from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
+from relab.telemetry.service import TelemetryService
 
 _ENDS_WITHIN_S: Final = 2.0
 """How long a poll in hand may take once the responder is told to stop."""
@@ -51,6 +56,7 @@ class Means:
     clock: Clock
     log: IncidentLog
     knowledge: KnowledgeService
+    telemetry: TelemetryService
     home: Path
 
 
@@ -63,6 +69,9 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
         UnavailableError: checkpoints cannot be kept.
     """
     token = token_of(watched)
+    if watched.gateway is not None:
+        # An incident should not have to wait for its libraries.
+        threading.Thread(target=watched.gateway.preload, name="preload-model", daemon=True).start()
     async with (
         Asker(watched.url, watched.actions_url, token=token) as asker,
         ActionsClient(watched.actions_url, token) as actions,
@@ -70,7 +79,15 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
     ):
         watch, settings = Watch(Feed(), Baseline()), watched.settings
         world = World(
-            watched.name, watch, LookClient(asker), actions, means.knowledge, means.log, means.clock, settings
+            watched.name,
+            watch,
+            ToldLooks(asker, means.log, means.clock, lambda: responder.incident_id),
+            actions,
+            means.knowledge,
+            means.log,
+            means.clock,
+            settings,
+            gateway=watched.gateway,
         )
         responder = Responder(
             world,
@@ -79,9 +96,11 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
             Detector(settings.detection, watch.baseline),
             owner=f"{socket.gethostname()}:{os.getpid()}:{new_id()}",
         )
+        recorder = RunRecorder(means.log, means.telemetry, means.clock, watched.name)
+        scribe = Scribe(responder, watch.feed, recorder, SignalKeeper(means.log, means.clock))
         # Whatever the environment says: what is seen of a target goes to nobody else.
         with tracing_context(enabled=False):
-            async with _kept_running(responder, settings.poll_interval_s):
+            async with scribe.writing(), _kept_running(responder, settings.poll_interval_s):
                 yield responder
 
 

@@ -16,9 +16,15 @@ from relab.core.errors import ConfigurationError, ConflictError, NotFoundError
 from relab.incidents.acting.approvals import Decision
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
+from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
 from relab.incidents.models import Anomaly, Severity
+from relab.incidents.notices.service import NoticeService, NoticeSettings, Pace, PageFrom, SlackCommand
+from relab.incidents.postmortem.models import Postmortem
+from relab.incidents.postmortem.postmortems import Postmortems
+from relab.incidents.retention import Retention
 from relab.incidents.settings import ResponderSettings, settings_for
 from relab.incidents.storage.errors import ApprovalNotFoundError
+from relab.incidents.storage.figures import DURATION_BOUNDS_S, Durations, Figures
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import (
     Incident,
@@ -28,6 +34,7 @@ from relab.incidents.storage.models import (
     SwitchState,
     TimelineEvent,
 )
+from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.views import (
     AlertsTaken,
     IncidentDetails,
@@ -38,24 +45,37 @@ from relab.incidents.views import (
     Triggered,
 )
 from relab.knowledge.service import KnowledgeService
+from relab.llm import MeteredGateway
 from relab.progress.signal import ProgressSignal
 from relab.storage import Database
+from relab.telemetry.service import TelemetryService
 
 if TYPE_CHECKING:
     from relab.incidents.response.responder import Responder
 
 __all__ = [
+    "DURATION_BOUNDS_S",
     "AlertNotification",
     "AlertsTaken",
+    "AskWhen",
     "Autonomy",
     "Decision",
+    "Durations",
+    "Figures",
     "IncidentDetails",
     "IncidentPage",
     "IncidentService",
     "IncidentStatus",
     "IncidentSummary",
+    "ModelSettings",
+    "NoticeService",
+    "NoticeSettings",
+    "Pace",
+    "PageFrom",
     "Policy",
+    "Postmortem",
     "ResponderStatus",
+    "SlackCommand",
     "SwitchState",
     "TimelineEvent",
     "Triggered",
@@ -91,6 +111,7 @@ class Watched:
         name: that its incidents are stored under.
         url: of the target.
         actions_url, token: of the action server.
+        gateway: to the language model that is asked for a second opinion; None: there is none.
     """
 
     name: str
@@ -98,6 +119,7 @@ class Watched:
     actions_url: str
     token: SecretStr | None
     settings: ResponderSettings
+    gateway: MeteredGateway | None = None
 
 
 def target_name(url: str) -> str:
@@ -138,6 +160,7 @@ class IncidentService:
 
     Args:
         signal: wakes those who follow timelines.
+        telemetry: has each incident as an agent run.
         home: where the responder keeps its checkpoints if the database is SQLite.
         watched: None: nothing is, and what is known of earlier incidents can be read.
     """
@@ -148,6 +171,7 @@ class IncidentService:
         clock: Clock,
         signal: ProgressSignal,
         knowledge: KnowledgeService,
+        telemetry: TelemetryService,
         *,
         home: Path,
         watched: Watched | None,
@@ -155,10 +179,13 @@ class IncidentService:
         self._database = database
         self._clock = clock
         self._knowledge = knowledge
+        self._telemetry = telemetry
         self._home = home
         self._watched = watched
         self._responder: Responder | None = None
         self.log = IncidentLog(database, signal)
+        self.postmortems = Postmortems(self.log)
+        self.retention = Retention(database, self.log, home)
 
     @property
     def watched(self) -> Watched | None:
@@ -188,7 +215,7 @@ class IncidentService:
         # The graph's library takes long to load, and most processes respond to nothing.
         from relab.incidents.running import Means, a_responder
 
-        means = Means(self._database, self._clock, self.log, self._knowledge, self._home)
+        means = Means(self._database, self._clock, self.log, self._knowledge, self._telemetry, self._home)
         async with a_responder(self._watched, means) as responder:
             self._responder = responder
             try:
@@ -209,11 +236,12 @@ class IncidentService:
             autonomy_by_class=dict(policy.autonomy_by_class),
             leading=responder is not None and responder.is_leading,
             polls=0 if responder is None else responder.polls,
+            polled_at=None if responder is None else responder.polled_at_us,
             paused=switch.is_paused,
             paused_by=switch.by if switch.is_paused else None,
             incident=None if current is None else _open_incident(current),
             approvals=[request.approval_id for request in pending],
-            cost_usd=0.0,
+            cost_usd=watched.gateway.spent.usd if watched is not None and watched.gateway is not None else 0.0,
         )
 
     def list_incidents(
@@ -243,7 +271,12 @@ class IncidentService:
             for request, decision in self.log.approvals.of_incident(incident_id)
         ]
         known = {name: getattr(incident, name) for name in Incident.model_fields}
-        return IncidentDetails(**known, acts=self.log.acts.of_incident(incident_id), questions=questions)
+        return IncidentDetails(
+            **known,
+            agent_run_id=agent_run_id(incident_id),
+            acts=self.log.acts.of_incident(incident_id),
+            questions=questions,
+        )
 
     def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
         """Return the events of an incident with a number greater than `after`; 5,000 at most.

@@ -9,6 +9,7 @@ from relab.incidents.acting.policy import Policy
 from relab.incidents.acting.verification import VerificationSettings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import InvestigationSettings
+from relab.incidents.diagnosis.modelled import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class ResponderSettings:
         stand_down_s, most_stand_downs: how long is waited before looking again after standing down, and how often.
         wait_s, most_waits: the same for an action server that is busy or away.
         remembers: whether past incidents raise priors.
+        model: when a language model is asked for a second opinion, and what that may cost.
     """
 
     poll_interval_s: float = 30.0
@@ -35,10 +37,16 @@ class ResponderSettings:
     wait_s: float = 10.0
     most_waits: int = 6
     remembers: bool = True
+    model: ModelSettings = field(default_factory=ModelSettings)
 
 
 def settings_for(
-    poll_interval_s: float, *, policy: Policy, error_rate_pct: float = 50.0, remembers: bool = True
+    poll_interval_s: float,
+    *,
+    policy: Policy,
+    error_rate_pct: float = 50.0,
+    remembers: bool = True,
+    model: ModelSettings | None = None,
 ) -> ResponderSettings:
     """Return settings whose times follow from the poll interval; those of 30 s are the classes' own defaults.
 
@@ -47,6 +55,7 @@ def settings_for(
         policy: what may be done.
         error_rate_pct: of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
         remembers: whether past incidents raise priors.
+        model: when a language model is asked; by default never.
     """
     share = min(poll_interval_s / 30.0, 1.0)
 
@@ -67,4 +76,5 @@ def settings_for(
         stand_down_s=between(5.0, 30.0),
         wait_s=between(2.0, 10.0),
         remembers=remembers,
+        model=model or ModelSettings(),
     )

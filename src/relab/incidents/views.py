@@ -43,6 +43,7 @@ class ResponderStatus(_View):
     autonomy_by_class: dict[str, Autonomy]
     leading: bool = Field(description="This process polls the target; of several, one does.")
     polls: int = Field(description="How often this process has polled since its start.")
+    polled_at: Timestamp | None = Field(description="When it did so last.")
     paused: bool
     paused_by: str | None
     incident: OpenIncident | None
@@ -60,6 +61,9 @@ class Question(_View):
 class IncidentDetails(Incident):
     """An incident with what was asked for, and what people were asked."""
 
+    agent_run_id: str = Field(
+        description="Of the agent run that it is in telemetry, seconds after each event; `lab rca` explains it."
+    )
     acts: list[ActRecord]
     questions: list[Question]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
+from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
 
 class RunbookError(InvalidInputError):
@@ -33,3 +33,15 @@ class PastIncidentNotFoundError(NotFoundError):
     """No past incident has this id."""
 
     code = "past_incident_not_found"
+
+
+class VectorStoreError(UnavailableError):
+    """What the sentence model has computed cannot be kept where the settings say."""
+
+    code = "vector_store"
+
+
+class DraftNotFoundError(NotFoundError):
+    """No draft of a runbook has this cause."""
+
+    code = "draft_not_found"

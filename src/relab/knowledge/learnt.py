@@ -162,19 +162,24 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
         for act in lesson.acts:
-            parameters = {name: _place(act, name, value, lesson, runbooks) for name, value in act.parameters.items()}
+            parameters = placed(act, lesson.incident, runbooks)
             why = f"A person ended incident {lesson.incident.incident_id} by it."
             found.setdefault(digest([act.action, parameters]), RunbookAction(act.action, parameters, why))
     return tuple(found.values())[:_MOST_ACTIONS]
 
 
-def _place(act: Tried, name: str, value: FactValue, lesson: _Lesson, runbooks: Sequence[Runbook]) -> FactValue:
+def placed(act: Tried, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
+    """Return the parameters of an act as the next time needs them."""
+    return {name: _place(act, name, value, incident, runbooks) for name, value in act.parameters.items()}
+
+
+def _place(act: Tried, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]) -> FactValue:
     """Return a parameter as the next time needs it: the fact that it was taken from, or else its value.
 
     The worker that was restarted then is another one today. Which fact names it runbooks say that do the same; otherwise
     a fact that told just this name, of one thing among several, is taken for where the person had it from.
     """
-    facts = lesson.incident.facts
+    facts = incident.facts
     for runbook in runbooks:
         for action in runbook.actions:
             place = action.parameters.get(name) if action.action == act.action else None
@@ -183,7 +188,7 @@ def _place(act: Tried, name: str, value: FactValue, lesson: _Lesson, runbooks: S
     if isinstance(value, str) and any(char.isdigit() for char in value):
         named = [fact for fact, told in facts.items() if _same(told, value)]
         # What is only told in trouble first: it names who is in trouble.
-        named.sort(key=lambda fact: (fact in lesson.incident.well, fact))
+        named.sort(key=lambda fact: (fact in incident.well, fact))
         if named and "{" not in named[0]:
             return f"{{{named[0]}}}"
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -215,23 +220,24 @@ def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
     ]
     for lesson in lessons:
         incident = lesson.incident
-        acts = ", ".join(f"`{_code(act.action)}`" for act in lesson.acts)
-        who = f"`{_code(incident.resolver)}`" if incident.resolver else "somebody"
+        acts = ", ".join(f"`{as_code(act.action)}`" for act in lesson.acts)
+        who = f"`{as_code(incident.resolver)}`" if incident.resolver else "somebody"
         ended = format_time(incident.resolved_at)
-        lines.append(f"- Incident `{_code(incident.incident_id)}`, over at {ended}: {who} did {acts}.")
+        lines.append(f"- Incident `{as_code(incident.incident_id)}`, over at {ended}: {who} did {acts}.")
     lines += ["", "## What differed from when all was well"]
-    lines += [f"- `{_code(str(each.seen))}`{_usually(each)}" for each in lessons[0].marks]
+    lines += [f"- `{as_code(str(each.seen))}`{_usually(each)}" for each in lessons[0].marks]
     lines += ["", "## Before this is accepted", "- Give the cause a name, and say what it is and what it is not."]
-    lines.append(f"- Say whether `{_code(actions[0].action)}` mends it, or only ends what it does to users.")
+    lines.append(f"- Say whether `{as_code(actions[0].action)}` mends it, or only ends what it does to users.")
     lines.append("- Strike out what differed by chance.")
     return "\n".join(lines)
 
 
 def _usually(each: Deviation) -> str:
-    return "; otherwise it is not told" if each.usual is None else f"; when all was well `{_code(str(each.usual))}`"
+    return "; otherwise it is not told" if each.usual is None else f"; when all was well `{as_code(str(each.usual))}`"
 
 
-def _code(text: str) -> str:
+def as_code(text: str) -> str:
+    """Return a text of logs or of people as it can stand between the backquotes of Markdown."""
     return _line(text).replace("`", "'")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Final
@@ -35,12 +35,20 @@ class Remark:
     Attributes:
         source: its file.
         field: dotted, as in the front matter.
+        line: of its file; None if it is of the file as a whole, or of none.
     """
 
     source: str
     field: str
     message: str
     weight: Weight = Weight.ERROR
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """File, line and field, as editors and people find them."""
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.source}{line}: {self.field}".removesuffix(": ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +76,12 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
         remarks += _words(runbook)
         remarks += _repair(runbook)
         remarks += _names(runbook, around)
+        remarks += _facts(runbook, around)
         remarks += _parameters(runbook, around)
     remarks += _alike(runbooks)
-    return sorted(remarks, key=lambda remark: (remark.source, remark.field, remark.message))
+    lines = {runbook.source: runbook for runbook in runbooks}
+    placed = [replace(remark, line=lines[remark.source].line_of(remark.field)) for remark in remarks]
+    return sorted(placed, key=lambda remark: (remark.source, remark.line or 0, remark.field, remark.message))
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
@@ -163,13 +174,34 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     if around.actions is not None:
         for index, each in enumerate(runbook.actions):
             if each.action not in around.actions:
-                said = f"there is no action {each.action!r}{nearest(each.action, sorted(around.actions))}"
+                said = f"there is no action {each.action!r}{_instead(each.action, around.actions)}"
                 yield Remark(runbook.source, f"actions.{index}.action", said)
     if around.looks is not None:
         for index, look in enumerate(runbook.looks):
             if look not in around.looks:
-                said = f"there is no look {look!r}{nearest(look, sorted(around.looks))}"
+                said = f"there is no look {look!r}{_instead(look, around.looks)}"
                 yield Remark(runbook.source, f"looks.{index}", said)
+
+
+def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
+    """Yield conditions on facts that nobody tells: they neither hold nor fail, whatever is seen."""
+    if around.looks is None:
+        return
+    given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}
+    named = [(f"expects.{number}.fact", each.condition.fact) for number, each in enumerate(runbook.expects)]
+    named += [(f"requires.{number}.fact", each.fact) for number, each in enumerate(runbook.requires)]
+    named += [(f"mended.{number}.fact", each.fact) for number, each in enumerate(runbook.mended)]
+    for field, fact in named:
+        if not _is_given(fact, given):
+            said = f"no look gives the fact {fact!r}, so this is never known{nearest(fact, sorted(given))}"
+            yield Remark(
+                runbook.source, field, f"{said}; name a fact of one of the looks, or strike it out", Weight.WARNING
+            )
+
+
+def _instead(name: str, known: Collection[str]) -> str:
+    """Return what to write instead: the nearest name, or which there are."""
+    return nearest(name, sorted(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:

@@ -115,9 +115,11 @@ class Runbook:
         actions: in the order in which they are to be tried; one of them mends it.
         mended: what must hold for the cause to be gone.
         requires: without which it cannot be the cause, whatever else is seen; what is not known rules nothing out.
+        sheds: whether its repair is to refuse what is too much; as long as that lasts refusals are no sign that it has failed.
         prior: how often it is the cause, relative to others.
         text: for people, Markdown.
         source: where it comes from, as messages name it.
+        lines: of its file, by dotted field; what is nowhere written down has none.
     """
 
     cause: str
@@ -130,8 +132,16 @@ class Runbook:
     risk: Risk
     prior: float = 1.0
     requires: tuple[Condition, ...] = ()
+    sheds: bool = False
     text: str = ""
     source: str = ""
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def line_of(self, name: str) -> int | None:
+        """Return the line of a field, or of the nearest part around it; None if this was not read from a file."""
+        while name and name not in self.lines:
+            name = name.rpartition(".")[0]
+        return self.lines.get(name)
 
 
 class Attempt(StrEnum):
@@ -241,7 +251,9 @@ class Hit:
 
     Attributes:
         id: of a runbook its cause, of a past incident its id.
-        score: of BM25, the higher the better; scores of two searches cannot be compared.
+        score: of BM25, or of the fusion of two rankings; the higher the better. Scores of two searches cannot be compared.
+        by_words, by_meaning: its place in each ranking, from 1 on; None if it is not there, or there is no such ranking.
+        likeness: the cosine of the query and of what is nearest to it.
     """
 
     kind: HitKind
@@ -249,3 +261,6 @@ class Hit:
     cause: str
     title: str
     score: float
+    by_words: int | None = None
+    by_meaning: int | None = None
+    likeness: float | None = None

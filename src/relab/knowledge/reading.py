@@ -111,6 +111,7 @@ class _FrontMatter(_Part):
     expects: Annotated[Many[_Expectation], Field(min_length=1)]
     actions: Many[_Action] = ()
     mended: Many[_Condition] = ()
+    sheds: bool = False
 
 
 def read_runbook(path: Path) -> Runbook:
@@ -161,8 +162,10 @@ def parse_runbook(text: str, source: str) -> Runbook:
         risk=given.risk,
         prior=given.prior,
         requires=tuple(each.condition() for each in given.requires),
+        sheds=given.sheds,
         text=body,
         source=source,
+        lines={**read.lines(), "": 1, "text": front_matter.count("\n") + 4},
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from relab.core.ids import check_id
 from relab.knowledge import repository
+from relab.knowledge.actions import ACTIONS
+from relab.knowledge.drafts import Draft, Drafts, write_whole
 from relab.knowledge.errors import (
     PastIncidentNotFoundError,
     RunbookError,
@@ -19,21 +18,33 @@ from relab.knowledge.errors import (
     RunbookNotFoundError,
 )
 from relab.knowledge.learnt import learnt_runbooks
-from relab.knowledge.library import SUFFIX, Library, Shelf, folder_shelf, load_library, shipped_shelf
+from relab.knowledge.library import SUFFIX, Library, Problem, Shelf, folder_shelf, load_library, shipped_shelf
 from relab.knowledge.lint import Remark, Surroundings, Weight, lint
 from relab.knowledge.memory import memory_factors
 from relab.knowledge.models import FactValue, Hit, PastIncident, Runbook
+from relab.knowledge.packaged import packaged_meaning
 from relab.knowledge.reading import parse_runbook, read_text
-from relab.knowledge.search import search
+from relab.knowledge.revising import revised
+from relab.knowledge.search import Meaning, search
 from relab.knowledge.writing import write_runbook
 from relab.storage import Database
 
-__all__ = ["KnowledgeService", "Library", "Remark", "RunbookFolderError", "Surroundings", "Weight", "write_runbook"]
+__all__ = [
+    "ACTIONS",
+    "Draft",
+    "KnowledgeService",
+    "Library",
+    "Problem",
+    "Remark",
+    "RunbookFolderError",
+    "Surroundings",
+    "Weight",
+    "packaged_meaning",
+    "write_runbook",
+]
 
 MOST_INCIDENTS: Final = 500
 """How many of the last incidents are looked at: those of years ago were of another service."""
-DRAFTS: Final = "drafts"
-"""The folder, in that of the runbooks, of what a person is asked to accept; nothing in it is in use."""
 
 
 class KnowledgeService:
@@ -43,12 +54,23 @@ class KnowledgeService:
         folder: of the installation's own runbooks; None: there is none, and only the shipped ones are in use.
         home_folder: where the first runbook that is added goes, if there is no folder yet.
         without: causes whose runbooks are not to be used.
+        remembers: whether past incidents are found; if not, they are left out of every search.
+        meaning: a sentence model; without it a search goes by words alone.
     """
 
     def __init__(
-        self, database: Database, *, folder: Path | None, home_folder: Path, without: Collection[str] = ()
+        self,
+        database: Database,
+        *,
+        folder: Path | None,
+        home_folder: Path,
+        without: Collection[str] = (),
+        remembers: bool = True,
+        meaning: Meaning | None = None,
     ) -> None:
         self._database = database
+        self._remembers = remembers
+        self._meaning = meaning
         self._without = frozenset(without)
         self._folder = folder
         self._home_folder = home_folder
@@ -86,7 +108,7 @@ class KnowledgeService:
         """
         own = self._own()
         shelves = [shipped_shelf(), folder_shelf(own) if own is not None else Shelf()]
-        unreadable = [Remark(*_split(place), said) for shelf in shelves for place, said in shelf.problems]
+        unreadable = [_of_problem(place, said) for shelf in shelves for place, said in shelf.problems]
         found = [remark for shelf in shelves for remark in lint(shelf.runbooks, surroundings)]
         # Across the two folders only those in use can be mistaken for each other.
         found += lint(self.library().runbooks, surroundings)
@@ -107,8 +129,7 @@ class KnowledgeService:
         target = self.folder / f"{runbook.cause}{SUFFIX}"
         self._refuse_taken(runbook, target, own, replace=replace)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(target, text.encode())
+            write_whole(target, text.encode())
         except OSError as error:
             raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
         return parse_runbook(text, str(target))
@@ -118,9 +139,10 @@ class KnowledgeService:
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
+            UnavailableError: the sentence model, or the store of what it has computed, cannot be used.
         """
-        incidents = self.latest() if with_incidents else []
-        return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit)
+        incidents = self.latest() if with_incidents and self._remembers else []
+        return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
         """Store an incident that is over; one of the same id is replaced, so that nothing is learnt twice."""
@@ -190,23 +212,59 @@ class KnowledgeService:
         """
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
+    def revisions(self, cause: str) -> tuple[Runbook, ...]:
+        """Return the runbook of a cause as past incidents would have it, if they would have it otherwise; see `revising`.
+
+        Raises:
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        runbook = self.library().get(cause)
+        proposed = revised(runbook, self.latest(cause=cause)) if runbook is not None else None
+        return (proposed,) if proposed is not None else ()
+
     def draft(self, runbook: Runbook) -> Path:
-        """Write a runbook where a person can read, change and `add` it; until then it is not in use. Return its file.
+        """Write a runbook where a person can read, change and `accept` it; until then it is not in use. Return its file.
 
         A draft that is there already stays: somebody may be at work on it.
 
         Raises:
             RunbookFolderError: the folder cannot be written.
         """
-        target = self.folder / DRAFTS / f"{runbook.cause}{SUFFIX}"
-        if target.exists():
-            return target
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write(target, write_runbook(runbook).encode())
-        except OSError as error:
-            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
-        return target
+        return Drafts(self.folder).put(runbook)
+
+    def drafts(self) -> tuple[list[Draft], tuple[Problem, ...]]:
+        """Return what waits for a person, by cause, and what is wrong with files there that are no runbooks.
+
+        Raises:
+            RunbookFolderError: a folder cannot be read.
+        """
+        return Drafts(self.folder).all(self._in_use())
+
+    def get_draft(self, cause: str) -> Draft:
+        """Return the draft of a cause.
+
+        Raises:
+            DraftNotFoundError: there is none.
+            RunbookFolderError: a folder cannot be read.
+        """
+        return Drafts(self.folder).get(cause, self._in_use())
+
+    def accept(self, cause: str, surroundings: Surroundings | None = None) -> Runbook:
+        """Put the draft of a cause into use, in the place of the runbook that it changes; return it.
+
+        Raises:
+            DraftNotFoundError: there is none.
+            RunbookError: it has mistakes that make it useless; with the place of each.
+            RunbookExistsError: the folder has the cause's runbook in a file of another name.
+            RunbookFolderError: a folder cannot be read or written.
+        """
+        draft = self.get_draft(cause)
+        accepted = self.add(draft.path, replace=True, surroundings=surroundings)
+        Drafts(self.folder).remove(draft)
+        return accepted
+
+    def _in_use(self) -> dict[str, Runbook]:
+        return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
         """Return the folder to read: one that is named must be there, the one of the home may not be made yet."""
@@ -225,31 +283,18 @@ class KnowledgeService:
 
 
 def _refuse_useless(remarks: Sequence[Remark]) -> None:
-    wrong = tuple((f"{each.source}: {each.field}", each.message) for each in remarks if each.weight is Weight.ERROR)
+    wrong = tuple((each.place, each.message) for each in remarks if each.weight is Weight.ERROR)
     if wrong:
         place, message = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise RunbookError(f"{place} {message}{more}.", problems=wrong)
 
 
-def _write(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a responder may read the folder at any moment."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
-def _split(place: str) -> tuple[str, str]:
-    """Return file and field of `file:line: field`."""
-    source, _, field = place.partition(": ")
-    return source, field
+def _of_problem(place: str, message: str) -> Remark:
+    """Return what is wrong at `file:line: field` as a remark."""
+    where, _, field = place.partition(": ")
+    source, _, line = where.rpartition(":")
+    return Remark(source, field, message, line=int(line)) if line.isdecimal() else Remark(where, field, message)
 
 
 def _can_be_id(incident_id: str) -> bool:

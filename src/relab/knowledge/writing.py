@@ -27,6 +27,7 @@ def write_runbook(runbook: Runbook) -> str:
             {"action": each.action, "parameters": dict(each.parameters), "why": each.why} for each in runbook.actions
         ],
         "mended": [_fields(each) for each in runbook.mended],
+        **({"sheds": True} if runbook.sheds else {}),
     }
     lines = [line for name, value in front_matter.items() for line in _lines(name, value)]
     body = f"\n{runbook.text}\n" if runbook.text else ""

@@ -5,6 +5,7 @@ Importing this loads none of the extra `[llm]`; that happens at the first call o
 
 from __future__ import annotations
 
+from relab.llm.background import complete_in_background
 from relab.llm.budget import Budget, BudgetLimits, Spent
 from relab.llm.errors import (
     LlmBudgetExceededError,
@@ -15,12 +16,14 @@ from relab.llm.errors import (
     LlmRefusedError,
     LlmUnavailableError,
 )
-from relab.llm.gateway import LlmGateway, NullGateway
+from relab.llm.gateway import Billed, LlmGateway, NullGateway
 from relab.llm.langchain_gateway import LangChainGateway
+from relab.llm.metered import MeteredGateway
 from relab.llm.models import LlmConfig, OutputMethod, Prompt, Provider, Usage
 from relab.llm.scripted import ScriptedGateway, ScriptExhaustedError
 
 __all__ = [
+    "Billed",
     "Budget",
     "BudgetLimits",
     "LangChainGateway",
@@ -33,6 +36,7 @@ __all__ = [
     "LlmNotConfiguredError",
     "LlmRefusedError",
     "LlmUnavailableError",
+    "MeteredGateway",
     "NullGateway",
     "OutputMethod",
     "Prompt",
@@ -41,4 +45,5 @@ __all__ = [
     "ScriptedGateway",
     "Spent",
     "Usage",
+    "complete_in_background",
 ]

@@ -114,6 +114,12 @@ class Budget:
             charge.prompt_tokens = usage.prompt_tokens
             charge.completion_tokens = usage.completion_tokens
 
+    def billed(self, charge: Charge) -> Spent:
+        """Return what one call is on the books with: what it used once it is settled, until then the most that it may."""
+        with self._lock:
+            usd = self._limits.usd(charge.prompt_tokens, charge.completion_tokens)
+            return Spent(1, charge.prompt_tokens, charge.completion_tokens, usd)
+
     def spent(self) -> Spent:
         """Return what is on the books now."""
         with self._lock:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from relab.llm.budget import Spent
 from relab.llm.errors import LlmDisabledError
 from relab.llm.models import Prompt
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
+Billed: TypeAlias = Callable[[Spent], None]
+"""Is told what one call has cost."""
+
 
 class LlmGateway(Protocol):
     """Asks a language model for a value of a schema. Safe to share between threads."""
 
-    def complete(self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None) -> AnswerT:
+    def complete(
+        self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
+    ) -> AnswerT:
         """Return the model's answer to `prompt`, validated as a `schema`.
 
         `timeout_s` can only shorten the configured bound of the whole call. The answer is well
-        formed and nothing more: whether it is true is for the caller to check.
+        formed and nothing more: whether it is true is for the caller to check. `billed` is called
+        once for a call that was made, whatever came of it, before this returns or raises: with the
+        tokens that the server counted, or, where nobody knows them, with the most that they may be.
 
         Raises:
             LlmDisabledError: no model is configured.
@@ -41,6 +50,7 @@ class NullGateway:
         schema: type[AnswerT],  # noqa: ARG002 the seam's parameter
         *,
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+        billed: Billed | None = None,  # noqa: ARG002 the seam's parameter
     ) -> AnswerT:
         """Raise `LlmDisabledError`."""
         raise LlmDisabledError(

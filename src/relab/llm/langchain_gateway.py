@@ -13,7 +13,7 @@ from relab.llm.answers import read_message, read_usage
 from relab.llm.budget import Budget, Charge
 from relab.llm.deadline import DeadlineRunner
 from relab.llm.errors import LlmError, LlmNotConfiguredError, LlmUnavailableError
-from relab.llm.gateway import AnswerT
+from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import LlmConfig, Prompt, Provider, Usage
 
 if TYPE_CHECKING:
@@ -60,7 +60,13 @@ class LangChainGateway:
         self._budget = budget or Budget()
         self._runner = DeadlineRunner(config.max_concurrency)
 
-    def complete(self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None) -> AnswerT:
+    def preload(self) -> None:
+        """Load the provider's library, which takes seconds, so that the first call does not have to."""
+        _load(self._config.provider)
+
+    def complete(
+        self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
+    ) -> AnswerT:
         """Ask the model; see `LlmGateway.complete`."""
         config = self._config
         _refuse_removed_tracer()
@@ -84,6 +90,8 @@ class LangChainGateway:
                 prompt_tokens=charge.prompt_tokens,
                 completion_tokens=charge.completion_tokens,
             )
+            if billed is not None:
+                billed(self._budget.billed(charge))
         return answer
 
     def _answer(self, prompt: Prompt, schema: type[AnswerT], bound_s: float, charge: Charge) -> AnswerT:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from relab.core.errors import RelabError
 from relab.llm.answers import validate_text, validate_value
 from relab.llm.budget import Budget
-from relab.llm.gateway import AnswerT
+from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import Prompt
 
 Scripted: TypeAlias = "BaseModel | Mapping[str, Any] | str | Exception"
@@ -42,6 +42,7 @@ class ScriptedGateway:
         schema: type[AnswerT],
         *,
         timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+        billed: Billed | None = None,
     ) -> AnswerT:
         """Return or raise the next reply.
 
@@ -50,8 +51,10 @@ class ScriptedGateway:
             LlmBudgetExceededError: the budget does not cover the call; no reply was used up.
             LlmInvalidOutputError: the reply is not a `schema`.
         """
-        self._budget.reserve(prompt.most_tokens(), 0)
+        charge = self._budget.reserve(prompt.most_tokens(), 0)
         self.prompts.append(prompt)
+        if billed is not None:
+            billed(self._budget.billed(charge))
         if not self._replies:
             raise ScriptExhaustedError(f"Call {len(self.prompts)} has no reply in the script.")
         reply = self._replies.popleft()

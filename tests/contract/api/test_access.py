@@ -16,7 +16,7 @@ from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services
 from support.api import assert_problem, assert_refusal, loopback_client, running_api
 from support.flags import document
-from support.routes import declared_scope, product_routes
+from support.routes import Signed, declared_scope, product_routes
 from support.runs import failed_run, minimal_run
 
 REMOTE = {"client_host": "203.0.113.9", "url": "http://relab.example"}
@@ -66,7 +66,7 @@ def filled(path: str) -> str:
     return path
 
 
-def calls() -> list[tuple[str, str, Scope | None]]:
+def calls() -> list[tuple[str, str, Scope | Signed | None]]:
     """Return `(method, path, scope)` of every route, with ids filled in."""
     return [
         (method, filled(path), declared_scope(route))
@@ -85,6 +85,11 @@ def test_every_route_asks_for_its_scope(services: Services) -> None:
             without = remote.request(method, path, json=body)
             if wanted is None:
                 assert without.status_code == 200, path
+                continue
+            if isinstance(wanted, Signed):
+                # No token opens it: see test_slack.py for what does.
+                for token in ("", *tokens.values()):
+                    assert_problem(remote.request(method, path, json=body, headers=bearer(token)), 404, "slack_off")
                 continue
             assert_refusal(without, 401, "missing_token")
             assert without.headers["www-authenticate"] == "Bearer"
@@ -133,11 +138,13 @@ def test_the_routes_have_the_scopes_that_they_deserve() -> None:
         ("GET", "/agent/incidents"): Scope.READ,
         ("GET", "/agent/incidents/i"): Scope.READ,
         ("GET", "/agent/incidents/i/events"): Scope.READ,
+        ("GET", "/agent/incidents/i/postmortem"): Scope.READ,
         ("POST", "/agent/approvals/a"): Scope.OPERATE,
         ("POST", "/agent/pause"): Scope.OPERATE,
         ("POST", "/agent/resume"): Scope.OPERATE,
         # A token of Alertmanager's must not be one that approves.
         ("POST", "/alerts/alertmanager"): Scope.INGEST,
+        ("POST", "/slack/command"): Signed.BY_SLACK,
     }
 
 
@@ -155,7 +162,7 @@ FOREIGN = [
 def test_an_open_installation_refuses_what_a_foreign_page_sends(client: TestClient) -> None:
     for headers in FOREIGN:
         for method, path, scope in calls():
-            if scope is not None:
+            if isinstance(scope, Scope):
                 response = client.request(method, path, headers=headers, json=minimal_run("evil"))
                 assert_refusal(response, 403, "foreign_origin")
     assert_problem(client.get("/agent-runs/evil"), 404)
@@ -164,7 +171,7 @@ def test_an_open_installation_refuses_what_a_foreign_page_sends(client: TestClie
 def test_an_open_installation_refuses_other_machines(services: Services) -> None:
     with loopback_client(create_app(services), client_host="203.0.113.9") as remote:
         for method, path, scope in calls():
-            if scope is not None:
+            if isinstance(scope, Scope):
                 assert_refusal(remote.request(method, path, json=minimal_run("evil")), 403, "foreign_origin")
         spoofed = {"x-forwarded-for": "127.0.0.1", "x-real-ip": "127.0.0.1", "forwarded": "for=127.0.0.1"}
         assert_problem(remote.get("/agent-runs", headers=spoofed), 403, "foreign_origin")

@@ -79,6 +79,7 @@ def test_an_incident_is_shown_with_acts_and_questions(
     shown = api.get(f"/agent/incidents/{incident_id}").json()
 
     assert (shown["status"], shown["phase"]) == ("waiting_approval", "approve")
+    assert shown["agent_run_id"] == f"incident.{incident_id}"
     assert [act["action"] for act in shown["acts"]] == ["restart-worker"]
     assert [(each["request"]["plan"]["action"], each["decision"]) for each in shown["questions"]] == [
         ("restart-worker", None)

@@ -8,9 +8,15 @@ import pytest
 
 from relab.core.errors import InvalidInputError
 from relab.incidents.acting.records import ActStatus, Effect
-from relab.incidents.storage.errors import ActConflictError, ActNotFoundError, IncidentNotFoundError
+from relab.incidents.storage.errors import (
+    ActConflictError,
+    ActNotFoundError,
+    IncidentNotFoundError,
+    LoopLostError,
+    PausedError,
+)
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Outcome
+from relab.incidents.storage.models import Lease, Outcome
 from support.acts import NOW_US
 from support.incident_logs import SECOND_US, asked, opened
 
@@ -172,6 +178,41 @@ def test_an_act_that_would_come_back_as_another_one_is_refused(
     with pytest.raises(InvalidInputError, match="cannot be stored word for word"):
         log.acts.put(asked(incident_id).model_copy(update=changed))
     assert log.acts.of_incident(incident_id) == []
+
+
+def test_while_somebody_has_paused_nothing_is_asked_for_nor_asked_for_again(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    log.acts.put(asked(incident_id))
+    done = log.acts.put(asked(incident_id, 2)).act
+    log.acts.finish(done.key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    log.switches.pause(target, by="ada", at_us=NOW_US)
+    for act in (asked(incident_id), asked(incident_id, 3)):
+        with pytest.raises(PausedError):
+            log.acts.put(act)
+    # What is over may be read all the same.
+    assert log.acts.put(asked(incident_id, 2)).act.status is ActStatus.SUCCEEDED
+    assert len(log.acts.of_incident(incident_id)) == 2
+    log.switches.resume(target, by="ada", at_us=NOW_US)
+    assert log.acts.put(asked(incident_id, 3)).created
+
+
+def test_who_has_lost_the_loop_asks_for_nothing_even_if_he_has_it_again(log: IncidentLog, target: str) -> None:
+    def lead(owner: str, at_s: int) -> Lease | None:
+        now_us = NOW_US + at_s * SECOND_US
+        return log.leases.take(target, owner, now_us=now_us, until_us=now_us + 15 * SECOND_US)
+
+    incident_id, first = opened(log, target).incident_id, lead("first", 0)
+    assert first is not None
+    assert log.acts.put(asked(incident_id), lease=first).created
+    second = lead("second", 20)
+    with pytest.raises(LoopLostError):
+        log.acts.put(asked(incident_id, 2), lease=first)
+    assert log.acts.put(asked(incident_id, 2), lease=second).created
+    again = lead("first", 60)
+    assert again is not None
+    with pytest.raises(LoopLostError):
+        log.acts.put(asked(incident_id, 3), lease=first)
+    assert log.acts.put(asked(incident_id, 3), lease=again).created
 
 
 def test_the_prose_of_an_act_is_cut(log: IncidentLog, target: str) -> None:

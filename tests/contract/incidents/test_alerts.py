@@ -93,6 +93,22 @@ def test_an_alert_that_comes_back_or_in_another_group_is_another_one(log: Incide
     assert not other.opened.created
 
 
+def test_an_alert_whose_begin_is_moved_back_is_the_same_one(log: IncidentLog, target: str) -> None:
+    first = take_in(log, target, alert("a", starts_at_us=NOW_US - 5))
+    assert first.opened is not None
+    incident_id = first.opened.incident.incident_id
+
+    assert take_in(log, target, alert("a", starts_at_us=NOW_US - 9)) == AlertIntake((), None)
+    assert take_in(log, target, alert("a", starts_at_us=NOW_US - 5)) == AlertIntake((), None), "a late retry"
+    ended = alert("a", starts_at_us=NOW_US - 20, is_firing=False)
+    assert take_in(log, target, ended) == AlertIntake((ended,), None), "moved once more, and over"
+    assert take_in(log, target, ended) == AlertIntake((), None)
+    assert [event.kind for event in log.read_after(incident_id)] == ["opened", "alert", "alert"]
+
+    again = take_in(log, target, alert("a", starts_at_us=NOW_US))
+    assert [each.fingerprint for each in again.fresh] == ["a"], "it fires again"
+
+
 def test_odd_alerts_are_taken_in_all_the_same(log: IncidentLog, target: str) -> None:
     odd = [
         ReceivedAlert(text, time, True, anomaly(text, detail=text), {text: text, "n": float("nan"), "long": text * 999})

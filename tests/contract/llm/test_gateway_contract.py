@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from relab.llm import (
     LlmInvalidOutputError,
     LlmRefusedError,
     LlmUnavailableError,
+    MeteredGateway,
     NullGateway,
     OutputMethod,
     Prompt,
     Provider,
     ScriptedGateway,
+    Spent,
 )
 
 
@@ -84,6 +87,13 @@ class ScriptedBackend:
         return [prompt.system + prompt.user for prompt in self._gateway.prompts]
 
 
+class MeteredBackend(ScriptedBackend):
+    """The same, with somebody who adds up what it costs."""
+
+    def gateway(self, budget: Budget | None = None) -> LlmGateway:
+        return MeteredGateway(super().gateway(budget))
+
+
 @dataclass
 class LoopbackBackend:
     """The real gateway in front of the server of `conftest.py`."""
@@ -121,6 +131,7 @@ class LoopbackBackend:
 @pytest.fixture(
     params=[
         "scripted",
+        "metered",
         (Provider.OPENAI, OutputMethod.JSON_SCHEMA),
         (Provider.OPENAI, OutputMethod.JSON_MODE),
         (Provider.OPENAI, OutputMethod.FUNCTION_CALLING),
@@ -129,8 +140,8 @@ class LoopbackBackend:
     ids=lambda param: param if isinstance(param, str) else "-".join(param),
 )
 def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "scripted":
-        return ScriptedBackend()
+    if isinstance(request.param, str):
+        return ScriptedBackend() if request.param == "scripted" else MeteredBackend()
     provider, method = request.param
     return LoopbackBackend(request.getfixturevalue("server"), provider, method)
 
@@ -209,6 +220,30 @@ def test_asks_nothing_beyond_the_budget(backend: Backend) -> None:
         gateway.complete(PROMPT, Answer)
 
     assert len(backend.asked()) == 1
+
+
+@pytest.mark.parametrize("way", ["says", "refuses", "fails", "nonsense"])
+def test_tells_once_what_a_call_has_cost_whatever_came_of_it(backend: Backend, way: str) -> None:
+    if way in {"says", "nonsense"}:
+        backend.says(json.dumps(GOOD) if way == "says" else "well")
+    else:
+        getattr(backend, way)()
+    bills: list[Spent] = []
+    with contextlib.suppress(LlmError):
+        backend.gateway().complete(PROMPT, Answer, billed=bills.append)
+
+    (bill,) = bills
+    assert bill.calls == 1
+    assert 0 <= bill.prompt_tokens <= max(PROMPT.most_tokens(), 11)
+
+
+def test_tells_nothing_of_a_call_that_the_budget_did_not_allow(backend: Backend) -> None:
+    backend.says(json.dumps(GOOD))
+    bills: list[Spent] = []
+    with pytest.raises(LlmBudgetExceededError):
+        backend.gateway(Budget(BudgetLimits(max_calls=0))).complete(PROMPT, Answer, billed=bills.append)
+
+    assert bills == []
 
 
 @pytest.mark.parametrize("make", [NullGateway], ids=["null"])

@@ -244,6 +244,21 @@ def test_the_doctor_says_what_is_there_and_what_is_missing(lab: Lab) -> None:
     assert "hunter2" not in sick.out + sick.err
 
 
+def test_the_doctor_says_who_is_told_of_incidents(empty: Lab) -> None:
+    hook = "https://hooks.example/services/T0/B0/hunter2"
+    nobody = empty.json("doctor")
+    told = Lab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": hook}).json("doctor")
+    wrong = Lab(empty.home, {"RELAB_NOTICES__SLACK_WEBHOOK_URL": "hunter2"}).run(
+        "doctor", "--json", code=EXIT_UNAVAILABLE
+    )
+
+    assert next(check for check in nobody["checks"] if check["name"] == "notices")["state"] == "note"
+    assert "never sent" in next(check for check in told["checks"] if check["name"] == "notices to slack")["found"]
+    refused = next(check for check in wrong.json["checks"] if check["name"] == "notices")
+    assert (refused["state"], "RELAB_NOTICES__SLACK_WEBHOOK_URL" in refused["found"]) == ("problem", True)
+    assert "hunter2" not in str(told) + wrong.out + wrong.err
+
+
 def test_an_unreachable_database_is_69(empty: Lab) -> None:
     away = Lab(empty.home, {"DATABASE_URL": "postgresql://relab:hunter2@127.0.0.1:9/none"})
 

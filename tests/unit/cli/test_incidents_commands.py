@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,19 @@ def test_a_responder_without_a_token_is_not_served(known: tuple[Lab, str, str]) 
     refused = lab.run("serve", "--only", "incidents", code=EXIT_UNAVAILABLE)
 
     assert "ACTION_SERVER_TOKEN" in refused.err
+
+
+def test_what_ended_long_ago_is_pruned_and_what_is_open_is_not(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, {})
+    services = build(load_settings(lab.home))
+    upgrade(services.database)
+    log, day_us = services.incidents.log, 86_400_000_000
+    old = opened(log, "shop", at_us=day_us).incident_id
+    log.close(old, at_us=2 * day_us, outcome=Outcome.PASSED)
+    waits = opened(log, "shop", at_us=3 * day_us).incident_id
+    services.close()
+
+    assert lab.json("incidents", "prune", "--older-than", "30d", "--dry-run")["incidents"] == 1
+    assert lab.json("incidents", "prune", "--older-than", "30d", "--yes")["incidents"] == 1
+    assert [item["incident_id"] for item in lab.json("incidents", "list")["items"]] == [waits]
+    assert "6m" in lab.run("incidents", "prune", "--older-than", "6m", code=EXIT_USAGE).err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.knowledge.models import Runbook
+from relab.knowledge.models import Runbook, RunbookAction
 from relab.knowledge.writing import write_runbook
 from support.cli import Lab
 from support.runbooks import runbook
@@ -27,13 +27,14 @@ def test_a_runbook_is_added_listed_shown_and_found(empty: Lab, tmp_path: Path) -
     added = empty.json("knowledge", "add", draft)
     listed = {each["cause"]: each for each in empty.json("knowledge", "list")["runbooks"]}
     shown = empty.run("knowledge", "show", "frobnication").out
-    found = empty.json("knowledge", "search", "FROBNICATOR", 'overflowing" OR NEAR(')["hits"]
+    found = empty.json("knowledge", "search", "FROBNICATOR", 'overflowing" OR NEAR(', "--explain")["hits"]
 
     assert added == {"cause": "frobnication", "source": str(empty.home / "knowledge" / "frobnication.md")}
     assert listed["frobnication"]["source"] == added["source"]
     assert len(listed) > 1, "the shipped ones are there too"
     assert shown == Path(draft).read_text()
-    assert (found[0]["kind"], found[0]["cause"]) == ("runbook", "frobnication")
+    assert (found[0]["kind"], found[0]["cause"], found[0]["by_words"]) == ("runbook", "frobnication", 1)
+    assert {"by_meaning", "likeness"} <= found[0].keys()
 
 
 @pytest.mark.full
@@ -92,7 +93,50 @@ def test_lint_tells_what_is_to_be_mended(empty: Lab) -> None:
     assert warned["passed"] is True
     assert [each for each in warned["remarks"] if each["weight"] == "error"] == []
     assert strict.json["passed"] is False
-    assert f"error: {folder / 'weak.md'}: cause: {folder / 'twin.md'} has the cause 'weak' too" in failed.out
+    assert f"error: {folder / 'weak.md'}:2: cause: {folder / 'twin.md'} has the cause 'weak' too" in failed.out
     assert f"error: {folder / 'wrong.md'}:2" in failed.out
     assert "left out:" in listed
     assert "\x1b[2J" not in failed.out + listed
+
+
+@pytest.mark.full
+def test_lint_knows_looks_facts_and_actions(empty: Lab) -> None:
+    folder = empty.home / "knowledge"
+    folder.mkdir()
+    text = write_runbook(runbook("odd", looks=("pol",), actions=(RunbookAction("restart-targt", {}, ""),)))
+    (folder / "odd.md").write_text(text)
+    lines = text.splitlines()
+
+    said = empty.run("knowledge", "lint", code=EXIT_FAILED).out
+    unasked = empty.run("knowledge", "lint", "--ask", code=None)
+
+    look = next(number for number, line in enumerate(lines, start=1) if '"pol"' in line)
+    assert f"error: {folder / 'odd.md'}:{look}: looks.0: there is no look 'pol' (did you mean 'pool'?)" in said
+    action = next(number for number, line in enumerate(lines, start=1) if "restart-targt" in line)
+    assert (
+        f"odd.md:{action}: actions.0.action: there is no action 'restart-targt' (did you mean 'restart-target'?)"
+        in said
+    )
+    assert "no look gives the fact 'odd.signal'" in said
+    assert unasked.code != 0
+    assert "ACTION_SERVER_TOKEN" in unasked.err
+
+
+@pytest.mark.full
+def test_a_draft_is_listed_shown_and_accepted(empty: Lab) -> None:
+    folder = empty.home / "knowledge" / "drafts"
+    folder.mkdir(parents=True)
+    (folder / "odd.md").write_text(write_runbook(runbook("odd")))
+
+    listed = empty.json("knowledge", "drafts")
+    shown = empty.run("knowledge", "drafts", "odd").out
+    accepted = empty.json("knowledge", "accept", "odd")
+    again = empty.run("knowledge", "accept", "odd", code=EXIT_FAILED)
+
+    (draft,) = listed["drafts"]
+    assert (draft["cause"], draft["is_new"], draft["file"]) == ("odd", True, str(folder / "odd.md"))
+    assert '+cause: "odd"' in shown
+    assert shown == draft["diff"]
+    assert accepted == {"cause": "odd", "source": str(empty.home / "knowledge" / "odd.md")}
+    assert "lab knowledge drafts" in again.err
+    assert empty.json("knowledge", "drafts")["drafts"] == []

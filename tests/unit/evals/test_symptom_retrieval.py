@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import yaml
 
-from evals.symptom_retrieval import QUERIES, ranks
+from evals.symptom_retrieval import QUERIES, STYLES, ranks, read_queries
 from relab.knowledge.library import load_library
 from support.runbooks import runbook
 
@@ -31,3 +33,31 @@ def test_a_rank_is_the_place_among_the_hits() -> None:
     queries = {"lock": ["lock"], "leak": ["lock"], "fire": ["lock"]}
 
     assert [rank for *_, rank in ranks(queries, books)] == [1, 2, None]
+
+
+def test_each_cause_is_asked_for_in_three_styles() -> None:
+    styles = yaml.safe_load(STYLES.read_text())
+
+    assert styles.keys() == {book.cause for book in RUNBOOKS}
+    assert {tuple(texts) for texts in styles.values()} == {("complaint", "alert", "log")}
+    assert {cause: len(texts) for cause, texts in read_queries("styles").items()} == dict.fromkeys(styles, 3)
+    written = {symptom.lower() for book in RUNBOOKS for symptom in book.symptoms}
+    # A program's own message, again.
+    assert [text for texts in styles.values() for text in texts.values() if text.lower() in written] == [
+        "OSError: [Errno 24] Too many open files"
+    ]
+
+
+def test_a_rank_by_meaning_is_the_place_among_what_is_near() -> None:
+    class Near:
+        def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
+            assert query == "lock"
+            return [0.5, 0.9, 0.0][: len(texts)]
+
+    books = [runbook("lock", title="A lock"), runbook("leak", title="A leak"), runbook("fire")]
+    queries = {"lock": ["lock"], "leak": ["lock"], "fire": ["lock"]}
+
+    def found(way: str) -> list[int | None]:
+        return [rank for *_, rank in ranks(queries, books, way=way, meaning=Near())]
+
+    assert (found("words"), found("meaning"), found("both")) == ([1, None, None], [2, 1, None], [1, 2, None])

@@ -58,9 +58,26 @@ def test_an_alert_that_ended_before_it_was_told_is_no_reason_to_open_an_incident
     assert (found.alerts[0].is_firing, found.alerts[0].starts_at_us, found.severity) == (False, 0, Severity.WARNING)
 
 
-def test_too_many_alerts_are_refused() -> None:
-    with pytest.raises(InvalidAlertsError, match="alerts"):
-        read_notification(notification(*[alert()] * 1_001))
+def test_of_a_storm_the_first_that_fire_are_taken_in() -> None:
+    over, firing = alert(status="resolved"), alert()
+    storm = read_notification(notification(*[over] * 700, *[firing] * 700, truncatedAlerts=50, commonAnnotations={}))
+
+    assert [each.is_firing for each in storm.alerts].count(True) == 700
+    assert (len(storm.alerts), storm.left_out) == (1_000, 450)
+    assert storm.title == "Checkout takes longer than 2 s. (and 1,149 more)"
+
+
+def test_what_alerts_have_in_common_tells_of_all_of_them() -> None:
+    assert read_notification(notification(alert(), alert())).title == "Checkout takes longer than 2 s."
+
+
+def test_words_of_any_length_are_no_reason_to_refuse_a_notification() -> None:
+    long = "x" * 50_000
+    found = read_notification(
+        notification(alert(annotations={"description": long}, labels={long: long}), groupKey=long)
+    )
+
+    assert (found.group_key, found.alerts[0].anomaly.detail) == (long, long)
 
 
 _JSON = st.recursive(

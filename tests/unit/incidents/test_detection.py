@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.detection.baseline import Baseline
+from relab.incidents.detection.baseline import MOST_SIGNALS, Baseline
 from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.detection.detectors import share_of_growth, theil_sen
 from relab.incidents.detection.settings import DetectionSettings
@@ -166,6 +166,40 @@ def test_nothing_is_learnt_from_what_is_not_well_and_a_clock_that_jumps_begins_a
     assert len(polls.detector.history) == 1
 
 
+def test_a_clock_that_is_set_back_ends_the_grace_of_a_restart() -> None:
+    polls = Polls(healthy=0)
+    polls.polls(20, {"worker.1.uptime_s": 100.0})
+    assert not polls.poll({"worker.1.uptime_s": 1.0, "errors.pct": 20.0}).opens
+    polls.at_us -= 86_400 * SECOND_US
+    assert polls.polls(3, {"worker.1.uptime_s": 5.0, "errors.pct": 20.0}).opens
+
+
+def test_figures_stay_old_whatever_is_missing_in_between() -> None:
+    polls = Polls()
+    polls.polls(4, told_at_us=5)
+    assert polls.poll(told_at_us=5, absent={"logs": Absence.TIMED_OUT}).is_stale
+    assert polls.poll(told_at_us=None, absent={"health": Absence.TIMED_OUT}).is_stale
+    assert not polls.poll(told_at_us=6).is_stale
+
+
+def test_errors_of_an_incident_that_is_over_burn_no_budget() -> None:
+    polls = Polls(DetectionSettings(poll_interval_s=1.0, confirm=1, confirm_of=1))
+    assert ("burn_rate", "errors.pct") in signals(polls.polls(10, {"errors.pct": 60.0}))
+    assert ("burn_rate", "errors.pct") in signals(polls.poll())
+    polls.detector.settle()
+    assert polls.polls(9).is_quiet
+    assert ("burn_rate", "errors.pct") in signals(polls.polls(10, {"errors.pct": 60.0}))
+
+
+def test_a_target_with_ever_new_names_does_not_fill_the_memory() -> None:
+    baseline = Baseline()
+    for number in range(20):
+        routes = {f"route.{number}.{name}.rps": 1.0 for name in range(300)}
+        baseline.learn(Snapshot(number, None, {**GOOD, **routes}))
+    assert len(baseline.dump()) == MOST_SIGNALS
+    assert baseline.usual("latency.p95_ms") is not None
+
+
 def test_a_baseline_is_kept_over_a_restart() -> None:
     learnt = Polls().detector.baseline
     again = Baseline.load(learnt.dump())
@@ -247,3 +281,49 @@ def test_a_poll_of_a_real_answer_has_its_figures() -> None:
     assert snapshot.numbers["route.order.errors.pct"] == 50.0
     assert snapshot.numbers["workers.silent"] == 1.0
     assert snapshot.absent == {"pool": Absence.TIMED_OUT}
+
+
+def small(polls: Polls, count: int) -> list[bool]:
+    return [polls.poll({"route.order.p95_ms": 120.0, "latency.p95_ms": 21.0}).opens for _ in range(count)]
+
+
+def test_a_few_slow_requests_are_nothing_for_as_long_as_they_stay_in_the_window() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"route.order.p95_ms": 20.0})
+    assert not any(small(polls, 6))
+    for _ in range(8):
+        assert not polls.poll({"route.order.p95_ms": 20.0}).opens
+    # What stays counts, and what is much counts sooner.
+    opened = small(polls, 12)
+    assert opened == [False] * 9 + [True] * 3
+    polls = Polls()
+    assert [polls.poll({"latency.p95_ms": 400.0}).opens for _ in range(2)] == [False, True]
+
+
+def test_with_long_pauses_between_polls_what_is_small_waits_no_longer_than_others() -> None:
+    polls = Polls(DetectionSettings(poll_interval_s=30.0))
+    assert [polls.poll({"latency.p95_ms": 120.0}).opens for _ in range(3)] == [False, True, True]
+
+
+def test_workers_that_are_restarted_one_after_the_other_are_no_incident() -> None:
+    polls = Polls(healthy=0)
+    both = {"worker.1.uptime_s": 100.0, "worker.2.uptime_s": 100.0}
+    for _ in range(20):
+        polls.poll(both)
+    slow = {"latency.p95_ms": 150.0}
+    opened = []
+    for away, other in ((1, 2), (2, 1)):
+        there = f"worker.{other}.uptime_s"
+        uptime = 3.0 if away == 2 else 104.0
+        opened += [polls.poll({there: uptime}, {f"worker.{away}": "down"}).opens for _ in range(4)]
+        opened += [polls.poll({there: uptime + 4, f"worker.{away}.uptime_s": 1.0 + n, **slow}).opens for n in range(3)]
+    assert not any(opened)
+    for number in range(8):
+        assert not polls.poll({"worker.1.uptime_s": 20.0 + number, "worker.2.uptime_s": 5.0 + number}).opens
+
+
+def test_a_worker_that_stays_away_or_stands_still_counts() -> None:
+    polls = Polls()
+    opened = [polls.poll(words={"worker.1": "down"}).opens for _ in range(12)]
+    assert opened.index(True) == 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -73,6 +74,13 @@ def test_the_token_is_sent_to_the_action_server_alone() -> None:
     [
         (httpx.Response(503, json=WELL["/api/v1/pool/status"]), "answered 503"),
         (httpx.Response(302, headers={"Location": "http://elsewhere/"}), "answered 302"),
+        # Packed, it would be of any size; that it unpacks to something short is known too late.
+        (
+            httpx.Response(
+                200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(gzip.compress(b" " * 10**7))
+            ),
+            "packed as 'gzip'",
+        ),
         (httpx.Response(200, content=b"{"), "not valid JSON"),
         (httpx.Response(200, content=b'{"used": NaN}'), "not valid JSON"),
         (httpx.Response(200, content=b"[" * 100_000), "not valid JSON"),

@@ -8,7 +8,8 @@ import pytest
 
 from relab.knowledge.lint import Remark, Surroundings, Weight, alike, lint
 from relab.knowledge.models import Condition, Operator, Runbook, RunbookAction
-from support.runbooks import expects, runbook
+from relab.knowledge.reading import parse_runbook
+from support.runbooks import TEXT, expects, runbook
 
 MEND = RunbookAction("mend", {}, "")
 
@@ -69,13 +70,39 @@ def test_two_causes_that_look_the_same_are_told() -> None:
 
 def test_names_are_checked_where_they_are_known() -> None:
     wrong = runbook("one", actions=(RunbookAction("mnd", {}, ""),), looks=("pol",))
-    around = Surroundings(actions={"mend"}, looks={"pool": ("pool.used_pct",)})
+    around = Surroundings(actions={"mend"}, looks={"pool": ("pool.used_pct",)}, facts=("one.signal",))
 
     assert lint([wrong]) == []
     assert [(each.field, each.message) for each in lint([wrong], around)] == [
         ("actions.0.action", "there is no action 'mnd' (did you mean 'mend'?)"),
         ("looks.0", "there is no look 'pol' (did you mean 'pool'?)"),
     ]
+    far = lint([runbook("one", looks=("zzz",))], around)
+    assert [each.message for each in far] == ["there is no look 'zzz'; there are pool"]
+
+
+def test_conditions_name_facts_that_somebody_tells() -> None:
+    book = runbook("a", expects=(expects("pool.used_pct", 1, 0.9, 0.1), expects("pool.used", 1, 0.9, 0.1)), mended=(Condition("host", Operator.IS, "x"),))  # fmt: skip
+
+    def told(*facts: str) -> list[tuple[str, Weight]]:
+        around = Surroundings(looks={"pool": facts}, facts=("host",))
+        return [(each.field, each.weight) for each in lint([book], around)]
+
+    assert told("pool.*") == []
+    assert told("pool.used_pct") == [("expects.1.fact", Weight.WARNING)]
+
+
+def test_a_remark_tells_the_line_and_what_was_not_read_from_a_file_has_none() -> None:
+    text = TEXT.replace("looks: [pool, database.sessions]", "looks:\n  - pool\n  - database.sesions")
+    read = parse_runbook(text, "leak.md")
+    around = Surroundings(looks={"pool": ("pool.*", "worker.name", "dependency.*"), "database.sessions": ()})
+
+    found = only(read, around=around)
+
+    assert found.place == f"leak.md:{text.splitlines().index('  - database.sesions') + 1}: looks.1"
+    assert [each.place for each in lint([runbook("one", text="")])] == ["one.md: text"]
+    (about_text,) = lint([parse_runbook(TEXT.partition("\n# What")[0], "leak.md")])
+    assert about_text.place == f"leak.md:{TEXT.splitlines().index('# What to do')}: text"
 
 
 def test_parameters_stand_for_facts_that_something_gives() -> None:
@@ -84,7 +111,7 @@ def test_parameters_stand_for_facts_that_something_gives() -> None:
 
     def fields(*facts: str) -> list[str]:
         around = Surroundings(looks={"workers": facts}, facts=("host",))
-        return [each.message.partition(" ")[0] for each in lint([book], around)]
+        return [each.message.partition(" ")[0] for each in lint([book], around) if each.weight is Weight.ERROR]
 
     assert lint([book]) == [], "what a look gives is not known"
     assert fields("workers.stopped") == fields("workers.*") == []

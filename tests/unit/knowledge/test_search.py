@@ -48,7 +48,7 @@ def test_past_incidents_are_found_by_what_was_seen_and_said() -> None:
 
     for query in ("frobnication exceeded 17", "wobbly", "flux", "odd cause"):
         hit = search(query, runbooks=BOOKS, incidents=[incident])[0]
-        assert hit == Hit(HitKind.INCIDENT, "i1", "odd_cause", "odd cause", hit.score)
+        assert hit == Hit(HitKind.INCIDENT, "i1", "odd_cause", "odd cause", hit.score, by_words=1)
 
 
 @pytest.mark.parametrize("query", ["", "  ", "_-*", "zzz unheard", '"""', "NULL"])

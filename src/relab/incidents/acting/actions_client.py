@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
+
+import httpx
 
 from relab.core.json import JsonValue
 from relab.incidents.acting.answers import IN_PROGRESS, Answer, refusal
@@ -82,6 +85,7 @@ class ActionsClient:
         token: who asks.
         patience: how long it is waited for.
         pause: waits some seconds; tests pass one that does not.
+        transport: another one than the network, in tests.
 
     Raises:
         ConfigurationError: the address or the token cannot be one.
@@ -94,10 +98,11 @@ class ActionsClient:
         patience: Patience | None = None,
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._patience = patience or Patience()
         self._pause = pause
-        self._transport = Transport(url, token, connect_s=self._patience.look_s)
+        self._transport = Transport(url, token, connect_s=self._patience.look_s, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -142,6 +147,19 @@ class ActionsClient:
         found = tuple(record for record in records if record.requested_at_us >= at_us)
         return Recent(found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MOST_RECORDS))
 
+    async def records_after(self, seen: Collection[str]) -> Recent:
+        """Return what was done after some records, by anybody; everything if none of these is known any more.
+
+        Args:
+            seen: ids of records; the server lists the newest first, whatever the clocks say.
+
+        Raises:
+            ActionServerError: it does not say.
+        """
+        records, unreadable = read_records(await self._look("GET", f"/records?limit={_MOST_RECORDS}"))
+        found = tuple(itertools.takewhile(lambda record: record.record_id not in seen, records))
+        return Recent(found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MOST_RECORDS))
+
     async def dry_run(self, action: str, parameters: Mapping[str, ParameterValue]) -> Found:
         """Return the state that an action would find, if it would be done now.
 
@@ -162,6 +180,7 @@ class ActionsClient:
         *,
         key: str,
         state_digest: str | None = None,
+        may_ask: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServerRecord:
         """Have an action done once, and return the server's record of it, whether it succeeded or not.
 
@@ -173,6 +192,8 @@ class ActionsClient:
             parameters: of it.
             key: follows from the incident and the attempt, and is stored before this is called.
             state_digest: of the state in which it was decided; in another one the server refuses.
+            may_ask: whether it may be asked for once more; asked each time before that. If not, its record alone is
+                looked for.
 
         Raises:
             OutcomeUnknownError: nobody knows whether it was done.
@@ -185,6 +206,8 @@ class ActionsClient:
             if number:
                 wait_s = doubt.retry_after_s if isinstance(doubt, BusyError) else self._patience.pause_s
                 await self._pause(min(wait_s, self._patience.most_wait_s))
+                if may_ask is not None and not await may_ask():
+                    break
             try:
                 answer = await self._transport.send("POST", path, dict(parameters), self._patience.act_s, key=key)
                 return _record_of(answer, action, key)
@@ -213,15 +236,19 @@ class ActionsClient:
             raise doubt
         raise _unknown_outcome(action, doubt, f"key {key!r}") from doubt
 
-    async def find(self, key: str) -> ServerRecord | None:
+    async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
         """Return the record that was made for a key, without asking for anything; None if there is none.
 
         What was sent a moment ago may still be on its way.
 
+        Args:
+            key: of the act.
+            since_us: it was asked for later than this by the server's clock; what is older need not be told of.
+
         Raises:
             ActionServerError: the server does not say, or not of everything.
         """
-        recent = await self.records_since(0)
+        recent = await self.records_since(since_us)
         found = next((record for record in recent.records if record.key == key), None)
         if found is None and not recent.is_whole:
             raise UnreadableError(f"The action server does not tell of all records; none of them has the key {key!r}.")
@@ -255,7 +282,7 @@ class ActionsClient:
             doubt: ActionServerError = UnreadableError("The answer to an undo is no record of it.")
         except RefusedError:
             # Perhaps it was taken back already, before a restart of ours.
-            known = await self._undo_of(record_id)
+            known = await self._undo_over(record_id)
             if known is None:
                 raise
             return known
@@ -265,19 +292,32 @@ class ActionsClient:
             doubt = error
         for _ in range(self._patience.asks):
             await self._pause(self._patience.pause_s)
-            known = await self._undo_of(record_id)
+            known = await self._undo_over(record_id)
             if known is not None:
                 return known
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
-    async def _undo_of(self, record_id: str) -> ServerRecord | None:
+    async def find_undo(self, record_id: str) -> ServerRecord | None:
+        """Return the record of what took another record back, without asking for anything; None if there is none.
+
+        Raises:
+            ActionServerError: the server does not say, or not of everything since then.
+        """
+        recent = await self.records_after((record_id,))
+        found = [item for item in recent.records if item.undoes == record_id]
+        # One that failed may have been tried again; the one that is over counts.
+        over = [item for item in found if item.act_status is not ActStatus.ASKED]
+        if not found and not recent.is_whole:
+            raise UnreadableError(f"The action server does not tell of all records since {record_id[:100]!r}.")
+        return next(iter([*over, *found]), None)
+
+    async def _undo_over(self, record_id: str) -> ServerRecord | None:
         """Return the record of an undo that is over; None if there is none, or nobody can tell."""
         try:
-            recent = await self.records_since(0)
+            found = await self.find_undo(record_id)
         except ActionServerError:
             return None
-        records = (item for item in recent.records if item.undoes == record_id)
-        return next((item for item in records if item.act_status is not ActStatus.ASKED), None)
+        return found if found is not None and found.act_status is not ActStatus.ASKED else None
 
     async def _look(self, method: str, path: str, body: dict[str, Any] | None = None) -> JsonValue:
         """Return the JSON of an answer to a request that changes nothing."""

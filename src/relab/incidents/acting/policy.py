@@ -11,8 +11,11 @@ from relab.incidents.acting.catalogue import ActionEntry, BlastRadius
 from relab.incidents.acting.records import ActRecord, ActStatus
 
 _US: Final = 1_000_000
+_LOOKS_AGAIN_S: Final = 10.0
 OUTAGE_DEPENDENCIES: Final = 2
 """From so many failing dependencies on, together with a failing host, it is no incident of one service any more."""
+SETTLES_WITHIN_S: Final = 90.0
+"""So long an act may be on its way, or at work, before what the server knows of it counts as all there is."""
 
 
 class Autonomy(StrEnum):
@@ -203,7 +206,9 @@ def _unsettled(situation: Situation) -> Ruling | None:
     for act in situation.acts:
         if act.status is ActStatus.ASKED:
             reason = f"Nobody knows yet whether {act.action} on {act.target} was done; one action at a time."
-            return Ruling(Verdict.REFUSED, Ground.UNSETTLED, reason, f"Ask again with the key {act.key}.")
+            left_s = SETTLES_WITHIN_S - (situation.now_us - act.asked_at) / _US
+            remedy = f"Ask again with the key {act.key}."
+            return Ruling(Verdict.REFUSED, Ground.UNSETTLED, reason, remedy, _LOOKS_AGAIN_S if left_s > 0 else None)
     return None
 
 

@@ -26,12 +26,15 @@ class Transport:
         url: where it is.
         token: who asks.
         connect_s: for how long a connection may take.
+        transport: another one than the network, in tests.
 
     Raises:
         ConfigurationError: the address or the token cannot be one.
     """
 
-    def __init__(self, url: str, token: str, *, connect_s: float) -> None:
+    def __init__(
+        self, url: str, token: str, *, connect_s: float, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         if not _TOKEN.fullmatch(token):
             raise ConfigurationError(
                 "The token for the action server is empty or has characters that no token has.",
@@ -48,6 +51,7 @@ class Transport:
             headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
             trust_env=False,
             follow_redirects=False,
+            transport=transport,
         )
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from relab.knowledge.models import Condition, FactValue
 ERRORS: Final = "errors.pct"
 P95: Final = "latency.p95_ms"
 REQUESTS: Final = "traffic.requests"
+SHED: Final = "traffic.shed"
 LEAST_REQUESTS: Final = 5
 """Shares and quantiles of fewer requests say nothing."""
 _MOST_GAP: Final = 3
@@ -85,6 +86,7 @@ class Course:
         mended: what must hold for the cause to be gone.
         facts: of a fresh look at that; empty if there was none.
         facts_at_us: when it was made.
+        sheds: whether what is too much is refused on purpose: then refusals are no sign that it has failed.
     """
 
     began_at_us: int
@@ -95,6 +97,7 @@ class Course:
     mended: Sequence[Condition] = ()
     facts: Mapping[str, FactValue] | None = None
     facts_at_us: int | None = None
+    sheds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,10 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
         bounds: up to what users are served well.
         settings: how long that must be so.
     """
-    course = _by_one_clock(course)
+    course = _without_leaps(_by_one_clock(course), settings)
+    if course.sheds:
+        before, polls = _without_refusals(course.before), [_without_refusals(poll) for poll in course.polls]
+        course = replace(course, before=before, polls=polls)
     polls = [poll for poll in course.polls if poll.at_us > course.ended_at_us]
     worse = _worse(course, polls, settings)
     if worse:
@@ -146,6 +152,16 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
     return Verification(Outcome.NOT_YET, f"Not verified yet: {waits_for}.", well_s)
 
 
+def _without_refusals(poll: Snapshot) -> Snapshot:
+    """Return a poll as those see it who are let in. What the target calls itself is about all of them, so it tells nothing."""
+    requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
+    if not requests or errors is None or not poll.numbers.get(SHED):
+        return poll
+    left = max(errors - 100 * poll.numbers[SHED] / requests, 0.0)
+    words = {name: word for name, word in poll.words.items() if name != "health"}
+    return replace(poll, numbers={**poll.numbers, ERRORS: left}, words=words)
+
+
 def _by_one_clock(course: Course) -> Course:
     """Return what has happened since the clock was last set back; what was before then is at no known distance."""
     begin, last_us = 0, course.began_at_us
@@ -156,6 +172,32 @@ def _by_one_clock(course: Course) -> Course:
     if not course.polls or course.polls[begin].at_us >= course.began_at_us:
         return course
     return replace(course, ended_at_us=course.polls[begin].at_us - 1, polls=course.polls[begin:])
+
+
+def _without_leaps(course: Course, settings: VerificationSettings) -> Course:
+    """Return what has happened as if nobody had slept, and no clock had been set forward.
+
+    A hole between polls that is longer than all patience is no time in which something could have been seen to fail. It stays
+    a hole, of a length that no row of polls goes over.
+    """
+    most_us = int(settings.patience_s * _US)
+    kept_us = int(_MOST_GAP * settings.poll_interval_s * _US) + 1
+    lost_us, last_us = 0, course.ended_at_us
+    polls, moved = [], dict[int, int]()
+    for poll in course.polls:
+        if poll.at_us - last_us > most_us:
+            lost_us += max(poll.at_us - last_us - kept_us, 0)
+        last_us = max(poll.at_us, last_us)
+        moved[poll.at_us] = poll.at_us - lost_us
+        polls.append(replace(poll, at_us=poll.at_us - lost_us))
+    if not lost_us:
+        return course
+    facts_at_us = course.facts_at_us
+    if facts_at_us is not None:
+        seen_before = [at_us for at_us in moved if at_us <= facts_at_us]
+        facts_at_us -= max(seen_before) - moved[max(seen_before)] if seen_before else 0
+    stale = frozenset(moved.get(at_us, at_us) for at_us in course.stale)
+    return replace(course, polls=polls, stale=stale, facts_at_us=facts_at_us)
 
 
 def _streak(

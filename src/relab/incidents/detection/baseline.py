@@ -12,6 +12,8 @@ from relab.incidents.models import Snapshot
 
 LEAST_POLLS: Final = 5
 MOST_POLLS: Final = 240
+MOST_SIGNALS: Final = 2_000
+"""A target that names its routes anew in every poll must not fill the memory; what was not seen for longest goes first."""
 _TO_SIGMA: Final = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
 
@@ -57,7 +59,12 @@ class Baseline:
         """Take in a poll in which nothing was wrong."""
         self._polls += 1
         for name, value in snapshot.numbers.items():
-            self._values.setdefault(name, deque(maxlen=self._most)).append(value)
+            # Put in anew, so that they stand in the order in which they were seen last.
+            values = self._values.pop(name, None) or deque(maxlen=self._most)
+            values.append(value)
+            self._values[name] = values
+        for name in list(self._values)[: max(len(self._values) - MOST_SIGNALS, 0)]:
+            del self._values[name]
 
     def usual(self, signal: str) -> Usual | None:
         """Return what is usual for a signal; None if it was not seen often enough to say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, Final
 from relab.incidents.detection import detectors
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.settings import DetectionSettings
-from relab.incidents.models import Anomaly, Snapshot
+from relab.incidents.models import Anomaly, Severity, Snapshot
 
 _HISTORY: Final = 720
 _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
@@ -55,8 +56,11 @@ class Detector:
     baseline: Baseline = field(default_factory=Baseline)
     history: deque[Snapshot] = field(default_factory=lambda: deque(maxlen=_HISTORY))
     _seen: deque[Mapping[tuple[str, str], int]] = field(default_factory=deque)
-    _grace_until_us: int = 0
-    _grace_is_spent: bool = False
+    _restarted_at_us: int | None = None
+    _graced: set[str] = field(default_factory=set)
+    _is_looping: bool = False
+    _burnt_until_us: int = 0
+    _uptimes: dict[str, float] = field(default_factory=dict)
 
     def look(self, snapshot: Snapshot, *, learn: bool = True) -> Findings:
         """Take a poll in and return what it has come to.
@@ -68,19 +72,27 @@ class Detector:
         if self.history and snapshot.at_us <= self.history[-1].at_us:
             self.history.clear()
             self._seen.clear()
+            # By the time of before, it might last for days.
+            self._restarted_at_us, self._burnt_until_us = None, 0
         self._notice_restart(snapshot)
         self.history.append(snapshot)
         found = self._run(snapshot)
         self._remember(snapshot, found)
-        confirmed = tuple(anomaly for anomaly in found if self._is_confirmed(anomaly, snapshot.at_us))
+        confirmed = tuple(anomaly for anomaly in found if self._is_confirmed(anomaly, snapshot))
         passing = tuple(anomaly for anomaly in found if anomaly not in confirmed)
         if not found:
-            self._grace_is_spent = False
+            self._graced.clear()
+            self._is_looping = False
         is_stale = any(anomaly.signal == "timestamp" for anomaly in found)
         findings = Findings(confirmed, passing, is_stale)
         if learn and findings.is_quiet and not snapshot.absent:
             self.baseline.learn(snapshot)
         return findings
+
+    def settle(self) -> None:
+        """Count no errors of until now as budget that is burnt: they belong to an incident that is over."""
+        if self.history:
+            self._burnt_until_us = self.history[-1].at_us
 
     def dump(self) -> dict[str, Any]:
         """Return what a responder that starts again goes on with."""
@@ -88,9 +100,10 @@ class Detector:
 
     def _run(self, snapshot: Snapshot) -> list[Anomaly]:
         settings, history = self.settings, list(self.history)
+        burning = [item for item in history if item.at_us > self._burnt_until_us]
         return [
             *detectors.seed_rule(snapshot, settings),
-            *detectors.burn_rate(history, settings),
+            *detectors.burn_rate(burning, settings),
             *detectors.level_shift(snapshot, self.baseline, settings),
             *detectors.states(snapshot),
             *detectors.absence(history, self.baseline, settings),
@@ -99,28 +112,58 @@ class Detector:
 
     def _remember(self, snapshot: Snapshot, found: Sequence[Anomaly]) -> None:
         self._seen.append({(item.detector, item.signal): snapshot.at_us for item in found})
-        while len(self._seen) > max(self.settings.confirm_of, 1):
+        while len(self._seen) > max(self.settings.confirm_of, self._lingering[1], 1):
             self._seen.popleft()
 
-    def _is_confirmed(self, anomaly: Anomaly, now_us: int) -> bool:
+    def _is_confirmed(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         if anomaly.detector in _AT_ONCE:
             return True
         key = (anomaly.detector, anomaly.signal)
-        if sum(key in seen for seen in self._seen) < self.settings.confirm:
+        least, of = (
+            self._lingering if self._is_small(anomaly, snapshot) else (self.settings.confirm, self.settings.confirm_of)
+        )
+        if sum(key in seen for seen in list(self._seen)[-of:]) < least:
             return False
         # Who restarts a service on purpose is given the time for it; what is still wrong then counts.
-        return now_us >= self._grace_until_us or anomaly.detector == "burn_rate"
+        return anomaly.detector == "burn_rate" or snapshot.at_us >= self._grace_until_us(anomaly)
+
+    @property
+    def _lingering(self) -> tuple[int, int]:
+        """In how many of how many polls something small has to be seen."""
+        least = max(self.settings.confirm, math.ceil(self.settings.linger_s / self.settings.poll_interval_s))
+        return least, max(self.settings.confirm_of, least + least // 5)
+
+    def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
+        """Return whether it is nothing unless it stays: a few slow requests, or a worker that is away while others serve."""
+        if anomaly.detector == "state":
+            is_down = anomaly.signal.startswith("worker.") and snapshot.words.get(anomaly.signal) == "down"
+            return is_down and not self._is_looping
+        if anomaly.detector != "level_shift" or not anomaly.signal.endswith("p95_ms"):
+            return False
+        assert anomaly.value is not None
+        assert anomaly.expected is not None
+        return anomaly.value < anomaly.expected + self.settings.grave_latency_ms
+
+    def _grace_until_us(self, anomaly: Anomaly) -> int:
+        if self._restarted_at_us is None or self._is_looping:
+            return 0
+        pause_s = self.settings.grace_polls * self.settings.poll_interval_s
+        if anomaly.severity is not Severity.CRITICAL:
+            pause_s = max(pause_s, self.settings.grace_s)
+        return self._restarted_at_us + int(pause_s * 1e6)
 
     def _notice_restart(self, snapshot: Snapshot) -> None:
-        """Begin a grace period when processes are younger than in the poll before; one, until all was quiet again.
+        """Begin a grace period when a process is younger than it was last; one for each, until all was quiet again.
 
-        A crash loop restarts again and again: it is not waited for again and again.
+        Workers are restarted one after the other. A crash loop restarts again and again: it is not waited for again and again.
         """
-        before = self.history[-1] if self.history else None
-        if before is None or self._grace_is_spent:
-            return
-        names = [name for name in snapshot.numbers if name.startswith("worker.") and name.endswith(".uptime_s")]
-        if any(snapshot.numbers[name] < before.numbers.get(name, 0.0) for name in names):
-            pause_s = self.settings.grace_polls * self.settings.poll_interval_s
-            self._grace_until_us = snapshot.at_us + int(pause_s * 1e6)
-            self._grace_is_spent = True
+        for name, uptime_s in snapshot.numbers.items():
+            if not (name.startswith("worker.") and name.endswith(".uptime_s")):
+                continue
+            # One that is away tells no time of its own.
+            before = self._uptimes.get(name, 0.0)
+            self._uptimes[name] = uptime_s
+            if uptime_s < before:
+                self._is_looping |= name in self._graced
+                self._graced.add(name)
+                self._restarted_at_us = snapshot.at_us

@@ -117,8 +117,11 @@ def absence(history: Sequence[Snapshot], baseline: Baseline, settings: Detection
         found.append(
             Anomaly("absence", "traffic.rps", Severity.DEGRADED, rate, usual.median, detail, opens=bool(last.absent))
         )
-    times = [snapshot.told_at_us for snapshot in history[-settings.stale_polls - 1 :] if not snapshot.absent]
-    if len(times) > settings.stale_polls and times[0] is not None and len(set(times)) == 1:
+    # A poll that was told no time says nothing of it: one such among them must not make figures of before new again.
+    times = [snapshot.told_at_us for snapshot in history if snapshot.told_at_us is not None][
+        -settings.stale_polls - 1 :
+    ]
+    if len(times) > settings.stale_polls and len(set(times)) == 1:
         detail = f"the target's time has stood still for {settings.stale_polls} polls: its figures are old"
         found.append(Anomaly("absence", "timestamp", Severity.WARNING, None, None, detail, opens=False))
     if last.absurd:

@@ -42,12 +42,17 @@ class Asker:
         token: str | None = None,
         transports: Mapping[Base, httpx.AsyncBaseTransport] | None = None,
     ) -> None:
-        headers = {Base.ACTIONS: {"Authorization": f"Bearer {token}"} if token else {}}
+        # What is packed may unpack to any size; nobody here asks for that, or reads it.
+        plain = {"Accept-Encoding": "identity"}
+        headers = {
+            Base.TARGET: plain,
+            Base.ACTIONS: {**plain, "Authorization": f"Bearer {token}"} if token else plain,
+        }
         urls = {Base.TARGET: target_url, Base.ACTIONS: actions_url}
         self._clients = {
             base: httpx.AsyncClient(
                 base_url=url,
-                headers=headers.get(base),
+                headers=headers[base],
                 trust_env=False,
                 follow_redirects=False,
                 transport=(transports or {}).get(base),
@@ -136,25 +141,28 @@ class Asker:
             return _absent(ask, Absence.REFUSED, f"{type(error).__name__}: {error}"[:200])
         if status != httpx.codes.OK:
             return _absent(ask, Absence.UNREADABLE, f"answered {status}")
-        if raw is None:
-            return _absent(ask, Absence.UNREADABLE, f"more than {MOST_BYTES:,} bytes")
+        if isinstance(raw, str):
+            return _absent(ask, Absence.UNREADABLE, raw)
         try:
             return Answer(str(ask), parse_json(raw), at_s=time.monotonic())
         except InvalidInputError as error:
             return _absent(ask, Absence.UNREADABLE, error.message[:200])
 
-    async def _read(self, ask: Ask) -> tuple[int, bytes | None]:
-        """Return status and body; None for a body that is too large, of which no more is read."""
+    async def _read(self, ask: Ask) -> tuple[int, bytes | str]:
+        """Return status and body; for a body of which no more is read, in words why."""
         async with contextlib.AsyncExitStack() as stack:
             response = await stack.enter_async_context(
                 self._clients[ask.base].stream("GET", ask.path, timeout=ask.within_s)
             )
+            packed = response.headers.get("Content-Encoding", "identity")
+            if packed.strip().lower() not in {"", "identity"}:
+                return response.status_code, f"packed as {packed[:40]!r}, which nobody asked for"
             parts: list[bytes] = []
             size = 0
             async for part in response.aiter_bytes():
                 size += len(part)
                 if size > MOST_BYTES:
-                    return response.status_code, None
+                    return response.status_code, f"more than {MOST_BYTES:,} bytes"
                 parts.append(part)
             return response.status_code, b"".join(parts)
 

@@ -16,8 +16,8 @@ from relab.incidents.postmortem.models import Moment
 
 _HEIGHT: Final = 200
 _MOMENTS: Final = [moment.value for moment in Moment]
-_COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[3]]
-_DASHES: Final = [[2, 2], [1, 0], [6, 3], [8, 3, 2, 3]]
+_COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[3]]
+_DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 """Colours alone tell moments apart only for whoever sees them all."""
 
 
@@ -31,13 +31,17 @@ def signal_chart(
         points: times in microseconds, and values.
         marks: time in microseconds, moment and label of each.
     """
-    time = alt.X("at:T", title="time, UTC", scale=alt.Scale(type="utc"))
+    # By default noon and midnight look alike.
+    axis = alt.Axis(format="%H:%M:%S", tickCount=8)
+    time = alt.X("at:T", title="time, UTC", scale=alt.Scale(type="utc"), axis=axis)
+    # A signal that was nothing all the time would lie in the middle of an axis without a scale.
+    scale = alt.Scale(zero=True) if any(value for _, value in points) else alt.Scale(domain=[0, 1])
     line = (
         alt.Chart(alt.InlineData(values=[{**_time(at_us), "value": value} for at_us, value in points]))
         .mark_line(color=PALETTE[0], strokeWidth=2, point={"size": 12})
         .encode(
             x=time,
-            y=alt.Y("value:Q", title=plain(name), scale=alt.Scale(zero=True)),
+            y=alt.Y("value:Q", title=plain(name), scale=scale),
             tooltip=[
                 alt.Tooltip("told:N", title="time"),
                 alt.Tooltip("value:Q", title="value", format=".4~g"),

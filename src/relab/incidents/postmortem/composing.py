@@ -20,7 +20,7 @@ from relab.incidents.postmortem.models import (
     Postmortem,
     Signals,
 )
-from relab.incidents.postmortem.recording import KIND, recorded
+from relab.incidents.postmortem.recording import KIND, recorded, thinned
 from relab.incidents.storage.models import Outcome
 from relab.incidents.storage.texts import bounded
 
@@ -29,6 +29,7 @@ MOST_EXHIBITS: Final = 100
 _MOST_TEXT: Final = 500
 _MOST_DOCUMENT: Final = 8_000
 _US: Final = 1_000_000
+_VERIFIED: Final = "verified"
 _EXHIBIT: Final = ("fact", "value", "request", "verbatim")
 _LEVELS: Final = frozenset(("level_shift", "seed_rule"))
 """Detectors whose bound is one of the signal's own values."""
@@ -61,6 +62,8 @@ def compose(case: Case) -> Postmortem:
         Entry(event.at, event.kind, event.message, event.evidence) for event in case.events if event.kind != KIND
     ]
     return Postmortem(
+        incident_id=incident.incident_id,
+        is_over=incident.closed_at is not None,
         title=incident.title or incident.incident_id,
         overview=tuple(_overview(case, onset_us)),
         summary=tuple(_summary(case, onset_us)),
@@ -70,8 +73,10 @@ def compose(case: Case) -> Postmortem:
         attempts=attempts,
         worked=_worked(case, attempts),
         follow_ups=tuple(follow_ups(case, onset_us)),
-        marks=tuple(_marks(case, onset_us)),
-        figures=tuple(Figure(name, tuple(points)) for name in signals.numbers if (points := signals.points(name))),
+        marks=tuple(sorted(_marks(case, onset_us), key=lambda mark: mark.at)),
+        figures=tuple(
+            Figure(name, tuple(thinned(points))) for name in signals.numbers if (points := signals.points(name))
+        ),
     )
 
 
@@ -159,7 +164,7 @@ def _attempt(act: ActRecord) -> Attempt:
     if act.status is ActStatus.UNDONE and act.effect is not None:
         said = f"{said} {_STATUSES[act.status]}"
     return Attempt(
-        at_us=act.asked_at,
+        at=act.asked_at,
         action=act.action,
         parameters=_parameters(act.parameters),
         by=f"the responder, by leave of {act.approved_by}" if act.approved_by else "the responder",
@@ -198,6 +203,9 @@ def _marks(case: Case, onset_us: int) -> Iterator[Mark]:
     yield Mark(incident.opened_at, Moment.DETECTION, "detection")
     for act in case.acts:
         yield Mark(act.asked_at, Moment.ACTION, act.action)
+    for event in case.events:
+        if event.kind == _VERIFIED:
+            yield Mark(event.at, Moment.VERIFICATION, _text(event.content.get("outcome")) or _VERIFIED)
     if incident.closed_at is not None:
         yield Mark(incident.closed_at, Moment.END, "end")
 

@@ -33,15 +33,16 @@ def escaped(text: str) -> str:
 def _lines(found: Postmortem) -> Iterator[str]:
     yield f"# Postmortem: {escaped(found.title)}"
     yield ""
+    if found.notice:
+        yield f"**{found.notice}**"
+        yield ""
     yield from _table(("", ""), found.overview)
     yield ""
     yield from (f"- {escaped(sentence)}" for sentence in found.summary)
     yield from _heading("What worked")
     yield escaped(found.worked)
     yield from _heading("What was tried")
-    rows = [
-        (_time(each.at_us), each.action, each.parameters, each.by, each.why, each.outcome) for each in found.attempts
-    ]
+    rows = [(_time(each.at), each.action, each.parameters, each.by, each.why, each.outcome) for each in found.attempts]
     yield from _table(("time", "action", "parameters", "by", "why", "what came of it"), rows, "Nothing was tried.")
     yield from _heading("Follow-ups")
     if not found.follow_ups:
@@ -51,13 +52,13 @@ def _lines(found: Postmortem) -> Iterator[str]:
     if found.left_out:
         yield f"{found.left_out} events in the middle are left out."
         yield ""
-    entries = [(_time(each.at_us), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline]
+    entries = [(_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline]
     yield from _table(("time", "event", "what", "evidence"), entries, "Nothing was told.")
     yield from _heading("Evidence")
     exhibits = [(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence]
     yield from _table(("id", "fact", "value", "asked", "word for word"), exhibits, "None is cited.")
     yield from _heading("Signals")
-    marks = [(_time(mark.at_us), mark.moment.value, mark.label) for mark in found.marks]
+    marks = [(_time(mark.at), mark.moment.value, mark.label) for mark in found.marks]
     yield from _table(("time", "moment", "what"), marks)
     yield ""
     ranges = [_range(figure.name, [value for _, value in figure.points]) for figure in found.figures]

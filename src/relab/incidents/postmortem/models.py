@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from relab.core.clock import Timestamp
 from relab.incidents.acting.approvals import ApprovalRequest, Decision
 from relab.incidents.acting.records import ActRecord
 from relab.incidents.storage.models import Incident, TimelineEvent
@@ -53,6 +54,7 @@ class Moment(StrEnum):
     ONSET = "onset"
     DETECTION = "detection"
     ACTION = "action"
+    VERIFICATION = "verification"
     END = "end"
 
 
@@ -64,7 +66,7 @@ class Mark:
         label: what happened, in a few words.
     """
 
-    at_us: int
+    at: Timestamp
     moment: Moment
     label: str
 
@@ -77,7 +79,7 @@ class Entry:
         evidence: ids of what it rests on.
     """
 
-    at_us: int
+    at: Timestamp
     kind: str
     message: str
     evidence: tuple[str, ...] = ()
@@ -104,12 +106,12 @@ class Attempt:
     """Something that was done, and what came of it.
 
     Attributes:
-        at_us: None if nobody has written down when.
+        at: None if nobody has written down when.
         by: who did it or allowed it.
         has_helped: whether it ended the incident.
     """
 
-    at_us: int | None
+    at: Timestamp | None
     action: str
     parameters: str
     by: str
@@ -139,7 +141,7 @@ class Figure:
     """
 
     name: str
-    points: tuple[tuple[int, float], ...]
+    points: tuple[tuple[Timestamp, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +149,15 @@ class Postmortem:
     """What there is to say. Its texts are of outside, and are to be escaped by whoever shows them.
 
     Attributes:
+        is_over: whether there is nothing more to come.
         overview: names and values.
         summary: sentences.
         left_out: how many events of the timeline are not in it.
         worked: what ended the incident, in a sentence.
     """
 
+    incident_id: str
+    is_over: bool
     title: str
     overview: tuple[tuple[str, str], ...]
     summary: tuple[str, ...]
@@ -164,3 +169,8 @@ class Postmortem:
     follow_ups: tuple[FollowUp, ...]
     marks: tuple[Mark, ...]
     figures: tuple[Figure, ...]
+
+    @property
+    def notice(self) -> str:
+        """What whoever reads it must know first; empty where there is nothing."""
+        return "" if self.is_over else "This incident is not over: what follows is how far it is."

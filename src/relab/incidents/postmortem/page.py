@@ -24,7 +24,19 @@ class _Chart:
     rows: Sequence[tuple[str, float]]
 
 
-def to_html(found: Postmortem, libraries: str | None = None) -> str:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A postmortem for a browser.
+
+    Attributes:
+        policy: its Content-Security-Policy, for whoever sends it by HTTP; the page names it as well.
+    """
+
+    html: str
+    policy: str
+
+
+def render(found: Postmortem, libraries: str | None = None) -> Page:
     """Return a postmortem as a page.
 
     Args:
@@ -32,23 +44,22 @@ def to_html(found: Postmortem, libraries: str | None = None) -> str:
         libraries: that draw its charts, as one script; those of `relab.charts` if none are given.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
-    return _template().render(
+    policy = pages.policy(scripts)
+    html = _template().render(
         found=found,
-        marks=[(format_time(mark.at_us), mark.moment.value, mark.label) for mark in found.marks],
+        marks=[(format_time(mark.at), mark.moment.value, mark.label) for mark in found.marks],
         charts=[_chart(figure) for figure in found.figures],
         specs=pages.embeddable([_spec(figure, found.marks) for figure in found.figures]),
         attempts=[
-            (_time(each.at_us), each.action, each.parameters, each.by, each.why, each.outcome)
-            for each in found.attempts
+            (_time(each.at), each.action, each.parameters, each.by, each.why, each.outcome) for each in found.attempts
         ],
-        timeline=[
-            (format_time(each.at_us), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline
-        ],
+        timeline=[(format_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline],
         evidence=[(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence],
         style=pages.style(),
         scripts=scripts,
-        policy=pages.policy(scripts),
+        policy=policy,
     )
+    return Page(html, policy)
 
 
 @functools.cache
@@ -63,7 +74,7 @@ def _chart(figure: Figure) -> _Chart:
 
 
 def _spec(figure: Figure, marks: Sequence[Mark]) -> dict[str, Any]:
-    shown = [(mark.at_us, mark.moment.value, pages.visible(mark.label)) for mark in marks]
+    shown = [(mark.at, mark.moment.value, pages.visible(mark.label)) for mark in marks]
     return signal_chart(figure.name, figure.points, shown)
 
 

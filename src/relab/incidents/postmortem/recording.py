@@ -18,11 +18,15 @@ BEFORE_S: Final = 300.0
 ALWAYS: Final = ("errors.pct", "latency.p95_ms", "traffic.rps", "pool.used_pct")
 MOST_SIGNALS: Final = 8
 MOST_POINTS: Final = 300
+MOST_SHOWN: Final = 600
+"""Points of a signal in a chart; a timeline may keep more of them, told one part after the other."""
 _US: Final = 1_000_000
 _MOST: Final = 1e15
 
 
-def signals_event(polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str) -> NewEvent:
+def signals_event(
+    polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MOST_POINTS
+) -> NewEvent:
     """Return what is to be told of the polls around an incident, which nobody keeps otherwise.
 
     Args:
@@ -30,9 +34,10 @@ def signals_event(polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[st
         opened_us: when the incident was opened.
         wanted: signals that findings are about.
         once: told with the same word again it is there already.
+        most: so many points of each signal are kept.
     """
     since_us = opened_us - int(BEFORE_S * _US)
-    found = signals_of([poll for poll in polls if poll.at_us >= since_us], wanted)
+    found = signals_of([poll for poll in polls if poll.at_us >= since_us], wanted, most)
     return NewEvent(KIND, f"{len(found.times_us)} polls are kept.", dump_signals(found), once=once)
 
 
@@ -51,10 +56,11 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
 
 def dump_signals(signals: Signals) -> dict[str, Any]:
     """Return signals as JSON; times are milliseconds after the first."""
-    began_us = signals.times_us[0] if signals.times_us else 0
+    # Whole milliseconds: a poll that is told twice, with other polls before it, is told with the same time.
+    began_ms = signals.times_us[0] // 1_000 if signals.times_us else 0
     return {
-        "began_us": began_us,
-        "after_ms": [(at_us - began_us) // 1_000 for at_us in signals.times_us],
+        "began_us": began_ms * 1_000,
+        "after_ms": [at_us // 1_000 - began_ms for at_us in signals.times_us],
         "numbers": {name: [_short(value) for value in values] for name, values in signals.numbers.items()},
     }
 
@@ -76,7 +82,7 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 
 
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
-    """Return what a timeline has of signals: it is told when a person is called, and in the end."""
+    """Return what a timeline has of signals: it is told part by part, and some polls twice."""
     by_time: dict[int, dict[str, float]] = {}
     for event in events:
         if event.kind != KIND:
@@ -86,8 +92,22 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
             for at_us, value in found.points(name):
                 by_time.setdefault(at_us, {})[name] = value
     times = sorted(by_time)
-    names = list(dict.fromkeys(name for at_us in times for name in by_time[at_us]))[: 2 * MOST_SIGNALS]
+    # JSON has no order of its own: what users notice comes first.
+    told = dict.fromkeys(name for at_us in times for name in by_time[at_us])
+    names = [*(name for name in ALWAYS if name in told), *(name for name in told if name not in ALWAYS)][
+        : 2 * MOST_SIGNALS
+    ]
     return Signals(tuple(times), {name: tuple(by_time[at_us].get(name) for at_us in times) for name in names})
+
+
+def thinned(points: Sequence[tuple[int, float]], most: int = MOST_SHOWN) -> list[tuple[int, float]]:
+    """Return points of a signal; of many in a row the one whose value is furthest from what is usual."""
+    size = max(math.ceil(len(points) / most), 1)
+    if size == 1:
+        return list(points)
+    middle = _median(value for _, value in points)
+    groups = (points[start : start + size] for start in range(0, len(points), size))
+    return [max(group, key=lambda point: abs(point[1] - middle)) for group in groups]
 
 
 def _median(values: Iterable[float]) -> float:

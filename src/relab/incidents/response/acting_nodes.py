@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+from relab.incidents.acting.approvals import Standing, standing
 from relab.incidents.acting.errors import ActionServerError, OutcomeUnknownError, Reaction
 from relab.incidents.acting.planning import Plan
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, idempotency_key
@@ -12,12 +14,17 @@ from relab.incidents.diagnosis.investigation import FIRST_LOOKS
 from relab.incidents.looks.catalogue import looks_for
 from relab.incidents.models import Snapshot
 from relab.incidents.response.state import IncidentState, dump_poll, load_poll
+from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
+from relab.incidents.storage.errors import ActNotFoundError, LoopLostError, PausedError
 from relab.incidents.storage.models import NewEvent, Phase
-from relab.knowledge.models import Condition
+from relab.knowledge.models import Runbook
 
 _US: Final = 1_000_000
 _EFFECTS: Final = {Outcome.VERIFIED: Effect.VERIFIED, Outcome.FAILED: Effect.FAILED, Outcome.WORSE: Effect.WORSE}
+_OF_THE_MOMENT: Final = frozenset((Reaction.WAIT, Reaction.LOOK_AGAIN, Reaction.STAND_DOWN))
+_MOST_AGAIN: Final = 2
+_MOST_POLLS: Final = 1_000
 _WAYS: Final = {
     Reaction.ANOTHER_PLAN: "investigate",
     Reaction.LOOK_AGAIN: "investigate",
@@ -33,29 +40,57 @@ class Acting:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._survey = Surveying(world)
 
     async def execute(self, state: IncidentState) -> IncidentState:
-        """Have the plan done once. It is written down before it is asked for, and asked for again with the same key."""
+        """Have the plan done once, if it may still be done.
+
+        It is written down before it is asked for, and asked for again with the same key.
+        """
         world = self._world
         plan = Plan.model_validate(state["action_plan"][-1])
         before = state.get("before") or dump_poll(world.watch.feed.latest or load_poll(state["symptoms"]))
-        act = await self._written_down(state, plan)
-        if act.status is not ActStatus.ASKED:
+        known = await self._known(self._key(state, plan))
+        if known is not None and known.status is not ActStatus.ASKED:
             # It was done before a restart of ours.
-            return {**self._over(state, act), "before": before}
+            return {**self._over(state, known), "before": before}
+        objection = await self._objection(state, plan)
+        if objection is not None:
+            return objection
+        try:
+            act = await self._written_down(state, plan)
+        except PausedError as error:
+            return await self._not_asked(state, plan, str(error))
         try:
             record = await world.actions.execute(
-                plan.action, plan.parameters, key=act.key, state_digest=state.get("state_digest")
+                plan.action,
+                plan.parameters,
+                key=act.key,
+                state_digest=state.get("state_digest"),
+                may_ask=lambda: self._may_ask(act),
             )
         except OutcomeUnknownError as error:
             return {"way": "escalate", "reason": str(error), "before": before}
         except ActionServerError as error:
-            act = await self._finished(act, ActStatus.REFUSED, error=str(error))
-            way = _WAYS[error.reaction]
-            result = [*state.get("execution_results", []), act.model_dump(mode="json")]
-            return {"way": way, "reason": str(error), "execution_results": result, "before": {}}  # type: ignore[typeddict-item]
+            return await self._refused(state, act, error)
         act = await self._finished(act, record.act_status, record=record, error=record.error)
         return {**self._over(state, act), "before": before}
+
+    async def _refused(self, state: IncidentState, act: ActRecord, error: ActionServerError) -> IncidentState:
+        """Return where an act leads that was not begun; where only the moment was wrong it may be planned once more."""
+        act = await self._finished(act, ActStatus.REFUSED, error=str(error))
+        results = [*state.get("execution_results", []), act.model_dump(mode="json")]
+        again = state.get("again", [])
+        if error.reaction in _OF_THE_MOMENT and len(again) < _MOST_AGAIN:
+            again = [*again, act.key]
+            await self._world.pause(self._world.settings.wait_s)
+        return {
+            "way": _WAYS[error.reaction],  # type: ignore[typeddict-item]
+            "reason": str(error),
+            "execution_results": results,
+            "again": again,
+            "before": {},
+        }
 
     async def verify(self, state: IncidentState) -> IncidentState:
         """Watch until users are served well and the cause is gone, or until it has failed, or made things worse."""
@@ -63,8 +98,12 @@ class Acting:
         plan = Plan.model_validate(state["action_plan"][-1])
         key = self._key(state, plan)
         act = await world.blocking(world.log.acts.get, key)
-        mended = next((book.mended for book in await world.runbooks() if book.cause == plan.cause), ())
-        found = await self._watched(state, act, mended)
+        book = next((book for book in await world.runbooks() if book.cause == plan.cause), None)
+        if act.effect is Effect.WORSE:
+            # It was being taken back before a restart of ours: what is seen by now may be due to that.
+            found = Verification(Outcome.WORSE, f"{act.action} has made it worse.")
+        else:
+            found = await self._watched(state, act, book)
         act = await world.blocking(world.log.acts.note_effect, key, _EFFECTS[found.outcome], at_us=world.clock.now_us())
         results = [*state.get("execution_results", [])[:-1], act.model_dump(mode="json")]
         told = NewEvent("verified", found.reason, {"outcome": found.outcome.value, "well_s": found.well_s})
@@ -73,8 +112,59 @@ class Acting:
         if found.outcome is Outcome.VERIFIED:
             return {**changed, "way": "learn", "is_resolved": True}
         if found.outcome is Outcome.WORSE and plan.undo is not None and act.record_id is not None:
-            await self._take_back(state, act)
+            await self._take_back(state, plan, act)
         return {**changed, "way": "investigate", "is_resolved": False}
+
+    async def _may_ask(self, act: ActRecord) -> bool:
+        """Return whether an act may be asked for once more: nobody has paused meanwhile, or taken the loop over."""
+        try:
+            await self._world.blocking(self._world.log.acts.put, act, lease=self._world.watch.lease)
+        except (PausedError, LoopLostError):
+            return False
+        return True
+
+    async def _known(self, key: str) -> ActRecord | None:
+        """Return the act with a key if it was written down before a restart of ours; what became of it is asked first."""
+        world = self._world
+        try:
+            act = await world.blocking(world.log.acts.get, key)
+        except ActNotFoundError:
+            return None
+        if act.status is not ActStatus.ASKED:
+            return act
+        try:
+            return await self._survey.settled(act)
+        except ActionServerError:
+            # Whether it is asked for once more is decided as if it had never been; the key is the same.
+            return act
+
+    async def _objection(self, state: IncidentState, plan: Plan) -> IncidentState | None:
+        """Return where it leads if the plan may not be executed any more: much may have happened since it was made."""
+        world = self._world
+        approval_id = state.get("approval_id")
+        if approval_id:
+            request, decision = await world.blocking(world.log.approvals.get, approval_id)
+            found = standing(
+                request, decision, plan=plan, state_digest=state.get("state_digest"), now_us=world.clock.now_us()
+            )
+            if found is Standing.REJECTED:
+                by = decision.by if decision is not None else "somebody"
+                return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}.", "before": {}}
+            if found is not Standing.APPROVED:
+                return await self._not_asked(state, plan, f"The approval of {plan.action} is {found.value}.")
+        try:
+            ruling = await self._survey.ruling(
+                state, plan, is_approved=bool(approval_id), leave_out=self._key(state, plan)
+            )
+        except ActionServerError as error:
+            # Nothing was asked for: the next plan waits for the server, and not without an end.
+            return await self._not_asked(state, plan, str(error))
+        return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
+
+    async def _not_asked(self, state: IncidentState, plan: Plan, reason: str) -> IncidentState:
+        told = NewEvent("not_asked", f"{plan.action} is not asked for: {reason}", {"attempt": state["attempt"]})
+        await self._world.tell(state["incident_id"], Phase.EXECUTE, told)
+        return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: Plan) -> ActRecord:
         world, decision = self._world, None
@@ -95,7 +185,7 @@ class Acting:
             state_digest=state.get("state_digest"),
             approved_by=None if decision is None else decision.by,
         )
-        put = await world.blocking(world.log.acts.put, act)
+        put = await world.blocking(world.log.acts.put, act, lease=world.watch.lease)
         await world.tell(state["incident_id"], Phase.EXECUTE)
         return put.act
 
@@ -122,28 +212,44 @@ class Acting:
     def _key(self, state: IncidentState, plan: Plan) -> str:
         return idempotency_key(state["incident_id"], state["attempt"], plan.action)
 
-    async def _watched(self, state: IncidentState, act: ActRecord, mended: tuple[Condition, ...]) -> Verification:
+    async def _watched(self, state: IncidentState, act: ActRecord, book: Runbook | None) -> Verification:
         world, settings = self._world, self._world.settings.verification
         ended_us = act.finished_at or act.asked_at
-        course = Course(act.asked_at, ended_us, load_poll(state["before"]), [], mended=mended)
+        mended, sheds = ((), False) if book is None else (book.mended, book.sheds)
+        course = Course(act.asked_at, ended_us, load_poll(state["before"]), [], mended=mended, sheds=sheds)
+        contained_at_us: int | None = None
         looks = looks_for(condition.fact for condition in mended) or list(FIRST_LOOKS)
         number, polls = world.watch.feed.number, list[Snapshot]()
         while True:
             polls.extend(await world.watch.feed.after(number))
             number = world.watch.feed.number
-            course = Course(
-                course.began_at_us, ended_us, course.before, polls, frozenset(world.watch.stale), mended,
-                course.facts, course.facts_at_us,
-            )  # fmt: skip
+            # Visitors may stay for a day.
+            polls = polls[-_MOST_POLLS:]
+            course = replace(course, polls=polls, stale=frozenset(world.watch.stale))
             found = verify(course, world.bounds(), settings)
-            if found.outcome is not Outcome.NOT_YET:
-                return found
+            if sheds and found.outcome is Outcome.VERIFIED:
+                # Those who are let in are served; it is over when nobody is turned away any more.
+                all_of_it = verify(replace(course, sheds=False), world.bounds(), settings)
+                if all_of_it.outcome is Outcome.VERIFIED:
+                    return all_of_it
+                if contained_at_us is None:
+                    await self._tell_contained(state, act)
+                contained_at_us = polls[-1].at_us
+            elif found.outcome is not Outcome.NOT_YET:
+                # A slow moment of those who are let in is not the end of it.
+                patience_us = int(settings.patience_s * _US)
+                is_moment = contained_at_us is not None and 0 <= polls[-1].at_us - contained_at_us < patience_us
+                if not is_moment:
+                    return found
             if mended and self._is_time_to_look(course, found):
                 at_us = world.clock.now_us()
                 seen = await world.take(looks)
-                course = Course(
-                    course.began_at_us, ended_us, course.before, polls, course.stale, mended, seen.facts, at_us
-                )
+                course = replace(course, facts=seen.facts, facts_at_us=at_us)
+
+    async def _tell_contained(self, state: IncidentState, act: ActRecord) -> None:
+        said = f"Those who are let in are served well after {act.action}; others are refused as long as too many come."
+        told = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
+        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
 
     def _is_time_to_look(self, course: Course, found: Verification) -> bool:
         """Whether the cause should be looked for: as users are about to be well for long enough, and when it should be gone."""
@@ -154,18 +260,59 @@ class Acting:
         is_late = now_us - course.ended_at_us >= settings.cause_patience_s * _US
         return is_late or found.well_s >= settings.sustained_s - 2 * settings.poll_interval_s
 
-    async def _take_back(self, state: IncidentState, act: ActRecord) -> None:
+    async def _take_back(self, state: IncidentState, plan: Plan, act: ActRecord) -> None:
         """Undo an act after which things were worse; if that cannot be done, a person reads so in the timeline."""
         world = self._world
-        assert act.record_id is not None
         try:
-            record = await world.actions.undo(act.record_id)
+            ruling = await self._survey.ruling(state, plan, is_undo=True, leave_out=self._undo_key(act))
+            if not ruling.is_allowed:
+                await self._not_undone(state, act, f"{ruling.reason} {ruling.remedy}")
+                return
+            undo = await self._undo_written_down(act)
+        except (ActionServerError, PausedError) as error:
+            # Nothing was asked for.
+            await self._not_undone(state, act, str(error))
+            return
+        if undo.status is ActStatus.ASKED:
+            undo = await self._undone(undo)
+        if undo.status is ActStatus.SUCCEEDED:
+            await world.blocking(world.log.acts.finish, act.key, ActStatus.UNDONE, at_us=world.clock.now_us())
+            return
+        await self._not_undone(state, act, undo.error or "nobody knows yet whether it was.")
+
+    async def _undone(self, undo: ActRecord) -> ActRecord:
+        """Have an act taken back, and return what came of that."""
+        assert undo.undoes is not None
+        try:
+            record = await self._world.actions.undo(undo.undoes)
+        except OutcomeUnknownError:
+            # It is settled before anything else is done.
+            return undo
         except ActionServerError as error:
-            told = NewEvent("not_undone", f"{act.action} could not be taken back: {error}", {"key": act.key})
-            await world.tell(state["incident_id"], Phase.VERIFY, told)
-            return
-        if record.act_status is ActStatus.SUCCEEDED:
-            await self._finished(act, ActStatus.UNDONE, record=None)
-            return
-        message = f"{act.action} could not be taken back: {record.error or record.status.value}."
-        await world.tell(state["incident_id"], Phase.VERIFY, NewEvent("not_undone", message, {"key": act.key}))
+            return await self._finished(undo, ActStatus.REFUSED, error=str(error))
+        return await self._finished(undo, record.act_status, record=record, error=record.error)
+
+    async def _undo_written_down(self, act: ActRecord) -> ActRecord:
+        """Store that an act is to be taken back, before it is asked for; the server does that once, whoever asks."""
+        undo = act.model_copy(
+            update={
+                "key": self._undo_key(act),
+                "undoes": act.record_id,
+                "asked_at": self._world.clock.now_us(),
+                "why": f"{act.action} has made it worse.",
+                "status": ActStatus.ASKED,
+                "record_id": None,
+                "error": None,
+                "finished_at": None,
+                "effect": None,
+            }
+        )
+        put = await self._world.blocking(self._world.log.acts.put, undo, lease=self._world.watch.lease)
+        return put.act
+
+    async def _not_undone(self, state: IncidentState, act: ActRecord, reason: str) -> None:
+        told = NewEvent("not_undone", f"{act.action} could not be taken back: {reason}", {"key": act.key})
+        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
+
+    def _undo_key(self, act: ActRecord) -> str:
+        return idempotency_key(act.incident_id, act.attempt, f"undo {act.action}")

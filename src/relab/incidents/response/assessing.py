@@ -16,6 +16,7 @@ from relab.incidents.response.state import (
     load_poll,
     thought_of,
 )
+from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import NewEvent, Phase
 
@@ -35,7 +36,9 @@ class Assessing:
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
         now_us = self._world.clock.now_us()
-        return {"symptoms": dump_poll(poll), "others_since_us": state.get("others_since_us", now_us)}
+        changed: IncidentState = {"symptoms": dump_poll(poll), "others_since_us": state.get("others_since_us", now_us)}
+        seen = await Surveying(self._world).records_seen()
+        return changed if seen is None else {**changed, "others_seen": seen}
 
     async def detect(self, state: IncidentState) -> IncidentState:
         """Ask whether it is still there: after a restart of ours it may have passed."""
@@ -45,7 +48,8 @@ class Assessing:
         feed, number = self._world.watch.feed, self._world.watch.feed.number
         for _ in range(self._world.settings.detection.confirm_of):
             findings = self._world.watch.findings
-            if findings.opens or any(item.opens for item in findings.passing):
+            # Old figures are no sign that it has passed.
+            if findings.is_stale or findings.opens or any(item.opens for item in findings.passing):
                 return {"is_unhealthy": True}
             await feed.after(number)
             number = feed.number

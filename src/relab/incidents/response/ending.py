@@ -9,13 +9,13 @@ from relab.incidents.acting.errors import ActionServerError
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, ServerStatus, of_others
 from relab.incidents.acting.verification import Course, Outcome, verify
 from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.models import Snapshot
+from relab.incidents.models import Anomaly, Snapshot
 from relab.incidents.postmortem.recording import signals_event
 from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase
 from relab.incidents.storage.models import Outcome as End
-from relab.knowledge.models import UNNAMED, Attempt, FactValue, PastIncident, Resolver, Tried
+from relab.knowledge.models import UNNAMED, Attempt, FactValue, PastIncident, Resolver, Runbook, Tried
 from relab.knowledge.service import RunbookFolderError
 
 _ATTEMPTS: Final = {
@@ -23,6 +23,8 @@ _ATTEMPTS: Final = {
     Effect.FAILED: Attempt.CHANGED_NOTHING,
     Effect.WORSE: Attempt.MADE_WORSE,
 }
+MOST_RELOOKS: Final = 3
+"""How often what goes wrong later is looked into after a person was asked."""
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
@@ -50,7 +52,9 @@ class Ending:
         }[resolver]
         await self._keep_signals(incident_id, "learn")
         if resolver is Resolver.PERSON:
-            await self._draft(incident_id)
+            await self._draft(incident_id, await world.learnt())
+        elif resolver is Resolver.RESPONDER:
+            await self._draft(incident_id, await world.blocking(world.knowledge.revisions, past.cause))
         content = {"cause": past.cause, "tried": [each.model_dump(mode="json") for each in past.tried]}
         await world.blocking(
             world.log.close,
@@ -83,10 +87,20 @@ class Ending:
             recommendation=said,
             symptoms=dict(known.facts),
         )
-        return {"is_resolved": False, "recommendation": said, "known": dump_known(known)}
+        incident = await self._world.blocking(self._world.log.get, state["incident_id"])
+        return {
+            "is_resolved": False,
+            "recommendation": said,
+            "known": dump_known(known),
+            "handed_over": sorted({finding.signal for finding in incident.findings}),
+        }
 
     async def watch(self, state: IncidentState) -> IncidentState:
-        """Wait until users are served well again, whoever sees to that; nothing is done meanwhile."""
+        """Wait until users are served well again, whoever sees to that; nothing is done meanwhile.
+
+        What began with a little may become something that a runbook knows: whoever has found no cause looks again when
+        something else goes wrong.
+        """
         world = self._world
         now_us, number = world.clock.now_us(), world.watch.feed.number
         before = load_poll(state["symptoms"])
@@ -97,15 +111,33 @@ class Ending:
             number = world.watch.feed.number
             course = Course(now_us, now_us, before, polls, frozenset(world.watch.stale))
             if verify(course, world.bounds(), settings).outcome is Outcome.VERIFIED:
-                return {"reason": "Users have been served well again for long enough."}
+                return {"way": "learn", "reason": "Users have been served well again for long enough."}
+            if news := await self._news(state):
+                return await self._look_again(state, news)
             # What is long over tells nothing any more, and a night is long.
             horizon_us = polls[-1].at_us - int(4 * settings.sustained_s * 1_000_000)
             polls = [poll for poll in polls if poll.at_us >= horizon_us]
 
-    async def _draft(self, incident_id: str) -> None:
-        """Write what a person did as a draft of a runbook, for people to accept; without one it is remembered all the same."""
+    async def _news(self, state: IncidentState) -> list[Anomaly]:
+        """Return what has gone wrong since nobody knew a cause; nothing where somebody has acted or was asked already."""
+        world, known = self._world, set(state.get("handed_over", ()))
+        found = [item for item in world.watch.findings.confirmed if item.opens and item.signal not in known]
+        if not found or world.watch.findings.is_stale or state.get("relooks", 0) >= MOST_RELOOKS:
+            return []
+        acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
+        questions = await world.blocking(world.log.approvals.of_incident, state["incident_id"])
+        return [] if acts or questions else found
+
+    async def _look_again(self, state: IncidentState, news: Sequence[Anomaly]) -> IncidentState:
+        said = f"Something else goes wrong, so the cause is looked for once more: {news[0].detail}."
+        told = NewEvent("looks_again", said, {"signals": [item.signal for item in news]})
+        await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
+        return {"way": "monitor", "relooks": state.get("relooks", 0) + 1, "reason": ""}
+
+    async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
+        """Write runbooks as drafts, for people to accept; without them the incident is remembered all the same."""
         world = self._world
-        for book in await world.learnt():
+        for book in books:
             try:
                 path = await world.blocking(world.knowledge.draft, book)
                 told = NewEvent(
@@ -155,7 +187,11 @@ class Ending:
         well: Mapping[str, FactValue],
     ) -> PastIncident:
         known = load_known(state["known"]).facts if "known" in state else {}
-        ours = [Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act)) for act in acts]
+        ours = [
+            Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act))
+            for act in acts
+            if act.undoes is None
+        ]
         # Of several acts of a person nobody can tell which one it was: the last one before all was well.
         done = [each for each in others if each.undoes is None and each.status is ServerStatus.SUCCEEDED]
         theirs = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,18 +13,15 @@ from relab.incidents.acting.approvals import Standing, ask, standing
 from relab.incidents.acting.catalogue import Catalogue
 from relab.incidents.acting.errors import ActionServerError, BusyError, Reaction
 from relab.incidents.acting.planning import Escalation, Plan, next_plan
-from relab.incidents.acting.policy import Ground, Ruling, Situation, Verdict, Wish, rule
-from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried, of_others
-from relab.incidents.acting.scope import scope_of
-from relab.incidents.models import Snapshot
+from relab.incidents.acting.policy import Ground, Ruling, Verdict
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried
 from relab.incidents.response.assessing import Assessing
-from relab.incidents.response.state import IncidentState, load_candidates, load_known, load_poll
+from relab.incidents.response.state import IncidentState, load_candidates, load_known
+from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import NewEvent, Phase
 
-_US: Final = 1_000_000
 _MOST_PLANS: Final = 20
-_HOST_SHORT: Final = 97.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,7 @@ class Planning:
     def __init__(self, world: World, assessing: Assessing) -> None:
         self._world = world
         self._assessing = assessing
+        self._survey = Surveying(world)
 
     async def plan(self, state: IncidentState) -> IncidentState:
         """Choose the next act, after looking again if something was done since the diagnosis."""
@@ -103,7 +102,7 @@ class Planning:
                     runbooks,
                     load_known(state["known"]).facts,
                     catalogue,
-                    [*refused, *tried_of(acts)],
+                    [*refused, *tried_of(acts, state.get("again", ()))],
                     world.settings.planning,
                 )
                 if isinstance(found, Escalation):
@@ -128,10 +127,8 @@ class Planning:
     async def _try(self, state: IncidentState, plan: Plan, catalogue: Catalogue) -> _Ready:
         """Look whether a plan would be done now, and whether it may be."""
         found = await self._world.actions.dry_run(plan.action, plan.parameters)
-        entry = catalogue.actions[plan.action]
-        situation = await self._situation(state)
-        wish = Wish(entry, plan.target, state["incident_id"])
-        return _Ready(plan, found.state_digest, rule(self._world.settings.policy, wish, situation))
+        ruling = await self._survey.ruling(state, plan, catalogue.actions[plan.action])
+        return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
         """Return where a ruling leads; None where time alone changes it, which has passed by then."""
@@ -141,7 +138,10 @@ class Planning:
         if ruling.verdict is Verdict.REFUSED:
             wait_s = ruling.retry_after_s
             if wait_s is None or wait_s > world.settings.verification.patience_s or waits >= world.settings.most_waits:
-                return {"way": "escalate", "reason": f"{ruling.reason} {ruling.remedy}", "waits": waits}
+                reason = f"{ruling.reason} {ruling.remedy}"
+                told = NewEvent("refused", f"{ready.plan.action}: {reason}", {"ground": ruling.ground.value})
+                await world.tell(state["incident_id"], Phase.PLAN, told)
+                return {"way": "escalate", "reason": reason, "waits": waits}
             await world.pause(wait_s)
             return None
         attempt = state.get("attempt", 0) + 1
@@ -167,57 +167,26 @@ class Planning:
         if count > world.settings.most_stand_downs:
             return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
         # What others did until now will have been looked at, once it has been looked at again.
-        seen_us = world.clock.now_us()
+        seen_us, seen = world.clock.now_us(), await self._survey.records_seen()
         await world.pause(world.settings.stand_down_s)
         changed: IncidentState = {"way": "investigate", "reason": ruling.reason, "stand_downs": count}
         if ruling.ground is Ground.OTHERS_ACT:
             changed["others_since_us"] = seen_us
+            if seen is not None:
+                changed["others_seen"] = seen
         return changed
 
-    async def _situation(self, state: IncidentState) -> Situation:
-        world, now_us = self._world, self._world.clock.now_us()
-        incident = await world.blocking(world.log.get, state["incident_id"])
-        switch = await world.blocking(world.log.switches.state, world.target)
-        since_us = now_us - int(world.settings.policy.window_s * _US)
-        acts = await world.blocking(world.log.acts.of_target, world.target, since_us=since_us)
-        poll = world.watch.feed.latest or load_poll(state["symptoms"])
-        return Situation(
-            now_us=now_us,
-            scope=scope_of([finding.anomaly for finding in incident.findings], poll),
-            is_stopped=switch.is_paused,
-            server_is_stopped=await world.actions.is_stopped(),
-            is_stale=world.watch.findings.is_stale,
-            failing_dependencies=failing_of(poll),
-            host_is_failing=_host_is_failing(state),
-            others=await self._others(state, acts),
-            acts=acts,
-        )
 
-    async def _others(self, state: IncidentState, acts: list[ActRecord]) -> list[str] | None:
-        since_us = state["others_since_us"]
-        recent = await self._world.actions.records_since(since_us)
-        if not recent.is_whole:
-            return None
-        found = of_others(recent.records, acts, since_us=since_us)
-        return [f"{record.actor} did {record.action} to {record.target}" for record in found]
+def tried_of(acts: list[ActRecord], again: Collection[str] = ()) -> list[Tried]:
+    """Return what of an incident's acts is not to be tried again: what was done and did not help, or was refused.
 
-
-def tried_of(acts: list[ActRecord]) -> list[Tried]:
-    """Return what of an incident's acts is not to be tried again: what was done and did not help, or was refused."""
+    Args:
+        acts: of the incident.
+        again: keys of those that were not begun and may be tried once more.
+    """
+    acts = [act for act in acts if act.undoes is None and not (act.status is ActStatus.REFUSED and act.key in again)]
     over = {ActStatus.FAILED, ActStatus.REFUSED, ActStatus.UNDONE}
     return [act.tried for act in acts if act.status in over or act.effect in {Effect.FAILED, Effect.WORSE}]
-
-
-def failing_of(poll: Snapshot) -> list[str]:
-    """Return the dependencies that a poll tells are failing."""
-    names = (name for name, word in poll.words.items() if name.startswith("dependency.") and word == "failing")
-    return sorted(name.removeprefix("dependency.") for name in names if name.count(".") == 1)
-
-
-def _host_is_failing(state: IncidentState) -> bool:
-    facts = load_known(state["known"]).facts
-    used = facts.get("volume.used_pct")
-    return isinstance(used, float) and used >= _HOST_SHORT
 
 
 def _plain(tried: list[Tried]) -> list[list[Any]]:

@@ -10,12 +10,14 @@ import structlog
 from langgraph.types import Command
 
 from relab.core.errors import UnavailableError
+from relab.incidents.checkpoints import is_outage
 from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.response.graph import Graph
 from relab.incidents.response.world import World
 from relab.incidents.storage.agreements import LONGEST_LEASE_US
-from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent
+from relab.incidents.storage.errors import BaselineTooLargeError, LoopLostError
+from relab.incidents.storage.models import Incident, IncidentStatus, Lease, NewEvent
 from relab.incidents.watching.poller import Poller
 
 _US: Final = 1_000_000
@@ -51,6 +53,7 @@ class Responder:
         self._incident_id: str | None = None
         self._given_up: set[str] = set()
         self.polls = 0
+        self.polled_at_us: int | None = None
         self.is_leading = False
 
     @property
@@ -91,31 +94,34 @@ class Responder:
                 now_us=now_us,
                 until_us=now_us + int(lasts_s * _US),
             )
+            held = world.watch.lease
+            if held is not None and (lease is None or lease.term != held.term):
+                # Another term: somebody else had it in between, while this process stood still.
+                _log.warning("lease_lost", target=world.target)
+                await self._cancel()
+            if lease is not None and not self.is_leading:
+                await self._take_up(lease)
         except UnavailableError as error:
             _log.warning("lease_unknown", target=world.target, error=str(error))
-            return self.is_leading
-        was_leading, self.is_leading = self.is_leading, lease is not None
-        if self.is_leading and not was_leading:
-            await self._take_up()
-        if was_leading and not self.is_leading:
-            _log.warning("lease_lost", target=world.target)
-            await self._cancel()
         return self.is_leading
 
-    async def _take_up(self) -> None:
+    async def _take_up(self, lease: Lease) -> None:
         """Go on with what an earlier process has left: what is usual, and the open incident."""
         world = self._world
         content = await world.blocking(world.log.baselines.load, world.target)
         if content is not None and not self._detector.baseline.is_learnt:
             self._detector.baseline.take(content.get("baseline", {}))
         current = await world.blocking(world.log.current, world.target)
+        world.watch.lease, self.is_leading = lease, True
         if current is not None:
             self._respond(current.incident_id)
 
     async def _poll(self) -> None:
         poll = await self._poller.poll()
         self.polls += 1
-        findings = self._detector.look(poll, learn=self._incident_id is None)
+        self.polled_at_us = poll.at_us
+        incident_id = self._incident_id
+        findings = self._detector.look(poll, learn=incident_id is None)
         watch = self._world.watch
         watch.findings = findings
         if findings.is_stale:
@@ -123,6 +129,9 @@ class Responder:
             # Those of polls that nobody has any more: a target may stand still for a whole night.
             watch.stale &= {item.at_us for item in (*watch.feed.polls, poll)}
         await watch.feed.put(poll)
+        if incident_id is not None and self._incident_id is None:
+            # It has just ended: what it was about is no reason to open another one; the next poll tells how it is.
+            return
         try:
             await self._notice(findings, poll)
             if self.polls % _SAVE_POLLS == 0 and self._incident_id is None:
@@ -170,12 +179,21 @@ class Responder:
         self._task = asyncio.create_task(self._see_through(incident_id), name=f"incident {incident_id}")
 
     async def _see_through(self, incident_id: str) -> None:
-        """Run the graph of an incident to its end, through restarts of nodes that failed."""
+        """Run the graph of an incident to its end, through restarts of nodes that failed, and outages of the database."""
         failures = 0
         while failures < _MOST_FAILURES:
             try:
                 await self._run_graph(incident_id)
+            except LoopLostError:
+                # Nothing was done; the next poll does not lead either.
+                _log.warning("incident_left_to_another", incident_id=incident_id)
+                break
             except Exception as error:  # noqa: BLE001 whatever a node met, the incident is not dropped
+                if is_outage(error):
+                    # However long it lasts: nothing is done that cannot be written down, and nothing is forgotten.
+                    _log.warning("incident_waits", incident_id=incident_id, error=str(error))
+                    await self._world.pause(self._world.settings.wait_s)
+                    continue
                 failures += 1
                 _log.exception("incident_failed", incident_id=incident_id, failures=failures)
                 await self._tell_failure(incident_id, error, failures)
@@ -185,6 +203,7 @@ class Responder:
         else:
             # A person has it; a new start of the responder tries once more.
             self._given_up.add(incident_id)
+        self._detector.settle()
         self._incident_id = None
         await self._save()
 
@@ -235,16 +254,21 @@ class Responder:
     async def _save(self) -> None:
         world = self._world
         if self._detector.baseline.is_learnt:
-            with contextlib.suppress(UnavailableError):
+            try:
                 await world.blocking(
                     world.log.baselines.save, world.target, self._detector.dump(), at_us=world.clock.now_us()
                 )
+            except (UnavailableError, BaselineTooLargeError) as error:
+                # The one from before stays; a start from that one learns the rest again.
+                _log.warning("baseline_not_kept", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
+        """Do nothing more of what this process was doing: it leads no longer."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._incident_id = None
+        self._world.watch.lease, self.is_leading = None, False
 
     async def _stop(self) -> None:
         await self._cancel()

@@ -12,7 +12,7 @@ from relab.incidents.diagnosis.inference import Candidate
 from relab.incidents.diagnosis.investigation import Known, Thought
 from relab.incidents.models import Snapshot
 
-Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "escalate", "end"]
+Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "escalate", "end", "monitor"]
 """Which node comes next, where there is a choice."""
 
 _SNAPSHOT = TypeAdapter(Snapshot)
@@ -33,13 +33,17 @@ class IncidentState(TypedDict, total=False):
         known, candidates: what was seen, and what is thought of all causes.
         is_confirmed: whether the diagnosis was the same by looks of two moments.
         others_since_us: acts of others since then were not looked at yet.
+        others_seen: ids of the newest records that were looked at; absent where the action server did not tell them.
         attempt: number of the last plan, from 1.
         state_digest: of the state that the last plan was made in.
         approval_id: of the question about the last plan; None where nobody had to be asked.
         ground: why a person is asked.
         before: the last poll before the act.
+        again: keys of acts that were not begun, for a reason of the moment: they may be planned once more.
         tried: action, target and fingerprint of what the server refused.
         stand_downs, waits: how often was waited so far.
+        handed_over: signals that were found wrong when a person was asked; what comes later is news.
+        relooks: how often news has been looked into.
         reason: why the way is what it is.
     """
 
@@ -57,14 +61,18 @@ class IncidentState(TypedDict, total=False):
     candidates: list[dict[str, Any]]
     is_confirmed: bool
     others_since_us: int
+    others_seen: list[str]
     attempt: int
     state_digest: str | None
     approval_id: str | None
     ground: str
     before: dict[str, Any]
+    again: list[str]
     tried: list[list[str]]
     stand_downs: int
     waits: int
+    handed_over: list[str]
+    relooks: int
     way: Way
     reason: str
 

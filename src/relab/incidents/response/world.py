@@ -14,15 +14,18 @@ from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Findings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import Investigator
+from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, Seen
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.models import Looked
+from relab.incidents.response.model_calls import ModelCalls
 from relab.incidents.settings import ResponderSettings
 from relab.incidents.storage.log import IncidentLog
-from relab.incidents.storage.models import Incident, NewEvent, Phase
+from relab.incidents.storage.models import Incident, Lease, NewEvent, Phase
 from relab.incidents.watching.feed import Feed
 from relab.knowledge.models import FactValue, Runbook
 from relab.knowledge.service import KnowledgeService
+from relab.llm import LlmGateway
 
 Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
@@ -40,12 +43,14 @@ class Watch:
     Attributes:
         findings: of the last poll.
         stale: times (`at_us`) of polls whose figures were old.
+        lease: by which this process runs the loop; None as long as it does not, or where there is no loop.
     """
 
     feed: Feed
     baseline: Baseline
     findings: Findings = field(default_factory=Findings)
     stale: set[int] = field(default_factory=set)
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class World:
 
     Attributes:
         target: the name that incidents of it are stored under.
+        gateway: to the language model that is asked for a second opinion; None: there is none.
     """
 
     target: str
@@ -65,6 +71,7 @@ class World:
     clock: Clock
     settings: ResponderSettings
     pause: Callable[[float], Any] = asyncio.sleep
+    gateway: LlmGateway | None = None
 
     async def blocking(
         self, work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -120,13 +127,17 @@ class World:
             facts: by which the alike are found.
         """
         memory: dict[str, float] = {}
+        templates = self.watch.feed.latest.templates if self.watch.feed.latest else {}
         if self.settings.remembers and facts:
-            templates = self.watch.feed.latest.templates if self.watch.feed.latest else {}
             memory = await self.blocking(self.knowledge.memory, facts, templates, leave_out=(incident_id,))
-        return Investigator(
+        books, usual, settings = await self.runbooks(), self.usual(), self.settings
+        if self.gateway is None or settings.model.when is AskWhen.NEVER:
+            return Investigator(self.take, books, usual=usual, memory=memory, settings=settings.investigation)
+        return ModelledInvestigator(
             self.take,
-            await self.runbooks(),
-            usual=self.usual(),
-            memory=memory,
-            settings=self.settings.investigation,
+            books,
+            ModelCalls(self.gateway, self.log, self.clock, incident_id, settings.model),
+            seen=Seen(usual, memory, templates),
+            settings=settings.investigation,
+            asking=settings.model,
         )

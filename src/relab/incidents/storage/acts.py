@@ -7,9 +7,16 @@ from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, fingerprint
-from relab.incidents.storage import act_repository
-from relab.incidents.storage.errors import ActConflictError, ActNotFoundError, IncidentOverError
-from relab.incidents.storage.models import EventKind, NewEvent
+from relab.incidents.storage import act_repository, agreement_repository
+from relab.incidents.storage.agreements import ALL_TARGETS
+from relab.incidents.storage.errors import (
+    ActConflictError,
+    ActNotFoundError,
+    IncidentOverError,
+    LoopLostError,
+    PausedError,
+)
+from relab.incidents.storage.models import EventKind, Lease, NewEvent
 from relab.incidents.storage.texts import cut, is_storable, name_of, require_exact
 from relab.incidents.storage.timeline import Timeline, can_be_id
 from relab.storage import Database, UnitOfWork
@@ -39,12 +46,21 @@ class ActLog:
         self._database = database
         self._timeline = timeline
 
-    def put(self, act: ActRecord) -> Put:
+    def put(self, act: ActRecord, *, lease: Lease | None = None) -> Put:
         """Store an act that is to be asked for; the same one again is returned as it is stored.
+
+        It is the last moment at which a pause, or another process that runs the loop by now, can stop the act: both
+        are looked at in this transaction, also for an act whose end is not known and that would be asked for again.
+
+        Args:
+            act: that is to be asked for.
+            lease: by which the caller runs the loop of the target; None: it runs none.
 
         Raises:
             IncidentNotFoundError: there is no such incident.
             IncidentOverError: nothing is to be done for it any more.
+            PausedError: somebody has paused the responder.
+            LoopLostError: another process runs the loop.
             ActConflictError: the key belongs to another act.
             InvalidInputError: it cannot be stored word for word, so after a kill another one would be asked for.
         """
@@ -57,9 +73,12 @@ class ActLog:
             if stored is not None:
                 known = ActRecord.model_validate(stored)
                 _require_same(known, act)
+                if known.status is ActStatus.ASKED:
+                    _require_leave(unit, incident.target, lease)
                 return Put(known, created=False)
             if incident.closed_at is not None:
                 raise IncidentOverError(act.incident_id)
+            _require_leave(unit, incident.target, lease)
             content = act.model_dump(mode="json")
             message = f"{act.action} on {act.target} is asked for."
             event = NewEvent(EventKind.ACT_ASKED, message, {"act": content})
@@ -195,6 +214,17 @@ def _storable(act: ActRecord) -> ActRecord:
         "approved_by": None if act.approved_by is None else cut(act.approved_by, 200),
     }
     return act.model_copy(update=prose)
+
+
+def _require_leave(unit: UnitOfWork, target: str, lease: Lease | None) -> None:
+    if any(row.is_paused for row in agreement_repository.switches(unit.session, (ALL_TARGETS, target))):
+        raise PausedError(target)
+    if lease is None:
+        return
+    # Locked: whoever takes the loop over does so before this act is stored, and is seen, or sees it.
+    row = agreement_repository.get_lease(unit.session, target, is_locked=True)
+    if row is None or (row.owner, row.term) != (lease.owner, lease.term):
+        raise LoopLostError(target)
 
 
 def _require_same(known: ActRecord, act: ActRecord) -> None:

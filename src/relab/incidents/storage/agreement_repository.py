@@ -54,9 +54,10 @@ def release_lease(session: Session, target: str, owner: str) -> None:
     session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
 
 
-def get_lease(session: Session, target: str) -> Any | None:
-    """Return the lease of a target, whether it holds or not."""
-    return session.execute(select(*_LEASE).where(ResponderLeaseRow.target == target)).one_or_none()
+def get_lease(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
+    """Return the lease of a target, whether it holds or not; `is_locked`: nobody takes it until the transaction ends."""
+    statement = select(*_LEASE).where(ResponderLeaseRow.target == target)
+    return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from relab.core.clock import EARLIEST_US, LATEST_US
 from relab.incidents.models import Severity
-from relab.incidents.storage import repository
+from relab.incidents.storage import alert_repository, repository
+from relab.incidents.storage.alert_repository import AlertKey
 from relab.incidents.storage.models import AlertIntake, EventKind, NewEvent, Opened, ReceivedAlert
 from relab.incidents.storage.opening import Opening, incident_of
 from relab.incidents.storage.texts import name_of
@@ -39,61 +41,111 @@ class AlertLog:
         or join the open one; of those that have ended its timeline tells. All of it is one transaction: what was not
         stored was not taken in, and is taken in when it is sent again.
         """
+        group = name_of(group_key)
+        received = _by_key(alerts)
         with self._database.write() as unit:
-            fresh = [
-                (values, alert)
-                for values, alert in _in_one_order(name_of(group_key), alerts, at_us)
-                if repository.note_alert(unit.session, values)
-            ]
-            anomalies = [alert.anomaly for _, alert in fresh if alert.is_firing]
+            fresh = _note(unit, group, received, at_us)
+            firing = [key for key in fresh if received[key].is_firing]
             opened = None
-            if anomalies:
+            if firing:
+                anomalies = [received[key].anomaly for key in firing]
                 opened = self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
-            for values, alert in fresh:
-                self._tell(unit, values, alert, opened, at_us)
+                incident_id = opened.incident.incident_id
+                alert_repository.link_alerts(unit.session, group, firing, incident_id)
+                fresh |= dict.fromkeys(firing, incident_id)
+            self._tell(unit, group, {key: (received[key], fresh[key]) for key in fresh}, at_us)
             if opened is not None:
                 # As it stands with what was told since.
                 row = repository.get(unit.session, opened.incident.incident_id)
                 opened = Opened(incident_of(row), opened.created)
-        return AlertIntake(tuple(alert for _, alert in fresh), opened)
+        return AlertIntake(tuple(received[key] for key in fresh), opened)
 
     def _tell(
-        self, unit: UnitOfWork, values: Mapping[str, Any], alert: ReceivedAlert, opened: Opened | None, at_us: int
+        self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:
-        session = unit.session
-        if alert.is_firing and opened is not None:
-            repository.link_alert(session, values, opened.incident.incident_id)
-        incident_id = repository.incident_of_alert(session, values)
-        if incident_id is None or self._timeline.lock(unit, incident_id).closed_at is not None:
-            return
-        content = {
-            "group_key": values["group_key"],
-            "fingerprint": values["fingerprint"],
-            "is_firing": alert.is_firing,
-            "alert": dict(alert.content),
-        }
-        state = "fires" if alert.is_firing else "has ended"
-        event = NewEvent(EventKind.ALERT, f"An alert {state}: {alert.anomaly.detail}", content)
-        self._timeline.tell(unit, incident_id, at_us, [event])
+        """Tell of alerts in the timelines of the incidents that they belong to, if these are not over."""
+        for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):
+            if self._timeline.lock(unit, incident_id).closed_at is None:
+                events = [_event(group, key, alert) for key, (alert, of) in fresh.items() if of == incident_id]
+                self._timeline.tell(unit, incident_id, at_us, events)
 
 
-def _in_one_order(
-    group: str, alerts: Sequence[ReceivedAlert], at_us: int
-) -> list[tuple[dict[str, Any], ReceivedAlert]]:
-    """Return alerts with their rows, in the order in which all processes lock them."""
-    rows = [
-        (
-            {
-                "group_key": group,
-                "fingerprint": name_of(alert.fingerprint),
-                "starts_at": min(max(alert.starts_at_us, EARLIEST_US), LATEST_US),
-                "is_firing": alert.is_firing,
-                "incident_id": None,
-                "first_at": at_us,
-                "last_at": at_us,
-            },
-            alert,
-        )
-        for alert in alerts
-    ]
-    return sorted(rows, key=lambda row: (row[0]["fingerprint"], row[0]["starts_at"]))
+def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
+    """Return alerts by what tells them apart, in the order in which all processes lock them."""
+    found: dict[AlertKey, ReceivedAlert] = {}
+    for alert in alerts:
+        key = name_of(alert.fingerprint), min(max(alert.starts_at_us, EARLIEST_US), LATEST_US)
+        if key not in found or not alert.is_firing:
+            found[key] = alert
+    return dict(sorted(found.items(), key=lambda item: item[0]))
+
+
+def _note(
+    unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
+) -> dict[AlertKey, str | None]:
+    """Store alerts, and return those that say something new, each with the incident that it belongs to already.
+
+    An alert that has ended does not fire again: one that comes back has begun later. One that has begun earlier than
+    was known is the same one: where two Prometheus servers tell of an alert, Alertmanager moves its begin to that of the
+    one that saw it first.
+    """
+    session = unit.session
+    added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])
+    known = alert_repository.alerts_of(session, group, [fingerprint for fingerprint, _ in received])
+    rows = {(row.fingerprint, row.starts_at): row for row in known}
+    firing = _firing(row for row in known if (row.fingerprint, row.starts_at) not in added)
+    fresh: dict[AlertKey, str | None] = {}
+    ended, moved = set[AlertKey](), defaultdict[str, set[AlertKey]](set)
+    for key, alert in received.items():
+        fingerprint, starts_at = key
+        if key in added:
+            later = [row for row in firing[fingerprint] if row.starts_at > starts_at]
+            is_news = not later or not alert.is_firing
+            incident_id = next((row.incident_id for row in later if row.incident_id is not None), None)
+            if incident_id is not None:
+                moved[incident_id].add(key)
+            ended.update((fingerprint, row.starts_at) for row in later)
+        else:
+            is_news = not alert.is_firing and any(row.starts_at == starts_at for row in firing[fingerprint])
+            incident_id = rows[key].incident_id if key in rows else None
+            ended |= {key} if is_news else set()
+        if is_news:
+            fresh[key] = incident_id
+    alert_repository.see_alerts(session, group, received.keys() - added, at_us)
+    alert_repository.end_alerts(session, group, ended)
+    for incident_id, keys in moved.items():
+        alert_repository.link_alerts(session, group, keys, incident_id)
+    return fresh
+
+
+def _firing(rows: Iterable[Any]) -> defaultdict[str, list[Any]]:
+    """Return the rows of alerts that fire, by fingerprint."""
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        if row.is_firing:
+            found[row.fingerprint].append(row)
+    return found
+
+
+def _row(group: str, key: AlertKey, alert: ReceivedAlert, at_us: int) -> dict[str, Any]:
+    fingerprint, starts_at = key
+    return {
+        "group_key": group,
+        "fingerprint": fingerprint,
+        "starts_at": starts_at,
+        "is_firing": alert.is_firing,
+        "incident_id": None,
+        "first_at": at_us,
+        "last_at": at_us,
+    }
+
+
+def _event(group: str, key: AlertKey, alert: ReceivedAlert) -> NewEvent:
+    content = {
+        "group_key": group,
+        "fingerprint": key[0],
+        "is_firing": alert.is_firing,
+        "alert": dict(alert.content),
+    }
+    state = "fires" if alert.is_firing else "has ended"
+    return NewEvent(EventKind.ALERT, f"An alert {state}: {alert.anomaly.detail}", content)

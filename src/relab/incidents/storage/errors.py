@@ -23,6 +23,24 @@ class IncidentOverError(ConflictError):
         super().__init__(f"The incident {incident_id} is over.", remedy="Trigger a new one if there is need.")
 
 
+class PausedError(ConflictError):
+    """The kill switch is on: nothing is asked for."""
+
+    code = "responder_paused"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"The responder of {target} is paused.", remedy="Somebody resumes it: lab incidents resume")
+
+
+class LoopLostError(ConflictError):
+    """Another process runs the loop of the target by now: this one does nothing any more."""
+
+    code = "responder_loop_lost"
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"Another process runs the loop of {target}.")
+
+
 class ActNotFoundError(NotFoundError):
     """Nothing was ever asked for with this key."""
 

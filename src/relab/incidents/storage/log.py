@@ -13,6 +13,7 @@ from relab.incidents.storage.agreements import Baselines, Leases, Switches
 from relab.incidents.storage.alerts import AlertLog
 from relab.incidents.storage.approvals import ApprovalLog
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
+from relab.incidents.storage.figures import IncidentFigures
 from relab.incidents.storage.models import (
     EventKind,
     Incident,
@@ -57,6 +58,7 @@ class IncidentLog:
         switches: whether the responder is paused.
         leases: who runs the loop of a target.
         baselines: what is usual for a target.
+        figures: how many of all this there are.
     """
 
     def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:
@@ -69,6 +71,7 @@ class IncidentLog:
         self.switches: Final = Switches(database, self._timeline)
         self.leases: Final = Leases(database)
         self.baselines: Final = Baselines(database)
+        self.figures: Final = IncidentFigures(database)
 
     def open(
         self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
@@ -194,11 +197,30 @@ class IncidentLog:
 
         Returns `limit` if there may be more.
         """
-        with self._database.write() as unit:
-            ids = repository.closed_before(unit.session, before_us, limit)
-            repository.remove(unit.session, ids)
-            repository.remove_alerts(unit.session, before_us)
+        ids = self.ended_before(before_us, limit=limit)
+        self.forget(ids)
+        self.forget_alerts(before_us)
         return len(ids)
+
+    def ended_before(self, before_us: int, *, limit: int = MOST_PAGE) -> list[str]:
+        """Return the ids of incidents that ended before a time, those that ended first first."""
+        with self._database.read() as session:
+            return list(repository.closed_before(session, before_us, limit))
+
+    def count_ended(self, before_us: int) -> int:
+        """Return how many incidents ended before a time."""
+        with self._database.read() as session:
+            return repository.count_closed(session, before_us)
+
+    def forget(self, incident_ids: Collection[str]) -> None:
+        """Delete incidents with all that is told of them; ids of none are passed over."""
+        with self._database.write() as unit:
+            repository.remove(unit.session, incident_ids)
+
+    def forget_alerts(self, before_us: int) -> None:
+        """Delete alerts that were heard of last before a time."""
+        with self._database.write() as unit:
+            repository.remove_alerts(unit.session, before_us)
 
 
 def _columns(change: IncidentChange) -> dict[str, Any]:

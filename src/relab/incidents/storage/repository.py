@@ -1,11 +1,11 @@
-"""Queries over incidents, their timelines and the alerts that opened them. Every function takes the session of a transaction."""
+"""Queries over incidents and their timelines. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, case, delete, insert, or_, select, update
+from sqlalchemy import Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -84,7 +84,14 @@ def list_incidents(
 def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
     """Return the ids of incidents that ended before a time."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
-    return session.execute(statement.order_by(IncidentRow.closed_at).limit(limit)).scalars().all()
+    ordered = statement.order_by(IncidentRow.closed_at, IncidentRow.incident_id)
+    return session.execute(ordered.limit(limit)).scalars().all()
+
+
+def count_closed(session: Session, before: int) -> int:
+    """Return how many incidents ended before a time."""
+    statement = select(func.count()).select_from(IncidentRow).where(IncidentRow.closed_at < before)
+    return session.execute(statement).scalar_one()
 
 
 def remove(session: Session, incident_ids: Collection[str]) -> None:
@@ -119,44 +126,6 @@ def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, in
     return {row.incident_id: row.last_seq for row in session.execute(statement)}
 
 
-def note_alert(session: Session, values: Mapping[str, Any]) -> bool:
-    """Insert an alert, or note what is new of the one that is there; return whether it says something new.
-
-    An alert that has ended does not fire again: one that comes back has begun at another time.
-    """
-    table = table_of(AlertRow)
-    added = insert_into(session, table).values(**values).on_conflict_do_nothing()
-    if session.execute(added.returning(AlertRow.group_key)).one_or_none() is not None:
-        return True
-    is_it = _is_alert(values)
-    last_at = values["last_at"]
-    seen = {"last_at": case((AlertRow.last_at > last_at, AlertRow.last_at), else_=last_at)}
-    if not values["is_firing"]:
-        ended = update(table).where(is_it, AlertRow.is_firing).values(is_firing=False, **seen)
-        if session.execute(ended.returning(AlertRow.group_key)).one_or_none() is not None:
-            return True
-    session.execute(update(table).where(is_it).values(**seen))
-    return False
-
-
-def link_alert(session: Session, values: Mapping[str, Any], incident_id: str) -> None:
-    """Say which incident an alert opened or joined."""
-    session.execute(update(table_of(AlertRow)).where(_is_alert(values)).values(incident_id=incident_id))
-
-
-def incident_of_alert(session: Session, values: Mapping[str, Any]) -> str | None:
-    """Return the incident that an alert opened or joined, if there still is one."""
-    return session.execute(select(AlertRow.incident_id).where(_is_alert(values))).scalar_one_or_none()
-
-
 def remove_alerts(session: Session, before: int) -> None:
     """Delete alerts that were heard of last before a time."""
     session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))
-
-
-def _is_alert(values: Mapping[str, Any]) -> ColumnElement[bool]:
-    return and_(
-        AlertRow.group_key == values["group_key"],
-        AlertRow.fingerprint == values["fingerprint"],
-        AlertRow.starts_at == values["starts_at"],
-    )

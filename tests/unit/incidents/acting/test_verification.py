@@ -167,6 +167,17 @@ def test_a_clock_that_is_set_back_begins_it_anew() -> None:
     assert outcome(polls(1, 8), back).outcome is Outcome.VERIFIED
 
 
+@pytest.mark.parametrize("asleep_s", [100, 3_600, 86_400 * 365])
+def test_a_clock_that_is_set_forward_lets_nothing_fail_early(asleep_s: int) -> None:
+    late = [replace(item, at_us=item.at_us + asleep_s * SECOND_US) for item in polls(8, 70, BAD)]
+    well = [replace(item, at_us=item.at_us + asleep_s * SECOND_US) for item in polls(8, 20)]
+    assert outcome(polls(1, 8, BAD), late[:10]).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 8, BAD), late[:10], facts={"pool.pending": 5.0}).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 8, BAD), late, facts=None).outcome is Outcome.FAILED
+    assert outcome(polls(1, 8), well[:5]).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 8), well).outcome is Outcome.VERIFIED
+
+
 FIGURES = st.fixed_dictionaries(
     {},
     optional={
@@ -217,3 +228,22 @@ def test_proof_is_never_given_too_early(
 def test_once_well_and_looked_at_it_is_proven_whatever_came_before(well: int, errors: float, p95: float) -> None:
     good = {**GOOD, "errors.pct": errors, "latency.p95_ms": p95}
     assert outcome(polls(1, 9, BAD), polls(9, 10 + well, good)).outcome is Outcome.VERIFIED
+
+
+SHEDDING = {"errors.pct": 62.0, "latency.p95_ms": 40.0, "traffic.requests": 300.0, "traffic.shed": 185.0}
+
+
+def test_whoever_refuses_what_is_too_much_on_purpose_is_judged_by_those_who_are_let_in() -> None:
+    refusing = polls(1, 20, SHEDDING, health="critical")
+    assert outcome(refusing, sheds=True).outcome is Outcome.VERIFIED
+    assert outcome(refusing).outcome is not Outcome.VERIFIED
+    # Errors that are no refusals count, and so does the time that those who are let in wait.
+    for bad in ({"errors.pct": 70.0}, {"latency.p95_ms": 300.0}):
+        assert outcome(polls(1, 20, {**SHEDDING, **bad}), sheds=True).outcome is not Outcome.VERIFIED
+
+
+def test_more_refusals_are_not_worse_where_they_are_the_repair() -> None:
+    before = poll(-2, {**SHEDDING, "errors.pct": 20.0, "traffic.shed": 30.0, "latency.p95_ms": 900.0})
+    refusing = polls(1, 60, {**SHEDDING, "latency.p95_ms": 150.0})
+    assert outcome(refusing, sheds=True, before=before).outcome is not Outcome.WORSE
+    assert outcome(refusing, before=before).outcome is Outcome.WORSE

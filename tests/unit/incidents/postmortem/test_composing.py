@@ -22,7 +22,7 @@ def follow_ups(given: Case) -> str:
 
 def test_onset_detection_actions_and_end_are_marked() -> None:
     found = compose(case())
-    assert [(mark.moment, mark.at_us - OPENED_US) for mark in found.marks] == [
+    assert [(mark.moment, mark.at - OPENED_US) for mark in found.marks] == [
         (Moment.ONSET, -20 * SECOND_US),
         (Moment.DETECTION, 0),
         (Moment.ACTION, 0),
@@ -35,15 +35,29 @@ def test_onset_detection_actions_and_end_are_marked() -> None:
     )
 
 
+def test_what_was_seen_after_an_act_is_marked() -> None:
+    seen = [event(2, "verified", content={"outcome": "failed"}), event(4, "verified", content={"outcome": ["odd"]})]
+    marks = [mark for mark in compose(case(events=[*seen, signals()])).marks if mark.moment is Moment.VERIFICATION]
+    assert [(mark.at - OPENED_US, mark.label) for mark in marks] == [
+        (2 * SECOND_US, "failed"), (4 * SECOND_US, '["odd"]'),
+    ]  # fmt: skip
+
+
+def test_one_that_is_not_over_says_so_first() -> None:
+    still_open = compose(case(incident=incident(outcome=None, closed_at=None, status="open")))
+    assert still_open.notice.startswith("This incident is not over")
+    assert (still_open.is_over, compose(case()).is_over, compose(case()).notice) == (False, True, "")
+
+
 def test_without_signals_the_onset_is_what_was_found_first() -> None:
     given = case(events=[], incident=incident(findings=(finding(first_at=OPENED_US - 3 * SECOND_US),)))
-    assert compose(given).marks[0].at_us == OPENED_US - 3 * SECOND_US
+    assert compose(given).marks[0].at == OPENED_US - 3 * SECOND_US
     assert compose(given).figures == ()
 
 
 def test_a_bound_that_is_no_value_of_the_signal_tells_no_onset() -> None:
     given = case(incident=incident(findings=(finding(detector="burn_rate", expected=14.4),)))
-    assert compose(given).marks[0].at_us == OPENED_US
+    assert compose(given).marks[0].at == OPENED_US
 
 
 def test_what_was_tried_and_what_came_of_it() -> None:

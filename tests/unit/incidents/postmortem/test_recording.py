@@ -14,12 +14,14 @@ from relab.incidents.postmortem.recording import (
     BEFORE_S,
     KIND,
     MOST_POINTS,
+    MOST_SHOWN,
     MOST_SIGNALS,
     dump_signals,
     load_signals,
     recorded,
     signals_event,
     signals_of,
+    thinned,
 )
 from relab.incidents.storage.timeline import MOST_EVENT_BYTES
 from support.acts import NOW_US, SECOND_US
@@ -53,9 +55,10 @@ def test_an_event_of_signals_has_room_in_a_timeline() -> None:
         Snapshot(NOW_US + number * SECOND_US, numbers=dict.fromkeys(names, number * 1.2345678 + 1000000.0))
         for number in range(2_000)
     ]
-    told = signals_event(polls, NOW_US, names, once="signals.learn")
-    assert len(canonical_json(told.content)) < MOST_EVENT_BYTES * 0.9
-    assert len(load_signals(told.content).numbers) == MOST_SIGNALS
+    for most in (MOST_POINTS, MOST_SHOWN):
+        told = signals_event(polls, NOW_US, names, once="signals.learn", most=most)
+        assert len(canonical_json(told.content)) < MOST_EVENT_BYTES * 0.9
+        assert len(load_signals(told.content).numbers) == MOST_SIGNALS
 
 
 def test_polls_of_long_before_are_left_out_and_a_signal_that_came_later_is_kept() -> None:
@@ -73,6 +76,28 @@ def test_what_was_kept_twice_is_one_row() -> None:
     first, second = (dump_signals(signals_of(series(20)[start:end])) for start, end in ((0, 12), (8, 20)))
     found = recorded([event(1, KIND, content=first), event(2, "thought"), event(3, KIND, content=second)])
     assert found == signals_of(series(20))
+
+
+def test_a_poll_that_is_told_twice_has_one_time_whatever_came_before_it() -> None:
+    polls = [Snapshot(NOW_US + number * 1_000_777, numbers={"errors.pct": 1.0}) for number in range(10)]
+    parts = [dump_signals(signals_of(polls[start:])) for start in (0, 3)]
+    found = recorded([event(number, KIND, content=part) for number, part in enumerate(parts, 1)])
+    assert len(found.times_us) == len(polls)
+
+
+def test_what_users_notice_comes_first_whatever_order_the_database_keeps() -> None:
+    numbers = {"cache.errors": [1.0], "errors.pct": [2.0], "a": [3.0], "latency.p95_ms": [4.0]}
+    found = recorded([event(1, KIND, content={"began_us": NOW_US, "after_ms": [0], "numbers": numbers})])
+    assert list(found.numbers) == ["errors.pct", "latency.p95_ms", "cache.errors", "a"]
+
+
+def test_of_too_many_points_those_that_stand_out_are_shown() -> None:
+    points = [(number, 5.0) for number in range(3_000)]
+    points[1_234], points[2_001] = (1_234, 90.0), (2_001, 0.0)
+    shown = thinned(points)
+    assert len(shown) == MOST_SHOWN
+    assert {(1_234, 90.0), (2_001, 0.0)} <= set(shown)
+    assert thinned(points[:10]) == points[:10]
 
 
 _ANY: st.SearchStrategy[Any] = st.recursive(

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from relab.incidents.postmortem.composing import compose
 from relab.incidents.postmortem.markdown import escaped, to_markdown
 from relab.incidents.postmortem.models import Case
-from relab.incidents.postmortem.page import to_html
+from relab.incidents.postmortem.page import render
 from support.acts import act
 from support.postmortems import CLOSED_US, EVIDENCE, case, event, finding, incident, signals
 
@@ -71,7 +71,7 @@ class Page(HTMLParser):
 
 
 def page(given: Case) -> Page:
-    return Page(to_html(compose(given), "/* libraries */"))
+    return Page(render(compose(given), "/* libraries */").html)
 
 
 def told(text: str) -> Case:
@@ -134,6 +134,8 @@ def test_a_chart_for_each_signal_with_its_marks() -> None:
         assert marks == ["onset", "detection", "action", "action", "end"]
         assert "<svg" in vl_convert.vegalite_to_svg(json.dumps(spec))
         assert "http" not in json.dumps(spec)
+        # Noon and midnight are told apart.
+        assert spec["layer"][0]["encoding"]["x"]["axis"]["format"] == "%H:%M:%S"
 
 
 def test_both_say_the_same() -> None:
@@ -189,7 +191,7 @@ def test_any_timeline_is_told(rows: list[tuple[str, str, dict[str, Any]]]) -> No
     post = compose(replace(case(), events=events))
     assert len(post.timeline) == sum(kind != "signals" for kind, _, _ in rows)
     assert to_markdown(post).encode("utf-8", "replace")
-    assert Page(to_html(post, "")).scripts
+    assert Page(render(post, "").html).scripts
 
 
 @pytest.mark.parametrize("text", ["a.b_c", "12.5 % of 3", "it's - fine"])

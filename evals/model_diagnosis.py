@@ -1,0 +1,258 @@
+"""The same incidents diagnosed by the rules, by a language model alone, and by the rules with its word: side by side.
+
+python -m evals.model_diagnosis --home HOME [--home HOME …] --model NAME [--base-url URL] [--provider openai|anthropic]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from relab.core.errors import RelabError
+from relab.core.logging import configure_logging
+from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.investigation import InvestigationSettings, Investigator
+from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, ModelSettings, Seen
+from relab.incidents.diagnosis.modelled_answers import ModelAnswer
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.looks.models import Evidence, Looked
+from relab.incidents.models import Snapshot
+from relab.knowledge.library import load_library
+from relab.knowledge.models import FactValue, PastIncident, Runbook
+from relab.knowledge.service import KnowledgeService
+from relab.llm import LangChainGateway, LlmConfig, LlmGateway, MeteredGateway, Prompt, Provider, complete_in_background
+from relab.stats.intervals import wilson
+from relab.storage import Database
+
+KEYS = {Provider.OPENAI: "OPENAI_API_KEY", Provider.ANTHROPIC: "ANTHROPIC_API_KEY"}
+TOLD = {fact for look in LOOKS.values() for fact in look.facts}
+
+
+class Episode(BaseModel):
+    """An incident as it was recorded: what was seen, and what it was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    truth: str
+    facts: dict[str, bool | float | str]
+    templates: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, past: PastIncident) -> Episode:
+        """Return a past incident as an episode."""
+        return cls(name=past.incident_id, truth=past.cause, facts=dict(past.facts), templates=dict(past.templates))
+
+
+@dataclass
+class Recorded:
+    """Answers looks from a recording; the same at every moment."""
+
+    facts: Mapping[str, FactValue]
+
+    async def take(self, names: Sequence[str]) -> Looked:
+        """Take looks."""
+        wanted = {fact for name in names for fact in LOOKS[name].facts}
+        facts = {fact: value for fact, value in sorted(self.facts.items()) if fact in wanted}
+        evidence = tuple(
+            Evidence(f"ev-{fact}", "recorded", "recorded", "", fact, value, json.dumps(value), 0)
+            for fact, value in facts.items()
+        )
+        return Looked(facts, evidence)
+
+    def poll(self) -> Snapshot:
+        """Return what no look tells: it came with the poll."""
+        rest = {fact: value for fact, value in self.facts.items() if fact not in TOLD}
+        numbers = {fact: value for fact, value in rest.items() if isinstance(value, float)}
+        return Snapshot(at_us=0, numbers=numbers, words={f: v for f, v in rest.items() if isinstance(v, str)})
+
+
+@dataclass
+class Asked:
+    """Asks a model without a budget of its own, and keeps what it says."""
+
+    gateway: LlmGateway
+    answers: list[ModelAnswer] = field(default_factory=list)
+    told: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+
+    async def ask(self, prompt: Prompt) -> ModelAnswer:
+        """Return its answer."""
+        answer = await complete_in_background(self.gateway, prompt, ModelAnswer)
+        self.answers.append(answer)
+        return answer
+
+    async def tell(
+        self,
+        kind: str,
+        message: str,  # noqa: ARG002 the seam's parameter
+        content: Mapping[str, Any],
+        evidence: Sequence[str] = (),  # noqa: ARG002 the seam's parameter
+    ) -> None:
+        """Keep what has come of an answer."""
+        self.told.append((kind, content))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What each of them thinks of an episode; no answer of the model's own where it gave none that counts as one."""
+
+    episode: Episode
+    rules: Sequence[Candidate]
+    model: ModelAnswer | None
+    both: Sequence[Candidate]
+    calls: int
+    refusal: str | None
+
+    def causes(self, who: str) -> list[str]:
+        """Return causes, the likeliest first."""
+        if who == "model":
+            return [] if self.model is None else [self.model.cause]
+        return [item.cause for item in (self.rules if who == "rules" else self.both)]
+
+    def is_right(self, who: str, depth: int = 1) -> bool:
+        """Return whether the truth is among the first."""
+        return self.episode.truth in self.causes(who)[:depth]
+
+
+def read(path: Path) -> Iterator[Episode]:
+    """Yield the episodes of a file, a line of JSON each."""
+    for line in path.read_text().splitlines():
+        if line.strip():
+            yield Episode.model_validate_json(line)
+
+
+def remembered(home: Path) -> Iterator[Episode]:
+    """Yield what a responder's home remembers of incidents that were seen."""
+    database = Database.open(f"sqlite:///{home / 'relab.db'}")
+    try:
+        knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
+        yield from (Episode.of(past) for past in knowledge.latest() if past.facts)
+    finally:
+        database.close()
+
+
+async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGateway) -> Row:
+    """Have one episode diagnosed by each."""
+    source, asked = Recorded(episode.facts), Asked(gateway)
+    rules = Investigator(source.take, runbooks)
+    both = ModelledInvestigator(
+        source.take,
+        runbooks,
+        asked,
+        seen=Seen(templates=episode.templates),
+        settings=InvestigationSettings(),
+        asking=ModelSettings(when=AskWhen.ALWAYS),
+    )
+    by_rules = await rules.investigate(await rules.gather(source.poll()))
+    by_both = await both.investigate(await both.gather(source.poll()))
+    refusal = next((str(content["refusal"]) for kind, content in asked.told if kind == "model_refused"), None)
+    model = asked.answers[-1] if asked.answers else None
+    return Row(episode, by_rules.candidates, model, by_both.candidates, len(asked.answers), refusal)
+
+
+def compare(episodes: Iterable[Episode], runbooks: Sequence[Runbook], gateway: LlmGateway) -> list[Row]:
+    """Have all episodes diagnosed, one after the other."""
+    return [asyncio.run(diagnose(episode, runbooks, gateway)) for episode in episodes]
+
+
+def summary(rows: Sequence[Row]) -> list[tuple[str, int, int, str]]:
+    """Return a line for each figure: what it is, how many, of how many, and its 95 % interval."""
+    wanted = [("rules", 1), ("rules", 3), ("model", 1), ("both", 1), ("both", 3)]
+    counts = [(f"{who}: right at {depth}", sum(row.is_right(who, depth) for row in rows)) for who, depth in wanted]
+    counts += [
+        ("right with the model's word only", sum(row.is_right("both") and not row.is_right("rules") for row in rows)),
+        ("wrong with the model's word only", sum(row.is_right("rules") and not row.is_right("both") for row in rows)),
+        ("answers of the model that were refused", sum(row.refusal is not None for row in rows)),
+        ("no answer of the model", sum(row.model is None for row in rows)),
+    ]
+    return [(said, count, len(rows), _interval(count, len(rows))) for said, count in counts]
+
+
+def _interval(count: int, of: int) -> str:
+    if not of:
+        return "-"
+    found = wilson(count, of)
+    return f"{found.low:.1%} to {found.high:.1%}"
+
+
+def _best(candidates: Sequence[Candidate]) -> str:
+    return f"{candidates[0].cause} {candidates[0].probability:.2f}"
+
+
+def print_tables(rows: Sequence[Row], console: Console) -> None:
+    """Print a line for each episode, and the figures over all."""
+    table = Table("episode", "truth", "rules", "model", "rules with its word", "calls", "refused")
+    for row in rows:
+        said = "-" if row.model is None else f"{row.model.cause[:60]} {row.model.probability:.2f}"
+        table.add_row(
+            row.episode.name, row.episode.truth, _best(row.rules), said, _best(row.both), str(row.calls), row.refusal
+        )
+    console.print(table)
+    figures = Table("figure", "n", "of", "95 % interval")
+    for said, count, of, interval in summary(rows):
+        figures.add_row(said, str(count), str(of), interval)
+    console.print(figures)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--home", type=Path, action="append", default=[], help="whose past incidents are episodes")
+    parser.add_argument(
+        "--episodes", type=Path, action="append", default=[], help="a file with an episode on each line"
+    )
+    parser.add_argument("--save", type=Path, help="write the episodes there, and ask nobody")
+    parser.add_argument("--model", help="as the endpoint calls it")
+    parser.add_argument("--base-url", help="any server that speaks the protocol; by default the provider's own")
+    parser.add_argument("--provider", type=Provider, choices=list(Provider), default=Provider.OPENAI)
+    parser.add_argument("--timeout-s", type=float, default=60.0)
+    parser.add_argument("--runbooks", type=Path, help="a folder that is laid over the shipped runbooks")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    episodes = [episode for path in options.episodes for episode in read(path)]
+    episodes += [episode for home in options.home for episode in remembered(home)]
+    if options.save is not None:
+        options.save.write_text("".join(f"{episode.model_dump_json()}\n" for episode in episodes))
+        return 0
+    runbooks = load_library(options.runbooks).runbooks
+    known = {UNKNOWN, *(book.cause for book in runbooks)}
+    kept = [episode for episode in episodes if episode.truth in known]
+    if not kept or options.model is None:
+        console.print("Nothing to compare: give --home or --episodes with causes of the runbooks in use, and --model.")
+        return 64
+    key = os.environ.get(KEYS[options.provider])
+    try:
+        config = LlmConfig(
+            provider=options.provider,
+            model=options.model,
+            base_url=options.base_url,
+            api_key=None if not key else SecretStr(key),
+            timeout_s=options.timeout_s,
+        )
+        gateway = MeteredGateway(LangChainGateway(config))
+    except (RelabError, ValueError) as error:
+        console.print(str(error), markup=False)
+        return 69
+    # Into a file the tables go unbroken.
+    print_tables(compare(kept, runbooks, gateway), Console(width=None if sys.stdout.isatty() else 160))
+    spent = gateway.spent
+    console.print(f"calls: {spent.calls}, tokens: {spent.prompt_tokens} + {spent.completion_tokens}", markup=False)
+    console.print(
+        f"{len(episodes) - len(kept)} episodes have a cause without a runbook, and are left out", markup=False
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    configure_logging("WARNING", json_lines=False)
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""Prometheus metrics of the responder: what is stored of its incidents, and how this process watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from relab.bootstrap import Services
+from relab.incidents.service import DURATION_BOUNDS_S, Durations, Figures, IncidentService
+
+
+class IncidentCollector(Collector):
+    """Figures that all processes share, and those of the responder in this one, read when scraped."""
+
+    def __init__(self, services: Services) -> None:
+        self._incidents = services.incidents
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the incidents and acts that are stored, and whether and how the target is watched."""
+        yield from _stored(self._incidents.log.figures.read())
+        yield from _watching(self._incidents)
+
+
+def _stored(figures: Figures) -> Iterable[Metric]:
+    # Gauges, because what is stored of incidents is deleted some time.
+    incidents = GaugeMetricFamily(
+        "relab_incidents", "Stored incidents by status and outcome.", labels=("target", "status", "outcome")
+    )
+    for kind, number in figures.incidents.items():
+        incidents.add_metric(kind, number)
+    yield incidents
+    seconds = GaugeHistogramMetricFamily(
+        "relab_incident_seconds",
+        "From the opening of an incident to its end, of stored ones by outcome.",
+        labels=("target", "outcome"),
+    )
+    for end, durations in figures.durations.items():
+        seconds.add_metric(end, _buckets(durations), durations.sum_s)
+    yield seconds
+    acts = GaugeMetricFamily("relab_incident_acts", "Stored acts by what came of them.", labels=("target", "status"))
+    for of, number in figures.acts.items():
+        acts.add_metric(of, number)
+    yield acts
+
+
+def _buckets(durations: Durations) -> list[tuple[str, float]]:
+    named = [
+        (str(float(bound)), float(number)) for bound, number in zip(DURATION_BOUNDS_S, durations.within, strict=True)
+    ]
+    return [*named, ("+Inf", float(durations.number))]
+
+
+def _watching(incidents: IncidentService) -> Iterable[Metric]:
+    status = incidents.status()
+    if status.target is None:
+        return
+    of = (status.target,)
+    polls = CounterMetricFamily("relab_responder_polls", "Polls of the target by this process.", labels=("target",))
+    polls.add_metric(of, status.polls)
+    yield polls
+    figures = [
+        ("leading", "Whether this process is the one that polls.", float(status.leading)),
+        ("paused", "Whether somebody has told the responder to do nothing.", float(status.paused)),
+    ]
+    if status.polled_at is not None:
+        figures.append(("last_poll_timestamp_seconds", "When this process polled last.", status.polled_at / 1_000_000))
+    for name, text, value in figures:
+        gauge = GaugeMetricFamily(f"relab_responder_{name}", text, labels=("target",))
+        gauge.add_metric(of, value)
+        yield gauge

@@ -1,0 +1,57 @@
+"""`lab incidents prune`: delete incidents that ended long ago, beside running servers."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relab.cli.output import JsonOption, print_json
+from relab.cli.retention import parse_age_us
+
+if TYPE_CHECKING:
+    from relab.bootstrap import Services
+
+
+def prune(
+    older_than: Annotated[
+        str, typer.Option(help="Delete incidents that ended longer ago than this: 12h, 30d, 8w.", metavar="AGE")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many would be deleted.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=500, help="Incidents per transaction.")] = 100,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete incidents that are over, with their timelines, acts, questions, alerts and checkpoints, oldest first.
+
+    What was learnt from them stays. Servers go on meanwhile. It may be stopped at any time: started again, it goes on.
+    """
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    age_us = parse_age_us("--older-than", older_than)
+    with open_services() as services:
+        before_us = max(services.clock.now_us() - age_us, 0)
+        before = format_time(before_us)
+        incidents = services.incidents.retention.count(before_us)
+        if not dry_run:
+            if not yes and incidents:
+                typer.confirm(f"Delete {incidents:,} incident(s) that ended before {before}?", abort=True, err=True)
+            incidents = _prune(services, before_us, batch)
+    if as_json:
+        print_json("incidents prune", before=before, dry_run=dry_run, incidents=incidents)
+        return
+    verb = "would be deleted" if dry_run else "deleted"
+    print(f"{incidents:,} incidents that ended before {before} {verb}.")
+
+
+def _prune(services: Services, before_us: int, batch: int) -> int:
+    done = 0
+    try:
+        for number in services.incidents.retention.prune(before_us, batch=batch):
+            done += number
+    except KeyboardInterrupt:
+        print(f"Stopped; {done:,} incidents were deleted. Start it again to go on.", file=sys.stderr)
+        raise
+    return done

@@ -1,0 +1,118 @@
+"""What of a language model's answer counts, and how much: its word is a bounded one, and never stands against what is seen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict
+
+from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.investigation import Known
+from relab.incidents.looks.models import Evidence
+from relab.knowledge.models import Runbook
+
+MOST_FROM_MODEL: Final = 4.0
+"""By which factor a model's word may raise the odds of a cause at most: as much as past incidents may.
+
+So the rules must hold a cause for likely by themselves before a model can make it sure enough to be acted on: with the
+thresholds of `PlanningSettings`, with 0.2 for a runbook of low risk, 0.28 for one of medium risk, and 0.5 for one of high risk.
+"""
+LEAST_PLAUSIBLE: Final = 0.05
+"""What the rules hold for less likely than this is not raised at all: they are far against it."""
+MOST_CITED: Final = 8
+
+
+class ModelAnswer(BaseModel):
+    """The cause of the incident, the evidence that shows it, and looks that would tell more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cause: str
+    probability: float
+    evidence_ids: tuple[str, ...]
+    looks: tuple[str, ...]
+
+
+class Refusal(StrEnum):
+    """Why an answer does not count."""
+
+    UNKNOWN_LOOK = "it asks for a look that is not offered"
+    TOO_MANY_LOOKS = "it asks for more looks than it may"
+    UNKNOWN_CAUSE = "it names a cause that no runbook in use has"
+    NO_PROBABILITY = "its probability is none"
+    UNKNOWN_EVIDENCE = "it cites what it was not given"
+    TOO_MANY_CITATIONS = "it cites more than can be the ground of anything"
+    NO_CITATION = "it cites nothing"
+    BESIDE_THE_POINT = "nothing that it cites speaks for the cause by the runbook"
+    RULED_OUT = "what the cause requires is known not to hold"
+    IS_MENDED = "what the runbook takes for the end of the cause is so already"
+    FAR_FETCHED = "the rules are far against it"
+
+
+def refuse_looks(answer: ModelAnswer, offered: Sequence[str], most: int) -> Refusal | None:
+    """Return why looks that an answer asks for are not taken; None if they are."""
+    if not set(answer.looks) <= set(offered):
+        return Refusal.UNKNOWN_LOOK
+    return Refusal.TOO_MANY_LOOKS if len(set(answer.looks)) > most else None
+
+
+def refuse_form(answer: ModelAnswer, runbooks: Sequence[Runbook], sent: Sequence[Evidence]) -> Refusal | None:
+    """Return why an answer cannot be one; None if it can.
+
+    Args:
+        answer: of the model.
+        runbooks: that it was given.
+        sent: the evidence that it was given.
+    """
+    if answer.cause != UNKNOWN and answer.cause not in {book.cause for book in runbooks}:
+        return Refusal.UNKNOWN_CAUSE
+    if not 0 <= answer.probability <= 1:
+        return Refusal.NO_PROBABILITY
+    if not set(answer.evidence_ids) <= {item.evidence_id for item in sent}:
+        return Refusal.UNKNOWN_EVIDENCE
+    if len(set(answer.evidence_ids)) > MOST_CITED:
+        return Refusal.TOO_MANY_CITATIONS
+    return Refusal.NO_CITATION if answer.cause != UNKNOWN and not answer.evidence_ids else None
+
+
+def refuse_cause(
+    cause: str, cited: Sequence[str], candidates: Sequence[Candidate], runbooks: Sequence[Runbook], known: Known
+) -> Refusal | None:
+    """Return why a cause is not raised by a model's word, whatever the model says; None if it may be.
+
+    Args:
+        cause: that it names.
+        cited: the facts that it cites for it.
+        candidates: what the rules think.
+        runbooks: of all causes.
+        known: what is seen.
+    """
+    by_rules = next((item for item in candidates if item.cause == cause), None)
+    if by_rules is None or by_rules.probability < LEAST_PLAUSIBLE:
+        return Refusal.FAR_FETCHED
+    book = next((book for book in runbooks if book.cause == cause), None)
+    if book is None:
+        # Nothing is done about the unknown cause, so nothing has to speak for it.
+        return None
+    if any(each.holds(known.facts) is False for each in book.requires):
+        return Refusal.RULED_OUT
+    if book.mended and all(each.holds(known.facts) is True for each in book.mended):
+        return Refusal.IS_MENDED
+    telling = {each.fact for each in by_rules.for_it} | {each.fact for each in book.requires}
+    return Refusal.BESIDE_THE_POINT if telling.isdisjoint(cited) else None
+
+
+def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
+    """Return what is thought of all causes with a model's word for one of them, the most probable first."""
+    factor = 1 + (MOST_FROM_MODEL - 1) * probability
+    weights: Mapping[str, float] = {
+        item.cause: item.probability * (factor if item.cause == cause else 1.0) for item in candidates
+    }
+    whole = sum(weights.values())
+    if whole <= 0:
+        return tuple(candidates)
+    found = [replace(item, probability=weights[item.cause] / whole) for item in candidates]
+    return tuple(sorted(found, key=lambda item: (-item.probability, item.cause)))

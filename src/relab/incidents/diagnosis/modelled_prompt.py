@@ -1,0 +1,125 @@
+"""What a language model is told of an incident: what is known and what may be the cause, as data that cannot pass for anything else.
+
+Not what the rules think of it: an answer that has heard theirs would be an echo and no second opinion.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from string import Template
+from typing import Any, Final
+
+from relab.incidents.diagnosis.investigation import Known
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.looks.models import Evidence
+from relab.knowledge.models import FactValue, Runbook
+from relab.llm import Prompt
+
+MOST_CAUSES: Final = 60
+MOST_EVIDENCE: Final = 250
+MOST_FIGURES: Final = 80
+MOST_TEMPLATES: Final = 30
+MOST_TEXT: Final = 200
+"""In characters, of any one text."""
+_MOST_SYMPTOMS: Final = 4
+_WITHHELD: Final = "(not shown: it may hold a secret)"
+_MAY_BE_SECRET: Final = re.compile(
+    r"passw|secret|token|credential|authori[sz]|api.?key|bearer|cookie|://[^/\s]*@", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a model is asked about.
+
+    Attributes:
+        runbooks: whose causes it may name.
+        templates: of log lines, with their counts.
+        memory: by cause, the factor by which past incidents raise its prior.
+        looks: by name, those that it may ask for.
+        looks_left: how often it may ask for looks.
+    """
+
+    known: Known
+    runbooks: Sequence[Runbook]
+    templates: Mapping[str, int] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    looks: Sequence[str] = ()
+    looks_left: int = 0
+
+
+def build_prompt(case: Case, *, code: str) -> Prompt:
+    """Return the prompt. `code` is random, so that nothing that is quoted can forge the closing mark."""
+    user = Template(_text_of("diagnose.user.txt"))
+    return Prompt(system=_text_of("diagnose.system.txt"), user=user.substitute(code=code, incident=_incident(case)))
+
+
+def sent_evidence(known: Known) -> list[Evidence]:
+    """Return the evidence that a model sees, and may cite."""
+    return [known.evidence[fact] for fact in sorted(known.evidence)[:MOST_EVIDENCE]]
+
+
+def _incident(case: Case) -> str:
+    evidence = sent_evidence(case.known)
+    cited = {item.fact for item in evidence}
+    figures = [(name, value) for name, value in sorted(case.known.facts.items()) if name not in cited]
+    templates = sorted(case.templates.items(), key=lambda item: (-item[1], item[0]))[:MOST_TEMPLATES]
+    document = {
+        "causes": [_cause(book) for book in sorted(case.runbooks, key=lambda book: book.cause)],
+        "evidence": _evidence(evidence),
+        "figures": {name[:MOST_TEXT]: _value(value) for name, value in figures[:MOST_FIGURES]},
+        "log": [[_shown(text), count] for text, count in templates],
+        "remembered": {cause: round(factor, 2) for cause, factor in sorted(case.memory.items()) if factor > 1},
+        "looks": {name: LOOKS[name].shows for name in case.looks} if case.looks_left else {},
+        "looks_left": case.looks_left,
+    }
+    # ASCII on one line, and no angle brackets: nothing in it can look like the marks around it.
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _cause(book: Runbook) -> dict[str, Any]:
+    return {
+        "cause": book.cause,
+        "title": book.title[:MOST_TEXT],
+        "symptoms": [symptom[:MOST_TEXT] for symptom in book.symptoms[:_MOST_SYMPTOMS]],
+        "expects": [[str(each.condition)[:MOST_TEXT], each.likely, each.otherwise] for each in book.expects],
+        "requires": [str(each)[:MOST_TEXT] for each in book.requires],
+    }
+
+
+def _evidence(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+    found, told = [], set[tuple[str, str]]()
+    for item in evidence:
+        entry = {"id": item.evidence_id, "fact": item.fact, "value": _value(item.value)}
+        place = (item.request, item.pointer)
+        # Many facts rest on one place: it is shown once; and not where it says nothing but the value.
+        if place not in told and item.verbatim != json.dumps(item.value):
+            told.add(place)
+            entry |= {"asked": item.request[:MOST_TEXT], "said": _shown(item.verbatim)}
+        found.append(entry)
+    return found
+
+
+def _value(value: FactValue) -> FactValue:
+    if isinstance(value, str):
+        return value[:MOST_TEXT]
+    if not isinstance(value, float):
+        return value
+    return round(value, 3) if math.isfinite(value) else str(value)
+
+
+def _shown(text: str) -> str:
+    """Return what was said, unless a secret may be in it: what is sent to a model's provider cannot be taken back."""
+    return _WITHHELD if _MAY_BE_SECRET.search(text) else text[:MOST_TEXT]
+
+
+@functools.cache
+def _text_of(name: str) -> str:
+    return files("relab.incidents").joinpath("prompts", name).read_text(encoding="utf-8")

@@ -1,0 +1,187 @@
+"""What people type in Slack: `/relab status`, `/relab approve ID`, and the like."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
+
+import structlog
+
+from relab.core.errors import ForbiddenError, InvalidInputError, MalformedBodyError, RelabError, UnavailableError
+from relab.incidents.notices.texts import escaped, for_slack, length, one_line
+
+if TYPE_CHECKING:
+    from relab.incidents.service import IncidentService
+
+_MOST_FIELDS: Final = 100
+_MOST_LISTED: Final = 10
+_MOST_ANSWER: Final = 2_900
+_MOST_WORD: Final = 200
+_MOST_NOTE: Final = 1_000
+_HELP: Final = (
+    "`/relab status`: what the responder is doing",
+    "`/relab incidents`: the newest incidents",
+    "`/relab approve ID [note]`: allow a plan; ID is of the question, or of the incident: its last question",
+    "`/relab reject ID [note]`: forbid a plan; a person takes over",
+    "`/relab pause [why]`: have nothing done any more; looking goes on",
+    "`/relab resume [why]`: take the pause back",
+)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SlackCommand:
+    """A command, as Slack sends it.
+
+    Attributes:
+        text: what stands behind the name of the command.
+        is_check: Slack only looks whether somebody is there.
+    """
+
+    user_id: str
+    user_name: str
+    text: str
+    is_check: bool = False
+
+    @property
+    def author(self) -> str:
+        """Who types, as timelines have it."""
+        return f"slack:{self.user_name or 'somebody'}/{self.user_id}"
+
+
+def read_command(body: bytes) -> SlackCommand:
+    """Read the form of a request.
+
+    Raises:
+        MalformedBodyError: it is no form of text.
+        InvalidInputError: it does not say who types.
+    """
+    try:
+        fields = parse_qs(
+            body.decode("utf-8"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_MOST_FIELDS,
+        )
+    except ValueError as error:
+        raise MalformedBodyError("The body is no form as Slack sends it.") from error
+    given = {name: one_line(values[-1], 4_000) for name, values in fields.items()}
+    if "ssl_check" in given:
+        return SlackCommand("", "", "", is_check=True)
+    user_id = given.get("user_id", "")
+    if not user_id or len(user_id) > 64 or not user_id.isascii() or not user_id.isalnum():
+        raise InvalidInputError(
+            "user_id is missing, or is no id of Slack's.", problems=(("user_id", "is no id of Slack's"),)
+        )
+    # Slack escapes what people type.
+    return SlackCommand(user_id, one_line(given.get("user_name", ""), 80), html.unescape(given.get("text", "")))
+
+
+class SlackDesk:
+    """Does what people type, through the same service as every other edge.
+
+    Args:
+        incidents: what it asks and tells.
+        operators: ids of the users who may change something; everybody else may look.
+    """
+
+    def __init__(self, incidents: IncidentService, operators: frozenset[str]) -> None:
+        self._incidents = incidents
+        self._operators = operators
+        self._looks: dict[str, Callable[[], list[str]]] = {
+            "": lambda: list(_HELP),
+            "help": lambda: list(_HELP),
+            "status": self._status,
+            "incidents": self._list,
+        }
+        self._changes: dict[str, Callable[[SlackCommand, str], str]] = {
+            "approve": lambda command, rest: self._decide(command, rest, approved=True),
+            "reject": lambda command, rest: self._decide(command, rest, approved=False),
+            "pause": lambda command, rest: self._switch(command, rest, pauses=True),
+            "resume": lambda command, rest: self._switch(command, rest, pauses=False),
+        }
+
+    def answer(self, command: SlackCommand) -> str:
+        """Do what is asked, and return what to say to who asked; whatever is refused is said as well."""
+        verb, _, rest = command.text.strip().partition(" ")
+        verb = verb.lower()
+        try:
+            if verb in self._looks:
+                lines = self._looks[verb]()
+            elif verb in self._changes:
+                lines = [self._changes[verb](command, rest.strip())]
+            else:
+                lines = [f"There is no command {for_slack(verb, 40)}.", *_HELP]
+        except UnavailableError as error:
+            _log.error("slack_command_failed", command=verb, error=str(error))
+            lines = ["relab cannot answer right now; its log says why."]
+        except RelabError as error:
+            lines = [for_slack(str(error), 1_000)]
+        return _bounded(lines)
+
+    def _status(self) -> list[str]:
+        found = self._incidents.status()
+        if found.target is None:
+            return ["Nothing is watched by the process that answers here.", *self._list()]
+        state = f"paused by {for_slack(found.paused_by or 'somebody', 100)}" if found.paused else "not paused"
+        lines = [f"{for_slack(found.target, 200)} is watched; autonomy {found.autonomy.value}, {state}."]
+        current = found.incident
+        if current is None:
+            return [*lines, "No incident is open."]
+        lines.append(
+            f"*{for_slack(current.title, 300)}* ({current.severity.value}, {current.status.value}, at {escaped(current.phase, 40)})"
+        )
+        lines.append(f"incident `{current.id}`")
+        if current.diagnosis:
+            best = current.diagnosis[0]
+            lines.append(f"Likeliest cause: {for_slack(best.cause, 100)} ({best.probability:.2f})")
+        lines += [f"Waits for a person: `/relab approve {escaped(each, 200)}`" for each in found.approvals]
+        return lines
+
+    def _list(self) -> list[str]:
+        items = self._incidents.list_incidents(limit=_MOST_LISTED).items
+        if not items:
+            return ["There are no incidents."]
+        return [
+            f"`{each.incident_id}` {each.status.value} · {each.severity.value} · {for_slack(each.target, 80)} · "
+            f"{for_slack(each.title, 120)}"
+            for each in items
+        ]
+
+    def _decide(self, command: SlackCommand, rest: str, *, approved: bool) -> str:
+        self._require_operator(command)
+        wanted, _, note = rest.partition(" ")
+        if not wanted or len(wanted) > _MOST_WORD:
+            raise InvalidInputError("Say which one.", remedy="The notice has the id, and so has: /relab status")
+        decision = self._incidents.decide(wanted, approved=approved, by=command.author, note=one_line(note, _MOST_NOTE))
+        return f"{'Approved' if decision.approved else 'Rejected'} by {for_slack(decision.by, 200)}: `{escaped(decision.approval_id, 200)}`"
+
+    def _switch(self, command: SlackCommand, rest: str, *, pauses: bool) -> str:
+        self._require_operator(command)
+        turn = self._incidents.pause if pauses else self._incidents.resume
+        state = turn(by=command.author, why=one_line(rest, _MOST_NOTE))
+        return "Nothing is done any more; looking goes on." if state.is_paused else "The pause is taken back."
+
+    def _require_operator(self, command: SlackCommand) -> None:
+        if command.user_id not in self._operators:
+            _log.warning("slack_command_refused", user_id=command.user_id)
+            raise ForbiddenError(
+                f"The user {command.user_id} may look, and change nothing.",
+                remedy="An operator of relab can add the id to RELAB_NOTICES__SLACK_OPERATORS.",
+            )
+
+
+def _bounded(lines: list[str]) -> str:
+    kept: list[str] = []
+    room = _MOST_ANSWER
+    for line in lines:
+        room -= length(line) + 1
+        if room < 0:
+            return "\n".join([*kept, "…"])
+        kept.append(line)
+    return "\n".join(kept)

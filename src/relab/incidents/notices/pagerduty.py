@@ -1,0 +1,72 @@
+"""Notices as events of PagerDuty's Events API v2. Pure.
+
+https://developer.pagerduty.com/docs/events-api-v2-overview. One alert for an incident: its `dedup_key` is the incident's id.
+
+What the responder does acknowledges nothing: an acknowledged alert calls nobody again, and if the responder should fail
+after it, everybody would sleep on. A person who rejects a plan has the incident, and that acknowledges it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+from relab.core.clock import format_time
+from relab.incidents.models import Severity
+from relab.incidents.notices.models import Notice, NoticeKind
+from relab.incidents.notices.texts import harmless
+
+_MOST_SUMMARY: Final = 1_000
+"""PagerDuty refuses more than 1,024 characters."""
+_MOST_SOURCE: Final = 200
+_MOST_DETAIL: Final = 1_000
+_ORDER: Final = list(Severity)
+_LEAST_ASKING: Final = Severity.DEGRADED
+_SEVERITIES: Final = {Severity.WARNING: "warning", Severity.DEGRADED: "error", Severity.CRITICAL: "critical"}
+
+
+class PageFrom(StrEnum):
+    """From when on PagerDuty knows of an incident."""
+
+    OPENED = "opened"
+    PERSON_WANTED = "person_wanted"
+    """Once somebody has to do something: what the responder mends by itself wakes nobody."""
+
+
+def event_of(notice: Notice, routing_key: str, page_from: PageFrom) -> dict[str, Any] | None:
+    """Return the body of the request for a notice, or None if PagerDuty need not know."""
+    if notice.is_over:
+        return _event("resolve", notice, routing_key)
+    if notice.is_stale:
+        # Nobody is to be called for what is over.
+        return None
+    if notice.is_taken:
+        return _event("acknowledge", notice, routing_key)
+    is_opening = notice.kind is NoticeKind.OPENED and page_from is PageFrom.OPENED
+    if not notice.wants_person and not is_opening:
+        return None
+    details: dict[str, str] = {}
+    for name, text in (*notice.details, *(("Answer by one of", each) for each in notice.commands)):
+        said = text if text in notice.commands else harmless(text, _MOST_DETAIL)
+        details[name] = f"{details[name]} | {said}" if name in details else said
+    return {
+        **_event("trigger", notice, routing_key),
+        "payload": {
+            "summary": harmless(f"{notice.title}: {notice.target}: {notice.headline}", _MOST_SUMMARY),
+            "source": harmless(notice.target, _MOST_SOURCE),
+            # Whoever is asked something should not read of it in the morning.
+            "severity": _SEVERITIES[max(notice.severity, _LEAST_ASKING, key=_ORDER.index)]
+            if notice.wants_person
+            else _SEVERITIES[notice.severity],
+            "timestamp": format_time(notice.at_us),
+            "component": harmless(notice.target, _MOST_SOURCE),
+            "class": notice.kind.value,
+            "custom_details": {**details, "incident": notice.incident_id, "event": notice.seq},
+        },
+        "client": "relab",
+        **({} if notice.url is None else {"client_url": notice.url}),
+    }
+
+
+def _event(action: str, notice: Notice, routing_key: str) -> dict[str, Any]:
+    return {"routing_key": routing_key, "event_action": action, "dedup_key": notice.incident_id}

@@ -1,0 +1,102 @@
+"""Queries over who was told what. Every function takes the session of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import and_, delete, func, select, union, update
+from sqlalchemy.orm import Session
+
+from relab.incidents.notices.tables import NoticePlaceRow, NoticeReceiverRow, SlackRequestRow
+from relab.incidents.storage.repository import insert_into
+from relab.incidents.storage.tables import EventRow, IncidentRow
+from relab.storage.base import table_of
+
+_RECEIVER = tuple(NoticeReceiverRow.__table__.c)
+
+
+def add_receiver(session: Session, values: Mapping[str, Any]) -> None:
+    """Insert a receiver, if it is not there."""
+    session.execute(insert_into(session, table_of(NoticeReceiverRow)).values(**values).on_conflict_do_nothing())
+
+
+def get_receivers(session: Session) -> Sequence[Any]:
+    """Return all receivers that were ever set up, by name."""
+    return session.execute(select(*_RECEIVER).order_by(NoticeReceiverRow.receiver)).all()
+
+
+def get_receiver(session: Session, receiver: str) -> Any | None:
+    """Return a receiver, or None."""
+    return session.execute(select(*_RECEIVER).where(NoticeReceiverRow.receiver == receiver)).one_or_none()
+
+
+def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) -> None:
+    """Set columns of a receiver."""
+    table = table_of(NoticeReceiverRow)
+    session.execute(update(table).where(NoticeReceiverRow.receiver == receiver).values(**values))
+
+
+def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
+    """Return `(incident_id, seq)` of incidents with events beyond a receiver's place, the first opened first.
+
+    These are incidents that are open, those whose end the receiver is not told yet, and those that were opened lately:
+    each of them is found by an index, however many there were.
+
+    Args:
+        session: of the transaction.
+        receiver: its name.
+        opened_from: of those that are over, and that it was never told of, only ones that were opened since.
+        limit: how many at most.
+    """
+    candidates = union(
+        select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None)),
+        select(NoticePlaceRow.incident_id).where(
+            NoticePlaceRow.receiver == receiver, NoticePlaceRow.is_over.is_(False)
+        ),
+        select(IncidentRow.incident_id).where(IncidentRow.opened_at >= opened_from),
+    ).subquery()
+    seq = func.coalesce(NoticePlaceRow.seq, 0)
+    is_place = and_(NoticePlaceRow.receiver == receiver, NoticePlaceRow.incident_id == IncidentRow.incident_id)
+    statement = (
+        select(IncidentRow.incident_id, seq.label("seq"))
+        .join(candidates, candidates.c.incident_id == IncidentRow.incident_id)
+        .outerjoin(NoticePlaceRow, is_place)
+        .where(IncidentRow.last_seq > seq, NoticePlaceRow.is_over.is_not(True))
+        .order_by(IncidentRow.opened_at, IncidentRow.incident_id)
+    )
+    return session.execute(statement.limit(limit)).all()
+
+
+def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
+    """Move a receiver's place forward; another sender may have moved it further, and it never goes back."""
+    statement = insert_into(session, table_of(NoticePlaceRow)).values(
+        receiver=receiver, incident_id=incident_id, seq=seq, is_over=is_over
+    )
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["receiver", "incident_id"],
+            set_={"seq": seq, "is_over": is_over},
+            where=NoticePlaceRow.seq < seq,
+        )
+    )
+
+
+def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dict[str, Any] | None:
+    """Return the content of the last event of a kind before a number, or None."""
+    statement = select(EventRow.content).where(
+        EventRow.incident_id == incident_id, EventRow.kind == kind, EventRow.seq < seq
+    )
+    return session.execute(statement.order_by(EventRow.seq.desc()).limit(1)).scalar_one_or_none()
+
+
+def take_request(session: Session, signature: str, at: int) -> bool:
+    """Note a request of Slack's; False if it was noted before."""
+    added = insert_into(session, table_of(SlackRequestRow)).values(signature=signature, at=at)
+    statement = added.on_conflict_do_nothing().returning(SlackRequestRow.signature)
+    return session.execute(statement).one_or_none() is not None
+
+
+def forget_requests(session: Session, before: int) -> None:
+    """Delete requests from before a time."""
+    session.execute(delete(table_of(SlackRequestRow)).where(SlackRequestRow.at < before))

@@ -1,0 +1,203 @@
+"""Tells one receiver what there is to tell: in order within an incident, at least once, and never in the responder's way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, ParamSpec, TypeVar
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.core.errors import UnavailableError
+from relab.incidents.acting.approvals import ApprovalRequest
+from relab.incidents.notices.models import Notice
+from relab.incidents.notices.outbox import LONGEST_PAUSE_US, Outbox, Waiting
+from relab.incidents.notices.posting import Fate, Poster, Reply
+from relab.incidents.notices.receivers import Receiver
+from relab.incidents.notices.settings import Pace
+from relab.incidents.notices.wording import Context, notice_of
+from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentNotFoundError
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import EventKind, NewEvent, TimelineEvent
+
+_US: Final = 1_000_000
+_LONGEST_PAUSE_S: Final = LONGEST_PAUSE_US / _US
+_MOST_DOUBLINGS: Final = 20
+
+_log = structlog.get_logger(__name__)
+
+Arguments = ParamSpec("Arguments")
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What all senders work with.
+
+    Attributes:
+        public_url, answers_slack: what notices say of how to answer.
+    """
+
+    outbox: Outbox
+    log: IncidentLog
+    clock: Clock
+    pace: Pace
+    public_url: str | None = None
+    answers_slack: bool = False
+
+
+class Sender:
+    """Tells one receiver of all incidents of a database, as long as no other process does.
+
+    Args:
+        receiver: who is told.
+        desk: what it works with.
+        poster: sends.
+        owner: names this process; of several, one sends.
+    """
+
+    def __init__(self, receiver: Receiver, desk: Desk, poster: Poster, *, owner: str) -> None:
+        self._receiver = receiver
+        self._desk = desk
+        self._poster = poster
+        self._owner = owner
+        # No target is called so: targets are hosts, or named by people who look at them.
+        self._lease = f"/notices/{receiver.name}"
+        self._held_until_us = 0
+        self._ask_again_us = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Tell what there is to tell until told to stop."""
+        desk, name = self._desk, self._receiver.name
+        is_set_up = False
+        while not stop.is_set():
+            try:
+                if not is_set_up:
+                    await _blocking(desk.outbox.set_up, name, at_us=desk.clock.now_us())
+                    is_set_up = True
+                if await self._leads():
+                    await self._tell_all(stop)
+            except UnavailableError as error:
+                # The places stand where they stood: the next look finds the same again.
+                _log.warning("notices_wait", receiver=name, error=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), desk.pace.poll_s)
+        with contextlib.suppress(UnavailableError):
+            await _blocking(desk.log.leases.release, self._lease, self._owner)
+
+    async def _leads(self) -> bool:
+        """Return whether this process sends; another one takes over when it has not said so for a while."""
+        now_us, lease_us = self._desk.clock.now_us(), int(self._desk.pace.lease_s * _US)
+        if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
+            return True
+        if now_us < self._ask_again_us <= now_us + lease_us:
+            # To ask is to write, and there is one writer.
+            return False
+        until_us = now_us + lease_us
+        lease = await _blocking(self._desk.log.leases.take, self._lease, self._owner, now_us=now_us, until_us=until_us)
+        self._held_until_us = 0 if lease is None else until_us
+        self._ask_again_us = now_us + lease_us // 4 if lease is None else 0
+        return lease is not None
+
+    async def _tell_all(self, stop: asyncio.Event) -> None:
+        desk = self._desk
+        for waiting in await _blocking(desk.outbox.waiting, self._receiver.name, now_us=desk.clock.now_us()):
+            if not await self._tell_of(waiting, stop):
+                return
+
+    async def _tell_of(self, waiting: Waiting, stop: asyncio.Event) -> bool:
+        """Tell of one incident what was not told yet; False if the receiver is to be left alone for now."""
+        desk, name = self._desk, self._receiver.name
+        passed: TimelineEvent | None = None
+        for event in await _blocking(desk.log.read_after, waiting.incident_id, waiting.seq):
+            notice = await _blocking(self._notice_of, event)
+            body = None if notice is None else self._receiver.compose(notice)
+            if notice is None or body is None:
+                passed = event
+                if event.is_terminal:
+                    break
+                continue
+            # A request may take long, so the right to make it is made sure of before each.
+            if stop.is_set() or not await self._leads():
+                return False
+            reply = await self._poster.post(self._receiver, body, key=notice.key)
+            if not await self._note(event, reply):
+                return False
+            passed = None
+            if event.is_terminal:
+                break
+        if passed is not None:
+            await _blocking(desk.outbox.pass_over, name, passed)
+        return True
+
+    async def _note(self, event: TimelineEvent, reply: Reply) -> bool:
+        """Write down what came of a notice; False if it is to be tried again, after a pause."""
+        desk, name, now_us = self._desk, self._receiver.name, self._desk.clock.now_us()
+        if reply.fate is Fate.TAKEN:
+            await _blocking(desk.outbox.note_sent, name, event, at_us=now_us)
+            return True
+        if reply.fate is Fate.LATER and now_us - event.at < desk.pace.give_up_after_s * _US:
+            attempts = await _blocking(desk.outbox.attempts, name) + 1
+            pause_s = self._pause_s(attempts, reply)
+            _log.warning(
+                "notice_put_off", receiver=name, reason=reply.reason, attempts=attempts, retry_after_s=round(pause_s, 1)
+            )
+            until_us = now_us + int(pause_s * _US)
+            await _blocking(desk.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
+            return False
+        _log.error(
+            "notice_given_up", receiver=name, incident_id=event.incident_id, kind=event.kind, reason=reply.reason
+        )
+        await _blocking(self._give_up, event, reply.reason)
+        return True
+
+    def _pause_s(self, attempts: int, reply: Reply) -> float:
+        pace = self._desk.pace
+        doubled = pace.first_pause_s * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS)
+        pause_s = max(min(doubled, pace.longest_pause_s), reply.retry_after_s or 0.0)
+        return min(pause_s, _LONGEST_PAUSE_S)
+
+    def _give_up(self, event: TimelineEvent, reason: str) -> None:
+        """Go on without a notice; whoever reads the timeline later sees who was not told of what."""
+        desk, name = self._desk, self._receiver.name
+        desk.outbox.give_up(name, event, error=reason)
+        lost = NewEvent(
+            "notice_lost",
+            f"{name} was not told of event {event.seq} ({event.kind}): {reason}.",
+            {"receiver": name, "event": event.seq, "reason": reason},
+            once=f"notice_lost.{name}.{event.seq}",
+        )
+        # An incident may be deleted meanwhile.
+        with contextlib.suppress(IncidentNotFoundError):
+            desk.log.append(event.incident_id, lost, at_us=desk.clock.now_us())
+
+    def _notice_of(self, event: TimelineEvent) -> Notice | None:
+        desk = self._desk
+        try:
+            incident = desk.log.get(event.incident_id)
+        except IncidentNotFoundError:
+            return None
+        earlier = question = None
+        if event.kind == "diagnosed":
+            earlier = desk.outbox.earlier_diagnosis(event.incident_id, event.seq)
+        elif event.kind == EventKind.APPROVAL_ASKED:
+            question = self._open_question(event)
+        return notice_of(event, Context(incident, earlier, question, desk.public_url, desk.answers_slack))
+
+    def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
+        """Return what an event asks if it still can be answered: who is called for nothing does not come the next time."""
+        asked = event.content.get("request")
+        approval_id = asked.get("approval_id") if isinstance(asked, dict) else None
+        try:
+            request, decision = self._desk.log.approvals.get(str(approval_id))
+        except ApprovalNotFoundError:
+            return None
+        return request if decision is None and self._desk.clock.now_us() < request.expires_at else None
+
+
+async def _blocking(work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
+    """Do what blocks, such as a transaction, beside the event loop."""
+    return await asyncio.to_thread(work, *args, **kwargs)

@@ -1,0 +1,183 @@
+"""People are told of incidents, and answer by Slack: what the composition root starts and the edges ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.core.errors import NotFoundError
+from relab.core.ids import new_id
+from relab.incidents.notices.commands import SlackCommand, SlackDesk, read_command
+from relab.incidents.notices.models import ReceiverState
+from relab.incidents.notices.outbox import Outbox
+from relab.incidents.notices.pagerduty import PageFrom
+from relab.incidents.notices.receivers import Receiver, receivers_of
+from relab.incidents.notices.settings import NoticeSettings, Pace
+from relab.incidents.notices.signing import TOLERANCE_S, SlackSignatureError, require_signature
+from relab.storage import Database
+
+if TYPE_CHECKING:
+    from relab.incidents.notices.sender import Sender
+    from relab.incidents.service import IncidentService
+
+__all__ = ["NoticeService", "NoticeSettings", "Pace", "PageFrom", "SlackCommand"]
+
+_US: Final = 1_000_000
+_KEPT_US: Final = 3 * TOLERANCE_S * _US
+"""A signature holds for the tolerance before and after the time in it; for longer than that it is remembered."""
+_ENDS_WITHIN_S: Final = 2.0
+_AGAIN_AFTER_S: Final = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class SlackOffError(NotFoundError):
+    """Commands of Slack's are not answered here."""
+
+    code = "slack_off"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Commands of Slack's are not answered here.",
+            remedy="Set RELAB_NOTICES__SLACK_SIGNING_SECRET to the signing secret of the Slack app.",
+        )
+
+
+class NoticeService:
+    """Sends notices while it runs, and answers Slack's commands.
+
+    Args:
+        incidents: whose timelines are told of, and what commands ask.
+    """
+
+    def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeSettings) -> None:
+        self._clock = clock
+        self._incidents = incidents
+        self._settings = settings
+        self._outbox = Outbox(database)
+        self._desk = SlackDesk(incidents, settings.slack_operators)
+
+    def check(self) -> None:
+        """Return if everybody whom the settings name can be told.
+
+        Raises:
+            ConfigurationError: an address is none.
+        """
+        receivers_of(self._settings)
+
+    def configured(self) -> list[str]:
+        """Return the names of the receivers that are set up now.
+
+        Raises:
+            ConfigurationError: an address is none.
+        """
+        return [receiver.name for receiver in receivers_of(self._settings)]
+
+    def states(self) -> list[ReceiverState]:
+        """Return how it stands with each receiver that was ever set up."""
+        return self._outbox.states()
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[None]:
+        """Tell the receivers of all incidents while the block runs; do nothing if none is set up.
+
+        Each of them is told by itself, so that one that is slow keeps no other waiting. All of it is done in a thread with
+        a loop of its own: names that nobody resolves hold up threads, and they should not be those of the responder.
+
+        Raises:
+            ConfigurationError: an address is none.
+        """
+        receivers = receivers_of(self._settings)
+        if not receivers:
+            yield
+            return
+        began: Future[Callable[[], object]] = Future()
+        thread = threading.Thread(target=self._work, args=(receivers, began), name="notices", daemon=True)
+        thread.start()
+        end = await asyncio.wrap_future(began)
+        try:
+            yield
+        finally:
+            # If it has ended by itself, the log says why.
+            with contextlib.suppress(RuntimeError):
+                end()
+            await asyncio.to_thread(thread.join, 2 * _ENDS_WITHIN_S)
+
+    def _work(self, receivers: Sequence[Receiver], began: Future[Callable[[], object]]) -> None:
+        async def work() -> None:
+            stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            began.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+            await self._send(receivers, stop)
+
+        try:
+            asyncio.run(work())
+        except Exception:  # noqa: BLE001 nobody waits for the thread, and the log is where people look
+            _log.exception("notices_failed")
+
+    async def _send(self, receivers: Sequence[Receiver], stop: asyncio.Event) -> None:
+        # The client takes long to load, and most processes send nothing.
+        from relab.incidents.notices.posting import Poster
+        from relab.incidents.notices.sender import Desk, Sender
+
+        settings = self._settings
+        desk = Desk(
+            self._outbox,
+            self._incidents.log,
+            self._clock,
+            settings.pace,
+            public_url=settings.public_url and settings.public_url.rstrip("/"),
+            answers_slack=settings.slack_signing_secret is not None and bool(settings.slack_operators),
+        )
+        owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
+        async with Poster(self._clock, within_s=settings.pace.within_s) as poster:
+            tasks = [
+                asyncio.create_task(_run(Sender(each, desk, poster, owner=owner), stop, each.name))
+                for each in receivers
+            ]
+            await stop.wait()
+            await asyncio.wait(tasks, timeout=_ENDS_WITHIN_S)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
+        """Return the command in a request that is Slack's and has not come before.
+
+        Raises:
+            SlackOffError: nobody has set up that commands are answered.
+            SlackSignatureError: it is not Slack's, or it has come before.
+            InvalidInputError: it cannot be read.
+        """
+        secret = self._settings.slack_signing_secret
+        if secret is None:
+            raise SlackOffError
+        now_us = self._clock.now_us()
+        require_signature(secret, body, timestamp=timestamp, signature=signature, now_us=now_us)
+        command = read_command(body)
+        if not self._outbox.is_fresh((signature or "").removeprefix("v0="), at_us=now_us, keep_us=_KEPT_US):
+            raise SlackSignatureError("The request has come before.", remedy="Type the command again.")
+        return command
+
+    def answer(self, command: SlackCommand) -> str:
+        """Do what a command says, and return what to tell who typed it, in Slack's markup."""
+        return self._desk.answer(command)
+
+
+async def _run(sender: Sender, stop: asyncio.Event, name: str) -> None:
+    while not stop.is_set():
+        try:
+            await sender.run(stop)
+        except Exception:  # noqa: BLE001 whatever it met, people are not left untold for the night
+            _log.exception("notices_failed", receiver=name)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _AGAIN_AFTER_S)

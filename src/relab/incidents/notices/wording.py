@@ -1,0 +1,193 @@
+"""Which events of a timeline people are told of, and in what words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relab.core.clock import format_time
+from relab.core.json import canonical_json
+from relab.incidents.acting.approvals import ApprovalRequest
+from relab.incidents.models import Severity
+from relab.incidents.notices.models import Notice, NoticeKind
+from relab.incidents.storage.models import Incident, IncidentStatus, TimelineEvent
+
+_MOST_FINDINGS: Final = 5
+_CLOSED: Final = {
+    "resolved": "Incident resolved",
+    "escalated": "Incident ended by a person",
+    "passed": "Incident passed",
+    "dismissed": "Incident dismissed",
+}
+_BAD_EFFECTS: Final = frozenset(("failed", "worse"))
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known beside an event when it is told of.
+
+    Attributes:
+        incident: as it is now.
+        earlier: the content of the diagnosis before this one, if there is one.
+        question: that an event asks, if it still waits for an answer.
+        public_url: where people reach relab, if that is known; without a slash at the end.
+        answers_slack: whether people may answer by Slack.
+    """
+
+    incident: Incident
+    earlier: Mapping[str, Any] | None = None
+    question: ApprovalRequest | None = None
+    public_url: str | None = None
+    answers_slack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What differs from one kind of notice to the next."""
+
+    kind: NoticeKind
+    title: str
+    headline: str
+    details: tuple[tuple[str, str], ...] = ()
+    commands: tuple[str, ...] = ()
+    wants_person: bool = False
+    is_taken: bool = False
+
+
+def notice_of(event: TimelineEvent, context: Context) -> Notice | None:
+    """Return what people are told of an event; None if it is nothing that they need to know, or need to know any more."""
+    reader = _READERS.get(event.kind)
+    words = None if reader is None else reader(event, context)
+    if words is None:
+        return None
+    incident = context.incident
+    url = None if context.public_url is None else f"{context.public_url}/agent/incidents/{incident.incident_id}"
+    return Notice(
+        incident_id=incident.incident_id,
+        seq=event.seq,
+        kind=words.kind,
+        at_us=event.at,
+        target=incident.target,
+        severity=Severity.CRITICAL if words.kind is NoticeKind.ESCALATED else incident.severity,
+        title=words.title,
+        headline=words.headline,
+        details=words.details,
+        commands=words.commands,
+        wants_person=words.wants_person,
+        is_taken=words.is_taken,
+        is_over=words.kind is NoticeKind.CLOSED,
+        is_stale=incident.is_over and words.kind is not NoticeKind.CLOSED,
+        url=url,
+    )
+
+
+def _opened(event: TimelineEvent, _context: Context) -> _Words:
+    found = event.content.get("findings")
+    said = [item.get("detail") for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
+    details = [("Found", text) for text in said if isinstance(text, str) and text and text != event.message]
+    return _Words(NoticeKind.OPENED, "Incident opened", event.message, tuple(details[:_MOST_FINDINGS]))
+
+
+def _diagnosed(event: TimelineEvent, context: Context) -> _Words | None:
+    cause = _cause(event.content)
+    # It is thought of anew after each act; people need to know when another cause comes out.
+    if cause is not None and context.earlier is not None and _cause(context.earlier) == cause:
+        return None
+    return _Words(NoticeKind.DIAGNOSED, "Diagnosed", event.message)
+
+
+def _approval_wanted(_event: TimelineEvent, context: Context) -> _Words | None:
+    asked = context.question
+    if asked is None:
+        return None
+    plan, approval_id = asked.plan, asked.approval_id
+    details = [
+        ("Action", f"{plan.action} {canonical_json(plan.parameters)} (class {plan.action_class})"),
+        ("Reaches", plan.blast_radius.value),
+        ("Why", plan.why),
+        ("Effect", plan.effect),
+        ("Asked because", asked.ground),
+        ("Until", format_time(asked.expires_at)),
+    ]
+    path = f"{context.public_url or ''}/agent/approvals/{approval_id}"
+    commands = [f"lab incidents approve {approval_id}", f'POST {path} {{"approved": true}}']
+    if context.answers_slack:
+        commands.insert(0, f"/relab approve {approval_id}")
+    return _Words(
+        NoticeKind.APPROVAL_WANTED,
+        "Approval wanted",
+        f"{plan.action} on {plan.target} waits for a person, for {plan.cause} is thought to be the cause.",
+        tuple((name, text) for name, text in details if text),
+        tuple(commands),
+        wants_person=True,
+    )
+
+
+def _decided(event: TimelineEvent, _context: Context) -> _Words:
+    decision = event.content.get("decision")
+    note = decision.get("note") if isinstance(decision, dict) else None
+    is_approved = isinstance(decision, dict) and decision.get("approved") is True
+    details = (("Note", note),) if isinstance(note, str) and note else ()
+    title = "Approved" if is_approved else "Rejected"
+    # Whoever rejects a plan has the incident from then on; whoever approves one leaves it to the responder.
+    return _Words(NoticeKind.DECIDED, title, event.message, details, is_taken=not is_approved)
+
+
+def _act_finished(event: TimelineEvent, _context: Context) -> _Words:
+    error = event.content.get("error")
+    details = (("Error", error),) if isinstance(error, str) and error else ()
+    titles = {"succeeded": "Acted", "undone": "Taken back", "refused": "Not acted"}
+    return _Words(NoticeKind.ACTED, titles.get(str(event.content.get("status")), "Act failed"), event.message, details)
+
+
+def _act_effect(event: TimelineEvent, _context: Context) -> _Words | None:
+    effect = event.content.get("effect")
+    if effect not in _BAD_EFFECTS:
+        # That it has helped is told when the incident is closed for it.
+        return None
+    return _Words(NoticeKind.ACTED, "Worse after the act" if effect == "worse" else "Not mended", event.message)
+
+
+def _not_undone(event: TimelineEvent, _context: Context) -> _Words:
+    return _Words(NoticeKind.ACTED, "Not taken back", event.message)
+
+
+def _failed(event: TimelineEvent, context: Context) -> _Words:
+    is_given_up = context.incident.status is IncidentStatus.ESCALATED
+    kind = NoticeKind.ESCALATED if is_given_up else NoticeKind.FAILED
+    title = "A person is needed: the responder fails" if is_given_up else "The responder has failed, and tries again"
+    return _Words(kind, title, event.message, wants_person=is_given_up)
+
+
+def _escalated(event: TimelineEvent, context: Context) -> _Words:
+    incident = context.incident
+    thought = incident.diagnosis
+    details = () if thought is None else (("Likeliest cause", f"{thought} ({incident.probability or 0.0:.2f})"),)
+    return _Words(NoticeKind.ESCALATED, "A person is needed", event.message, details, wants_person=True)
+
+
+def _closed(event: TimelineEvent, _context: Context) -> _Words:
+    title = _CLOSED.get(str(event.content.get("outcome")), "Incident closed")
+    return _Words(NoticeKind.CLOSED, title, event.message)
+
+
+def _cause(content: Mapping[str, Any]) -> str | None:
+    candidates = content.get("candidates")
+    best = candidates[0] if isinstance(candidates, list) and candidates else None
+    cause = best.get("cause") if isinstance(best, dict) else None
+    return cause if isinstance(cause, str) else None
+
+
+_READERS: Final = {
+    "opened": _opened,
+    "diagnosed": _diagnosed,
+    "approval_asked": _approval_wanted,
+    "approval_decided": _decided,
+    "act_finished": _act_finished,
+    "act_effect": _act_effect,
+    "not_undone": _not_undone,
+    "failed": _failed,
+    "escalated": _escalated,
+    "closed": _closed,
+}

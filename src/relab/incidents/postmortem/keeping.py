@@ -1,0 +1,65 @@
+"""Keeps the signals of an incident while it goes on, a part at a time, so that they are there before it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from relab.core.clock import Clock
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.postmortems import events_of
+from relab.incidents.postmortem.recording import BEFORE_S, MOST_SHOWN, recorded, signals_event
+from relab.incidents.storage.log import IncidentLog
+
+PART: Final = 60
+"""Polls of a part; later parts have more of them, and at most twice as many points."""
+GROWTH: Final = 0.1
+"""A part has so many of all polls so far: a timeline gets longer with the logarithm of the time that an incident takes."""
+_US: Final = 1_000_000
+
+
+class SignalKeeper:
+    """Keeps the signals of incidents, of one after the other."""
+
+    def __init__(self, log: IncidentLog, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+        self._incident_id: str | None = None
+        self._until_us = 0
+        self._count = 0
+
+    def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
+        """Tell the polls that came since the last part if there are enough of them; return whether it was done.
+
+        Args:
+            incident_id: of the open incident.
+            polls: that are at hand, in order.
+
+        Raises:
+            NotFoundError: there is no such incident.
+            UnavailableError: the database cannot be reached.
+        """
+        if incident_id != self._incident_id:
+            self._begin(incident_id)
+        fresh = [poll for poll in polls if poll.at_us > self._until_us]
+        needed = max(PART, int(GROWTH * self._count)) if self._count else 1
+        if len(fresh) < needed:
+            return False
+        incident = self._log.get(incident_id)
+        wanted = [finding.signal for finding in incident.findings]
+        # How it began is kept as it was; what follows may take all night.
+        most = 2 * PART if self._count else MOST_SHOWN
+        told = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
+        self._log.append(incident_id, told, at_us=self._clock.now_us())
+        self._count += len(fresh)
+        self._until_us = fresh[-1].at_us
+        return True
+
+    def _begin(self, incident_id: str) -> None:
+        """Find out how far it was kept: an earlier process may have begun."""
+        opened_us = self._log.get(incident_id).opened_at
+        kept = recorded(events_of(self._log, incident_id))
+        self._incident_id = incident_id
+        # Kept times are whole milliseconds, cut off.
+        self._until_us = kept.times_us[-1] + 999 if kept.times_us else opened_us - int(BEFORE_S * _US) - 1
+        self._count = len(kept.times_us)

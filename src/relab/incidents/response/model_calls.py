@@ -1,0 +1,173 @@
+"""Calls to a language model for one incident: written down before they are made, so that a restart does not begin to count anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from relab.core.clock import Clock
+from relab.core.ids import new_id
+from relab.incidents.diagnosis.modelled import ModelSettings
+from relab.incidents.diagnosis.modelled_answers import ModelAnswer
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import NewEvent, TimelineEvent
+from relab.llm import (
+    LlmBudgetExceededError,
+    LlmError,
+    LlmGateway,
+    LlmUnavailableError,
+    Prompt,
+    Spent,
+    complete_in_background,
+)
+
+ASKED: Final = "model_asked"
+ANSWERED: Final = "model_answered"
+FAILED: Final = "model_failed"
+NOT_ASKED: Final = "model_not_asked"
+_LEAST_S: Final = 1.0
+"""With less time left a call is not worth its while."""
+_MOST_TRIES: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What calls for an incident have cost; one of which nobody knows how it ended counts as the most that it may have."""
+
+    calls: int = 0
+    tokens: int = 0
+    took_s: float = 0.0
+    usd: float = 0.0
+
+
+def spending_of(events: Iterable[TimelineEvent]) -> Spending:
+    """Return what the calls of a timeline have cost."""
+    asked: dict[str, Mapping[str, Any]] = {}
+    for event in events:
+        # What came of a call comes after it, and takes the place of what was reserved.
+        if event.kind in {ASKED, ANSWERED, FAILED}:
+            asked[str(event.content.get("call_id"))] = event.content
+    calls = asked.values()
+    return Spending(
+        calls=len(asked),
+        tokens=sum(call["prompt_tokens"] + call["completion_tokens"] for call in calls),
+        took_s=sum(call["took_s"] for call in calls),
+        usd=sum(call["usd"] for call in calls),
+    )
+
+
+class ModelCalls:
+    """Asks a model about one incident, within its budget, and tells so in the incident's timeline."""
+
+    def __init__(
+        self, gateway: LlmGateway, log: IncidentLog, clock: Clock, incident_id: str, settings: ModelSettings
+    ) -> None:
+        self._gateway = gateway
+        self._log = log
+        self._clock = clock
+        self._incident_id = incident_id
+        self._settings = settings
+
+    async def ask(self, prompt: Prompt) -> ModelAnswer:
+        """Return the model's answer.
+
+        Raises:
+            LlmError: there is none, or the budget of the incident does not cover the call.
+        """
+        call_id, within_s = await self._begin(prompt)
+        loop = asyncio.get_running_loop()
+        began_s, bills = loop.time(), list[Spent]()
+        failure: LlmError | None = None
+        try:
+            answer = await complete_in_background(
+                self._gateway, prompt, ModelAnswer, timeout_s=within_s, billed=bills.append
+            )
+        except LlmError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 a second opinion that fails must not end the incident
+            _log.exception("model_failed", incident_id=self._incident_id)
+            failure = LlmUnavailableError(f"Asking the model has failed: {type(error).__name__}.")
+        # Where no request was made nothing was billed.
+        spent = bills[0] if bills else Spent(0, 0, 0, 0.0)
+        content = {
+            "call_id": call_id,
+            "outcome": "ok" if failure is None else failure.code,
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "usd": round(spent.usd, 6),
+            "took_s": round(loop.time() - began_s, 3),
+        }
+        if failure is not None:
+            await self.tell(FAILED, f"{failure.message} The rules' answer stands.", content)
+            raise failure
+        tokens = spent.prompt_tokens + spent.completion_tokens
+        await self.tell(ANSWERED, f"The model has answered after {content['took_s']} s ({tokens} tokens).", content)
+        return answer
+
+    async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
+        """Write down what has come of an answer."""
+        await self._append(NewEvent(kind, message, content, evidence))
+
+    async def spending(self) -> Spending:
+        """Return what the calls for this incident have cost so far."""
+        return spending_of(await asyncio.to_thread(self._timeline))
+
+    async def _begin(self, prompt: Prompt) -> tuple[str, float]:
+        """Write a call down with the most that it may cost; return its id, and how long it may take."""
+        call_id, settings = new_id(), self._settings
+        for _ in range(_MOST_TRIES):
+            so_far = await self.spending()
+            within_s = min(settings.call_s, settings.most_s - so_far.took_s)
+            await self._require(so_far, prompt, within_s)
+            number = so_far.calls + 1
+            content = {
+                "call_id": call_id,
+                "number": number,
+                "prompt_tokens": prompt.most_tokens(),
+                "completion_tokens": settings.answer_tokens,
+                "usd": 0.0,
+                "took_s": within_s,
+            }
+            message = f"The model is asked, call {number} of {settings.most_calls} at most."
+            told = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
+            if told.content.get("call_id") == call_id:
+                return call_id, within_s
+            # Another process, which has lost the lease and does not know yet, has taken this number.
+        raise LlmBudgetExceededError("Somebody else asks the model about this incident.")
+
+    async def _require(self, so_far: Spending, prompt: Prompt, within_s: float) -> None:
+        """Return if the budget covers a call.
+
+        Raises:
+            LlmBudgetExceededError: it does not.
+        """
+        settings = self._settings
+        tokens = so_far.tokens + prompt.most_tokens() + settings.answer_tokens
+        if so_far.calls >= settings.most_calls:
+            problem = f"{settings.most_calls} calls may be made for an incident"
+        elif tokens > settings.most_tokens:
+            problem = f"an incident may take {settings.most_tokens} tokens, and this call could bring it to {tokens}"
+        elif within_s < _LEAST_S:
+            problem = f"the model may take {settings.most_s:g} s for an incident, and has taken {so_far.took_s:.0f} s"
+        else:
+            return
+        said = f"The model is not asked: {problem}."
+        await self._append(NewEvent(NOT_ASKED, f"{said} The rules' answer stands.", once=f"{NOT_ASKED}.{so_far.calls}"))
+        raise LlmBudgetExceededError(said, remedy="Allow more in the settings.")
+
+    async def _append(self, event: NewEvent) -> TimelineEvent:
+        at_us = self._clock.now_us()
+        (told,) = await asyncio.to_thread(self._log.append, self._incident_id, event, at_us=at_us)
+        return told
+
+    def _timeline(self) -> list[TimelineEvent]:
+        found: list[TimelineEvent] = []
+        while page := self._log.read_after(self._incident_id, found[-1].seq if found else 0):
+            found += page
+        return found

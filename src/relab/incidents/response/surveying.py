@@ -1,0 +1,162 @@
+"""What is known at the moment that decides whether something may be done, and what the policy says to it.
+
+It is asked for twice: when a plan is made, and once more before it is executed. Between the two people may have taken an
+hour to approve, somebody may have pressed the kill switch, or begun to repair by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from relab.incidents.acting.catalogue import ActionEntry
+from relab.incidents.acting.errors import ActionServerError, RefusedError
+from relab.incidents.acting.planning import Plan
+from relab.incidents.acting.policy import SETTLES_WITHIN_S, Ruling, Situation, Wish, rule
+from relab.incidents.acting.records import ActRecord, ActStatus, of_others
+from relab.incidents.acting.scope import scope_of
+from relab.incidents.models import Snapshot
+from relab.incidents.response.state import IncidentState, load_known, load_poll
+from relab.incidents.response.world import World
+
+_US: Final = 1_000_000
+_HOST_SHORT: Final = 97.0
+_MOST_SEEN: Final = 50
+"""Ids of records that are kept: the newest ones are enough to find the place from which on there is something new."""
+_CLOCKS_DIFFER_S: Final = 3_600.0
+"""By so much the action server's clock may be behind or ahead when a record is looked for by its key."""
+
+
+class Surveying:
+    """Looks at switches, records and polls, and settles acts that nobody knows the end of."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def ruling(
+        self,
+        state: IncidentState,
+        plan: Plan,
+        entry: ActionEntry | None = None,
+        *,
+        is_approved: bool = False,
+        is_undo: bool = False,
+        leave_out: str = "",
+    ) -> Ruling:
+        """Return whether a plan may be executed now.
+
+        Args:
+            state: of the incident.
+            plan: that would be executed.
+            entry: of the action in the server's catalogue; None: it is looked up.
+            is_approved: whether a person has allowed exactly this, and that holds.
+            is_undo: whether what the plan has done is to be taken back.
+            leave_out: the key of the act itself, if it is written down already.
+
+        Raises:
+            ActionServerError: the action server does not say how things are, or has no such action.
+        """
+        entry = entry or (await self._world.actions.catalogue()).actions.get(plan.action)
+        if entry is None:
+            raise RefusedError(f"The action server does not offer {plan.action} any more.")
+        wish = Wish(entry, plan.target, state["incident_id"], is_undo=is_undo, is_approved=is_approved)
+        return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
+
+    async def settled(self, act: ActRecord) -> ActRecord:
+        """Return an act as it stands after asking what became of it, without asking for it once more.
+
+        Raises:
+            ActionServerError: the action server does not say.
+        """
+        world = self._world
+        if act.undoes is not None:
+            record = await world.actions.find_undo(act.undoes)
+        else:
+            record = await world.actions.find(act.key, since_us=act.asked_at - int(_CLOCKS_DIFFER_S * _US))
+        now_us = world.clock.now_us()
+        if record is None:
+            # What was sent a moment ago may be on its way still; also nobody knows how long ago it was if the clock was set.
+            if now_us - act.asked_at < SETTLES_WITHIN_S * _US:
+                return act
+            error = "The action server has no record of it: it was not begun."
+            return await world.blocking(world.log.acts.finish, act.key, ActStatus.REFUSED, at_us=now_us, error=error)
+        if record.act_status is ActStatus.ASKED or (act.undoes is None and record.action != act.action):
+            return act
+        return await world.blocking(
+            world.log.acts.finish,
+            act.key,
+            record.act_status,
+            at_us=now_us,
+            record_id=record.record_id,
+            error=record.error,
+        )
+
+    async def records_seen(self) -> list[str] | None:
+        """Return the ids of the newest records of everybody's acts; None if the action server does not say."""
+        try:
+            recent = await self._world.actions.records_after(())
+        except ActionServerError:
+            return None
+        return [record.record_id for record in recent.records[:_MOST_SEEN]]
+
+    async def _situation(self, state: IncidentState, leave_out: str) -> Situation:
+        world, now_us = self._world, self._world.clock.now_us()
+        incident = await world.blocking(world.log.get, state["incident_id"])
+        switch = await world.blocking(world.log.switches.state, world.target)
+        # The server first: what it does not say of itself it says of no act either.
+        server_is_stopped = await world.actions.is_stopped()
+        acts = await self._acts(state["incident_id"], now_us, leave_out)
+        poll = world.watch.feed.latest or load_poll(state["symptoms"])
+        return Situation(
+            now_us=now_us,
+            scope=scope_of([finding.anomaly for finding in incident.findings], poll),
+            is_stopped=switch.is_paused,
+            server_is_stopped=server_is_stopped,
+            is_stale=world.watch.findings.is_stale,
+            failing_dependencies=failing_of(poll),
+            host_is_failing=_host_is_failing(state),
+            others=await self._others(state, acts),
+            acts=[act for act in acts if act.key != leave_out],
+        )
+
+    async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActRecord]:
+        """Return what was done lately, and everything that was done for the incident however long it lasts."""
+        world = self._world
+        since_us = now_us - int(world.settings.policy.window_s * _US)
+        recent = await world.blocking(world.log.acts.of_target, world.target, since_us=since_us)
+        own = await world.blocking(world.log.acts.of_incident, incident_id)
+        found = {act.key: act for act in (*recent, *own)}
+        return [act if act.key == leave_out else await self._told(act) for act in found.values()]
+
+    async def _told(self, act: ActRecord) -> ActRecord:
+        if act.status is not ActStatus.ASKED:
+            return act
+        try:
+            return await self.settled(act)
+        except ActionServerError:
+            # It stays unsettled, and nothing else is done until somebody knows.
+            return act
+
+    async def _others(self, state: IncidentState, acts: Iterable[ActRecord]) -> list[str] | None:
+        # By what was there already, and not by the time: the server has a clock of its own.
+        seen, since_us = state.get("others_seen"), state["others_since_us"]
+        if seen is None:
+            recent = await self._world.actions.records_since(since_us)
+        else:
+            recent, since_us = await self._world.actions.records_after(seen), 0
+        if not recent.is_whole:
+            return None
+        found = of_others(recent.records, list(acts), since_us=since_us)
+        return [f"{record.actor} did {record.action} to {record.target}" for record in found]
+
+
+def failing_of(poll: Snapshot) -> list[str]:
+    """Return the dependencies that a poll tells are failing."""
+    names = (name for name, word in poll.words.items() if name.startswith("dependency.") and word == "failing")
+    return sorted(name.removeprefix("dependency.") for name in names if name.count(".") == 1)
+
+
+def _host_is_failing(state: IncidentState) -> bool:
+    facts = load_known(state["known"]).facts
+    used = facts.get("volume.used_pct")
+    return isinstance(used, float) and used >= _HOST_SHORT

@@ -1,0 +1,60 @@
+"""Queries over alerts that came in. Every function takes the session of a transaction.
+
+Alerts of one group come by the thousand when much is wrong, so what is done is done to all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Update, case, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from relab.incidents.storage.repository import insert_into
+from relab.incidents.storage.tables import AlertRow
+from relab.storage.base import table_of
+
+AlertKey = tuple[str, int]
+"""Fingerprint and begin: what tells alerts of a group apart."""
+
+
+def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
+    """Insert those alerts of a group that are not there, and return their keys."""
+    if not rows:
+        return set()
+    statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()
+    added = session.execute(statement.returning(AlertRow.fingerprint, AlertRow.starts_at))
+    return {(row.fingerprint, row.starts_at) for row in added}
+
+
+def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -> Sequence[Any]:
+    """Return all alerts of a group that have these fingerprints; nobody else changes them until the transaction ends."""
+    columns = (AlertRow.fingerprint, AlertRow.starts_at, AlertRow.is_firing, AlertRow.incident_id)
+    statement = select(*columns).where(
+        AlertRow.group_key == group_key, AlertRow.fingerprint.in_(sorted(set(fingerprints)))
+    )
+    return session.execute(statement.order_by(AlertRow.fingerprint, AlertRow.starts_at).with_for_update()).all()
+
+
+def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> None:
+    """Note that alerts fire no longer."""
+    if keys:
+        session.execute(_of(group_key, keys).values(is_firing=False))
+
+
+def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
+    """Say which incident alerts opened or joined."""
+    session.execute(_of(group_key, keys).values(incident_id=incident_id))
+
+
+def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
+    """Note when alerts were heard of last."""
+    latest = case((AlertRow.last_at > at, AlertRow.last_at), else_=at)
+    if keys:
+        session.execute(_of(group_key, keys).values(last_at=latest))
+
+
+def _of(group_key: str, keys: Collection[AlertKey]) -> Update:
+    among = tuple_(AlertRow.fingerprint, AlertRow.starts_at).in_(sorted(keys))
+    return update(table_of(AlertRow)).where(AlertRow.group_key == group_key, among)

@@ -1,0 +1,74 @@
+"""How many incidents and acts are stored, and how long incidents took: what whoever watches the responder counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import case, func, select
+
+from relab.incidents.storage.tables import ActRow, IncidentRow
+from relab.storage import Database
+
+DURATION_BOUNDS_S: Final = (10, 30, 60, 120, 300, 600, 1_800, 3_600, 14_400, 86_400)
+_US: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long incidents took from opening to end.
+
+    Attributes:
+        within: how many took no longer than each of `DURATION_BOUNDS_S`.
+        number, sum_s: of all.
+    """
+
+    within: tuple[int, ...]
+    number: int
+    sum_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is stored at one time.
+
+    Attributes:
+        incidents: numbers by target, status and outcome; the outcome is empty until an incident is over.
+        durations: of those that are over, by target and outcome.
+        acts: numbers by target and status.
+    """
+
+    incidents: Mapping[tuple[str, str, str], int]
+    durations: Mapping[tuple[str, str], Durations]
+    acts: Mapping[tuple[str, str], int]
+
+
+class IncidentFigures:
+    """The figures of all targets."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self) -> Figures:
+        """Count."""
+        kinds = (IncidentRow.target, IncidentRow.status, func.coalesce(IncidentRow.outcome, ""))
+        took = IncidentRow.closed_at - IncidentRow.opened_at
+        # A clock that was set back in between is no reason for less than nothing.
+        lasted = case((took > 0, took), else_=0)
+        within = [func.sum(case((lasted <= bound * _US, 1), else_=0)) for bound in DURATION_BOUNDS_S]
+        ends = (IncidentRow.target, IncidentRow.outcome)
+        of_acts = (ActRow.target, ActRow.status)
+        with self._database.read() as session:
+            incidents = session.execute(select(*kinds, func.count()).group_by(*kinds)).all()
+            ended = select(*ends, func.count(), func.sum(lasted), *within).where(IncidentRow.closed_at.is_not(None))
+            durations = session.execute(ended.group_by(*ends)).all()
+            acts = session.execute(select(*of_acts, func.count()).group_by(*of_acts)).all()
+        return Figures(
+            {(target, status, outcome): number for target, status, outcome, number in incidents},
+            {
+                (target, outcome or ""): Durations(tuple(counts), number, float(total) / _US)
+                for target, outcome, number, total, *counts in durations
+            },
+            {(target, status): number for target, status, number in acts},
+        )

@@ -1,0 +1,107 @@
+"""An incident as an agent run. Pure: of the same timeline always the same run, so that it can be written anew at any time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from relab.core.clock import format_time
+from relab.incidents.acting.records import ActStatus
+from relab.incidents.postmortem.models import Case
+from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.tracing.steps import Steps
+from relab.knowledge.models import UNNAMED
+from relab.telemetry.models import AgentRun
+
+AGENT_NAME: Final = "relab-responder"
+_MOST_ENVIRONMENT: Final = 500
+_MOST_NUMBER: Final = 10**12
+
+
+def agent_run_id(incident_id: str) -> str:
+    """Return the name of an incident in telemetry."""
+    return f"incident.{incident_id}"
+
+
+def agent_run_of(case: Case) -> AgentRun:
+    """Return the run of an incident; of one that is not over, as far as it is.
+
+    A step is a visit to a node of the graph, a tool call a look or an act. It has succeeded if the responder has mended the
+    incident, and failed if a person had to; an incident that passed by itself, or was none, is neither.
+    """
+    incident, found = case.incident, Steps(case)
+    latest_us = max([incident.opened_at, *(event.at for event in case.events)])
+    run: dict[str, Any] = {
+        "run_id": agent_run_id(incident.incident_id),
+        "agent_name": AGENT_NAME,
+        "environment": incident.target[:_MOST_ENVIRONMENT],
+        "started_at": format_time(incident.opened_at),
+        "status": _status(case),
+        "correlation_ids": [incident.incident_id],
+        "steps": found.steps,
+        "tool_calls": found.calls,
+        "guardrail_events": found.guards,
+        "incident": {
+            "incident_id": incident.incident_id,
+            "href": f"/agent/incidents/{incident.incident_id}",
+            "target": incident.target,
+            "title": incident.title,
+            "severity": incident.severity.value,
+            "outcome": None if incident.outcome is None else incident.outcome.value,
+            "diagnosis": incident.diagnosis,
+            "probability": incident.probability,
+            "last_seq": incident.last_seq,
+        },
+    }
+    if incident.closed_at is not None:
+        # What was told last may have been told by a clock that was set back since.
+        run["ended_at"] = format_time(max(incident.closed_at, latest_us))
+    if run["status"] == "failure":
+        run |= {"error_type": error_of(case), "error_message": incident.recommendation or "A person had to end it."}
+    cost = _cost(case)
+    return AgentRun.model_validate(run | ({"cost": cost} if cost else {}))
+
+
+def error_of(case: Case) -> str:
+    """Return in a word why a person had to be called."""
+    if any(decision is not None and not decision.approved for _, decision in case.approvals):
+        return "approval_rejected"
+    tried = [act for act in case.acts if act.status is not ActStatus.REFUSED and act.undoes is None]
+    if tried:
+        return "actions_failed"
+    if case.acts:
+        return "actions_refused"
+    kinds = {event.kind for event in case.events}
+    if "failed" in kinds and "escalated" not in kinds:
+        return "responder_failed"
+    if "refused" in kinds:
+        return "policy_refused"
+    return "cause_unknown" if case.incident.diagnosis in {None, UNNAMED} else "nothing_to_be_done"
+
+
+def _status(case: Case) -> str:
+    incident = case.incident
+    if incident.outcome is Outcome.RESOLVED:
+        return "success"
+    if incident.outcome is Outcome.DISMISSED:
+        return "cancelled"
+    was_escalated = any(event.kind == "escalated" for event in case.events)
+    if was_escalated or incident.status is IncidentStatus.ESCALATED or incident.outcome is Outcome.ESCALATED:
+        return "failure"
+    return "running" if incident.outcome is None else "cancelled"
+
+
+def _cost(case: Case) -> dict[str, Any]:
+    """Return what language models have cost; nothing where none was asked."""
+    ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
+    if not ended:
+        return {}
+    return {
+        "tokens_prompt": int(sum(_number(content.get("prompt_tokens")) for content in ended)),
+        "tokens_completion": int(sum(_number(content.get("completion_tokens")) for content in ended)),
+        "total_cost_usd": sum(_number(content.get("usd")) for content in ended),
+    }
+
+
+def _number(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < _MOST_NUMBER else 0

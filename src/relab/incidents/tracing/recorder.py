@@ -1,0 +1,80 @@
+"""Writes incidents into telemetry as agent runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+
+from relab.core.clock import Clock
+from relab.core.errors import ConflictError, NotFoundError
+from relab.incidents.postmortem.postmortems import case_of
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import IncidentSummary
+from relab.incidents.tracing.projection import agent_run_id, agent_run_of
+from relab.telemetry.service import TelemetryService
+
+NEWEST: Final = 50
+"""Incidents that are looked at: the newest, which were changed last, or may have been while nobody recorded."""
+_LONG_OVER_US: Final = 86_400 * 1_000_000
+
+_log = structlog.get_logger(__name__)
+
+
+class RunRecorder:
+    """Keeps the agent runs of a target's incidents up to date with their timelines.
+
+    A run tells up to which event it was written, so that nothing else has to be remembered: after a kill the next start
+    goes on, and two processes at once write the same.
+    """
+
+    def __init__(self, log: IncidentLog, telemetry: TelemetryService, clock: Clock, target: str) -> None:
+        self._log = log
+        self._telemetry = telemetry
+        self._clock = clock
+        self._target = target
+        self._written: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Look at everything anew: another process may have written meanwhile."""
+        self._written = {}
+
+    def catch_up(self) -> int:
+        """Write the runs of incidents of which there is more to tell, and return how many.
+
+        Raises:
+            UnavailableError: the database cannot be reached.
+        """
+        count = 0
+        for each in self._log.list_incidents(target=self._target, limit=NEWEST).items:
+            if self._written.get(each.incident_id) == each.last_seq:
+                continue
+            try:
+                if self._is_wanted(each):
+                    self.record(each.incident_id)
+                    count += 1
+            except (ConflictError, ValidationError) as error:
+                # The id is that of a run which somebody has sent as spans, or what is told is no run; others are none the worse.
+                _log.warning("incident_not_recorded", incident_id=each.incident_id, error=str(error))
+            self._written[each.incident_id] = each.last_seq
+        return count
+
+    def record(self, incident_id: str) -> None:
+        """Write the run of an incident; unchanged, it stays as it is.
+
+        Raises:
+            NotFoundError: there is no such incident.
+            ConflictError: the run's id is taken by one of another source.
+        """
+        self._telemetry.ingest(agent_run_of(case_of(self._log, incident_id)))
+
+    def _is_wanted(self, incident: IncidentSummary) -> bool:
+        """Whether there is more to write; not of one that is long over and has no run: somebody has deleted that."""
+        try:
+            header = self._telemetry.get(agent_run_id(incident.incident_id))
+        except NotFoundError:
+            closed_us = incident.closed_at
+            return closed_us is None or self._clock.now_us() - closed_us < _LONG_OVER_US
+        told = (header.model_extra or {}).get("incident")
+        return not isinstance(told, dict) or told.get("last_seq") != incident.last_seq

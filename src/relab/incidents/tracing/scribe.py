@@ -1,0 +1,82 @@
+"""What is written beside the responder and never in its way: the agent runs of incidents, and the signals around the open one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import structlog
+
+from relab.core.errors import RelabError
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.keeping import SignalKeeper
+from relab.incidents.tracing.recorder import RunRecorder
+from relab.incidents.watching.feed import Feed
+
+EVERY_S: Final = 2.0
+
+_log = structlog.get_logger(__name__)
+
+
+class AtWork(Protocol):
+    """Of a responder, whether it is the one that works, and on what."""
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process runs the loop of the target."""
+        ...
+
+    @property
+    def incident_id(self) -> str | None:
+        """The incident that is being responded to."""
+        ...
+
+
+class Scribe:
+    """Writes, again and again, what there is to write. What fails is told to the log and tried again."""
+
+    def __init__(self, responder: AtWork, feed: Feed, recorder: RunRecorder, keeper: SignalKeeper) -> None:
+        self._responder = responder
+        self._feed = feed
+        self._recorder = recorder
+        self._keeper = keeper
+
+    @asynccontextmanager
+    async def writing(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
+        """Write while the block runs, and once more when it has ended."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._write_until(stop, every_s), name="scribe")
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+    async def _write_until(self, stop: asyncio.Event, every_s: float) -> None:
+        led = False
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), every_s)
+            # Of several processes on a database the one that leads writes; one that stops has led until now.
+            leads = self._responder.is_leading or (led and stop.is_set())
+            if leads:
+                await self._write()
+            elif led:
+                self._recorder.forget()
+            led = leads
+
+    async def _write(self) -> None:
+        try:
+            await asyncio.to_thread(self._write_now, self._responder.incident_id, self._feed.polls)
+        except RelabError as error:
+            _log.warning("incident_not_recorded", error=str(error))
+        except Exception:  # noqa: BLE001 whatever there is to write, the responder goes on, and so does the next look
+            _log.exception("incident_not_recorded")
+
+    def _write_now(self, incident_id: str | None, polls: Sequence[Snapshot]) -> None:
+        if incident_id is not None:
+            self._keeper.keep(incident_id, polls)
+        self._recorder.catch_up()

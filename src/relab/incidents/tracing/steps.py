@@ -1,0 +1,290 @@
+"""From the timeline of an incident to the steps, tool calls and guardrail events of an agent run. Pure; any timeline is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from relab.core.clock import format_time
+from relab.core.json import canonical_json
+from relab.incidents.acting.records import ActRecord, ActStatus
+from relab.incidents.postmortem.models import Case
+from relab.incidents.storage.models import EventKind, Phase, TimelineEvent
+
+LOOKED: Final = "looked"
+"""The kind of the event that tells of looks that were taken together."""
+MOST_SUMMARY: Final = 2_000
+_US: Final = 1_000_000
+_MOST_US: Final = 3_600 * _US
+_MOST_NAME: Final = 500
+
+_NODES: Final = {
+    EventKind.OPENED: Phase.DETECT,
+    "gathered": Phase.GATHER,
+    "thought": Phase.DIAGNOSE,
+    "diagnosed": Phase.INVESTIGATE,
+    "planned": Phase.PLAN,
+    "stood_down": Phase.PLAN,
+    "refused": Phase.PLAN,
+    "not_asked": Phase.EXECUTE,
+    EventKind.APPROVAL_ASKED: Phase.APPROVE,
+    EventKind.APPROVAL_DECIDED: Phase.APPROVE,
+    EventKind.ACT_ASKED: Phase.EXECUTE,
+    EventKind.ACT_FINISHED: Phase.EXECUTE,
+    EventKind.ACT_EFFECT: Phase.VERIFY,
+    "verified": Phase.VERIFY,
+    "not_undone": Phase.VERIFY,
+    "escalated": Phase.ESCALATE,
+    "records_unknown": Phase.LEARN,
+    "drafted": Phase.LEARN,
+    "not_drafted": Phase.LEARN,
+    EventKind.CLOSED: Phase.LEARN,
+}
+"""By kind of event the node that told of it; what is not here belongs to no node, or to the one that is told of next."""
+_ONE_VISIT: Final = frozenset((Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY, Phase.LEARN))
+"""Nodes that tell of one visit in several events."""
+_GUARDS: Final = {
+    "stood_down": "stand-down",
+    "refused": "policy",
+    "not_asked": "policy",
+    EventKind.APPROVAL_ASKED: "approval",
+    EventKind.APPROVAL_DECIDED: "approval",
+    EventKind.PAUSED: "kill switch",
+    EventKind.RESUMED: "kill switch",
+}
+_EFFECTS: Final = {"failed": "not_mended", "worse": "made_worse"}
+_CAME: Final = {"failed": "has not helped", "worse": "has made it worse"}
+_MODEL_ENDS: Final = frozenset(("model_answered", "model_failed"))
+
+Item = dict[str, Any]
+
+
+class Steps:
+    """Reads a timeline event by event.
+
+    Attributes:
+        steps, calls, guards: in the words of telemetry.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.steps: list[Item] = []
+        self.calls: list[Item] = []
+        self.guards: list[Item] = []
+        self._acts = {act.key: act for act in case.acts}
+        self._waiting: list[Item] = []
+        """Calls of a step that is not told of yet."""
+        self._node: str | None = None
+        self._reached_us = case.incident.opened_at
+        self._attempt = 0
+        self._action = "What was done"
+        self._rounds = 0
+        for event in case.events:
+            self._read(event)
+        self.calls += self._waiting
+
+    def _read(self, event: TimelineEvent) -> None:
+        # Clocks are set back; the order of events is the order in which they were written.
+        at_us = max(event.at, self._reached_us)
+        node = self._node_of(event)
+        if event.kind == LOOKED:
+            self._waiting += self._looks(event)
+        elif event.kind in _MODEL_ENDS:
+            self._waiting.append(_model_call(event))
+        elif event.kind == "failed":
+            self._step("responder", at_us, event)
+            self._fail("responder_failed", event.message)
+        elif node is not None:
+            self._visit(node, at_us, event)
+        if event.kind in _GUARDS:
+            self._guard(event, at_us)
+
+    def _node_of(self, event: TimelineEvent) -> Phase | None:
+        act = self._act_of(event)
+        if event.kind == EventKind.ACT_FINISHED and act is not None and act.get("status") == ActStatus.UNDONE:
+            # It was taken back because of what was seen.
+            return Phase.VERIFY
+        return _NODES.get(event.kind)
+
+    def _visit(self, node: Phase, at_us: int, event: TimelineEvent) -> None:
+        if event.kind == "planned":
+            self._attempt += 1
+        goes_on = node == self._node and node in _ONE_VISIT and event.kind != EventKind.ACT_ASKED
+        if goes_on:
+            self._extend(at_us, event)
+        else:
+            self._step(node, at_us, event)
+        if event.kind == EventKind.ACT_ASKED:
+            self._act(event)
+        elif event.kind == EventKind.ACT_FINISHED:
+            self._finished(event)
+        elif event.kind == "verified":
+            effect = str(event.content.get("outcome"))
+            if effect in _EFFECTS:
+                self._fail(_EFFECTS[effect], f"{self._action} {_CAME[effect]}: {event.message}")
+        elif event.kind == "not_undone":
+            self._fail("not_undone", event.message)
+        elif event.kind in {"stood_down", "refused", "not_asked"}:
+            self.steps[-1]["status"] = "skipped"
+        elif event.kind == EventKind.APPROVAL_ASKED:
+            self._is_at_work()
+        elif (
+            event.kind == EventKind.APPROVAL_DECIDED
+            and _mapping(event.content.get("decision")).get("approved") is False
+        ):
+            self._fail("approval_rejected", event.message)
+        elif event.kind == "escalated":
+            self._fail("escalated", event.message)
+
+    def _step(self, name: str, at_us: int, event: TimelineEvent) -> None:
+        step = {
+            "step_id": f"{len(self.steps) + 1}.{name}",
+            "name": self._name(name),
+            "status": "success",
+            "started_at": format_time(self._reached_us),
+            "ended_at": format_time(at_us),
+            "output_summary": event.message[:MOST_SUMMARY],
+        }
+        self.steps.append(step)
+        self._node, self._reached_us = name, at_us
+        self._take_waiting()
+
+    def _extend(self, at_us: int, event: TimelineEvent) -> None:
+        step = self.steps[-1]
+        # What was last is what it came to.
+        step |= {"ended_at": format_time(at_us), "output_summary": event.message[:MOST_SUMMARY]}
+        if step["status"] == "running":
+            step["status"] = "success"
+        self._reached_us = at_us
+        self._take_waiting()
+
+    def _name(self, node: str) -> str:
+        is_of_attempt = node in {Phase.PLAN, Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY} and self._attempt > 0
+        return f"{node}, attempt {self._attempt}" if is_of_attempt else str(node)
+
+    def _take_waiting(self) -> None:
+        for call in self._waiting:
+            call["step_id"] = self.steps[-1]["step_id"]
+        self.calls += self._waiting
+        self._waiting = []
+
+    def _fail(self, error_class: str, message: str) -> None:
+        step = self.steps[-1]
+        step |= {"status": "failure", "error_class": error_class, "error_message": message[:MOST_SUMMARY]}
+        # Said once: an error is no output.
+        step.pop("output_summary", None)
+
+    def _is_at_work(self) -> None:
+        self.steps[-1]["status"] = "running"
+        self.steps[-1].pop("ended_at", None)
+
+    def _act(self, event: TimelineEvent) -> None:
+        content = self._act_of(event)
+        act = None if content is None else self._acts.get(str(content.get("key")))
+        if act is None:
+            return
+        self._action = act.action[:_MOST_NAME]
+        self._is_at_work()
+        self.calls.append(_act_call(act, f"act.{event.seq}", self.steps[-1]["step_id"]))
+
+    def _finished(self, event: TimelineEvent) -> None:
+        act = self._act_of(event) or {}
+        if act.get("status") in {ActStatus.FAILED, ActStatus.REFUSED}:
+            self._fail(f"action_{act['status']}", str(act.get("error") or event.message))
+
+    def _act_of(self, event: TimelineEvent) -> Mapping[str, Any] | None:
+        act = event.content.get("act")
+        return act if isinstance(act, Mapping) else None
+
+    def _looks(self, event: TimelineEvent) -> Iterator[Item]:
+        self._rounds += 1
+        rows = event.content.get("looks")
+        began_us = event.content.get("began_us")
+        if not isinstance(began_us, int) or not 0 <= event.at - began_us <= _MOST_US:
+            # A clock that was set meanwhile tells no duration.
+            began_us = event.at
+        for place, row in enumerate(rows if isinstance(rows, list) else ()):
+            if isinstance(row, Mapping) and isinstance(row.get("look"), str):
+                call = _look_call(row, event, began_us, self._rounds)
+                yield call | {"call_id": f"look.{event.seq}.{place}"}
+
+    def _guard(self, event: TimelineEvent, at_us: int) -> None:
+        guard: Item = {
+            "event_id": f"guard.{event.seq}",
+            "type": _GUARDS[event.kind],
+            "message": event.message[:MOST_SUMMARY],
+            "created_at": format_time(at_us),
+        }
+        if self.steps:
+            guard["step_id"] = self.steps[-1]["step_id"]
+        self.guards.append(guard)
+
+
+def facts_of(count: int) -> str:
+    """Return so many facts in words."""
+    return f"{count} fact{'' if count == 1 else 's'}"
+
+
+def _look_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
+    """Return a look as a tool call; it has failed if it showed nothing and something did not answer."""
+    name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
+    seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())
+    silent = "; ".join(f"{request}: {reason}" for request, reason in absent.items())
+    call: Item = {
+        "tool_name": f"look:{name}"[:_MOST_NAME],
+        "status": "success" if facts or not absent else "failure",
+        # The same look again is no repetition: it is taken to see what has changed.
+        "args_json": {"look": name, "requests": row.get("requests"), "round": number},
+        "started_at": format_time(began_us),
+        "ended_at": format_time(event.at),
+    }
+    if call["status"] == "failure":
+        return call | {"error_class": "no_answer", "error_message": silent[:MOST_SUMMARY]}
+    told = f"{facts_of(len(facts))} seen{': ' if facts else '.'}{seen}"
+    return call | {"result_summary": (f"{told} (no answer: {silent})" if silent else told)[:MOST_SUMMARY]}
+
+
+def _act_call(act: ActRecord, call_id: str, step_id: str) -> Item:
+    """Return an act as a tool call."""
+    ended_us = act.finished_at
+    call: Item = {
+        "call_id": call_id,
+        "step_id": step_id,
+        "tool_name": act.action[:_MOST_NAME],
+        "args_json": {"target": act.target, "parameters": act.parameters, "idempotency_key": act.key},
+        "started_at": format_time(act.asked_at),
+    }
+    if act.status is ActStatus.ASKED:
+        return call | {"status": "running"}
+    if ended_us is not None and ended_us >= act.asked_at:
+        call["ended_at"] = format_time(ended_us)
+    if act.status in {ActStatus.FAILED, ActStatus.REFUSED}:
+        error = (act.error or f"The action server says that it is {act.status}.")[:MOST_SUMMARY]
+        return call | {"status": "failure", "error_class": f"action_{act.status}", "error_message": error}
+    came = "done, and taken back later" if act.status is ActStatus.UNDONE else "done"
+    effect = "nobody has written down what came of it" if act.effect is None else f"effect on users: {act.effect}"
+    return call | {"status": "success", "result_summary": f"{came}; {effect}"}
+
+
+def _model_call(event: TimelineEvent) -> Item:
+    """Return a question to a language model as a tool call; of its answer the next events tell."""
+    took_s = event.content.get("took_s")
+    took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MOST_US else 0
+    call: Item = {
+        "call_id": f"model.{event.seq}",
+        "tool_name": "language model",
+        "args_json": {"call": event.content.get("call_id")},
+        "started_at": format_time(max(event.at - took_us, 0)),
+        "ended_at": format_time(event.at),
+    }
+    if event.kind == "model_answered":
+        return call | {"status": "success", "result_summary": event.message[:MOST_SUMMARY]}
+    error_class = str(event.content.get("outcome") or "model_failed")[:_MOST_NAME]
+    return call | {"status": "failure", "error_class": error_class, "error_message": event.message[:MOST_SUMMARY]}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else canonical_json(value)

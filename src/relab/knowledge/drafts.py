@@ -1,0 +1,131 @@
+"""Runbooks that a person is asked to accept: files beside those in use, which nothing but these commands reads."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.knowledge.errors import DraftNotFoundError, RunbookFolderError
+from relab.knowledge.library import SUFFIX, Problem, folder_shelf
+from relab.knowledge.models import Runbook
+from relab.knowledge.reading import read_text
+from relab.knowledge.writing import write_runbook
+
+FOLDER: Final = "drafts"
+"""In the folder of the runbooks; nothing in it is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A runbook that waits for a person.
+
+    Attributes:
+        path: of its file, which may be changed before it is accepted.
+        diff: from the runbook of this cause that is in use to it, as unified diff; all of it is new where there is none.
+        is_new: whether no runbook in use has its cause.
+    """
+
+    runbook: Runbook
+    path: Path
+    diff: str
+    is_new: bool
+
+
+class Drafts:
+    """The drafts in the folder of an installation's runbooks.
+
+    Args:
+        folder: of the runbooks.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / FOLDER
+
+    def put(self, runbook: Runbook) -> Path:
+        """Write a draft and return its file; one that is there already stays, for somebody may be at work on it.
+
+        Raises:
+            RunbookFolderError: the folder cannot be written.
+        """
+        target = self._folder / f"{runbook.cause}{SUFFIX}"
+        if target.exists():
+            return target
+        try:
+            write_whole(target, write_runbook(runbook).encode())
+        except OSError as error:
+            raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
+        return target
+
+    def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[Problem, ...]]:
+        """Return the drafts by cause, and what is wrong with files that are none.
+
+        Args:
+            in_use: runbooks by cause.
+
+        Raises:
+            RunbookFolderError: the folder cannot be read.
+        """
+        if not self._folder.is_dir():
+            return [], ()
+        shelf = folder_shelf(self._folder)
+        found = {each.cause: each for each in reversed(shelf.runbooks)}
+        return [_draft(found[cause], in_use.get(cause)) for cause in sorted(found)], shelf.problems
+
+    def get(self, cause: str, in_use: dict[str, Runbook]) -> Draft:
+        """Return the draft of a cause.
+
+        Raises:
+            DraftNotFoundError: there is none, or it is no runbook any more.
+            RunbookFolderError: the folder cannot be read.
+        """
+        drafts, problems = self.all(in_use)
+        found = next((each for each in drafts if each.runbook.cause == cause), None)
+        if found is None:
+            broken = f" These files are none: {'; '.join(': '.join(each) for each in problems)}." if problems else ""
+            raise DraftNotFoundError(
+                f"There is no draft of the cause {cause[:100]!r}.{broken}", remedy="See: lab knowledge drafts"
+            )
+        return found
+
+    def remove(self, draft: Draft) -> None:
+        """Delete a draft.
+
+        Raises:
+            RunbookFolderError: its file cannot be deleted.
+        """
+        try:
+            draft.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RunbookFolderError(f"{draft.path} cannot be deleted: {error.strerror}.") from error
+
+
+def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
+    path = Path(runbook.source)
+    # Both as relab writes them, so that only what says something else differs.
+    before = write_runbook(in_use).splitlines(keepends=True) if in_use is not None else []
+    after = read_text(path) if in_use is None else write_runbook(runbook)
+    source = in_use.source if in_use is not None else "/dev/null"
+    diff = "".join(difflib.unified_diff(before, after.splitlines(keepends=True), source, str(path)))
+    return Draft(runbook, path, diff, in_use is None)
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and its folder if need be: a responder may read it at any moment.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".new")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(name).chmod(0o644)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

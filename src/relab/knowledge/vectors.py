@@ -1,0 +1,133 @@
+"""Where directions of sentences are kept: one SQLite file, of one model, of bounded size.
+
+What is in it can be computed again. So it is never repaired: what another model has left, or what cannot be read, is made anew.
+Every change is one transaction, so that two processes may use it at the same time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from relab.knowledge.errors import VectorStoreError
+
+MOST_VECTORS: Final = 20_000
+"""Some 30 MB of a model of 384; ten times what the shipped runbooks and 500 incidents have."""
+FILE: Final = "vectors.sqlite3"
+_VERSION: Final = 1
+_WAIT_S: Final = 10.0
+_AT_ONCE: Final = 500
+_DAMAGED: Final = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+
+log = structlog.get_logger(__name__)
+
+
+class VectorStore:
+    """The directions that one model gave, by text.
+
+    Args:
+        folder: of the file; made when there is something to keep.
+        model: name and digest of the model. What others left is deleted when this one has something to keep.
+        size: of a direction in bytes; what is kept in another size is taken for damaged, and not found.
+        most: how many are kept; the oldest go first.
+    """
+
+    def __init__(self, folder: Path, *, model: str, size: int, most: int = MOST_VECTORS) -> None:
+        self._path = folder / FILE
+        self._model = model
+        self._size = size
+        self._most = most
+
+    def get(self, texts: Collection[str]) -> dict[str, bytes]:
+        """Return by text the directions that are kept.
+
+        Raises:
+            VectorStoreError: the file cannot be used.
+        """
+        if not self._path.exists():
+            return {}
+        by_key = {_key(text): text for text in texts}
+        found: dict[str, bytes] = {}
+        keys = iter(by_key)
+        with self._opened() as connection:
+            while some := list(islice(keys, _AT_ONCE)):
+                marks = ",".join("?" * len(some))
+                rows = connection.execute(
+                    f"SELECT text, vector FROM vectors WHERE model = ? AND text IN ({marks})",  # noqa: S608 - marks only
+                    (self._model, *some),
+                )
+                found |= {by_key[key]: vector for key, vector in rows if len(vector) == self._size}
+        return found
+
+    def put(self, vectors: Mapping[str, bytes]) -> None:
+        """Keep directions by text.
+
+        Raises:
+            VectorStoreError: the file cannot be used.
+        """
+        rows = [(self._model, _key(text), vector) for text, vector in vectors.items()]
+        with self._opened() as connection:
+            others = connection.execute("DELETE FROM vectors WHERE model != ?", (self._model,)).rowcount
+            connection.executemany("INSERT OR REPLACE INTO vectors (model, text, vector) VALUES (?, ?, ?)", rows)
+            connection.execute(
+                "DELETE FROM vectors WHERE number <= (SELECT number FROM vectors ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                (self._most,),
+            )
+        if others:
+            log.info("vectors_of_another_model_deleted", count=others, model=self._model, file=str(self._path))
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection in a transaction of its own, which is committed unless something is raised."""
+        try:
+            with closing(self._connect()) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.commit()
+        except (sqlite3.Error, OSError) as error:
+            raise VectorStoreError(
+                f"The store of vectors {self._path} cannot be used: {error}.",
+                remedy="Give VECTOR_STORE_PATH a folder that can be written; what is in it may be deleted.",
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _prepared(self._path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in _DAMAGED:
+                raise
+            log.warning("vectors_made_anew", file=str(self._path), reason=str(error))
+            # What a writer that was killed has left beside the file would be rolled back into the new one.
+            for path in (self._path.with_name(f"{FILE}-journal"), self._path):
+                path.unlink(missing_ok=True)
+            return _prepared(self._path)
+
+
+def _prepared(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            connection.execute("DROP TABLE IF EXISTS vectors")
+            connection.execute(
+                "CREATE TABLE vectors (number INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL,"
+                " text TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE (model, text))"
+            )
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,98 @@
+"""The word pieces of BERT's uncased vocabulary: from a text to the numbers that the model reads. Pure.
+
+The rules are those of `BertTokenizer` (Devlin et al. 2018, and the reference code's `tokenization.py`): a text is cleaned, put
+into small letters without accents, split at blanks and punctuation, and each word into the longest pieces that the vocabulary has.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+_START, _END, _UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
+_LONGEST_WORD: Final = 100
+_CHARS_OF_A_PIECE: Final = 40
+"""How many characters of a text are looked at for each piece that is wanted: what is behind them would be cut off anyway."""
+_CHINESE: Final = (
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+
+
+class WordPieces:
+    """A vocabulary.
+
+    Args:
+        vocabulary: all pieces, each at the place of its number; what goes on with a word begins with `##`.
+
+    Raises:
+        KeyError: it lacks one of the pieces that every text needs.
+    """
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self._numbers = {piece: number for number, piece in enumerate(vocabulary)}
+        self._start, self._end = self._numbers[_START], self._numbers[_END]
+        self._unknown = self._numbers[_UNKNOWN]
+
+    def __len__(self) -> int:
+        """Return how many pieces there are."""
+        return len(self._numbers)
+
+    def numbers(self, text: str, most: int) -> list[int]:
+        """Return the numbers of a text between those of its start and end, at most so many; what is too long is cut."""
+        found = [self._start]
+        for word in _words(text[: most * _CHARS_OF_A_PIECE]):
+            found.extend(self._pieces(word))
+            if len(found) >= most - 1:
+                break
+        return [*found[: most - 1], self._end]
+
+    def _pieces(self, word: str) -> list[int]:
+        if len(word) > _LONGEST_WORD:
+            return [self._unknown]
+        found, begin = list[int](), 0
+        while begin < len(word):
+            before = "##" if begin else ""
+            ends = range(len(word), begin, -1)
+            end = next((end for end in ends if before + word[begin:end] in self._numbers), None)
+            if end is None:
+                return [self._unknown]
+            found.append(self._numbers[before + word[begin:end]])
+            begin = end
+        return found
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in _cleaned(text).split():
+        begin = 0
+        for place, char in enumerate(plain := _plain(word)):
+            if _is_punctuation(char):
+                if plain[begin:place]:
+                    yield plain[begin:place]
+                yield char
+                begin = place + 1
+        if plain[begin:]:
+            yield plain[begin:]
+
+
+def _cleaned(text: str) -> str:
+    """Return a text without what nobody sees, and with a blank on either side of each Chinese character."""
+    return "".join(_shown(char) for char in text)
+
+
+def _shown(char: str) -> str:
+    if char in "\t\n\r" or unicodedata.category(char) == "Zs":
+        return " "
+    if char == "\ufffd" or unicodedata.category(char).startswith("C"):
+        return ""
+    return f" {char} " if any(low <= ord(char) <= high for low, high in _CHINESE) else char
+
+
+def _plain(word: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFD", word.lower()) if unicodedata.category(char) != "Mn")
+
+
+def _is_punctuation(char: str) -> bool:
+    # The reference takes all of ASCII that is neither letter nor digit for it, such as $ and ^.
+    return (char.isascii() and not char.isalnum()) or unicodedata.category(char).startswith("P")

@@ -1,0 +1,49 @@
+"""What one of several users of a gateway has had it cost."""
+
+from __future__ import annotations
+
+import threading
+
+from relab.llm.budget import Spent
+from relab.llm.gateway import AnswerT, Billed, LlmGateway
+from relab.llm.langchain_gateway import LangChainGateway
+from relab.llm.models import Prompt
+
+
+class MeteredGateway:
+    """Asks another gateway, and adds up what that cost since this one was made. Safe to share between threads."""
+
+    def __init__(self, gateway: LlmGateway) -> None:
+        self._gateway = gateway
+        self._lock = threading.Lock()
+        self._spent = Spent(0, 0, 0, 0.0)
+
+    @property
+    def spent(self) -> Spent:
+        """What all calls together have cost."""
+        with self._lock:
+            return self._spent
+
+    def preload(self) -> None:
+        """Load what the first call would have to load, if that is something."""
+        if isinstance(self._gateway, LangChainGateway):
+            self._gateway.preload()
+
+    def complete(
+        self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
+    ) -> AnswerT:
+        """Ask the model; see `LlmGateway.complete`."""
+
+        def add(spent: Spent) -> None:
+            with self._lock:
+                so_far = self._spent
+                self._spent = Spent(
+                    so_far.calls + spent.calls,
+                    so_far.prompt_tokens + spent.prompt_tokens,
+                    so_far.completion_tokens + spent.completion_tokens,
+                    so_far.usd + spent.usd,
+                )
+            if billed is not None:
+                billed(spent)
+
+        return self._gateway.complete(prompt, schema, timeout_s=timeout_s, billed=add)

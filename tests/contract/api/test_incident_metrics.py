@@ -1,0 +1,81 @@
+"""What Prometheus reads of the responder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from relab.bootstrap import Services
+from relab.incidents.acting.records import ActStatus
+from relab.incidents.storage.models import Outcome
+from support.acts import NOW_US
+from support.api import running_api
+from support.incident_logs import SECOND_US, asked, opened
+from support.waiting import wait_until
+
+NOBODY = "http://127.0.0.1:9"
+"""Where nothing answers."""
+TARGET = "127.0.0.1:9"
+
+
+def scrape(api: TestClient) -> dict[str, float]:
+    """Return the values of the responder's samples by how they are written."""
+    response = api.get("/metrics")
+    assert response.status_code == 200
+    return {
+        f"{sample.name}{{{','.join(f'{name}={value}' for name, value in sorted(sample.labels.items()))}}}": sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+        if sample.name.startswith(("relab_incident", "relab_responder"))
+    }
+
+
+def test_of_what_is_not_watched_only_incidents_are_told(services: Services) -> None:
+    with running_api(services) as api:
+        assert scrape(api) == {}
+        opened(services.incidents.log, "shop")
+        found = scrape(api)
+
+    assert found == {"relab_incidents{outcome=,status=open,target=shop}": 1}
+
+
+def test_incidents_are_counted_by_how_they_ended_and_how_long_they_took(services: Services) -> None:
+    log = services.incidents.log
+    with running_api(services) as api:
+        for seconds, outcome in ((20, Outcome.RESOLVED), (200_000, Outcome.RESOLVED), (-60, Outcome.PASSED)):
+            incident_id = opened(log, "shop").incident_id
+            log.acts.put(asked(incident_id))
+            log.close(incident_id, at_us=NOW_US + seconds * SECOND_US, outcome=outcome)
+        log.acts.finish(asked(incident_id).key, ActStatus.REFUSED, at_us=NOW_US)
+        found = scrape(api)
+
+    assert found["relab_incidents{outcome=resolved,status=resolved,target=shop}"] == 2
+    assert found["relab_incidents{outcome=passed,status=closed,target=shop}"] == 1
+    buckets = {le: found[f"relab_incident_seconds_bucket{{le={le},outcome=resolved,target=shop}}"] for le in BOUNDS}
+    assert list(buckets.values()) == [0, 1, 1, 2]
+    assert found["relab_incident_seconds_gsum{outcome=resolved,target=shop}"] == 200_020
+    assert found["relab_incident_seconds_gsum{outcome=passed,target=shop}"] == 0, "a clock that was set back"
+    assert found["relab_incident_acts{status=asked,target=shop}"] == 2
+    assert found["relab_incident_acts{status=refused,target=shop}"] == 1
+
+
+BOUNDS = ("10.0", "30.0", "86400.0", "+Inf")
+
+
+def test_whether_the_target_is_watched_is_told(make_services: Callable[..., Services]) -> None:
+    services = make_services(
+        target_api_base_url=NOBODY, action_server_url=NOBODY, action_server_token="t", poll_interval_seconds=300.0
+    )
+    with running_api(services) as api:
+        wait_until(lambda: api.get("/agent/status").json()["polls"] == 1, what="the first poll")
+        api.post("/agent/pause")
+        found = scrape(api)
+        now_us = services.clock.now_us()
+
+    def of(name: str) -> float:
+        return found[f"relab_responder_{name}{{target={TARGET}}}"]
+
+    assert (of("leading"), of("paused"), of("polls_total")) == (1, 1, 1)
+    assert 0 <= now_us / 1e6 - of("last_poll_timestamp_seconds") < 3_600

@@ -1,0 +1,232 @@
+"""Incidents as agent runs in the database: kept up with their timelines, written anew without a change, on each back end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from relab.core.clock import SystemClock
+from relab.core.errors import ConflictError, NotFoundError
+from relab.incidents.acting.records import Effect
+from relab.incidents.looks.asking import Asker
+from relab.incidents.looks.models import Base
+from relab.incidents.models import Snapshot
+from relab.incidents.postmortem.keeping import PART, SignalKeeper
+from relab.incidents.postmortem.postmortems import Postmortems, events_of
+from relab.incidents.postmortem.recording import KIND, MOST_SIGNALS
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import NewEvent, Outcome
+from relab.incidents.tracing.looking import ToldLooks
+from relab.incidents.tracing.projection import agent_run_id
+from relab.incidents.tracing.recorder import RunRecorder
+from relab.incidents.tracing.scribe import Scribe
+from relab.incidents.watching.feed import Feed
+from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.storage import Database
+from relab.telemetry.models import AgentRun, IngestReceipt
+from relab.telemetry.service import TelemetryService
+from support.clocks import MovableClock
+from support.incident_logs import SECOND_US, opened
+from support.look_answers import WELL
+from support.stored_incidents import begun, handed_over, mended
+from support.waiting import wait_until
+
+DAY_US = 86_400 * SECOND_US
+OPENED_US = 1_800_000_000 * SECOND_US
+
+
+@pytest.fixture
+def telemetry(log_database: Database) -> TelemetryService:
+    clock = SystemClock()
+    return TelemetryService(log_database, clock, JobQueue(log_database, clock, PollingAnnouncer()))
+
+
+@pytest.fixture
+def recorder(log: IncidentLog, telemetry: TelemetryService, target: str) -> RunRecorder:
+    return RunRecorder(log, telemetry, SystemClock(), target)
+
+
+@pytest.fixture
+def now_us() -> int:
+    return SystemClock().now_us()
+
+
+def polls(first: int, last: int) -> list[Snapshot]:
+    """Return a poll for each second after the opening, from the first to the last."""
+    return [
+        Snapshot(OPENED_US + second * SECOND_US, numbers={"errors.pct": float(second)})
+        for second in range(first, last + 1)
+    ]
+
+
+def test_a_run_is_there_while_the_incident_is_open_and_follows_it(
+    log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str, now_us: int
+) -> None:
+    incident_id = begun(log, target, now_us)
+    run_id = agent_run_id(incident_id)
+
+    assert (recorder.catch_up(), recorder.catch_up()) == (1, 0)
+    first = telemetry.get(run_id)
+    log.close(incident_id, at_us=now_us, outcome=Outcome.RESOLVED)
+    assert recorder.catch_up() == 1
+    last = telemetry.get(run_id)
+
+    assert (first.status, first.ended_at, last.status, last.ended_at) == ("running", None, "success", now_us)
+    assert last.counts.steps == first.counts.steps + 1
+    assert (last.model_extra or {})["incident"]["last_seq"] == log.get(incident_id).last_seq
+
+
+def test_a_restart_goes_on_where_it_was_left(
+    log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str, now_us: int
+) -> None:
+    over, handed = mended(log, target, now_us), handed_over(log, target, now_us, [Effect.FAILED])
+    assert recorder.catch_up() == 2
+    before = telemetry.get(agent_run_id(over))
+    log.append(handed, NewEvent("noted", "A word more."), at_us=now_us)
+
+    again = RunRecorder(log, telemetry, SystemClock(), target)
+    assert (again.catch_up(), again.catch_up()) == (1, 0)
+    again.record(over)
+    # The other process writes the same, whenever it does.
+    recorder.forget()
+    assert recorder.catch_up() == 0
+    assert telemetry.get(agent_run_id(over)).content_hash == before.content_hash
+
+
+def test_a_run_that_was_deleted_long_after_is_not_written_again(
+    log: IncidentLog, telemetry: TelemetryService, target: str, now_us: int
+) -> None:
+    clock = MovableClock(now_us)
+    incident_id = mended(log, target, now_us)
+    assert RunRecorder(log, telemetry, clock, target).catch_up() == 1
+    telemetry.delete(agent_run_id(incident_id))
+
+    clock.us = now_us + 2 * DAY_US
+    assert RunRecorder(log, telemetry, clock, target).catch_up() == 0
+    with pytest.raises(NotFoundError):
+        telemetry.get(agent_run_id(incident_id))
+
+
+class Refusing(TelemetryService):
+    """Telemetry that takes no run of one id."""
+
+    refused = ""
+
+    def ingest(self, run: AgentRun) -> IngestReceipt:
+        """Store a run, unless it is the one."""
+        if run.run_id == self.refused:
+            raise ConflictError("It is somebody else's.")
+        return super().ingest(run)
+
+
+def test_a_run_that_cannot_be_written_keeps_no_other_from_it(
+    log: IncidentLog, log_database: Database, target: str, now_us: int
+) -> None:
+    clock = SystemClock()
+    telemetry = Refusing(log_database, clock, JobQueue(log_database, clock, PollingAnnouncer()))
+    fine, refused = mended(log, target, now_us), mended(log, target, now_us + 1)
+    telemetry.refused = agent_run_id(refused)
+    recorder = RunRecorder(log, telemetry, clock, target)
+
+    assert (recorder.catch_up(), recorder.catch_up()) == (1, 0)
+    assert telemetry.get(agent_run_id(fine)).status == "success"
+
+
+def test_signals_are_kept_while_it_goes_on_and_each_poll_once(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target, at_us=OPENED_US).incident_id
+    keeper = SignalKeeper(log, SystemClock())
+
+    assert keeper.keep(incident_id, polls(-400, 0))
+    assert not keeper.keep(incident_id, polls(-400, PART - 1))
+    assert keeper.keep(incident_id, polls(-400, PART))
+    # Another process takes over, and has fewer polls at hand.
+    assert SignalKeeper(log, SystemClock()).keep(incident_id, polls(30, 2 * PART + 5))
+
+    (figure,) = Postmortems(log).of(incident_id).figures
+    assert [(at - OPENED_US) // SECOND_US for at, _ in figure.points] == list(range(-300, 2 * PART + 6))
+
+
+def test_a_long_night_of_polls_is_kept_in_bounded_size(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target, at_us=OPENED_US).incident_id
+    keeper, night = SignalKeeper(log, SystemClock()), polls(-300, 12_000)
+
+    for second in range(0, 12_000, 2):
+        keeper.keep(incident_id, night[max(second - 1_700, 0) : second + 301])
+
+    parts = [event for event in events_of(log, incident_id) if event.kind == KIND]
+    assert len(parts) < 60
+    assert all(len(event.content["numbers"]) <= MOST_SIGNALS for event in parts)
+    (figure,) = Postmortems(log).of(incident_id).figures
+    assert len(figure.points) <= 600
+    assert figure.points[-1][0] > OPENED_US + 10_000 * SECOND_US
+
+
+def test_looks_are_told_in_the_timeline_of_the_incident_they_are_for(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target, at_us=SystemClock().now_us()).incident_id
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode()
+        return httpx.Response(503) if "cache" in path else httpx.Response(200, json=WELL[path])
+
+    async def go() -> None:
+        current: list[str | None] = [None]
+        transports = {base: httpx.MockTransport(answer) for base in Base}
+        async with Asker("http://target", "http://actions", transports=transports) as asker:
+            looks = ToldLooks(asker, log, SystemClock(), lambda: current[0])
+            await looks.take(["pool"])
+            current[0] = incident_id
+            found = await looks.take(["pool", "cache"])
+            assert "pool.used" in found.facts
+            # One that is gone, as after a pruning, keeps nobody from looking.
+            current[0] = "gone"
+            await looks.take(["pool"])
+
+    asyncio.run(go())
+
+    (told,) = [event for event in log.read_after(incident_id) if event.kind == "looked"]
+    pool, cache = told.content["looks"]
+    assert (pool["look"], pool["facts"]["pool.used"], pool["absent"]) == ("pool", 2.0, {})
+    assert (cache["facts"], list(cache["absent"].values())) == ({}, ["answered 503"])
+    assert "No answer to target GET /api/v1/diagnostics/cache." in told.message
+
+
+class AtWork:
+    """A responder that says of itself what a test wants."""
+
+    def __init__(self, incident_id: str) -> None:
+        self.is_leading = False
+        self.incident_id: str | None = incident_id
+
+
+def test_who_leads_writes_and_once_more_at_the_end(
+    log: IncidentLog, telemetry: TelemetryService, recorder: RunRecorder, target: str
+) -> None:
+    incident_id = opened(log, target, at_us=OPENED_US).incident_id
+    run_id = agent_run_id(incident_id)
+
+    async def go() -> None:
+        responder, feed = AtWork(incident_id), Feed()
+        await feed.put(polls(0, 0)[0])
+        scribe = Scribe(responder, feed, recorder, SignalKeeper(log, SystemClock()))
+        async with scribe.writing():
+            # It ends with a look at whether there is something to write.
+            pass
+        assert not await asyncio.to_thread(is_recorded, telemetry, run_id)
+        responder.is_leading = True
+        async with scribe.writing(every_s=0.01):
+            await asyncio.to_thread(wait_until, lambda: is_recorded(telemetry, run_id), what="the run")
+            await asyncio.to_thread(log.close, incident_id, at_us=OPENED_US, outcome=Outcome.PASSED)
+
+    asyncio.run(go())
+
+    assert telemetry.get(run_id).status == "cancelled"
+    assert [event.kind for event in log.read_after(incident_id)].count(KIND) == 1
+
+
+def is_recorded(telemetry: TelemetryService, run_id: str) -> bool:
+    try:
+        return telemetry.get(run_id).run_id == run_id
+    except NotFoundError:
+        return False

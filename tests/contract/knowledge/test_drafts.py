@@ -1,0 +1,77 @@
+"""What experience would change waits for a person, who sees the difference and accepts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relab.knowledge.errors import DraftNotFoundError, RunbookError
+from relab.knowledge.models import Attempt, PastIncident, Resolver, Tried
+from relab.knowledge.service import KnowledgeService
+from support.runbooks import past, runbook
+
+CAUSE = "database_lock"
+
+
+def met(incident_id: str, knowledge: KnowledgeService) -> PastIncident:
+    """Return an incident in which the first action of the shipped runbook failed, and the second mended."""
+    first, second = knowledge.runbook(CAUSE).actions[:2]
+    acts = (
+        Tried(action=first.action, parameters={"pid": "17"}, outcome=Attempt.CHANGED_NOTHING),
+        Tried(action=second.action, parameters=second.parameters, outcome=Attempt.HELPED),
+    )
+    return past(incident_id, CAUSE, tried=acts, resolved_by=Resolver.RESPONDER)
+
+
+def test_a_change_is_drafted_shown_and_accepted(knowledge: KnowledgeService) -> None:
+    names = [each.action for each in knowledge.runbook(CAUSE).actions]
+    assert knowledge.revisions(CAUSE) == knowledge.revisions("no_such_cause") == ()
+    knowledge.remember(met("drafts-1", knowledge))
+
+    (proposed,) = knowledge.revisions(CAUSE)
+    path = knowledge.draft(proposed)
+
+    assert [each.action for each in knowledge.runbook(CAUSE).actions] == names, (
+        "nothing is in use before it is accepted"
+    )
+    (draft,), problems = knowledge.drafts()
+    assert (draft.runbook.cause, draft.path, draft.is_new, problems) == (CAUSE, path, False, ())
+    lines = draft.diff.splitlines()
+    assert lines[:2] == [f"--- shipped/{CAUSE}.md", f"+++ {path}"]
+    assert [line for line in lines[2:] if line.startswith("-")] != []
+    assert any(line.startswith("+- Incident `drafts-1`") for line in lines)
+
+    accepted = knowledge.accept(CAUSE)
+
+    assert [each.action for each in knowledge.runbook(CAUSE).actions] == [names[1], names[0], *names[2:]]
+    assert Path(accepted.source) == knowledge.folder / f"{CAUSE}.md"
+    assert knowledge.drafts() == ([], ())
+    assert knowledge.revisions(CAUSE) == (), "what is accepted is not proposed again"
+
+
+def test_a_draft_that_somebody_works_at_stays_and_one_that_is_broken_is_told(knowledge: KnowledgeService) -> None:
+    path = knowledge.draft(runbook("odd_one", title="As it was made"))
+    path.write_text(path.read_text().replace("As it was made", "As a person has it"))
+
+    assert knowledge.draft(runbook("odd_one", title="Made again")) == path
+    draft = knowledge.get_draft("odd_one")
+    assert (draft.runbook.title, draft.is_new) == ("As a person has it", True)
+    assert "+++" in draft.diff
+    assert '+title: "As a person has it"' in draft.diff
+
+    path.write_text("---\ncause: 3\n---\n")
+    with pytest.raises(DraftNotFoundError, match=r"odd_one.md:2: cause"):
+        knowledge.accept("odd_one")
+    assert knowledge.drafts()[1] != ()
+    path.unlink()
+
+
+def test_what_could_not_be_used_is_not_accepted(knowledge: KnowledgeService) -> None:
+    path = knowledge.draft(runbook("useless_one", mended=()))
+
+    with pytest.raises(RunbookError, match="nothing can show that the cause is gone"):
+        knowledge.accept("useless_one")
+
+    assert path.exists()
+    path.unlink()

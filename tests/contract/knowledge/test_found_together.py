@@ -1,0 +1,35 @@
+"""Runbooks and past incidents are found by one search, unless nothing is to be remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from relab.knowledge.models import HitKind
+from relab.knowledge.service import KnowledgeService
+from support.runbooks import past
+
+
+class NearNothingButNotes:
+    """A model for which only a note about whales is near to anything."""
+
+    def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
+        assert query
+        return [0.9 if "the whale sang" in text else 0.1 for text in texts]
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_past_incidents_are_found_by_meaning_unless_nothing_is_remembered(
+    knowledge: KnowledgeService, remembers: bool
+) -> None:
+    knowledge.remember(past("together-1", "whale", note="the whale sang"))
+    folder = knowledge.folder
+    same = KnowledgeService(
+        knowledge._database, folder=None, home_folder=folder, remembers=remembers, meaning=NearNothingButNotes()
+    )
+
+    found = [(hit.kind, hit.id) for hit in same.search("zzz")]
+
+    assert found == ([(HitKind.INCIDENT, "together-1")] if remembers else [])
+    assert same.search("zzz", with_incidents=False) == knowledge.search("zzz") == []

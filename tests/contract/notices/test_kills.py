@@ -1,0 +1,42 @@
+"""A sender that is killed loses no notice: what it had sent and could not note is sent again, with the same key."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from relab.core.clock import SystemClock
+from relab.incidents.notices.outbox import Outbox
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import NewEvent
+from relab.storage import Database
+from support.children import child, heard
+from support.incident_logs import opened
+from support.receivers import Answer, loopback_receiver
+from support.waiting import wait_until
+
+MODULE = "support.notice_child"
+
+
+@pytest.mark.full
+def test_a_kill_between_sending_and_noting_it_loses_nothing(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    now_us = SystemClock().now_us()
+    incident_id = opened(log, "shop", at_us=now_us).incident_id
+    with loopback_receiver(Answer(until=threading.Event())) as slack:
+        with child(MODULE, shared_url, str(tmp_path), slack.url) as sender:
+            assert heard(sender) == "sending"
+            wait_until(lambda: slack.keys == [f"{incident_id}:1"])
+            sender.kill()
+            sender.wait()
+        # Nobody sends when this is written down.
+        log.append(incident_id, NewEvent("escalated", "A person is needed."), at_us=now_us)
+        with child(MODULE, shared_url, str(tmp_path), slack.url) as sender:
+            assert heard(sender) == "sending"
+            wait_until(lambda: any(state.sent == 2 for state in Outbox(notices_database).states()))
+            sender.kill()
+
+    assert slack.keys == [f"{incident_id}:1", f"{incident_id}:1", f"{incident_id}:2"]

@@ -1,0 +1,81 @@
+"""A request to a receiver ends, whatever the receiver does, and says what is to be done next."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from pydantic import SecretStr
+
+from relab.incidents.notices.posting import Fate, Poster, Reply
+from relab.incidents.notices.receivers import Receiver
+from relab.incidents.notices.slack import message_of
+from support.api import MovableClock
+from support.receivers import Answer, loopback_receiver
+from support.servers import free_port
+
+CLOCK = MovableClock(1_800_000_000_000_000)
+
+
+def post(url: str, *, within_s: float = 20.0) -> Reply:
+    async def run() -> Reply:
+        async with Poster(CLOCK, within_s=within_s) as poster:
+            return await poster.post(Receiver("slack", SecretStr(url), message_of), {"text": "caf\u00e9"}, key="i1:1")
+
+    return asyncio.run(run())
+
+
+def reply_to(answer: Answer, *, within_s: float = 20.0) -> Reply:
+    with loopback_receiver(answer) as receiver:
+        reply = post(receiver.url, within_s=within_s)
+    assert receiver.received[0].document == {"text": "caf\u00e9"}
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [
+        (200, Fate.TAKEN),
+        (202, Fate.TAKEN),
+        (301, Fate.NEVER),
+        (400, Fate.NEVER),
+        (403, Fate.NEVER),
+        (410, Fate.NEVER),
+        (408, Fate.LATER),
+        (425, Fate.LATER),
+        (429, Fate.LATER),
+        (502, Fate.LATER),
+    ],
+)
+def test_an_answer_means_taken_later_or_never(status: int, fate: Fate) -> None:
+    assert reply_to(Answer(status)).fate is fate
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7.0), ("0", 0.0), ("-3", 0.0), ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0), ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+     ("soon", None), ("nan", None), ("inf", None), ("", None)],
+)  # fmt: skip
+def test_a_receiver_may_say_when(header: str, seconds: float | None) -> None:
+    assert reply_to(Answer(429, {"Retry-After": header})).retry_after_s == seconds
+
+
+def test_a_refusal_is_shown_short_and_as_one_line() -> None:
+    reply = reply_to(Answer(400, body=b"bad\r\n\x1b[2J" + b"x" * 5_000_000))
+
+    assert reply.reason.startswith("answered 400: bad [2Jxxx")
+    assert len(reply.reason) < 250
+
+
+def test_who_does_not_answer_is_tried_later() -> None:
+    held = threading.Event()
+    assert reply_to(Answer(until=held), within_s=0.2) == Reply(Fate.LATER, "no answer within 0.2 s")
+    assert post(f"http://127.0.0.1:{free_port()}/T0/B0/secret-secret").fate is Fate.LATER
+
+
+def test_what_cannot_be_reached_is_told_without_the_secret() -> None:
+    reply = post("http://127.0.0.1:9/services/secret-secret")
+
+    assert reply.fate is Fate.LATER
+    assert "secret" not in reply.reason

@@ -1,0 +1,327 @@
+"""Receivers are told what there is to tell, in order, at least once, and no longer than it makes sense."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from relab.core.clock import SystemClock
+from relab.incidents.acting.records import ActStatus
+from relab.incidents.notices.models import ReceiverState
+from relab.incidents.notices.outbox import Outbox
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome
+from relab.storage import Database
+from support.incident_logs import MINUTE_US, SECOND_US, asked, opened, question
+from support.receivers import SECRET_PATH, Answer, LoopbackReceiver, Received, loopback_receiver
+from support.senders import QUICK, ROUTING_KEY, sending, to_both, to_slack
+from support.waiting import wait_until
+
+HOUR_US = 60 * MINUTE_US
+_numbers = itertools.count()
+
+
+def now_us() -> int:
+    return SystemClock().now_us()
+
+
+def new_incident(log: IncidentLog, *, ago_us: int = 0) -> str:
+    return opened(log, f"shop-{next(_numbers)}", at_us=now_us() - ago_us).incident_id
+
+
+def tell(log: IncidentLog, incident_id: str, *kinds: str) -> None:
+    for kind in kinds:
+        log.append(incident_id, NewEvent(kind, f"It is {kind}."), at_us=now_us())
+
+
+def events_of(keys: list[str], incident_id: str) -> list[int]:
+    return [int(seq) for each, _, seq in (key.partition(":") for key in keys) if each == incident_id]
+
+
+def state_of(database: Database, receiver: str = "slack") -> ReceiverState:
+    none = ReceiverState(
+        receiver=receiver, since=0, sent=0, given_up=0, last_sent_at=None, attempts=0, retry_at=None, error=None
+    )
+    return next((state for state in Outbox(database).states() if state.receiver == receiver), none)
+
+
+def wait_for(receiver: LoopbackReceiver, count: int) -> list[Received]:
+    wait_until(lambda: len(receiver.received) >= count, what=f"request {count}")
+    return receiver.received
+
+
+def wait_for_state(database: Database, receiver: str = "slack", **wanted: Any) -> ReceiverState:
+    def found() -> ReceiverState | None:
+        state = state_of(database, receiver)
+        return state if all(getattr(state, name) == value for name, value in wanted.items()) else None
+
+    state = wait_until(found, what=f"{receiver} {wanted}")
+    assert state is not None
+    return state
+
+
+def test_an_incident_is_told_from_its_opening_to_its_end(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with (
+        loopback_receiver() as slack,
+        loopback_receiver() as pagerduty,
+        sending(shared_url, tmp_path, to_both(slack, pagerduty)),
+    ):
+        incident_id = new_incident(log)
+        wait_for(pagerduty, 1)
+        act = log.acts.put(asked(incident_id, asked_at=now_us())).act
+        log.acts.finish(act.key, ActStatus.FAILED, at_us=now_us(), error="No worker answers.")
+        tell(log, incident_id, "escalated")
+        wait_for(pagerduty, 2)
+        log.close(incident_id, at_us=now_us(), outcome=Outcome.ESCALATED, message="Ann has restarted it.")
+        wait_for_state(notices_database, "slack", sent=4)
+        wait_for_state(notices_database, "pagerduty", sent=3)
+
+    titles = [each.document["blocks"][0]["text"]["text"].partition("*")[2].partition("*")[0] for each in slack.received]
+    assert titles == ["Incident opened", "Act failed", "A person is needed", "Incident ended by a person"]
+    assert slack.keys == [f"{incident_id}:{seq}" for seq in (1, 3, 4, 5)]
+    pages = [each.document for each in pagerduty.received]
+    assert [page["event_action"] for page in pages] == ["trigger", "trigger", "resolve"]
+    assert {page["dedup_key"] for page in pages} == {incident_id}
+    assert {page["routing_key"] for page in pages} == {ROUTING_KEY}
+    assert [page["payload"]["severity"] for page in pages[:2]] == ["error", "critical"]
+    assert {each.content_type for each in slack.received} == {"application/json; charset=utf-8"}
+
+
+@pytest.mark.full
+def test_the_end_is_told_also_of_what_was_open_before_anybody_was_told_and_for_long(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    incident_id = new_incident(log, ago_us=50 * HOUR_US)
+    with loopback_receiver() as slack:
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=1)
+        log.close(incident_id, at_us=now_us(), outcome=Outcome.PASSED)
+        tell(log, incident_id, "escalated")
+        after = new_incident(log)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=3)
+
+    # What is written down after the end is no news.
+    assert slack.keys == [f"{incident_id}:1", f"{incident_id}:2", f"{after}:1"]
+
+
+def test_what_was_told_is_not_told_again_by_the_next_process(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with loopback_receiver() as slack:
+        incident_id = new_incident(log)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=1)
+        tell(log, incident_id, "gathered", "escalated")
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=2)
+
+    assert events_of(slack.keys, incident_id) == [1, 3]
+
+
+@pytest.mark.full
+def test_a_receiver_that_is_new_is_told_of_what_is_open_and_not_of_what_was(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    over = new_incident(log, ago_us=HOUR_US)
+    log.close(over, at_us=now_us(), outcome=Outcome.PASSED)
+    still = new_incident(log, ago_us=HOUR_US)
+    with loopback_receiver() as slack:
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=1)
+        # One that came and went while nobody sent is told of afterwards.
+        between = new_incident(log)
+        log.close(between, at_us=now_us(), outcome=Outcome.PASSED)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=3)
+
+    assert slack.keys == [f"{still}:1", f"{between}:1", f"{between}:2"]
+
+
+@pytest.mark.parametrize("status", [503, *(pytest.param(each, marks=pytest.mark.full) for each in (408, 429, 500))])
+def test_a_receiver_that_cannot_now_is_asked_again_and_nothing_overtakes(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path, status: int
+) -> None:
+    with loopback_receiver(Answer(status), Answer(status), Answer(status)) as slack:
+        incident_id = new_incident(log)
+        tell(log, incident_id, "escalated")
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            state = wait_for_state(notices_database, sent=2)
+
+    assert events_of(slack.keys, incident_id) == [1, 1, 1, 1, 2]
+    assert (state.given_up, state.attempts, state.retry_at, state.error) == (0, 0, None, None)
+
+
+@pytest.mark.full
+def test_a_receiver_that_says_when_is_left_alone_until_then(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with loopback_receiver(Answer(429, {"Retry-After": "3"})) as slack:
+        new_incident(log)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            state = wait_for_state(notices_database, attempts=1)
+            assert state.retry_at is not None
+            assert state.retry_at - now_us() > SECOND_US
+        assert state.error == "answered 429: ok"
+        # It is written down, so a process that starts meanwhile waits as well.
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for_state(notices_database, sent=1)
+            assert now_us() >= state.retry_at
+
+
+def test_a_refusal_is_final_and_whoever_reads_the_timeline_sees_it(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    refusal = Answer(404, body=f"no_service {SECRET_PATH} <!channel>\n".encode())
+    with loopback_receiver(refusal) as slack, structlog.testing.capture_logs() as logs:
+        incident_id = new_incident(log)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_until(lambda: state_of(notices_database).given_up == 1)
+            tell(log, incident_id, "escalated")
+            wait_for_state(notices_database, sent=1, given_up=1)
+
+    assert len(slack.received) == 2
+    lost = next(event for event in log.read_after(incident_id) if event.kind == "notice_lost")
+    assert lost.message == "slack was not told of event 1 (opened): answered 404: no_service /*** <!channel>."
+    assert [entry["reason"] for entry in logs if entry["event"] == "notice_given_up"] == [lost.content["reason"]]
+    assert SECRET_PATH.strip("/") not in str(logs)
+
+
+@pytest.mark.full
+def test_a_redirect_is_not_followed(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with loopback_receiver() as other, loopback_receiver(Answer(307, {"Location": other.url})) as slack:
+        new_incident(log)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_until(lambda: state_of(notices_database).given_up == 1)
+
+    assert other.received == []
+
+
+def test_a_notice_that_has_become_old_is_given_up_and_the_next_one_is_tried(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with loopback_receiver(Answer(503)) as slack:
+        incident_id = new_incident(log, ago_us=2 * HOUR_US)
+        tell(log, incident_id, "escalated")
+        with sending(shared_url, tmp_path, to_slack(slack, replace(QUICK, give_up_after_s=3_600.0))):
+            wait_for_state(notices_database, sent=1, given_up=1)
+
+    assert events_of(slack.keys, incident_id) == [1, 2]
+
+
+@pytest.mark.full
+def test_a_slow_receiver_keeps_no_other_one_waiting(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    held = threading.Event()
+    with loopback_receiver(Answer(until=held)) as slack, loopback_receiver() as pagerduty:
+        settings = replace(to_both(slack, pagerduty), pace=replace(QUICK, within_s=1.0))
+        incident_id = new_incident(log)
+        with sending(shared_url, tmp_path, settings):
+            wait_for(slack, 1)
+            tell(log, incident_id, "escalated")
+            wait_for_state(notices_database, "pagerduty", sent=2)
+            # It took too long, and is told again.
+            wait_for_state(notices_database, "slack", sent=2)
+        held.set()
+
+    assert events_of(slack.keys, incident_id) == [1, 1, 2]
+
+
+@pytest.mark.full
+def test_a_receiver_that_is_away_is_found_again(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with loopback_receiver() as gone:
+        nobody = to_slack(gone)
+    incident_id = new_incident(log)
+    with structlog.testing.capture_logs() as logs, sending(shared_url, tmp_path, nobody):
+        wait_until(lambda: state_of(notices_database).attempts >= 2)
+    with loopback_receiver() as slack, sending(shared_url, tmp_path, to_slack(slack)):
+        wait_for_state(notices_database, sent=1)
+
+    assert slack.keys == [f"{incident_id}:1"]
+    assert SECRET_PATH.strip("/") not in str(logs)
+
+
+@pytest.mark.full
+def test_of_two_processes_one_sends(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    with loopback_receiver() as slack:
+        with sending(shared_url, tmp_path, to_slack(slack)), sending(shared_url, tmp_path, to_slack(slack)):
+            ids = [new_incident(log) for _ in range(3)]
+            wait_for_state(notices_database, sent=3)
+            # The one that sends may be either; when it ends, the other takes over.
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            ids.append(new_incident(log))
+            wait_for_state(notices_database, sent=4)
+
+    assert slack.keys == [f"{incident_id}:1" for incident_id in ids]
+
+
+def test_nobody_is_called_for_a_question_that_is_answered_or_for_what_is_over(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    at_us = now_us()
+    answered, over = new_incident(log), new_incident(log)
+    log.approvals.request(question(answered, f"{answered}.1", asked_at=at_us, expires_at=at_us + MINUTE_US))
+    log.approvals.decide(f"{answered}.1", approved=False, by="ann", now_us=now_us())
+    log.update(over, at_us=now_us(), status=IncidentStatus.ESCALATED, tell=[NewEvent("escalated", "Help.")])
+    log.close(over, at_us=now_us(), outcome=Outcome.ESCALATED)
+    with loopback_receiver() as slack, loopback_receiver() as pagerduty:
+        Outbox(notices_database).set_up("pagerduty", at_us=at_us - HOUR_US)
+        Outbox(notices_database).set_up("slack", at_us=at_us - HOUR_US)
+        with sending(shared_url, tmp_path, to_both(slack, pagerduty)):
+            wait_for_state(notices_database, "pagerduty", sent=3)
+            wait_for_state(notices_database, "slack", sent=5)
+
+    pages = [(each.document["dedup_key"], each.document["event_action"]) for each in pagerduty.received]
+    assert pages == [(answered, "trigger"), (answered, "acknowledge"), (over, "resolve")]
+    assert "Approval wanted" not in str([each.document for each in slack.received])
+
+
+def test_an_incident_that_is_deleted_meanwhile_holds_nobody_up(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    held = threading.Event()
+    with loopback_receiver(Answer(until=held)) as slack:
+        gone = new_incident(log, ago_us=MINUTE_US)
+        with sending(shared_url, tmp_path, to_slack(slack)):
+            wait_for(slack, 1)
+            log.close(gone, at_us=now_us(), outcome=Outcome.PASSED)
+            log.prune(now_us() + 1)
+            held.set()
+            after = new_incident(log)
+            wait_until(lambda: f"{after}:1" in slack.keys)
+
+
+def test_a_pause_from_before_the_clock_was_set_back_does_not_hold(log: IncidentLog, notices_database: Database) -> None:
+    incident_id = new_incident(log)
+    outbox, at_us = Outbox(notices_database), now_us()
+    outbox.set_up("slack", at_us=at_us)
+    outbox.put_off("slack", until_us=at_us + 50 * HOUR_US, attempts=1, error="away")
+
+    assert [each.incident_id for each in outbox.waiting("slack", now_us=at_us)] == [incident_id]
+
+
+def test_a_place_never_goes_back(log: IncidentLog, notices_database: Database) -> None:
+    incident_id = new_incident(log)
+    tell(log, incident_id, "gathered", "thought", "planned")
+    _, second, third, _ = log.read_after(incident_id)
+    outbox, at_us = Outbox(notices_database), now_us()
+    outbox.set_up("slack", at_us=at_us)
+    outbox.note_sent("slack", third, at_us=at_us)
+    outbox.pass_over("slack", second)
+
+    assert [each.seq for each in outbox.waiting("slack", now_us=at_us)] == [3]

@@ -1,0 +1,51 @@
+"""A small shop with a responder, of which everything can be away, lie, or be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.storage.migrate import upgrade
+from support.small_shops import FlakyDatabase, FlakySaver, Means, Shop, a_shop, hasty, write_books
+from support.ways import Way
+
+ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The loop that everything here is written for."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def flaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlakyDatabase]:
+    """A migrated database that can be away."""
+    found = FlakyDatabase.open(f"sqlite:///{tmp_path_factory.mktemp('flaky') / 'relab.db'}")
+    assert isinstance(found, FlakyDatabase)
+    upgrade(found)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    """A shop with which all is well."""
+    with a_shop(tmp_path / "shop") as found:
+        yield found
+
+
+@pytest.fixture
+def way(shop: Shop) -> Way:
+    """The way to its action server."""
+    return Way(shop.app)
+
+
+@pytest.fixture
+def means(shop: Shop, flaky: FlakyDatabase, tmp_path: Path, way: Way) -> Means:
+    """What a responder of it works with, by itself."""
+    flaky.is_away = False
+    return Means(shop, flaky, FlakySaver(flaky), write_books(tmp_path / "books"), hasty(ACTS), way=way)

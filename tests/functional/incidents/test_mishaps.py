@@ -1,0 +1,153 @@
+"""What an action server and a database may do to a responder in the middle of an incident, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.storage.models import IncidentStatus, Outcome
+from support.small_shops import (
+    CURE,
+    FlakyDatabase,
+    Means,
+    learnt,
+    over,
+    watching,
+    with_status,
+)
+from support.ways import (
+    GoOn,
+    Way,
+    at,
+    is_act,
+    is_dry_run,
+    is_switch,
+    lie,
+    lose_everything_from_the_first_act,
+    said,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+# --- An action server that lies, and one that nobody understands.
+
+
+@pytest.mark.full
+async def test_success_that_is_none_is_not_believed_and_not_asked_for_again(means: Means, way: Way) -> None:
+    way.meet = at(is_act, 1, lambda: None, then=lie)
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+    assert (len(way.acts), act.status, act.effect) == (1, ActStatus.SUCCEEDED, Effect.FAILED)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "answer", [(412, "stale_precondition"), (409, "in_progress"), (429, "too_many"), (503, "stopped")]
+)
+async def test_what_was_refused_for_a_reason_of_the_moment_is_planned_once_more(
+    means: Means, way: Way, answer: tuple[int, str]
+) -> None:
+    status, code = answer
+    left = 3 if code == "in_progress" else 1
+
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        nonlocal left
+        if is_act(request) and left:
+            left -= 1
+            return said(status, {"code": code, "detail": "Not now."})
+        return await go_on()
+
+    way.meet = meet
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(over(running))
+        acts = running.log.acts.of_incident(found.incident_id)
+    assert [act.status for act in acts] == [ActStatus.REFUSED, ActStatus.SUCCEEDED]
+    assert (found.outcome, len(means.shop.actions.audit.newest(10))) == (Outcome.RESOLVED, 1)
+
+
+@pytest.mark.full
+async def test_what_is_refused_again_and_again_is_left_to_a_person(means: Means, way: Way) -> None:
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        return said(412, {"code": "stale_precondition"}) if is_act(request) else await go_on()
+
+    way.meet = meet
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+    assert len(way.acts) == 3
+
+
+@pytest.mark.full
+async def test_an_act_that_nobody_knows_the_end_of_is_settled_before_the_next(means: Means, way: Way) -> None:
+    way.meet = lose_everything_from_the_first_act()
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        assert len(set(way.keys)) == 1
+        way.meet = None
+        means.shop.broken.clear()
+        first = await running.until(over(running))
+        (act,) = running.log.acts.of_incident(first.incident_id)
+        assert act.status is ActStatus.ASKED
+        means.shop.clock.move(100)
+        means.shop.broken.add("b")
+        await running.until(lambda: len(running.incidents()) > 1 and running.incidents()[1].is_over)
+        assert running.log.acts.get(act.key).status is ActStatus.REFUSED
+    assert means.shop.valves.read() == {"b": CURE}
+
+
+# --- The database.
+
+
+@pytest.mark.full
+async def test_what_breaks_during_an_outage_is_found_after_it(means: Means, way: Way, flaky: FlakyDatabase) -> None:
+    async with watching(means) as running:
+        await learnt(running)
+        flaky.is_away = True
+        means.shop.broken.add("a")
+        polls = running.responder.polls
+        await running.until(lambda: running.responder.polls > polls + 30)
+        assert way.acts == []
+        flaky.is_away = False
+        found = await running.until(over(running))
+    assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 1)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        (is_switch, 1),
+        pytest.param((is_dry_run, 1), marks=pytest.mark.full),
+        pytest.param((is_switch, 2), marks=pytest.mark.full),
+        (is_act, 1),
+    ],
+)
+async def test_an_outage_of_the_database_is_waited_out_however_long(
+    means: Means, way: Way, flaky: FlakyDatabase, moment: tuple[Callable[[httpx.Request], bool], int]
+) -> None:
+    def go_away() -> None:
+        flaky.is_away = True
+
+    way.meet = at(*moment, go_away)
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        await running.until(lambda: flaky.is_away)
+        polls = running.responder.polls
+        await running.until(lambda: running.responder.polls > polls + 60)
+        flaky.is_away = False
+        found = await running.until(over(running))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+    assert (found.outcome, act.effect, len(set(way.keys))) == (Outcome.RESOLVED, Effect.VERIFIED, 1)
+    assert len(means.shop.actions.audit.newest(10)) == 1

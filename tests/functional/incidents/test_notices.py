@@ -1,0 +1,68 @@
+"""`lab serve` tells people of incidents and hears their commands, also after it was killed in the middle of telling."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from support.cli import Lab
+from support.process import LabProcess
+from support.receivers import SECRET_PATH, Answer, loopback_receiver
+from support.senders import ROUTING_KEY
+from support.servers import free_port
+from support.slack import EXAMPLE_SECRET, command_body, signed_headers
+from support.waiting import wait_until
+from support.well_targets import a_well_target
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
+
+
+def test_people_are_told_and_heard_through_a_kill(tmp_path: Path) -> None:
+    with (
+        a_well_target() as target,
+        loopback_receiver(Answer(until=threading.Event())) as slack,
+        loopback_receiver(Answer(400, body=f"bad key {ROUTING_KEY}".encode())) as pagerduty,
+    ):
+        settings = {
+            "TARGET_API_BASE_URL": target,
+            "ACTION_SERVER_URL": f"http://127.0.0.1:{free_port()}",
+            "ACTION_SERVER_TOKEN": "t",
+            "POLL_INTERVAL_SECONDS": "0.5",
+            "LOG_LEVEL": "DEBUG",
+            "RELAB_NOTICES__SLACK_WEBHOOK_URL": slack.url,
+            "RELAB_NOTICES__SLACK_SIGNING_SECRET": EXAMPLE_SECRET,
+            "RELAB_NOTICES__SLACK_OPERATORS": '["U2CERLKJA"]',
+            "RELAB_NOTICES__PAGERDUTY_ROUTING_KEY": ROUTING_KEY,
+            "RELAB_NOTICES__PAGERDUTY_URL": pagerduty.url,
+        }
+        home = tmp_path / "home"
+        with LabProcess.serve(home, "--only", "incidents", settings=settings) as lab:
+            with lab.client() as client:
+                incident_id = client.post("/agent/trigger", json={"detail": "Checkout hangs."}).json()["incident_id"]
+            wait_until(lambda: slack.keys == [f"{incident_id}:1"], what="the first notice")
+            lab.kill()
+            lab.start()
+            wait_until(lambda: len(slack.received) >= 3, within_s=90, what="what came after it")
+            body = command_body("pause we look ourselves")
+            with lab.client() as client:
+                heard = client.post(
+                    "/slack/command", content=body, headers=signed_headers(body, time.time_ns() // 1_000)
+                )
+                status = client.get("/agent/status").json()
+            found = Lab(home, settings).json("doctor")
+            said = lab.log()
+
+    # What was sent and could not be noted is sent again, and then what followed, in order.
+    sent = [int(key.rpartition(":")[2]) for key in slack.keys]
+    assert sent[:2] == [1, 1]
+    assert sent[1:] == sorted(set(sent))
+    assert heard.json()["text"] == "Nothing is done any more; looking goes on."
+    assert (status["paused"], status["paused_by"]) == (True, "slack:roadrunner/U2CERLKJA")
+    checks = {check["name"]: check for check in found["checks"]}
+    assert "sent" in checks["notices to slack"]["found"]
+    assert "given up" in checks["notices to pagerduty"]["found"]
+    for secret in (SECRET_PATH.strip("/"), ROUTING_KEY, EXAMPLE_SECRET):
+        assert secret not in said + str(found)

@@ -1,0 +1,269 @@
+"""What the responder must never do, shown on a whole one: real polls, graph, database and action server, in a small shop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from relab.incidents.acting.approvals import ApprovalExpiredError, ApprovalRequest
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import IncidentStatus, Outcome
+from support.small_shops import (
+    CURE,
+    RUIN,
+    Means,
+    Watching,
+    hasty,
+    learnt,
+    over,
+    watching,
+    with_status,
+    write_books,
+)
+from support.ways import (
+    GoOn,
+    Way,
+    at,
+    is_act,
+    is_dry_run,
+    is_switch,
+    is_undo,
+    lost,
+)
+
+pytestmark = pytest.mark.anyio
+
+ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
+
+
+async def test_what_is_broken_is_mended(means: Means, way: Way) -> None:
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(over(running))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
+    assert (way.keys, means.shop.valves.read()) == ([act.key], {"a": CURE})
+
+
+# --- The kill switch, at any moment.
+
+
+def pause(means: Means) -> Callable[[], object]:
+    log, now_us = IncidentLog(means.database), means.shop.clock.now_us()
+    return lambda: log.switches.pause(means.target, by="ada", at_us=now_us)
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+async def test_a_switch_that_is_pressed_before_the_act_stops_it(means: Means, way: Way, moment: int) -> None:
+    # The first time is when the plan is made, the second is the last look before it is executed.
+    way.meet = at(is_switch, moment, pause(means))
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        acts = running.log.acts.of_incident(found.incident_id)
+    assert (way.acts, acts, means.shop.valves.read()) == ([], [], {})
+
+
+@pytest.mark.full
+async def test_a_switch_that_is_pressed_during_the_act_stops_what_would_follow(means: Means, way: Way) -> None:
+    way.meet = at(is_act, 1, pause(means), then=lost)
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+    assert (len(way.acts), act.status, means.shop.valves.read()) == (1, ActStatus.ASKED, {})
+
+
+@pytest.mark.full
+async def test_what_is_worse_is_not_taken_back_while_the_switch_is_on(means: Means, way: Way, tmp_path: Path) -> None:
+    write_books(tmp_path / "books", [RUIN])
+    way.meet = at(is_act, 1, pause(means))
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        told = running.story()
+    assert (way.undos, means.shop.valves.read()) == ([], {"a": RUIN})
+    assert "could not be taken back: The kill switch is on." in told
+
+
+async def test_what_is_worse_is_written_down_and_taken_back(means: Means, way: Way, tmp_path: Path) -> None:
+    write_books(tmp_path / "books", [RUIN])
+    log, written = IncidentLog(means.database), []
+    way.meet = at(is_undo, 1, lambda: written.extend(log.acts.unsettled(means.target)))
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        act, undo = running.log.acts.of_incident(found.incident_id)
+    assert [(each.key, each.undoes) for each in written] == [(undo.key, act.record_id)]
+    assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.WORSE, ActStatus.SUCCEEDED)
+    assert (len(way.acts), len(way.undos), means.shop.valves.read()) == (1, 1, {"a": 0})
+
+
+# --- Approvals.
+
+
+def question(running: Watching, number: int = 0) -> Callable[[], ApprovalRequest | None]:
+    def found() -> ApprovalRequest | None:
+        asked = [
+            each for incident in running.incidents() for each in running.log.approvals.of_incident(incident.incident_id)
+        ]
+        return asked[number][0] if len(asked) > number else None
+
+    return found
+
+
+def decide(running: Watching, request: ApprovalRequest, approved: bool) -> None:
+    now_us = running.world.clock.now_us()
+    running.log.approvals.decide(request.approval_id, approved=approved, by="ada", now_us=now_us)
+
+
+@pytest.mark.full
+async def test_without_an_answer_nothing_is_done_and_the_question_is_asked_anew_when_it_expires(
+    means: Means, way: Way
+) -> None:
+    means.settings = hasty(Policy())
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        first = await running.until(question(running))
+        means.shop.clock.move(601)
+        second = await running.until(question(running, 1))
+        assert (way.acts, first.plan.fingerprint) == ([], second.plan.fingerprint)
+        with pytest.raises(ApprovalExpiredError):
+            decide(running, first, approved=True)
+        decide(running, second, approved=True)
+        found = await running.until(over(running))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+    assert (found.outcome, act.approved_by, way.keys) == (Outcome.RESOLVED, "ada", [act.key])
+
+
+@pytest.mark.full
+async def test_an_approval_of_another_state_is_none(means: Means, way: Way) -> None:
+    means.settings = hasty(Policy())
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        first = await running.until(question(running))
+        means.shop.valves.write("a", 5)
+        decide(running, first, approved=True)
+        second = await running.until(question(running, 1))
+        assert (way.acts, first.state_digest == second.state_digest) == ([], False)
+        decide(running, second, approved=False)
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+    assert way.acts == []
+
+
+@pytest.mark.full
+async def test_an_approval_that_is_withdrawn_at_the_last_moment_is_none(means: Means, way: Way) -> None:
+    means.settings = hasty(Policy())
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        request = await running.until(question(running))
+        # The next dry run is the one with which the approval is checked: by then it had been read.
+        way.meet = at(is_dry_run, 1, lambda: decide(running, request, approved=False))
+        decide(running, request, approved=True)
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        told = running.story()
+    assert (way.acts, "was rejected by ada" in told) == ([], True)
+
+
+# --- Others, and other responders.
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("clocks_differ_s", [0, -7_200, 7_200])
+async def test_an_operator_who_repairs_meanwhile_is_not_interfered_with(
+    means: Means, way: Way, clocks_differ_s: int
+) -> None:
+    shop = means.shop
+    shop.server_clock.behind_s = -clocks_differ_s
+    way.meet = at(is_switch, 2, lambda: shop.do("ann", "a", CURE))
+    async with watching(means) as running:
+        await learnt(running)
+        shop.broken.add("a")
+        found = await running.until(over(running))
+        told = running.story()
+    assert (way.acts, shop.valves.read()) == ([], {"a": CURE})
+    assert "Others have acted since the incident was detected: ann did turn_valve to a." in told
+    assert found.outcome in {Outcome.ESCALATED, Outcome.PASSED}
+
+
+async def test_of_two_responders_the_one_that_lost_the_loop_does_nothing_more(means: Means, way: Way) -> None:
+    held, go_on = asyncio.Event(), asyncio.Event()
+
+    async def freeze(_request: httpx.Request, answer: GoOn) -> httpx.Response:
+        # The whole process stands still at the last look before the act, as if it were stopped.
+        held.set()
+        await go_on.wait()
+        return await answer()
+
+    way.meet = at(is_switch, 2, means.may_poll.clear, then=freeze)
+    async with watching(means, "first") as first:
+        await learnt(first)
+        means.shop.broken.add("a")
+        await held.wait()
+        means.shop.clock.move(60)
+        second_way = Way(means.shop.app)
+        others = replace(means, way=second_way, may_poll=asyncio.Event())
+        async with watching(others, "second") as second:
+            found = await second.until(over(second))
+        assert (found.outcome, way.acts, len(second_way.acts)) == (Outcome.RESOLVED, [], 1)
+        go_on.set()
+        means.may_poll.set()
+        polls = first.responder.polls
+        await first.until(lambda: first.responder.polls > polls + 5)
+        assert first.responder.is_leading
+        (act,) = first.log.acts.of_incident(found.incident_id)
+    assert (way.acts, act.effect) == ([], Effect.VERIFIED)
+
+
+# --- Budgets, and more than one cause.
+
+
+@pytest.mark.full
+async def test_a_second_cause_that_comes_as_the_first_is_mended_is_mended_too(means: Means, way: Way) -> None:
+    way.meet = at(is_act, 1, lambda: means.shop.broken.add("b"))
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(over(running))
+        acts = running.log.acts.of_incident(found.incident_id)
+        story = running.story()
+    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_b_shut"), story
+    assert ([act.effect for act in acts], len(way.acts)) == ([Effect.FAILED, Effect.VERIFIED], 2)
+    assert means.shop.valves.read() == {"a": CURE, "b": CURE}
+
+
+@pytest.mark.full
+async def test_two_causes_at_once_come_to_an_end_whichever_it_is(means: Means, way: Way) -> None:
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.update("ab")
+        found = await running.until(lambda: over(running)() or with_status(running, IncidentStatus.ESCALATED)())
+        acts = running.log.acts.of_incident(found.incident_id)
+    assert (len(set(way.keys)), len(way.acts) <= 2) == (len(acts), True)
+    assert means.shop.failing() == [] or "A person is needed." in found.recommendation
+
+
+@pytest.mark.full
+async def test_beyond_the_budget_a_person_is_asked(means: Means, way: Way) -> None:
+    means.settings = hasty(replace(ACTS, most_in_window=1))
+    way.meet = at(is_act, 1, lambda: means.shop.broken.add("b"))
+    async with watching(means) as running:
+        await learnt(running)
+        means.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+    assert (len(way.acts), "actions were done within" in found.recommendation) == (1, True)

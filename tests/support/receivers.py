@@ -1,0 +1,111 @@
+"""A receiver of notices on loopback, as Slack and PagerDuty are ones, which keeps what it was sent and answers as it is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+SECRET_PATH = "/services/T000/B000/XXXXXXXXXXXXXXXXXXXXXXXX"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered to one request.
+
+    Attributes:
+        until: it is held back until this is set.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b"ok"
+    until: threading.Event | None = None
+
+
+@dataclass(frozen=True)
+class Received:
+    """A request that came."""
+
+    path: str
+    key: str
+    content_type: str
+    document: dict[str, Any]
+
+
+class LoopbackReceiver:
+    """The requests that came, and the answers to the next ones.
+
+    Attributes:
+        received: all requests so far.
+        answers: to the next requests; once they are used up each is answered with 200.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.received: list[Received] = []
+        self.answers: list[Answer] = []
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where it is, with a path as secret as Slack's are."""
+        return f"http://127.0.0.1:{self.port}{SECRET_PATH}"
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the requests so far."""
+        return [each.key for each in self.received]
+
+    def take(self, request: Received) -> Answer:
+        """Keep a request, and return what to answer."""
+        with self._lock:
+            self.received.append(request)
+            return self.answers.pop(0) if self.answers else Answer()
+
+
+@contextmanager
+def loopback_receiver(*answers: Answer) -> Iterator[LoopbackReceiver]:
+    """Listen on loopback while the block runs."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = receiver.take(
+                Received(self.path, self.headers["Idempotency-Key"], self.headers["Content-Type"], json.loads(raw))
+            )
+            if answer.until is not None:
+                answer.until.wait(30)
+            try:
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
+            except ConnectionError:
+                # Whoever has asked does not wait any more, which is what some tests are about.
+                self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: the tests look at what was received."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    receiver = LoopbackReceiver(server.server_address[1])
+    receiver.answers.extend(answers)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        for answer in answers:
+            if answer.until is not None:
+                answer.until.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,135 @@
+"""The way from a responder to its action server, on which anything can happen to a request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import httpx
+
+GoOn = Callable[[], Awaitable[httpx.Response]]
+Meet = Callable[[httpx.Request, GoOn], Awaitable[httpx.Response]]
+"""What happens to a request; `go_on` has the server answer it."""
+
+
+def is_act(request: httpx.Request) -> bool:
+    """Return whether a request has something done."""
+    return (
+        request.method == "POST"
+        and request.url.path.startswith("/action/")
+        and "dry_run" not in request.url.query.decode()
+    )
+
+
+def is_undo(request: httpx.Request) -> bool:
+    """Return whether a request has something taken back."""
+    return request.method == "POST" and request.url.path.endswith("/undo")
+
+
+def is_dry_run(request: httpx.Request) -> bool:
+    """Return whether a request asks what something would find."""
+    return request.url.path.startswith("/action/") and "dry_run" in request.url.query.decode()
+
+
+def is_switch(request: httpx.Request) -> bool:
+    """Return whether a request asks for the kill switch of the server: it is among the last before an act."""
+    return request.url.path == "/kill-switch"
+
+
+def key_of(request: httpx.Request) -> str:
+    """Return the `Idempotency-Key` of a request."""
+    found: str = request.headers.get("Idempotency-Key", "")
+    return found
+
+
+class Way(httpx.AsyncBaseTransport):
+    """Hands requests to an application in this process.
+
+    Attributes:
+        meet: what happens to each of them; None: nothing.
+        acts, undos: requests that would change something, as they came to the server's door.
+    """
+
+    def __init__(self, app: object, meet: Meet | None = None) -> None:
+        self._inner = httpx.ASGITransport(app)  # type: ignore[arg-type]
+        self.meet = meet
+        self.acts: list[httpx.Request] = []
+        self.undos: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Take a request to the server, or wherever it goes."""
+        if is_act(request):
+            self.acts.append(request)
+        if is_undo(request):
+            self.undos.append(request)
+        if self.meet is None:
+            return await self._inner.handle_async_request(request)
+        return await self.meet(request, lambda: self._inner.handle_async_request(request))
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the acts that were asked for, in order."""
+        return [key_of(request) for request in self.acts]
+
+
+def at(
+    which: Callable[[httpx.Request], bool],
+    number: int,
+    do: Callable[[], object],
+    *,
+    then: Callable[[httpx.Request, GoOn], Awaitable[httpx.Response]] | None = None,
+) -> Meet:
+    """Return what does something as the `number`-th request of a kind comes, and lets all others pass."""
+    seen = 0
+
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        nonlocal seen
+        if not which(request):
+            return await go_on()
+        seen += 1
+        if seen != number:
+            return await go_on()
+        do()
+        return await (go_on() if then is None else then(request, go_on))
+
+    return meet
+
+
+async def cut(_request: httpx.Request, go_on: GoOn) -> httpx.Response:
+    """Have it done, and lose the answer."""
+    await go_on()
+    raise httpx.ReadError("the connection broke")
+
+
+async def lost(_request: httpx.Request, _go_on: GoOn) -> httpx.Response:
+    """Lose the request itself, so that nobody can tell."""
+    raise httpx.ReadError("the connection broke")
+
+
+def said(status: int, document: object, **headers: str) -> httpx.Response:
+    """Return an answer as it comes from a network, bytes as they are and everything else as JSON."""
+    raw = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return httpx.Response(status, headers=headers, stream=httpx.ByteStream(raw))
+
+
+async def lie(request: httpx.Request, _go_on: GoOn) -> httpx.Response:
+    """Say that it was done, and do nothing."""
+    record = {
+        "record_id": "none", "action": request.url.path.rpartition("/")[2], "actor": "responder", "target": "a",
+        "requested_at": "2026-01-01T00:00:00Z", "status": "succeeded", "key": key_of(request),
+    }  # fmt: skip
+    return said(200, {"ok": True, "record": record})
+
+
+def lose_everything_from_the_first_act() -> Meet:
+    """Return what has the server fall silent as it is asked to act for the first time; nothing is done."""
+    is_silent = False
+
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        nonlocal is_silent
+        is_silent = is_silent or is_act(request)
+        if is_silent:
+            raise httpx.ReadError("the connection broke")
+        return await go_on()
+
+    return meet

@@ -1,0 +1,74 @@
+"""The comparison of rules and model: its mechanics, by models that are functions; nothing of how right a real one is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evals.model_diagnosis import Episode, Row, compare, main, read, remembered, summary
+from relab.knowledge.service import KnowledgeService
+from relab.llm import LlmUnavailableError, ScriptedGateway
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from support.modelled_cases import BOOKS, DOUBT, SURE, WELL, named
+from support.runbooks import past
+
+ALL_WELL = {fact: value for facts in WELL.values() for fact, value in facts.items()}
+
+
+def doubtful(truth: str) -> Episode:
+    return Episode(name=f"in doubt, {truth}", truth=truth, facts={**ALL_WELL, **DOUBT})
+
+
+SURE_ONE = Episode(name="sure", truth="lock", facts={**ALL_WELL, **SURE})
+
+
+def figure(rows: list[Row], what: str) -> int:
+    return next(count for said, count, *_ in summary(rows) if said == what)
+
+
+def test_each_is_asked_of_the_same_facts_and_counted() -> None:
+    episodes = [doubtful("leak"), doubtful("spike"), SURE_ONE]
+    rows = compare(episodes, BOOKS, named("spike", "traffic.rps"))
+    assert [row.causes("rules")[0] for row in rows] == ["leak", "leak", "lock"]
+    assert [row.causes("model") for row in rows] == [["spike"]] * 3
+    # In doubt its word decides; what is sure stays.
+    assert [row.causes("both")[0] for row in rows] == ["spike", "spike", "lock"]
+    assert figure(rows, "rules: right at 1") == 2
+    assert figure(rows, "model: right at 1") == 1
+    assert figure(rows, "both: right at 1") == 2
+    assert figure(rows, "right with the model's word only") == 1
+    assert figure(rows, "wrong with the model's word only") == 1
+    assert figure(rows, "both: right at 3") == 3
+
+
+def test_what_does_not_count_is_told() -> None:
+    answer = {"cause": "leak", "probability": 1.0, "evidence_ids": ["ev-made-up"], "looks": []}
+    (refused,) = compare([doubtful("leak")], BOOKS, ScriptedGateway([answer]))
+    (failed,) = compare([doubtful("leak")], BOOKS, ScriptedGateway([LlmUnavailableError("It is down.")]))
+    assert (refused.refusal, refused.both) == ("unknown_evidence", refused.rules)
+    assert (failed.model, failed.both) == (None, failed.rules)
+    assert figure([failed], "no answer of the model") == 1
+
+
+def test_episodes_are_what_a_home_remembers_and_can_be_carried_elsewhere(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
+    upgrade(database)
+    knowledge = KnowledgeService(database, folder=None, home_folder=tmp_path / "knowledge")
+    knowledge.remember(past("one", "database_lock", {**ALL_WELL, **SURE}, {"kind: <n>": 3}))
+    knowledge.remember(past("two", "disk_full"))
+    database.close()
+    kept = tmp_path / "episodes.jsonl"
+    assert main(["--home", str(tmp_path), "--save", str(kept)]) == 0
+    # Where nothing was seen there is nothing to diagnose.
+    assert [item.name for item in remembered(tmp_path)] == ["one"]
+    assert list(read(kept)) == list(remembered(tmp_path))
+    assert json.loads(kept.read_text())["truth"] == "database_lock"
+
+
+@pytest.mark.parametrize("given", [[], ["--model", "m"]])
+def test_with_nothing_to_compare_it_says_so(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(given) == 64
+    assert "--home" in capsys.readouterr().err

@@ -1,0 +1,185 @@
+"""Notices as Slack and PagerDuty take them: within their limits, and harmless whatever they tell of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from relab.core.errors import ConfigurationError
+from relab.incidents.models import Severity
+from relab.incidents.notices.models import Notice, NoticeKind
+from relab.incidents.notices.pagerduty import PageFrom, event_of
+from relab.incidents.notices.receivers import Receiver, receivers_of
+from relab.incidents.notices.settings import NoticeSettings
+from relab.incidents.notices.slack import message_of
+from support.acts import NOW_US
+from support.senders import ROUTING_KEY
+
+HOSTILE = "<!channel> @here <https://evil.example|Approved> `*x*`\n\n*Incident resolved* &amp; " + "\U0001f600" * 5_000
+NOTICE = Notice("i1", 3, NoticeKind.OPENED, NOW_US, "shop", Severity.DEGRADED, "Incident opened", "Errors are at 60 %.")
+ESCALATED = replace(NOTICE, kind=NoticeKind.ESCALATED, wants_person=True, severity=Severity.CRITICAL)
+
+
+def hostile(**more: Any) -> Notice:
+    details = tuple((f"Name {number}", HOSTILE) for number in range(30))
+    return replace(NOTICE, target=HOSTILE, headline=HOSTILE, details=details, **more)
+
+
+def texts(document: Any) -> list[str]:
+    """Return all texts of a document."""
+    if isinstance(document, str):
+        return [document]
+    items = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
+    return [text for item in items for text in texts(item)]
+
+
+def utf16(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def page(notice: Notice, page_from: PageFrom = PageFrom.OPENED) -> dict[str, Any]:
+    found = event_of(notice, ROUTING_KEY, page_from)
+    assert found is not None
+    return found
+
+
+def test_a_message_says_what_where_and_how_to_answer() -> None:
+    message = message_of(
+        replace(
+            NOTICE,
+            details=(("Found", "P95 is 900 ms."),),
+            commands=("/relab approve i1.1",),
+            url="https://r.example/i1",
+        )
+    )
+
+    assert message["text"] == "Incident opened: shop: Errors are at 60 %."
+    said, answers, context = message["blocks"]
+    assert said["text"]["text"] == ("*Incident opened* · degraded · shop\nErrors are at 60 %.\n_Found_: P95 is 900 ms.")
+    assert answers["text"]["text"] == "Answer by one of\n`/relab approve i1.1`"
+    assert (
+        context["elements"][0]["text"]
+        == "incident i1 · event 3 · 2027-01-15T08:00:00Z · <https://r.example/i1|show it>"
+    )
+
+
+def test_a_hostile_message_calls_nobody_makes_no_link_and_is_not_refused() -> None:
+    message = message_of(hostile())
+
+    for text in texts(message):
+        assert not {"<", ">"} & set(text)
+        for sign in ("@here", "s://"):
+            assert sign not in text
+    assert (message["link_names"], message["parse"], message["unfurl_links"]) == (False, "none", False)
+    assert len(message["blocks"]) <= 50
+    for block in message["blocks"]:
+        for part in [block["text"]] if "text" in block else block["elements"]:
+            assert part["verbatim"] is True
+            assert 1 <= utf16(part["text"]) <= 3_000
+            # Nothing from outside begins a line that could be taken for one of ours.
+            assert sum(line.startswith("*") for line in part["text"].splitlines()) <= 1
+
+
+def test_a_page_is_an_event_of_version_2() -> None:
+    assert page(replace(NOTICE, details=(("Found", "a"), ("Found", "b")))) == {
+        "routing_key": ROUTING_KEY,
+        "event_action": "trigger",
+        "dedup_key": "i1",
+        "payload": {
+            "summary": "Incident opened: shop: Errors are at 60 %.",
+            "source": "shop",
+            "severity": "error",
+            "timestamp": "2027-01-15T08:00:00Z",
+            "component": "shop",
+            "class": "opened",
+            "custom_details": {"Found": "a | b", "incident": "i1", "event": 3},
+        },
+        "client": "relab",
+    }
+    assert page(replace(NOTICE, url="https://r.example/i1"))["client_url"] == "https://r.example/i1"
+
+
+def test_a_hostile_page_stays_within_limits() -> None:
+    found = page(hostile(commands=("lab incidents approve i1.1",)))
+
+    assert utf16(found["payload"]["summary"]) <= 1_024
+    assert len(json.dumps(found).encode()) < 512 * 1_024
+    assert found["payload"]["custom_details"]["Answer by one of"] == "lab incidents approve i1.1"
+    assert not any("\n" in text or "@here" in text for text in texts(found))
+
+
+@pytest.mark.parametrize(
+    ("severity", "wants_person", "paged"),
+    [
+        (Severity.WARNING, False, "warning"),
+        (Severity.DEGRADED, False, "error"),
+        (Severity.CRITICAL, False, "critical"),
+        (Severity.WARNING, True, "error"),
+        (Severity.CRITICAL, True, "critical"),
+    ],
+)
+def test_severities_are_pagerdutys(severity: Severity, wants_person: bool, paged: str) -> None:
+    found = page(replace(NOTICE, severity=severity, wants_person=wants_person))
+
+    assert found["payload"]["severity"] == paged
+
+
+def test_pagerduty_hears_of_the_beginning_of_what_wants_a_person_and_of_the_end() -> None:
+    closed = replace(NOTICE, kind=NoticeKind.CLOSED, is_over=True)
+    rejected = replace(NOTICE, kind=NoticeKind.DECIDED, is_taken=True)
+
+    assert [page(each)["event_action"] for each in (NOTICE, ESCALATED, rejected, closed)] == [
+        "trigger",
+        "trigger",
+        "acknowledge",
+        "resolve",
+    ]
+    assert {page(each)["dedup_key"] for each in (NOTICE, ESCALATED, rejected, closed)} == {"i1"}
+    for kind in (NoticeKind.DIAGNOSED, NoticeKind.ACTED, NoticeKind.DECIDED, NoticeKind.FAILED):
+        assert event_of(replace(NOTICE, kind=kind), ROUTING_KEY, PageFrom.OPENED) is None
+
+
+def test_pagerduty_may_be_called_only_when_a_person_is_wanted() -> None:
+    assert event_of(NOTICE, ROUTING_KEY, PageFrom.PERSON_WANTED) is None
+    assert page(ESCALATED, PageFrom.PERSON_WANTED)["event_action"] == "trigger"
+    closed = replace(NOTICE, kind=NoticeKind.CLOSED, is_over=True)
+    assert page(closed, PageFrom.PERSON_WANTED)["event_action"] == "resolve"
+
+
+def test_nobody_is_called_for_what_is_over() -> None:
+    assert event_of(replace(ESCALATED, is_stale=True), ROUTING_KEY, PageFrom.OPENED) is None
+    assert message_of(replace(ESCALATED, is_stale=True))["blocks"]
+
+
+def test_secrets_are_taken_out_of_what_is_logged() -> None:
+    url, key = "https://hooks.example/services/T0/B0/SeCrEtXyZ", "k" * 32
+    receiver = Receiver("slack", SecretStr(url), message_of, (SecretStr(key),))
+
+    assert receiver.without_secrets(f"POST {url}: {key}") == "POST ***: ***"
+    assert receiver.without_secrets("no such services/T0/B0/SeCrEtXyZ") == "no such ***"
+    assert "SeCrEt" not in repr(receiver)
+
+
+@pytest.mark.parametrize(
+    "url", ["hooks.example/x", "ftp://hooks.example", "http://", "http://[::1", "https://a b", "x"]
+)
+def test_an_address_that_is_none_is_refused_without_being_repeated(url: str) -> None:
+    for field, setting in (
+        ("slack_webhook_url", "RELAB_NOTICES__SLACK_WEBHOOK_URL"),
+        ("pagerduty_url", "RELAB_NOTICES__PAGERDUTY_URL"),
+        ("public_url", "RELAB_NOTICES__PUBLIC_URL"),
+    ):
+        given: Any = SecretStr(url) if field == "slack_webhook_url" else url
+        settings = replace(NoticeSettings(pagerduty_routing_key=SecretStr("k")), **{field: given})
+        with pytest.raises(ConfigurationError) as refused:
+            receivers_of(settings)
+        assert str(refused.value).startswith(setting)
+        assert url not in str(refused.value).replace("https://host/path", "").replace(setting, "") or url == "x"
+
+
+def test_nobody_is_told_unless_somebody_says_so() -> None:
+    assert receivers_of(NoticeSettings()) == []

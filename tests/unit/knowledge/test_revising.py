@@ -1,0 +1,109 @@
+"""What mended comes before what did not, as a proposal; what was never tried stays where its author put it."""
+
+from __future__ import annotations
+
+import pytest
+
+from relab.knowledge.models import Attempt, PastIncident, Resolver, Runbook, RunbookAction, Tried
+from relab.knowledge.reading import parse_runbook
+from relab.knowledge.revising import HEADING, revised
+from relab.knowledge.writing import write_runbook
+from support.runbooks import past, runbook
+
+NOTHING, WORSE, HELPED, NOT_DONE = Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE, Attempt.HELPED, Attempt.NOT_DONE
+
+
+def book(*actions: str) -> Runbook:
+    return runbook("leak", actions=tuple(RunbookAction(name, {}, f"why {name}") for name in actions))
+
+
+def incident(number: int, *tried: tuple[str, Attempt], cause: str = "leak") -> PastIncident:
+    acts = tuple(Tried(action=name, outcome=outcome) for name, outcome in tried)
+    return past(f"i{number}", cause, tried=acts, resolved_by=Resolver.RESPONDER)
+
+
+def order(runbook: Runbook, *incidents: PastIncident) -> list[str] | None:
+    found = revised(runbook, incidents)
+    return None if found is None else [each.action for each in found.actions]
+
+
+@pytest.mark.parametrize("failed", [NOTHING, WORSE])
+def test_what_failed_comes_behind_what_mended(failed: Attempt) -> None:
+    met = incident(1, ("a", failed), ("b", HELPED))
+
+    assert order(book("a", "b", "c"), met) == ["b", "a", "c"]
+    assert order(book("z", "a", "y", "b", "c"), met) == ["z", "y", "b", "a", "c"], "what was not tried stays in order"
+
+
+def test_those_that_failed_keep_their_order() -> None:
+    assert order(book("a", "b", "c"), incident(1, ("a", NOTHING), ("b", WORSE), ("c", HELPED))) == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        incident(1, ("a", HELPED)),
+        incident(1, ("a", NOTHING)),
+        incident(1, ("a", NOT_DONE), ("b", HELPED)),
+        incident(1, ("a", NOTHING), ("b", HELPED), cause="another"),
+        incident(1, ("b", NOTHING), ("a", HELPED)),
+    ],
+)
+def test_without_a_failure_before_help_there_is_nothing_to_propose(met: PastIncident) -> None:
+    assert revised(book("a", "b"), [met]) is None
+
+
+def test_one_failure_does_not_outweigh_a_better_record() -> None:
+    failed_once = incident(1, ("a", NOTHING), ("b", HELPED))
+    helped = [incident(number, ("b", NOTHING), ("a", HELPED)) for number in (2, 3)]
+
+    assert order(book("a", "b"), failed_once, *helped) is None
+    assert order(book("b", "a"), failed_once, *helped) == ["a", "b"]
+
+
+def test_what_a_person_did_instead_is_added_with_its_parameters() -> None:
+    acts = (
+        Tried(action="a", outcome=NOTHING),
+        Tried(action="new", parameters={"worker": "w-2", "count": 3.0}, outcome=HELPED),
+    )
+    met = past("i1", "leak", {"workers.growing.worker": "w-2"}, tried=acts)
+
+    found = revised(book("a", "b"), [met])
+
+    assert found is not None
+    assert [each.action for each in found.actions] == ["new", "a", "b"]
+    assert found.actions[0].parameters == {"worker": "{workers.growing.worker}", "count": 3}
+    assert "i1" in found.actions[0].why
+
+
+def test_an_action_with_other_parameters_is_another_one() -> None:
+    given = runbook(
+        "leak",
+        actions=(RunbookAction("set", {"n": 1}), RunbookAction("set", {"n": 2}), RunbookAction("set", {"n": "{x}"})),
+    )
+    acts = (
+        Tried(action="set", parameters={"n": 1}, outcome=NOTHING),
+        Tried(action="set", parameters={"n": 2}, outcome=HELPED),
+    )
+
+    found = revised(given, [past("i1", "leak", tried=acts)])
+
+    assert found is not None
+    assert [each.parameters["n"] for each in found.actions] == [2, 1, "{x}"]
+
+
+def test_people_read_why_and_an_accepted_proposal_is_not_made_again() -> None:
+    first, second = (incident(number, ("a", NOTHING), ("b", HELPED)) for number in (1, 2))
+
+    once = revised(book("a", "b"), [first])
+    assert once is not None
+    read = parse_runbook(write_runbook(once), "leak.md")
+
+    assert read == parse_runbook(write_runbook(read), "leak.md")
+    assert read.text.startswith("What to know.")
+    (line,) = read.text.partition(HEADING)[2].strip().splitlines()
+    assert line.endswith("`a` changed nothing, `b` helped.")
+    assert revised(read, [second, first]) is None
+    twice = revised(book("a", "c", "b"), [second, first])
+    assert twice is not None
+    assert twice.text.count("- Incident") == 2

@@ -1,0 +1,108 @@
+"""Directions are kept by text, for one model, within bounds, whoever else writes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from relab.knowledge.errors import VectorStoreError
+from relab.knowledge.vectors import FILE, VectorStore
+from support.waiting import wait_until
+
+ONE, TWO = b"1" * 8, b"2" * 8
+
+
+def store(folder: Path, model: str = "small sha256:1", **changed: int) -> VectorStore:
+    return VectorStore(folder, model=model, **{"size": 8, **changed})
+
+
+def test_what_was_put_is_found_by_its_text(tmp_path: Path) -> None:
+    texts = {"one": ONE, "two\ud800\x00": TWO}
+    assert store(tmp_path / "new").get(["one"]) == {}
+    assert not (tmp_path / "new").exists(), "nothing is made to look"
+
+    store(tmp_path / "new").put(texts)
+
+    assert store(tmp_path / "new").get([*texts, "three"]) == texts
+    many = {str(number): ONE for number in range(1_200)}
+    store(tmp_path).put(many)
+    assert store(tmp_path).get(many.keys()) == many, "more than one statement may name"
+
+
+def test_what_another_model_left_is_never_given_and_goes(tmp_path: Path) -> None:
+    old, new = store(tmp_path, "small sha256:1"), store(tmp_path, "small sha256:2")
+    old.put({"one": ONE, "two": TWO})
+
+    assert new.get(["one"]) == {}
+    new.put({"one": TWO})
+
+    assert new.get(["one", "two"]) == {"one": TWO}
+    assert old.get(["one", "two"]) == {}
+
+
+def test_a_direction_of_another_size_is_none(tmp_path: Path) -> None:
+    store(tmp_path).put({"one": ONE[:3], "two": TWO})
+
+    assert store(tmp_path).get(["one", "two"]) == {"two": TWO}
+
+
+def test_the_oldest_go_first(tmp_path: Path) -> None:
+    for number in range(5):
+        store(tmp_path, most=3).put({f"text {number}": ONE})
+
+    assert sorted(store(tmp_path).get([f"text {number}" for number in range(5)])) == ["text 2", "text 3", "text 4"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be taken for the header of one" * 20, b"x"]
+)
+def test_a_damaged_file_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+
+    assert store(tmp_path).get(["one"]) == {}
+    store(tmp_path).put({"one": ONE})
+    assert store(tmp_path).get(["one"]) == {"one": ONE}
+
+
+def test_a_folder_that_cannot_be_used_is_told_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(VectorStoreError, match="file") as raised:
+        store(tmp_path / "file").put({"one": ONE})
+
+    assert "VECTOR_STORE_PATH" in (raised.value.remedy or "")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from relab.knowledge.vectors import VectorStore
+folder, name = Path(sys.argv[1]), sys.argv[2]
+for number in range(30):
+    VectorStore(folder, model="small sha256:1", size=8).put({f"{name} {number}": b"1" * 8, "both": b"2" * 8})
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_directions(tmp_path: Path) -> None:
+    endless = WRITER.replace("range(30)", "__import__('itertools').count()")
+    writer = subprocess.Popen([sys.executable, "-c", endless, str(tmp_path), "a"])
+    wait_until(lambda: store(tmp_path).get(["a 20"]), within_s=30, what="some directions")
+    writer.kill()
+    writer.wait(30)
+
+    store(tmp_path).put({"after": ONE})
+
+    kept = store(tmp_path).get([f"a {number}" for number in range(5_000)])
+    assert kept.keys() == {f"a {number}" for number in range(len(kept))}
+    assert set(kept.values()) == {ONE}
+
+
+def test_two_processes_write_at_the_same_time(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name]) for name in ("a", "b")]
+
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    wanted = [f"{name} {number}" for name in ("a", "b") for number in range(30)]
+    assert sorted(store(tmp_path).get([*wanted, "both"])) == sorted([*wanted, "both"])

@@ -1,0 +1,44 @@
+"""What several calls of one user have cost, added up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from pydantic import BaseModel
+
+from relab.llm import Budget, BudgetLimits, MeteredGateway, Prompt, ScriptedGateway, Spent
+
+PRICED = BudgetLimits(prompt_usd_per_million=2.0, completion_usd_per_million=8.0)
+
+
+class Word(BaseModel):
+    word: str
+
+
+def test_adds_up_what_its_own_calls_cost() -> None:
+    prompt, shared = Prompt("system", "u" * 200), Budget(PRICED)
+    gateway = ScriptedGateway([{"word": "a"}] * 3, budget=shared)
+    mine, bills = MeteredGateway(gateway), list[Spent]()
+    assert mine.spent == Spent(0, 0, 0, 0.0)
+    gateway.complete(prompt, Word)
+    mine.complete(prompt, Word)
+    mine.complete(prompt, Word, billed=bills.append)
+    tokens = prompt.most_tokens()
+    assert mine.spent == Spent(2, 2 * tokens, 0, PRICED.usd(2 * tokens, 0))
+    assert bills == [Spent(1, tokens, 0, PRICED.usd(tokens, 0))]
+    assert shared.spent().calls == 3
+
+
+def test_libraries_can_be_loaded_before_they_are_needed() -> None:
+    program = (
+        "import sys\n"
+        "from relab.llm import LangChainGateway, LlmConfig, MeteredGateway, NullGateway\n"
+        "MeteredGateway(NullGateway()).preload()\n"
+        "gateway = MeteredGateway(LangChainGateway(LlmConfig(model='m', base_url='http://127.0.0.1:1/v1')))\n"
+        "before = 'langchain_openai' in sys.modules\n"
+        "gateway.preload()\n"
+        "print(before, 'langchain_openai' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False True"
