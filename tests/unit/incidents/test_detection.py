@@ -97,7 +97,7 @@ def test_what_the_target_says_of_itself_counts_when_it_stays() -> None:
     for words in (
         {"dependency.cache": "failing"},
         {"worker.1": "stopped"},
-        {"health": "degraded"},
+        {"health": "critical"},
         {"pool": "critical"},
     ):
         polls = Polls()
@@ -326,4 +326,21 @@ def test_workers_that_are_restarted_one_after_the_other_are_no_incident() -> Non
 def test_a_worker_that_stays_away_or_stands_still_counts() -> None:
     polls = Polls()
     opened = [polls.poll(words={"worker.1": "down"}).opens for _ in range(12)]
+    assert opened.index(True) == 9
+
+
+def test_the_percentile_of_a_few_requests_is_one_of_them() -> None:
+    polls = Polls(healthy=0)
+    for _ in range(20):
+        polls.poll({"route.order.p95_ms": 20.0})
+    slow = {"route.order.p95_ms": 900.0}
+    # A window of 30 s: 300 requests at 10 a second.
+    assert not polls.polls(5, {**slow, "route.order.rps": 0.5}).opens
+    polls.polls(12, {"route.order.p95_ms": 20.0})
+    assert polls.polls(2, {**slow, "route.order.rps": 2.0}).opens
+
+
+def test_a_target_that_calls_itself_degraded_is_believed_when_it_goes_on() -> None:
+    polls = Polls()
+    opened = [polls.poll(words={"health": "degraded"}).opens for _ in range(12)]
     assert opened.index(True) == 9

@@ -14,6 +14,8 @@ from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import Anomaly, Severity, Snapshot
 
 _HISTORY: Final = 720
+LEAST_OF_A_ROUTE: Final = 20
+"""The 95th percentile of fewer requests is what one of them took."""
 _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
 """They look at enough by themselves."""
 
@@ -136,13 +138,15 @@ class Detector:
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
         """Return whether it is nothing unless it stays: a few slow requests, or a worker that is away while others serve."""
         if anomaly.detector == "state":
-            is_down = anomaly.signal.startswith("worker.") and snapshot.words.get(anomaly.signal) == "down"
-            return is_down and not self._is_looping
+            word = snapshot.words.get(anomaly.signal)
+            is_partial = (word == "down") if anomaly.signal.startswith("worker.") else (word == "degraded")
+            return is_partial and not self._is_looping
         if anomaly.detector != "level_shift" or not anomaly.signal.endswith("p95_ms"):
             return False
         assert anomaly.value is not None
         assert anomaly.expected is not None
-        return anomaly.value < anomaly.expected + self.settings.grave_latency_ms
+        is_slight = anomaly.value < anomaly.expected + self.settings.grave_latency_ms
+        return is_slight or _requests(anomaly.signal, snapshot) < LEAST_OF_A_ROUTE
 
     def _grace_until_us(self, anomaly: Anomaly) -> int:
         if self._restarted_at_us is None or self._is_looping:
@@ -167,3 +171,13 @@ class Detector:
                 self._is_looping |= name in self._graced
                 self._graced.add(name)
                 self._restarted_at_us = snapshot.at_us
+
+
+def _requests(signal: str, snapshot: Snapshot) -> float:
+    """Return how many requests a percentile is of, as far as the poll tells."""
+    numbers = snapshot.numbers
+    requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)
+    own = numbers.get(f"{signal.removesuffix('.p95_ms')}.rps")
+    if not signal.startswith("route.") or own is None or not rate:
+        return requests
+    return own * requests / rate
