@@ -81,6 +81,23 @@ async def test_what_goes_wrong_later_is_looked_into_and_mended(means: Means) -> 
     assert [act.effect for act in running.log.acts.of_incident(found.incident_id)] == ["verified"]
 
 
+async def test_what_a_person_stirs_up_while_mending_is_no_news(means: Means) -> None:
+    async with watching(means) as running:
+        await learnt(running)
+        grumble(means)
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        means.shop.do("ann", "c", 7)
+        means.shop.lies.clear()
+        means.shop.broken.add("a")
+        polls = running.responder.polls
+        await running.until(lambda: running.responder.polls > polls + 20)
+        (incident,) = running.incidents()
+
+    assert incident.status is IncidentStatus.ESCALATED
+    assert count(running, "looks_again") == 0
+    assert running.log.acts.of_incident(incident.incident_id) == []
+
+
 async def test_it_is_not_looked_into_for_ever(means: Means) -> None:
     async with watching(means) as running:
         await learnt(running)

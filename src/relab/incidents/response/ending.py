@@ -9,7 +9,7 @@ from relab.incidents.acting.errors import ActionServerError
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, ServerStatus, of_others
 from relab.incidents.acting.verification import Course, Outcome, verify
 from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.models import Anomaly, Snapshot
+from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.postmortem.recording import signals_event
 from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.world import World
@@ -25,6 +25,7 @@ _ATTEMPTS: Final = {
 }
 MOST_RELOOKS: Final = 3
 """How often what goes wrong later is looked into after a person was asked."""
+_SEVERITIES: Final = tuple(Severity)
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
@@ -93,6 +94,7 @@ class Ending:
             "recommendation": said,
             "known": dump_known(known),
             "handed_over": sorted({finding.signal for finding in incident.findings}),
+            "handed_over_as": incident.severity.value,
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
@@ -119,14 +121,30 @@ class Ending:
             polls = [poll for poll in polls if poll.at_us >= horizon_us]
 
     async def _news(self, state: IncidentState) -> list[Anomaly]:
-        """Return what has gone wrong since nobody knew a cause; nothing where somebody has acted or was asked already."""
+        """Return what has gone wrong since nobody knew a cause, and is no less severe than what was known then.
+
+        Nothing where somebody has acted or was asked already: what a repair stirs up is no news.
+        """
         world, known = self._world, set(state.get("handed_over", ()))
-        found = [item for item in world.watch.findings.confirmed if item.opens and item.signal not in known]
+        least = _SEVERITIES.index(Severity(state.get("handed_over_as", Severity.WARNING)))
+        found = [
+            item
+            for item in world.watch.findings.confirmed
+            if item.opens and item.signal not in known and _SEVERITIES.index(item.severity) >= least
+        ]
         if not found or world.watch.findings.is_stale or state.get("relooks", 0) >= MOST_RELOOKS:
             return []
+        incident = await world.blocking(world.log.get, state["incident_id"])
         acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
         questions = await world.blocking(world.log.approvals.of_incident, state["incident_id"])
-        return [] if acts or questions else found
+        if acts or questions:
+            return []
+        try:
+            recent = await world.actions.records_since(incident.opened_at)
+        except ActionServerError:
+            # Nobody can tell, and without it nothing could be done either; the next poll asks again.
+            return []
+        return [] if of_others(recent.records, acts, since_us=incident.opened_at) else found
 
     async def _look_again(self, state: IncidentState, news: Sequence[Anomaly]) -> IncidentState:
         said = f"Something else goes wrong, so the cause is looked for once more: {news[0].detail}."

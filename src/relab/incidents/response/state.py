@@ -43,6 +43,7 @@ class IncidentState(TypedDict, total=False):
         tried: action, target and fingerprint of what the server refused.
         stand_downs, waits: how often was waited so far.
         handed_over: signals that were found wrong when a person was asked; what comes later is news.
+        handed_over_as: how severe it was then; what is less severe is no news.
         relooks: how often news has been looked into.
         reason: why the way is what it is.
     """
@@ -72,6 +73,7 @@ class IncidentState(TypedDict, total=False):
     stand_downs: int
     waits: int
     handed_over: list[str]
+    handed_over_as: str
     relooks: int
     way: Way
     reason: str
