@@ -15,6 +15,8 @@ from relab.experiments.sdk import LabClient, LabRunnerError
 from relab.experiments.service import ExperimentService
 from support.experiments import Project, read_lines
 
+pytestmark = pytest.mark.full
+
 CONTROLLED = """\
 import hashlib
 

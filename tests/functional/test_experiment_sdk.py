@@ -11,6 +11,8 @@ import pytest
 from relab.experiments.sdk import ExperimentBuilder, LabClient, LabRunnerError
 from support.experiments import Project, Run
 
+pytestmark = pytest.mark.full
+
 HARNESS = """\
 event("agent_step_start", step_index=1)
 event("agent_step_end", step_index=1)

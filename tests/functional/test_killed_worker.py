@@ -7,11 +7,15 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from support.installation import FAST_RECOVERY, Installation, Lab
 from support.long_runs import rate_limited_run
 from support.process import LabProcess
 from support.servers import PostgresServer, RedisServer
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.full
 
 STEPS = 4_000
 """Enough that the analysis takes many times as long as a look at the database."""

@@ -15,6 +15,8 @@ from support.process import LabProcess
 from support.runs import RunBody, failed_run, minimal_run, step, time_text
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 OLD_RUNS = 300
 """Enough that pruning them one by one takes many times as long as a look at the database."""
 

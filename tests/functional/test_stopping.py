@@ -15,6 +15,8 @@ from support.seeds import seed_body
 from support.servers import PostgresServer, RedisServer
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 SIGNALS_SAMPLED = [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)]
 

@@ -284,7 +284,8 @@ def _places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | in
 
 def _inner(value: Any, key: str | int) -> Any:
     if isinstance(value, list):
-        return value[int(key)] if int(key) < len(value) else None
+        # A list where an object was expected has nothing by that name.
+        return value[int(key)] if str(key).isdecimal() and int(key) < len(value) else None
     return value.get(key) if isinstance(value, dict) else None
 
 
