@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo serve test test-full test-faults check format bench bench-trials eval lock clean
+.PHONY: help demo serve test test-full test-faults test-search check format bench bench-trials eval lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ test-full: $(DEV_STAMP)  ## run the long tests too, with a sample of the fault m
 
 test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair: half an hour
 	$(PYTEST) $(PARALLEL) tests/functional/faults
+
+test-search: $(DEV_STAMP)  ## let the property tests draw examples that they have not seen
+	HYPOTHESIS_PROFILE=search $(PYTEST) $(PARALLEL) -m "not matrix" \
+	  $$(grep -rlE "hypothesis|schemathesis" tests --include='test_*.py')
 
 check: $(DEV_STAMP)  ## lint, types, import contracts, lock
 	$(BIN)/ruff check .

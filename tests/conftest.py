@@ -17,9 +17,11 @@ from relab.storage import Database
 from relab.storage.migrate import upgrade
 from support.servers import PostgresServer, RedisServer
 
-# A deadline per example is an assertion against the clock of a busy machine.
-hypothesis.settings.register_profile("relab", deadline=None)
-hypothesis.settings.load_profile("relab")
+# A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
+# what fails fails again, and not on another machine a month later; `make test-search` looks for others.
+hypothesis.settings.register_profile("relab", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "relab"))
 
 # A test run in the background of a shell ignores Ctrl-C, and so would the commands that it starts and stops.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
