@@ -276,3 +276,19 @@ def test_what_ended_long_ago_is_deleted_with_all_that_belongs_to_it(log: Inciden
     assert log.approvals.of_incident(old.incident_id) == []
     assert log.get(newer.incident_id).is_over
     assert not log.get(still.incident_id).is_over
+
+
+def test_what_was_found_before_an_incident_ended_opens_no_other_one(log: IncidentLog) -> None:
+    incident_id = opened(log, "shop").incident_id
+    late = {"at_us": NOW_US + SECOND_US, "severity": Severity.CRITICAL, "anomalies": [anomaly("latency.p95_ms")]}
+
+    assert log.join(incident_id, **late)
+    joined = log.get(incident_id)
+    log.close(incident_id, at_us=NOW_US + SECOND_US, outcome=Outcome.RESOLVED)
+
+    assert not log.join(incident_id, **late)
+    assert [finding.signal for finding in joined.findings] == ["errors.pct", "latency.p95_ms"]
+    assert joined.severity is Severity.CRITICAL
+    assert [item.incident_id for item in log.list_incidents(target="shop").items] == [incident_id]
+    with pytest.raises(IncidentNotFoundError):
+        log.join("none", **late)

@@ -143,7 +143,7 @@ class Responder:
     async def _notice(self, findings: Findings, poll: Snapshot) -> None:
         if self._incident_id is not None:
             if findings.confirmed and self._task is not None and not self._task.done():
-                await self._world.blocking(self._join, findings.confirmed, poll.at_us)
+                await self._world.blocking(self._join, self._incident_id, findings.confirmed, poll.at_us)
             return
         if findings.opens:
             await self._open(findings.confirmed, findings.confirmed[0].detail)
@@ -168,11 +168,10 @@ class Responder:
             self._respond(opened.incident.incident_id)
         return opened.incident
 
-    def _join(self, anomalies: tuple[Anomaly, ...], at_us: int) -> None:
+    def _join(self, incident_id: str, anomalies: tuple[Anomaly, ...], at_us: int) -> None:
+        # It may have ended while this waited for the database.
         severity = max((item.severity for item in anomalies), key=_ORDER.index)
-        self._world.log.open(
-            self._world.target, at_us=at_us, title=anomalies[0].detail, severity=severity, anomalies=anomalies
-        )
+        self._world.log.join(incident_id, at_us=at_us, severity=severity, anomalies=anomalies)
 
     def _respond(self, incident_id: str) -> None:
         self._incident_id = incident_id

@@ -80,6 +80,19 @@ class IncidentLog:
         with self._database.write() as unit:
             return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
 
+    def join(self, incident_id: str, *, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]) -> bool:
+        """Have anomalies join this incident; return whether it is still open. They open no other one: they are of before its end.
+
+        Raises:
+            IncidentNotFoundError: there is none of that id.
+        """
+        with self._database.write() as unit:
+            row = self._timeline.lock(unit, incident_id)
+            if row.closed_at is not None:
+                return False
+            self._opening.join(unit, row, at_us, severity, anomalies)
+            return True
+
     def update(
         self, incident_id: str, *, at_us: int, tell: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
     ) -> Incident:

@@ -47,6 +47,12 @@ class Opening:
                 return Opened(self._tell_opened(unit, values), created=True)
             # Another process was first, and its incident may even be over by now.
 
+    def join(
+        self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]
+    ) -> Incident:
+        """Have anomalies join an incident, whose row is locked."""
+        return self._join(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
+
     def _tell_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
         content = {name: values[name] for name in ("target", "severity", "findings")}
         event = NewEvent(EventKind.OPENED, values["title"], content)
