@@ -18,6 +18,7 @@ from relab.load.histogram import LatencyHistogram
 from relab.load.mixes import Request, request_stream
 from relab.load.models import LoadPlan, OnProgress, OnWindow, Progress, Stage, Window
 from relab.load.recorder import Entry, Recorder
+from relab.load.stamping import StampedResponse, StampingConnector
 from relab.load.target import PinnedResolver, Target
 
 BATCH = 32
@@ -82,7 +83,7 @@ class Engine:
     async def run(self) -> None:
         """Send the load and wait for its outcomes, at most as long as the last of them may take."""
         plan = self._plan
-        connector = aiohttp.TCPConnector(
+        connector = StampingConnector(
             limit=plan.connections or plan.max_in_flight,
             resolver=PinnedResolver(self._target),
             force_close=not plan.keep_alive,
@@ -95,6 +96,7 @@ class Engine:
             timeout=aiohttp.ClientTimeout(total=plan.timeout_s, ceil_threshold=float("inf")),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            response_class=StampedResponse,
         ) as session:
             # aiohttp would send some requests a second time when a connection is lost: a send that nobody counts.
             session._retry_connection = False  # noqa: SLF001 there is no public way
@@ -218,17 +220,21 @@ class Engine:
                 break
             await asyncio.sleep(self._plan.retry_delay_s)
             good = await self._send(entry, request, url, again=True)
-        self.recorder.ended(entry, self._now_ns(), good=bool(good))
+        arrived_ns = self._now_ns() if entry.arrived_ns is None else entry.arrived_ns - self._start_ns
+        self.recorder.ended(entry, arrived_ns, good=bool(good))
 
     async def _send(self, entry: Entry, request: Request, url: URL, *, again: bool = False) -> bool | None:
         """Send a request once; return whether the answer is good, None if it may be asked again."""
         self.recorder.sent(entry, again=again)
+        entry.arrived_ns = None
         try:
             async with self._session.request(
                 request.method, url, data=request.body, headers=request.headers, allow_redirects=False
             ) as answer:
                 status = answer.status
                 await answer.read()
+                assert isinstance(answer, StampedResponse)
+                entry.arrived_ns = answer.arrived_ns
         except TimeoutError:
             self.recorder.timed_out(entry)
             return None

@@ -73,12 +73,14 @@ class _Open:
 class Entry:
     """One request's place in the books: its window and its route, from when it was due to its outcome."""
 
-    __slots__ = ("due_ns", "route", "window")
+    __slots__ = ("arrived_ns", "due_ns", "route", "window")
 
     def __init__(self, window: _Open, route: int, due_ns: int) -> None:
         self.window = window
         self.route = route
         self.due_ns = due_ns
+        self.arrived_ns: int | None = None
+        """When the last answer was there, by `time.monotonic_ns`; None if there was none."""
 
 
 class Recorder:
