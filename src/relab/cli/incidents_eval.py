@@ -26,7 +26,7 @@ def evaluate(
     folder: FolderArgument = Path("responders"),
     episodes: Annotated[int, typer.Option(min=0, max=100_000, help="That the measured responder meets.")] = 100,
     compared: Annotated[int, typer.Option(min=0, help="So many of them every responder meets.")] = 30,
-    unknown: Annotated[int, typer.Option(min=0, help="Besides: about causes that it has no runbook for.")] = 32,
+    unknown: Annotated[int, typer.Option(min=0, help="Besides: about causes that it has no runbook for.")] = 31,
     seed: Annotated[int, typer.Option(min=0, help="Of the episodes; another one gives others.")] = 0,
     responder: Annotated[
         list[str] | None,

@@ -16,6 +16,7 @@ _RATES = {
     "mitigated_and_closed": "mitigated and closed by itself",
     "escalated": "a person asked",
     "escalated_harmless": "a person asked, no harm done",
+    "settled_harmless": "mitigated or a person asked, no harm done",
 }
 _TIMES = {
     "time_to_detect_polls": "polls to detect",

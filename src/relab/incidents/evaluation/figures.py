@@ -21,7 +21,7 @@ POLLS: Final = 960
 HARM: Final = "harm_user_error_s"
 RATES: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "mitigated_and_closed",
-    "escalated", "escalated_harmless",
+    "escalated", "escalated_harmless", "settled_harmless",
 )  # fmt: skip
 TIMES: Final = ("time_to_detect_polls", "time_to_detect_s", "detection_to_mitigation_s", "time_to_mitigate_s")
 SUMS: Final = ("actions", "harmful_actions", HARM, "cost_usd")

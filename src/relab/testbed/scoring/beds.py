@@ -19,6 +19,7 @@ from relab.testbed.links.client import LinksClient
 from relab.testbed.models import BedStatus
 
 MAX_SLOTS: Final = 64
+_LOCKS: Final = "scoring"
 PORTS_OF_A_BED: Final = 10
 WITHIN_S: Final = 60.0
 """Other episodes may be starting at the same time."""
@@ -122,6 +123,16 @@ def a_bed(home: Path, port_base: int) -> Iterator[Bed]:
 
 
 @contextmanager
+def a_place(home: Path, *, alone: bool) -> Iterator[None]:
+    """Wait for a place on the machine: beside others who share it, or alone on it, as far as all have one home."""
+    folder = home / _LOCKS
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "machine.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
 def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
     """Keep the testbeds of the first slots running, so that each episode only resets one.
 
@@ -142,7 +153,7 @@ def _up(home: Path, slot: int, port_base: int) -> BedStatus:
 
 
 def _take_slot(home: Path, held: ExitStack) -> int:
-    folder = home / "scoring"
+    folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     for slot in range(MAX_SLOTS):
         descriptor = os.open(folder / f"slot-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -11,7 +11,14 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import InvalidInputError
-from relab.testbed.scoring.variations import FAULTS, NOISE, TOGETHER, draw_fault, draw_noise
+from relab.testbed.scoring.variations import (
+    FAULTS,
+    NOISE,
+    TAKES_THE_MACHINE,
+    TOGETHER,
+    draw_fault,
+    draw_noise,
+)
 
 MAX_EPISODES: Final = 100_000
 _NOISE_BESIDE_A_FAULT: Final = 0.25
@@ -71,6 +78,11 @@ class Episode(_Value):
     healthy_s: float = Field(ge=0, le=86_400)
     timeout_s: float = Field(gt=0, le=86_400)
     rate_per_s: float = Field(20.0, gt=0, le=10_000)
+
+    @property
+    def takes_the_machine(self) -> bool:
+        """Whether no other episode can be run beside it."""
+        return any(event.name in TAKES_THE_MACHINE for event in self.faults)
 
     @classmethod
     def from_row(cls, row: Any) -> Episode:
@@ -176,16 +188,15 @@ def _episode(
         subject="+".join(about) or kind.value,
         seed=rng.randrange(1 << 31),
         faults=tuple(faults),
-        noise=tuple(_noise(kind, about, rng, healthy_s, timeout_s)),
+        noise=tuple(_noise(kind, rng, healthy_s, timeout_s)),
         healthy_s=healthy_s,
         timeout_s=timeout_s,
         rate_per_s=rate_per_s,
     )
 
 
-def _noise(kind: Kind, about: Sequence[str], rng: Random, healthy_s: float, timeout_s: float) -> Iterator[Event]:
-    # One job is at work at a time.
-    names = [name for name in NOISE if not (name == "batch_job" and "cpu_saturation" in about)]
+def _noise(kind: Kind, rng: Random, healthy_s: float, timeout_s: float) -> Iterator[Event]:
+    names = list(NOISE)
     if kind is Kind.NOISY:
         chosen, until_s = rng.sample(names, rng.randint(2, len(names))), healthy_s + timeout_s * 0.7
     elif kind is Kind.FAULT and rng.random() < _NOISE_BESIDE_A_FAULT:

@@ -28,6 +28,8 @@ BASELINES: Final[Mapping[str, Bindings]] = {"do-nothing": DO_NOTHING, "restart-o
 PORT_BASE: Final = 23_000
 _BEFORE_AND_AFTER_S: Final = 180.0
 """For a testbed that starts, a responder that starts, and the end of both."""
+_LEAST_TURNS: Final = 3
+"""Other experiments may be run beside this one, and have to wait as well."""
 _GRACE_S: Final = 45.0
 _DATASET: Final = "episodes.jsonl"
 _PRIMARY: Final = ("success", "harm_user_error_s")
@@ -37,6 +39,7 @@ _LOWER_IS_BETTER: Final = (
 )  # fmt: skip
 _HIGHER_IS_BETTER: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "escalated_harmless",
+    "settled_harmless",
 )  # fmt: skip
 
 
@@ -66,8 +69,8 @@ def experiment_document(
         raise WrongEpisodeError("An experiment has at least one responder and one episode.")
     longest_s = max(episode.healthy_s + episode.timeout_s for episode in episodes)
     starts_s = max(bindings.start_within_s for bindings in responders.values())
-    # Responders that keep their home wait for each other.
-    turns = concurrency if any(bindings.keeps_home for bindings in responders.values()) else 1
+    # Responders that keep their home wait for each other, and whoever has to be alone on the machine for all others.
+    turns = max(concurrency, _LEAST_TURNS)
     variants = [
         {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), "port_base": port_base}}
         for name, bindings in responders.items()

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import JsonValue, parse_json
-from relab.testbed.scoring.beds import a_bed
+from relab.testbed.scoring.beds import a_bed, a_place
 from relab.testbed.scoring.episodes import Episode
 from relab.testbed.scoring.observations import Observed
 from relab.testbed.scoring.responder import Bindings
@@ -77,6 +77,7 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     with (
         _responder_home(bindings, trial["ids"]) as home,
+        a_place(_home(), alone=episode.takes_the_machine),
         a_bed(_home(), _room(trial["bindings"]).port_base) as bed,
     ):
         try:

@@ -79,6 +79,7 @@ class Score:
         yield "mitigated", bool(self.mitigated)
         yield "escalated", self.escalated
         yield "escalated_harmless", self.escalated and not self.harmful_actions
+        yield "settled_harmless", (self.escalated or bool(self.mitigated)) and not self.harmful_actions
         if self.rank is not None:
             yield "diagnosis_rank", self.rank
         if self.detected and not at_1:

@@ -4,7 +4,7 @@
   "polls": 128,                                   how often it has looked at the target, if it counts
   "incident": null | {                            the incident that is open now
     "id": "i-7",                                  anything that tells it from the one before
-    "phase": "diagnose",                          `escalated` means: a person is asked
+    "phase": "diagnose",                          `escalated` and `approve` mean: a person is asked
     "diagnosis": [{"cause": "database_down"}, …]  the likeliest first; words alone are read, too
   },
   "cost_usd": 0.0                                 what models have cost so far
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-ESCALATED: Final = "escalated"
+ASKS: Final = frozenset(("escalated", "approve"))
 _MOST_CAUSES: Final = 100
 _LONGEST: Final = 200
 
@@ -67,7 +67,7 @@ def read_status(at_s: float, document: Any) -> Sight:
         incident=_word(incident.get("id")) or "?",
         phase=phase,
         causes=_causes(incident.get("diagnosis")),
-        escalated=phase == ESCALATED or incident.get("escalated") is True,
+        escalated=phase in ASKS or incident.get("escalated") is True,
         polls=found.polls,
         cost_usd=found.cost_usd,
     )

@@ -18,7 +18,7 @@ from relab.testbed.links.client import LinksClient
 from relab.testbed.scoring import episodes as made
 from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
 from relab.testbed.scoring.truth import CAUSES
-from relab.testbed.scoring.variations import FAULTS, NOISE
+from relab.testbed.scoring.variations import FAULTS, NOISE, NOT_FELT
 
 NOWHERE = Path("nowhere")
 
@@ -31,9 +31,12 @@ def catalogue() -> dict[str, Fault]:
     return {name: fault for name, (fault, _) in rows.items()}
 
 
-def test_every_fault_of_the_catalogue_varies_and_has_a_word_in_the_closed_list(catalogue: dict[str, Fault]) -> None:
+def test_every_fault_of_the_catalogue_that_is_felt_varies_and_has_a_word_in_the_closed_list(
+    catalogue: dict[str, Fault],
+) -> None:
     faults = {name for name, fault in catalogue.items() if fault.kind is Kind.FAULT}
-    assert faults == set(FAULTS) == set(CAUSES)
+    assert faults == set(CAUSES) == set(FAULTS) | NOT_FELT
+    assert NOT_FELT.isdisjoint(FAULTS)
     assert {name for name, fault in catalogue.items() if fault.kind is Kind.NOISE} == set(NOISE)
     assert len(set(CAUSES.values())) == len(CAUSES)
 
@@ -115,3 +118,8 @@ def test_a_task_that_is_no_episode_is_refused_with_its_field(row: object) -> Non
     with pytest.raises(WrongEpisodeError) as refused:
         Episode.from_row(row)
     assert refused.value.problems
+
+
+def test_who_takes_the_whole_machine_is_alone_on_it() -> None:
+    alone = {item.subject for item in make_episodes(64, seed=3) if item.takes_the_machine}
+    assert alone == {"traffic_spike", "retry_storm"}

@@ -28,14 +28,14 @@ def test_everybody_meets_the_compared_ones_and_the_measured_one_all() -> None:
 
 
 def test_each_cause_is_unknown_once_and_most_others_are_known() -> None:
-    parts = parts_of(Wanted(episodes=0, compared=0, unknown=32, seed=9))
+    parts = parts_of(Wanted(episodes=0, compared=0, unknown=len(FAULTS), seed=9))
     met = []
     for part in parts:
         (bindings,) = part.responders.values()
         without = json.loads(bindings.responder_environment[WITHOUT])
         causes = [CAUSES[event.name] for episode in part.episodes for event in episode.faults]
         assert set(causes) <= set(without)
-        assert len(without) == 4
+        assert len(without) in {3, 4}
         assert {episode.kind for episode in part.episodes} == {Kind.FAULT}
         met += causes
     assert sorted(met) == sorted(CAUSES[name] for name in FAULTS)

@@ -169,6 +169,17 @@ def test_escalation_is_harmless_if_nothing_harmful_was_done() -> None:
     assert score(harmed, TRUTH).metrics(1.0)["escalated_harmless"] is False
 
 
+def test_what_is_mended_without_harm_is_settled_as_well_as_what_a_person_is_asked_about() -> None:
+    asking = [replace(item, escalated=item.at_s > 12) for item in sights((12, 30, "a", ()))]
+    for found, is_settled in (
+        (score(observed(), TRUTH), True),
+        (score(observed(sights=asking, acts=[]), TRUTH), True),
+        (score(observed(sights=sights(), acts=[], looks=looks(None)), TRUTH), False),
+        (score(observed(sights=asking, acts=[Act(15, "restart-target", "succeeded")]), TRUTH), False),
+    ):
+        assert found.metrics(1.0)["settled_harmless"] is is_settled
+
+
 def test_a_responder_that_never_answers_is_scored() -> None:
     found = score(observed(sights=[Sight(1.0, answered=False)], acts=[]), TRUTH)
     assert (found.detected, found.rank, found.mitigated, found.closed) == (False, None, True, False)

@@ -42,7 +42,9 @@ def test_without_an_incident_nothing_is_open(document: Any) -> None:
     assert (found.answered, found.incident, found.causes) == (True, None, ())
 
 
-@pytest.mark.parametrize("incident", [{"phase": "escalated"}, {"phase": "plan", "escalated": True}])
+@pytest.mark.parametrize(
+    "incident", [{"phase": "escalated"}, {"phase": "approve"}, {"phase": "plan", "escalated": True}]
+)
 def test_whoever_asks_for_a_person_has_escalated(incident: dict[str, Any]) -> None:
     found = read_status(1.0, {"incident": incident})
     assert (found.escalated, found.incident) == (True, "?")

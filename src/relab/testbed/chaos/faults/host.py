@@ -95,7 +95,7 @@ class FullDisk:
 _SATURATION: Final = Fault(
     "cpu_saturation", "A job takes the processors", Kind.FAULT, Parameters,
     Symptom(
-        "every route is slow",
+        "every route is slower, hardly so at a few requests a second",
         "the machine's processors are busy and its run queue is long, by processes of a job; no quota throttles the "
         "target",
         ("cpu_throttle", "batch_job", "db_slow_query"),

@@ -1,0 +1,42 @@
+"""Who shares the machine, and who is alone on it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from relab.testbed.scoring.beds import a_place
+
+WITHIN_S = 30.0
+
+
+def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading.Thread, threading.Event]:
+    """Want a place in a thread of its own; it is left when told so."""
+    entered = threading.Event()
+
+    def stay() -> None:
+        with a_place(home, alone=alone):
+            entered.set()
+            leave.wait(WITHIN_S)
+
+    thread = threading.Thread(target=stay)
+    thread.start()
+    return thread, entered
+
+
+def test_many_share_it_and_one_that_wants_it_alone_waits_for_all(tmp_path: Path) -> None:
+    leave, done = threading.Event(), threading.Event()
+    sharing = [enter(tmp_path, alone=False, leave=leave) for _ in range(2)]
+    assert all(entered.wait(WITHIN_S) for _, entered in sharing)
+    thread, is_alone = enter(tmp_path, alone=True, leave=done)
+    assert not is_alone.wait(0.2)
+
+    leave.set()
+    assert is_alone.wait(WITHIN_S)
+    late, has_entered = enter(tmp_path, alone=False, leave=done)
+    assert not has_entered.wait(0.2)
+
+    done.set()
+    assert has_entered.wait(WITHIN_S)
+    for each in (*(thread for thread, _ in sharing), thread, late):
+        each.join(WITHIN_S)
