@@ -263,7 +263,7 @@ def test_attempts_are_kept_aside_and_nothing_of_them_survives(tmp_path: Path) ->
     project.configure(
         design={"max_concurrency": 2, "policies": {"retry": {"max_attempts": 3}}},
         baseline={"bindings": {"meet": str(tmp_path)}},
-        runtime={"timeouts": {"trial_seconds": 2}},
+        runtime={"timeouts": {"trial_seconds": 5}},
     )
 
     run = project.run()
