@@ -25,8 +25,8 @@ test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 test-full: $(DEV_STAMP)  ## run the long tests too, with a sample of the fault matrix
 	$(PYTEST) $(PARALLEL) -m "not matrix"
 
-test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair: half an hour
-	$(PYTEST) $(PARALLEL) tests/functional/faults
+test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair, and every kill of its responder: 45 minutes
+	$(PYTEST) $(PARALLEL) -m matrix
 
 test-search: $(DEV_STAMP)  ## let the property tests draw examples that they have not seen
 	HYPOTHESIS_PROFILE=search $(PYTEST) $(PARALLEL) -m "not matrix" \

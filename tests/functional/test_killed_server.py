@@ -17,6 +17,7 @@ LONG_RUN_STEPS = 4_000
 SHORT_RUNS = 20
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("with_worker", [True, False], ids=["server_and_worker", "server_alone"])
 def test_every_analysis_that_was_asked_for_gets_done(tmp_path: Path, with_worker: bool) -> None:
     installation = Installation.on_sqlite(tmp_path, **FAST_RECOVERY)

@@ -113,6 +113,7 @@ def what_is_seen(lab: Lab) -> list[Any]:
     return [*found, lab.get("/metrics/overview", hours=CENTURY_H)]
 
 
+@pytest.mark.full
 def test_four_servers_make_of_shared_traces_what_one_makes_of_them_in_order(
     servers: tuple[Installation, list[LabProcess]], tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def labs(
         yield [stack.enter_context(Lab(installation, process)) for process in processes[:2]]
 
 
+@pytest.mark.full
 def test_each_analysis_is_done_once_and_followed_on_the_other_server(labs: list[Lab]) -> None:
     choice = random.Random(20_250_504)
     for index in range(ANALYSES):

@@ -97,6 +97,7 @@ def test_runs_of_spans_go_in_again_as_whole_runs(
         installation.telemetry.delete(run_id)
 
 
+@pytest.mark.full
 @given(spans=traces(), resource=attribute_lists, scope=attribute_lists)
 @examples(40)
 def test_spans_go_in_again_and_make_the_same_run(
@@ -218,6 +219,7 @@ def test_filters_are_those_of_the_list_and_the_oldest_comes_first(services: Serv
         assert runs.total == len(listed)
 
 
+@pytest.mark.full
 @given(data=st.data())
 @examples(15)
 def test_every_run_of_the_start_comes_once_whatever_others_write(services: Services, data: st.DataObject) -> None:

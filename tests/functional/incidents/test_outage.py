@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.full]
 POLLS = 40
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A server of its own: others need theirs all the time."""

@@ -38,6 +38,11 @@ from support.routes import product_routes
 from support.runs import RunBody, agent_runs, examples, failed_run
 from support.servers import PostgresServer
 
+# Whatever is triggered is responded to beside the test, and LangGraph draws the ids of its checkpoints from the global generator.
+# Hypothesis takes that for a strategy's doing.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Do not use the .random. module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
+)
 _numbers = itertools.count()
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

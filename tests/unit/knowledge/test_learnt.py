@@ -37,7 +37,7 @@ LOGS = "/logs?component=target&lines=500"
 
 def facts(*answers: Mapping[str, Any], errors_pct: float = 0.0) -> dict[str, FactValue]:
     """Return what all looks see where several places are not as they are when all is well."""
-    merged = changed("/api/v1/metrics", ["error_rate"], errors_pct)
+    merged = changed("/api/v1/metrics?window_s=10", ["error_rate"], errors_pct)
     for told in answers:
         merged |= {path: document for path, document in told.items() if document != ALL_WELL[path]}
     return {fact: value for name in LOOKS for fact, value in facts_of(name, merged).items()}
