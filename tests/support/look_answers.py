@@ -56,7 +56,7 @@ WELL: dict[str, Any] = {
         "dependencies": {"database": _PROBE, "cache": _PROBE, "search": {"ok": True, "faiss": "ready"}},
         "workers": [{"worker": 1, "state": "running"}, {"worker": 2, "state": "running"}],
     },
-    "/api/v1/metrics": {
+    "/api/v1/metrics?window_s=10": {
         "timestamp": NOW, "requests": 1_000, "requests_per_second": 100.0, "errors": 0, "shed": 0, "error_rate": 0.0,
         "avg_response_time_ms": 5.1, "p50_ms": 3.1, "p95_ms": 12.5,
         "routes": {"order": {**_ROUTE, "requests": 450}, "place_order": {**_ROUTE, "requests": 550}},

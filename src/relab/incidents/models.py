@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+ANSWER: Final = "answer.ms"
+"""The signal of how long the target took to answer a poll. Its own figures begin when a request is read: what waits for
+a processor before that is in none of them."""
 
 
 class Absence(StrEnum):

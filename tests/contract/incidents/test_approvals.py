@@ -134,3 +134,35 @@ def test_what_nobody_was_asked_is_told(log: IncidentLog, approval_id: str) -> No
         log.approvals.get(approval_id)
     with pytest.raises(ApprovalNotFoundError):
         log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US)
+
+
+def test_what_is_withdrawn_waits_for_nobody_and_cannot_be_approved(log: IncidentLog, target: str) -> None:
+    incident_id = opened(log, target).incident_id
+    approval_id = log.approvals.request(question(incident_id, f"{target}-q")).approval_id
+
+    assert log.approvals.withdraw(approval_id, now_us=NOW_US + 5, why="it has grown.") is None
+    assert log.approvals.withdraw(approval_id, now_us=NOW_US + 6, why="it has grown.") is None
+
+    assert log.get(incident_id).status is IncidentStatus.OPEN
+    assert log.approvals.pending(now_us=NOW_US + 5, target=target) == []
+    with pytest.raises(ApprovalExpiredError, match="could be approved until"):
+        log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US + 6)
+    rejection = log.approvals.decide(approval_id, approved=False, by="ann", now_us=NOW_US + 7)
+    assert log.approvals.get(approval_id)[1] == rejection, "to reject is never too late"
+    told = [event.message for event in log.read_after(incident_id)]
+    assert told[2:] == [
+        "Nobody needs to decide about restart-worker any more: it has grown.",
+        "ann rejects restart-worker on target.",
+    ]
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_who_has_answered_is_heard_before_it_is_withdrawn(log: IncidentLog, target: str, approved: bool) -> None:
+    incident_id = opened(log, target).incident_id
+    request = log.approvals.request(question(incident_id, f"{target}-q"))
+    first = log.approvals.decide(request.approval_id, approved=approved, by="ann", now_us=NOW_US)
+
+    assert log.approvals.withdraw(request.approval_id, now_us=NOW_US + 5, why="it has grown.") == first
+    assert log.approvals.get(request.approval_id) == (request, first)
+    with pytest.raises(ApprovalNotFoundError):
+        log.approvals.withdraw(f"{target}-other", now_us=NOW_US, why="it has grown.")

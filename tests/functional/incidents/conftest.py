@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,14 +23,28 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def flaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlakyDatabase]:
-    """A migrated database that can be away."""
-    found = FlakyDatabase.open(f"sqlite:///{tmp_path_factory.mktemp('flaky') / 'relab.db'}")
+@contextmanager
+def flaky_database(folder: Path) -> Iterator[FlakyDatabase]:
+    """Make a migrated database that can be away."""
+    found = FlakyDatabase.open(f"sqlite:///{folder / 'relab.db'}")
     assert isinstance(found, FlakyDatabase)
     upgrade(found)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="module")
+def flaky(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlakyDatabase]:
+    """A database of all tests of a file."""
+    with flaky_database(tmp_path_factory.mktemp("flaky")) as found:
+        yield found
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[FlakyDatabase]:
+    """A database of one test, for those to whom it matters what happened before."""
+    with flaky_database(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -49,3 +65,9 @@ def means(shop: Shop, flaky: FlakyDatabase, tmp_path: Path, way: Way) -> Means:
     """What a responder of it works with, by itself."""
     flaky.is_away = False
     return Means(shop, flaky, FlakySaver(flaky), write_books(tmp_path / "books"), hasty(ACTS), way=way)
+
+
+@pytest.fixture
+def fresh(means: Means, empty: FlakyDatabase) -> Means:
+    """The same with a database in which nothing has happened yet."""
+    return replace(means, database=empty, saver=FlakySaver(empty))

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.storage.models import Incident, Outcome
-from relab.storage.migrate import upgrade
 from support.small_shops import (
     CURE,
-    FlakyDatabase,
-    FlakySaver,
     Means,
     Watching,
-    a_shop,
-    hasty,
     learnt,
     watching,
     write_books,
 )
-from support.ways import Way
 
 pytestmark = pytest.mark.anyio
 
@@ -31,23 +24,13 @@ CAUSE = "valve_a_shut"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def means(tmp_path: Path) -> Iterator[Means]:
-    database = FlakyDatabase.open(f"sqlite:///{tmp_path / 'relab.db'}")
-    assert isinstance(database, FlakyDatabase)
-    upgrade(database)
-    with a_shop(tmp_path / "shop") as shop:
-        books = write_books(tmp_path / "books", [NO_CURE, CURE])
-        # The same action on the same part would count as the same attempt.
-        book = books / f"{CAUSE}.md"
-        book.write_text(book.read_text().replace(f"component: a, to: {NO_CURE}", f"component: c, to: {NO_CURE}"))
-        policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
-        yield Means(shop, database, FlakySaver(database), books, hasty(policy), way=Way(shop.app))
-    database.close()
+def means(fresh: Means, tmp_path: Path) -> Means:
+    """What a responder works with whose runbook names first what does not help."""
+    books = write_books(tmp_path / "books", [NO_CURE, CURE])
+    # The same action on the same part would count as the same attempt.
+    book = books / f"{CAUSE}.md"
+    book.write_text(book.read_text().replace(f"component: a, to: {NO_CURE}", f"component: c, to: {NO_CURE}"))
+    return replace(fresh, books=books)
 
 
 async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(means: Means) -> None:

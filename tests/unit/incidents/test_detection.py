@@ -344,3 +344,32 @@ def test_a_target_that_calls_itself_degraded_is_believed_when_it_goes_on() -> No
     polls = Polls()
     opened = [polls.poll(words={"health": "degraded"}).opens for _ in range(12)]
     assert opened.index(True) == 9
+
+
+def test_a_target_that_answers_late_opens_though_its_own_figures_are_good_and_only_if_it_stays_so() -> None:
+    polls = Polls()
+    polls.polls(20, {"answer.ms": 8.0})
+    assert not any(polls.poll({"answer.ms": 700.0}).opens for _ in range(6))
+    polls.polls(12, {"answer.ms": 200.0})
+    late = [polls.poll({"answer.ms": 700.0}) for _ in range(12)]
+    assert late[-1].opens
+    assert signals(late[-1]) == {("level_shift", "answer.ms")}
+    assert not any(findings.opens for findings in late[:9])
+
+
+def test_of_how_long_an_answer_takes_nothing_is_said_before_it_was_ever_seen() -> None:
+    assert not Polls(healthy=0).polls(20, {"answer.ms": 900.0}).opens
+
+
+def test_what_would_open_an_incident_if_it_is_seen_once_more_is_pressing() -> None:
+    polls = Polls()
+    assert not polls.poll().is_pressing
+    assert not polls.poll({"latency.p95_ms": 90.0}).is_pressing, "small: it has to stay for long anyway"
+    assert polls.poll({"errors.pct": 30.0}).is_pressing
+    assert not polls.poll({"errors.pct": 30.0}).is_pressing, "it is one by now"
+
+
+def test_nothing_is_pressing_while_a_restart_has_its_grace() -> None:
+    polls = Polls()
+    polls.poll({"worker.1.uptime_s": 100.0})
+    assert not polls.poll({"worker.1.uptime_s": 0.5, "errors.pct": 30.0}).is_pressing

@@ -18,6 +18,7 @@ from relab.incidents.models import Absence
 from support.look_answers import NOW_US, WELL, answers_to, changed, component, facts_of, log_line, version
 
 HEALTH, DATABASE, COMPONENTS = "/api/v1/health", "/api/v1/diagnostics/database", "/components"
+METRICS = "/api/v1/metrics?window_s=10"
 LOG, HISTORY = "/logs?component=target&lines=500", "/settings/history"
 
 
@@ -54,8 +55,8 @@ def test_how_a_dependency_fails_is_told_in_a_word(error: str, sqlstate: str | No
 
 
 def test_shares_and_the_busiest_route() -> None:
-    answers = changed("/api/v1/metrics", ["shed"], 250)
-    answers["/api/v1/metrics"]["abandoned"] = 2_000
+    answers = changed(METRICS, ["shed"], 250)
+    answers[METRICS]["abandoned"] = 2_000
     found = facts_of("service", answers)
     assert (found["traffic.shed_pct"], found["traffic.abandoned_pct"]) == (25.0, 100.0)
     assert found["traffic.top_route"] == "place_order"

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from relab.incidents.acting.catalogue import BlastRadius
-from relab.incidents.models import Anomaly, Snapshot
+from relab.incidents.models import ANSWER, Anomaly, Snapshot
 
 _PARTS: Final = frozenset(("health", "metrics"))
-_OF_ALL: Final = frozenset(("errors.pct", "latency.p95_ms", "pool", "health", "traffic.shed", "pool.timeouts"))
+_OF_ALL: Final = frozenset(("errors.pct", "latency.p95_ms", "pool", "health", "traffic.shed", "pool.timeouts", ANSWER))
 """Signals of the service as a whole."""
 _CENTRAL: Final = "dependency.database"
 """Without it no route answers."""

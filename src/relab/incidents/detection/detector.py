@@ -11,7 +11,7 @@ from typing import Any, Final
 from relab.incidents.detection import detectors
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.settings import DetectionSettings
-from relab.incidents.models import Anomaly, Severity, Snapshot
+from relab.incidents.models import ANSWER, Anomaly, Severity, Snapshot
 
 _HISTORY: Final = 720
 LEAST_OF_A_ROUTE: Final = 20
@@ -28,11 +28,13 @@ class Findings:
         confirmed: anomalies that count.
         passing: those that have not stayed long enough yet.
         is_stale: the target's figures are old: nothing may be concluded from them.
+        is_pressing: an incident opens if the next poll shows the same; there is no reason to wait long for it.
     """
 
     confirmed: tuple[Anomaly, ...] = ()
     passing: tuple[Anomaly, ...] = ()
     is_stale: bool = False
+    is_pressing: bool = False
 
     @property
     def opens(self) -> bool:
@@ -86,7 +88,8 @@ class Detector:
             self._graced.clear()
             self._is_looping = False
         is_stale = any(anomaly.signal == "timestamp" for anomaly in found)
-        findings = Findings(confirmed, passing, is_stale)
+        is_pressing = not is_stale and any(self._is_pressing(anomaly, snapshot) for anomaly in passing)
+        findings = Findings(confirmed, passing, is_stale, is_pressing)
         if learn and findings.is_quiet and not snapshot.absent:
             self.baseline.learn(snapshot)
         return findings
@@ -129,6 +132,10 @@ class Detector:
         # Who restarts a service on purpose is given the time for it; what is still wrong then counts.
         return anomaly.detector == "burn_rate" or snapshot.at_us >= self._grace_until_us(anomaly)
 
+    def _is_pressing(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
+        is_in_grace = snapshot.at_us < self._grace_until_us(anomaly)
+        return anomaly.opens and not is_in_grace and not self._is_small(anomaly, snapshot)
+
     @property
     def _lingering(self) -> tuple[int, int]:
         """In how many of how many polls something small has to be seen."""
@@ -141,6 +148,8 @@ class Detector:
             word = snapshot.words.get(anomaly.signal)
             is_partial = (word == "down") if anomaly.signal.startswith("worker.") else (word == "degraded")
             return is_partial and not self._is_looping
+        if anomaly.signal == ANSWER:
+            return True
         if anomaly.detector != "level_shift" or not anomaly.signal.endswith("p95_ms"):
             return False
         assert anomaly.value is not None

@@ -9,7 +9,7 @@ from typing import Final
 
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.settings import DetectionSettings
-from relab.incidents.models import Absence, Anomaly, Severity, Snapshot
+from relab.incidents.models import ANSWER, Absence, Anomaly, Severity, Snapshot
 
 LEAST_REQUESTS: Final = 5
 """Shares and quantiles of fewer requests say nothing."""
@@ -70,6 +70,8 @@ def level_shift(snapshot: Snapshot, baseline: Baseline, settings: DetectionSetti
     for name, value in snapshot.numbers.items():
         if name in {"cache.errors", "cache.write_errors", "search.fallbacks", "pool.timeouts", "traffic.shed"}:
             found += _risen(name, value, baseline, LEAST_REQUESTS, 1.0, settings)
+        elif name == ANSWER:
+            found += _risen(name, value, baseline, settings.least_answer_ms, settings.latency_factor, settings)
     return found
 
 
@@ -78,7 +80,7 @@ def _risen(
 ) -> list[Anomaly]:
     usual = baseline.usual(name)
     median, deviation = (usual.median, usual.deviation) if usual else (0.0, 0.0)
-    if usual is None and name.endswith("_ms"):
+    if usual is None and name.endswith(("_ms", ".ms")):
         # Of a duration that was never seen nobody can say whether it is long.
         return []
     bound = max(median + settings.deviations * deviation, median * factor, median + least)

@@ -16,6 +16,7 @@ class DetectionSettings:
         slo_pct: the share of requests that should succeed, in percent.
         deviations: how far outside of the usual a level is a shift.
         least_errors_pct, least_latency_ms, latency_factor: what users notice at all.
+        least_answer_ms: the same for answers to polls, which come by new connections, and one at a time.
         grave_latency_ms: beyond its bound, from which on a duration is a shift like others; a smaller one has to stay.
         confirm, confirm_of: a shift counts if it is there in so many of the last polls.
         linger_s: how long a small shift of a duration, or the absence of a worker, has to be there to count. Figures are told over
@@ -34,6 +35,7 @@ class DetectionSettings:
     least_errors_pct: float = 1.0
     least_latency_ms: float = 50.0
     latency_factor: float = 2.0
+    least_answer_ms: float = 250.0
     grave_latency_ms: float = 200.0
     confirm: int = 2
     confirm_of: int = 3

@@ -16,7 +16,7 @@ _DATABASE: Final = Ask(Base.TARGET, "/api/v1/diagnostics/database", within_s=8.0
 _ALL: Final = (
     Look(
         "service", "health, error rate, response times, traffic, how dependencies fail",
-        (Ask(Base.TARGET, _HEALTH), Ask(Base.TARGET, "/api/v1/metrics")), service.read_service, service.SERVICE_FACTS,
+        (Ask(Base.TARGET, _HEALTH), Ask(Base.TARGET, "/api/v1/metrics?window_s=10")), service.read_service, service.SERVICE_FACTS,
     ),
     Look(
         "pool", "connections of the pool: used, waited for, given up",

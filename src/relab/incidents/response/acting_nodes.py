@@ -142,14 +142,13 @@ class Acting:
         """Return where it leads if the plan may not be executed any more: much may have happened since it was made."""
         world = self._world
         approval_id = state.get("approval_id")
+        if by := await self._rejected_by(state, plan):
+            return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}.", "before": {}}
         if approval_id:
             request, decision = await world.blocking(world.log.approvals.get, approval_id)
             found = standing(
                 request, decision, plan=plan, state_digest=state.get("state_digest"), now_us=world.clock.now_us()
             )
-            if found is Standing.REJECTED:
-                by = decision.by if decision is not None else "somebody"
-                return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}.", "before": {}}
             if found is not Standing.APPROVED:
                 return await self._not_asked(state, plan, f"The approval of {plan.action} is {found.value}.")
         try:
@@ -160,6 +159,15 @@ class Acting:
             # Nothing was asked for: the next plan waits for the server, and not without an end.
             return await self._not_asked(state, plan, str(error))
         return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
+
+    async def _rejected_by(self, state: IncidentState, plan: Plan) -> str | None:
+        """Return who has rejected this action on this part in any question of the incident, also in a withdrawn one."""
+        questions = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
+        for request, decision in questions:
+            is_same = (request.plan.action, request.plan.target) == (plan.action, plan.target)
+            if is_same and decision is not None and not decision.approved:
+                return decision.by
+        return None
 
     async def _not_asked(self, state: IncidentState, plan: Plan, reason: str) -> IncidentState:
         told = NewEvent("not_asked", f"{plan.action} is not asked for: {reason}", {"attempt": state["attempt"]})

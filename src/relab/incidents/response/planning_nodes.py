@@ -76,9 +76,21 @@ class Planning:
             by = decision.by if decision is not None else "somebody"
             return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}."}
         if found is Standing.PENDING:
-            return {"way": "approve", "approval_id": request.approval_id}
+            return await self._still_asked(state, plan, request.approval_id)
         # Too late, or the service is not as it was when people were asked.
         return {"way": "investigate", "approval_id": None, "reason": f"The approval of {plan.action} is {found.value}."}
+
+    async def _still_asked(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
+        """Withdraw a question that need not be asked any more, and plan anew; else go on asking."""
+        world = self._world
+        asked: IncidentState = {"way": "approve", "approval_id": approval_id}
+        if not await self._survey.needs_nobody(state, plan):
+            return asked
+        why = f"users notice as much of the incident by now as it may touch ({plan.blast_radius.value})."
+        now_us = world.clock.now_us()
+        answer = await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=why)
+        # Who was faster is heard.
+        return asked if answer is not None else {"way": "investigate", "approval_id": None, "reason": why}
 
     async def _digest(self, plan: Plan) -> str | None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from langgraph.types import Command
@@ -14,11 +14,14 @@ from relab.incidents.checkpoints import is_outage
 from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.response.graph import Graph
+from relab.incidents.response.state import IncidentState
+from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
 from relab.incidents.storage.agreements import LONGEST_LEASE_US
 from relab.incidents.storage.errors import BaselineTooLargeError, LoopLostError
 from relab.incidents.storage.models import Incident, IncidentStatus, Lease, NewEvent
 from relab.incidents.watching.poller import Poller
+from relab.incidents.watching.rhythm import Rhythm
 
 _US: Final = 1_000_000
 _LEASE_POLLS: Final = 5
@@ -49,6 +52,7 @@ class Responder:
         self._poller = poller
         self._detector = detector
         self._owner = owner
+        self._survey = Surveying(world)
         self._task: asyncio.Task[None] | None = None
         self._incident_id: str | None = None
         self._given_up: set[str] = set()
@@ -63,15 +67,14 @@ class Responder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until told to stop; an incident that is open then is gone on with at the next start."""
-        interval_s = self._world.settings.poll_interval_s
         loop = asyncio.get_running_loop()
-        due_s = loop.time()
+        rhythm = Rhythm(self._world.settings.poll_interval_s, loop.time())
         try:
             while not stop.is_set():
                 if await self._lead():
                     await self._poll()
-                # Late polls are left out: two at once would tell the same.
-                due_s = max(due_s + interval_s, loop.time())
+                is_pressing = self._incident_id is None and self._world.watch.findings.is_pressing
+                due_s = rhythm.after(loop.time(), is_pressing=is_pressing)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), max(due_s - loop.time(), 0.0))
         finally:
@@ -211,20 +214,20 @@ class Responder:
         before = await self._graph.aget_state(config)
         given: Any = None if before.next else {"incident_id": incident_id}
         if before.next and any(task.interrupts for task in before.tasks):
-            await self._until_decided(incident_id)
+            await self._until_decided(cast("IncidentState", before.values))
             given = Command(resume=True)
         while True:
             found = await self._graph.ainvoke(given, config, durability="sync")
             if not found.get("__interrupt__"):
                 return
-            await self._until_decided(incident_id)
+            await self._until_decided(cast("IncidentState", found))
             given = Command(resume=True)
 
-    async def _until_decided(self, incident_id: str) -> None:
-        """Wait until people have answered, or the time for it is over."""
+    async def _until_decided(self, state: IncidentState) -> None:
+        """Wait until people have answered, or need not any more, or the time for it is over."""
         world, number = self._world, self._world.watch.feed.number
         while True:
-            questions = await world.blocking(world.log.approvals.of_incident, incident_id)
+            questions = await world.blocking(world.log.approvals.of_incident, state["incident_id"])
             if not questions:
                 return
             request, decision = questions[-1]
@@ -232,6 +235,8 @@ class Responder:
                 return
             await world.watch.feed.after(number)
             number = world.watch.feed.number
+            if await self._survey.needs_nobody(state, request.plan):
+                return
 
     async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> None:
         world = self._world

@@ -12,7 +12,7 @@ from typing import Final
 from relab.incidents.acting.catalogue import ActionEntry
 from relab.incidents.acting.errors import ActionServerError, RefusedError
 from relab.incidents.acting.planning import Plan
-from relab.incidents.acting.policy import SETTLES_WITHIN_S, Ruling, Situation, Wish, rule
+from relab.incidents.acting.policy import SETTLES_WITHIN_S, Autonomy, Ruling, Situation, Wish, rule
 from relab.incidents.acting.records import ActRecord, ActStatus, of_others
 from relab.incidents.acting.scope import scope_of
 from relab.incidents.models import Snapshot
@@ -61,6 +61,23 @@ class Surveying:
             raise RefusedError(f"The action server does not offer {plan.action} any more.")
         wish = Wish(entry, plan.target, state["incident_id"], is_undo=is_undo, is_approved=is_approved)
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
+
+    async def needs_nobody(self, state: IncidentState, plan: Plan) -> bool:
+        """Return whether a plan about which a person is asked may be executed by now without.
+
+        So it is where a person was asked because an act may touch more than users noticed, and by now they notice as much.
+        """
+        world, poll = self._world, self._world.watch.feed.latest
+        if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
+            return False
+        incident = await world.blocking(world.log.get, state["incident_id"])
+        if plan.blast_radius.exceeds(scope_of([finding.anomaly for finding in incident.findings], poll)):
+            # Nobody else has to be asked to know that, so it may be looked at in every poll.
+            return False
+        try:
+            return (await self.ruling(state, plan)).is_allowed
+        except ActionServerError:
+            return False
 
     async def settled(self, act: ActRecord) -> ActRecord:
         """Return an act as it stands after asking what became of it, without asking for it once more.

@@ -83,6 +83,12 @@ def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]
     session.execute(statement.values(decision=dict(decision)))
 
 
+def set_request(session: Session, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
+    """Set a question, and until when it can be answered."""
+    statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
+    session.execute(statement.values(request=dict(request), expires_at=expires_at))
+
+
 def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
     """Return the questions of open incidents that can be answered now, the first first."""
     statement = (

@@ -85,6 +85,28 @@ class ApprovalLog:
             self._timeline.tell(unit, request.incident_id, now_us, [event])
         return decision
 
+    def withdraw(self, approval_id: str, *, now_us: int, why: str) -> Decision | None:
+        """Ask no longer, so that nobody can approve it any more; whoever has answered before that is heard.
+
+        Returns:
+            The answer that came first: then nothing is withdrawn.
+
+        Raises:
+            ApprovalNotFoundError: nobody was asked this.
+        """
+        with self._database.write() as unit:
+            request, decision = self._locked(unit, approval_id, approved=False)
+            if decision is not None or request.expires_at <= now_us:
+                return decision
+            # Never before it was asked, though the clock may have been set back.
+            ended = request.model_copy(update={"expires_at": max(request.asked_at, now_us)})
+            act_repository.set_request(unit.session, approval_id, ended.model_dump(mode="json"), ended.expires_at)
+            self._go_on(unit, request.incident_id)
+            message = f"Nobody needs to decide about {request.plan.action} any more: {why}"
+            event = NewEvent(EventKind.APPROVAL_WITHDRAWN, message, {"approval_id": approval_id})
+            self._timeline.tell(unit, request.incident_id, now_us, [event])
+        return None
+
     def get(self, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
         """Return a question, and the answer if there is one.
 

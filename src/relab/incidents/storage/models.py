@@ -81,6 +81,7 @@ class EventKind(StrEnum):
     ACT_EFFECT = "act_effect"
     APPROVAL_ASKED = "approval_asked"
     APPROVAL_DECIDED = "approval_decided"
+    APPROVAL_WITHDRAWN = "approval_withdrawn"
     ALERT = "alert"
     PAUSED = "paused"
     RESUMED = "resumed"

@@ -29,6 +29,7 @@ _NODES: Final = {
     "not_asked": Phase.EXECUTE,
     EventKind.APPROVAL_ASKED: Phase.APPROVE,
     EventKind.APPROVAL_DECIDED: Phase.APPROVE,
+    EventKind.APPROVAL_WITHDRAWN: Phase.APPROVE,
     EventKind.ACT_ASKED: Phase.EXECUTE,
     EventKind.ACT_FINISHED: Phase.EXECUTE,
     EventKind.ACT_EFFECT: Phase.VERIFY,
@@ -49,6 +50,7 @@ _GUARDS: Final = {
     "not_asked": "policy",
     EventKind.APPROVAL_ASKED: "approval",
     EventKind.APPROVAL_DECIDED: "approval",
+    EventKind.APPROVAL_WITHDRAWN: "approval",
     EventKind.PAUSED: "kill switch",
     EventKind.RESUMED: "kill switch",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import httpx
 
 from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.models import Base
-from relab.incidents.models import Absence, Snapshot
+from relab.incidents.models import ANSWER, Absence, Snapshot
 from relab.incidents.watching.poller import Poller
 from support.clocks import MovableClock
 
@@ -155,3 +156,38 @@ def test_absurd_processes_are_no_processes() -> None:
     (found,) = polls(shop)
     assert found.absurd == ("worker.1.uptime_s",)
     assert not [name for name in found.numbers if name.startswith("worker.")]
+
+
+def test_how_long_the_target_took_to_answer_is_told() -> None:
+    shop = Shop()
+
+    async def answer_late(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.1)
+        return await Shop.__call__(shop, request)
+
+    async def go() -> Snapshot:
+        transports = {base: httpx.MockTransport(answer_late) for base in Base}
+        async with Asker("http://shop", "http://nobody", transports=transports) as asker:
+            poller = Poller(asker, MovableClock(), interval_s=5.0)
+            found = [await poller.poll() for _ in range(5)]
+            # Of a busy machine some are not told.
+            return max(found, key=lambda poll: poll.numbers.get(ANSWER, 0.0))
+
+    assert 100 <= asyncio.run(go()).numbers[ANSWER] < 5_000
+
+
+def test_who_is_late_itself_does_not_say_that_the_target_was() -> None:
+    shop = Shop()
+
+    async def block(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.02)
+        time.sleep(0.2)  # noqa: ASYNC251 the responder's own loop stands still
+        return await Shop.__call__(shop, request)
+
+    async def go() -> Snapshot:
+        transports = {base: httpx.MockTransport(block) for base in Base}
+        async with Asker("http://shop", "http://nobody", transports=transports) as asker:
+            return await Poller(asker, MovableClock(), interval_s=5.0).poll()
+
+    found = asyncio.run(go())
+    assert (found.absent, ANSWER in found.numbers) == ({}, False)

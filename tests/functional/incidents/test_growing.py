@@ -1,0 +1,95 @@
+"""A person is asked about an act that touches more than users notice; once they notice as much, nobody has to be asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.testbed.actions.models import BlastRadius
+from support.small_shops import (
+    CURE,
+    Means,
+    Shop,
+    Watching,
+    hasty,
+    learnt,
+    over,
+    watching,
+    with_status,
+)
+from support.valves import TurnValve
+from support.ways import Way, at, is_dry_run
+
+pytestmark = pytest.mark.anyio
+HEALTH, METRICS = "/api/v1/health", "/api/v1/metrics"
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turning a valve may touch the whole service."""
+    monkeypatch.setattr(TurnValve, "action", replace(TurnValve.action, blast_radius=BlastRadius.WHOLE_SERVICE))
+
+
+async def asked(running: Watching, shop: Shop) -> Incident:
+    """Let the cache fail in a way that users do not notice; return its incident when a person is asked."""
+    metrics = {**shop.truth()[METRICS], "cache": {"errors": 50}}
+    shop.broken.add("a")
+    shop.lies[METRICS] = {name: told for name, told in metrics.items() if name != "timestamp"}
+    shop.lies[HEALTH] = {**shop.truth()[HEALTH], "health_status": "healthy", "error_rate": 0.0}
+    return await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+
+
+async def test_a_question_is_withdrawn_when_users_notice_as_much(fresh: Means, way: Way) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        incident = await asked(running, fresh.shop)
+        polls = running.responder.polls
+        await running.until(lambda: running.responder.polls > polls + 10)
+        assert running.log.get(incident.incident_id).status is IncidentStatus.WAITING_APPROVAL
+        assert way.acts == []
+
+        fresh.shop.lies.clear()
+        found = await running.until(over(running))
+        ((_, answer),) = running.log.approvals.of_incident(incident.incident_id)
+        kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
+
+    assert (found.outcome, answer, fresh.shop.valves.read()) == (Outcome.RESOLVED, None, {"a": CURE})
+    assert kinds.index("approval_withdrawn") < kinds.index("act_asked")
+    assert len(way.keys) == 1
+
+
+async def test_who_leaves_it_to_people_has_them_asked_however_much_it_grows(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0))
+    async with watching(fresh) as running:
+        await learnt(running)
+        incident = await asked(running, fresh.shop)
+        fresh.shop.lies.clear()
+        polls = running.responder.polls
+        await running.until(lambda: running.responder.polls > polls + 20)
+        still = running.log.get(incident.incident_id)
+
+    assert (still.status, way.acts) == (IncidentStatus.WAITING_APPROVAL, [])
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+async def test_a_no_that_comes_while_a_question_is_withdrawn_is_heard(fresh: Means, way: Way, moment: int) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        incident = await asked(running, fresh.shop)
+        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
+
+        def reject() -> None:
+            now_us = fresh.shop.clock.now_us()
+            running.log.approvals.decide(question.approval_id, approved=False, by="ann", now_us=now_us)
+
+        # The first time is just before it is withdrawn, the second is when the act is planned anew.
+        way.meet = at(is_dry_run, moment, reject)
+        fresh.shop.lies.clear()
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        told = [event.message for event in running.log.read_after(found.incident_id)]
+
+    assert (way.acts, fresh.shop.valves.read()) == ([], {})
+    assert any("rejected by ann" in message for message in told)
