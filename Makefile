@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST := $(BIN)/python -m pytest -q
 PARALLEL := -n 2 --dist loadfile
 
-.PHONY: help demo serve test test-full test-faults test-search check format bench bench-trials eval lock clean
+.PHONY: help demo serve test test-long test-full test-faults test-search check format bench bench-trials eval lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -22,8 +22,10 @@ serve: $(BASE_STAMP)  ## start the API and a worker on 127.0.0.1:8000
 test: $(DEV_STAMP)  ## run the tests (under 10 minutes on 2 cores)
 	$(PYTEST) $(PARALLEL) -m "not full"
 
-test-full: $(DEV_STAMP)  ## run the long tests too, with a sample of the fault matrix
-	$(PYTEST) $(PARALLEL) -m "not matrix"
+test-long: $(DEV_STAMP)  ## run the long tests, among them a sample of the fault matrix
+	$(PYTEST) $(PARALLEL) -m "full and not matrix"
+
+test-full: test test-long  ## run the tests and the long tests (under 60 minutes)
 
 test-faults: $(DEV_STAMP)  ## every fault of the testbed against every repair, and every kill of its responder: 45 minutes
 	$(PYTEST) $(PARALLEL) -m matrix
