@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -17,10 +14,10 @@ from relab.api.access import requires
 from relab.api.body import require_json
 from relab.api.deps import IncidentTailerDep, ServicesDep
 from relab.api.errors import problem_responses
+from relab.api.event_stream import AfterDep, stream, stream_responses
 from relab.api.flags import RawBody, body_of_at_most, documented_body
 from relab.api.negotiation import preferred
 from relab.api.openapi import POSTED_REFERENCE, components
-from relab.api.rca_runs import event_number
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue, canonical_json, parse_json
 from relab.incidents.service import (
@@ -33,10 +30,8 @@ from relab.incidents.service import (
     Postmortem,
     ResponderStatus,
     SwitchState,
-    TimelineEvent,
     Triggered,
 )
-from relab.progress.tailer import ProgressTailer
 
 router = APIRouter(tags=["incidents"])
 
@@ -224,32 +219,18 @@ def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> Incide
     "/agent/incidents/{incident_id}/events",
     dependencies=[requires(Scope.READ)],
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}}},
-        **problem_responses(401, 403, 404, 422, 503),
-    },
+    responses=stream_responses(_STREAM_EXAMPLE),
     summary="Follow an incident as server-sent events",
 )
 async def stream_agent_incident(
-    incident_id: IncidentId,
-    services: ServicesDep,
-    tailer: IncidentTailerDep,
-    last_event_id: Annotated[
-        str | None,
-        Header(max_length=20, description="The `id` of the last event received; only later ones are sent."),
-    ] = None,
+    incident_id: IncidentId, services: ServicesDep, tailer: IncidentTailerDep, after: AfterDep
 ) -> Response:
     """Its timeline so far as CloudEvents 1.0, then each new event; the stream ends when the incident does.
 
     Comments (`: ping`) keep idle connections open.
     """
-    after = event_number(last_event_id)
     await run_in_threadpool(services.incidents.log.get, incident_id)
-    return StreamingResponse(
-        _events(tailer, incident_id, after),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
+    return stream(tailer.follow(incident_id, after), lambda event: canonical_json(event.to_cloudevent()))
 
 
 @router.get(
@@ -344,13 +325,3 @@ def post_alertmanager(body: AlertsBody, services: ServicesDep) -> AlertsTaken:
     Firing alerts open an incident of the target, or join the open one; 409 if nothing is watched.
     """
     return services.incidents.take_in_alerts(body)
-
-
-async def _events(tailer: ProgressTailer[TimelineEvent], incident_id: str, after: int) -> AsyncIterator[bytes]:
-    # Closed here and now when the client vanishes, not when the collector gets to it.
-    async with aclosing(tailer.follow(incident_id, after)) as events:
-        async for event in events:
-            if event is None:
-                yield KEEPALIVE_COMMENT
-            else:
-                yield format_sse_event(data_str=canonical_json(event.to_cloudevent()), id=str(event.seq))

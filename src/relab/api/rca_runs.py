@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Scope
@@ -16,9 +13,7 @@ from relab.api.access import requires
 from relab.api.agent_runs import RunId
 from relab.api.deps import ServicesDep, TailerDep
 from relab.api.errors import problem_responses
-from relab.core.errors import InvalidInputError
-from relab.progress.models import ProgressEvent
-from relab.progress.tailer import ProgressTailer
+from relab.api.event_stream import AfterDep, stream, stream_responses
 from relab.rca.models import RcaRun
 from relab.rca.service import RcaReceipt
 
@@ -80,55 +75,13 @@ def list_rca_runs(
     "/rca-runs/{rca_run_id}/stream",
     dependencies=[requires(Scope.READ)],
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _STREAM_EXAMPLE}}},
-        **problem_responses(401, 403, 404, 422, 503),
-    },
+    responses=stream_responses(_STREAM_EXAMPLE),
     summary="Follow an analysis as server-sent events",
 )
-async def stream_rca_run(
-    rca_run_id: RcaRunId,
-    services: ServicesDep,
-    tailer: TailerDep,
-    last_event_id: Annotated[
-        str | None,
-        Header(max_length=20, description="The `id` of the last event received; only later ones are sent."),
-    ] = None,
-) -> Response:
+async def stream_rca_run(rca_run_id: RcaRunId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
     """Every stage so far, then each new one; the stream ends when the analysis does.
 
     Comments (`: ping`) keep idle connections open.
     """
-    after = event_number(last_event_id)
     await run_in_threadpool(services.rca.get, rca_run_id)
-    return StreamingResponse(
-        _events(tailer, rca_run_id, after),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-    )
-
-
-def event_number(last_event_id: str | None) -> int:
-    """Return the number of the last event that a follower has received; 0 if there is none.
-
-    Raises:
-        InvalidInputError: it is no number.
-    """
-    if last_event_id is None or last_event_id == "":
-        return 0
-    if not (last_event_id.isascii() and last_event_id.isdigit()):
-        raise InvalidInputError(
-            "Last-Event-ID is not an event id of this stream.",
-            problems=(("header.Last-Event-ID", "must be the number of an event"),),
-        )
-    return int(last_event_id)
-
-
-async def _events(tailer: ProgressTailer[ProgressEvent], rca_run_id: str, after: int) -> AsyncIterator[bytes]:
-    # Closed here and now when the client vanishes, not when the collector gets to it.
-    async with aclosing(tailer.follow(rca_run_id, after)) as events:
-        async for event in events:
-            if event is None:
-                yield KEEPALIVE_COMMENT
-            else:
-                yield format_sse_event(data_str=event.model_dump_json(exclude={"seq"}), id=str(event.seq))
+    return stream(tailer.follow(rca_run_id, after), lambda event: event.model_dump_json(exclude={"seq"}))

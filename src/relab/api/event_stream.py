@@ -1,0 +1,62 @@
+"""Server-sent events: which come next for a follower, and the answer that sends them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Header
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from relab.api.errors import problem_responses
+from relab.core.errors import InvalidInputError
+from relab.progress.tailer import NumberedEvent
+
+_Event = TypeVar("_Event", bound=NumberedEvent)
+_HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+def get_after(
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=20, description="The `id` of the last event received; only later ones are sent."),
+    ] = None,
+) -> int:
+    """Return the number of the last event that a follower has received; 0 if there is none.
+
+    Raises:
+        InvalidInputError: it is no number.
+    """
+    if last_event_id is None or last_event_id == "":
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit()):
+        raise InvalidInputError(
+            "Last-Event-ID is not an event id of this stream.",
+            problems=(("header.Last-Event-ID", "must be the number of an event"),),
+        )
+    return int(last_event_id)
+
+
+AfterDep = Annotated[int, Depends(get_after)]
+
+
+def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of a route whose answer is a stream."""
+    return {
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": example}}},
+        **problem_responses(401, 403, 404, 422, 503),
+    }
+
+
+def stream(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> StreamingResponse:
+    """Answer with events as they come; None among them keeps an idle connection open."""
+    return StreamingResponse(_sent(events, text), media_type="text/event-stream", headers=_HEADERS)
+
+
+async def _sent(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> AsyncIterator[bytes]:
+    # Closed here and now when the client vanishes, not when the collector gets to it.
+    async with aclosing(events):
+        async for event in events:
+            yield KEEPALIVE_COMMENT if event is None else format_sse_event(data_str=text(event), id=str(event.seq))
