@@ -205,6 +205,16 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("RELAB_PORT", "PORT"),
         description="Where `lab serve --only incidents` listens.",
     )
+    qdrant_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("RELAB_QDRANT_URL", "QDRANT_URL"),
+        description="A server that testbeds search by, in place of their embedded engine.",
+    )
+    testbed_token: SecretStr | None = Field(
+        None,
+        description="What it takes to change a testbed's flags over HTTP; nothing but to be on this machine by default.",
+    )
     serve_only: Literal["all", "incidents"] = Field("all", description="What `lab serve` serves.")
     service_name: str = Field("agentops-smart-sre", description="What `GET /` calls this service.")
     trust_loopback_publish: bool = Field(

@@ -97,6 +97,12 @@ def test_the_example_of_settings_names_only_settings() -> None:
     assert example_names() - set(setting_names(Settings)) == set()
 
 
+def test_every_setting_is_in_the_example_of_settings() -> None:
+    plain = {name.removeprefix("RELAB_") for name in example_names()}
+    # Where the example itself lies is none of its own.
+    assert {name.removeprefix("RELAB_") for name in setting_names(Settings)} - plain == {"HOME"}
+
+
 def test_the_example_of_settings_names_those_of_the_seed() -> None:
     seed = {"DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "RQ_QUEUE_NAME"}
 

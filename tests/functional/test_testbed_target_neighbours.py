@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+from relab.testbed import service
 from relab.testbed.target.errors import SearchError
 from relab.testbed.target.indexes import FaissIndex, QdrantServer
 from relab.testbed.target.search import Products
@@ -22,6 +27,7 @@ from relab.testbed.target.seed import write_products
 from relab.testbed.target.vectors import embed
 from support.servers import PostgresServer, RedisServer
 from support.testbed_target import Target, make_shop_database, settings_document, target_folder
+from support.testbeds import bed_home, free_base
 
 pytestmark = pytest.mark.full
 
@@ -176,3 +182,44 @@ def test_both_neighbours_are_used(
             failed = target.fresh("GET", "/api/v1/search", params={"q": "oak", "top_k": 100})
             assert failed.status_code == 503
             assert target.get("/api/v1/search", q="oak lamp", top_k=5)["backend"] == "faiss"
+
+
+@pytest.mark.full
+def test_the_environment_names_the_server_and_what_changing_flags_takes(
+    points_server: tuple[str, type[Points]],
+) -> None:
+    with bed_home() as home:
+        environment = {
+            **os.environ,
+            "RELAB_HOME": str(home),
+            "QDRANT_URL": points_server[0],
+            "RELAB_TESTBED_TOKEN": "tok-1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "relab",
+            "testbed",
+            "up",
+            "--name",
+            "t",
+            "--port-base",
+            str(free_base()),
+            "--within",
+            "60",
+        ]
+        subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+        addresses = service.status(home, "t", hidden=True).state.addresses
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            found = client.get(f"{addresses.target}/api/lab/config").json()
+            assert found["health"]["qdrant"]["kind"] == "qdrant server"
+            change = {"control": {"max_concurrency": 7}}
+            assert client.post(f"{addresses.target}/ops/flags", json=change).status_code == 401
+            own = {"Authorization": "Bearer tok-1"}
+            assert client.post(f"{addresses.target}/ops/flags", json=change, headers=own).status_code == 200
+            operator = {"Authorization": f"Bearer {service.make_token(home, 't', 'test', ('act',))}"}
+            done = client.post(
+                f"{addresses.actions}/action/set-flow-control", json={"max_concurrency": 9}, headers=operator
+            )
+            assert done.status_code == 200
+            assert client.get(f"{addresses.target}/ops/flags").json()["control"]["max_concurrency"] == 9

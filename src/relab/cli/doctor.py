@@ -111,10 +111,10 @@ def _access(services: Services) -> Check:
 
 def _model(services: Services) -> Check:
     settings = services.settings
-    if settings.openai_api_key is None and settings.anthropic_api_key is None:
+    if settings.openai_api_key is None and settings.anthropic_api_key is None and settings.llm.base_url is None:
         return Check("language model", "note", "none: summaries are worded by rules", "Optional: set OPENAI_API_KEY.")
     if importlib.util.find_spec("langchain_core") is None:
-        return Check("language model", "problem", "a key is set, the extra is missing", "pip install 'relab[llm]'")
+        return Check("language model", "problem", "one is set, the extra is missing", "pip install 'relab[llm]'")
     return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
 
 

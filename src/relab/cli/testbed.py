@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,8 +41,13 @@ def up(
     from relab.cli.context import read_settings
     from relab.testbed import service
 
+    settings = read_settings()
+    token = settings.testbed_token
+    target: dict[str, Any] = {"token": token.get_secret_value()} if token is not None else {}
+    if settings.qdrant_url is not None:
+        target["search"] = {"qdrant_url": settings.qdrant_url}
     began = time.monotonic()
-    status = service.up(read_settings().home, name, port_base=port_base, start_within_s=within_s)
+    status = service.up(settings.home, name, port_base=port_base, start_within_s=within_s, target=target)
     _show("testbed up", status, time.monotonic() - began, json)
 
 

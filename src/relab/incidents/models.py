@@ -56,7 +56,7 @@ class Anomaly:
     """Something that a detector finds wrong.
 
     Attributes:
-        detector: which: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence`.
+        detector: which: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence`, `state`; `alert`, `trigger` for those outside.
         signal: of the snapshot.
         value, expected: as found, and where the baseline or the rule has its bound; None where there is no number.
         detail: one sentence for people.

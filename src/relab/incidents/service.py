@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from relab.incidents.postmortem.models import Postmortem
 from relab.incidents.postmortem.postmortems import Postmortems
 from relab.incidents.retention import Retention
 from relab.incidents.settings import ResponderSettings, settings_for
+from relab.incidents.storage.agreements import NOTICES
 from relab.incidents.storage.errors import ApprovalNotFoundError
 from relab.incidents.storage.figures import DURATION_BOUNDS_S, Durations, Figures
 from relab.incidents.storage.log import IncidentLog
@@ -89,12 +90,18 @@ ESCALATED = "escalated"
 
 
 class NoTargetError(ConflictError):
-    """Nothing is watched, so nothing can be wrong with it."""
+    """Nothing is watched, so nothing can be wrong with it; or more than one target is, and none is named."""
 
     code = "no_target"
 
-    def __init__(self) -> None:
-        super().__init__("No target is watched.", remedy="Set TARGET_API_BASE_URL, and start `lab serve` again.")
+    def __init__(self, watched: Sequence[str] = ()) -> None:
+        if watched:
+            super().__init__(f"More than one target is watched: {', '.join(watched)}.", remedy="Name one of them.")
+        else:
+            super().__init__(
+                "No target is watched.",
+                remedy="Start `lab serve --only incidents`, or `lab serve` with TARGET_API_BASE_URL set.",
+            )
 
 
 class NoQuestionError(NotFoundError):
@@ -357,9 +364,14 @@ class IncidentService:
         )
 
     def _target(self) -> str:
-        if self._watched is None:
-            raise NoTargetError
-        return self._watched.name
+        """Return the name of what is watched: by this process, or by the only one that watches anything."""
+        if self._watched is not None:
+            return self._watched.name
+        leases = self.log.leases.held(now_us=self._clock.now_us())
+        names = [lease.target for lease in leases if not lease.target.startswith(NOTICES)]
+        if len(names) != 1:
+            raise NoTargetError(names)
+        return names[0]
 
 
 def _open_incident(incident: Incident) -> OpenIncident:

@@ -163,6 +163,25 @@ def test_without_a_target_nothing_is_triggered(api: TestClient) -> None:
     assert_problem(api.post("/agent/trigger", json={"nonsense": 1}), 422)
 
 
+def test_what_another_process_watches_alone_is_what_is_meant(
+    api: TestClient, log: IncidentLog, now_us: int, target: str
+) -> None:
+    def take(name: str) -> None:
+        assert log.leases.take(name, "another", now_us=now_us, until_us=now_us + MINUTE_US) is not None
+
+    take("/notices/slack")
+    assert_problem(api.post("/agent/trigger"), 409, "no_target")
+    take(target)
+    made = api.post("/agent/trigger").json()["incident_id"]
+    assert api.get(f"/agent/incidents/{made}").json()["target"] == target
+
+    take(f"{target}-other")
+    problem = assert_problem(api.post("/agent/trigger"), 409, "no_target")
+    assert f"{target}, {target}-other" in problem["detail"]
+    for name in (target, f"{target}-other"):
+        log.leases.release(name, "another")
+
+
 def test_a_status_is_what_a_harness_reads(api: TestClient) -> None:
     sight = read_status(1.0, api.get("/agent/status").json())
 

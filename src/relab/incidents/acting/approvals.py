@@ -11,7 +11,6 @@ from relab.core.clock import Timestamp, format_time
 from relab.core.errors import ConflictError
 from relab.incidents.acting.planning import Plan
 
-DEFAULT_VALID_S: Final = 900.0
 _US: Final = 1_000_000
 
 
@@ -78,7 +77,7 @@ def ask(
     state_digest: str | None,
     ground: str,
     now_us: int,
-    valid_s: float = DEFAULT_VALID_S,
+    valid_s: float,
 ) -> ApprovalRequest:
     """Return a question about a plan that can be answered for some time."""
     return ApprovalRequest(

@@ -146,7 +146,7 @@ def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSe
         return []
     found = []
     for name in recent[-1].numbers:
-        if not name.endswith((".rss_mb", ".fds_pct", "disk.used_pct")):
+        if not name.endswith((".rss_mb", ".fds_pct")):
             continue
         points = [(item.at_us / 1e6, item.numbers[name]) for item in recent if name in item.numbers]
         usual = baseline.usual(name)

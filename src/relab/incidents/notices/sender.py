@@ -19,6 +19,7 @@ from relab.incidents.notices.posting import Fate, Poster, Reply
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.settings import Pace
 from relab.incidents.notices.wording import Context, notice_of
+from relab.incidents.storage.agreements import NOTICES
 from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentNotFoundError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import EventKind, NewEvent, TimelineEvent
@@ -65,7 +66,7 @@ class Sender:
         self._poster = poster
         self._owner = owner
         # No target is called so: targets are hosts, or named by people who look at them.
-        self._lease = f"/notices/{receiver.name}"
+        self._lease = f"{NOTICES}{receiver.name}"
         self._held_until_us = 0
         self._ask_again_us = 0
 

@@ -60,6 +60,12 @@ def get_lease(session: Session, target: str, *, is_locked: bool = False) -> Any 
     return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
+def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
+    """Return the leases that hold, by target."""
+    holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
+    return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
+
+
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
     """Keep a baseline."""
     _put(session, BaselineRow, values)

@@ -15,6 +15,8 @@ from relab.storage import Database
 
 ALL_TARGETS: Final = "*"
 """The name of the switch of all targets."""
+NOTICES: Final = "/notices/"
+"""How the names of leases begin that are of no target, but of who sends notices."""
 LONGEST_LEASE_US: Final = 600 * 1_000_000
 MOST_BASELINE_BYTES: Final = 8_388_608
 
@@ -105,6 +107,12 @@ class Leases:
         if row is None or not now_us < row.until <= now_us + LONGEST_LEASE_US:
             return None
         return Lease.model_validate(row, from_attributes=True)
+
+    def held(self, *, now_us: int) -> list[Lease]:
+        """Return the leases that somebody holds, by target."""
+        with self._database.read() as session:
+            rows = agreement_repository.list_leases(session, now=now_us, latest=now_us + LONGEST_LEASE_US)
+        return [Lease.model_validate(row, from_attributes=True) for row in rows]
 
 
 class Baselines:

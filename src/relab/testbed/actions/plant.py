@@ -121,7 +121,9 @@ class Plant:
 
     def set_flags(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Change some of the target's flags; return all of them."""
-        return self._flags("POST", json=dict(document))
+        token = self.settings().get("token")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return self._flags("POST", json=dict(document), headers=headers)
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:

@@ -168,7 +168,10 @@ def switch_state(services: With, who: Asking) -> Switch:
 @_router.put("/kill-switch")
 def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
     """Stop everything, or let it go on: whoever may act may stop; to go on takes an administrator."""
-    who.require(Scope.ACT if switch.stopped else Scope.ADMIN)
+    if switch.stopped:
+        who.require_any_act()
+    else:
+        who.require(Scope.ADMIN)
     services.actions.guard.is_stopped = switch.stopped
     return switch
 

@@ -62,6 +62,15 @@ class Caller:
         if scope not in self.scopes and Scope.ADMIN not in self.scopes:
             raise MissingScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
 
+    def require_any_act(self) -> None:
+        """Return if the token allows actions of some class.
+
+        Raises:
+            MissingScopeError: it does not.
+        """
+        if not any(scope == Scope.ACT or scope.startswith("act:") for scope in self.scopes):
+            self.require(Scope.ACT)
+
     def require_class(self, action_class: ActionClass) -> None:
         """Return if the token allows actions of this class.
 
