@@ -79,6 +79,12 @@ class SwitchRequest(_Body):
     why: str = Field("", max_length=1_000)
 
 
+class Dismissal(_Body):
+    """Why an incident is none."""
+
+    why: str = Field("", max_length=1_000)
+
+
 ALERTS_EXAMPLE: dict[str, Any] = {
     "version": "4",
     "groupKey": '{}:{alertname="CheckoutSlow"}',
@@ -100,7 +106,7 @@ ALERTS_EXAMPLE: dict[str, Any] = {
     ],
 }
 
-_BODIES = (TriggerRequest, ApprovalAnswer, SwitchRequest, AlertNotification)
+_BODIES = (TriggerRequest, ApprovalAnswer, Dismissal, SwitchRequest, AlertNotification)
 SCHEMAS = {name: schema for body in _BODIES for name, schema in components(body, POSTED_REFERENCE).items()}
 """The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
 
@@ -213,6 +219,20 @@ def list_agent_incidents(
 def get_agent_incident(incident_id: IncidentId, services: ServicesDep) -> IncidentDetails:
     """What was found, what is thought of it, what is to be done and what was."""
     return services.incidents.get(incident_id)
+
+
+@router.post(
+    "/agent/incidents/{incident_id}/dismiss",
+    dependencies=[_OPERATES],
+    responses=problem_responses(401, 403, 404, 408, 413, 415, 422, 503),
+    openapi_extra=_may_be_empty(Dismissal, {"why": "The new release is slower, and that is fine."}),
+    summary="Say that an incident is none",
+)
+def post_agent_dismissal(
+    incident_id: IncidentId, body: JsonBody, services: ServicesDep, caller: _Author
+) -> IncidentDetails:
+    """It ends, and as it is now it may stay: what was found opens no other one until it has gone or becomes worse."""
+    return services.incidents.dismiss(incident_id, by=caller.name, why=_read(Dismissal, body).why)
 
 
 @router.get(

@@ -119,6 +119,19 @@ def reject(question: QuestionId, note: Note = "", by: By = "cli", as_json: JsonO
 
 
 @app.command()
+def dismiss(incident_id: IncidentId, why: Note = "", by: By = "cli", as_json: JsonOption = False) -> None:
+    """Say that an incident is none: it ends, and as it is now it may stay."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        found = services.incidents.dismiss(incident_id, by=by, why=why)
+    if as_json:
+        print_json("incidents dismiss", incident=found.model_dump(mode="json"))
+    else:
+        _print_incident(found)
+
+
+@app.command()
 def trigger(
     detail: Annotated[str, typer.Argument(help="What is wrong, in your words.")] = "",
     target: Annotated[

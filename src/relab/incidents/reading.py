@@ -156,9 +156,10 @@ def _read_processes(draft: _Draft, document: Mapping[str, Any]) -> None:
         draft.number(f"{name}.uptime_s", row.get("uptime_s"))
         rss, used, most = row.get("rss_bytes"), row.get("fds"), row.get("fd_limit")
         if _is_amount(rss):
-            draft.number(f"{name}.rss_mb", rss / 1_048_576)
+            draft.number(f"{name}.rss_mb", float(rss) / 1_048_576)
         if _is_amount(used) and _is_amount(most) and most:
-            draft.number(f"{name}.fds_pct", 100 * used / most)
+            # Whole numbers as large as a target may tell divide only as floats.
+            draft.number(f"{name}.fds_pct", 100 * (float(used) / float(most)))
 
 
 def _is_amount(value: Any) -> TypeGuard[int | float]:

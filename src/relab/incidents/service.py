@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from relab.core.clock import Clock
-from relab.core.errors import ConfigurationError, ConflictError, NotFoundError
+from relab.core.errors import ConfigurationError
 from relab.incidents.acting.approvals import Decision
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
+from relab.incidents.errors import NoQuestionError, NoTargetError
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.notices.service import NoticeService, NoticeSettings, Pace, PageFrom, SlackCommand
 from relab.incidents.postmortem.models import Postmortem
@@ -32,6 +33,7 @@ from relab.incidents.storage.models import (
     IncidentPage,
     IncidentStatus,
     IncidentSummary,
+    Outcome,
     SwitchState,
     TimelineEvent,
 )
@@ -87,27 +89,6 @@ __all__ = [
 
 ESCALATED = "escalated"
 """The phase of a status that says that a person has the incident."""
-
-
-class NoTargetError(ConflictError):
-    """Nothing is watched, so nothing can be wrong with it; or more than one target is, and none is named."""
-
-    code = "no_target"
-
-    def __init__(self, watched: Sequence[str] = ()) -> None:
-        if watched:
-            super().__init__(f"More than one target is watched: {', '.join(watched)}.", remedy="Name one of them.")
-        else:
-            super().__init__(
-                "No target is watched.",
-                remedy="Start `lab serve --only incidents`, or `lab serve` with TARGET_API_BASE_URL set.",
-            )
-
-
-class NoQuestionError(NotFoundError):
-    """Nobody was asked this, or the incident waits for no answer."""
-
-    code = "no_question"
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +291,18 @@ class IncidentService:
                 f"There is no question {approval_id[:200]!r}, and no incident of this id that has asked one.",
                 remedy="`lab incidents show` tells the questions of an incident.",
             ) from error
+
+    def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
+        """End an incident that a person says is none: as it is now, it may stay; one that is over stays as it is.
+
+        What was found is no reason for another one until it has gone, or is a fifth worse.
+
+        Raises:
+            NotFoundError: there is no such incident.
+        """
+        said = f"{by} says that it is no incident{f': {why}' if why else '.'}"
+        self.log.close(incident_id, at_us=self._clock.now_us(), outcome=Outcome.DISMISSED, message=said)
+        return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
         """Have nothing done any more, to a target or to any; looking goes on."""

@@ -64,6 +64,18 @@ def test_incidents_are_listed_page_by_page(api: TestClient, log: IncidentLog, no
     assert [item["incident_id"] for item in still["items"]] == ids[2:]
 
 
+def test_an_incident_that_is_none_is_dismissed(api: TestClient, log: IncidentLog, now_us: int, target: str) -> None:
+    incident_id = opened(log, target, at_us=now_us).incident_id
+    path = f"/agent/incidents/{incident_id}/dismiss"
+
+    assert_problem(api.post(path, json={"because": "x"}), 422)
+    found = api.post(path, json={"why": "The release is slower."}).json()
+    assert (found["status"], found["outcome"]) == ("closed", "dismissed")
+    assert "it is no incident: The release is slower." in log.read_after(incident_id)[-1].message
+    assert api.post(path).json() == found
+    assert_problem(api.post("/agent/incidents/none/dismiss"), 404)
+
+
 @pytest.mark.parametrize("query", [{"cursor": "x"}, {"status": "over"}, {"limit": 0}, {"target": ""}])
 def test_a_list_of_nonsense_is_refused(api: TestClient, query: dict[str, Any]) -> None:
     assert_problem(api.get("/agent/incidents", params=query), 422)

@@ -14,11 +14,12 @@ from relab.incidents.storage.errors import (
     IncidentNotFoundError,
     LoopLostError,
     PausedError,
+    RejectedError,
 )
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Lease, Outcome
 from support.acts import NOW_US
-from support.incident_logs import SECOND_US, asked, opened
+from support.incident_logs import SECOND_US, asked, opened, plan, question
 
 
 def test_an_act_is_stored_before_it_is_asked_for_and_told_of(log: IncidentLog, target: str) -> None:
@@ -237,3 +238,37 @@ def test_what_is_not_there_is_told(log: IncidentLog) -> None:
             log.acts.finish(key, ActStatus.FAILED, at_us=NOW_US)
         with pytest.raises(ActNotFoundError):
             log.acts.note_effect(key, Effect.WORSE, at_us=NOW_US)
+
+
+def test_a_no_is_heard_until_the_act_is_written_down_and_while_nobody_knows_its_end(
+    log: IncidentLog, target: str
+) -> None:
+    incident_id = opened(log, target).incident_id
+    first = asked(incident_id)
+    wanted = plan(action=first.action, target=first.target)
+    log.acts.put(first)
+    approval_id = log.approvals.request(question(incident_id, f"{incident_id}.1", plan=wanted)).approval_id
+    log.approvals.decide(approval_id, approved=True, by="ann", now_us=NOW_US)
+    log.acts.put(first)
+    log.approvals.decide(approval_id, approved=False, by="bob", now_us=NOW_US)
+
+    for act in (first, asked(incident_id, 2)):
+        with pytest.raises(RejectedError, match="rejected by bob"):
+            log.acts.put(act)
+    assert log.acts.of_incident(incident_id) == [first]
+    elsewhere = asked(opened(log, f"{target}-other").incident_id)
+    assert log.acts.put(elsewhere).created
+    # Whatever was said of the act, to take it back is another matter.
+    log.acts.finish(first.key, ActStatus.SUCCEEDED, at_us=NOW_US, record_id="r-1")
+    assert log.acts.put(asked(incident_id, 3, undoes="r-1")).created
+
+
+def test_questions_are_in_the_order_in_which_they_were_asked_whatever_the_clock_says(
+    log: IncidentLog, target: str
+) -> None:
+    incident_id = opened(log, target).incident_id
+    for number in range(1, 12):
+        log.approvals.request(question(incident_id, f"{incident_id}.{number}", asked_at=NOW_US - number))
+
+    ids = [request.approval_id for request, _ in log.approvals.of_incident(incident_id)]
+    assert ids == [f"{incident_id}.{number}" for number in range(1, 12)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relab.incidents.models import Severity
+from relab.incidents.storage.alerts import OUTLIVED_US
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import AlertIntake, Outcome, ReceivedAlert
 from support.acts import NOW_US
@@ -147,3 +148,26 @@ def test_alerts_of_long_ago_are_deleted(log: IncidentLog, target: str) -> None:
     log.prune(2_000)
 
     assert [len(take_in(log, target, alert(name, is_firing=False)).fresh) for name in ("a", "b")] == [1, 0]
+
+
+def test_an_alert_that_fires_long_after_its_incident_opens_another_one(log: IncidentLog, target: str) -> None:
+    first = take_in(log, target, alert("a"))
+    assert first.opened is not None
+    log.close(first.opened.incident.incident_id, at_us=NOW_US + 10, outcome=Outcome.RESOLVED)
+
+    # Whoever sends it is given time to notice.
+    assert take_in(log, target, alert("a"), at_us=NOW_US + 9 + OUTLIVED_US) == AlertIntake((), None)
+    second = take_in(log, target, alert("a"), at_us=NOW_US + 10 + OUTLIVED_US)
+    assert second.opened is not None
+    assert second.opened.created
+    assert take_in(log, target, alert("a"), at_us=NOW_US + 11 + OUTLIVED_US) == AlertIntake((), None)
+    ended = take_in(log, target, alert("a", is_firing=False), at_us=NOW_US + 12 + OUTLIVED_US)
+    assert [each.fingerprint for each in ended.fresh] == ["a"]
+
+
+def test_an_alert_whose_incident_a_person_has_dismissed_may_fire(log: IncidentLog, target: str) -> None:
+    first = take_in(log, target, alert("a"))
+    assert first.opened is not None
+    log.close(first.opened.incident.incident_id, at_us=NOW_US, outcome=Outcome.DISMISSED)
+
+    assert take_in(log, target, alert("a"), at_us=NOW_US + 10 * OUTLIVED_US) == AlertIntake((), None)

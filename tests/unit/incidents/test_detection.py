@@ -14,7 +14,6 @@ from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.detection.detectors import share_of_growth, theil_sen
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import Absence, Snapshot
-from relab.incidents.reading import read_poll
 
 SECOND_US = 1_000_000
 SETTINGS = DetectionSettings(poll_interval_s=1.0)
@@ -222,67 +221,6 @@ def test_the_slope_is_that_of_most_points(slope: float, start: float, wild: list
     assert 0 <= share_of_growth(spoilt) <= 1
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=20,
-)
-FIELDS = (
-    "health_status",
-    "error_rate",
-    "dependencies",
-    "workers",
-    "routes",
-    "cache",
-    "utilization_pct",
-    "timestamp",
-    "pool_health",
-)
-
-
-@given(
-    answers=st.dictionaries(
-        st.sampled_from(("health", "metrics", "pool")), JSON | st.dictionaries(st.sampled_from(FIELDS), JSON)
-    )
-)
-def test_whatever_a_target_answers_a_poll_comes_of_it(answers: dict[str, Any]) -> None:
-    snapshot = read_poll(1, answers)
-    assert all(0 <= value <= 1e15 for value in snapshot.numbers.values())
-    assert all(len(word) <= 100 for word in snapshot.words.values())
-    Detector(SETTINGS).look(snapshot)
-
-
-def test_absurd_values_are_named_and_used_nowhere() -> None:
-    snapshot = read_poll(
-        1, {"metrics": {"error_rate": -3, "p95_ms": float("nan"), "requests_per_second": "many", "requests": 7}}
-    )
-    assert snapshot.absurd == ("errors.pct", "latency.p95_ms", "traffic.rps")
-    assert snapshot.numbers == {"traffic.requests": 7.0}
-
-
-def test_a_poll_of_a_real_answer_has_its_figures() -> None:
-    health = {
-        "timestamp": "2026-01-01T00:00:01Z", "health_status": "critical", "error_rate": 12.5, "avg_response_time_ms": None,
-        "dependencies": {"database": {"ok": False, "sqlstate": "53300", "connect_ms": 1.5}},
-        "workers": [{"worker": 1, "state": "running"}, {"worker": 2, "state": "stopped"}],
-    }  # fmt: skip
-    metrics = {
-        "timestamp": "2026-01-01T00:00:02Z",
-        "p95_ms": 80.0,
-        "routes": {"order": {"error_rate": 50.0, "p95_ms": 90.0}},
-    }
-    snapshot = read_poll(5, {"health": health, "metrics": metrics, "pool": Absence.TIMED_OUT})
-
-    assert snapshot.told_at_us == 1_767_225_602_000_000
-    assert snapshot.words == {
-        "health": "critical", "dependency.database": "failing", "dependency.database.sqlstate": "53300",
-        "worker.1": "running", "worker.2": "stopped",
-    }  # fmt: skip
-    assert snapshot.numbers["route.order.errors.pct"] == 50.0
-    assert snapshot.numbers["workers.silent"] == 1.0
-    assert snapshot.absent == {"pool": Absence.TIMED_OUT}
-
-
 def small(polls: Polls, count: int) -> list[bool]:
     return [polls.poll({"route.order.p95_ms": 120.0, "latency.p95_ms": 21.0}).opens for _ in range(count)]
 
@@ -373,3 +311,48 @@ def test_nothing_is_pressing_while_a_restart_has_its_grace() -> None:
     polls = Polls()
     polls.poll({"worker.1.uptime_s": 100.0})
     assert not polls.poll({"worker.1.uptime_s": 0.5, "errors.pct": 30.0}).is_pressing
+
+
+def test_one_or_two_errors_are_told_in_several_polls_and_confirm_nothing() -> None:
+    one = {"errors.pct": 10.0, "traffic.requests": 10.0, "traffic.rps": 2.0}
+    assert not any(Polls().poll(one).opens for _ in range(5))
+    polls = Polls()
+    assert not any(polls.poll(one).opens for _ in range(5))
+    assert polls.polls(8, one).opens, "they come again and again"
+    route = {"route.order.errors.pct": 100.0, "route.order.rps": 0.05}
+    assert not Polls().polls(5, route).opens
+    assert Polls().polls(2, {**one, "errors.pct": 30.0}).opens
+
+
+def test_what_a_person_says_may_be_is_heeded_when_it_is_worse_or_comes_again() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    found = polls.polls(3, slow)
+    polls.detector.mute(found.confirmed)
+    assert not any(polls.poll(slow).opens for _ in range(4))
+    assert polls.polls(2, {"latency.p95_ms": 520.0}).opens
+    again = Detector(SETTINGS)
+    again.take(polls.detector.dump())
+    polls.detector = again
+    assert not any(polls.poll(slow).opens for _ in range(5))
+    polls.at_us += 700 * SECOND_US
+    polls.polls(1)
+    assert polls.polls(2, slow).opens
+
+
+def test_what_a_person_says_may_be_becomes_usual() -> None:
+    polls = Polls()
+    slow = {"latency.p95_ms": 400.0}
+    polls.detector.mute(polls.polls(3, slow).confirmed)
+    polls.polls(40, slow)
+    usual = polls.detector.baseline.usual("latency.p95_ms")
+    assert usual is not None
+    assert usual.median == 400.0
+
+
+def test_workers_with_ever_new_names_do_not_fill_the_memory() -> None:
+    polls = Polls()
+    for number in range(1_200):
+        polls.poll({f"worker.{number}.uptime_s": 10.0})
+    assert len(polls.detector.dump()["baseline"]) < MOST_SIGNALS
+    assert len(polls.detector._uptimes) <= 500

@@ -107,7 +107,7 @@ def decide(
     if earlier is not None and approved:
         raise ApprovalDecidedError(
             f"{earlier.by!r:.60} has rejected {request.plan.action} at {format_time(earlier.decided_at)}.",
-            remedy="Trigger the incident again to have it planned anew.",
+            remedy="Trigger the incident again to have something else planned, or do it by hand.",
         )
     # To reject is never too late.
     if approved and not _is_in_time(request, now_us):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +14,13 @@ from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import ANSWER, Anomaly, Severity, Snapshot
 
 _HISTORY: Final = 720
+_MOST_WORKERS: Final = 500
+_WORSE: Final = 1.2
+"""Times as far beyond what is expected: no longer what a person has seen."""
+_GONE_US: Final = 600 * 1_000_000
+"""What a person has said may be, and was not seen for so long, is heeded again."""
+LEAST_ERRORS: Final = 2.5
+"""One error is told in several polls, and so are two: they confirm nothing but themselves. Shares are rounded."""
 LEAST_OF_A_ROUTE: Final = 20
 """The 95th percentile of fewer requests is what one of them took."""
 _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
@@ -48,6 +55,14 @@ class Findings:
 
 
 @dataclass(slots=True)
+class _Muted:
+    """What a person has said may be: how far it was beyond what is expected, and when it was seen last."""
+
+    distance: float | None
+    seen_at_us: int
+
+
+@dataclass(slots=True)
 class Detector:
     """Looks at one poll after the other.
 
@@ -65,6 +80,7 @@ class Detector:
     _is_looping: bool = False
     _burnt_until_us: int = 0
     _uptimes: dict[str, float] = field(default_factory=dict)
+    _muted: dict[tuple[str, str], _Muted] = field(default_factory=dict)
 
     def look(self, snapshot: Snapshot, *, learn: bool = True) -> Findings:
         """Take a poll in and return what it has come to.
@@ -80,7 +96,7 @@ class Detector:
             self._restarted_at_us, self._burnt_until_us = None, 0
         self._notice_restart(snapshot)
         self.history.append(snapshot)
-        found = self._run(snapshot)
+        found = self._heeded(self._run(snapshot), snapshot.at_us)
         self._remember(snapshot, found)
         confirmed = tuple(anomaly for anomaly in found if self._is_confirmed(anomaly, snapshot))
         passing = tuple(anomaly for anomaly in found if anomaly not in confirmed)
@@ -99,9 +115,39 @@ class Detector:
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
+    def mute(self, anomalies: Iterable[Anomaly]) -> None:
+        """Have these be no reason for anything until they have gone, or are a fifth worse: a person says that they may be.
+
+        Polls are learnt from meanwhile, so that what stays becomes usual.
+        """
+        at_us = self.history[-1].at_us if self.history else 0
+        self._muted |= {(item.detector, item.signal): _Muted(_distance(item), at_us) for item in anomalies}
+
     def dump(self) -> dict[str, Any]:
         """Return what a responder that starts again goes on with."""
-        return {"baseline": self.baseline.dump()}
+        muted = [[*key, item.distance, item.seen_at_us] for key, item in self._muted.items()]
+        return {"baseline": self.baseline.dump(), "muted": muted}
+
+    def take(self, content: Mapping[str, Any]) -> None:
+        """Go on with a `dump`, also one of an older release; what was learnt since stays."""
+        if not self.baseline.is_learnt:
+            self.baseline.take(content.get("baseline", {}))
+        self._muted |= {(detector, signal): _Muted(*more) for detector, signal, *more in content.get("muted", [])}
+
+    def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
+        """Return what nobody has said may be; what has gone for a while is heeded when it comes again."""
+        for item in found:
+            muted = self._muted.get((item.detector, item.signal))
+            if muted is not None:
+                muted.seen_at_us = at_us
+        self._muted = {key: item for key, item in self._muted.items() if abs(at_us - item.seen_at_us) <= _GONE_US}
+        return [item for item in found if not self._is_muted(item)]
+
+    def _is_muted(self, anomaly: Anomaly) -> bool:
+        muted, distance = self._muted.get((anomaly.detector, anomaly.signal)), _distance(anomaly)
+        if muted is None:
+            return False
+        return muted.distance is None or distance is None or distance <= muted.distance * _WORSE
 
     def _run(self, snapshot: Snapshot) -> list[Anomaly]:
         settings, history = self.settings, list(self.history)
@@ -143,16 +189,18 @@ class Detector:
         return least, max(self.settings.confirm_of, least + least // 5)
 
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
-        """Return whether it is nothing unless it stays: a few slow requests, or a worker that is away while others serve."""
+        """Return whether it is nothing unless it stays: a few slow or failed requests, or a worker that is away while others serve."""
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)
             is_partial = (word == "down") if anomaly.signal.startswith("worker.") else (word == "degraded")
             return is_partial and not self._is_looping
         if anomaly.signal == ANSWER:
             return True
-        if anomaly.detector != "level_shift" or not anomaly.signal.endswith("p95_ms"):
+        if anomaly.detector != "level_shift" or not anomaly.signal.endswith(("p95_ms", "errors.pct")):
             return False
         assert anomaly.value is not None
+        if anomaly.signal.endswith("errors.pct"):
+            return anomaly.value / 100.0 * _requests(anomaly.signal, snapshot) < LEAST_ERRORS
         assert anomaly.expected is not None
         is_slight = anomaly.value < anomaly.expected + self.settings.grave_latency_ms
         return is_slight or _requests(anomaly.signal, snapshot) < LEAST_OF_A_ROUTE
@@ -174,19 +222,30 @@ class Detector:
             if not (name.startswith("worker.") and name.endswith(".uptime_s")):
                 continue
             # One that is away tells no time of its own.
-            before = self._uptimes.get(name, 0.0)
+            before = self._uptimes.pop(name, 0.0)
             self._uptimes[name] = uptime_s
             if uptime_s < before:
                 self._is_looping |= name in self._graced
                 self._graced.add(name)
                 self._restarted_at_us = snapshot.at_us
+        for name in list(self._uptimes)[: max(len(self._uptimes) - _MOST_WORKERS, 0)]:
+            # A target that names its workers anew in every poll must not fill the memory.
+            del self._uptimes[name]
+            self._graced.discard(name)
+
+
+def _distance(anomaly: Anomaly) -> float | None:
+    """Return how far it is beyond what is expected, where there are numbers."""
+    if anomaly.value is None or anomaly.expected is None:
+        return None
+    return abs(anomaly.value - anomaly.expected)
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return how many requests a percentile is of, as far as the poll tells."""
+    """Return how many requests a percentile or a share is of, as far as the poll tells."""
     numbers = snapshot.numbers
     requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)
-    own = numbers.get(f"{signal.removesuffix('.p95_ms')}.rps")
+    own = numbers.get(f"{signal.removesuffix('.p95_ms').removesuffix('.errors.pct')}.rps")
     if not signal.startswith("route.") or own is None or not rate:
         return requests
     return own * requests / rate

@@ -167,6 +167,10 @@ def _escalated(event: TimelineEvent, context: Context) -> _Words:
     return _Words(NoticeKind.ESCALATED, "A person is needed", event.message, details, wants_person=True)
 
 
+def _worsened(event: TimelineEvent, _context: Context) -> _Words:
+    return _Words(NoticeKind.ESCALATED, "It becomes worse", event.message, wants_person=True)
+
+
 def _closed(event: TimelineEvent, _context: Context) -> _Words:
     title = _CLOSED.get(str(event.content.get("outcome")), "Incident closed")
     return _Words(NoticeKind.CLOSED, title, event.message)
@@ -189,5 +193,6 @@ _READERS: Final = {
     "not_undone": _not_undone,
     "failed": _failed,
     "escalated": _escalated,
+    "worsened": _worsened,
     "closed": _closed,
 }

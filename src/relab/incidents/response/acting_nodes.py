@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from relab.incidents.acting.approvals import Standing, standing
 from relab.incidents.acting.errors import ActionServerError, OutcomeUnknownError, Reaction
 from relab.incidents.acting.planning import Plan
+from relab.incidents.acting.policy import Ruling
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, idempotency_key
 from relab.incidents.acting.verification import Course, Outcome, Verification, verify
 from relab.incidents.diagnosis.investigation import FIRST_LOOKS
@@ -16,7 +17,7 @@ from relab.incidents.models import Snapshot
 from relab.incidents.response.state import IncidentState, dump_poll, load_poll
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
-from relab.incidents.storage.errors import ActNotFoundError, LoopLostError, PausedError
+from relab.incidents.storage.errors import ActNotFoundError, LoopLostError, PausedError, RejectedError
 from relab.incidents.storage.models import NewEvent, Phase
 from relab.knowledge.models import Runbook
 
@@ -49,32 +50,38 @@ class Acting:
         """
         world = self._world
         plan = Plan.model_validate(state["action_plan"][-1])
-        before = state.get("before") or dump_poll(world.watch.feed.latest or load_poll(state["symptoms"]))
         known = await self._known(self._key(state, plan))
+        before = state.get("before") or self._last_before(state, known)
         if known is not None and known.status is not ActStatus.ASKED:
             # It was done before a restart of ours.
             return {**self._over(state, known), "before": before}
         objection = await self._objection(state, plan)
         if objection is not None:
             return objection
-        try:
-            act = await self._written_down(state, plan)
-        except PausedError as error:
-            return await self._not_asked(state, plan, str(error))
+        asked = await self._written_down(state, plan)
+        if not isinstance(asked, ActRecord):
+            return asked
         try:
             record = await world.actions.execute(
                 plan.action,
                 plan.parameters,
-                key=act.key,
+                key=asked.key,
                 state_digest=state.get("state_digest"),
-                may_ask=lambda: self._may_ask(act),
+                may_ask=lambda: self._may_ask(asked),
             )
         except OutcomeUnknownError as error:
             return {"way": "escalate", "reason": str(error), "before": before}
         except ActionServerError as error:
-            return await self._refused(state, act, error)
-        act = await self._finished(act, record.act_status, record=record, error=record.error)
+            return await self._refused(state, asked, error)
+        act = await self._finished(asked, record.act_status, record=record, error=record.error)
         return {**self._over(state, act), "before": before}
+
+    def _last_before(self, state: IncidentState, known: ActRecord | None) -> dict[str, Any]:
+        """Return the last poll before the act: of one that was asked for already, what came after it tells of its effects."""
+        polls = self._world.watch.feed.polls
+        if known is not None:
+            polls = [poll for poll in polls if poll.at_us <= known.asked_at]
+        return dump_poll(polls[-1]) if polls else state["symptoms"]
 
     async def _refused(self, state: IncidentState, act: ActRecord, error: ActionServerError) -> IncidentState:
         """Return where an act leads that was not begun; where only the moment was wrong it may be planned once more."""
@@ -116,10 +123,10 @@ class Acting:
         return {**changed, "way": "investigate", "is_resolved": False}
 
     async def _may_ask(self, act: ActRecord) -> bool:
-        """Return whether an act may be asked for once more: nobody has paused meanwhile, or taken the loop over."""
+        """Return whether an act may be asked for once more: nobody has paused meanwhile, said no, or taken the loop over."""
         try:
             await self._world.blocking(self._world.log.acts.put, act, lease=self._world.watch.lease)
-        except (PausedError, LoopLostError):
+        except (PausedError, RejectedError, LoopLostError):
             return False
         return True
 
@@ -174,7 +181,8 @@ class Acting:
         await self._world.tell(state["incident_id"], Phase.EXECUTE, told)
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
-    async def _written_down(self, state: IncidentState, plan: Plan) -> ActRecord:
+    async def _written_down(self, state: IncidentState, plan: Plan) -> ActRecord | IncidentState:
+        """Store the act before it is asked for; where somebody has said no meanwhile, return where that leads."""
         world, decision = self._world, None
         if state.get("approval_id"):
             _, decision = await world.blocking(world.log.approvals.get, str(state["approval_id"]))
@@ -193,7 +201,12 @@ class Acting:
             state_digest=state.get("state_digest"),
             approved_by=None if decision is None else decision.by,
         )
-        put = await world.blocking(world.log.acts.put, act, lease=world.watch.lease)
+        try:
+            put = await world.blocking(world.log.acts.put, act, lease=world.watch.lease)
+        except PausedError as error:
+            return await self._not_asked(state, plan, str(error))
+        except RejectedError as error:
+            return {"way": "escalate", "reason": error.message, "before": {}}
         await world.tell(state["incident_id"], Phase.EXECUTE)
         return put.act
 
@@ -272,7 +285,7 @@ class Acting:
         """Undo an act after which things were worse; if that cannot be done, a person reads so in the timeline."""
         world = self._world
         try:
-            ruling = await self._survey.ruling(state, plan, is_undo=True, leave_out=self._undo_key(act))
+            ruling = await self._ruling_of_undo(state, plan, act)
             if not ruling.is_allowed:
                 await self._not_undone(state, act, f"{ruling.reason} {ruling.remedy}")
                 return
@@ -287,6 +300,23 @@ class Acting:
             await world.blocking(world.log.acts.finish, act.key, ActStatus.UNDONE, at_us=world.clock.now_us())
             return
         await self._not_undone(state, act, undo.error or "nobody knows yet whether it was.")
+
+    async def _ruling_of_undo(self, state: IncidentState, plan: Plan, act: ActRecord) -> Ruling:
+        """Return whether an act may be taken back; what made things worse may keep the server from saying so for a while.
+
+        Raises:
+            ActionServerError: it does not say, for longer than is waited for a plan.
+        """
+        world = self._world
+        for left in reversed(range(world.settings.most_waits + 1)):
+            try:
+                return await self._survey.ruling(state, plan, is_undo=True, leave_out=self._undo_key(act))
+            except ActionServerError as error:
+                # Looking is all that was asked for, so that nothing is unknown where an answer was lost.
+                if error.reaction not in {Reaction.WAIT, Reaction.ASK_AGAIN} or not left:
+                    raise
+                await world.pause(world.settings.wait_s)
+        raise AssertionError("the last try returns or raises")
 
     async def _undone(self, undo: ActRecord) -> ActRecord:
         """Have an act taken back, and return what came of that."""

@@ -95,6 +95,7 @@ class Ending:
             "known": dump_known(known),
             "handed_over": sorted({finding.signal for finding in incident.findings}),
             "handed_over_as": incident.severity.value,
+            "heard": _triggers(incident),
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
@@ -114,27 +115,35 @@ class Ending:
             course = Course(now_us, now_us, before, polls, frozenset(world.watch.stale))
             if verify(course, world.bounds(), settings).outcome is Outcome.VERIFIED:
                 return {"way": "learn", "reason": "Users have been served well again for long enough."}
-            if news := await self._news(state):
+            incident = await world.blocking(world.log.get, state["incident_id"])
+            if incident.is_over:
+                return {"way": "end"}
+            if news := await self._news(state, incident):
                 return await self._look_again(state, news)
             # What is long over tells nothing any more, and a night is long.
             horizon_us = polls[-1].at_us - int(4 * settings.sustained_s * 1_000_000)
             polls = [poll for poll in polls if poll.at_us >= horizon_us]
 
-    async def _news(self, state: IncidentState) -> list[Anomaly]:
+    async def _news(self, state: IncidentState, incident: Incident) -> list[Anomaly]:
         """Return what has gone wrong since nobody knew a cause, and is no less severe than what was known then.
 
-        Nothing where somebody has acted or was asked already: what a repair stirs up is no news.
+        Nothing where somebody has acted or was asked already: what a repair stirs up is no news, but people are told
+        of it. Who triggers the incident anew wants it looked into in any case.
         """
         world, known = self._world, set(state.get("handed_over", ()))
+        if _triggers(incident) > state.get("heard", 0):
+            return [each.anomaly for each in incident.findings if each.detector == "trigger"]
         least = _SEVERITIES.index(Severity(state.get("handed_over_as", Severity.WARNING)))
         found = [
             item
             for item in world.watch.findings.confirmed
             if item.opens and item.signal not in known and _SEVERITIES.index(item.severity) >= least
         ]
-        if not found or world.watch.findings.is_stale or state.get("relooks", 0) >= MOST_RELOOKS:
+        if not found or world.watch.findings.is_stale:
             return []
-        incident = await world.blocking(world.log.get, state["incident_id"])
+        await self._tell_worse(incident, found)
+        if state.get("relooks", 0) >= MOST_RELOOKS:
+            return []
         acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
         questions = await world.blocking(world.log.approvals.of_incident, state["incident_id"])
         if acts or questions:
@@ -145,6 +154,14 @@ class Ending:
             # Nobody can tell, and without it nothing could be done either; the next poll asks again.
             return []
         return [] if of_others(recent.records, acts, since_us=incident.opened_at) else found
+
+    async def _tell_worse(self, incident: Incident, found: Sequence[Anomaly]) -> None:
+        """Tell people once of each signal that goes wrong badly while they have the incident."""
+        for item in found:
+            if item.severity is Severity.CRITICAL:
+                told = NewEvent("worsened", f"Now also: {item.detail}.", once=f"worsened.{item.signal}")
+                at_us = self._world.clock.now_us()
+                await self._world.blocking(self._world.log.append, incident.incident_id, told, at_us=at_us)
 
     async def _look_again(self, state: IncidentState, news: Sequence[Anomaly]) -> IncidentState:
         said = f"Something else goes wrong, so the cause is looked for once more: {news[0].detail}."
@@ -234,6 +251,11 @@ class Ending:
             resolved_by=resolver,
             resolver=others[-1].actor if others else "",
         )
+
+
+def _triggers(incident: Incident) -> int:
+    """Return how often people have triggered it."""
+    return sum(each.count for each in incident.findings if each.detector == "trigger")
 
 
 def _attempt(act: ActRecord) -> Attempt:

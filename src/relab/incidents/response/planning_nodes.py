@@ -16,12 +16,15 @@ from relab.incidents.acting.planning import Escalation, Plan, next_plan
 from relab.incidents.acting.policy import Ground, Ruling, Verdict
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried
 from relab.incidents.response.assessing import Assessing
-from relab.incidents.response.state import IncidentState, load_candidates, load_known
+from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import NewEvent, Phase
 
 _MOST_PLANS: Final = 20
+_MOST_KEPT: Final = 20
+_MOST_UNANSWERED: Final = 24
+"""So many questions in a row that nobody has answered are asked, of an hour each; then a person is needed for more than a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Planning:
         """Ask people, and wait for them; this node alone, for it is run anew when they have answered."""
         world, incident_id = self._world, state["incident_id"]
         plan = Plan.model_validate(state["action_plan"][-1])
-        approval_id = state.get("approval_id") or f"{incident_id}.{state['attempt']}"
+        approval_id = asked_as(state)
         request = await world.blocking(
             world.log.approvals.request,
             ask(
@@ -78,7 +81,11 @@ class Planning:
         if found is Standing.PENDING:
             return await self._still_asked(state, plan, request.approval_id)
         # Too late, or the service is not as it was when people were asked.
-        return {"way": "investigate", "approval_id": None, "reason": f"The approval of {plan.action} is {found.value}."}
+        reason = f"The approval of {plan.action} is {found.value}."
+        unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
+        if unanswered >= _MOST_UNANSWERED:
+            return {"way": "escalate", "reason": f"{reason} Nobody has answered {unanswered} questions."}
+        return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
     async def _still_asked(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
         """Withdraw a question that need not be asked any more, and plan anew; else go on asking."""
@@ -103,6 +110,7 @@ class Planning:
         world = self._world
         runbooks = await world.runbooks()
         refused = [Tried(*item) for item in state.get("tried", [])]
+        refused += [item for item in await self._rejected(state) if item not in refused]
         waits = state.get("waits", 0)
         for _ in range(_MOST_PLANS):
             found: Plan | Escalation | None = None
@@ -136,6 +144,12 @@ class Planning:
             waits += 1
         return {"way": "escalate", "reason": "No plan could be made.", "tried": _plain(refused), "waits": waits}
 
+    async def _rejected(self, state: IncidentState) -> list[Tried]:
+        """Return what people have said no to in this incident."""
+        asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
+        plans = [request.plan for request, decision in asked if decision is not None and not decision.approved]
+        return [Tried(plan.action, plan.target, plan.fingerprint) for plan in plans]
+
     async def _try(self, state: IncidentState, plan: Plan, catalogue: Catalogue) -> _Ready:
         """Look whether a plan would be done now, and whether it may be."""
         found = await self._world.actions.dry_run(plan.action, plan.parameters)
@@ -164,7 +178,7 @@ class Planning:
         await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
         return {
             "way": "execute" if ruling.is_allowed else "approve",
-            "action_plan": [*state.get("action_plan", []), document],
+            "action_plan": [*state.get("action_plan", []), document][-_MOST_KEPT:],
             "attempt": attempt,
             "state_digest": ready.digest,
             "approval_id": None,

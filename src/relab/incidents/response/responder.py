@@ -14,12 +14,17 @@ from relab.incidents.checkpoints import is_outage
 from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.response.graph import Graph
-from relab.incidents.response.state import IncidentState
+from relab.incidents.response.state import IncidentState, asked_as
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
 from relab.incidents.storage.agreements import LONGEST_LEASE_US
-from relab.incidents.storage.errors import BaselineTooLargeError, LoopLostError
-from relab.incidents.storage.models import Incident, IncidentStatus, Lease, NewEvent
+from relab.incidents.storage.errors import (
+    ApprovalNotFoundError,
+    BaselineTooLargeError,
+    IncidentOverError,
+    LoopLostError,
+)
+from relab.incidents.storage.models import Incident, IncidentStatus, Lease, NewEvent, Outcome
 from relab.incidents.watching.poller import Poller
 from relab.incidents.watching.rhythm import Rhythm
 
@@ -30,6 +35,7 @@ _LONGEST_LEASE_S: Final = LONGEST_LEASE_US / _US
 _SAVE_POLLS: Final = 20
 _RECURSIONS: Final = 500
 _MOST_FAILURES: Final = 5
+_GIVEN_UP_S: Final = 600.0
 _ORDER: Final = list(Severity)
 
 _log = structlog.get_logger(__name__)
@@ -55,7 +61,7 @@ class Responder:
         self._survey = Surveying(world)
         self._task: asyncio.Task[None] | None = None
         self._incident_id: str | None = None
-        self._given_up: set[str] = set()
+        self._given_up: dict[str, float] = {}
         self.polls = 0
         self.polled_at_us: int | None = None
         self.is_leading = False
@@ -112,8 +118,8 @@ class Responder:
         """Go on with what an earlier process has left: what is usual, and the open incident."""
         world = self._world
         content = await world.blocking(world.log.baselines.load, world.target)
-        if content is not None and not self._detector.baseline.is_learnt:
-            self._detector.baseline.take(content.get("baseline", {}))
+        if content is not None:
+            self._detector.take(content)
         current = await world.blocking(world.log.current, world.target)
         world.watch.lease, self.is_leading = lease, True
         if current is not None:
@@ -153,8 +159,12 @@ class Responder:
             return
         # People and alerts open incidents as well, in other processes too.
         current = await self._world.blocking(self._world.log.current, self._world.target)
-        if current is not None and current.incident_id not in self._given_up:
+        if current is not None and self._may_respond(current.incident_id):
             self._respond(current.incident_id)
+
+    def _may_respond(self, incident_id: str) -> bool:
+        """Return whether it was not given up, or that is long enough ago: what it failed by may have been mended."""
+        return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
         world = self._world
@@ -167,7 +177,7 @@ class Responder:
             severity=severity,
             anomalies=anomalies,
         )
-        if self._incident_id is None and opened.incident.incident_id not in self._given_up:
+        if self._incident_id is None and self._may_respond(opened.incident.incident_id):
             self._respond(opened.incident.incident_id)
         return opened.incident
 
@@ -182,7 +192,7 @@ class Responder:
 
     async def _see_through(self, incident_id: str) -> None:
         """Run the graph of an incident to its end, through restarts of nodes that failed, and outages of the database."""
-        failures = 0
+        failures, failed_at = 0, ""
         while failures < _MOST_FAILURES:
             try:
                 await self._run_graph(incident_id)
@@ -190,24 +200,47 @@ class Responder:
                 # Nothing was done; the next poll does not lead either.
                 _log.warning("incident_left_to_another", incident_id=incident_id)
                 break
+            except IncidentOverError:
+                # A person has ended it.
+                break
             except Exception as error:  # noqa: BLE001 whatever a node met, the incident is not dropped
                 if is_outage(error):
                     # However long it lasts: nothing is done that cannot be written down, and nothing is forgotten.
                     _log.warning("incident_waits", incident_id=incident_id, error=str(error))
                     await self._world.pause(self._world.settings.wait_s)
                     continue
-                failures += 1
+                came_to = await self._checkpoint(incident_id)
+                # One that goes on between its failures is not given up for all of them together.
+                failures, failed_at = (failures + 1, failed_at) if came_to in {failed_at, ""} else (1, came_to)
                 _log.exception("incident_failed", incident_id=incident_id, failures=failures)
                 await self._tell_failure(incident_id, error, failures)
                 await self._world.pause(self._world.settings.wait_s)
             else:
                 break
         else:
-            # A person has it; a new start of the responder tries once more.
-            self._given_up.add(incident_id)
+            # A person has it; whatever it failed by, it is tried once more after a while.
+            self._given_up[incident_id] = asyncio.get_running_loop().time() + _GIVEN_UP_S
+        await self._end(incident_id)
+
+    async def _end(self, incident_id: str) -> None:
+        """Go back to watching, and heed what a person has said of the incident."""
         self._detector.settle()
+        with contextlib.suppress(UnavailableError):
+            incident = await self._world.blocking(self._world.log.get, incident_id)
+            if incident.outcome is Outcome.DISMISSED:
+                self._detector.mute(finding.anomaly for finding in incident.findings)
         self._incident_id = None
         await self._save()
+
+    async def _checkpoint(self, incident_id: str) -> str:
+        """Return how far the graph of an incident has come; nothing if nobody can tell."""
+        try:
+            found = await self._graph.aget_state({"configurable": {"thread_id": incident_id}})
+        except Exception as error:
+            if is_outage(error):
+                return ""
+            raise
+        return str(found.config.get("configurable", {}).get("checkpoint_id", ""))
 
     async def _run_graph(self, incident_id: str) -> None:
         config: Any = {"configurable": {"thread_id": incident_id}, "recursion_limit": _RECURSIONS}
@@ -227,12 +260,14 @@ class Responder:
         """Wait until people have answered, or need not any more, or the time for it is over."""
         world, number = self._world, self._world.watch.feed.number
         while True:
-            questions = await world.blocking(world.log.approvals.of_incident, state["incident_id"])
-            if not questions:
+            try:
+                request, decision = await world.blocking(world.log.approvals.get, asked_as(state))
+            except ApprovalNotFoundError:
                 return
-            request, decision = questions[-1]
             if decision is not None or not request.asked_at <= world.clock.now_us() < request.expires_at:
                 return
+            if (await world.blocking(world.log.get, state["incident_id"])).is_over:
+                raise IncidentOverError(state["incident_id"])
             await world.watch.feed.after(number)
             number = world.watch.feed.number
             if await self._survey.needs_nobody(state, request.plan):

@@ -42,8 +42,10 @@ class IncidentState(TypedDict, total=False):
         again: keys of acts that were not begun, for a reason of the moment: they may be planned once more.
         tried: action, target and fingerprint of what the server refused.
         stand_downs, waits: how often was waited so far.
+        unanswered: questions in a row that nobody has answered.
         handed_over: signals that were found wrong when a person was asked; what comes later is news.
         handed_over_as: how severe it was then; what is less severe is no news.
+        heard: how often people had triggered it when it was handed over.
         relooks: how often news has been looked into.
         reason: why the way is what it is.
     """
@@ -72,11 +74,18 @@ class IncidentState(TypedDict, total=False):
     tried: list[list[str]]
     stand_downs: int
     waits: int
+    unanswered: int
     handed_over: list[str]
     handed_over_as: str
+    heard: int
     relooks: int
     way: Way
     reason: str
+
+
+def asked_as(state: IncidentState) -> str:
+    """Return the id of the question about the last plan."""
+    return state.get("approval_id") or f"{state['incident_id']}.{state['attempt']}"
 
 
 def dump_poll(poll: Snapshot) -> dict[str, Any]:

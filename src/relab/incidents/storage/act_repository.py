@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from relab.incidents.acting.records import ActStatus
@@ -72,9 +72,12 @@ def get_approval(session: Session, approval_id: str) -> Any | None:
 
 
 def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
-    """Return the questions of an incident, in the order in which they were asked."""
+    """Return the questions of an incident, in the order in which they were asked.
+
+    Their ids are numbered, and clocks are set back: by the longer id first, ten comes after nine.
+    """
     statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
-    return session.execute(statement.order_by(ApprovalRow.asked_at, ApprovalRow.approval_id)).all()
+    return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()
 
 
 def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]) -> None:

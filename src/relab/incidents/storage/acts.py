@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
+from relab.incidents.acting.approvals import ApprovalRequest, Decision
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, fingerprint
 from relab.incidents.storage import act_repository, agreement_repository
 from relab.incidents.storage.agreements import ALL_TARGETS
@@ -15,6 +16,7 @@ from relab.incidents.storage.errors import (
     IncidentOverError,
     LoopLostError,
     PausedError,
+    RejectedError,
 )
 from relab.incidents.storage.models import EventKind, Lease, NewEvent
 from relab.incidents.storage.texts import cut, is_storable, name_of, require_exact
@@ -49,8 +51,8 @@ class ActLog:
     def put(self, act: ActRecord, *, lease: Lease | None = None) -> Put:
         """Store an act that is to be asked for; the same one again is returned as it is stored.
 
-        It is the last moment at which a pause, or another process that runs the loop by now, can stop the act: both
-        are looked at in this transaction, also for an act whose end is not known and that would be asked for again.
+        It is the last moment at which a pause, a person's no, or another process that runs the loop by now, can stop the
+        act: all are looked at in this transaction, also for an act whose end is not known and that would be asked for again.
 
         Args:
             act: that is to be asked for.
@@ -60,6 +62,7 @@ class ActLog:
             IncidentNotFoundError: there is no such incident.
             IncidentOverError: nothing is to be done for it any more.
             PausedError: somebody has paused the responder.
+            RejectedError: a person has rejected the action on this part, at any time in this incident.
             LoopLostError: another process runs the loop.
             ActConflictError: the key belongs to another act.
             InvalidInputError: it cannot be stored word for word, so after a kill another one would be asked for.
@@ -75,10 +78,12 @@ class ActLog:
                 _require_same(known, act)
                 if known.status is ActStatus.ASKED:
                     _require_leave(unit, incident.target, lease)
+                    _require_no_rejection(unit, act)
                 return Put(known, created=False)
             if incident.closed_at is not None:
                 raise IncidentOverError(act.incident_id)
             _require_leave(unit, incident.target, lease)
+            _require_no_rejection(unit, act)
             content = act.model_dump(mode="json")
             message = f"{act.action} on {act.target} is asked for."
             event = NewEvent(EventKind.ACT_ASKED, message, {"act": content})
@@ -225,6 +230,17 @@ def _require_leave(unit: UnitOfWork, target: str, lease: Lease | None) -> None:
     row = agreement_repository.get_lease(unit.session, target, is_locked=True)
     if row is None or (row.owner, row.term) != (lease.owner, lease.term):
         raise LoopLostError(target)
+
+
+def _require_no_rejection(unit: UnitOfWork, act: ActRecord) -> None:
+    if act.undoes is not None:
+        return
+    for row in act_repository.approvals_of_incident(unit.session, act.incident_id):
+        if row.decision is None:
+            continue
+        plan, decision = ApprovalRequest.model_validate(row.request).plan, Decision.model_validate(row.decision)
+        if not decision.approved and (plan.action, plan.target) == (act.action, act.target):
+            raise RejectedError(act.action, decision.by)
 
 
 def _require_same(known: ActRecord, act: ActRecord) -> None:

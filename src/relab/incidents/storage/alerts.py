@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
 
 from relab.core.clock import EARLIEST_US, LATEST_US
 from relab.incidents.models import Severity
 from relab.incidents.storage import alert_repository, repository
 from relab.incidents.storage.alert_repository import AlertKey
-from relab.incidents.storage.models import AlertIntake, EventKind, NewEvent, Opened, ReceivedAlert
+from relab.incidents.storage.models import AlertIntake, EventKind, NewEvent, Opened, Outcome, ReceivedAlert
 from relab.incidents.storage.opening import Opening, incident_of
 from relab.incidents.storage.texts import name_of
 from relab.incidents.storage.timeline import Timeline
 from relab.storage import Database, UnitOfWork
+
+OUTLIVED_US: Final = 600 * 1_000_000
+"""Whoever sends alerts is given so long after the end of an incident to notice that it is over."""
 
 
 class AlertLog:
@@ -38,7 +43,8 @@ class AlertLog:
         """Take in a notification about a target.
 
         An alert is told from others by group, fingerprint and begin. Those that are not known and fire open an incident
-        or join the open one; of those that have ended its timeline tells. All of it is one transaction: what was not
+        or join the open one, and so does one that fires still ten minutes after the end of its incident: what that was
+        about was not all. Of those that have ended its timeline tells. All of it is one transaction: what was not
         stored was not taken in, and is taken in when it is sent again.
         """
         group = name_of(group_key)
@@ -111,11 +117,23 @@ def _note(
             ended |= {key} if is_news else set()
         if is_news:
             fresh[key] = incident_id
+        if not is_news and alert.is_firing and key in rows and _has_outlived(session, rows[key], at_us):
+            fresh[key] = None
     alert_repository.see_alerts(session, group, received.keys() - added, at_us)
     alert_repository.end_alerts(session, group, ended)
     for incident_id, keys in moved.items():
         alert_repository.link_alerts(session, group, keys, incident_id)
     return fresh
+
+
+def _has_outlived(session: Session, row: Any, at_us: int) -> bool:
+    """Return whether an alert fires long after the end of the incident that it belonged to, though nobody has said that it may."""
+    if not row.is_firing or row.incident_id is None:
+        return False
+    incident = repository.get(session, row.incident_id)
+    if incident is None or incident.closed_at is None or incident.outcome == Outcome.DISMISSED:
+        return False
+    return bool(at_us - incident.closed_at >= OUTLIVED_US)
 
 
 def _firing(rows: Iterable[Any]) -> defaultdict[str, list[Any]]:

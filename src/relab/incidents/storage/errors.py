@@ -32,6 +32,15 @@ class PausedError(ConflictError):
         super().__init__(f"The responder of {target} is paused.", remedy="Somebody resumes it: lab incidents resume")
 
 
+class RejectedError(ConflictError):
+    """A person has said no: it is not asked for in this incident any more."""
+
+    code = "action_rejected"
+
+    def __init__(self, action: str, by: str) -> None:
+        super().__init__(f"{action} was rejected by {by}.", remedy="Do it by hand if it is to be done after all.")
+
+
 class LoopLostError(ConflictError):
     """Another process runs the loop of the target by now: this one does nothing any more."""
 

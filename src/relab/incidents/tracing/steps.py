@@ -36,6 +36,7 @@ _NODES: Final = {
     "verified": Phase.VERIFY,
     "not_undone": Phase.VERIFY,
     "escalated": Phase.ESCALATE,
+    "worsened": Phase.ESCALATE,
     "records_unknown": Phase.LEARN,
     "drafted": Phase.LEARN,
     "not_drafted": Phase.LEARN,

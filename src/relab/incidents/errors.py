@@ -1,0 +1,28 @@
+"""What can be wrong with what people ask of the responder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relab.core.errors import ConflictError, NotFoundError
+
+
+class NoTargetError(ConflictError):
+    """Nothing is watched, so nothing can be wrong with it; or more than one target is, and none is named."""
+
+    code = "no_target"
+
+    def __init__(self, watched: Sequence[str] = ()) -> None:
+        if watched:
+            super().__init__(f"More than one target is watched: {', '.join(watched)}.", remedy="Name one of them.")
+        else:
+            super().__init__(
+                "No target is watched.",
+                remedy="Start `lab serve --only incidents`, or `lab serve` with TARGET_API_BASE_URL set.",
+            )
+
+
+class NoQuestionError(NotFoundError):
+    """Nobody was asked this, or the incident waits for no answer."""
+
+    code = "no_question"

@@ -1,0 +1,272 @@
+"""What may happen while nobody looks for a long time: clocks, outages, errors of our own, and people who come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.response import planning_nodes, responder
+from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from support.small_shops import (
+    CURE,
+    RUIN,
+    FlakyDatabase,
+    Means,
+    Watching,
+    hasty,
+    learnt,
+    over,
+    watching,
+    with_status,
+    write_books,
+)
+from support.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
+
+pytestmark = pytest.mark.anyio
+HEALTH = "/api/v1/health"
+ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
+
+
+def polled(running: Watching, count: int) -> Callable[[], bool]:
+    """Return what is true once there were so many polls more."""
+    polls = running.responder.polls
+    return lambda: running.responder.polls > polls + count
+
+
+def kinds(running: Watching, incident: Incident) -> list[str]:
+    return [event.kind for event in running.log.read_after(incident.incident_id)]
+
+
+# --- Questions.
+
+
+async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_other_question(
+    fresh: Means, way: Way
+) -> None:
+    fresh.settings = hasty(ASKS)
+    tries = 0
+
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        nonlocal tries
+        tries += is_dry_run(request)
+        return await go_on()
+
+    way.meet = meet
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        fresh.shop.clock.move(-3_000)
+        await running.until(lambda: len(running.log.approvals.of_incident(incident.incident_id)) == 2)
+        before = tries
+        await running.until(polled(running, 30))
+        assert tries <= before + 1
+        # By the incident's id the newest question is answered, whatever the clock said when it was asked.
+        (first, _), (second, _) = running.log.approvals.of_incident(incident.incident_id)
+        assert (second.asked_at < first.asked_at, second.approval_id) == (True, f"{incident.incident_id}.2")
+        now_us = fresh.shop.clock.now_us()
+        running.log.approvals.decide(second.approval_id, approved=True, by="ann", now_us=now_us)
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+
+
+async def test_questions_that_nobody_answers_come_to_an_end(
+    fresh: Means, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning_nodes, "_MOST_UNANSWERED", 3)
+    fresh.settings = hasty(ASKS, approval_valid_s=5.0)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        asked = running.log.approvals.of_incident(found.incident_id)
+
+    assert (len(asked), way.acts) == (3, [])
+    assert "Nobody has answered 3 questions." in found.recommendation
+
+
+@pytest.mark.parametrize("moment", [2, 3])
+async def test_a_no_that_comes_after_a_yes_is_heard_until_the_act_is_written_down(
+    fresh: Means, way: Way, moment: int
+) -> None:
+    fresh.settings = hasty(ASKS)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
+
+        def decide(*, approved: bool) -> None:
+            now_us = fresh.shop.clock.now_us()
+            running.log.approvals.decide(question.approval_id, approved=approved, by="ann", now_us=now_us)
+
+        # The last look before the act asks for the switch: the plan was ruled on once, when it was made.
+        which = is_dry_run if moment == 2 else is_switch
+        way.meet = at(which, 1, lambda: decide(approved=False))
+        decide(approved=True)
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert (way.acts, fresh.shop.valves.read()) == ([], {})
+    assert "was rejected by ann" in found.recommendation
+
+
+async def test_whoever_triggers_an_incident_again_has_something_else_planned(fresh: Means, tmp_path: Path) -> None:
+    write_books(tmp_path / "books", [5, CURE])
+    fresh.settings = hasty(ASKS)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
+        running.log.approvals.decide(question.approval_id, approved=False, by="ann", now_us=fresh.shop.clock.now_us())
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        await running.responder.trigger("Please look again.")
+        await running.until(lambda: "looks_again" in kinds(running, incident))
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        story = running.story()
+
+    # Both plans turn the same valve, and a no is one to that.
+    assert "Please look again." in story
+    assert len([line for line in story.splitlines() if line.startswith("act_asked")]) == 0
+
+
+# --- What was ruined is taken back, whatever happens meanwhile.
+
+
+async def test_what_an_act_has_ruined_is_seen_after_an_outage_of_the_database(
+    fresh: Means, way: Way, empty: FlakyDatabase, tmp_path: Path
+) -> None:
+    write_books(tmp_path / "books", [RUIN])
+
+    def go_away() -> None:
+        empty.is_away = True
+
+    way.meet = at(is_act, 1, go_away)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(lambda: way.acts or None)
+        await running.until(polled(running, 20))
+        empty.is_away = False
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        act, undo = running.log.acts.of_incident(found.incident_id)
+
+    assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.WORSE, ActStatus.SUCCEEDED)
+    assert (len(set(way.keys)), fresh.shop.valves.read()) == (1, {"a": 0})
+
+
+async def test_what_is_worse_is_taken_back_once_the_server_answers_again(
+    fresh: Means, way: Way, tmp_path: Path
+) -> None:
+    write_books(tmp_path / "books", [RUIN])
+    refused = 0
+
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        nonlocal refused
+        # More often than one question is repeated by itself.
+        if way.acts and is_switch(request) and refused < 5:
+            refused += 1
+            raise httpx.ReadTimeout("the machine is overloaded")
+        return await go_on()
+
+    way.meet = meet
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        act, undo = running.log.acts.of_incident(found.incident_id)
+
+    assert (act.status, undo.status, refused) == (ActStatus.UNDONE, ActStatus.SUCCEEDED, 5)
+    assert fresh.shop.valves.read() == {"a": 0}
+
+
+# --- Errors of our own.
+
+
+async def test_an_incident_that_was_given_up_is_tried_again(
+    fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responder, "_GIVEN_UP_S", 0.5)
+    books, away = tmp_path / "books", tmp_path / "away"
+    async with watching(fresh) as running:
+        await learnt(running)
+        books.rename(away)
+        books.write_text("no folder")
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        assert kinds(running, found).count("failed") == 5
+        books.unlink()
+        away.rename(books)
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+
+
+# --- People.
+
+
+def grumble(fresh: Means, *failing: str) -> None:
+    """The target calls itself degraded, and says of some dependencies, which nobody knows, that they fail."""
+    truth = fresh.shop.truth()[HEALTH]
+    others = {name: {"ok": False} for name in failing}
+    fresh.shop.lies[HEALTH] = {
+        **{name: told for name, told in truth.items() if name != "timestamp"},
+        "health_status": "degraded",
+        "dependencies": {**truth["dependencies"], **others},
+    }
+
+
+async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        grumble(fresh)
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        running.log.close(found.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        await running.until(lambda: running.responder.incident_id is None)
+        learnt_polls = running.world.watch.baseline.polls
+        await running.until(polled(running, 40))
+        assert len(running.incidents()) == 1
+        assert running.world.watch.baseline.polls > learnt_polls + 20
+
+        fresh.shop.lies.clear()
+        fresh.shop.broken.add("a")
+        await running.until(lambda: len(running.incidents()) == 2)
+        second = await running.until(lambda: next((each for each in running.incidents()[1:] if each.is_over), None))
+
+    assert (second.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
+
+
+async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        grumble(fresh)
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        running.log.close(found.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        await running.until(lambda: running.responder.incident_id is None)
+        await running.until(polled(running, 5))
+    async with watching(fresh, "second") as running:
+        await running.until(polled(running, 40))
+        assert len(running.incidents()) == 1
+
+
+async def test_people_who_have_an_incident_are_told_once_of_each_thing_that_becomes_bad(fresh: Means) -> None:
+    fresh.settings = hasty(ASKS)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
+        running.log.approvals.decide(question.approval_id, approved=False, by="ann", now_us=fresh.shop.clock.now_us())
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        fresh.shop.broken.add("b")
+        await running.until(lambda: "worsened" in kinds(running, incident))
+        await running.until(polled(running, 20))
+        told = [event for event in running.log.read_after(incident.incident_id) if event.kind == "worsened"]
+
+    assert len(told) == len({event.message for event in told}) >= 1
