@@ -94,8 +94,9 @@ def test_a_stopped_worker_goes_on_after_an_approved_plan(field: Field) -> None:
         wish = Wish(catalogue.actions[plan.action], plan.target, "i1")
         assert rule(Policy(Autonomy.APPROVE), wish, situation).verdict is Verdict.NEEDS_APPROVAL
         question = ask(
-            plan, approval_id="a1", incident_id="i1", state_digest=found.state_digest, ground="-", now_us=now_us()
-        )
+            plan, approval_id="a1", incident_id="i1", state_digest=found.state_digest, ground="-", now_us=now_us(),
+            valid_s=600.0,
+        )  # fmt: skip
         answer = decide(question, None, approved=True, by="ann", now_us=now_us())
         again = await client.dry_run(plan.action, plan.parameters)
         holds = standing(question, answer, plan=plan, state_digest=again.state_digest, now_us=now_us())

@@ -16,7 +16,7 @@ class Leak:
     def __init__(self, given: Parameters, log: list[str]) -> None:
         if given.seed == 13:
             raise UnavailableError("There is no tap.")
-        self.log, self.breaks = log, given.seed == 7
+        self.log, self.breaks, self.clings = log, given.seed == 7, given.seed == 11
 
     def set_level(self, level: float) -> None:
         self.log.append(f"{level:.2f}")
@@ -25,6 +25,8 @@ class Leak:
 
     def end(self) -> None:
         self.log.append("end")
+        if self.clings and self.log.count("end") < 3:
+            raise UnavailableError("The tap does not answer.")
 
 
 def leaks(log: list[str]) -> Mapping[str, tuple[Fault, Callable[[Parameters], Cause]]]:

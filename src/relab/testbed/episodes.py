@@ -13,12 +13,31 @@ from relab.core.errors import ForbiddenError
 
 SECRET_VARIABLE: Final = "RELAB_TESTBED_SECRET"  # noqa: S105 a name
 SECRET_HEADER: Final = "X-Testbed-Secret"  # noqa: S105 a name
+BREAKER_VARIABLE: Final = "RELAB_TESTBED_BREAKER_SECRET"
+BREAKER_HEADER: Final = "X-Breaker-Secret"
+
+
+class NotTheBreakerError(ForbiddenError):
+    """This testbed measures somebody: only who measures breaks it, or learns what is broken."""
+
+    code = "not_the_breaker"
 
 
 class NotTheSupervisorError(ForbiddenError):
     """Only the supervisor begins episodes."""
 
     code = "not_the_supervisor"
+
+
+def breaker() -> Callable[[str], None]:
+    """Return what refuses those who do not know the secret of a testbed on which somebody is measured; others have none."""
+    secret = os.environ.get(BREAKER_VARIABLE, "")
+
+    def check(x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:
+        if secret and not hmac.compare_digest(x_breaker_secret.encode("utf-8", "replace"), secret.encode()):
+            raise NotTheBreakerError("Only who measures responders on this testbed breaks it.")
+
+    return check
 
 
 def forgetting(forget: Callable[[], None]) -> APIRouter:

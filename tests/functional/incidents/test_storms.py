@@ -114,7 +114,7 @@ class Storm:
         elif move == "operator":
             shop.do("ann", "b", 1 + shop.valves.read().get("b", 0) % 2)
         elif move in {"stop server", "start server"}:
-            shop.actions.guard.is_stopped = move == "stop server"
+            shop.actions.switch(stopped=move == "stop server", by="ada")
         elif move in {"pause", "resume"} and not self.database.is_away:
             switch = self.log.switches.pause if move == "pause" else self.log.switches.resume
             switch(target, by="ada", at_us=now_us)
@@ -158,7 +158,7 @@ class Storm:
         """End the storm."""
         self.moves.clear()
         self.database.is_away = False
-        self.means.shop.actions.guard.is_stopped = False
+        self.means.shop.actions.switch(stopped=False, by="ada")
         self.log.switches.resume(self.means.target, by="ada", at_us=self.means.shop.clock.now_us())
 
 

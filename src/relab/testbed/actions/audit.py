@@ -15,6 +15,7 @@ from relab.core.clock import parse_time
 from relab.testbed.actions.models import Record, Status, UnknownRecordError
 
 _EPISODE: Final = "episode_began_at"
+_SWITCH: Final = "kill_switch"
 
 
 class AuditLog:
@@ -32,9 +33,12 @@ class AuditLog:
         self._lock = threading.Lock()
         self._records: dict[str, Record] = {}
         self._by_key: dict[tuple[str, str], str] = {}
+        self._is_stopped = False
         for document in _lines(path):
             if _EPISODE in document:
                 self._forget()
+            elif _SWITCH in document:
+                self._is_stopped = document[_SWITCH] is True
             else:
                 self._note(_record(document))
         # What a crash has cut short stays as it is, and the next line begins a line of its own.
@@ -59,6 +63,28 @@ class AuditLog:
             # One that began in an episode that is over is none of this one.
             if record.status is Status.STARTED or record.record_id in self._records:
                 self._note(record)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the kill switch is on; a restart of the server does not lift it."""
+        return self._is_stopped
+
+    def switch(self, *, stopped: bool, by: str, at: str) -> None:
+        """Turn the kill switch.
+
+        Args:
+            stopped: whether nothing may be done from now on.
+            by: who turns it.
+            at: when, RFC 3339.
+
+        Raises:
+            OSError: there is no room to write it down; to stop holds all the same, for as long as the server runs.
+        """
+        with self._lock:
+            if stopped:
+                self._is_stopped = True
+            self._append(pydantic_core.to_json({_SWITCH: stopped, "by": by, "at": at}) + b"\n")
+            self._is_stopped = stopped
 
     def begin_episode(self, at: str) -> None:
         """Keep what was in the file, and know nothing of it from now on.
@@ -113,6 +139,7 @@ class AuditLog:
     def _forget(self) -> None:
         self._records = {}
         self._by_key = {}
+        self._is_stopped = False
 
     def _note(self, record: Record) -> None:
         self._records[record.record_id] = record

@@ -54,7 +54,11 @@ class Guard:
         self._limits = limits
         self._lock = threading.Lock()
         self._writing: dict[str, str] = {}
-        self.is_stopped = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the kill switch is on."""
+        return self._audit.is_stopped
 
     def known(self, request: Request) -> Record | None:
         """Return what the same request has come to, if it was made before with the same key.
@@ -84,12 +88,13 @@ class Guard:
             return
         with self._lock:
             self._check(request)
-            self._writing[request.target] = request.action.name
+            self._writing |= dict.fromkeys(request.parts, request.action.name)
         try:
             yield
         finally:
             with self._lock:
-                del self._writing[request.target]
+                for part in request.parts:
+                    del self._writing[part]
 
     def check(self, request: Request) -> None:
         """Return if a request would be admitted now.
@@ -105,7 +110,7 @@ class Guard:
         if self.is_stopped:
             raise StoppedError("The kill switch is on: no action is done.", remedy="PUT /kill-switch ends that.")
         for target, name in self._writing.items():
-            if ALL_TARGETS in (target, request.target) or target == request.target:
+            if target == ALL_TARGETS or {ALL_TARGETS, target} & request.parts:
                 raise InProgressError(f"{name!r} is at work on {target!r}; one action at a time.")
         if request.is_undo:
             return

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
 
+_SERVERS: Final = {"postgres": "database", "redis": "cache"}
 ALL_TARGETS = "service"
 """The target of actions that touch everything: nothing else may be under way."""
 
@@ -60,7 +61,8 @@ class Action:
         effect: what should be different afterwards, as an operator would see it.
         preconditions: what must hold, in words; each is checked by the server.
         inverse: the action that takes it back, if one can.
-        targets: of given parameters, the part of the service that it changes.
+        target: the part of the service that it changes, where that does not follow from the parameters.
+        also: further parts that nobody else changes meanwhile.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Action:
     preconditions: tuple[str, ...] = ()
     inverse: str | None = None
     target: str | None = None
+    also: frozenset[str] = frozenset()
 
     def target_of(self, parameters: Parameters) -> str:
         """Return the part of the service that it changes; one writer at a time may."""
@@ -93,6 +96,11 @@ class Action:
             "inverse": self.inverse,
             "target": self.target,
         }
+
+
+def _part_of(component: str) -> str:
+    """Return what a component is a part of, as other actions call it."""
+    return "target" if component.startswith("worker") else _SERVERS.get(component, component)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,11 @@ class Request:
     def target(self) -> str:
         """The part of the service that it would change."""
         return self.action.target_of(self.parameters)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """All that nobody else may change meanwhile: a worker is a part of the target, whatever it is called."""
+        return frozenset({self.target, _part_of(self.target), *self.action.also})
 
 
 @dataclass(slots=True)

@@ -172,7 +172,7 @@ def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
         who.require_any_act()
     else:
         who.require(Scope.ADMIN)
-    services.actions.guard.is_stopped = switch.stopped
+    services.actions.switch(stopped=switch.stopped, by=who.name)
     return switch
 
 

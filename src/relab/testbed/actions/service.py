@@ -113,7 +113,14 @@ class ActionService:
     def forget(self) -> None:
         """Begin an episode: what was done before is in the audit file, and counts no more."""
         self._audit.begin_episode(format_time(self._clock.now_us()))
-        self._guard.is_stopped = False
+
+    def switch(self, *, stopped: bool, by: str) -> None:
+        """Turn the kill switch, and write down who has turned it.
+
+        Raises:
+            OSError: it cannot be written down; to stop holds all the same.
+        """
+        self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 
     def catalogue(self) -> list[dict[str, Any]]:
         """Return every action, as callers may read it."""

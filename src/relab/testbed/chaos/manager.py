@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
@@ -23,6 +24,7 @@ from relab.testbed.chaos.models import (
     Cause,
     Fault,
     Injection,
+    NotEndedError,
     NotPossibleHereError,
     Parameters,
     Phase,
@@ -33,6 +35,7 @@ from relab.testbed.chaos.models import (
 
 MAX_DURATION_S: Final = 86_400.0
 _STEPS_OF_A_RAMP: Final = 10
+_TRIES_AGAIN_S: Final = 2.0
 _OPEN: Final = frozenset((Phase.WAITING, Phase.ACTIVE))
 
 _log = structlog.get_logger(__name__)
@@ -119,6 +122,7 @@ class ChaosManager:
         Raises:
             UnknownInjectionError: there is none of this id.
             AlreadyEndedError: it has ended.
+            NotEndedError: something that it works on does not answer; it goes on.
         """
         with self._lock:
             running = self._get(injection_id)
@@ -155,7 +159,9 @@ class ChaosManager:
         with self._lock:
             found = [running for running in self._all.values() if running.injection.phase in _OPEN]
             for running in found:
-                self._end(running, Phase.STOPPED)
+                # The others are ended all the same; it has a note.
+                with contextlib.suppress(NotEndedError):
+                    self._end(running, Phase.STOPPED)
         return len(found)
 
     def forget(self) -> None:
@@ -197,7 +203,7 @@ class ChaosManager:
         if given.period_s > 0:
             self._at(given.ramp_s + given.period_s * given.duty, lambda: self._pause(running))
         if injection.duration_s is not None:
-            self._at(injection.duration_s, lambda: self._end(running, Phase.EXPIRED))
+            self._at(injection.duration_s, lambda: self._expire(running))
 
     def _pause(self, running: _Running) -> None:
         given = running.parameters
@@ -218,14 +224,28 @@ class ChaosManager:
                 running.injection.notes.append(f"{self._now()}: {error}"[:500])
 
     def _end(self, running: _Running, phase: Phase) -> None:
+        """End a cause. One that cannot be ended now is at work still, and can be stopped again.
+
+        Raises:
+            NotEndedError: it is not ended.
+        """
         if running.injection.phase not in _OPEN:
             return
-        running.injection.phase, running.injection.ended_at = phase, self._now()
         if running.cause is not None:
             try:
                 running.cause.end()
             except RelabError as error:
                 running.injection.notes.append(f"{self._now()}: {error}"[:500])
+                raise NotEndedError(
+                    f"{running.fault.name!r} is not ended: {error}", remedy="Stop it again, or reset the testbed."
+                ) from error
+        running.injection.phase, running.injection.ended_at = phase, self._now()
+
+    def _expire(self, running: _Running) -> None:
+        try:
+            self._end(running, Phase.EXPIRED)
+        except NotEndedError:
+            self._at(_TRIES_AGAIN_S, lambda: self._expire(running))
 
     def _keep_times(self) -> None:
         while True:

@@ -170,6 +170,12 @@ class AlreadyEndedError(ConflictError):
     code = "already_ended"
 
 
+class NotEndedError(UnavailableError):
+    """The injection goes on: something that it works on does not answer."""
+
+    code = "not_ended"
+
+
 class NotPossibleHereError(UnavailableError):
     """This machine cannot bring the cause about."""
 

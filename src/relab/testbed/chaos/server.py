@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
-from relab.testbed.episodes import forgetting
+from relab.testbed.episodes import breaker, forgetting
 from relab.testbed.problems import add_problems
 from relab.testbed.scenarios.stopping import stopping
 
@@ -21,8 +21,8 @@ def create_app(manager: ChaosManager) -> FastAPI:
     app.state.manager = manager
     add_problems(app)
     app.include_router(_alive)
-    app.include_router(_router)
-    app.include_router(stopping)
+    for routes in (_router, stopping):
+        app.include_router(routes, dependencies=[Depends(breaker())])
     app.include_router(forgetting(manager.forget))
     return app
 

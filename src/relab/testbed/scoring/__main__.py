@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RelabError as error:
         sys.stderr.write(f"{error}\n")
         output = error_output(trial["ids"], error.code, str(error)[:2_000])
+    except Exception as error:  # noqa: BLE001 whatever it was, the episode says nothing of the responder, and is to be counted
+        traceback.print_exc()
+        output = error_output(trial["ids"], "harness_failed", f"{type(error).__name__}: {error}"[:2_000])
     args.output.write_text(json.dumps(output), encoding="utf-8")
     return 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -74,6 +76,12 @@ class Bed:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
         finally:
             plant.close()
+
+    @property
+    def breaker_secret(self) -> str:
+        """What the chaos server wants to see; empty if it is open to everybody on this machine."""
+        found = json.loads(self.layout.plan.read_bytes()).get("breaker_secret")
+        return str(found or "")
 
     def make_token(self, label: str, *scopes: str) -> str:
         """Return a new token of this testbed."""
@@ -149,7 +157,15 @@ def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
 
 def _up(home: Path, slot: int, port_base: int) -> BedStatus:
     base = port_base + slot * PORTS_OF_A_BED
-    return service.up(home, bed_name(slot), port_base=base, start_within_s=WITHIN_S)
+    # A responder finds the ports of a testbed by counting; what breaks it, and what changes flags, is not its to use.
+    return service.up(
+        home,
+        bed_name(slot),
+        port_base=base,
+        start_within_s=WITHIN_S,
+        breaker_secret=secrets.token_hex(32),
+        target={"token": secrets.token_hex(32)},
+    )
 
 
 def _take_slot(home: Path, held: ExitStack) -> int:

@@ -115,6 +115,7 @@ def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, po
             part.episodes,
             home=home,
             port_base=port_base,
+            hides=[folder],
             concurrency=min(wanted.concurrency, len(part.episodes)),
             seed=wanted.seed,
         )

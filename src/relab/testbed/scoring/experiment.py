@@ -49,6 +49,7 @@ def experiment_document(
     *,
     home: Path,
     port_base: int = PORT_BASE,
+    hides: Sequence[Path] = (),
     concurrency: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -59,6 +60,7 @@ def experiment_document(
         episodes: in their order.
         home: of the testbeds; a short path outside of the experiment's folder.
         port_base: of the first testbed.
+        hides: folders that responders are not to see, since they tell what is going to happen.
         concurrency: how many episodes are run at a time; each has a testbed of its own.
         seed: of the statistics.
 
@@ -71,8 +73,9 @@ def experiment_document(
     starts_s = max(bindings.start_within_s for bindings in responders.values())
     # Responders that keep their home wait for each other, and whoever has to be alone on the machine for all others.
     turns = max(concurrency, _LEAST_TURNS)
+    room = {"port_base": port_base, "hides": [str(folder.absolute()) for folder in hides]}
     variants = [
-        {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), "port_base": port_base}}
+        {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), **room}}
         for name, bindings in responders.items()
     ]
     return {
@@ -156,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             episodes,
             home=args.home.absolute(),
             port_base=args.port_base,
+            hides=[args.folder],
             concurrency=args.concurrency,
             seed=args.seed,
         )

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +46,8 @@ class _Room(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     port_base: int = Field(23_000, ge=1_024, le=60_000)
+    hides: list[Path] = Field([], max_length=20)
+    """Folders that tell what is going to happen; those of the testbeds and of the run are hidden in any case."""
 
 
 def read_trial(path: Path) -> dict[str, JsonValue]:
@@ -75,13 +77,14 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
         RelabError: the episode says nothing of the responder.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
+    room = _room(trial["bindings"])
     with (
         _responder_home(bindings, trial["ids"]) as home,
         a_place(_home(), alone=episode.takes_the_machine),
-        a_bed(_home(), _room(trial["bindings"]).port_base) as bed,
+        a_bed(_home(), room.port_base) as bed,
     ):
         try:
-            hidden = [_home() / _TESTBEDS, *([out.parent.parent] if out is not None else [])]
+            hidden = _outermost([_home() / _TESTBEDS, *([_run_of(out)] if out is not None else []), *room.hides])
             seen, truth = run_episode(episode, bed, bindings, home=home, stop=stop, hidden=hidden)
         finally:
             if out is not None:
@@ -90,6 +93,17 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
     if out is not None:
         (out / TIMELINE).write_text(json.dumps(seen.to_json()), encoding="utf-8")
     return _output(trial["ids"], episode, seen, found)
+
+
+def _run_of(out: Path) -> Path:
+    """Return the folder of all that is known of a run: its tasks and journal say what happens, in which order."""
+    return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
+
+
+def _outermost(folders: Iterable[Path]) -> list[Path]:
+    """Return those that are there, each once, and none that lies in another one."""
+    found = {folder.resolve() for folder in folders if folder.is_dir()}
+    return sorted(folder for folder in found if not found & set(folder.parents))
 
 
 def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -51,12 +52,14 @@ class Act:
 
     Attributes:
         status: as its record has it.
+        is_undo: whether it takes an earlier one back.
     """
 
     at_s: float
     action: str
     status: str
     actor: str = ""
+    is_undo: bool = False
 
 
 @dataclass(slots=True)
@@ -87,11 +90,13 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the share of users who were served badly before a time; 0 if nobody came."""
-    early = [item for item in seconds if item.until_s <= until_s]
-    offered = sum(item.offered for item in early)
-    bad = sum((item.share(without_refusals=without_refusals) or 0.0) * item.offered for item in early)
-    return bad / offered if offered else 0.0
+    """Return the share of users who were served badly in the middle one of the seconds before a time; 0 if nobody came.
+
+    The middle one: whoever does harm before the onset must not be measured by it afterwards.
+    """
+    early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
+    shares = [share for share in early if share is not None]
+    return statistics.median(shares) if shares else 0.0
 
 
 def well_since(

@@ -14,6 +14,7 @@ from relab.core.errors import RelabError, UnavailableError
 from relab.testbed.chaos.faults.catalogue import all_faults
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import Fault
+from relab.testbed.episodes import BREAKER_HEADER
 from relab.testbed.scoring.episodes import Episode, Event
 from relab.testbed.scoring.observations import Look
 from relab.testbed.scoring.presence import Presence
@@ -37,13 +38,18 @@ class Onset:
         episode: what happens.
         ground: the testbed, for those who break it.
         chaos_url: of the chaos server.
+        secret: that it wants to see, if it does.
         now: seconds after the responder was ready.
     """
 
-    def __init__(self, episode: Episode, ground: Ground, chaos_url: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self, episode: Episode, ground: Ground, chaos_url: str, now: Callable[[], float], *, secret: str = ""
+    ) -> None:
         self._episode = episode
         self._ground = ground
-        self._client = httpx.Client(base_url=chaos_url, timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        self._client = httpx.Client(
+            base_url=chaos_url, timeout=_ANSWERS_WITHIN_S, trust_env=False, headers={BREAKER_HEADER: secret}
+        )
         self._now = now
         self._due = sorted((*episode.faults, *episode.noise), key=lambda event: event.at_s)
         self._presences: list[Presence] = []

@@ -62,7 +62,7 @@ def run_episode(
     clock = _Clock()
     with ExitStack() as held:
         ground = held.enter_context(bed.ground())
-        onset = held.enter_context(Onset(episode, ground, bed.chaos, clock.now))
+        onset = held.enter_context(Onset(episode, ground, bed.chaos, clock.now, secret=bed.breaker_secret))
         onset.check()
         users = held.enter_context(Users(bed.target, episode.rate_per_s, seed=episode.seed, tell=_keep(seen, clock)))
         _wait(stop, _WARM_UP_S)
@@ -178,6 +178,7 @@ def _acts(bed: Bed, clock: _Clock) -> list[Act]:
             action=record["action"],
             status=record["status"],
             actor=record["actor"],
+            is_undo=record.get("undoes") is not None,
         )
         for record in reversed(records)
     ]

@@ -29,7 +29,8 @@ class Score:
         time_to_mitigate_s: from the onset.
         closed: whether it has ended its incident after that by itself.
         harm_user_error_s: seconds for which a user would have been served badly, beyond the share of healthy times.
-        actions, harmful_actions: that were done; the second kind while nothing was wrong, or against what was.
+        actions, harmful_actions: that were done, what only takes one back not counted; the second kind while nothing was
+            wrong, or against what was, or taking back what mends.
         escalated: whether it asked for a person.
     """
 
@@ -106,7 +107,8 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
     onset_s = observed.onset_s
     sights = [item for item in observed.sights if item.answered]
     alarms, detected_s = _incidents(sights, onset_s)
-    acts = [item for item in observed.acts if was_done(item.status)]
+    done = [item for item in observed.acts if was_done(item.status)]
+    acts = [item for item in done if not item.is_undo]
     mitigated_s = None if onset_s is None else _mitigated(observed, truth, onset_s, sustained_s)
     is_closed = mitigated_s is not None and detected_s is not None and sights[-1].incident is None
     is_fault = onset_s is not None
@@ -122,7 +124,7 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
         closed=is_closed if is_fault else None,
         harm_user_error_s=_harm(observed),
         actions=len(acts),
-        harmful_actions=sum(_is_harmful(item, truth, onset_s) for item in acts),
+        harmful_actions=sum(_is_harmful(item, truth, onset_s) for item in done),
         escalated=any(item.escalated for item in sights if onset_s is None or item.at_s > onset_s),
         cost_usd=max((item.cost_usd for item in sights if item.cost_usd is not None), default=0.0),
     )
@@ -165,13 +167,18 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float, sustained_s: fl
 
 
 def _harm(observed: Observed) -> float:
-    """Return user-error-seconds after the onset; in a healthy episode, those of the whole of it."""
+    """Return user-error-seconds after the onset, or after the first action if that was earlier; in a healthy episode all."""
     onset_s = observed.onset_s
     usual = 0.0 if onset_s is None else usual_share(observed.seconds, onset_s)
-    after = [item for item in observed.seconds if onset_s is None or item.until_s > onset_s]
+    acted = [item.at_s for item in observed.acts if was_done(item.status)]
+    from_s = None if onset_s is None else min([onset_s, *acted])
+    after = [item for item in observed.seconds if from_s is None or item.until_s > from_s]
     return sum(max((item.share() or 0.0) - usual, 0.0) * (item.until_s - item.at_s) for item in after)
 
 
 def _is_harmful(act: Act, truth: Truth, onset_s: float | None) -> bool:
     is_too_soon = onset_s is None or act.at_s <= onset_s
+    if act.is_undo:
+        # Whoever sees that it was wrong is to take it back.
+        return truth.effect(act.action, is_too_soon=is_too_soon) is Effect.MENDS
     return truth.effect(act.action, is_too_soon=is_too_soon) is Effect.HARMS

@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 _PLAN: Final = "evaluation.json"
-_OUTPUTS: Final = "trials/*/out/trial_output.json"
+_OUTPUTS: Final = "trials/*/trial_output.json"
+"""As the runner has them: also of trials whose harness has failed, or has done what no trial may."""
 
 
 class NoEvaluationError(InvalidInputError):

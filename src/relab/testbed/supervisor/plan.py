@@ -109,6 +109,7 @@ class Plan(Strict):
         seed_module: has `seed(connection)` and `write_products(path)`, and `schema.sql` beside it.
         python_path: further folders from which the programs may import.
         target: settings of the target that are other than the usual ones, by section or by themselves.
+        breaker_secret: what the chaos server wants to see; None: whoever is on this machine may break the testbed.
         start_within_s: how long everything together may take to become ready, without making a template.
     """
 
@@ -119,5 +120,6 @@ class Plan(Strict):
     seed_module: str = "relab.testbed.target.seed"
     python_path: list[Path] = Field(default_factory=list)
     target: dict[str, Any] = Field(default_factory=dict)
+    breaker_secret: str | None = Field(None, min_length=32, max_length=200, repr=False)
     start_within_s: float = Field(10.0, gt=0, le=600)
     template_within_s: float = Field(60.0, gt=0, le=3_600)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from relab.testbed.episodes import SECRET_VARIABLE
+from relab.testbed.episodes import BREAKER_VARIABLE, SECRET_VARIABLE
 from relab.testbed.layout import HOST, Layout
 from relab.testbed.models import LinkEnds, LinksConfig
 from relab.testbed.supervisor import guard, postgres
@@ -240,12 +240,15 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
     values = values_of(site, row, number)
     # A program that shows its log to others must not find it mixed with that of hidden ones.
     folder = site.layout.private if row.hidden else site.layout.logs
+    environment = _environment(site) | ({SECRET_VARIABLE: site.secret} if row.forget_path else {})
+    if row.port == "chaos" and site.plan.breaker_secret is not None:
+        environment[BREAKER_VARIABLE] = site.plan.breaker_secret
     return ComponentSpec(
         name=name,
         group=row.group,
         stage=row.stage,
         command=[part.format(**values) for part in row.command],
-        environment=_environment(site) | ({SECRET_VARIABLE: site.secret} if row.forget_path else {}),
+        environment=environment,
         cwd=site.layout.root,
         log=folder / f"{name}.log",
         probe=HttpReady(port, row.ready_path) if port and row.ready_path else Running(),

@@ -158,7 +158,7 @@ def test_what_the_server_refuses_is_not_done(
 
 def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
     assert not ask(server, lambda client: client.is_stopped())
-    server.actions.guard.is_stopped = True
+    server.actions.switch(stopped=True, by="ada")
     assert ask(server, lambda client: client.is_stopped())
     with pytest.raises(StoppedError) as caught:
         ask(server, execute_in_any_state)

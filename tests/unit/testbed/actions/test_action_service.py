@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def test_one_part_has_one_writer_at_a_time(service: ActionService, valves: Valve
 
 def test_the_kill_switch_stops_everything_but_looking(service: ActionService, valves: Valves) -> None:
     record = turn(service, 3).record
-    service.guard.is_stopped = True
+    service.switch(stopped=True, by="ada")
 
     for attempt in (
         lambda: turn(service, 4),
@@ -181,6 +182,39 @@ def test_the_kill_switch_stops_everything_but_looking(service: ActionService, va
             attempt()
     assert valves.read() == {"a": 3}
     assert len(service.catalogue()) == 1
+
+
+def test_the_kill_switch_outlives_the_server_and_is_written_down(
+    service: ActionService, valves: Valves, tmp_path: Path, clock: MovableClock
+) -> None:
+    service.switch(stopped=True, by="ada")
+    audit = AuditLog(tmp_path / "actions.jsonl")
+    again = ActionService([TurnValve(valves)], audit, Guard(audit, NO_LIMITS), clock)
+    with pytest.raises(StoppedError):
+        turn(again, 4)
+    again.switch(stopped=False, by="root")
+    assert turn(again, 4).record.status is Status.SUCCEEDED
+    again.switch(stopped=True, by="ada")
+    again.forget()
+    assert turn(again, 5).record.status is Status.SUCCEEDED
+    audit.close()
+    told = [(line["kill_switch"], line["by"]) for line in lines(tmp_path) if "kill_switch" in line]
+    assert told == [(True, "ada"), (False, "root"), (True, "ada")]
+
+
+def test_who_changes_a_part_of_something_has_all_of_it(service: ActionService, valves: Valves) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TurnValve, "action", replace(TurnValve.action, also=frozenset(("target",))))
+        valves.go_on.clear()
+        worker = threading.Thread(target=turn, args=(service, 3))
+        worker.start()
+        assert valves.entered.wait(30)
+        for other in ("target", "worker", "a"):
+            with pytest.raises(InProgressError, match="turn_valve"):
+                turn(service, 4, component=other)
+        valves.go_on.set()
+        worker.join()
+    assert turn(service, 4, component="target").record.status is Status.SUCCEEDED
 
 
 def test_too_many_actions_are_refused_with_the_time_to_wait(

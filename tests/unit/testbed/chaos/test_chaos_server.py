@@ -10,6 +10,7 @@ from httpx import Response
 
 from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app
+from relab.testbed.episodes import BREAKER_HEADER, BREAKER_VARIABLE
 from support.clocks import MovableClock
 from support.leaks import leaks
 
@@ -99,3 +100,22 @@ def test_what_is_refused_before_it_is_read_is_told_alike(
 ) -> None:
     answer = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
     assert code_of(answer) == told
+
+
+def test_where_somebody_is_measured_only_who_measures_breaks_or_learns_anything(
+    log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BREAKER_VARIABLE, "s" * 32)
+    manager = ChaosManager(leaks(log), {}, MovableClock())
+    with TestClient(create_app(manager), raise_server_exceptions=False) as client:
+        asked = [
+            ("GET", "/api/v1/faults"), ("GET", "/api/v1/break"), ("GET", "/api/v1/break/x"), ("POST", "/api/v1/break/drip"),
+            ("POST", "/api/v1/break/drip/x/stop"), ("POST", "/api/v1/break/drip/stop"),
+        ]  # fmt: skip
+        for method, path in asked:
+            for given in ({}, {BREAKER_HEADER: ""}, {BREAKER_HEADER: "s" * 31}):
+                assert code_of(client.request(method, path, headers=given)) == (403, "not_the_breaker")
+        assert log == []
+        assert client.get("/health").status_code == 200
+        assert client.post("/api/v1/break/drip", headers={BREAKER_HEADER: "s" * 32}).status_code == 201
+    manager.close()

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from relab.core.errors import UnavailableError
+from relab.testbed.chaos import manager as chaos_manager
 from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.models import (
     AlreadyActiveError,
     AlreadyEndedError,
+    NotEndedError,
     NotPossibleHereError,
     Phase,
     UnknownFaultError,
@@ -136,3 +138,21 @@ def test_what_this_machine_or_the_catalogue_lacks_is_refused(manager: ChaosManag
     assert {item["name"]: item["impossible"] for item in manager.catalogue()} == {
         "drip": None, "burst": None, "flood": "there is no control group",
     }  # fmt: skip
+
+
+def test_what_cannot_be_ended_now_goes_on_and_is_stopped_again(manager: ChaosManager, log: list[str]) -> None:
+    injection = begin(manager, seed=11)
+    for tries in (1, 2):
+        with pytest.raises(NotEndedError, match="does not answer"):
+            manager.stop(injection.injection_id)
+        assert (injection.phase, injection.ended_at, len(injection.notes)) == (Phase.ACTIVE, None, tries)
+    assert manager.stop(injection.injection_id).phase is Phase.STOPPED
+
+
+def test_what_cannot_be_ended_when_its_time_is_over_is_ended_later(
+    manager: ChaosManager, log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos_manager, "_TRIES_AGAIN_S", 0.01)
+    injection = begin(manager, seed=11, duration_s=0.01)
+    wait_until(lambda: injection.phase is Phase.EXPIRED, what="its end")
+    assert log.count("end") == 3

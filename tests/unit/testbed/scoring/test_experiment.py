@@ -22,7 +22,9 @@ IDS = {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_
 
 def test_it_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
     episodes = make_episodes(12, 4)
-    document = experiment_document(BASELINES, episodes, home=Path("/beds"), port_base=24_000, concurrency=2, seed=4)
+    document = experiment_document(
+        BASELINES, episodes, home=Path("/beds"), port_base=24_000, concurrency=2, seed=4, hides=[Path("/somewhere")]
+    )
     path = write_experiment(tmp_path, document, episodes)
 
     config = read_config(path)
@@ -30,6 +32,7 @@ def test_it_is_an_experiment_of_the_runner(tmp_path: Path) -> None:
     for variant in config.variants:
         assert Bindings.read(variant.bindings) == BASELINES[variant.variant_id]
         assert variant.bindings["port_base"] == 24_000
+        assert variant.bindings["hides"] == ["/somewhere"]
     assert config.design.max_concurrency == 2
     longest_s = max(episode.healthy_s + episode.timeout_s for episode in episodes)
     assert config.runtime.timeouts.trial_seconds is not None

@@ -258,3 +258,25 @@ def test_being_well_has_a_beginning_and_an_end(found: list[Second], looked: list
     since = well_since(sorted(found, key=lambda item: item.at_s), sorted(looked, key=lambda item: item.at_s), onset_s)
     assert since is None or onset_s <= since[0] < since[1] <= 51
     assert 0 <= usual_share(found, onset_s) <= 1
+
+
+def test_whoever_does_harm_before_the_onset_is_measured_by_it_and_not_by_less_afterwards() -> None:
+    fault = seconds((ONSET_S, MENDED_S), unanswered=5)
+    worse = [replace(item, unanswered=10) if 4 <= item.at_s < 7 else item for item in fault]
+    at_first = Act(4, "restart-target", "succeeded")
+
+    alone, harmed = (score(observed(seconds=each, acts=[at_first]), TRUTH) for each in (fault, worse))
+    assert (alone.harm_user_error_s, harmed.harm_user_error_s) == (5.0, 8.0)
+    assert harmed.time_to_mitigate_s == alone.time_to_mitigate_s == 10.0
+    noise = score(observed(seconds=worse, acts=[]), TRUTH)
+    assert noise.harm_user_error_s == 5.0, "what nobody did is nobody's harm"
+
+
+def test_taking_back_what_was_wrong_is_no_second_mistake() -> None:
+    wrong, undo = Act(12, "restart-target", "undone"), Act(13, "restart-target", "succeeded", is_undo=True)
+    found = score(observed(acts=[wrong, undo]), TRUTH)
+    assert (found.actions, found.harmful_actions) == (1, 1)
+
+    right, spoilt = Act(12, "restart-database", "undone"), Act(13, "restart-database", "succeeded", is_undo=True)
+    found = score(observed(acts=[right, spoilt]), TRUTH)
+    assert (found.actions, found.harmful_actions) == (1, 1)

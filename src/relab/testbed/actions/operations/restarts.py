@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -12,6 +13,8 @@ from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Param
 from relab.testbed.actions.operations.base import Nothing, PlantOperation
 from relab.testbed.actions.plant import Plant, PlantError
 
+_OPERATORS: Final = frozenset(("actions", "chaos", "links"))
+"""Groups by which the service is operated, and no part of it."""
 _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
@@ -137,12 +140,25 @@ class ResumeProcess(PlantOperation[Component]):
         return {"signalled": [item["name"] for item in before["components"]]}
 
 
+def _require_raised(name: str, given: Usage, limits: Mapping[str, Any]) -> None:
+    # Whatever nobody has set all processes of a testbed have from the supervisor, this one too.
+    usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    now = {**limits, "descriptors": (limits.get("rlimits") or {}).get("nofile", usual)}
+    for what, wanted in given.model_dump(exclude={"component"}, exclude_none=True).items():
+        current = now.get(what)
+        if current is None:
+            raise PreconditionError(f"{name} has no limit of {what}, so there is none to be raised.")
+        if wanted <= current:
+            raise PreconditionError(f"{name} may use {what} of {current:g} already; {wanted:g} is no more.")
+
+
 class RaiseLimit(PlantOperation[Usage]):
     """What a component may use."""
 
     ACTION = Action(
-        "raise-limit", "Change what a component may use", ActionClass.REPAIR, BlastRadius.NONE, Usage,
-        "the limits hold from now on, for running processes too", ("there is such a component",), "raise-limit",
+        "raise-limit", "Let a component use more", ActionClass.REPAIR, BlastRadius.NONE, Usage,
+        "the limits hold from now on, for running processes too",
+        ("there is such a component", "it has this limit, and a lower one"), "raise-limit",
     )  # fmt: skip
 
     def _find(self, given: Usage) -> dict[str, Any]:
@@ -151,6 +167,10 @@ class RaiseLimit(PlantOperation[Usage]):
             raise PreconditionError(f"There is no component {given.component!r}.")
         if given.descriptors is None and given.memory_mb is None and given.cpu_pct is None:
             raise PreconditionError("No limit is named: descriptors, memory_mb or cpu_pct.")
+        for item in found:
+            if item["group"] in _OPERATORS:
+                raise PreconditionError(f"{item['name']} is what operators work by, and has no limit to be raised.")
+            _require_raised(item["name"], given, item["limits"])
         return {"limits": found[0]["limits"], "components": [item["name"] for item in found]}
 
     def _do(self, given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,10 +50,11 @@ class RollBackSetting(PlantOperation[Version]):
         if given.version is not None and given.version not in versions[:-1]:
             raise PreconditionError(f"There is no earlier version {given.version}; there are {versions[:-1]}.")
         last = history[-1]
-        return {"version": last["version"], "changed_by": last["author"], "changes": last["changes"]}
+        to = versions[-2] if given.version is None else given.version
+        return {"version": last["version"], "changed_by": last["author"], "changes": last["changes"], "to": to}
 
-    def _do(self, given: Version, _before: Mapping[str, Any]) -> dict[str, Any]:
-        return {"version": self.plant.roll_back(given.version, "rolled back by an operator")}
+    def _do(self, _given: Version, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"version": self.plant.roll_back(before["to"], "rolled back by an operator")}
 
     def _take_back(self, _given: Version, before: Mapping[str, Any]) -> dict[str, Any]:
         return {"version": self.plant.roll_back(before["version"], "the roll-back was taken back")}
@@ -65,6 +66,7 @@ class RotateCredential(PlantOperation[Credential]):
     ACTION = Action(
         "rotate-credential", "Give the target a new password for a dependency", ActionClass.SETTING,
         BlastRadius.WHOLE_SERVICE, Credential, "dependency and target agree on a password that only they know",
+        also=frozenset(("target",)),
     )  # fmt: skip
 
     def _find(self, given: Credential) -> dict[str, Any]:
@@ -89,6 +91,7 @@ class UsePath(PlantOperation[Path]):
     ACTION = Action(
         "use-path", "Reach a dependency by another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,
         "the target is restarted and connects by this path", ("it does not use this path already",), "use-path",
+        also=frozenset(("target",)),
     )  # fmt: skip
 
     def _find(self, given: Path) -> dict[str, Any]:

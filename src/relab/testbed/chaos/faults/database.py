@@ -50,8 +50,15 @@ class PoolLeak:
 
     def end(self) -> None:
         """Give back what those processes still hold that there were at the beginning."""
+        failed: PlantError | None = None
         for number in self._standing.workers():
-            self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+            try:
+                self._ground.tell_worker(number, {"op": "release", "what": "connections"})
+            except PlantError as error:
+                # One that does not answer must not keep the others from it.
+                failed = error
+        if failed is not None:
+            raise failed
 
     def _leak(self, number: int, count: int) -> None:
         # One by one: each may have to wait until a request gives one back.
