@@ -70,6 +70,7 @@ class Observed:
         onset_s: when the first fault was brought about; None as long as there is none.
         ended_s: when the episode ended.
         poll_s: how often the responder was told to look.
+        keeps_home: whether the responder found what it had kept of earlier episodes.
         is_blinded: whether the responder saw no process and no folder of the testbed.
         notes: what a reader must know before believing the figures.
     """
@@ -77,6 +78,7 @@ class Observed:
     onset_s: float | None = None
     ended_s: float = 0.0
     poll_s: float = 1.0
+    keeps_home: bool = False
     is_blinded: bool = False
     seconds: list[Second] = field(default_factory=list)
     sights: list[Sight] = field(default_factory=list)

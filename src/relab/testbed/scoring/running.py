@@ -58,7 +58,7 @@ def run_episode(
         EpisodeStoppedError: `stop` was set.
         RelabError: the users could not go on.
     """
-    seen = Observed(poll_s=bindings.poll_interval_s)
+    seen = Observed(poll_s=bindings.poll_interval_s, keeps_home=bindings.keeps_home)
     clock = _Clock()
     with ExitStack() as held:
         ground = held.enter_context(bed.ground())

@@ -106,7 +106,7 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
     """
     onset_s = observed.onset_s
     sights = [item for item in observed.sights if item.answered]
-    alarms, detected_s = _incidents(sights, onset_s)
+    alarms, detected_s = _incidents(sights, onset_s, inherits=observed.keeps_home)
     done = [item for item in observed.acts if was_done(item.status)]
     acts = [item for item in done if not item.is_undo]
     mitigated_s = None if onset_s is None else _mitigated(observed, truth, onset_s, sustained_s)
@@ -130,12 +130,14 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
     )
 
 
-def _incidents(sights: Sequence[Sight], onset_s: float | None) -> tuple[int, float | None]:
+def _incidents(sights: Sequence[Sight], onset_s: float | None, *, inherits: bool) -> tuple[int, float | None]:
     """Return how many incidents were opened while nothing was wrong, and when the first one afterwards was.
 
-    One that was open before finds nothing: it would be there without the fault, too.
+    One that was open before finds nothing: it would be there without the fault, too. Nor is one an alarm that was open
+    from the first, where the responder goes on with what it had kept: it is of an episode whose world is gone.
     """
     early: set[str] = set()
+    kept = sights[0].incident if inherits and sights else None
     detected_s: float | None = None
     for item in sights:
         if item.incident is None:
@@ -144,7 +146,7 @@ def _incidents(sights: Sequence[Sight], onset_s: float | None) -> tuple[int, flo
             early.add(item.incident)
         elif item.incident not in early and detected_s is None:
             detected_s = item.at_s
-    return len(early), detected_s
+    return len(early - {kept}), detected_s
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:

@@ -280,3 +280,11 @@ def test_taking_back_what_was_wrong_is_no_second_mistake() -> None:
     right, spoilt = Act(12, "restart-database", "undone"), Act(13, "restart-database", "succeeded", is_undo=True)
     found = score(observed(acts=[right, spoilt]), TRUTH)
     assert (found.actions, found.harmful_actions) == (1, 1)
+
+
+def test_what_is_left_of_an_earlier_episode_is_no_alarm_and_finds_nothing() -> None:
+    seen = sights((0, 3, "before", ()), (12, 24, "one", ("database_down",)))
+    kept, fresh = (score(observed(sights=seen, keeps_home=kept), TRUTH) for kept in (True, False))
+    assert (kept.false_alarms, fresh.false_alarms, kept.time_to_detect_s) == (0, 1, 2.0)
+    still = score(observed(sights=sights((0, 30, "before", ())), keeps_home=True), TRUTH)
+    assert (still.false_alarms, still.detected) == (0, False)
