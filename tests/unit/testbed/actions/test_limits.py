@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,26 +17,37 @@ LIMITED = {"memory_mb": 256.0, "cpu_pct": None, "rlimits": {"nofile": 128}}
 
 
 class Limited(Plant):
-    """A plant of which only limits are asked."""
+    """Two workers, of which one is limited, and what operators work by; it notes what is set."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "http://127.0.0.1:9")
+        self.limits = {"worker-1": LIMITED, "worker-2": {}, "actions": LIMITED, "links": LIMITED}
 
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
-        group = {"actions": "actions", "links": "links"}.get(name or "", "target")
-        return [{"name": name, "group": group, "limits": LIMITED}] if name != "none" else []
+        groups = {"actions": "actions", "links": "links"}
+        found = [
+            {"name": each, "group": groups.get(each, "target"), "limits": self.limits[each]} for each in self.limits
+        ]
+        return [item for item in found if name in (item["name"], item["group"])]
+
+    def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
+        self.limits[name] = dict(limits)
+        return self.components(name)
 
 
 @pytest.fixture
 def operation(tmp_path: Path) -> RaiseLimit:
-    return RaiseLimit(Limited(tmp_path / "none", "http://127.0.0.1:9"))
+    return RaiseLimit(Limited(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"component": "worker-1", "memory_mb": 256}, "256 already"),
-        ({"component": "worker-1", "memory_mb": 100}, "100 is no more"),
-        ({"component": "worker-1", "cpu_pct": 400}, "no limit of cpu_pct"),
-        ({"component": "worker-1", "descriptors": 64}, "64 is no more"),
-        ({"component": "worker-1", "memory_mb": 512, "descriptors": 128}, "128 already"),
+        ({"component": "worker-1", "memory_mb": 256}, "as much already"),
+        ({"component": "worker-1", "memory_mb": 100}, "as much already"),
+        ({"component": "worker-1", "cpu_pct": 400}, "no such limit"),
+        ({"component": "worker-1", "descriptors": 64}, "as much already"),
+        ({"component": "worker-2", "memory_mb": 512}, "no such limit"),
         ({"component": "actions", "memory_mb": 512}, "what operators work by"),
         ({"component": "links", "descriptors": 512}, "what operators work by"),
         ({"component": "none", "memory_mb": 512}, "There is no component"),
@@ -47,6 +59,22 @@ def test_what_is_not_raised_is_refused(operation: RaiseLimit, given: Mapping[str
         operation.look(Usage.model_validate(given))
 
 
-def test_what_is_raised_is_admitted(operation: RaiseLimit) -> None:
-    found = operation.look(Usage(component="worker-1", memory_mb=512, descriptors=4_096))
-    assert found["limits"] == LIMITED
+def test_what_is_limited_is_raised_and_taken_back_and_what_is_not_stays_so(operation: RaiseLimit) -> None:
+    wanted = Usage(component="target", memory_mb=512, cpu_pct=400)
+    before = operation.look(wanted)
+    assert before == {"limits": {"worker-1": LIMITED}}
+
+    done = operation.act(wanted, before)
+    assert done == {"limits": {"worker-1": {"memory_mb": 512.0, "rlimits": {"nofile": 128}}}}
+    plant = operation.plant
+    assert isinstance(plant, Limited)
+    assert plant.limits["worker-2"] == {}
+    operation.undo(wanted, before)
+    assert plant.limits["worker-1"] == LIMITED
+
+
+def test_descriptors_are_raised_where_nobody_has_set_them_too(operation: RaiseLimit) -> None:
+    usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with pytest.raises(PreconditionError):
+        operation.look(Usage(component="worker-2", descriptors=min(usual, 1_048_576)))
+    assert operation.look(Usage(component="target", descriptors=256))["limits"].keys() == {"worker-1"}

@@ -140,16 +140,19 @@ class ResumeProcess(PlantOperation[Component]):
         return {"signalled": [item["name"] for item in before["components"]]}
 
 
-def _require_raised(name: str, given: Usage, limits: Mapping[str, Any]) -> None:
+def _raised(given: Usage, limits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the limits of a component with what would be more than it may use now; what is not limited stays so."""
     # Whatever nobody has set all processes of a testbed have from the supervisor, this one too.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    now = {**limits, "descriptors": (limits.get("rlimits") or {}).get("nofile", usual)}
-    for what, wanted in given.model_dump(exclude={"component"}, exclude_none=True).items():
-        current = now.get(what)
-        if current is None:
-            raise PreconditionError(f"{name} has no limit of {what}, so there is none to be raised.")
-        if wanted <= current:
-            raise PreconditionError(f"{name} may use {what} of {current:g} already; {wanted:g} is no more.")
+    rlimits = limits.get("rlimits") or {}
+    found: dict[str, Any] = {}
+    if given.descriptors is not None and given.descriptors > rlimits.get("nofile", usual):
+        found["rlimits"] = {**rlimits, "nofile": given.descriptors}
+    for name in ("memory_mb", "cpu_pct"):
+        current, wanted = limits.get(name), getattr(given, name)
+        if current is not None and wanted is not None and wanted > current:
+            found[name] = wanted
+    return found
 
 
 class RaiseLimit(PlantOperation[Usage]):
@@ -170,21 +173,29 @@ class RaiseLimit(PlantOperation[Usage]):
         for item in found:
             if item["group"] in _OPERATORS:
                 raise PreconditionError(f"{item['name']} is what operators work by, and has no limit to be raised.")
-            _require_raised(item["name"], given, item["limits"])
-        return {"limits": found[0]["limits"], "components": [item["name"] for item in found]}
+        raised = {item["name"]: item["limits"] for item in found if _raised(given, item["limits"])}
+        if not raised:
+            raise PreconditionError(f"{given.component} has no such limit, or may use as much already.")
+        return {"limits": raised}
 
     def _do(self, given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
-        limits = {name: value for name, value in before["limits"].items() if value is not None}
-        if given.descriptors is not None:
-            limits["rlimits"] = {**limits.get("rlimits", {}), "nofile": given.descriptors}
-        for name in ("memory_mb", "cpu_pct"):
-            value = getattr(given, name)
-            if value is not None:
-                limits[name] = value
-        return {"limits": self.plant.limit(given.component, limits)[0]["limits"]}
+        return {
+            "limits": {
+                name: self._set(name, {**_set_ones(limits), **_raised(given, limits)})
+                for name, limits in before["limits"].items()
+            }
+        }
 
-    def _take_back(self, given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
-        return {"limits": self.plant.limit(given.component, before["limits"])[0]["limits"]}
+    def _take_back(self, _given: Usage, before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"limits": {name: self._set(name, limits) for name, limits in before["limits"].items()}}
+
+    def _set(self, name: str, limits: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self.plant.limit(name, limits)[0]["limits"]
+        return found
+
+
+def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in limits.items() if value is not None}
 
 
 class RemediatePool(PlantOperation[Escalation]):
