@@ -93,3 +93,30 @@ async def test_a_no_that_comes_while_a_question_is_withdrawn_is_heard(fresh: Mea
 
     assert (way.acts, fresh.shop.valves.read()) == ([], {})
     assert any("rejected by ann" in message for message in told)
+
+
+async def test_what_was_sure_is_not_given_up_because_one_look_does_not_show_it(fresh: Means, way: Way) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        incident = await asked(running, fresh.shop)
+        truth = fresh.shop.truth()
+
+        # Users notice all of it now, and for a moment the cause itself does not show.
+        fresh.shop.lies = {
+            HEALTH: {
+                **{name: told for name, told in truth[HEALTH].items() if name != "timestamp"},
+                "dependencies": {name: {"ok": True} for name in truth[HEALTH]["dependencies"]},
+            }
+        }
+        await running.until(
+            lambda: "approval_withdrawn" in [event.kind for event in running.log.read_after(incident.incident_id)]
+        )
+        polls = running.responder.polls
+        await running.until(lambda: running.responder.polls > polls + 2)
+        fresh.shop.lies.clear()
+        found = await running.until(over(running))
+        kinds = [event.kind for event in running.log.read_after(incident.incident_id)]
+
+    assert found.outcome is Outcome.RESOLVED
+    assert "escalated" not in kinds
+    assert len(way.keys) == 1

@@ -19,8 +19,11 @@ from relab.incidents.response.state import (
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import NewEvent, Phase
+from relab.knowledge.models import UNNAMED
 
 _MOST_TOLD = 8
+_MOST_DOUBTS = 3
+"""What was sure a moment ago, and was not touched since, has not gone because one look does not show it: much comes and goes."""
 _BELIEVED = frozenset(("trigger", "alert"))
 """People and alerts may notice what polls do not show: it is looked into, and acted on no sooner than anything else."""
 
@@ -101,6 +104,12 @@ class Assessing:
         facts = load_known(state["known"]).facts if "known" in state else {}
         investigator = await self._world.investigator(state["incident_id"], facts)
         thought = await investigator.investigate(await investigator.gather(poll))
+        for _ in range(_MOST_DOUBTS if _was_sure(state) else 0):
+            if thought.best.cause != UNNAMED:
+                break
+            number = feed.number
+            poll = (await feed.after(number))[-1]
+            thought = await investigator.investigate(await investigator.gather(poll))
         changed = thought_of(thought)
         await self._tell(state["incident_id"], thought, changed)
         return changed
@@ -128,6 +137,14 @@ class Assessing:
             symptoms=_plain(thought.known.facts),
             content={"candidates": _short(thought.candidates)},
         )
+
+
+def _was_sure(state: IncidentState) -> bool:
+    """Return whether a cause was confirmed, and nothing was done about it since."""
+    if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
+        return False
+    attempt = state.get("attempt")
+    return not any(result.get("attempt") == attempt for result in state.get("execution_results", []))
 
 
 def _short(candidates: Any) -> list[dict[str, Any]]:

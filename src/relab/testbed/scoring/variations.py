@@ -64,7 +64,8 @@ FAULTS: Final[Mapping[str, Draw]] = {
     "disk_full": _always,
     "bad_setting": _one_of("setting", "pool", "port"),
     "bad_credential": _always,
-    "bad_flags": _one_of("flag", "concurrency", "route"),
+    # The other flag of it costs users some milliseconds.
+    "bad_flags": lambda _: {"flag": "concurrency"},
     "search_index": lambda rng: {"intensity": rng.choice((0.5, 1.0))},
     "traffic_spike": _between(2.0, 4.0, name="multiple"),
     "retry_storm": lambda rng: {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)},
