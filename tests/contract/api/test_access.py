@@ -139,6 +139,7 @@ def test_the_routes_have_the_scopes_that_they_deserve() -> None:
         ("GET", "/agent/incidents/i"): Scope.READ,
         ("GET", "/agent/incidents/i/events"): Scope.READ,
         ("GET", "/agent/incidents/i/postmortem"): Scope.READ,
+        ("POST", "/agent/incidents/i/dismiss"): Scope.OPERATE,
         ("POST", "/agent/approvals/a"): Scope.OPERATE,
         ("POST", "/agent/pause"): Scope.OPERATE,
         ("POST", "/agent/resume"): Scope.OPERATE,

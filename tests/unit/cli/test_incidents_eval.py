@@ -56,10 +56,10 @@ def an_evaluation(folder: Path) -> None:
         ("unknown-1", "mine", "3", {"outcome": "failure", "metrics": {**metrics, "escalated_harmless": True}}),
     ]
     for part, responder, task, document in rows:
-        out = folder / part / ".lab" / "runs" / "run_1" / "trials" / f"{responder}-{task}" / "out"
-        out.mkdir(parents=True)
+        trial = folder / part / ".lab" / "runs" / "run_1" / "trials" / f"{responder}-{task}"
+        trial.mkdir(parents=True)
         ids = {"variant_id": responder, "task_id": task}
-        (out / "trial_output.json").write_text(json.dumps({"ids": ids, **document}))
+        (trial / "trial_output.json").write_text(json.dumps({"ids": ids, **document}))
 
 
 def test_a_report_tells_known_and_unknown_causes_apart(lab: Lab, tmp_path: Path) -> None:
