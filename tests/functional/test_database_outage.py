@@ -22,7 +22,8 @@ def own_postgres() -> Iterator[PostgresServer]:
     server.destroy()
 
 
-@pytest.mark.parametrize("crashes", [1, pytest.param(5, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("crashes", [5])
 def test_nothing_acknowledged_is_lost_and_all_recovers(
     tmp_path: Path, own_postgres: PostgresServer, crashes: int
 ) -> None:

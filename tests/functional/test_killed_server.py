@@ -13,11 +13,11 @@ from support.long_runs import rate_limited_run
 from support.posters import Posters, assert_stored_once_and_whole
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
 LONG_RUN_STEPS = 4_000
 SHORT_RUNS = 20
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("with_worker", [True, False], ids=["server_and_worker", "server_alone"])
 def test_every_analysis_that_was_asked_for_gets_done(tmp_path: Path, with_worker: bool) -> None:
     installation = Installation.on_sqlite(tmp_path, **FAST_RECOVERY)
@@ -61,7 +61,8 @@ def _request_analyses(lab: Lab) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=[pytest.mark.full, pytest.mark.timeout(300)])])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kills", [10])
 def test_no_acknowledged_run_is_lost_or_halved(tmp_path: Path, kills: int) -> None:
     installation = Installation.on_sqlite(tmp_path)
     with installation.serve("--workers", "0") as server:

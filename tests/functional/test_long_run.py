@@ -11,6 +11,7 @@ import pytest
 from support.installation import Lab, running_lab, uncited
 from support.long_runs import rate_limited_run
 
+pytestmark = pytest.mark.full
 STEPS = 10_000
 
 

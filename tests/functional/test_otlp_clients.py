@@ -181,6 +181,7 @@ def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
         assert (found["agent_name"], found["environment"], found["status"]) == ("shop-agent", "production", "success")
 
 
+@pytest.mark.full
 def test_an_exporter_waits_out_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     postgres = PostgresServer.create()
     try:

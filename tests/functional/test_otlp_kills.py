@@ -13,7 +13,9 @@ from support.otlp_exporters import Exporters, assert_stored_once_and_counted, as
 from support.servers import PostgresServer
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=[pytest.mark.full, pytest.mark.timeout(600)])])
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kills", [20])
 def test_no_acknowledged_span_is_lost_when_the_server_is_killed(tmp_path: Path, kills: int) -> None:
     choice = random.Random(kills)
     installation = Installation.on_sqlite(tmp_path)

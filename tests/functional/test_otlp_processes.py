@@ -33,6 +33,7 @@ from support.process import LabProcess
 from support.servers import PostgresServer
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
 SERVERS = 4
 TRACES = [Trace(f"shared {number}") for number in range(40)]
 SPANS_PER_TRACE = 24

@@ -15,6 +15,7 @@ from support.long_runs import rate_limited_run
 from support.servers import PostgresServer, RedisServer
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
 ANALYSES = 60
 PERCENTAGES = [5, 30, 55, 85, 100]
 

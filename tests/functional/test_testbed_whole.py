@@ -17,6 +17,7 @@ from relab.testbed.supervisor.plan import STANDARD_ROWS
 from support.testbeds import Bed, bed_home, processes_of
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
 TELLING = ("chaos", "inject", "fault", "break")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "relab_checkpoints"
 FILE: Final = "checkpoints.db"
+LOCK: Final = f"{FILE}.lock"
 _LOCK: Final = 7_205_759_403
 """Of those who make the tables; a number that nobody else is likely to lock."""
 _LOOK_AGAIN_S: Final = 0.2
@@ -62,7 +65,14 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
         return
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
     async with aiosqlite.connect(home / FILE) as connection:
-        yield AsyncSqliteSaver(connection, serde=serializer)
+        saver = AsyncSqliteSaver(connection, serde=serializer)
+        with (home / LOCK).open("ab") as lock:
+            # Those who turn one file to write-ahead logging at once do not wait for each other: they fail.
+            await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+            with contextlib.suppress(sqlite3.OperationalError):
+                # If it cannot be used now, whoever uses it first tries again, and is told.
+                await saver.setup()
+        yield saver
 
 
 async def forget_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:

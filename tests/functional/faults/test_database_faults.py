@@ -13,6 +13,8 @@ from support.fault_cases import Case, Check, checks, fails, sees
 from support.fault_field import Field
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.full
+
 
 def reads_whole_tables(field: Field) -> bool:
     """The server itself takes many times as long for a statement of the shop: a fifth of a millisecond is usual."""

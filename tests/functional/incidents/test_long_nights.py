@@ -189,6 +189,7 @@ async def test_what_is_worse_is_taken_back_once_the_server_answers_again(
 # --- Errors of our own.
 
 
+@pytest.mark.full
 async def test_an_incident_that_was_given_up_is_tried_again(
     fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
