@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "relab_checkpoints"
 FILE: Final = "checkpoints.db"
-LOCK: Final = f"{FILE}.lock"
+_LOCK_FILE: Final = f"{FILE}.lock"
 _LOCK: Final = 7_205_759_403
 """Of those who make the tables; a number that nobody else is likely to lock."""
 _LOOK_AGAIN_S: Final = 0.2
@@ -66,7 +66,7 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
     await asyncio.to_thread(home.mkdir, parents=True, exist_ok=True)
     async with aiosqlite.connect(home / FILE) as connection:
         saver = AsyncSqliteSaver(connection, serde=serializer)
-        with (home / LOCK).open("ab") as lock:
+        with (home / _LOCK_FILE).open("ab") as lock:
             # Those who turn one file to write-ahead logging at once do not wait for each other: they fail.
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
             with contextlib.suppress(sqlite3.OperationalError):

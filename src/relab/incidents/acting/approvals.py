@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -116,6 +117,15 @@ def decide(
             remedy="It is asked for anew if it is still wanted; answer that question.",
         )
     return Decision(approval_id=request.approval_id, approved=approved, by=by, decided_at=now_us, note=note)
+
+
+def rejecter_of(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
+    """Return who has said no to an action on a part, in any question of an incident, also in a withdrawn one."""
+    for request, decision in asked:
+        is_same = (request.plan.action, request.plan.target) == (action, target)
+        if is_same and decision is not None and not decision.approved:
+            return decision.by
+    return None
 
 
 def standing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from relab.incidents.acting.approvals import Standing, standing
+from relab.incidents.acting.approvals import Standing, rejecter_of, standing
 from relab.incidents.acting.errors import ActionServerError, OutcomeUnknownError, Reaction
 from relab.incidents.acting.planning import Plan
 from relab.incidents.acting.policy import Ruling
@@ -169,12 +169,8 @@ class Acting:
 
     async def _rejected_by(self, state: IncidentState, plan: Plan) -> str | None:
         """Return who has rejected this action on this part in any question of the incident, also in a withdrawn one."""
-        questions = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
-        for request, decision in questions:
-            is_same = (request.plan.action, request.plan.target) == (plan.action, plan.target)
-            if is_same and decision is not None and not decision.approved:
-                return decision.by
-        return None
+        asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
+        return rejecter_of(asked, plan.action, plan.target)
 
     async def _not_asked(self, state: IncidentState, plan: Plan, reason: str) -> IncidentState:
         told = NewEvent("not_asked", f"{plan.action} is not asked for: {reason}", {"attempt": state["attempt"]})

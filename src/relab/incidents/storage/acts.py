@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
-from relab.incidents.acting.approvals import ApprovalRequest, Decision
+from relab.incidents.acting.approvals import rejecter_of
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, fingerprint
 from relab.incidents.storage import act_repository, agreement_repository
 from relab.incidents.storage.agreements import ALL_TARGETS
+from relab.incidents.storage.approvals import asked_of
 from relab.incidents.storage.errors import (
     ActConflictError,
     ActNotFoundError,
@@ -235,12 +236,9 @@ def _require_leave(unit: UnitOfWork, target: str, lease: Lease | None) -> None:
 def _require_no_rejection(unit: UnitOfWork, act: ActRecord) -> None:
     if act.undoes is not None:
         return
-    for row in act_repository.approvals_of_incident(unit.session, act.incident_id):
-        if row.decision is None:
-            continue
-        plan, decision = ApprovalRequest.model_validate(row.request).plan, Decision.model_validate(row.decision)
-        if not decision.approved and (plan.action, plan.target) == (act.action, act.target):
-            raise RejectedError(act.action, decision.by)
+    asked = map(asked_of, act_repository.approvals_of_incident(unit.session, act.incident_id))
+    if by := rejecter_of(asked, act.action, act.target):
+        raise RejectedError(act.action, by)
 
 
 def _require_same(known: ActRecord, act: ActRecord) -> None:

@@ -6,13 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy.orm import Session
-
 from relab.core.clock import EARLIEST_US, LATEST_US
 from relab.incidents.models import Severity
 from relab.incidents.storage import alert_repository, repository
 from relab.incidents.storage.alert_repository import AlertKey
-from relab.incidents.storage.models import AlertIntake, EventKind, NewEvent, Opened, Outcome, ReceivedAlert
+from relab.incidents.storage.models import AlertIntake, EventKind, NewEvent, Opened, ReceivedAlert
 from relab.incidents.storage.opening import Opening, incident_of
 from relab.incidents.storage.texts import name_of
 from relab.incidents.storage.timeline import Timeline
@@ -99,6 +97,11 @@ def _note(
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])
     known = alert_repository.alerts_of(session, group, [fingerprint for fingerprint, _ in received])
     rows = {(row.fingerprint, row.starts_at): row for row in known}
+    over = repository.mended_before(
+        session,
+        {row.incident_id for row in known if row.is_firing and row.incident_id is not None},
+        at_us - OUTLIVED_US,
+    )
     firing = _firing(row for row in known if (row.fingerprint, row.starts_at) not in added)
     fresh: dict[AlertKey, str | None] = {}
     ended, moved = set[AlertKey](), defaultdict[str, set[AlertKey]](set)
@@ -117,23 +120,14 @@ def _note(
             ended |= {key} if is_news else set()
         if is_news:
             fresh[key] = incident_id
-        if not is_news and alert.is_firing and key in rows and _has_outlived(session, rows[key], at_us):
+        elif alert.is_firing and key in rows and rows[key].is_firing and rows[key].incident_id in over:
+            # What the incident was about was not all.
             fresh[key] = None
     alert_repository.see_alerts(session, group, received.keys() - added, at_us)
     alert_repository.end_alerts(session, group, ended)
     for incident_id, keys in moved.items():
         alert_repository.link_alerts(session, group, keys, incident_id)
     return fresh
-
-
-def _has_outlived(session: Session, row: Any, at_us: int) -> bool:
-    """Return whether an alert fires long after the end of the incident that it belonged to, though nobody has said that it may."""
-    if not row.is_firing or row.incident_id is None:
-        return False
-    incident = repository.get(session, row.incident_id)
-    if incident is None or incident.closed_at is None or incident.outcome == Outcome.DISMISSED:
-        return False
-    return bool(at_us - incident.closed_at >= OUTLIVED_US)
 
 
 def _firing(rows: Iterable[Any]) -> defaultdict[str, list[Any]]:

@@ -149,6 +149,11 @@ class ApprovalLog:
 def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
     if row is None:
         raise ApprovalNotFoundError(approval_id)
+    return asked_of(row)
+
+
+def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
+    """Return a stored question and what was said to it, if anything was."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 

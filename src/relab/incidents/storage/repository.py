@@ -9,6 +9,7 @@ from sqlalchemy import Table, and_, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from relab.incidents.storage.models import Outcome
 from relab.incidents.storage.tables import IS_OPEN, AlertRow, EventRow, IncidentRow
 from relab.storage.base import table_of
 
@@ -86,6 +87,15 @@ def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
     ordered = statement.order_by(IncidentRow.closed_at, IncidentRow.incident_id)
     return session.execute(ordered.limit(limit)).scalars().all()
+
+
+def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
+    """Return which of these incidents ended by a time, and not because a person says that they were none."""
+    if not incident_ids:
+        return set()
+    ended = (IncidentRow.closed_at <= before, IncidentRow.outcome != Outcome.DISMISSED)
+    statement = select(IncidentRow.incident_id).where(IncidentRow.incident_id.in_(sorted(incident_ids)), *ended)
+    return set(session.execute(statement).scalars())
 
 
 def count_closed(session: Session, before: int) -> int:
