@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 
 import httpx
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.memory import InMemorySaver
-from sqlalchemy.orm import Session
 
 from relab.core.clock import format_time
 from relab.incidents.acting.actions_client import ActionsClient, Patience
@@ -40,7 +38,7 @@ from relab.incidents.watching.feed import Feed
 from relab.incidents.watching.poller import Poller
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.service import KnowledgeService
-from relab.storage import Database, UnitOfWork
+from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import Guard, Limits
@@ -58,6 +56,7 @@ Found = TypeVar("Found")
 PARTS = {"a": "cache", "b": "database"}
 """Valves, and the dependency that fails if one does not stand as it should."""
 CURE, RUIN = 3, 8
+HEALTH = "/api/v1/health"
 HASTE = Patience(look_s=20.0, act_s=20.0, asks=3, pause_s=0.0, most_wait_s=0.0)
 _names = itertools.count()
 
@@ -81,54 +80,6 @@ mended:
 
 Turn it.
 """
-
-
-class FlakyDatabase(Database):
-    """A database that can be away."""
-
-    is_away = False
-
-    @contextmanager
-    def read(self) -> Iterator[Session]:
-        """Open a transaction, if it is there."""
-        self._look()
-        with super().read() as session:
-            yield session
-
-    @contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
-        """Open a transaction, if it is there when it begins and when it ends."""
-        self._look()
-        with super().write(durable=durable) as unit:
-            yield unit
-            self._look()
-
-    def _look(self) -> None:
-        if self.is_away:
-            raise DatabaseUnavailableError("The database is away.")
-
-
-class FlakySaver(InMemorySaver):
-    """Checkpoints in the memory, which are away when a database is."""
-
-    def __init__(self, database: FlakyDatabase) -> None:
-        super().__init__()
-        self._database = database
-
-    async def aput(self, *args: Any, **more: Any) -> Any:
-        """Keep a checkpoint."""
-        self._database._look()
-        return await super().aput(*args, **more)
-
-    async def aput_writes(self, *args: Any, **more: Any) -> None:
-        """Keep what a node has written."""
-        self._database._look()
-        await super().aput_writes(*args, **more)
-
-    async def aget_tuple(self, *args: Any, **more: Any) -> Any:
-        """Return a checkpoint."""
-        self._database._look()
-        return await super().aget_tuple(*args, **more)
 
 
 @dataclass
@@ -170,6 +121,14 @@ class Shop:
         """Turn a valve in somebody's name."""
         self.actions.perform("turn_valve", {"component": component, "to": to}, actor=who)
 
+    def grumble(self, *failing: str) -> None:
+        """Let the target call itself degraded, and say of some dependencies, which nobody knows, that they fail."""
+        told = self.truth()[HEALTH]
+        # It tells no time here, so its figures do not become old.
+        del told["timestamp"]
+        others = {name: {"ok": False} for name in failing}
+        self.lies[HEALTH] = told | {"health_status": "degraded", "dependencies": told["dependencies"] | others}
+
     def failing(self) -> list[str]:
         """Return the valves that make a dependency fail."""
         stand = self.valves.read()
@@ -197,7 +156,7 @@ class Shop:
         }
         metrics = {"timestamp": now, "error_rate": errors, "p95_ms": 12.0, "requests": 100, "requests_per_second": 50.0}
         return {
-            "/api/v1/health": health,
+            HEALTH: health,
             "/api/v1/metrics": metrics,
             "/api/v1/pool/status": {"timestamp": now, "pool_health": "healthy", "utilization_pct": 10.0},
             "/api/v1/logs": {"logs": [], "cursor": "0"},
@@ -222,13 +181,18 @@ def a_shop(folder: Path, limits: Limits | None = None) -> Iterator[Shop]:
         audit.close()
 
 
-def write_books(folder: Path, turns: Sequence[int] = (CURE,)) -> Path:
-    """Write the runbooks of the valves, which turn them to one value after the other; return their folder."""
+def write_books(folder: Path, turns: Sequence[int] = (CURE,), *, first_of: str | None = None) -> Path:
+    """Write the runbooks of the valves, which turn them to one value after the other; return their folder.
+
+    first_of: the first turn is of this valve, not of the one that is shut; the same action on the same part would count
+        as the same attempt.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for part, name in PARTS.items():
+        valves = [first_of or part, *(part for _ in turns[1:])]
         actions = "\n".join(
-            f"  - {{action: turn_valve, parameters: {{component: {part}, to: {turn}}}, why: It opens it.}}"
-            for turn in turns
+            f"  - {{action: turn_valve, parameters: {{component: {valve}, to: {turn}}}, why: It opens it.}}"
+            for valve, turn in zip(valves, turns, strict=True)
         )
         (folder / f"valve_{part}_shut.md").write_text(_BOOK.format(part=part, name=name, actions=actions))
     return folder
@@ -256,6 +220,11 @@ class Watching:
         """Return all timelines as text, for a test that fails."""
         events = [event for each in self.incidents() for event in self.log.read_after(each.incident_id)]
         return "\n".join(f"{event.kind}: {event.message}" for event in events)
+
+    def answer(self, incident: Incident, *, approved: bool, by: str = "ann") -> None:
+        """Say yes or no, as a person, to the question that was asked last of an incident."""
+        question, _ = self.log.approvals.of_incident(incident.incident_id)[-1]
+        self.log.approvals.decide(question.approval_id, approved=approved, by=by, now_us=self.world.clock.now_us())
 
     async def until(self, condition: Callable[[], Found | None], *, within_s: float = 60.0) -> Found:
         """Return the condition's first true value; the responder works meanwhile."""

@@ -101,17 +101,21 @@ def _show_compared(measured: str, other: str, found: Mapping[str, Any]) -> None:
     ):
         if name in found:
             item = found[name]
-            ends = f"{_number(item['low'])} to {_number(item['high'])}"
+            ends = _ends(item)
             rows.append(
                 [title, _number(item["own"]), _number(item["other"]), _number(item["difference"]), ends, item["pairs"]]
             )
     columns = ("mean of an episode", measured, other, "difference", "95 %", "pairs")
     print_table(f"{measured} beside {other}, the same episodes", columns, rows)
     ratio = found["harm_ratio"]
-    print(
-        f"harm of {plain(measured)} for each of {plain(other)}: {_number(ratio['value'])}"
-        f" ({_number(ratio['low'])} to {_number(ratio['high'])})"
-    )
+    print(f"harm of {plain(measured)} for each of {plain(other)}: {_number(ratio['value'])} ({_ends(ratio)})")
+
+
+def _ends(found: Mapping[str, Any]) -> str:
+    if found["low"] is None and found["high"] is None:
+        # Pairs that all differ alike, or too few of them, say nothing of others.
+        return "cannot be told"
+    return f"{_number(found['low'])} to {_number(found['high'])}"
 
 
 def _number(value: float | None) -> str:

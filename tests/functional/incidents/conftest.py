@@ -11,7 +11,8 @@ import pytest
 
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.storage.migrate import upgrade
-from support.small_shops import FlakyDatabase, FlakySaver, Means, Shop, a_shop, hasty, write_books
+from support.flaky_databases import FlakyDatabase, FlakySaver
+from support.small_shops import Means, Shop, a_shop, hasty, write_books
 from support.ways import Way
 
 ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from relab.incidents.storage.models import Incident, Outcome
+from relab.incidents.storage.models import Outcome
 from support.small_shops import (
     CURE,
     Means,
-    Watching,
     learnt,
+    over,
     watching,
     write_books,
 )
@@ -26,18 +26,14 @@ CAUSE = "valve_a_shut"
 @pytest.fixture
 def means(fresh: Means, tmp_path: Path) -> Means:
     """What a responder works with whose runbook names first what does not help."""
-    books = write_books(tmp_path / "books", [NO_CURE, CURE])
-    # The same action on the same part would count as the same attempt.
-    book = books / f"{CAUSE}.md"
-    book.write_text(book.read_text().replace(f"component: a, to: {NO_CURE}", f"component: c, to: {NO_CURE}"))
-    return replace(fresh, books=books)
+    return replace(fresh, books=write_books(tmp_path / "books", [NO_CURE, CURE], first_of="c"))
 
 
 async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(means: Means) -> None:
     async with watching(means) as running:
         await learnt(running)
         means.shop.broken.add("a")
-        found = await running.until(lambda: over(running))
+        found = await running.until(over(running))
         knowledge, told = running.world.knowledge, running.story()
 
     assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, CAUSE)
@@ -46,10 +42,6 @@ async def test_an_act_that_failed_before_another_mended_is_drafted_behind_it(mea
     assert str(draft.path) in told
     assert (draft.is_new, turns(draft.runbook.actions)) == (False, [CURE, NO_CURE])
     assert f"+- Incident `{found.incident_id}`" in draft.diff
-
-
-def over(running: Watching) -> Incident | None:
-    return next((each for each in running.incidents() if each.is_over), None)
 
 
 def turns(actions: object) -> list[object]:

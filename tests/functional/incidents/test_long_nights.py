@@ -12,10 +12,10 @@ from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.response import planning_nodes, responder
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from support.flaky_databases import FlakyDatabase
 from support.small_shops import (
     CURE,
     RUIN,
-    FlakyDatabase,
     Means,
     Watching,
     hasty,
@@ -28,7 +28,6 @@ from support.small_shops import (
 from support.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
 
 pytestmark = pytest.mark.anyio
-HEALTH = "/api/v1/health"
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
 
 
@@ -69,8 +68,7 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
         # By the incident's id the newest question is answered, whatever the clock said when it was asked.
         (first, _), (second, _) = running.log.approvals.of_incident(incident.incident_id)
         assert (second.asked_at < first.asked_at, second.approval_id) == (True, f"{incident.incident_id}.2")
-        now_us = fresh.shop.clock.now_us()
-        running.log.approvals.decide(second.approval_id, approved=True, by="ann", now_us=now_us)
+        running.answer(incident, approved=True)
         found = await running.until(over(running))
 
     assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
@@ -100,40 +98,34 @@ async def test_a_no_that_comes_after_a_yes_is_heard_until_the_act_is_written_dow
         await learnt(running)
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
-        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
-
-        def decide(*, approved: bool) -> None:
-            now_us = fresh.shop.clock.now_us()
-            running.log.approvals.decide(question.approval_id, approved=approved, by="ann", now_us=now_us)
-
         # The last look before the act asks for the switch: the plan was ruled on once, when it was made.
         which = is_dry_run if moment == 2 else is_switch
-        way.meet = at(which, 1, lambda: decide(approved=False))
-        decide(approved=True)
+        way.meet = at(which, 1, lambda: running.answer(incident, approved=False))
+        running.answer(incident, approved=True)
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
 
     assert (way.acts, fresh.shop.valves.read()) == ([], {})
     assert "was rejected by ann" in found.recommendation
 
 
-async def test_whoever_triggers_an_incident_again_has_something_else_planned(fresh: Means, tmp_path: Path) -> None:
-    write_books(tmp_path / "books", [5, CURE])
+async def test_whoever_triggers_an_incident_again_is_asked_about_something_else(fresh: Means, tmp_path: Path) -> None:
+    write_books(tmp_path / "books", [5, CURE], first_of="c")
     fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
-        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
-        running.log.approvals.decide(question.approval_id, approved=False, by="ann", now_us=fresh.shop.clock.now_us())
+        running.answer(incident, approved=False)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         await running.responder.trigger("Please look again.")
-        await running.until(lambda: "looks_again" in kinds(running, incident))
-        await running.until(with_status(running, IncidentStatus.ESCALATED))
-        story = running.story()
+        await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        plans = [question.plan for question, _ in running.log.approvals.of_incident(incident.incident_id)]
+        running.answer(incident, approved=True)
+        found = await running.until(over(running))
 
-    # Both plans turn the same valve, and a no is one to that.
-    assert "Please look again." in story
-    assert len([line for line in story.splitlines() if line.startswith("act_asked")]) == 0
+    assert [plan.target for plan in plans] == ["c", "a"]
+    assert "Please look again." in running.story()
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": CURE})
 
 
 # --- What was ruined is taken back, whatever happens meanwhile.
@@ -212,21 +204,10 @@ async def test_an_incident_that_was_given_up_is_tried_again(
 # --- People.
 
 
-def grumble(fresh: Means, *failing: str) -> None:
-    """The target calls itself degraded, and says of some dependencies, which nobody knows, that they fail."""
-    truth = fresh.shop.truth()[HEALTH]
-    others = {name: {"ok": False} for name in failing}
-    fresh.shop.lies[HEALTH] = {
-        **{name: told for name, told in truth.items() if name != "timestamp"},
-        "health_status": "degraded",
-        "dependencies": {**truth["dependencies"], **others},
-    }
-
-
 async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        grumble(fresh)
+        fresh.shop.grumble()
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
         running.log.close(found.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
         await running.until(lambda: running.responder.incident_id is None)
@@ -246,7 +227,7 @@ async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen
 async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        grumble(fresh)
+        fresh.shop.grumble()
         found = await running.until(with_status(running, IncidentStatus.ESCALATED))
         running.log.close(found.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
         await running.until(lambda: running.responder.incident_id is None)
@@ -262,8 +243,7 @@ async def test_people_who_have_an_incident_are_told_once_of_each_thing_that_beco
         await learnt(running)
         fresh.shop.broken.add("a")
         incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
-        ((question, _),) = running.log.approvals.of_incident(incident.incident_id)
-        running.log.approvals.decide(question.approval_id, approved=False, by="ann", now_us=fresh.shop.clock.now_us())
+        running.answer(incident, approved=False)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         fresh.shop.broken.add("b")
         await running.until(lambda: "worsened" in kinds(running, incident))

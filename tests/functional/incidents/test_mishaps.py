@@ -9,9 +9,9 @@ import pytest
 
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.storage.models import IncidentStatus, Outcome
+from support.flaky_databases import FlakyDatabase
 from support.small_shops import (
     CURE,
-    FlakyDatabase,
     Means,
     learnt,
     over,

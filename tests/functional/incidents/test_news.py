@@ -18,19 +18,6 @@ from support.small_shops import (
 )
 
 pytestmark = pytest.mark.anyio
-HEALTH = "/api/v1/health"
-
-
-def grumble(fresh: Means, *failing: str) -> None:
-    """The target calls itself degraded, and says of some dependencies, which nobody knows, that they fail."""
-    truth = fresh.shop.truth()[HEALTH]
-    others = {name: {"ok": False} for name in failing}
-    fresh.shop.lies[HEALTH] = {
-        # It tells no time here, so its figures do not become old.
-        **{name: told for name, told in truth.items() if name != "timestamp"},
-        "health_status": "degraded",
-        "dependencies": {**truth["dependencies"], **others},
-    }
 
 
 def count(running: Watching, kind: str) -> int:
@@ -41,7 +28,7 @@ def count(running: Watching, kind: str) -> int:
 async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        grumble(fresh)
+        fresh.shop.grumble()
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         assert fresh.shop.valves.read().get("a") != fresh.shop.cure
 
@@ -58,7 +45,7 @@ async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> 
 async def test_what_a_person_stirs_up_while_mending_is_no_news(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        grumble(fresh)
+        fresh.shop.grumble()
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         fresh.shop.do("ann", "c", 7)
         fresh.shop.lies.clear()
@@ -75,13 +62,13 @@ async def test_what_a_person_stirs_up_while_mending_is_no_news(fresh: Means) -> 
 async def test_it_is_not_looked_into_for_ever(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        grumble(fresh)
+        fresh.shop.grumble()
         for number in range(MOST_RELOOKS):
             await running.until(lambda number=number: count(running, "escalated") == number + 1)
-            grumble(fresh, *(f"part-{at}" for at in range(number + 1)))
+            fresh.shop.grumble(*(f"part-{at}" for at in range(number + 1)))
         await running.until(lambda: count(running, "escalated") == MOST_RELOOKS + 1)
         polls = running.responder.polls
-        grumble(fresh, *(f"part-{at}" for at in range(MOST_RELOOKS + 2)))
+        fresh.shop.grumble(*(f"part-{at}" for at in range(MOST_RELOOKS + 2)))
         await running.until(lambda: running.responder.polls > polls + 20)
         (incident,) = running.incidents()
 
@@ -96,10 +83,7 @@ async def test_where_a_person_has_said_no_it_is_left_to_people(fresh: Means) -> 
         await learnt(running)
         fresh.shop.broken.add("a")
         asked = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
-        (question, _), *_ = running.log.approvals.of_incident(asked.incident_id)
-        running.log.approvals.decide(
-            question.approval_id, approved=False, by="ann", note="", now_us=fresh.shop.clock.now_us()
-        )
+        running.answer(asked, approved=False)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         polls = running.responder.polls
         fresh.shop.broken.add("b")

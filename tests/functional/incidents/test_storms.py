@@ -21,11 +21,10 @@ from hypothesis import strategies as st
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentStatus
+from support.flaky_databases import FlakyDatabase, FlakySaver
 from support.small_shops import (
     CURE,
     RUIN,
-    FlakyDatabase,
-    FlakySaver,
     Means,
     Watching,
     a_shop,

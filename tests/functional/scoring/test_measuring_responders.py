@@ -47,6 +47,32 @@ def about(fault: str | None, timeout_s: float, **given: Any) -> Episode:
     )
 
 
+SNOOP = """
+import http.server, json, os, pathlib, urllib.error, urllib.request
+def asked(url, body=None):
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})).status
+    except urllib.error.HTTPError as refused:
+        return refused.code
+target = os.environ["TARGET_API_BASE_URL"]
+host, _, port = target.rpartition(":")
+folders = {name: sorted(os.listdir(name)) for name in json.loads(os.environ["FOLDERS"])}
+found = {
+    "chaos": asked(f"{host}:{int(port) + 1}/api/v1/break"),
+    "flags": asked(f"{target}/ops/flags", b"{}"),
+    "folders": folders,
+}
+pathlib.Path("found.json").write_text(json.dumps(found))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+"""What somebody tries who would rather know than find out."""
+
+
 def responder_of(harness: int) -> psutil.Process | None:
     for child in psutil.Process(harness).children():
         # It has others for a moment, while a testbed starts.
@@ -124,6 +150,34 @@ def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, mon
     assert (output["outcome"], output["answer"]["actions"]) == ("success", ["resume-process"])
     assert output["answer"]["diagnosis"][0] == "process_stopped"
     assert (metrics["diagnosis_at_1"], metrics["mitigated"], metrics["harmful_actions"]) == (True, True, 0)
+
+
+def test_who_is_measured_finds_nothing_that_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation, run_dir = tmp_path / "evaluation", tmp_path / "x" / ".lab"
+    out = run_dir / "runs" / "r" / "trials" / "t" / "out"
+    for folder in (evaluation, out):
+        folder.mkdir(parents=True)
+    (evaluation / "episodes.jsonl").write_text("all of it")
+    with bed_home() as home:
+        monkeypatch.setenv("RELAB_HOME", str(home))
+        folders = [str(folder) for folder in (evaluation, run_dir, home / "testbeds")]
+        bindings = Bindings(
+            responder_command=["{python}", "-S", "-c", SNOOP],
+            responder_environment={"FOLDERS": json.dumps(folders)},
+        )
+        trial = {
+            "ids": {"run_id": "r", "trial_id": "t", "variant_id": "mine", "task_id": "e", "repl_idx": 0},
+            "task": about(None, 5.0).to_row(),
+            "bindings": {
+                **bindings.model_dump(mode="json"),
+                "port_base": free_base(),
+                "hides": [str(evaluation)],
+            },
+        }
+        output = run_trial(trial, stop=threading.Event(), out=out)
+    found = json.loads((out / "responder" / "found.json").read_bytes())
+    assert output["metrics"]["blinded"] is True
+    assert found == {"chaos": 403, "flags": 401, "folders": {name: [] for name in folders}}
 
 
 def test_an_episode_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,6 +243,16 @@ def test_the_doctor_says_what_is_there_and_what_is_missing(lab: Lab) -> None:
     assert {check["name"] for check in sick.json["checks"] if check["state"] == "problem"} >= {"database"}
     assert all(check["remedy"] for check in sick.json["checks"] if check["state"] == "problem")
     assert "hunter2" not in sick.out + sick.err
+
+
+def test_the_doctor_knows_a_model_by_its_address_alone(empty: Lab) -> None:
+    def model(settings: dict[str, str]) -> dict[str, Any]:
+        checks = Lab(empty.home, settings).json("doctor")["checks"]
+        return next(check for check in checks if check["name"] == "language model")
+
+    assert model({})["state"] == "note"
+    told = model({"RELAB_LLM__BASE_URL": "http://127.0.0.1:9/v1"})
+    assert (told["state"], told["found"]) == ("ok", "http://127.0.0.1:9/v1")
 
 
 def test_the_doctor_says_who_is_told_of_incidents(empty: Lab) -> None:

@@ -23,7 +23,7 @@ from relab.testbed.scoring.score import SUSTAINED_S
 from relab.testbed.scoring.truth import Truth
 from relab.testbed.scoring.users import Users
 
-CLOSING_S: Final = 20.0
+CLOSING_S: Final = 60.0
 """How long a responder may take to see that its repair has helped, before the episode ends without its word."""
 _ACTOR: Final = "on-call"
 _AUDITOR: Final = "auditor"

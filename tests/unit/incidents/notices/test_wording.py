@@ -82,6 +82,12 @@ def test_a_diagnosis_is_told_again_only_if_it_is_another_one() -> None:
     assert told("diagnosed", {"candidates": "cut"}, earlier={}) is not None
 
 
+def test_what_becomes_worse_while_people_have_it_wants_one_of_them() -> None:
+    found = notice("worsened", incident=incident(status=IncidentStatus.ESCALATED))
+
+    assert (found.kind, found.headline, found.wants_person) == (NoticeKind.ESCALATED, "It is so.", True)
+
+
 def test_a_question_tells_what_would_be_done_and_how_to_answer() -> None:
     found = notice("approval_asked", question=question("i1", "i1.1"), public_url="https://relab.example")
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from relab.testbed.actions.plant import Plant
-from relab.testbed.chaos.ground import Standing, worker_number
+from relab.testbed.actions.plant import Plant, PlantError
+from relab.testbed.chaos.faults.database import PoolLeak
+from relab.testbed.chaos.ground import Ground, Standing, worker_number
 from relab.testbed.chaos.machine import Impossible
+from relab.testbed.links.client import LinksClient
 
 
 class Rows(Plant):
@@ -73,3 +77,27 @@ def test_what_the_machine_lacks_is_looked_up_once_and_told_with_the_reason(plant
 
     plant.available, plant.data_dir = {"cpu_pct": "cgroup1", "memory_mb": "cgroup1"}, "/proc"
     assert {"cgroup", "mount"}.isdisjoint(Impossible(plant))
+
+
+@dataclass(frozen=True)
+class Deaf(Ground):
+    """A testbed whose first worker does not answer those who break it."""
+
+    told: list[tuple[int, Mapping[str, Any]]] = field(default_factory=list)
+
+    def tell_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
+        self.told.append((number, order))
+        if number == 1:
+            raise PlantError("Worker 1 does not answer.")
+        return {}
+
+
+def test_what_a_worker_keeps_from_being_ended_is_told_and_keeps_nothing_else(plant: Rows, tmp_path: Path) -> None:
+    ground = Deaf(plant, LinksClient(tmp_path / "none"), tmp_path, "http://127.0.0.1:9")
+    leak = PoolLeak(ground)
+    for _ in range(2):
+        ground.told.clear()
+        # Whoever is told so may ask for it again.
+        with pytest.raises(PlantError, match="Worker 1"):
+            leak.end()
+        assert ground.told == [(number, {"op": "release", "what": "connections"}) for number in (1, 2)]

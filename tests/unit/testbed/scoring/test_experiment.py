@@ -92,6 +92,20 @@ def test_a_trial_that_is_none_is_an_error_and_no_result(
 
 
 @pytest.mark.usefixtures("handlers")
+def test_a_harness_that_fails_is_an_error_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("nobody has thought of it")
+
+    monkeypatch.setattr(__main__, "run_trial", fail)
+    given, made = tmp_path / "trial_input.json", tmp_path / "trial_output.json"
+    given.write_text(json.dumps({"ids": IDS, "task": {}, "bindings": {}}))
+    assert __main__.main(["--input", str(given), "--output", str(made)]) == 0
+    output = json.loads(made.read_bytes())
+    assert (output["outcome"], output["ids"]) == ("error", IDS)
+    assert output["error"] == {"error_type": "harness_failed", "message": "ZeroDivisionError: nobody has thought of it"}
+
+
+@pytest.mark.usefixtures("handlers")
 def test_an_input_that_cannot_be_read_ends_without_an_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

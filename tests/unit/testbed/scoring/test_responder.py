@@ -49,6 +49,7 @@ def program(answer: str, starts: str = "") -> Bindings:
 def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTLAB_TRIAL_INPUT", "/somewhere/trial_input.json")
     monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
+    monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/bin")
     home = tmp_path / "home"
     telling = program(
         "json.dumps({'incident': {'diagnosis': [json.dumps([k, v])[:190] for k, v in os.environ.items()]}}).encode()"
@@ -56,11 +57,10 @@ def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypa
     with a_responder(telling, home=home, **ADDRESSES) as responder:
         told = dict(json.loads(word) for word in responder.look(0.0).causes)
         port = responder.url.rpartition(":")[2]
-    path = told.pop("PATH")
     told.pop("LC_CTYPE", None)  # Python's own, where the locale is none
     told.pop("PWD", None)  # bubblewrap's own
-    assert path
     assert told == {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8", "TZ": "UTC", "HOME": str(home), "COLOUR": "green", "TARGET_API_BASE_URL": "http://127.0.0.1:9",
         "ACTION_SERVER_URL": "http://127.0.0.1:9", "ACTION_SERVER_TOKEN": "a-token", "PORT": port,
         "POLL_INTERVAL_SECONDS": "1", "RELAB_HOME": str(home), "DATABASE_URL": f"sqlite:///{home}/relab.db",

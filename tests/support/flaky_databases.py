@@ -1,0 +1,61 @@
+"""Databases that can be away, and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from langgraph.checkpoint.memory import InMemorySaver
+from sqlalchemy.orm import Session
+
+from relab.storage import Database, UnitOfWork
+from relab.storage.errors import DatabaseUnavailableError
+
+
+class FlakyDatabase(Database):
+    """A database that can be away."""
+
+    is_away = False
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a transaction, if it is there."""
+        self._look()
+        with super().read() as session:
+            yield session
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
+        """Open a transaction, if it is there when it begins and when it ends."""
+        self._look()
+        with super().write(durable=durable) as unit:
+            yield unit
+            self._look()
+
+    def _look(self) -> None:
+        if self.is_away:
+            raise DatabaseUnavailableError("The database is away.")
+
+
+class FlakySaver(InMemorySaver):
+    """Checkpoints in the memory, which are away when a database is."""
+
+    def __init__(self, database: FlakyDatabase) -> None:
+        super().__init__()
+        self._database = database
+
+    async def aput(self, *args: Any, **more: Any) -> Any:
+        """Keep a checkpoint."""
+        self._database._look()
+        return await super().aput(*args, **more)
+
+    async def aput_writes(self, *args: Any, **more: Any) -> None:
+        """Keep what a node has written."""
+        self._database._look()
+        await super().aput_writes(*args, **more)
+
+    async def aget_tuple(self, *args: Any, **more: Any) -> Any:
+        """Return a checkpoint."""
+        self._database._look()
+        return await super().aget_tuple(*args, **more)

@@ -1,0 +1,72 @@
+"""A roll-back goes to the version that whoever asked for it has seen, whatever is changed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.testbed.actions.models import PreconditionError
+from relab.testbed.actions.operations.settings import RollBackSetting
+from relab.testbed.actions.plant import Plant
+
+
+class Versions(Plant):
+    """A plant whose supervisor keeps versions of settings."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "none", "http://127.0.0.1:9")
+        self.versions: list[dict[str, Any]] = []
+        self.rolled: list[int | None] = []
+
+    def add(self, author: str) -> None:
+        """Let somebody change something."""
+        self.versions.append({"version": len(self.versions) + 1, "author": author, "changes": {}})
+
+    def history(self) -> list[dict[str, Any]]:
+        return list(self.versions)
+
+    def roll_back(self, version: int | None, note: str) -> int:
+        self.rolled.append(version)
+        self.add(note)
+        return len(self.versions)
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Versions]:
+    found = Versions(tmp_path)
+    found.add("setup")
+    yield found
+    found.close()
+
+
+def roll_back(plant: Versions, **given: Any) -> tuple[RollBackSetting, Any]:
+    operation = RollBackSetting(plant)
+    return operation, operation.action.parameters.model_validate(given)
+
+
+def test_what_was_seen_is_what_it_goes_back_to_and_what_an_undo_brings_again(plant: Versions) -> None:
+    plant.add("deploy")
+    operation, given = roll_back(plant)
+    before = operation.look(given)
+    plant.add("somebody else")
+    operation.act(given, before)
+    operation.undo(given, before)
+
+    assert (before["version"], before["changed_by"]) == (2, "deploy")
+    assert plant.rolled == [1, 2]
+
+
+def test_a_version_can_be_named_if_it_is_an_earlier_one(plant: Versions) -> None:
+    operation, given = roll_back(plant)
+    with pytest.raises(PreconditionError, match="never changed"):
+        operation.look(given)
+    plant.add("deploy")
+    plant.add("deploy")
+    operation, given = roll_back(plant, version=1)
+    assert operation.look(given)["to"] == 1
+    operation, given = roll_back(plant, version=3)
+    with pytest.raises(PreconditionError, match="no earlier version 3"):
+        operation.look(given)
