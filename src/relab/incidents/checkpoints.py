@@ -35,7 +35,7 @@ _CONNECTIONS: Final = 4
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether an error says that the database, or the file of checkpoints, cannot be used for now.
+    """Return whether an error says that the database, or the file of checkpoints, cannot be used at present.
 
     What keeps checkpoints lets the errors of its driver out as they are.
     """

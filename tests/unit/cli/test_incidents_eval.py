@@ -77,6 +77,10 @@ def test_a_report_tells_known_and_unknown_causes_apart(lab: Lab, tmp_path: Path)
     assert found["planned"] == 5
     assert "mine, cause unknown to it" in shown
     assert "mine beside other" in shown
+    # One pair tells nothing of how much harm others would do.
+    lines = shown.splitlines()
+    harm = next(line.split() for line in lines if "user-error-seconds" in line and "cannot be told" in line)
+    assert harm[-7:] == ["4", "4", "0", "cannot", "be", "told", "1"]
     assert "harm of mine for each of other: 1 (0 to unbounded)" in shown
     assert "(1/1; " in shown
 

@@ -108,7 +108,7 @@ class Ending:
         now_us, number = world.clock.now_us(), world.watch.feed.number
         before = load_poll(state["symptoms"])
         polls: list[Snapshot] = []
-        settings, worse = world.settings.verification, set[str]()
+        settings, told = world.settings.verification, set[str]()
         while True:
             polls.extend(await world.watch.feed.after(number))
             number = world.watch.feed.number
@@ -118,13 +118,13 @@ class Ending:
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
-            if news := await self._news(state, incident, worse):
+            if news := await self._news(state, incident, told):
                 return await self._look_again(state, news)
             # What is long over tells nothing any more, and a night is long.
             horizon_us = polls[-1].at_us - int(4 * settings.sustained_s * 1_000_000)
             polls = [poll for poll in polls if poll.at_us >= horizon_us]
 
-    async def _news(self, state: IncidentState, incident: Incident, worse: set[str]) -> list[Anomaly]:
+    async def _news(self, state: IncidentState, incident: Incident, told: set[str]) -> list[Anomaly]:
         """Return what has gone wrong since nobody knew a cause, and is no less severe than what was known then.
 
         Nothing where somebody has acted or was asked already: what a repair stirs up is no news, but people are told
@@ -141,7 +141,7 @@ class Ending:
         ]
         if not found or world.watch.findings.is_stale:
             return []
-        await self._tell_worse(incident, found, worse)
+        await self._tell_worse(incident, found, told)
         if state.get("relooks", 0) >= MOST_RELOOKS:
             return []
         acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
@@ -155,14 +155,20 @@ class Ending:
             return []
         return [] if of_others(recent.records, acts, since_us=incident.opened_at) else found
 
-    async def _tell_worse(self, incident: Incident, found: Sequence[Anomaly], known: set[str]) -> None:
-        """Tell people once of each signal that goes wrong badly while they have the incident; `known` spares the asking."""
+    async def _tell_worse(self, incident: Incident, found: Sequence[Anomaly], told: set[str]) -> None:
+        """Tell people once of each signal that goes wrong badly while they have the incident.
+
+        Args:
+            incident: which one.
+            found: what goes wrong.
+            told: the signals that need not be told of again; those told of now are added, which spares asking the log.
+        """
         for item in found:
-            if item.severity is Severity.CRITICAL and item.signal not in known:
-                told = NewEvent("worsened", f"Now also: {item.detail}.", once=f"worsened.{item.signal}")
+            if item.severity is Severity.CRITICAL and item.signal not in told:
+                event = NewEvent("worsened", f"Now also: {item.detail}.", once=f"worsened.{item.signal}")
                 at_us = self._world.clock.now_us()
-                await self._world.blocking(self._world.log.append, incident.incident_id, told, at_us=at_us)
-                known.add(item.signal)
+                await self._world.blocking(self._world.log.append, incident.incident_id, event, at_us=at_us)
+                told.add(item.signal)
 
     async def _look_again(self, state: IncidentState, news: Sequence[Anomaly]) -> IncidentState:
         said = f"Something else goes wrong, so the cause is looked for once more: {news[0].detail}."
