@@ -204,13 +204,18 @@ async def test_an_incident_that_was_given_up_is_tried_again(
 # --- People.
 
 
+async def grumbled_at_and_dismissed(running: Watching, means: Means) -> None:
+    """Have something reported that nobody finds the cause of, and have a person say that it is none."""
+    means.shop.grumble()
+    found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+    running.log.close(found.incident_id, at_us=means.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+    await running.until(lambda: running.responder.incident_id is None)
+
+
 async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        fresh.shop.grumble()
-        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        running.log.close(found.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
-        await running.until(lambda: running.responder.incident_id is None)
+        await grumbled_at_and_dismissed(running, fresh)
         learnt_polls = running.world.watch.baseline.polls
         await running.until(polled(running, 40))
         assert len(running.incidents()) == 1
@@ -227,10 +232,7 @@ async def test_what_a_person_has_dismissed_may_stay_and_what_comes_later_is_seen
 async def test_what_was_dismissed_may_stay_after_a_restart_too(fresh: Means) -> None:
     async with watching(fresh) as running:
         await learnt(running)
-        fresh.shop.grumble()
-        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
-        running.log.close(found.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
-        await running.until(lambda: running.responder.incident_id is None)
+        await grumbled_at_and_dismissed(running, fresh)
         await running.until(polled(running, 5))
     async with watching(fresh, "second") as running:
         await running.until(polled(running, 40))

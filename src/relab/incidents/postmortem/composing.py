@@ -178,7 +178,9 @@ def _attempts_of_others(case: Case) -> Iterator[Attempt]:
     """Yield what others did; the last event has it, after the responder's own acts."""
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
-    for row in rows[len(case.acts) :] if isinstance(rows, list) else ():
+    # What took an act of its own back is not told among what was tried.
+    own = sum(act.undoes is None for act in case.acts)
+    for row in rows[own:] if isinstance(rows, list) else ():
         if isinstance(row, Mapping) and isinstance(row.get("action"), str):
             has_helped = row.get("outcome") == "helped"
             said = "It was the last act before all was well." if has_helped else "It was not well after it yet."

@@ -102,8 +102,7 @@ class Steps:
             self._guard(event, at_us)
 
     def _node_of(self, event: TimelineEvent) -> Phase | None:
-        act = self._act_of(event)
-        if event.kind == EventKind.ACT_FINISHED and act is not None and act.get("status") == ActStatus.UNDONE:
+        if event.kind == EventKind.ACT_FINISHED and event.content.get("status") == ActStatus.UNDONE:
             # It was taken back because of what was seen.
             return Phase.VERIFY
         return _NODES.get(event.kind)
@@ -181,8 +180,7 @@ class Steps:
         self.steps[-1].pop("ended_at", None)
 
     def _act(self, event: TimelineEvent) -> None:
-        content = self._act_of(event)
-        act = None if content is None else self._acts.get(str(content.get("key")))
+        act = self._acts.get(str(_mapping(event.content.get("act")).get("key")))
         if act is None:
             return
         self._action = act.action[:_MOST_NAME]
@@ -190,13 +188,9 @@ class Steps:
         self.calls.append(_act_call(act, f"act.{event.seq}", self.steps[-1]["step_id"]))
 
     def _finished(self, event: TimelineEvent) -> None:
-        act = self._act_of(event) or {}
-        if act.get("status") in {ActStatus.FAILED, ActStatus.REFUSED}:
-            self._fail(f"action_{act['status']}", str(act.get("error") or event.message))
-
-    def _act_of(self, event: TimelineEvent) -> Mapping[str, Any] | None:
-        act = event.content.get("act")
-        return act if isinstance(act, Mapping) else None
+        status = event.content.get("status")
+        if status in {ActStatus.FAILED, ActStatus.REFUSED}:
+            self._fail(f"action_{status}", str(event.content.get("error") or event.message))
 
     def _looks(self, event: TimelineEvent) -> Iterator[Item]:
         self._rounds += 1

@@ -36,11 +36,12 @@ LOOKS = {
 
 def tried(number: int, record: ActRecord, *ends: TimelineEvent) -> list[TimelineEvent]:
     """Return the events of an attempt, from its plan on."""
-    content = {"act": record.model_dump(mode="json")}
+    asked = record.model_dump(mode="json")
+    came_to = {name: asked[name] for name in ("key", "action", "status", "record_id", "error", "effect")}
     return [
         event(number, "planned", f"{record.action}: because."),
-        event(number + 1, EventKind.ACT_ASKED, f"{record.action} is asked for.", content=content),
-        event(number + 2, EventKind.ACT_FINISHED, f"{record.action}: {record.status}.", content=content),
+        event(number + 1, EventKind.ACT_ASKED, f"{record.action} is asked for.", content={"act": asked}),
+        event(number + 2, EventKind.ACT_FINISHED, f"{record.action}: {record.status}.", content=came_to),
         *ends,
     ]
 
