@@ -259,6 +259,7 @@ def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
     verification = replace(
         made.verification,
         sustained_s=3.0,
+        quiet_s=6.0,
         least_polls=3,
         patience_s=12.0,
         cause_patience_s=6.0,

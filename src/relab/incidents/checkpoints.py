@@ -19,6 +19,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from relab.core.errors import ConfigurationError
 from relab.storage import Database
+from relab.storage.engine import SILENT_PEER
 from relab.storage.errors import DatabaseUnavailableError
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> As
     url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     options: dict[str, Any] = {
         "autocommit": True,
+        **SILENT_PEER,
         "prepare_threshold": 0,
         "row_factory": dict_row,
         "options": f"-c search_path={SCHEMA}",

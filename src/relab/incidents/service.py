@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
-from relab.incidents.acting.approvals import Decision
+from relab.incidents.acting.approvals import Decision, question_meant
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
@@ -280,10 +280,10 @@ class IncidentService:
 
         Raises:
             NotFoundError: nobody was asked this.
-            ConflictError: it is too late, or somebody has decided otherwise.
+            ConflictError: it is too late, somebody has decided otherwise, or it is not clear which plan is approved.
         """
         asked = self.log.approvals.of_incident(approval_id)
-        question = asked[-1][0].approval_id if asked else approval_id
+        question = question_meant(asked, approved=approved).approval_id if asked else approval_id
         try:
             return self.log.approvals.decide(question, approved=approved, by=by, now_us=self._clock.now_us(), note=note)
         except ApprovalNotFoundError as error:

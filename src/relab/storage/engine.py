@@ -8,8 +8,10 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
@@ -18,6 +20,16 @@ from relab.core.errors import ConfigurationError
 from relab.core.json import canonical_json
 
 SQLITE_BUSY_TIMEOUT_MS = 15_000
+SILENT_PEER: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
+)
+"""Parameters of libpq (s; the last one ms): a server whose packets are lost is one that cannot be reached, within half a minute."""
 
 WRITE_OPTION = "relab_write"
 """The execution option that makes a transaction one that writes; its values:"""
@@ -89,7 +101,7 @@ def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
         pool_pre_ping=True,
         json_serializer=canonical_json,
         hide_parameters=True,
-        connect_args={"connect_timeout": 5, "application_name": "relab"},
+        connect_args={"application_name": "relab", **SILENT_PEER},
     )
     event.listen(engine, "begin", _begin_postgresql)
     return engine

@@ -160,8 +160,8 @@ def test_a_plan_is_approved_and_rejected_by_name(typed: Callable[..., str], list
     rejected = typed(f"reject {incident_id}")
 
     by = f"slack:roadrunner/{OPERATOR}"
-    assert approved == f"Approved by {by}: `{incident_id}.1`"
-    assert rejected == f"Rejected by {by}: `{incident_id}.1`"
+    assert approved == f"restart-worker on target, approved by {by}: `{incident_id}.1`"
+    assert rejected == f"restart-worker on target, rejected by {by}: `{incident_id}.1`"
     assert decisions(listening, incident_id) == [(True, by, "go <ahead> & do it"), (False, by, "")]
 
 

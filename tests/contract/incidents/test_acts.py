@@ -12,6 +12,7 @@ from relab.incidents.storage.errors import (
     ActConflictError,
     ActNotFoundError,
     IncidentNotFoundError,
+    IncidentOverError,
     LoopLostError,
     PausedError,
     RejectedError,
@@ -44,6 +45,17 @@ def test_the_same_key_gives_what_is_known_of_it(log: IncidentLog, target: str) -
 
     assert (again.act, again.created) == (finished, False)
     assert [event.kind for event in log.read_after(act.incident_id)] == ["opened", "act_asked", "act_finished"]
+
+
+def test_what_is_over_is_not_asked_for_once_more(log: IncidentLog, target: str) -> None:
+    act = asked(opened(log, target).incident_id)
+    log.acts.put(act)
+    log.close(act.incident_id, at_us=NOW_US, outcome=Outcome.DISMISSED)
+
+    with pytest.raises(IncidentOverError):
+        log.acts.put(act)
+    # What came of it may still be told.
+    assert log.acts.finish(act.key, ActStatus.SUCCEEDED, at_us=NOW_US + 1).status is ActStatus.SUCCEEDED
 
 
 def test_a_key_is_that_of_one_act(log: IncidentLog, target: str) -> None:

@@ -50,6 +50,9 @@ def test_what_is_found_later_joins_the_open_incident(log: IncidentLog, target: s
     assert told == ["opened", "finding", "finding"]
     log.open(target, at_us=later, title="Again", severity=Severity.WARNING, anomalies=[worse])
     assert len(log.read_after(first.incident_id)) == 3, "the same once more is counted and not told"
+    for severity in (Severity.WARNING, Severity.CRITICAL) * 3:
+        log.open(target, at_us=later, title="Again", severity=severity, anomalies=[anomaly(severity=severity)])
+    assert len(log.read_after(first.incident_id)) == 3, "what wavers is told of at its worst"
 
 
 def test_another_target_and_a_later_time_have_incidents_of_their_own(log: IncidentLog, target: str) -> None:

@@ -52,6 +52,20 @@ def signals(findings: Findings) -> set[tuple[str, str]]:
     return {(item.detector, item.signal) for item in findings.confirmed}
 
 
+def test_polls_of_days_ago_are_no_reason_for_anything() -> None:
+    polls = Polls()
+    polls.polls(40, {"errors.pct": 40.0})
+    polls.at_us += 3 * 86_400 * SECOND_US
+    assert not polls.poll().opens
+
+
+def test_who_leads_again_goes_on_with_what_was_stored_since() -> None:
+    polls, others = Polls(), Polls(healthy=40)
+    polls.detector.begin_anew()
+    polls.detector.take(others.detector.dump())
+    assert polls.detector.baseline.polls == others.detector.baseline.polls
+
+
 def test_a_healthy_target_opens_nothing() -> None:
     polls = Polls()
     assert polls.poll() == Findings()

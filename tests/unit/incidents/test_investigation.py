@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relab.bootstrap import Services
 from relab.incidents.diagnosis.inference import UNKNOWN
 from relab.incidents.diagnosis.investigation import (
     FIRST_LOOKS,
@@ -22,7 +23,7 @@ from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.models import Evidence, Looked
 from relab.incidents.models import Snapshot
 from relab.knowledge.library import shipped_shelf
-from relab.knowledge.models import FactValue
+from relab.knowledge.models import FactValue, Runbook
 from support.look_answers import facts_of
 
 RUNBOOKS = shipped_shelf().runbooks
@@ -53,9 +54,11 @@ class Service:
         return Looked(facts, evidence)
 
 
-def investigate(service: Service, poll: Snapshot | None = None, **more: float) -> Thought:
+def investigate(
+    service: Service, poll: Snapshot | None = None, runbooks: Sequence[Runbook] = RUNBOOKS, **more: float
+) -> Thought:
     async def go() -> Thought:
-        investigator = Investigator(service.take, RUNBOOKS, settings=InvestigationSettings(**more))  # type: ignore[arg-type]
+        investigator = Investigator(service.take, runbooks, settings=InvestigationSettings(**more))  # type: ignore[arg-type]
         return await investigator.investigate(await investigator.gather(poll or Snapshot(at_us=1)))
 
     return asyncio.run(go())
@@ -68,6 +71,13 @@ def test_a_cause_that_the_first_looks_do_not_show_is_looked_for() -> None:
     assert (found.best.cause, found.is_confirmed, found.best.unproven) == ("database_lock", True, ())
     assert found.best.probability >= 0.9
     assert "database.waits.lock" in [item.fact for item in found.cited]
+
+
+def test_a_runbook_that_the_settings_leave_out_is_no_candidate(make_services: Callable[..., Services]) -> None:
+    services = make_services(incidents={"without_runbooks": ["database_lock"]})
+    found = investigate(Service(dict(LOCKED)), runbooks=services.knowledge.library().runbooks)
+    assert "database_lock" not in {one.cause for one in found.candidates}
+    assert found.best.probability < 0.5, "nothing else explains it"
 
 
 def test_what_is_acted_on_was_so_at_two_moments() -> None:

@@ -7,6 +7,8 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -43,6 +45,18 @@ def test_looks_that_share_a_request_make_it_once() -> None:
     found = take(["database.sessions", "database.waits", "database.indexes", "pool", "pool"], count)
     assert asked == {"/api/v1/diagnostics/database": 1, "/api/v1/pool/status": 1}
     assert (found.facts["database.reachable"], found.facts["pool.used"], found.absent) == (True, 2.0, {})
+
+
+@pytest.mark.parametrize("ahead_s", [-7_200, 0, 7_200])
+def test_lines_of_a_log_are_recent_by_the_clock_of_whoever_wrote_them(ahead_s: int) -> None:
+    told = datetime.now(UTC) + timedelta(seconds=ahead_s)
+    line = {"time": told.isoformat(), "level": "error", "event": "db_error", "message": "pool timeout", "fields": {}}
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"lines": [line]}, headers={"Date": format_datetime(told, usegmt=True)})
+
+    found = take(["logs"], answer)
+    assert (found.facts["logs.lines"], found.facts["logs.errors"]) == (1.0, 1.0)
 
 
 def test_each_fact_is_evidence_that_says_where_it_stands() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -137,13 +137,12 @@ class ActionsClient:
         return stopped
 
     async def records_since(self, at_us: int) -> Recent:
-        """Return what was done from a time on, by anybody; the times are those of the server's clock.
+        """Return what was done from a time on, by anybody.
 
         Raises:
             ActionServerError: it does not say.
         """
-        document = await self._look("GET", f"/records?limit={_MOST_RECORDS}")
-        records, unreadable = read_records(document)
+        records, unreadable = await self._records()
         found = tuple(record for record in records if record.requested_at_us >= at_us)
         return Recent(found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MOST_RECORDS))
 
@@ -156,7 +155,7 @@ class ActionsClient:
         Raises:
             ActionServerError: it does not say.
         """
-        records, unreadable = read_records(await self._look("GET", f"/records?limit={_MOST_RECORDS}"))
+        records, unreadable = await self._records()
         found = tuple(itertools.takewhile(lambda record: record.record_id not in seen, records))
         return Recent(found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MOST_RECORDS))
 
@@ -243,14 +242,16 @@ class ActionsClient:
 
         Args:
             key: of the act.
-            since_us: it was asked for later than this by the server's clock; what is older need not be told of.
+            since_us: it was asked for later than this; what is older need not be told of.
 
         Raises:
             ActionServerError: the server does not say, or not of everything.
         """
-        recent = await self.records_since(since_us)
-        found = next((record for record in recent.records if record.key == key), None)
-        if found is None and not recent.is_whole:
+        records, unreadable = await self._records()
+        # Whenever it was done, by whatever clock.
+        found = next((record for record in records if record.key == key), None)
+        is_whole = len(records) < _MOST_RECORDS or any(record.requested_at_us < since_us for record in records)
+        if found is None and (unreadable or not is_whole):
             raise UnreadableError(f"The action server does not tell of all records; none of them has the key {key!r}.")
         return found
 
@@ -319,8 +320,22 @@ class ActionsClient:
             return None
         return found if found is not None and found.act_status is not ActStatus.ASKED else None
 
+    async def _records(self) -> tuple[list[ServerRecord], int]:
+        """Return the newest records of everybody's acts, at times of our clock, and how many nobody can read.
+
+        Raises:
+            ActionServerError: the server does not say.
+        """
+        answer = await self._ask("GET", f"/records?limit={_MOST_RECORDS}")
+        records, unreadable = read_records(answer.document)
+        moved = [replace(record, requested_at_us=record.requested_at_us - answer.ahead_us) for record in records]
+        return moved, unreadable
+
     async def _look(self, method: str, path: str, body: dict[str, Any] | None = None) -> JsonValue:
         """Return the JSON of an answer to a request that changes nothing."""
+        return (await self._ask(method, path, body)).document
+
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         try:
             answer = await self._transport.send(method, path, body, self._patience.look_s)
             if answer.status != 200:
@@ -328,7 +343,7 @@ class ActionsClient:
         except OutcomeUnknownError as error:
             # There is no outcome of a look.
             raise UnreachableError(error.message, server_code=error.server_code) from error
-        return answer.document
+        return answer
 
 
 def _path(action: str) -> str:

@@ -31,11 +31,16 @@ _MOST_WAIT_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: JSON of a bounded length."""
+    """An answer: JSON of a bounded length.
+
+    Attributes:
+        ahead_us: how far the server's clock is ahead of ours.
+    """
 
     status: int
     document: JsonValue
     retry_after: str | None = None
+    ahead_us: int = 0
 
 
 def refusal(answer: Answer) -> ActionServerError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -56,6 +56,12 @@ class Decision(BaseModel):
     by: str = Field(min_length=1, max_length=200)
     decided_at: Timestamp
     note: str = Field("", max_length=2_000)
+
+
+class SeveralPlansError(ConflictError):
+    """An incident has asked about several plans, and it is not said which one is approved."""
+
+    code = "several_plans"
 
 
 class Standing(StrEnum):
@@ -117,6 +123,27 @@ def decide(
             remedy="It is asked for anew if it is still wanted; answer that question.",
         )
     return Decision(approval_id=request.approval_id, approved=approved, by=by, decided_at=now_us, note=note)
+
+
+def question_meant(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
+    """Return which question of an incident an answer is meant for that names the incident alone: the last one.
+
+    To say no is safe. Whoever says yes may have read of another plan, which was not the last one any more by then.
+
+    Args:
+        asked: questions of one incident, at least one.
+        approved: what is answered.
+
+    Raises:
+        SeveralPlansError: it is approved, and people were asked about several plans.
+    """
+    last = asked[-1][0]
+    if approved and any(request.plan.fingerprint != last.plan.fingerprint for request, _ in asked):
+        raise SeveralPlansError(
+            f"{last.incident_id} has asked about several plans; the last one is {last.plan.action} on {last.plan.target}.",
+            remedy=f"Approve {last.approval_id}, if this is the one that is meant.",
+        )
+    return last
 
 
 def rejecter_of(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:

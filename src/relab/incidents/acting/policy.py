@@ -155,7 +155,7 @@ def rule(policy: Policy, wish: Wish, situation: Situation) -> Ruling:
         _switches(situation)
         or _autonomy(policy, wish)
         or _stand_down(situation)
-        or _unsettled(situation)
+        or _unsettled(policy, situation)
         or (None if wish.is_undo else _budgets(policy, wish, situation))
         or (None if wish.is_undo else _cooldown(policy, wish, situation))
         or (None if wish.is_undo or wish.is_approved else _approval(policy, wish, situation))
@@ -202,9 +202,10 @@ def _stand_down(situation: Situation) -> Ruling | None:
     return None
 
 
-def _unsettled(situation: Situation) -> Ruling | None:
+def _unsettled(policy: Policy, situation: Situation) -> Ruling | None:
     for act in situation.acts:
-        if act.status is ActStatus.ASKED:
+        # It counts in all budgets; but what was asked for that long ago is not at work any more, whatever came of it.
+        if act.status is ActStatus.ASKED and situation.now_us - act.asked_at < policy.window_s * _US:
             reason = f"Nobody knows yet whether {act.action} on {act.target} was done; one action at a time."
             left_s = SETTLES_WITHIN_S - (situation.now_us - act.asked_at) / _US
             remedy = f"Ask again with the key {act.key}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import JsonValue, parse_json
 from relab.incidents.acting.answers import Answer
 from relab.incidents.acting.errors import OutcomeUnknownError, UnreachableError, UnreadableError
+from relab.incidents.cookies import NoCookies
+from relab.incidents.server_clocks import ahead_us
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 _TOKEN: Final = re.compile(r"[!-~]{1,1000}")
@@ -51,6 +54,7 @@ class Transport:
             headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
             trust_env=False,
             follow_redirects=False,
+            cookies=NoCookies(),
             transport=transport,
         )
 
@@ -88,7 +92,12 @@ class Transport:
             raise OutcomeUnknownError(f"The action server did not answer within {within_s:g} s.") from error
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise OutcomeUnknownError(f"The connection to the action server broke: {type(error).__name__}.") from error
-        return Answer(response.status_code, _document(response.status_code, raw), response.headers.get("Retry-After"))
+        return Answer(
+            response.status_code,
+            _document(response.status_code, raw),
+            response.headers.get("Retry-After"),
+            ahead_us(response.headers.get("Date"), time.time_ns() // 1_000),
+        )
 
 
 def _document(status: int, raw: bytes) -> JsonValue:

@@ -39,6 +39,7 @@ class VerificationSettings:
     Attributes:
         poll_interval_s: between two polls; a gap of more than three of them breaks what is sustained.
         sustained_s, least_polls: for how long, and over how many polls, users must be served well.
+        quiet_s: for how long, and nothing else found wrong, where nobody has done anything: then it has passed.
         patience_s: from the end of the act until it has failed.
         cause_patience_s: as long the cause may still be seen.
         window_s: over which the target's figures are taken; so long they tell of the act itself, too.
@@ -50,6 +51,7 @@ class VerificationSettings:
     poll_interval_s: float = 30.0
     sustained_s: float = 60.0
     least_polls: int = 3
+    quiet_s: float = 180.0
     patience_s: float = 180.0
     cause_patience_s: float = 90.0
     window_s: float = 30.0
@@ -171,7 +173,11 @@ def _by_one_clock(course: Course) -> Course:
         last_us = poll.at_us
     if not course.polls or course.polls[begin].at_us >= course.began_at_us:
         return course
-    return replace(course, ended_at_us=course.polls[begin].at_us - 1, polls=course.polls[begin:])
+    course = replace(course, ended_at_us=course.polls[begin].at_us - 1, polls=course.polls[begin:])
+    if course.facts_at_us is not None and course.facts_at_us > course.polls[-1].at_us:
+        # They were seen before the clock was set.
+        course = replace(course, facts=None, facts_at_us=None)
+    return course
 
 
 def _without_leaps(course: Course, settings: VerificationSettings) -> Course:

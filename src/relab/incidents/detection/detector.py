@@ -17,6 +17,9 @@ _HISTORY: Final = 720
 _MOST_WORKERS: Final = 500
 _WORSE: Final = 1.2
 """Times as far beyond what is expected: no longer what a person has seen."""
+_US: Final = 1_000_000
+_MOST_GAP: Final = 60
+"""In poll intervals: half an hour by default."""
 _GONE_US: Final = 600 * 1_000_000
 """What a person has said may be, and was not seen for so long, is heeded again."""
 LEAST_ERRORS: Final = 2.5
@@ -86,14 +89,12 @@ class Detector:
         """Take a poll in and return what it has come to.
 
         Args:
-            snapshot: newer than all before; one that is not (a clock has jumped) begins the history anew.
+            snapshot: newer than all before; one that is not (a clock has jumped), or that comes long after them (the machine
+                has slept), begins the history anew.
             learn: whether it may be learnt from if it is quiet; not while an incident is open.
         """
-        if self.history and snapshot.at_us <= self.history[-1].at_us:
-            self.history.clear()
-            self._seen.clear()
-            # By the time of before, it might last for days.
-            self._restarted_at_us, self._burnt_until_us = None, 0
+        if self._is_apart(snapshot):
+            self.begin_anew()
         self._notice_restart(snapshot)
         self.history.append(snapshot)
         found = self._heeded(self._run(snapshot), snapshot.at_us)
@@ -109,6 +110,13 @@ class Detector:
         if learn and findings.is_quiet and not snapshot.absent:
             self.baseline.learn(snapshot)
         return findings
+
+    def begin_anew(self) -> None:
+        """Forget the polls of before; what is usual stays."""
+        self.history.clear()
+        self._seen.clear()
+        # By the time of before, it might last for days.
+        self._restarted_at_us, self._burnt_until_us = None, 0
 
     def settle(self) -> None:
         """Count no errors of until now as budget that is burnt: they belong to an incident that is over."""
@@ -129,10 +137,16 @@ class Detector:
         return {"baseline": self.baseline.dump(), "muted": muted}
 
     def take(self, content: Mapping[str, Any]) -> None:
-        """Go on with a `dump`, also one of an older release; what was learnt since stays."""
-        if not self.baseline.is_learnt:
-            self.baseline.take(content.get("baseline", {}))
+        """Go on with a `dump`, also one of an older release."""
+        self.baseline.take(content.get("baseline", {}))
         self._muted |= {(detector, signal): _Muted(*more) for detector, signal, *more in content.get("muted", [])}
+
+    def _is_apart(self, snapshot: Snapshot) -> bool:
+        if not self.history:
+            return False
+        since_us = snapshot.at_us - self.history[-1].at_us
+        # Rows of polls are counted in places; with a hole in it such a row tells of no hours.
+        return not 0 < since_us <= _MOST_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
         """Return what nobody has said may be; what has gone for a while is heeded when it comes again."""

@@ -15,8 +15,10 @@ import httpx
 
 from relab.core.errors import InvalidInputError
 from relab.core.json import parse_json
+from relab.incidents.cookies import NoCookies
 from relab.incidents.looks.models import Answer, Ask, Base
 from relab.incidents.models import Absence
+from relab.incidents.server_clocks import ahead_us
 
 MOST_BYTES: Final = 4 << 20
 _ATTEMPTS: Final = 3
@@ -55,6 +57,7 @@ class Asker:
                 headers=headers[base],
                 trust_env=False,
                 follow_redirects=False,
+                cookies=NoCookies(),
                 transport=(transports or {}).get(base),
                 # A kept connection would reach the same worker each time, also one that has stopped to answer.
                 limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=0),
@@ -134,7 +137,7 @@ class Asker:
     async def _attempt(self, ask: Ask) -> Answer:
         try:
             async with asyncio.timeout(ask.within_s):
-                status, raw = await self._read(ask)
+                status, raw, date = await self._read(ask)
         except (TimeoutError, httpx.TimeoutException):
             return _absent(ask, Absence.TIMED_OUT, f"no answer within {ask.within_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
@@ -144,27 +147,28 @@ class Asker:
         if isinstance(raw, str):
             return _absent(ask, Absence.UNREADABLE, raw)
         try:
-            return Answer(str(ask), parse_json(raw), at_s=time.monotonic())
+            document = parse_json(raw)
         except InvalidInputError as error:
             return _absent(ask, Absence.UNREADABLE, error.message[:200])
+        return Answer(str(ask), document, at_s=time.monotonic(), ahead_us=ahead_us(date, time.time_ns() // 1_000))
 
-    async def _read(self, ask: Ask) -> tuple[int, bytes | str]:
-        """Return status and body; for a body of which no more is read, in words why."""
+    async def _read(self, ask: Ask) -> tuple[int, bytes | str, str | None]:
+        """Return status, body and `Date`; for a body of which no more is read, in words why."""
         async with contextlib.AsyncExitStack() as stack:
             response = await stack.enter_async_context(
                 self._clients[ask.base].stream("GET", ask.path, timeout=ask.within_s)
             )
-            packed = response.headers.get("Content-Encoding", "identity")
+            packed, date = response.headers.get("Content-Encoding", "identity"), response.headers.get("Date")
             if packed.strip().lower() not in {"", "identity"}:
-                return response.status_code, f"packed as {packed[:40]!r}, which nobody asked for"
+                return response.status_code, f"packed as {packed[:40]!r}, which nobody asked for", date
             parts: list[bytes] = []
             size = 0
             async for part in response.aiter_bytes():
                 size += len(part)
                 if size > MOST_BYTES:
-                    return response.status_code, f"more than {MOST_BYTES:,} bytes"
+                    return response.status_code, f"more than {MOST_BYTES:,} bytes", date
                 parts.append(part)
-            return response.status_code, b"".join(parts)
+            return response.status_code, b"".join(parts), date
 
 
 def _absent(ask: Ask, absence: Absence, reason: str) -> Answer:

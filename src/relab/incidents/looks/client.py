@@ -55,7 +55,9 @@ class LookClient:
         evidence: list[Evidence] = []
         for look in wanted:
             answers = [answer for ask in look.asks for answer in answered[ask]]
-            for sighting in look.read(answers, now_us):
+            # What an answer says of times is by the clock of whoever gave it.
+            ahead_us = next((answer.ahead_us for answer in answers if answer.absence is None), 0)
+            for sighting in look.read(answers, now_us + ahead_us):
                 facts[sighting.fact] = sighting.value
                 evidence.append(_cited(look, sighting, answers, now_us))
         absent = {answer.request: answer.reason for found in answered.values() for answer in found if answer.absence}

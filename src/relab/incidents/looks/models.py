@@ -48,6 +48,7 @@ class Answer:
         absence: why there is none.
         reason: in words, for people.
         at_s: by a clock that only goes forward, when it was there; for differences between answers.
+        ahead_us: how far the clock of whoever answered is ahead of ours.
     """
 
     request: str
@@ -55,6 +56,7 @@ class Answer:
     absence: Absence | None = None
     reason: str = ""
     at_s: float = 0.0
+    ahead_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class Evidence:
 
 
 Reader = Callable[[Sequence[Answer], int], list[Sighting]]
-"""From the answers of a look, in the order in which they were asked for, and the time now (UTC, in us), to what they show.
+"""From the answers of a look, in the order in which they were asked for, and the time now (UTC, in us, by the clock of whoever
+answered), to what they show.
 
 Answers are data from outside: whatever they hold, a reader returns.
 """

@@ -24,7 +24,7 @@ _MOST_NOTE: Final = 1_000
 _HELP: Final = (
     "`/relab status`: what the responder is doing",
     "`/relab incidents`: the newest incidents",
-    "`/relab approve ID [note]`: allow a plan; ID is of the question, or of the incident: its last question",
+    "`/relab approve ID [note]`: allow a plan; ID is of the question, or of the incident, if it has asked for one plan only",
     "`/relab reject ID [note]`: forbid a plan; a person takes over",
     "`/relab pause [why]`: have nothing done any more; looking goes on",
     "`/relab resume [why]`: take the pause back",
@@ -159,7 +159,10 @@ class SlackDesk:
         if not wanted or len(wanted) > _MOST_WORD:
             raise InvalidInputError("Say which one.", remedy="The notice has the id, and so has: /relab status")
         decision = self._incidents.decide(wanted, approved=approved, by=command.author, note=one_line(note, _MOST_NOTE))
-        return f"{'Approved' if decision.approved else 'Rejected'} by {for_slack(decision.by, 200)}: `{escaped(decision.approval_id, 200)}`"
+        request, _ = self._incidents.log.approvals.get(decision.approval_id)
+        what = for_slack(f"{request.plan.action} on {request.plan.target}", 200)
+        said = f"{what}, {'approved' if decision.approved else 'rejected'} by {for_slack(decision.by, 200)}"
+        return f"{said}: `{escaped(decision.approval_id, 200)}`"
 
     def _switch(self, command: SlackCommand, rest: str, *, pauses: bool) -> str:
         self._require_operator(command)

@@ -18,6 +18,7 @@ _US: Final = 1_000_000
 _TOLD: Final = {
     "failed": "Find out why the responder itself failed.",
     "not_undone": "Take back by hand what could not be undone, or say that it may stay.",
+    "limit_stays": "Set the limit back, or say that it may stay.",
     "records_unknown": "Find out what others did meanwhile: the action server did not say.",
     "stood_down": "Say who acts when several do at once; the responder stood down.",
 }

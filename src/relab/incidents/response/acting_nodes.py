@@ -17,7 +17,13 @@ from relab.incidents.models import Snapshot
 from relab.incidents.response.state import IncidentState, dump_poll, load_poll
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
-from relab.incidents.storage.errors import ActNotFoundError, LoopLostError, PausedError, RejectedError
+from relab.incidents.storage.errors import (
+    ActNotFoundError,
+    IncidentOverError,
+    LoopLostError,
+    PausedError,
+    RejectedError,
+)
 from relab.incidents.storage.models import NewEvent, Phase
 from relab.knowledge.models import Runbook
 
@@ -51,7 +57,7 @@ class Acting:
         world = self._world
         plan = Plan.model_validate(state["action_plan"][-1])
         known = await self._known(self._key(state, plan))
-        before = state.get("before") or self._last_before(state, known)
+        before = self._last_before(state, known)
         if known is not None and known.status is not ActStatus.ASKED:
             # It was done before a restart of ours.
             return {**self._over(state, known), "before": before}
@@ -123,10 +129,10 @@ class Acting:
         return {**changed, "way": "investigate", "is_resolved": False}
 
     async def _may_ask(self, act: ActRecord) -> bool:
-        """Return whether an act may be asked for once more: nobody has paused meanwhile, said no, or taken the loop over."""
+        """Return whether an act may be asked for once more: nobody has paused meanwhile, said no, ended it, or taken the loop over."""
         try:
             await self._world.blocking(self._world.log.acts.put, act, lease=self._world.watch.lease)
-        except (PausedError, RejectedError, LoopLostError):
+        except (PausedError, RejectedError, LoopLostError, IncidentOverError):
             return False
         return True
 
@@ -240,6 +246,8 @@ class Acting:
         while True:
             polls.extend(await world.watch.feed.after(number))
             number = world.watch.feed.number
+            if (await world.blocking(world.log.get, state["incident_id"])).is_over:
+                raise IncidentOverError(state["incident_id"])
             # Visitors may stay for a day.
             polls = polls[-_MOST_POLLS:]
             course = replace(course, polls=polls, stale=frozenset(world.watch.stale))
@@ -258,7 +266,7 @@ class Acting:
                 is_moment = contained_at_us is not None and 0 <= polls[-1].at_us - contained_at_us < patience_us
                 if not is_moment:
                     return found
-            if mended and self._is_time_to_look(course, found):
+            if mended and self._is_time_to_look(course, found, is_contained=contained_at_us is not None):
                 at_us = world.clock.now_us()
                 seen = await world.take(looks)
                 course = replace(course, facts=seen.facts, facts_at_us=at_us)
@@ -268,11 +276,15 @@ class Acting:
         told = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
         await self._world.tell(state["incident_id"], Phase.VERIFY, told)
 
-    def _is_time_to_look(self, course: Course, found: Verification) -> bool:
+    def _is_time_to_look(self, course: Course, found: Verification, *, is_contained: bool) -> bool:
         """Whether the cause should be looked for: as users are about to be well for long enough, and when it should be gone."""
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         since_us = now_us - (course.facts_at_us or 0)
-        if since_us < 2 * settings.poll_interval_s * _US:
+        between_s = 2 * settings.poll_interval_s
+        if is_contained:
+            # That may last for a day, and each look is written down.
+            between_s = max(between_s, settings.patience_s / 2)
+        if 0 <= since_us < between_s * _US:
             return False
         is_late = now_us - course.ended_at_us >= settings.cause_patience_s * _US
         return is_late or found.well_s >= settings.sustained_s - 2 * settings.poll_interval_s

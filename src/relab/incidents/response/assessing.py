@@ -41,7 +41,9 @@ class Assessing:
         now_us = self._world.clock.now_us()
         changed: IncidentState = {"symptoms": dump_poll(poll), "others_since_us": state.get("others_since_us", now_us)}
         seen = await Surveying(self._world).records_seen()
-        return changed if seen is None else {**changed, "others_seen": seen}
+        if seen is None:
+            return changed
+        return {**changed, "others_seen": seen, "others_first_seen": state.get("others_first_seen", seen)}
 
     async def detect(self, state: IncidentState) -> IncidentState:
         """Ask whether it is still there: after a restart of ours it may have passed."""

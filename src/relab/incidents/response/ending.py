@@ -7,10 +7,10 @@ from typing import Final
 
 from relab.incidents.acting.errors import ActionServerError
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, ServerStatus, of_others
-from relab.incidents.acting.verification import Course, Outcome, verify
 from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.models import Anomaly, Severity, Snapshot
+from relab.incidents.models import Anomaly, Severity
 from relab.incidents.postmortem.recording import signals_event
+from relab.incidents.response.recovery import WELL_AGAIN, Recovery
 from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase
@@ -40,7 +40,7 @@ class Ending:
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
         acts = await world.blocking(world.log.acts.of_incident, incident_id)
-        others = [] if state.get("is_resolved") else await self._done_by_others(incident, acts)
+        others = [] if state.get("is_resolved") else await self._done_by_others(state, incident, acts)
         resolver = self._resolver(state, others)
         well = {} if resolver is Resolver.RESPONDER else await self._well(state)
         past = self._past(state, incident, acts, others, resolver, well)
@@ -52,6 +52,8 @@ class Ending:
             Resolver.ITSELF: state.get("reason") or "It is well again, and nobody did anything.",
         }[resolver]
         await self._keep_signals(incident_id, "learn")
+        if resolver is Resolver.RESPONDER:
+            said += await self._what_stays(past.cause, acts)
         if resolver is Resolver.PERSON:
             await self._draft(incident_id, await world.learnt())
         elif resolver is Resolver.RESPONDER:
@@ -105,24 +107,16 @@ class Ending:
         something else goes wrong.
         """
         world = self._world
-        now_us, number = world.clock.now_us(), world.watch.feed.number
-        before = load_poll(state["symptoms"])
-        polls: list[Snapshot] = []
-        settings, told = world.settings.verification, set[str]()
+        recovery, told = Recovery(world, state["incident_id"], state["symptoms"]), set[str]()
         while True:
-            polls.extend(await world.watch.feed.after(number))
-            number = world.watch.feed.number
-            course = Course(now_us, now_us, before, polls, frozenset(world.watch.stale))
-            if verify(course, world.bounds(), settings).outcome is Outcome.VERIFIED:
-                return {"way": "learn", "reason": "Users have been served well again for long enough."}
+            await recovery.poll()
+            if await recovery.has_passed():
+                return {"way": "learn", "reason": WELL_AGAIN}
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
             if news := await self._news(state, incident, told):
                 return await self._look_again(state, news)
-            # What is long over tells nothing any more, and a night is long.
-            horizon_us = polls[-1].at_us - int(4 * settings.sustained_s * 1_000_000)
-            polls = [poll for poll in polls if poll.at_us >= horizon_us]
 
     async def _news(self, state: IncidentState, incident: Incident, told: set[str]) -> list[Anomaly]:
         """Return what has gone wrong since nobody knew a cause, and is no less severe than what was known then.
@@ -149,11 +143,11 @@ class Ending:
         if acts or questions:
             return []
         try:
-            recent = await world.actions.records_since(incident.opened_at)
+            others = await self._others(state, incident, acts)
         except ActionServerError:
             # Nobody can tell, and without it nothing could be done either; the next poll asks again.
             return []
-        return [] if of_others(recent.records, acts, since_us=incident.opened_at) else found
+        return [] if others else found
 
     async def _tell_worse(self, incident: Incident, found: Sequence[Anomaly], told: set[str]) -> None:
         """Tell people once of each signal that goes wrong badly while they have the incident.
@@ -175,6 +169,19 @@ class Ending:
         told = NewEvent("looks_again", said, {"signals": [item.signal for item in news]})
         await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
         return {"way": "monitor", "relooks": state.get("relooks", 0) + 1, "reason": ""}
+
+    async def _what_stays(self, cause: str, acts: Sequence[ActRecord]) -> str:
+        """Return in words what people should take back when they know that it is not needed any more; empty if nothing."""
+        world = self._world
+        book = next((book for book in await world.runbooks() if book.cause == cause), None)
+        if book is None or not book.sheds or not (helped := [act for act in acts if act.effect is Effect.VERIFIED]):
+            return ""
+        act = helped[-1]
+        limits = ", ".join(f"{name} = {value}" for name, value in act.parameters.items())
+        said = f"{act.action} ({limits}) stays in force: set it back once no more come than can be served."
+        told = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
+        await world.blocking(world.log.append, act.incident_id, told, at_us=world.clock.now_us())
+        return f" {said}"
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
         """Write runbooks as drafts, for people to accept; without them the incident is remembered all the same."""
@@ -207,17 +214,35 @@ class Ending:
             return Resolver.RESPONDER
         return Resolver.PERSON if others else Resolver.ITSELF
 
-    async def _done_by_others(self, incident: Incident, acts: Sequence[ActRecord]) -> list[ServerRecord]:
+    async def _others(
+        self, state: IncidentState, incident: Incident, acts: Sequence[ActRecord]
+    ) -> tuple[ServerRecord, ...]:
+        """Return what others did during the incident, the last first.
+
+        Raises:
+            ActionServerError: the action server does not say.
+        """
+        actions, seen = self._world.actions, state.get("others_first_seen")
+        if seen is not None:
+            found = of_others((await actions.records_after(seen)).records, acts, since_us=0)
+            if found:
+                return found
+        # Somebody may have been at work before the first look; by the time that is told, and clocks are set.
+        recent = await actions.records_since(incident.opened_at)
+        return of_others(recent.records, acts, since_us=incident.opened_at)
+
+    async def _done_by_others(
+        self, state: IncidentState, incident: Incident, acts: Sequence[ActRecord]
+    ) -> list[ServerRecord]:
         """Return what others did during the incident, the first first; nothing if the action server does not say."""
         try:
-            recent = await self._world.actions.records_since(incident.opened_at)
+            return list(await self._others(state, incident, acts))[::-1]
         except ActionServerError as error:
             told = NewEvent("records_unknown", f"Nobody can tell what others did: {error}")
             await self._world.blocking(
                 self._world.log.append, incident.incident_id, told, at_us=self._world.clock.now_us()
             )
             return []
-        return list(of_others(recent.records, acts, since_us=incident.opened_at))[::-1]
 
     def _past(
         self,

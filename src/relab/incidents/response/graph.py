@@ -49,7 +49,9 @@ def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = No
         "plan", _way, {"approve": "approve", "execute": "execute", "investigate": "plan", "escalate": "escalate"}
     )
     graph.add_conditional_edges(
-        "approve", _way, {"approve": "approve", "execute": "execute", "investigate": "plan", "escalate": "escalate"}
+        "approve",
+        _way,
+        {"approve": "approve", "execute": "execute", "investigate": "plan", "learn": "learn", "escalate": "escalate"},
     )
     graph.add_conditional_edges("execute", _way, {"verify": "verify", "investigate": "plan", "escalate": "escalate"})
     graph.add_conditional_edges("verify", _way, {"learn": "learn", "investigate": "plan"})

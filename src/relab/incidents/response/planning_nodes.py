@@ -13,13 +13,14 @@ from relab.incidents.acting.approvals import Standing, ask, standing
 from relab.incidents.acting.catalogue import Catalogue
 from relab.incidents.acting.errors import ActionServerError, BusyError, Reaction
 from relab.incidents.acting.planning import Escalation, Plan, next_plan
-from relab.incidents.acting.policy import Ground, Ruling, Verdict
+from relab.incidents.acting.policy import Autonomy, Ground, Ruling, Verdict
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried
 from relab.incidents.response.assessing import Assessing
+from relab.incidents.response.recovery import PASSED, WELL_AGAIN
 from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
-from relab.incidents.storage.models import NewEvent, Phase
+from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 
 _MOST_PLANS: Final = 20
 _MOST_KEPT: Final = 20
@@ -69,7 +70,9 @@ class Planning:
                 valid_s=world.settings.approval_valid_s,
             ),
         )
-        interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
+        answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
+        if answered == PASSED:
+            return await self._needed_no_more(request.approval_id)
         _, decision = await world.blocking(world.log.approvals.get, request.approval_id)
         digest = await self._digest(plan)
         found = standing(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
@@ -85,7 +88,16 @@ class Planning:
         unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
         if unanswered >= _MOST_UNANSWERED:
             return {"way": "escalate", "reason": f"{reason} Nobody has answered {unanswered} questions."}
+        over = NewEvent("question_over", reason, once=f"over.{request.approval_id}")
+        await world.tell(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
+
+    async def _needed_no_more(self, approval_id: str) -> IncidentState:
+        """Withdraw a question about what has passed meanwhile; whoever has just said yes to it has seen it as it was."""
+        world = self._world
+        now_us = world.clock.now_us()
+        await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=WELL_AGAIN)
+        return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _still_asked(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
         """Withdraw a question that need not be asked any more, and plan anew; else go on asking."""
@@ -136,7 +148,13 @@ class Planning:
                 if error.reaction is Reaction.ESCALATE or waits >= world.settings.most_waits:
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
                 waits += 1
-                await world.pause(error.retry_after_s if isinstance(error, BusyError) else world.settings.wait_s)
+                wait_s = error.retry_after_s if isinstance(error, BusyError) else world.settings.wait_s
+                if wait_s > world.settings.verification.patience_s:
+                    # By then it would be another situation, and people have heard of nothing.
+                    return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
+                await world.pause(wait_s)
+                if wait_s > world.settings.wait_s:
+                    return {"way": "investigate", "reason": str(error), "tried": _plain(refused), "waits": waits}
                 continue
             decided = await self._decide(state, ready, waits)
             if decided is not None:
@@ -164,10 +182,7 @@ class Planning:
         if ruling.verdict is Verdict.REFUSED:
             wait_s = ruling.retry_after_s
             if wait_s is None or wait_s > world.settings.verification.patience_s or waits >= world.settings.most_waits:
-                reason = f"{ruling.reason} {ruling.remedy}"
-                told = NewEvent("refused", f"{ready.plan.action}: {reason}", {"ground": ruling.ground.value})
-                await world.tell(state["incident_id"], Phase.PLAN, told)
-                return {"way": "escalate", "reason": reason, "waits": waits}
+                return await self._refused(state, ready, waits)
             await world.pause(wait_s)
             return None
         attempt = state.get("attempt", 0) + 1
@@ -185,6 +200,26 @@ class Planning:
             "ground": ruling.reason,
             "waits": waits,
         }
+
+    async def _refused(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState:
+        """Hand over what may not be done; where suggesting is all that is allowed, with what a person should do."""
+        world, plan, ruling = self._world, ready.plan, ready.ruling
+        reason = f"{ruling.reason} {ruling.remedy}"
+        if (
+            ruling.ground is Ground.AUTONOMY
+            and world.settings.policy.autonomy_of(plan.action_class) is Autonomy.SUGGEST
+        ):
+            wanted = ", ".join(f"{name} = {value}" for name, value in plan.parameters.items())
+            reason = (
+                f"It is suggested to do {plan.action}{f' with {wanted}' if wanted else ''}: {plan.why} {ruling.reason}"
+            )
+            document = plan.model_dump(mode="json")
+            told = NewEvent("suggested", reason, {"plan": document, "ground": ruling.ground.value})
+            await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+        else:
+            told = NewEvent("refused", f"{plan.action}: {reason}", {"ground": ruling.ground.value})
+            await world.tell(state["incident_id"], Phase.PLAN, told)
+        return {"way": "escalate", "reason": reason, "waits": waits}
 
     async def _stand_down(self, state: IncidentState, ruling: Ruling) -> IncidentState:
         world, count = self._world, state.get("stand_downs", 0) + 1

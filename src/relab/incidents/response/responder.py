@@ -14,6 +14,7 @@ from relab.incidents.checkpoints import is_outage
 from relab.incidents.detection.detector import Detector, Findings
 from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.response.graph import Graph
+from relab.incidents.response.recovery import PASSED, Recovery
 from relab.incidents.response.state import IncidentState, asked_as
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
@@ -117,6 +118,9 @@ class Responder:
     async def _take_up(self, lease: Lease) -> None:
         """Go on with what an earlier process has left: what is usual, and the open incident."""
         world = self._world
+        # Another process may have led for days since this one did.
+        self._detector.begin_anew()
+        await world.watch.begin_anew()
         content = await world.blocking(world.log.baselines.load, world.target)
         if content is not None:
             self._detector.take(content)
@@ -133,6 +137,8 @@ class Responder:
         findings = self._detector.look(poll, learn=incident_id is None)
         watch = self._world.watch
         watch.findings = findings
+        if findings.opens:
+            watch.wrong_at_us = poll.at_us
         if findings.is_stale:
             watch.stale.add(poll.at_us)
             # Those of polls that nobody has any more: a target may stand still for a whole night.
@@ -145,6 +151,7 @@ class Responder:
             await self._notice(findings, poll)
             if self.polls % _SAVE_POLLS == 0 and self._incident_id is None:
                 await self._save()
+                await self._survey.settle_all()
         except UnavailableError as error:
             # The next poll finds the same again.
             _log.warning("poll_not_written", target=self._world.target, error=str(error))
@@ -189,6 +196,16 @@ class Responder:
     def _respond(self, incident_id: str) -> None:
         self._incident_id = incident_id
         self._task = asyncio.create_task(self._see_through(incident_id), name=f"incident {incident_id}")
+        self._task.add_done_callback(self._notice_end)
+
+    def _notice_end(self, task: asyncio.Task[None]) -> None:
+        """Go back to watching whatever the task ended by: who believes to be at work on an incident opens no other."""
+        if task is not self._task or task.cancelled() or (error := task.exception()) is None:
+            return
+        _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
+        if self._incident_id is not None:
+            self._given_up[self._incident_id] = asyncio.get_running_loop().time() + _GIVEN_UP_S
+        self._incident_id = None
 
     async def _see_through(self, incident_id: str) -> None:
         """Run the graph of an incident to its end, through restarts of nodes that failed, and outages of the database."""
@@ -199,7 +216,8 @@ class Responder:
             except LoopLostError:
                 # Nothing was done; the next poll does not lead either.
                 _log.warning("incident_left_to_another", incident_id=incident_id)
-                break
+                self._incident_id = None
+                return
             except IncidentOverError:
                 # A person has ended it.
                 break
@@ -213,7 +231,8 @@ class Responder:
                 # One that goes on between its failures is not given up for all of them together.
                 failures, failed_at = (failures + 1, failed_at) if came_to in {failed_at, ""} else (1, came_to)
                 _log.exception("incident_failed", incident_id=incident_id, failures=failures)
-                await self._tell_failure(incident_id, error, failures)
+                if not await self._tell_failure(incident_id, error, failures):
+                    break
                 await self._world.pause(self._world.settings.wait_s)
             else:
                 break
@@ -246,37 +265,39 @@ class Responder:
         before = await self._graph.aget_state(config)
         given: Any = None if before.next else {"incident_id": incident_id}
         if before.next and any(task.interrupts for task in before.tasks):
-            await self._until_decided(cast("IncidentState", before.values))
-            given = Command(resume=True)
+            given = Command(resume=await self._until_decided(cast("IncidentState", before.values)))
         while True:
             found = await self._graph.ainvoke(given, config, durability="sync")
             if not found.get("__interrupt__"):
                 return
-            await self._until_decided(cast("IncidentState", found))
-            given = Command(resume=True)
+            given = Command(resume=await self._until_decided(cast("IncidentState", found)))
 
-    async def _until_decided(self, state: IncidentState) -> None:
-        """Wait until people have answered, or need not any more, or the time for it is over."""
-        world, number = self._world, self._world.watch.feed.number
+    async def _until_decided(self, state: IncidentState) -> bool | str:
+        """Wait until people have answered, or need not any more, or the time for it is over; return what the node goes on with."""
+        world, recovery = self._world, Recovery(self._world, state["incident_id"], state["symptoms"])
         while True:
             try:
                 request, decision = await world.blocking(world.log.approvals.get, asked_as(state))
             except ApprovalNotFoundError:
-                return
+                return True
             if decision is not None or not request.asked_at <= world.clock.now_us() < request.expires_at:
-                return
+                return True
             if (await world.blocking(world.log.get, state["incident_id"])).is_over:
                 raise IncidentOverError(state["incident_id"])
-            await world.watch.feed.after(number)
-            number = world.watch.feed.number
+            await recovery.poll()
+            if await recovery.has_passed():
+                return PASSED
             if await self._survey.needs_nobody(state, request.plan):
-                return
+                return True
 
-    async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> None:
+    async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
+        """Tell people of a failure; return whether the incident goes on: a person may have ended it meanwhile."""
         world = self._world
         told = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
         is_last = failures >= _MOST_FAILURES
-        with contextlib.suppress(UnavailableError):
+        try:
+            if (await world.blocking(world.log.get, incident_id)).is_over:
+                return False
             if is_last:
                 await world.blocking(
                     world.log.update,
@@ -288,6 +309,11 @@ class Responder:
                 )
             else:
                 await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
+        except IncidentOverError:
+            return False
+        except UnavailableError as error_of_log:
+            _log.warning("failure_not_written", incident_id=incident_id, error=str(error_of_log))
+        return True
 
     async def _save(self) -> None:
         world = self._world

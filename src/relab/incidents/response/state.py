@@ -34,6 +34,7 @@ class IncidentState(TypedDict, total=False):
         is_confirmed: whether the diagnosis was the same by looks of two moments.
         others_since_us: acts of others since then were not looked at yet.
         others_seen: ids of the newest records that were looked at; absent where the action server did not tell them.
+        others_first_seen: those of when it began.
         attempt: number of the last plan, from 1.
         state_digest: of the state that the last plan was made in.
         approval_id: of the question about the last plan; None where nobody had to be asked.
@@ -65,6 +66,7 @@ class IncidentState(TypedDict, total=False):
     is_confirmed: bool
     others_since_us: int
     others_seen: list[str]
+    others_first_seen: list[str]
     attempt: int
     state_digest: str | None
     approval_id: str | None

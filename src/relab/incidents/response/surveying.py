@@ -23,6 +23,8 @@ _US: Final = 1_000_000
 _HOST_SHORT: Final = 97.0
 _MOST_SEEN: Final = 50
 """Ids of records that are kept: the newest ones are enough to find the place from which on there is something new."""
+_MOST_SETTLED: Final = 3
+"""At a time: a server that does not answer takes its while for each."""
 _CLOCKS_DIFFER_S: Final = 3_600.0
 """By so much the action server's clock may be behind or ahead when a record is looked for by its key."""
 
@@ -107,6 +109,12 @@ class Surveying:
             record_id=record.record_id,
             error=record.error,
         )
+
+    async def settle_all(self) -> None:
+        """Ask what became of acts that nobody knows the end of, also of incidents that are over: later nobody may tell any more."""
+        world = self._world
+        for act in (await world.blocking(world.log.acts.unsettled, world.target))[:_MOST_SETTLED]:
+            await self._told(act)
 
     async def records_seen(self) -> list[str] | None:
         """Return the ids of the newest records of everybody's acts; None if the action server does not say."""

@@ -42,6 +42,7 @@ class Watch:
 
     Attributes:
         findings: of the last poll.
+        wrong_at_us: when a poll has shown last what opens incidents.
         stale: times (`at_us`) of polls whose figures were old.
         lease: by which this process runs the loop; None as long as it does not, or where there is no loop.
     """
@@ -49,8 +50,15 @@ class Watch:
     feed: Feed
     baseline: Baseline
     findings: Findings = field(default_factory=Findings)
+    wrong_at_us: int | None = None
     stale: set[int] = field(default_factory=set)
     lease: Lease | None = None
+
+    async def begin_anew(self) -> None:
+        """Forget the polls of before: somebody else may have led for days since."""
+        await self.feed.clear()
+        self.findings, self.wrong_at_us = Findings(), None
+        self.stale.clear()
 
 
 @dataclass(frozen=True)

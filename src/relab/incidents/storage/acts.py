@@ -78,11 +78,11 @@ class ActLog:
                 known = ActRecord.model_validate(stored)
                 _require_same(known, act)
                 if known.status is ActStatus.ASKED:
+                    _require_open(incident)
                     _require_leave(unit, incident.target, lease)
                     _require_no_rejection(unit, act)
                 return Put(known, created=False)
-            if incident.closed_at is not None:
-                raise IncidentOverError(act.incident_id)
+            _require_open(incident)
             _require_leave(unit, incident.target, lease)
             _require_no_rejection(unit, act)
             content = act.model_dump(mode="json")
@@ -220,6 +220,11 @@ def _storable(act: ActRecord) -> ActRecord:
         "approved_by": None if act.approved_by is None else cut(act.approved_by, 200),
     }
     return act.model_copy(update=prose)
+
+
+def _require_open(incident: Any) -> None:
+    if incident.closed_at is not None:
+        raise IncidentOverError(incident.incident_id)
 
 
 def _require_leave(unit: UnitOfWork, target: str, lease: Lease | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Update, case, select, tuple_, update
+from sqlalchemy import Update, case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.incidents.storage.repository import insert_into
@@ -35,6 +35,12 @@ def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -
         AlertRow.group_key == group_key, AlertRow.fingerprint.in_(sorted(set(fingerprints)))
     )
     return session.execute(statement.order_by(AlertRow.fingerprint, AlertRow.starts_at).with_for_update()).all()
+
+
+def count_firing(session: Session, incident_id: str, since: int) -> int:
+    """Return how many alerts of an incident fire, and were heard of since a time."""
+    firing = (AlertRow.incident_id == incident_id, AlertRow.is_firing, AlertRow.last_at >= since)
+    return session.execute(select(func.count()).select_from(AlertRow).where(*firing)).scalar_one()
 
 
 def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> None:

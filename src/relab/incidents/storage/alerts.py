@@ -64,6 +64,11 @@ class AlertLog:
                 opened = Opened(incident_of(row), opened.created)
         return AlertIntake(tuple(received[key] for key in fresh), opened)
 
+    def fires(self, incident_id: str, *, since_us: int) -> bool:
+        """Return whether an alert of an incident fires still, as far as it was heard of since a time."""
+        with self._database.read() as session:
+            return alert_repository.count_firing(session, incident_id, since_us) > 0
+
     def _tell(
         self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:

@@ -120,7 +120,11 @@ def _merged(known: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Fi
             continue
         if _rank(each.severity) > _rank(earlier.severity):
             fresh.append(each)
-        merged[key] = each.model_copy(update={"first_at": earlier.first_at, "count": earlier.count + 1})
+        # At its worst: what is told of when it is worse than ever is not told of each time that it wavers.
+        worst = _worst([each.severity, earlier.severity])
+        merged[key] = each.model_copy(
+            update={"first_at": earlier.first_at, "count": earlier.count + 1, "severity": worst}
+        )
     return list(merged.values()), fresh
 
 

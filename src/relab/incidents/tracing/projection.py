@@ -73,7 +73,7 @@ def error_of(case: Case) -> str:
     kinds = {event.kind for event in case.events}
     if "failed" in kinds and "escalated" not in kinds:
         return "responder_failed"
-    if "refused" in kinds:
+    if kinds & {"refused", "suggested"}:
         return "policy_refused"
     return "cause_unknown" if case.incident.diagnosis in {None, UNNAMED} else "nothing_to_be_done"
 

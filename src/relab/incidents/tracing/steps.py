@@ -26,6 +26,8 @@ _NODES: Final = {
     "planned": Phase.PLAN,
     "stood_down": Phase.PLAN,
     "refused": Phase.PLAN,
+    "suggested": Phase.PLAN,
+    "question_over": Phase.APPROVE,
     "not_asked": Phase.EXECUTE,
     EventKind.APPROVAL_ASKED: Phase.APPROVE,
     EventKind.APPROVAL_DECIDED: Phase.APPROVE,
@@ -38,6 +40,7 @@ _NODES: Final = {
     "escalated": Phase.ESCALATE,
     "worsened": Phase.ESCALATE,
     "records_unknown": Phase.LEARN,
+    "limit_stays": Phase.LEARN,
     "drafted": Phase.LEARN,
     "not_drafted": Phase.LEARN,
     EventKind.CLOSED: Phase.LEARN,
@@ -48,6 +51,7 @@ _ONE_VISIT: Final = frozenset((Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY, Phase
 _GUARDS: Final = {
     "stood_down": "stand-down",
     "refused": "policy",
+    "suggested": "policy",
     "not_asked": "policy",
     EventKind.APPROVAL_ASKED: "approval",
     EventKind.APPROVAL_DECIDED: "approval",
@@ -125,7 +129,7 @@ class Steps:
                 self._fail(_EFFECTS[effect], f"{self._action} {_CAME[effect]}: {event.message}")
         elif event.kind == "not_undone":
             self._fail("not_undone", event.message)
-        elif event.kind in {"stood_down", "refused", "not_asked"}:
+        elif event.kind in {"stood_down", "refused", "suggested", "not_asked"}:
             self.steps[-1]["status"] = "skipped"
         elif event.kind == EventKind.APPROVAL_ASKED:
             self._is_at_work()

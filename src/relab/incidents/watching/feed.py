@@ -34,6 +34,11 @@ class Feed:
         """The last polls, in order; some 2,000 of them."""
         return [poll for _, poll in self._polls]
 
+    async def clear(self) -> None:
+        """Forget the polls of until now; their numbers are not used again."""
+        async with self._came:
+            self._polls.clear()
+
     async def put(self, poll: Snapshot) -> None:
         """Hand out a poll."""
         async with self._came:

@@ -7,6 +7,8 @@ import gzip
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +125,27 @@ def test_what_others_did_is_seen(server: RealServer) -> None:
     )
     later = ask(server, lambda client: client.records_since(began_us + 1))
     assert [item.target for item in later.records] == ["b"]
+
+
+def test_what_was_done_for_a_key_is_found_whenever_the_server_says_that_it_was(server: RealServer) -> None:
+    done = ask(server, execute_in_any_state)
+    later_us = server.clock.now_us() + 7_200_000_000
+    found = ask(server, lambda client: client.find(KEY, since_us=later_us))
+    assert found is not None
+    assert found.record_id == done.record_id
+    assert ask(server, lambda client: client.find("another", since_us=later_us)) is None
+
+
+@pytest.mark.parametrize("ahead_s", [-7_200, 7_200])
+def test_times_of_a_server_whose_clock_is_wrong_are_told_by_ours(ahead_s: int) -> None:
+    now = datetime.now(UTC)
+    told = now + timedelta(seconds=ahead_s)
+    document = {"records": [{**RECORD, "requested_at": told.strftime("%Y-%m-%dT%H:%M:%SZ")}]}
+    now_us = int(now.timestamp()) * 1_000_000
+    with hostile_server(answer(200, document, f"Date: {format_datetime(told, usegmt=True)}")) as server:
+        recent = asked(server.url, lambda client: client.records_since(now_us - 10_000_000))
+        later = asked(server.url, lambda client: client.records_since(now_us + 60_000_000))
+    assert ([item.record_id for item in recent.records], later.records) == (["r1"], ())
 
 
 def execute_in_any_state(client: ActionsClient) -> Awaitable[ServerRecord]:

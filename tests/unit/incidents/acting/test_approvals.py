@@ -12,9 +12,11 @@ from relab.incidents.acting.approvals import (
     ApprovalExpiredError,
     ApprovalRequest,
     Decision,
+    SeveralPlansError,
     Standing,
     ask,
     decide,
+    question_meant,
     standing,
 )
 from relab.incidents.acting.catalogue import BlastRadius
@@ -32,6 +34,16 @@ REQUEST = ask(
 
 def answer(approved: bool, at_s: float = 1, earlier: Decision | None = None, by: str = "ann") -> Decision:
     return decide(REQUEST, earlier, approved=approved, by=by, now_us=NOW_US + int(at_s * SECOND_US))
+
+
+def test_a_yes_that_names_an_incident_alone_is_no_yes_to_a_plan_that_nobody_may_have_read() -> None:
+    again = REQUEST.model_copy(update={"approval_id": "a2"})
+    other = REQUEST.model_copy(update={"approval_id": "a3", "plan": PLAN.model_copy(update={"action": "drain-worker"})})
+    assert question_meant([(REQUEST, None), (again, None)], approved=True) == again
+    assert question_meant([(REQUEST, None), (other, None)], approved=False) == other
+    with pytest.raises(SeveralPlansError, match="drain-worker on target") as caught:
+        question_meant([(REQUEST, None), (other, None)], approved=True)
+    assert "a3" in (caught.value.remedy or "")
 
 
 def stands(

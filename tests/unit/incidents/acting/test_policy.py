@@ -52,6 +52,14 @@ def test_the_shipped_default_asks_a_person() -> None:
     assert ruled(Policy(), replace(WISH, is_approved=True)).is_allowed
 
 
+def test_what_was_asked_for_long_ago_is_not_at_work_any_more_though_nobody_knows_its_end() -> None:
+    unknown = earlier(ACTS.window_s - 1, status=ActStatus.ASKED)
+    assert ruled(acts=(unknown,)).ground is Ground.UNSETTLED
+    assert ruled(acts=(earlier(ACTS.window_s, status=ActStatus.ASKED),)).is_allowed
+    # By a clock that was set back nobody can tell how long ago it was.
+    assert ruled(acts=(earlier(-ACTS.window_s, status=ActStatus.ASKED),)).ground is Ground.UNSETTLED
+
+
 @pytest.mark.parametrize(
     ("situation", "ground"),
     [
@@ -96,7 +104,7 @@ def test_a_part_of_an_outage_is_an_incident(situation: dict[str, Any]) -> None:
         (Policy(Autonomy.ACT, cooldown_s=60), [earlier(-3_600)], Ground.COOLDOWN, 3_660.0),
         (Policy(Autonomy.ACT, most_in_window=1, cooldown_s=0), [earlier(-9_000)], Ground.WINDOW_BUDGET, 12_600.0),
         (Policy(Autonomy.ACT, most_in_window=0), [], Ground.WINDOW_BUDGET, None),
-        (Policy(Autonomy.ACT), [earlier(5_000, status="asked", key="k9")], Ground.UNSETTLED, None),
+        (Policy(Autonomy.ACT), [earlier(3_000, status="asked", key="k9")], Ground.UNSETTLED, None),
     ],
 )  # fmt: skip
 def test_what_was_done_bounds_what_may_be(

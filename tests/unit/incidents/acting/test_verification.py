@@ -233,6 +233,13 @@ def test_once_well_and_looked_at_it_is_proven_whatever_came_before(well: int, er
 SHEDDING = {"errors.pct": 62.0, "latency.p95_ms": 40.0, "traffic.requests": 300.0, "traffic.shed": 185.0}
 
 
+@pytest.mark.parametrize("pending", [0.0, 3.0])
+def test_a_look_from_before_the_clock_was_set_back_tells_nothing(pending: float) -> None:
+    later = polls(31, 40, BAD)
+    seen = {"facts": {"pool.pending": pending}, "facts_at_us": later[-1].at_us + SECOND_US}
+    assert outcome(later, polls(-600, -560), **seen).outcome is Outcome.NOT_YET
+
+
 def test_whoever_refuses_what_is_too_much_on_purpose_is_judged_by_those_who_are_let_in() -> None:
     refusing = polls(1, 20, SHEDDING, health="critical")
     assert outcome(refusing, sheds=True).outcome is Outcome.VERIFIED

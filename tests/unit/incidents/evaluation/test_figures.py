@@ -61,6 +61,22 @@ def test_times_are_told_by_their_median_and_their_tail() -> None:
     assert found["times"]["time_to_detect_s"] == {"of": 11, "median": 6.0, "p90": 10.0, "most": 11.0}
 
 
+def test_tokens_are_a_sum_of_those_who_count_them() -> None:
+    found = figures_of([fault(1, tokens=700, cost_usd=0.01), fault(2, tokens=300), healthy(3)])["sums"]
+    assert (found["tokens"], found["cost_usd"]) == (1_000, 0.01)
+    assert "tokens" not in figures_of([fault(1)])["sums"]
+
+
+def test_noisy_episodes_have_a_figure_of_their_own() -> None:
+    quiet = healthy(4, kind="quiet", subject="quiet", healthy_polls=100)
+    found = figures_of([fault(1), healthy(2, false_alarms=1), healthy(3), quiet])["false_alarms"]
+    assert (found["all"]["polls"], found["healthy_episodes"]["polls"]) == (360, 340)
+    noisy = found["noisy_episodes"]
+    assert (noisy["alarms"], noisy["polls"], noisy["per_960_polls"]) == (1, 240, 4.0)
+    assert noisy["low"] < 4 < noisy["high"]
+    assert "noisy_episodes" not in figures_of([quiet])["false_alarms"]
+
+
 def test_false_alarms_are_counted_by_polls_with_nothing_wrong() -> None:
     found = figures_of([fault(1), healthy(2, false_alarms=1), healthy(3)])["false_alarms"]
     assert (found["all"]["alarms"], found["all"]["polls"]) == (1, 260)

@@ -1,0 +1,230 @@
+"""How incidents end that nobody has mended: only once what they were about is not seen any more, and nobody is asked in vain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.acting.records import ActRecord, ActStatus, Effect
+from relab.incidents.models import Anomaly, Severity
+from relab.incidents.storage.errors import IncidentOverError
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import IncidentStatus, Outcome, ReceivedAlert
+from support.small_shops import (
+    CURE,
+    HEALTH,
+    RUIN,
+    Means,
+    Shop,
+    Watching,
+    hasty,
+    learnt,
+    over,
+    watching,
+    with_status,
+    write_books,
+)
+from support.ways import GoOn, Way, at, is_act, is_dry_run, said
+
+pytestmark = pytest.mark.anyio
+ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
+QUIET_POLLS = 6
+
+
+def polled(running: Watching, count: int) -> Callable[[], bool]:
+    """Return what is true once there were so many polls more."""
+    polls = running.responder.polls
+    return lambda: running.responder.polls > polls + count
+
+
+def ail(shop: Shop) -> None:
+    """Let a dependency fail that no runbook knows, and that users hardly feel: all totals are as ever."""
+    told = shop.truth()[HEALTH]
+    # It tells no time here, so its figures do not become old.
+    del told["timestamp"]
+    shop.lies[HEALTH] = told | {"dependencies": told["dependencies"] | {"mail": {"ok": False}}}
+
+
+# --- What passes.
+
+
+async def test_what_is_still_seen_keeps_its_incident_open_and_pages_once(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        ail(fresh.shop)
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        await running.until(polled(running, 10 * QUIET_POLLS))
+        (incident,) = running.incidents()
+        assert incident.status is IncidentStatus.ESCALATED
+        fresh.shop.lies.clear()
+        found = await running.until(over(running))
+
+    assert found.outcome is Outcome.PASSED
+    assert len(running.incidents()) == 1
+
+
+async def test_an_alert_that_fires_keeps_its_incident_open_until_it_has_ended(fresh: Means) -> None:
+    def tell(running: Watching, *, is_firing: bool) -> None:
+        anomaly = Anomaly("alert", "Slow", Severity.WARNING, None, None, "It is slow.")
+        alert = ReceivedAlert("f1", 1_000_000, is_firing, anomaly, {})
+        running.log.alerts.take_in(
+            fresh.target, "g", [alert], at_us=fresh.shop.clock.now_us(), title="Slow", severity=Severity.WARNING
+        )
+
+    async with watching(fresh) as running:
+        await learnt(running)
+        tell(running, is_firing=True)
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        await running.until(polled(running, 10 * QUIET_POLLS))
+        assert [each.status for each in running.incidents()] == [IncidentStatus.ESCALATED]
+        tell(running, is_firing=False)
+        found = await running.until(over(running))
+
+    assert found.outcome is Outcome.PASSED
+
+
+async def test_nobody_is_asked_any_more_about_what_has_passed(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(ASKS)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        fresh.shop.broken.clear()
+        found = await running.until(over(running))
+        with pytest.raises(IncidentOverError):
+            running.answer(incident, approved=True)
+
+    assert (found.outcome, way.acts) == (Outcome.PASSED, [])
+    assert "Nobody needs to decide about turn_valve any more" in running.story()
+
+
+# --- What is allowed.
+
+
+async def test_who_may_suggest_says_what_a_person_should_do(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(Policy(autonomy=Autonomy.SUGGEST))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert "It is suggested to do turn_valve with component = a, to = 3: It opens it." in found.recommendation
+    assert (found.plan or {})["action"] == "turn_valve"
+    assert (way.acts, fresh.shop.valves.read()) == ([], {})
+
+
+async def test_who_may_observe_says_only_what_is_wrong(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(Policy(autonomy=Autonomy.OBSERVE))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert "turn_valve" not in found.recommendation
+    assert (found.plan, way.acts) == (None, [])
+
+
+async def test_a_server_that_wants_to_be_left_alone_for_long_is_a_matter_for_people(fresh: Means, way: Way) -> None:
+    async def meet(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        return said(429, {"code": "too_many"}, **{"Retry-After": "3600"}) if is_dry_run(request) else await go_on()
+
+    way.meet = meet
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert "answered 429" in found.recommendation
+    assert way.acts == []
+
+
+# --- What a person has ended is over.
+
+
+async def test_what_is_dismissed_while_an_act_is_verified_is_over_and_the_next_is_seen(
+    fresh: Means, way: Way, tmp_path: Path
+) -> None:
+    write_books(tmp_path / "books", [5, CURE])
+    settings = fresh.settings
+    fresh.settings = replace(
+        settings, verification=replace(settings.verification, patience_s=1e6, cause_patience_s=1e6)
+    )
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(lambda: way.acts or None)
+        (incident,) = running.incidents()
+        await running.until(lambda: running.log.acts.of_incident(incident.incident_id)[0].status is ActStatus.SUCCEEDED)
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        await running.until(lambda: running.responder.incident_id is None)
+        fresh.shop.broken.add("b")
+        await running.until(lambda: len(running.incidents()) == 2)
+
+
+async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watching(
+    fresh: Means, tmp_path: Path
+) -> None:
+    books, away = tmp_path / "books", tmp_path / "away"
+    async with watching(fresh) as running:
+        await learnt(running)
+        books.rename(away)
+        books.write_text("no folder")
+        fresh.shop.broken.add("a")
+        incident = await running.until(lambda: next(iter(running.incidents()), None))
+        await running.until(lambda: "failed" in running.story() or None)
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        await running.until(lambda: running.responder.incident_id is None)
+        books.unlink()
+        away.rename(books)
+        fresh.shop.broken.add("b")
+        await running.until(lambda: len(running.incidents()) == 2)
+
+
+# --- What was done.
+
+
+async def test_an_act_is_measured_by_what_was_before_it_and_not_before_another_one(
+    fresh: Means, way: Way, tmp_path: Path
+) -> None:
+    write_books(tmp_path / "books", [5, CURE], first_of="c")
+
+    async def fail(request: httpx.Request, go_on: GoOn) -> httpx.Response:
+        done = await go_on()
+        record = json.loads(await done.aread())["record"]
+        return said(502, {"record": record | {"status": "failed", "error": "it is stuck"}})
+
+    # What does not succeed may break something all the same: from 40 % errors to 99 %.
+    way.meet = at(is_act, 1, lambda: fresh.shop.do("ann", "b", RUIN), then=fail)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        acts = running.log.acts.of_incident(found.incident_id)
+
+    assert [act.status for act in acts] == [ActStatus.FAILED, ActStatus.SUCCEEDED]
+    assert acts[1].effect is Effect.FAILED
+
+
+async def test_what_became_of_an_act_is_asked_though_its_incident_is_over(fresh: Means) -> None:
+    log = IncidentLog(fresh.database)
+    async with watching(fresh) as running:
+        await learnt(running)
+        opened = log.open(
+            fresh.target, at_us=fresh.shop.clock.now_us(), title="old", severity=Severity.WARNING, anomalies=[]
+        )
+        incident_id = opened.incident.incident_id
+        act = ActRecord(
+            key="k1", incident_id=incident_id, attempt=1, action="turn_valve", action_class="valve",
+            blast_radius="one_dependency", target="a", parameters={"component": "a", "to": 2}, cause="c", why="w",
+            asked_at=fresh.shop.clock.now_us(),
+        )  # fmt: skip
+        log.acts.put(act)
+        log.close(incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        fresh.shop.actions.perform("turn_valve", {"component": "a", "to": 2}, actor="responder", key="k1")
+        await running.until(lambda: log.acts.get("k1").status is ActStatus.SUCCEEDED)
