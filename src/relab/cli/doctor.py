@@ -39,6 +39,8 @@ def doctor(as_json: JsonOption = False) -> None:
             _queue(services),
             _access(services),
             _model(services),
+            _attempt("runbooks", str(services.knowledge.folder), services.knowledge.check),
+            *_autonomy(services),
             *_notices(services),
             *_extras(),
         ]
@@ -116,6 +118,28 @@ def _model(services: Services) -> Check:
     if importlib.util.find_spec("langchain_core") is None:
         return Check("language model", "problem", "one is set, the extra is missing", "pip install 'relab[llm]'")
     return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
+
+
+def _autonomy(services: Services) -> list[Check]:
+    """Return whether there is an action of each class that has an autonomy of its own: of a typo nobody would hear."""
+    from relab.core.errors import RelabError
+    from relab.incidents.surroundings import strange_classes
+
+    settings = services.settings
+    named, token = settings.incidents.autonomy_by_class, settings.action_server_token
+    if not named:
+        return []
+    name, setting = "autonomy by class", "RELAB_INCIDENTS__AUTONOMY_BY_CLASS"
+    try:
+        secret = None if token is None else token.get_secret_value()
+        strange = strange_classes(settings.action_server_url, secret, named)
+    except RelabError as error:
+        return [Check(name, "note", f"whether there are such actions nobody says: {error.message}", error.remedy)]
+    if strange:
+        found = f"{setting} names what is the class of no action: {', '.join(strange)}"
+        remedy = f"Name the right one; until then RELAB_INCIDENTS__AUTONOMY ({settings.incidents.autonomy}) holds."
+        return [Check(name, "problem", found, remedy)]
+    return [Check(name, "ok", ", ".join(f"{each}: {level}" for each, level in sorted(named.items())))]
 
 
 def _notices(services: Services) -> list[Check]:

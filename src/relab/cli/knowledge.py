@@ -1,4 +1,4 @@
-"""`lab knowledge`: runbooks, what they are found by, and what is wrong with them."""
+"""`lab knowledge`: runbooks, what they are found by, and what is wrong with them; what is remembered of incidents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from relab.cli.knowledge_incidents import correct, forget, incidents
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from relab.settings import Settings
 
 app = typer.Typer(
-    help="Runbooks and past incidents: list, show, add, search, lint, drafts, accept.",
+    help="Runbooks and past incidents: list, show, add, search, lint, drafts, accept, incidents, forget, correct.",
     no_args_is_help=True,
 )
+app.command()(incidents)
+app.command()(forget)
+app.command()(correct)
 
 
 @app.command("list")
@@ -92,7 +96,7 @@ def add(
 def search(
     words: Annotated[list[str], typer.Argument(help="What is seen: a sentence, or a line of a log.")],
     limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
-    incidents: Annotated[bool, typer.Option("--incidents/--no-incidents", help="Also past incidents.")] = True,
+    with_incidents: Annotated[bool, typer.Option("--incidents/--no-incidents", help="Also past incidents.")] = True,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Show the place by words and that by meaning, and how near in meaning it is."),
@@ -103,7 +107,7 @@ def search(
     from relab.cli.context import open_services
 
     with open_services() as services:
-        hits = services.knowledge.search(" ".join(words), limit=limit, with_incidents=incidents)
+        hits = services.knowledge.search(" ".join(words), limit=limit, with_incidents=with_incidents)
     if as_json:
         print_json("knowledge search", hits=[_told(hit, explain=explain) for hit in hits])
         return

@@ -71,6 +71,7 @@ def serve(
     try:
         # Before the port is bound: a database that does not fit is an error message, not a stack trace.
         services.prepare()
+        services.knowledge.check()
         services.incidents.check()
         services.notices.check()
         _refuse_open_public_bind(services, address)

@@ -16,8 +16,8 @@ DEFAULT_BATCH = 100
 class Retention:
     """Deletes old incidents, beside servers that go on meanwhile.
 
-    What past incidents have taught stays: it is bounded by itself, and `lab knowledge` forgets it. An incident that is open,
-    or waits for a person, stays however old it is.
+    What past incidents have taught stays: it is bounded by itself, and `lab knowledge forget` takes it back. An incident that
+    is open, or waits for a person, stays however old it is.
 
     Args:
         home: where checkpoints are if the database is SQLite.

@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from langsmith import tracing_context
 from relab.core.clock import Clock
 from relab.core.ids import new_id
 from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.acting.errors import ActionServerError
 from relab.incidents.checkpoints import checkpoints
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Detector
@@ -29,6 +30,7 @@ from relab.incidents.response.responder import Responder
 from relab.incidents.response.world import Watch, World
 from relab.incidents.service import Watched, token_of
 from relab.incidents.storage.log import IncidentLog
+from relab.incidents.surroundings import strangers
 from relab.incidents.tracing.looking import ToldLooks
 from relab.incidents.tracing.recorder import RunRecorder
 from relab.incidents.tracing.scribe import Scribe
@@ -65,10 +67,12 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
     """Watch a target and respond to its incidents while the block runs.
 
     Raises:
-        ConfigurationError: there is no token for the action server, or an address is none.
+        ConfigurationError: there is no token for the action server, an address is none, or a runbook that is to be left out.
+        RunbookFolderError: the folder that the settings name cannot be read.
         UnavailableError: checkpoints cannot be kept.
     """
     token = token_of(watched)
+    await asyncio.to_thread(means.knowledge.check)
     if watched.gateway is not None:
         # An incident should not have to wait for its libraries.
         threading.Thread(target=watched.gateway.preload, name="preload-model", daemon=True).start()
@@ -100,8 +104,38 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
         scribe = Scribe(responder, watch.feed, recorder, SignalKeeper(means.log, means.clock))
         # Whatever the environment says: what is seen of a target goes to nobody else.
         with tracing_context(enabled=False):
-            async with scribe.writing(), _kept_running(responder, settings.poll_interval_s):
+            async with (
+                scribe.writing(),
+                _telling_strangers(actions, settings.policy.autonomy_by_class, settings.poll_interval_s),
+                _kept_running(responder, settings.poll_interval_s),
+            ):
                 yield responder
+
+
+@asynccontextmanager
+async def _telling_strangers(
+    actions: ActionsClient, classes: Collection[str], again_after_s: float
+) -> AsyncIterator[None]:
+    """Have it logged, once the action server says what it offers, which classes of the settings no action is of."""
+
+    async def tell() -> None:
+        while True:
+            try:
+                found = strangers(await actions.catalogue(), classes)
+            except ActionServerError:
+                await asyncio.sleep(again_after_s)
+                continue
+            if found:
+                _log.warning("autonomy_of_no_action", setting="RELAB_INCIDENTS__AUTONOMY_BY_CLASS", classes=found)
+            return
+
+    task = asyncio.create_task(tell(), name="classes") if classes else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
 
 
 @asynccontextmanager

@@ -233,6 +233,20 @@ class PastIncident(_Remembered):
         return tuple(each for each in self.tried if each.outcome in {Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE})
 
 
+@dataclass(frozen=True, slots=True)
+class Relearnt:
+    """What it has come to that a person took back or corrected what was learnt.
+
+    Attributes:
+        incident: as it was, or as it is remembered now.
+        gone, new: causes of runbooks of experience of its target that are not in use any more, or are from now on.
+    """
+
+    incident: PastIncident
+    gone: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+
 def _kind(value: object) -> type:
     # A whole number may come as one, and is the same number.
     return float if type(value) is int else type(value)

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.errors import ConfigurationError
 from relab.core.ids import check_id
+from relab.core.yaml_source import nearest
 from relab.knowledge import repository
 from relab.knowledge.actions import ACTIONS
 from relab.knowledge.drafts import Draft, Drafts, write_whole
@@ -21,7 +23,7 @@ from relab.knowledge.learnt import learnt_runbooks
 from relab.knowledge.library import SUFFIX, Library, Problem, Shelf, folder_shelf, load_library, shipped_shelf
 from relab.knowledge.lint import Remark, Surroundings, Weight, lint
 from relab.knowledge.memory import memory_factors
-from relab.knowledge.models import FactValue, Hit, PastIncident, Runbook
+from relab.knowledge.models import UNNAMED, FactValue, Hit, PastIncident, Relearnt, Runbook
 from relab.knowledge.packaged import packaged_meaning
 from relab.knowledge.reading import parse_runbook, read_text
 from relab.knowledge.revising import revised
@@ -80,6 +82,24 @@ class KnowledgeService:
         """Where the installation's own runbooks are, or would be."""
         return self._folder or self._home_folder
 
+    def check(self) -> None:
+        """Return if what the settings say of runbooks can be had.
+
+        Raises:
+            ConfigurationError: a cause is to be left out that no runbook has: that of another one would be used all night.
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        causes = self._causes()
+        # A file with a mistake is left out and told; which cause it has only its name says.
+        broken = {Path(_of_problem(*problem).source).stem for shelf in self._shelves() for problem in shelf.problems}
+        unknown = sorted(self._without - causes - broken)
+        if unknown:
+            named = ", ".join(f"{cause[:100]!r}{nearest(cause, sorted(causes))}" for cause in unknown)
+            raise ConfigurationError(
+                f"RELAB_INCIDENTS__WITHOUT_RUNBOOKS names what is the cause of no runbook: {named}.",
+                remedy="Name causes as `lab knowledge list` does.",
+            )
+
     def library(self) -> Library:
         """Return the runbooks in use, read anew.
 
@@ -106,8 +126,7 @@ class KnowledgeService:
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
         """
-        own = self._own()
-        shelves = [shipped_shelf(), folder_shelf(own) if own is not None else Shelf()]
+        shelves = self._shelves()
         unreadable = [_of_problem(place, said) for shelf in shelves for place, said in shelf.problems]
         found = [remark for shelf in shelves for remark in lint(shelf.runbooks, surroundings)]
         # Across the two folders only those in use can be mistaken for each other.
@@ -157,15 +176,42 @@ class KnowledgeService:
         with self._database.write() as unit:
             repository.put(unit.session, values)
 
-    def forget(self, incident_id: str) -> None:
-        """Delete an incident: one that was wrong would mislead.
+    def forget(self, incident_id: str) -> Relearnt:
+        """Delete an incident: one that was wrong would mislead. Return it, and what is no longer in use without it.
 
         Raises:
             PastIncidentNotFoundError: there is none of that id.
+            RunbookFolderError: the folder that the settings name cannot be read.
         """
+        incident = self.get(incident_id)
+        before = self._experience(incident.target)
         with self._database.write() as unit:
-            if not (_can_be_id(incident_id) and repository.remove(unit.session, incident_id)):
-                raise PastIncidentNotFoundError(f"There is no past incident {incident_id[:200]!r}.")
+            if not repository.remove(unit.session, incident_id):
+                raise _no_incident(incident_id)
+        return _relearnt(incident, before, self._experience(incident.target))
+
+    def correct(self, incident_id: str, cause: str) -> Relearnt:
+        """Store another cause of an incident. Return it, and what is in use or no longer in use for that.
+
+        Args:
+            incident_id: of the incident.
+            cause: of a runbook, or `unknown`.
+
+        Raises:
+            PastIncidentNotFoundError: there is none of that id.
+            RunbookNotFoundError: no runbook has the cause.
+            RunbookFolderError: the folder that the settings name cannot be read.
+        """
+        incident, causes = self.get(incident_id), sorted({UNNAMED, *self._causes()})
+        if cause not in causes:
+            raise RunbookNotFoundError(
+                f"No runbook has the cause {cause[:100]!r}{nearest(cause, causes)}.",
+                remedy=f"See: lab knowledge list; {UNNAMED} stands for all that none describes.",
+            )
+        corrected = incident.model_copy(update={"cause": cause})
+        before = self._experience(incident.target)
+        self.remember(corrected)
+        return _relearnt(corrected, before, self._experience(incident.target))
 
     def get(self, incident_id: str) -> PastIncident:
         """Return a past incident.
@@ -176,7 +222,7 @@ class KnowledgeService:
         with self._database.read() as session:
             content = repository.get(session, incident_id) if _can_be_id(incident_id) else None
         if content is None:
-            raise PastIncidentNotFoundError(f"There is no past incident {incident_id[:200]!r}.")
+            raise _no_incident(incident_id)
         return PastIncident.model_validate(content)
 
     def latest(
@@ -263,6 +309,18 @@ class KnowledgeService:
         Drafts(self.folder).remove(draft)
         return accepted
 
+    def _experience(self, target: str) -> set[str]:
+        """Return the causes of what is learnt from what people did about unknown ones of a target."""
+        return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
+
+    def _causes(self) -> set[str]:
+        """Return the causes of all runbooks, also of those that are not to be used."""
+        return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
+
+    def _shelves(self) -> list[Shelf]:
+        own = self._own()
+        return [shipped_shelf(), folder_shelf(own) if own is not None else Shelf()]
+
     def _in_use(self) -> dict[str, Runbook]:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
@@ -295,6 +353,16 @@ def _of_problem(place: str, message: str) -> Remark:
     where, _, field = place.partition(": ")
     source, _, line = where.rpartition(":")
     return Remark(source, field, message, line=int(line)) if line.isdecimal() else Remark(where, field, message)
+
+
+def _relearnt(incident: PastIncident, before: set[str], after: set[str]) -> Relearnt:
+    return Relearnt(incident, gone=tuple(sorted(before - after)), new=tuple(sorted(after - before)))
+
+
+def _no_incident(incident_id: str) -> PastIncidentNotFoundError:
+    return PastIncidentNotFoundError(
+        f"There is no past incident {incident_id[:200]!r}.", remedy="See: lab knowledge incidents"
+    )
 
 
 def _can_be_id(incident_id: str) -> bool:

@@ -291,3 +291,15 @@ def test_a_public_address_without_tokens_is_refused(empty: Lab) -> None:
     for host in ("0.0.0.0", "relab.example"):
         outcome = empty.run("serve", "--host", host, "--port", "0", code=EXIT_UNAVAILABLE)
         assert "create-token" in outcome.err
+
+
+def test_a_runbook_to_be_left_out_that_there_is_not_is_told_before_anything_is_served(empty: Lab) -> None:
+    wrong = Lab(empty.home, {"RELAB_INCIDENTS__WITHOUT_RUNBOOKS": '["db_pool"]', "ACTION_SERVER_TOKEN": "t"})
+
+    refused = wrong.run("serve", "--only", "incidents", "--port", "0", code=EXIT_UNAVAILABLE)
+    checks = wrong.run("doctor", "--json", code=EXIT_UNAVAILABLE).json["checks"]
+
+    assert "RELAB_INCIDENTS__WITHOUT_RUNBOOKS" in refused.err
+    assert "'db_pool'" in refused.err
+    found = next(check for check in checks if check["name"] == "runbooks")
+    assert (found["state"], "'db_pool'" in found["found"]) == ("problem", True)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from relab.knowledge.models import Runbook, RunbookAction
+from relab.bootstrap import build
+from relab.knowledge.models import Attempt, PastIncident, Resolver, Runbook, RunbookAction, Tried
 from relab.knowledge.writing import write_runbook
+from relab.settings import load_settings
 from support.cli import Lab
-from support.runbooks import runbook
+from support.runbooks import past, runbook
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 SYMPTOM = "the frobnicator overflows now and then"
@@ -140,3 +142,63 @@ def test_a_draft_is_listed_shown_and_accepted(empty: Lab) -> None:
     assert accepted == {"cause": "odd", "source": str(empty.home / "knowledge" / "odd.md")}
     assert "lab knowledge drafts" in again.err
     assert empty.json("knowledge", "drafts")["drafts"] == []
+
+
+def remember(lab: Lab, *incidents: PastIncident) -> list[Runbook]:
+    """Have incidents remembered, as a responder does, with drafts of what they teach; return what they teach."""
+    services = build(load_settings(lab.home))
+    services.prepare()
+    for incident in incidents:
+        services.knowledge.remember(incident)
+    learnt = list(services.knowledge.learnt("shop", services.knowledge.library().runbooks, {}))
+    for book in learnt:
+        services.knowledge.draft(book)
+    services.close()
+    return learnt
+
+
+COINCIDENCE = past(
+    "i-1", "unknown", {"queue.depth": 900.0}, well={"queue.depth": 1.0}, target="shop", resolver="a\x1b[2Jnn",
+    tried=(Tried(action="restart-target", outcome=Attempt.CHANGED_NOTHING), Tried(action="flush-cache", outcome=Attempt.HELPED)),
+)  # fmt: skip
+"""Somebody flushed a cache while a queue ran empty by itself."""
+
+
+def test_what_a_person_did_by_chance_is_listed_and_taken_back(empty: Lab) -> None:
+    other = past("i-2", "database_lock", resolved_at=COINCIDENCE.resolved_at - 1, resolved_by=Resolver.RESPONDER)
+    (learnt,) = remember(empty, COINCIDENCE, other)
+
+    listed = empty.json("knowledge", "incidents")["incidents"]
+    table = empty.run("knowledge", "incidents", "--cause", "unknown").out
+    forgotten = empty.json("knowledge", "forget", "i-1")
+    again = empty.run("knowledge", "forget", "i-1", "--json", code=EXIT_FAILED).json["error"]
+
+    assert [each["incident_id"] for each in listed] == ["i-1", "i-2"]
+    assert (listed[0]["cause"], listed[0]["helped"], listed[0]["resolved_by"]) == ("unknown", ["flush-cache"], "person")
+    assert listed[0]["resolved_at"] == "2023-11-14T22:14:20.000001Z"
+    assert "facts" not in listed[0]
+    assert "flush-cache" in table
+    assert "i-2" not in table
+    assert "\x1b" not in table
+    draft = empty.home / "knowledge" / "drafts" / f"{learnt.cause}.md"
+    assert (forgotten["no_longer_used"], forgotten["drafts"]) == ([learnt.cause], [str(draft)])
+    assert draft.is_file(), "somebody may be at work on it"
+    assert (again["code"], "lab knowledge incidents" in again["message"]) == ("past_incident_not_found", True)
+    assert [each["incident_id"] for each in empty.json("knowledge", "incidents")["incidents"]] == ["i-2"]
+    assert remember(empty) == []
+    assert empty.run("knowledge", "forget", "i-2").out == "i-2 is forgotten: it speaks for database_lock no more.\n"
+
+
+@pytest.mark.full
+def test_the_cause_of_a_past_incident_is_corrected(empty: Lab) -> None:
+    (learnt,) = remember(empty, COINCIDENCE)
+
+    wrong = empty.run("knowledge", "correct", "i-1", "--cause", "database_lok", code=EXIT_FAILED).err
+    told = empty.run("knowledge", "correct", "i-1", "--cause", "database_lock").out
+    back = empty.json("knowledge", "correct", "i-1", "--cause", "unknown")
+
+    assert "did you mean 'database_lock'?" in wrong
+    assert told.startswith("i-1 is remembered as database_lock.\n")
+    assert f"{learnt.cause} is not used any more" in told
+    assert (back["incident"]["cause"], back["used_now"]) == ("unknown", [learnt.cause])
+    empty.run("knowledge", "correct", "none", "--cause", "unknown", code=EXIT_FAILED)

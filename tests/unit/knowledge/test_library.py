@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from relab.bootstrap import Services
+from relab.core.errors import ConfigurationError
 from relab.knowledge.errors import RunbookFolderError
 from relab.knowledge.library import MAX_FILES, folder_shelf, load_library, shipped_shelf
 from relab.knowledge.writing import write_runbook
@@ -91,3 +94,23 @@ def test_causes_that_are_not_to_be_used_are_in_neither_folder(tmp_path: Path) ->
     assert library.get(first) is None
     assert library.get(second) is not None
     assert len(library.runbooks) == len(load_library().runbooks) - 1
+
+
+def test_a_cause_to_be_left_out_that_no_runbook_has_is_a_mistake_in_the_settings(
+    make_services: Callable[..., Services], tmp_path: Path
+) -> None:
+    put(tmp_path, "ours.md", "cause_of_ours")
+    (tmp_path / "mended_tomorrow.md").write_text("---\ncause: 3\n---\n")
+
+    def check(*causes: str) -> None:
+        make_services(runbooks_path=tmp_path, incidents={"without_runbooks": causes}).knowledge.check()
+
+    check("connection_pool_leak", "cause_of_ours", "mended_tomorrow")
+    with pytest.raises(ConfigurationError) as raised:
+        check("conection_pool_leak", "cause_of_ours", "db_pool")
+
+    assert raised.value.message == (
+        "RELAB_INCIDENTS__WITHOUT_RUNBOOKS names what is the cause of no runbook: "
+        "'conection_pool_leak' (did you mean 'connection_pool_leak'?), 'db_pool'."
+    )
+    assert raised.value.remedy == "Name causes as `lab knowledge list` does."
