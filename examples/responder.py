@@ -1,12 +1,6 @@
-"""A responder to start from: `lab` measures it as it measures its own. It needs Python and nothing else.
+"""A responder to start from: `lab` measures it as it measures its own. It needs Python and nothing else; README.md says what it is told.
 
-It is told by its environment where the target and the action server are, its token, on which port to say how it is,
-and how often to look. It knows four causes, repairs each once, and asks for a person if it knows none or has failed.
-
-Measure it:
-    python -m relab.testbed.scoring.experiment ~/episodes --home ~/beds --episodes 20 --seed 7 \
-        --responder "mine=python3 $PWD/examples/responder.py"
-    cd ~/episodes && lab run
+It knows four causes, repairs each once, and asks for a person if it knows none or has failed.
 """
 
 import json
@@ -14,7 +8,6 @@ import os
 import re
 import threading
 import time
-import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,8 +15,7 @@ TARGET, ACTIONS = os.environ["TARGET_API_BASE_URL"], os.environ["ACTION_SERVER_U
 TOKEN, PORT = os.environ["ACTION_SERVER_TOKEN"], int(os.environ["PORT"])
 INTERVAL_S = float(os.environ.get("POLL_INTERVAL_SECONDS", "30"))
 POLLS_TO_OPEN, POLLS_TO_CLOSE = 2, 3
-SETTLE_S = 35.0
-"""The target's figures are those of its last 30 seconds: a repair is not judged before they have forgotten."""
+SETTLE_S = 35.0  # the target's figures are those of its last 30 seconds: so long a repair is not judged
 
 # A reason as the target's health tells it (a pattern), the cause, the action and its parameters.
 RUNBOOK = [
@@ -47,37 +39,22 @@ def ask(url, body=None, headers=None, within_s=3.0):
         return None
 
 
-def act(action, parameters, incident, attempt):
-    """Ask for an action; the same attempt asked for twice is done once."""
-    key = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": f"{incident}-{attempt}"}
-    answer = ask(f"{ACTIONS}/action/{action}", parameters, key, within_s=60.0)
-    return bool(answer and answer.get("ok"))
-
-
-def diagnose(reasons):
-    """Return the rows of the runbook that fit what the target says, the first of them the best."""
-    return [row for row in RUNBOOK if any(re.search(row[0], reason) for reason in reasons)]
-
-
 class Watch:
     """What is remembered from poll to poll."""
 
     def __init__(self):
         self.bad = self.good = self.incidents = 0
-        self.tried = []
-        self.quiet_until = 0.0
+        self.tried, self.quiet_until = [], 0.0
 
     def poll(self):
         """Look once: open, repair, or close."""
         status["polls"] += 1
-        health = ask(f"{TARGET}/api/v1/health") or {"health_status": "silent", "reasons": []}
-        if health["health_status"] == "healthy":
-            self.bad, self.good = 0, self.good + 1
-            if self.good >= POLLS_TO_CLOSE:
-                status["incident"], self.tried = None, []
-            return
-        self.bad, self.good = self.bad + 1, 0
-        if self.bad >= POLLS_TO_OPEN:
+        health = ask(f"{TARGET}/api/v1/health") or {"health_status": "silent"}
+        is_well = health["health_status"] == "healthy"
+        self.bad, self.good = (0, self.good + 1) if is_well else (self.bad + 1, 0)
+        if self.good >= POLLS_TO_CLOSE:
+            status["incident"], self.tried = None, []
+        elif self.bad >= POLLS_TO_OPEN:
             self.respond([str(reason) for reason in health.get("reasons", [])])
 
     def respond(self, reasons):
@@ -88,31 +65,31 @@ class Watch:
         incident = status["incident"]
         if time.monotonic() < self.quiet_until:
             return
-        found = diagnose(reasons)
-        if found:
-            incident["diagnosis"] = [{"cause": cause} for _, cause, _, _ in found]
-        for _, _, action, parameters in found:
-            if action not in self.tried:
-                self.tried.append(action)
-                incident["phase"] = "execute"
-                done = act(action, parameters, incident["id"], len(self.tried))
-                incident["phase"], self.quiet_until = "verify" if done else "plan", time.monotonic() + SETTLE_S
-                return
-        incident["phase"] = "escalated"
+        found = [row for row in RUNBOOK if any(re.search(row[0], reason) for reason in reasons)]
+        incident["diagnosis"] = [{"cause": cause} for _, cause, _, _ in found] or incident["diagnosis"]
+        untried = [(action, parameters) for _, _, action, parameters in found if action not in self.tried]
+        incident["phase"] = "execute" if untried else "escalated"
+        if untried:
+            self.act(incident, *untried[0])
+
+    def act(self, incident, action, parameters):
+        """Ask for an action; the same attempt asked for twice is done once."""
+        self.tried.append(action)
+        key = {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": f"{incident['id']}-{len(self.tried)}"}
+        answer = ask(f"{ACTIONS}/action/{action}", parameters, key, within_s=60.0)
+        incident["phase"] = "verify" if answer and answer.get("ok") else "plan"
+        self.quiet_until = time.monotonic() + SETTLE_S
 
 
 class Status(BaseHTTPRequestHandler):
     """Says how the responder is, at `GET /agent/status`."""
 
     def do_GET(self):
-        body = json.dumps(status).encode()
         self.send_response(200 if self.path == "/agent/status" else 404)
-        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(json.dumps(status).encode())
 
-    def log_message(self, *_):
-        pass
+    def log_message(self, *_): ...
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ SOURCE = Path(relab.__file__).parent
 TESTS = SOURCE.parent.parent / "tests"
 FILE_LINES = 400
 FUNCTION_LINES = 60
+EXAMPLE_LINES = 100
 
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {
@@ -46,6 +47,13 @@ def test_functions_are_short() -> None:
     over = {name: lines for name, lines in function_sizes() if lines > LONG_FUNCTIONS.get(name, FUNCTION_LINES)}
 
     assert over == {}
+
+
+def test_the_responder_to_start_from_is_read_at_a_glance() -> None:
+    sizes = file_sizes(SOURCE.parent.parent / "examples")
+
+    assert sizes
+    assert {name: lines for name, lines in sizes.items() if lines > EXAMPLE_LINES} == {}
 
 
 def test_no_exception_is_left_over() -> None:

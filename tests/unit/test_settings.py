@@ -1,0 +1,98 @@
+"""What relab does if nobody sets anything, and the seed's names for what can be set: whoever changes one of these changes what was agreed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relab.bootstrap import Services
+from relab.incidents.service import Autonomy, Watched
+from relab.settings import load_settings
+from support.cli import Lab
+from support.servers import free_port
+
+EXIT_UNAVAILABLE = 69
+TARGET = "http://127.0.0.1:8011"
+ACTIONS = "http://127.0.0.1:9000"
+
+
+def watched(services: Services) -> Watched:
+    found = services.incidents.watched
+    assert found is not None
+    return found
+
+
+def test_nothing_is_watched_unless_somebody_says_so() -> None:
+    settings = load_settings()
+
+    assert (settings.target_api_base_url, settings.watched_url, settings.serve_only) == (None, None, "all")
+    assert load_settings(serve_only="incidents").watched_url == TARGET
+
+
+def test_the_responder_that_is_shipped_asks_before_it_acts(make_services: Callable[..., Services]) -> None:
+    found = watched(make_services(serve_only="incidents"))
+    policy, detection = found.settings.policy, found.settings.detection
+
+    assert (found.url, found.actions_url, found.name, found.token) == (TARGET, ACTIONS, "127.0.0.1:8011", None)
+    assert (policy.autonomy, dict(policy.autonomy_by_class)) == (Autonomy.APPROVE, {})
+    assert policy.autonomy_of("restart") is Autonomy.APPROVE
+    assert (policy.most_in_incident, policy.most_in_window, policy.most_on_target) == (5, 10, 5)
+    assert (policy.window_s, policy.cooldown_s) == (3_600.0, 30.0)
+    assert (found.settings.poll_interval_s, detection.poll_interval_s) == (30.0, 30.0)
+    assert (detection.error_rate_pct, detection.response_time_ms) == (50.0, 1_000.0)
+    assert (found.settings.remembers, found.settings.model.when.value, found.gateway) == (True, "never", None)
+
+
+def test_the_names_of_the_seed_are_read(
+    make_services: Callable[..., Services], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runbooks, vectors = tmp_path / "runbooks", tmp_path / "vectors"
+    given = {
+        "PORT": "9101",
+        "TARGET_API_BASE_URL": "http://127.0.0.1:8111",
+        "ACTION_SERVER_URL": "http://127.0.0.1:9100",
+        "OPENAI_API_KEY": "a-key",
+        "LLM_MODEL": "gpt-4",
+        "VECTOR_STORE_PATH": str(vectors),
+        "RUNBOOKS_PATH": str(runbooks),
+        "POLL_INTERVAL_SECONDS": "12",
+        "ANOMALY_THRESHOLD_ERROR_RATE": "20",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    services = make_services()
+    settings, found = services.settings, watched(services)
+
+    assert (settings.port, settings.vector_store_path, settings.llm_model) == (9101, vectors, "gpt-4")
+    assert settings.openai_api_key is not None
+    assert settings.openai_api_key.get_secret_value() == "a-key"
+    assert services.knowledge.folder == runbooks
+    assert (found.url, found.actions_url) == ("http://127.0.0.1:8111", "http://127.0.0.1:9100")
+    assert (found.settings.poll_interval_s, found.settings.detection.error_rate_pct) == (12.0, 20.0)
+    monkeypatch.setenv("RELAB_ANOMALY_THRESHOLD_ERROR_RATE", "30")
+    assert load_settings().anomaly_threshold_error_rate == 30.0, "a name of our own beats it"
+
+
+def refused_port(lab: Lab, port: int, *options: str) -> str:
+    """Return what `lab serve --only incidents` says of a port that somebody has."""
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(OSError):
+            # Whoever has it already serves as well.
+            taken.enter_context(socket.create_server(("127.0.0.1", port)))
+        return lab.run("serve", "--only", "incidents", *options, code=EXIT_UNAVAILABLE).err
+
+
+def test_alone_it_listens_on_9001_unless_told_otherwise_by_port_or_better_by_option(tmp_path: Path) -> None:
+    token = {"ACTION_SERVER_TOKEN": "t"}
+    (tmp_path / "lab").mkdir()
+    one, other = free_port(), free_port()
+
+    assert load_settings().port == 9001
+    assert "127.0.0.1 port 9001:" in refused_port(Lab(tmp_path / "lab", token), 9001)
+    told = Lab(tmp_path / "lab", {**token, "PORT": str(one)})
+    assert f"127.0.0.1 port {one}:" in refused_port(told, one)
+    assert f"127.0.0.1 port {other}:" in refused_port(told, other, "--port", str(other))
