@@ -34,6 +34,7 @@ class Received:
     path: str
     key: str
     content_type: str
+    cookie: str | None
     document: dict[str, Any]
 
 
@@ -75,9 +76,8 @@ def loopback_receiver(*answers: Answer) -> Iterator[LoopbackReceiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"]))
-            answer = receiver.take(
-                Received(self.path, self.headers["Idempotency-Key"], self.headers["Content-Type"], json.loads(raw))
-            )
+            key, kind, cookie = (self.headers[name] for name in ("Idempotency-Key", "Content-Type", "Cookie"))
+            answer = receiver.take(Received(self.path, key, kind, cookie, json.loads(raw)))
             if answer.until is not None:
                 answer.until.wait(30)
             try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import pytest
 from pydantic import SecretStr
 
+from relab.core.errors import ConfigurationError
 from relab.incidents.notices.posting import Fate, Poster, Reply
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.slack import message_of
@@ -55,10 +57,44 @@ def test_an_answer_means_taken_later_or_never(status: int, fate: Fate) -> None:
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("7", 7.0), ("0", 0.0), ("-3", 0.0), ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0), ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
-     ("soon", None), ("nan", None), ("inf", None), ("", None)],
+     ("soon", None), ("nan", None), ("inf", None), ("", None), ("Fri, 15 Jan 20270 08:00:30 GMT", None),
+     ("Fri, 15 Jan 99999999999999999999 08:00:30 GMT", None), ("Fri, 15 Jan 2027 08:00:30 +99999999999999999999", None)],
 )  # fmt: skip
 def test_a_receiver_may_say_when(header: str, seconds: float | None) -> None:
     assert reply_to(Answer(429, {"Retry-After": header})).retry_after_s == seconds
+
+
+def test_no_cookie_of_a_receivers_is_sent_back() -> None:
+    answer = Answer(headers={"Set-Cookie": "worker=3; Path=/"})
+
+    async def twice(url: str) -> None:
+        async with Poster(CLOCK, within_s=20.0) as poster:
+            for key in ("i1:1", "i1:2"):
+                await poster.post(Receiver("slack", SecretStr(url), message_of), {}, key=key)
+
+    with loopback_receiver(answer) as receiver:
+        asyncio.run(twice(receiver.url))
+    assert [each.cookie for each in receiver.received] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("ALL_PROXY", "socks5h://ann:s3cr3t@127.0.0.1:9", "'socksio' package is not installed"),
+        ("HTTPS_PROXY", "gopher://ann:s3cr3t@127.0.0.1:9", "ValueError"),
+        ("HTTP_PROXY", "http://ann:s3cr3t/@127.0.0.1:9", "InvalidURL"),
+        ("SSL_CERT_FILE", "/nowhere/s3cr3t.pem", "FileNotFoundError"),
+    ],
+)
+def test_what_the_environment_makes_impossible_is_told_at_once_and_without_the_secret(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        Poster(CLOCK, within_s=20.0)
+    assert "s3cr3t" not in str(caught.value)
+    assert name in str(caught.value.remedy)
 
 
 def test_a_refusal_is_shown_short_and_as_one_line() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +12,21 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
+from relab.bootstrap import build
 from relab.core.clock import SystemClock
+from relab.core.errors import ConfigurationError
 from relab.incidents.acting.records import ActStatus
 from relab.incidents.notices.models import ReceiverState
 from relab.incidents.notices.outbox import Outbox
+from relab.incidents.notices.service import NoticeService
+from relab.incidents.notices.settings import NoticeSettings
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome
+from relab.settings import load_settings
 from relab.storage import Database
+from support.api import MovableClock
 from support.incident_logs import MINUTE_US, SECOND_US, asked, opened, question
 from support.receivers import SECRET_PATH, Answer, LoopbackReceiver, Received, loopback_receiver
 from support.senders import QUICK, ROUTING_KEY, sending, to_both, to_slack
@@ -207,16 +216,68 @@ def test_a_redirect_is_not_followed(
     assert other.received == []
 
 
-def test_a_notice_that_has_become_old_is_given_up_and_the_next_one_is_tried(
+def test_a_notice_that_nobody_takes_for_long_is_given_up_and_the_next_one_is_tried(
     log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
 ) -> None:
-    with loopback_receiver(Answer(503)) as slack:
-        incident_id = new_incident(log, ago_us=2 * HOUR_US)
+    # Pauses of 0.1, 0.2 and 0.4 s.
+    with loopback_receiver(*[Answer(503)] * 4) as slack:
+        incident_id = new_incident(log)
         tell(log, incident_id, "escalated")
-        with sending(shared_url, tmp_path, to_slack(slack, replace(QUICK, give_up_after_s=3_600.0))):
+        with sending(shared_url, tmp_path, to_slack(slack, replace(QUICK, give_up_after_s=0.6))):
             wait_for_state(notices_database, sent=1, given_up=1)
 
-    assert events_of(slack.keys, incident_id) == [1, 2]
+    assert events_of(slack.keys, incident_id) == [1, 1, 1, 1, 2]
+
+
+def test_what_is_old_when_it_is_first_tried_is_tried_as_long_as_what_is_new(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    long_ago_us = now_us() - 5 * HOUR_US
+    incident_id = new_incident(log, ago_us=5 * HOUR_US)
+    log.append(incident_id, NewEvent("escalated", "A person is needed."), at_us=long_ago_us)
+    # Nobody was there to tell of it, and the names are not resolved yet.
+    answers = Answer(503), Answer(503), Answer(), Answer(503)
+    with loopback_receiver(*answers) as slack, sending(shared_url, tmp_path, to_slack(slack)):
+        wait_for_state(notices_database, sent=2, given_up=0)
+
+    assert events_of(slack.keys, incident_id) == [1, 1, 1, 2, 2]
+
+
+def test_a_leap_of_the_clock_gives_nothing_up(
+    log: IncidentLog, shared_url: str, notices_database: Database, tmp_path: Path
+) -> None:
+    clock = MovableClock(now_us())
+    incident_id = opened(log, "shop", at_us=clock.us).incident_id
+    with loopback_receiver(Answer(503), Answer(503)) as slack, sending(shared_url, tmp_path, to_slack(slack), clock):
+        for attempts in (1, 2):
+            wait_for_state(notices_database, attempts=attempts)
+            clock.us += 5 * HOUR_US
+        wait_for_state(notices_database, sent=1, given_up=0)
+
+    assert slack.keys == [f"{incident_id}:1"] * 3
+
+
+def test_who_could_tell_nobody_does_not_start(
+    notices_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
+    services = build(load_settings(tmp_path))
+    settings = NoticeSettings(slack_webhook_url=SecretStr(f"https://slack.invalid{SECRET_PATH}"))
+    service = NoticeService(notices_database, services.clock, services.incidents, settings)
+
+    async def start() -> None:
+        async with service.sending():
+            pytest.fail("It has begun.")
+
+    try:
+        for starting in (service.check, service.configured, lambda: asyncio.run(start())):
+            with pytest.raises(ConfigurationError, match="by the proxy"):
+                starting()
+        # Who tells nobody needs no way to anybody.
+        NoticeService(notices_database, services.clock, services.incidents, NoticeSettings()).check()
+    finally:
+        services.close()
 
 
 @pytest.mark.full

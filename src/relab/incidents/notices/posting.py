@@ -14,7 +14,9 @@ from typing import Any, Final, Self
 import httpx
 
 from relab.core.clock import EPOCH, Clock
+from relab.core.errors import ConfigurationError
 from relab.core.json import canonical_json
+from relab.incidents.cookies import NoCookies
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.texts import one_line
 
@@ -53,13 +55,26 @@ class Poster:
     Args:
         clock: some receivers say by a date when to come again.
         within_s: for the whole of a request, until the last byte of the answer.
+
+    Raises:
+        ConfigurationError: by the proxy or with the certificates that the environment names nothing can be sent.
     """
 
     def __init__(self, clock: Clock, *, within_s: float) -> None:
         self._clock = clock
         self._within_s = within_s
-        # Receivers are out in the world: where a proxy leads there, it is used. What redirects could lead anywhere.
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(within_s), follow_redirects=False)
+        try:
+            # Receivers are out in the world: where a proxy leads there, it is used. What redirects could lead anywhere.
+            self._client = httpx.AsyncClient(
+                timeout=httpx.Timeout(within_s), follow_redirects=False, cookies=NoCookies()
+            )
+        except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+            # Other words than those about what is not installed may repeat an address, and the password in it.
+            why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}."
+            raise ConfigurationError(
+                f"Notices cannot be sent by the proxy or with the certificates that the environment names: {why}",
+                remedy="Mend or unset HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR.",
+            ) from None
 
     async def __aenter__(self) -> Self:
         """Return it; it connects with its first request."""
@@ -106,7 +121,8 @@ class Poster:
         except ValueError:
             try:
                 at = parsedate_to_datetime(header)
-            except ValueError:
+            except (ValueError, OverflowError):
+                # Years and offsets from UTC may have any number of digits.
                 return None
             wanted = (at.replace(tzinfo=at.tzinfo or UTC) - EPOCH).total_seconds() - self._clock.now_us() / 1e6
         return max(wanted, 0.0) if math.isfinite(wanted) else None

@@ -69,6 +69,13 @@ class Sender:
         self._lease = f"{NOTICES}{receiver.name}"
         self._held_until_us = 0
         self._ask_again_us = 0
+        self._put_off: tuple[str, int] | None = None
+        self._paused_s = 0.0
+
+    @property
+    def name(self) -> str:
+        """The receiver's."""
+        return self._receiver.name
 
     async def run(self, stop: asyncio.Event) -> None:
         """Tell what there is to tell until told to stop."""
@@ -140,7 +147,7 @@ class Sender:
         if reply.fate is Fate.TAKEN:
             await _blocking(desk.outbox.note_sent, name, event, at_us=now_us)
             return True
-        if reply.fate is Fate.LATER and now_us - event.at < desk.pace.give_up_after_s * _US:
+        if reply.fate is Fate.LATER and self._waited_s(event) < desk.pace.give_up_after_s:
             attempts = await _blocking(desk.outbox.attempts, name) + 1
             pause_s = self._pause_s(attempts, reply)
             _log.warning(
@@ -148,12 +155,25 @@ class Sender:
             )
             until_us = now_us + int(pause_s * _US)
             await _blocking(desk.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
+            # After it is written down: a pause that nobody keeps is none.
+            self._paused_s += pause_s
             return False
         _log.error(
             "notice_given_up", receiver=name, incident_id=event.incident_id, kind=event.kind, reason=reply.reason
         )
         await _blocking(self._give_up, event, reply.reason)
         return True
+
+    def _waited_s(self, event: TimelineEvent) -> float:
+        """Return the pauses so far between the tries of this process to tell of an event.
+
+        Neither how old the event is nor what a clock says: after a night in which relab itself was away, or a leap of the
+        clock, what waits is as old as can be and was not tried once.
+        """
+        key = event.incident_id, event.seq
+        if self._put_off != key:
+            self._put_off, self._paused_s = key, 0.0
+        return self._paused_s
 
     def _pause_s(self, attempts: int, reply: Reply) -> float:
         pace = self._desk.pace

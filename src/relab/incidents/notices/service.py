@@ -27,6 +27,7 @@ from relab.incidents.notices.signing import TOLERANCE_S, SlackSignatureError, re
 from relab.storage import Database
 
 if TYPE_CHECKING:
+    from relab.incidents.notices.posting import Poster
     from relab.incidents.notices.sender import Sender
     from relab.incidents.service import IncidentService
 
@@ -71,17 +72,21 @@ class NoticeService:
         """Return if everybody whom the settings name can be told.
 
         Raises:
-            ConfigurationError: an address is none.
+            ConfigurationError: an address is none, or by what the environment names nothing can be sent.
         """
-        receivers_of(self._settings)
+        self.configured()
 
     def configured(self) -> list[str]:
         """Return the names of the receivers that are set up now.
 
         Raises:
-            ConfigurationError: an address is none.
+            ConfigurationError: an address is none, or by what the environment names nothing can be sent.
         """
-        return [receiver.name for receiver in receivers_of(self._settings)]
+        receivers = receivers_of(self._settings)
+        if receivers:
+            # Made to see that it can be; it connects with its first request.
+            self._poster()
+        return [receiver.name for receiver in receivers]
 
     def states(self) -> list[ReceiverState]:
         """Return how it stands with each receiver that was ever set up."""
@@ -95,7 +100,7 @@ class NoticeService:
         a loop of its own: names that nobody resolves hold up threads, and they should not be those of the responder.
 
         Raises:
-            ConfigurationError: an address is none.
+            ConfigurationError: an address is none, or by what the environment names nothing can be sent.
         """
         receivers = receivers_of(self._settings)
         if not receivers:
@@ -116,17 +121,28 @@ class NoticeService:
     def _work(self, receivers: Sequence[Receiver], began: Future[Callable[[], object]]) -> None:
         async def work() -> None:
             stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            poster = self._poster()
+            senders = self._senders(receivers, poster)
             began.set_result(lambda: loop.call_soon_threadsafe(stop.set))
-            await self._send(receivers, stop)
+            async with poster:
+                await _send(senders, stop)
 
         try:
             asyncio.run(work())
-        except Exception:  # noqa: BLE001 nobody waits for the thread, and the log is where people look
-            _log.exception("notices_failed")
+        except Exception as error:  # noqa: BLE001 nobody waits for the thread once it has begun
+            if began.done():
+                _log.exception("notices_failed")
+            else:
+                # A server that tells nobody looks well all night: it is not to start.
+                began.set_exception(error)
 
-    async def _send(self, receivers: Sequence[Receiver], stop: asyncio.Event) -> None:
+    def _poster(self) -> Poster:
         # The client takes long to load, and most processes send nothing.
         from relab.incidents.notices.posting import Poster
+
+        return Poster(self._clock, within_s=self._settings.pace.within_s)
+
+    def _senders(self, receivers: Sequence[Receiver], poster: Poster) -> list[Sender]:
         from relab.incidents.notices.sender import Desk, Sender
 
         settings = self._settings
@@ -139,16 +155,7 @@ class NoticeService:
             answers_slack=settings.slack_signing_secret is not None and bool(settings.slack_operators),
         )
         owner = f"{socket.gethostname()}:{os.getpid()}:{new_id()}"
-        async with Poster(self._clock, within_s=settings.pace.within_s) as poster:
-            tasks = [
-                asyncio.create_task(_run(Sender(each, desk, poster, owner=owner), stop, each.name))
-                for each in receivers
-            ]
-            await stop.wait()
-            await asyncio.wait(tasks, timeout=_ENDS_WITHIN_S)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        return [Sender(each, desk, poster, owner=owner) for each in receivers]
 
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
         """Return the command in a request that is Slack's and has not come before.
@@ -173,11 +180,20 @@ class NoticeService:
         return self._desk.answer(command)
 
 
-async def _run(sender: Sender, stop: asyncio.Event, name: str) -> None:
+async def _send(senders: Sequence[Sender], stop: asyncio.Event) -> None:
+    tasks = [asyncio.create_task(_run(each, stop)) for each in senders]
+    await stop.wait()
+    await asyncio.wait(tasks, timeout=_ENDS_WITHIN_S)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def _run(sender: Sender, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await sender.run(stop)
         except Exception:  # noqa: BLE001 whatever it met, people are not left untold for the night
-            _log.exception("notices_failed", receiver=name)
+            _log.exception("notices_failed", receiver=sender.name)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _AGAIN_AFTER_S)

@@ -20,7 +20,7 @@ class Pace:
         poll_s: how often it is looked whether there is something to tell.
         within_s: how long a receiver may take to answer.
         first_pause_s, longest_pause_s: between two tries; each is twice the one before.
-        give_up_after_s: a notice that no try has brought home by then is given up.
+        give_up_after_s: a notice that is still not taken after pauses of so long in all is given up.
         lease_s: how long one process sends before another one may take over, if it says nothing more.
     """
 
