@@ -9,6 +9,7 @@ from relab.core.errors import ConfigurationError
 from relab.core.yaml_source import nearest
 from relab.incidents.acting.actions_client import ActionsClient
 from relab.incidents.acting.catalogue import Catalogue
+from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.service import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
@@ -16,7 +17,7 @@ from relab.knowledge.service import ACTIONS, Surroundings
 
 def surroundings(actions: Collection[str] = ACTIONS) -> Surroundings:
     """Return the looks with their facts, and the actions of a server; by default of the one that relab brings."""
-    return Surroundings(actions, {name: look.facts for name, look in LOOKS.items()}, RELATIVE_FACTS)
+    return Surroundings(actions, {name: look.facts for name, look in LOOKS.items()}, (*RELATIVE_FACTS, ONSET))
 
 
 def offered_actions(url: str, token: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import pytest
 from pydantic import BaseModel
 
+from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.service import RELATIVE_FACTS
 from relab.knowledge.library import load_library, shipped_shelf
@@ -52,7 +53,7 @@ def test_they_name_only_actions_looks_and_facts_that_there_are(actions: Mapping[
 
 @pytest.mark.parametrize("runbook", BY_CAUSE)
 def test_its_facts_are_such_as_somebody_tells(runbook: Runbook) -> None:
-    given = names([*RELATIVE_FACTS, *(fact for look in LOOKS.values() for fact in look.facts)])
+    given = names([*RELATIVE_FACTS, ONSET, *(fact for look in LOOKS.values() for fact in look.facts)])
     wanted = [each.condition.fact for each in runbook.expects] + [
         each.fact for each in (*runbook.mended, *runbook.requires)
     ]

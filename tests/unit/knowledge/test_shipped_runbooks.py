@@ -10,9 +10,9 @@ import pytest
 
 from relab.incidents.diagnosis.inference import UNKNOWN, Diagnosis
 from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.looks.service import RELATIVE_FACTS
+from relab.incidents.surroundings import surroundings
 from relab.knowledge.library import shipped_shelf
-from relab.knowledge.lint import Surroundings, lint
+from relab.knowledge.lint import lint
 from relab.knowledge.models import Runbook
 from relab.testbed.actions.models import Action
 from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, traffic
@@ -41,10 +41,7 @@ def test_there_is_one_for_each_cause() -> None:
 
 
 def test_there_is_nothing_to_mend_in_them() -> None:
-    around = Surroundings(
-        actions=ACTIONS, looks={name: look.facts for name, look in LOOKS.items()}, facts=RELATIVE_FACTS
-    )
-    assert lint(SHELF.runbooks, around) == []
+    assert lint(SHELF.runbooks, surroundings(ACTIONS)) == []
 
 
 @pytest.mark.parametrize("runbook", SHELF.runbooks, ids=lambda runbook: runbook.cause)

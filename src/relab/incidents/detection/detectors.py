@@ -37,11 +37,12 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
     """The error budget is burnt too fast, over a long and a short window at once.
 
-    The windows are those of 30 s polls; with a shorter interval they shrink alike, so that short runs see them too.
+    With an interval below 30 s the windows shrink alike, so that short runs see them too.
     """
+    interval_s = max(settings.poll_interval_s, _USUAL_INTERVAL_S)
     budget_pct = 100.0 - settings.slo_pct
     for factor, windows in ((_FAST_BURN, _FAST_WINDOWS_S), (_SLOW_BURN, _SLOW_WINDOWS_S)):
-        burns = [_mean_errors(history, round(window / _USUAL_INTERVAL_S)) / budget_pct for window in windows]
+        burns = [_mean_errors(history, max(round(window / interval_s), 1)) / budget_pct for window in windows]
         if min(burns) >= factor:
             detail = f"errors use up the budget of {budget_pct:g} % {min(burns):.1f} times as fast as it lasts"
             severity = Severity.CRITICAL if factor == _FAST_BURN else Severity.DEGRADED

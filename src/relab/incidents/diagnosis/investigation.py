@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from relab.incidents.diagnosis.inference import UNKNOWN, Candidate, Diagnosis
+from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.looks.catalogue import LOOKS, looks_for
 from relab.incidents.looks.models import Evidence, Looked
 from relab.incidents.looks.service import relative_facts
@@ -96,6 +97,7 @@ class Investigator:
         runbooks: of all causes that are known.
         usual: medians of figures while all was well.
         memory: by cause, the factor by which past incidents raise its prior.
+        onset: which kind of signals was the first, if that is known; see `onset`.
         settings: when enough was seen.
     """
 
@@ -105,19 +107,21 @@ class Investigator:
         runbooks: Sequence[Runbook],
         *,
         usual: Mapping[str, float] | None = None,
+        onset: FactValue | None = None,
         memory: Mapping[str, float] | None = None,
         settings: InvestigationSettings | None = None,
     ) -> None:
         self._take = take
         self._runbooks = tuple(runbooks)
         self._usual = dict(usual or {})
+        self._onset: dict[str, FactValue] = {} if onset is None else {ONSET: onset}
         self._memory = dict(memory or {})
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> Known:
         """Return what the first looks show, laid over what a poll has shown."""
-        seen: dict[str, FactValue] = {**poll.words, **poll.numbers, **relative_facts(poll.numbers, self._usual)}
-        return await self._look(Known(seen), FIRST_LOOKS)
+        relative = relative_facts(poll.numbers, self._usual)
+        return await self._look(Known({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_LOOKS)
 
     def diagnose(self, known: Known) -> list[Candidate]:
         """Return what is thought of all causes."""

@@ -24,7 +24,7 @@ from relab.incidents.diagnosis.modelled_answers import (
 )
 from relab.incidents.diagnosis.modelled_prompt import MOST_CAUSES, Case, build_prompt, sent_evidence
 from relab.incidents.looks.catalogue import LOOKS
-from relab.knowledge.models import Runbook
+from relab.knowledge.models import FactValue, Runbook
 from relab.llm import LlmError, Prompt
 
 
@@ -84,11 +84,13 @@ class Seen:
         usual: medians of figures while all was well.
         memory: by cause, the factor by which past incidents raise its prior.
         templates: of log lines, with their counts.
+        onset: which kind of signals was the first.
     """
 
     usual: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     templates: Mapping[str, int] = field(default_factory=dict)
+    onset: FactValue | None = None
 
 
 class ModelledInvestigator(Investigator):
@@ -113,7 +115,7 @@ class ModelledInvestigator(Investigator):
         settings: InvestigationSettings,
         asking: ModelSettings,
     ) -> None:
-        super().__init__(take, runbooks, usual=seen.usual, memory=seen.memory, settings=settings)
+        super().__init__(take, runbooks, usual=seen.usual, onset=seen.onset, memory=seen.memory, settings=settings)
         self._model = model
         self._templates = seen.templates
         self._asking = asking

@@ -15,6 +15,7 @@ from relab.incidents.detection.detector import Findings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import Investigator
 from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, Seen
+from relab.incidents.diagnosis.onset import ONSET, first_to_leave
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.models import Looked
@@ -139,13 +140,17 @@ class World:
         if self.settings.remembers and facts:
             memory = await self.blocking(self.knowledge.memory, facts, templates, leave_out=(incident_id,))
         books, usual, settings = await self.runbooks(), self.usual(), self.settings
+        # As it was at first: what an act has changed begins anew.
+        onset = facts.get(ONSET) or first_to_leave(self.watch.feed.polls, self.watch.baseline.usual)
         if self.gateway is None or settings.model.when is AskWhen.NEVER:
-            return Investigator(self.take, books, usual=usual, memory=memory, settings=settings.investigation)
+            return Investigator(
+                self.take, books, usual=usual, onset=onset, memory=memory, settings=settings.investigation
+            )
         return ModelledInvestigator(
             self.take,
             books,
             ModelCalls(self.gateway, self.log, self.clock, incident_id, settings.model),
-            seen=Seen(usual, memory, templates),
+            seen=Seen(usual, memory, templates, onset),
             settings=settings.investigation,
             asking=settings.model,
         )

@@ -1,0 +1,76 @@
+"""Onset order: what has left the usual before all else, and when nobody can say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relab.incidents.detection.baseline import Baseline
+from relab.incidents.diagnosis.onset import first_to_leave
+from relab.incidents.models import Snapshot
+
+GOOD: dict[str, float] = {"errors.pct": 0.0, "latency.p95_ms": 20.0, "traffic.rps": 10.0, "pool.used_pct": 15.0}
+WORDS = {"dependency.database": "ok", "worker.1": "running"}
+BUSY, FULL, SLOW, FAILING = (
+    {"traffic.rps": 40.0},
+    {"pool.used_pct": 90.0},
+    {"latency.p95_ms": 900.0},
+    {"errors.pct": 30.0},
+)
+
+
+def poll(at: int, words: dict[str, str] | None = None, **changed: float) -> Snapshot:
+    return Snapshot(at, numbers={**GOOD, **changed}, words={**WORDS, **(words or {})})
+
+
+BASELINE = Baseline()
+for _number in range(20):
+    BASELINE.learn(poll(_number, **{"latency.p95_ms": 20.0 + _number % 3, "traffic.rps": 10.0 + _number % 2}))
+
+
+def first(*rows: dict[str, Any]) -> str | None:
+    """Return what is told after a healthy poll and then one of each row."""
+    polls = [Snapshot(0, numbers=GOOD, words=WORDS)]
+    for at, row in enumerate(rows, 1):
+        words = {name: word for name, word in row.items() if isinstance(word, str)}
+        numbers = {name: value for name, value in row.items() if not isinstance(value, str)}
+        polls.append(poll(at, words, **numbers))
+    return first_to_leave(polls, BASELINE.usual)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([BUSY, {**BUSY, **SLOW}], "traffic"),
+        ([SLOW, {**BUSY, **SLOW}], "latency"),
+        ([FULL, FULL, {**FULL, **FAILING}], "pool"),
+        ([{"worker.1": "starting"}, {"worker.1": "starting", **FAILING}], "workers"),
+        ([{"dependency.database": "failing"}, {"dependency.database": "failing", **FAILING}], "database"),
+        # What wavers has not begun anew, and what has gone long since is no begin.
+        ([BUSY, {}, {**BUSY, **SLOW}], "traffic"),
+        ([BUSY, *[{}] * 5, SLOW, {**SLOW, **FAILING}], "latency"),
+        # Several at once, only one, or none.
+        ([{**BUSY, **SLOW}], None),
+        ([SLOW, SLOW], None),
+        ([{}], None),
+        # A little more than usual is usual.
+        ([{"traffic.rps": 12.0}, SLOW, {"traffic.rps": 12.0, **SLOW}], None),
+    ],
+)
+def test_the_first_is_told_where_one_was(rows: list[dict[str, Any]], told: str | None) -> None:
+    assert first(*rows) == told
+
+
+def test_of_what_was_there_from_the_first_poll_nobody_has_seen_the_begin() -> None:
+    assert first_to_leave([poll(0, **BUSY), poll(1, **BUSY, **SLOW)], BASELINE.usual) is None
+    assert first_to_leave([], BASELINE.usual) is None
+
+
+@given(st.lists(st.sampled_from([{}, BUSY, FULL, SLOW, FAILING, {**BUSY, **SLOW}]), max_size=30))
+def test_only_what_is_there_now_was_first(rows: list[dict[str, float]]) -> None:
+    told = first(*rows)
+    names = {"traffic": "traffic.rps", "pool": "pool.used_pct", "latency": "latency.p95_ms", "errors": "errors.pct"}
+    assert told is None or names[told] in rows[-1]
