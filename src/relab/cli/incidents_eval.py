@@ -27,11 +27,17 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=0, max=100_000, help="That the measured responder meets.")] = 100,
     compared: Annotated[int, typer.Option(min=0, help="So many of them every responder meets.")] = 30,
     unknown: Annotated[int, typer.Option(min=0, help="Besides: about causes that it has no runbook for.")] = 31,
+    healthy: Annotated[
+        int, typer.Option(min=0, help="Besides: with noise and nothing wrong, to know its false alarms closely.")
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the episodes; another one gives others.")] = 0,
     responder: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=COMMAND", help="Measure this one, not relab's own; further ones are compared."),
     ] = None,
+    with_model: Annotated[
+        bool, typer.Option("--with-model", help="Compare relab's own that may ask the configured language model, too.")
+    ] = False,
     fault: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
     timeout: Annotated[float, typer.Option(min=5, max=3_600, help="Seconds of an episode after the onset.")] = 120.0,
     concurrency: Annotated[int, typer.Option(min=1, max=16, help="Episodes at a time, each on its testbed.")] = 1,
@@ -43,20 +49,24 @@ def evaluate(
 ) -> int:
     """Measure responders: detection, diagnosis, repair, harm; beside doing nothing and restarting everything."""
     from relab.cli.context import read_settings
+    from relab.cli.incidents_eval_model import model_access
     from relab.testbed.scoring import service
 
     if go_on or report:
         plan = service.read_plan(folder)
+        _hand_on_key(plan, is_run=not report)
     else:
         wanted = service.Wanted(
             episodes=episodes,
             compared=min(compared, episodes),
             unknown=unknown,
+            healthy=healthy,
             seed=seed,
             faults=fault,
             timeout_s=timeout,
             responders=dict(map(service.read_responder, responder or [])),
             concurrency=concurrency,
+            model=model_access(read_settings()) if with_model else None,
         )
         plan = service.begin(folder, wanted, home=read_settings().home, port_base=port_base)
     finished = report or _run(folder, plan, quiet=quiet or as_json)
@@ -69,6 +79,20 @@ def evaluate(
         if not finished:
             print(f"not finished; go on with: lab incidents eval {plain(folder)} --continue")
     return 0 if finished else EXIT_INTERRUPTED
+
+
+def _hand_on_key(plan: Mapping[str, Any], *, is_run: bool) -> None:
+    """Give what is gone on with the key of its model, which is in no file of the evaluation.
+
+    Raises:
+        ConfigurationError: no model is configured.
+    """
+    from relab.cli.context import read_settings
+    from relab.cli.incidents_eval_model import model_access
+    from relab.testbed.scoring.service import wants_model
+
+    if is_run and wants_model(plan):
+        model_access(read_settings())
 
 
 def _run(folder: Path, plan: Mapping[str, Any], *, quiet: bool) -> bool:

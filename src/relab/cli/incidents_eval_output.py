@@ -18,6 +18,11 @@ _RATES = {
     "escalated_harmless": "a person asked, no harm done",
     "settled_harmless": "mitigated or a person asked, no harm done",
 }
+_ALARMS = {
+    "all": "false alarms for 960 polls",
+    "healthy_episodes": "- in episodes with nothing wrong",
+    "noisy_episodes": "- in those of them with noise",
+}
 _TIMES = {
     "time_to_detect_polls": "polls to detect",
     "time_to_detect_s": "seconds to detect",
@@ -30,6 +35,8 @@ _SUMS = {
     "harm_user_error_s": "harm, user-error-seconds",
     "cost_usd": "cost, USD",
 }
+_COUNTED = {"tokens": "tokens of models"}
+"""Sums that are known of those alone who count them."""
 
 
 def show_report(found: Mapping[str, Any]) -> None:
@@ -63,14 +70,17 @@ def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
         row("- with something wrong", lambda figures: figures["with_something_wrong"]),
     ]
     rows += [row(title, lambda figures, name=name: _rate(figures["rates"].get(name))) for name, title in _RATES.items()]
-    rows.append(row("false alarms for 960 polls", lambda figures: _alarms(figures["false_alarms"].get("all"))))
-    rows.append(
-        row(
-            "- in episodes with nothing wrong", lambda figures: _alarms(figures["false_alarms"].get("healthy_episodes"))
-        )
-    )
+    rows += [
+        row(title, lambda figures, name=name: _alarms(figures["false_alarms"].get(name)))
+        for name, title in _ALARMS.items()
+    ]
     rows += [row(title, lambda figures, name=name: _time(figures["times"].get(name))) for name, title in _TIMES.items()]
     rows += [row(title, lambda figures, name=name: f"{figures['sums'][name]:g}") for name, title in _SUMS.items()]
+    rows += [
+        row(title, lambda figures, name=name: figures["sums"].get(name))
+        for name, title in _COUNTED.items()
+        if any(name in figures["sums"] for figures in responders.values())
+    ]
     return rows
 
 

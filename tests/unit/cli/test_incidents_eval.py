@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.cli import Lab
 
 EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,58 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_left(
     assert not (tmp_path / "e").exists()
 
 
+def test_a_responder_with_a_model_wants_one_that_is_configured(lab: Lab, tmp_path: Path) -> None:
+    done = lab.run("incidents", "eval", str(tmp_path / "e"), "--with-model", code=EXIT_UNAVAILABLE)
+    assert "none is configured" in done.err
+    assert "OPENAI_API_KEY" in done.err
+    assert not (tmp_path / "e").exists()
+
+
+def test_with_a_model_its_key_is_handed_on_by_name_and_stands_in_no_file(tmp_path: Path) -> None:
+    # Too long for the sockets of testbeds: what is to be run is written down, and nothing of it is begun.
+    home = tmp_path / ("long" * 40)
+    home.mkdir()
+    (home / ".env").write_text("OPENAI_API_KEY=a-very-secret-key\nRELAB_INCIDENTS__ASK_MODEL=always\n")
+    settings = {
+        "LLM_MODEL": "some-model",
+        "RELAB_LLM__BASE_URL": "http://127.0.0.1:9/v1",
+        "HTTPS_PROXY": "http://a:b@p",
+    }
+    folder = tmp_path / "e"
+
+    lab = Lab(home, settings)
+    done = lab.run(
+        "incidents", "eval", str(folder), "--episodes", "2", "--with-model", "--unknown", "0", code=EXIT_USAGE
+    )
+    assert "path" in done.err
+
+    config = yaml.safe_load((folder / "compared" / ".lab" / "experiment.yaml").read_text())
+    harness = config["runtime"]["harness"]
+    assert harness["secrets"] == ["RELAB_OPENAI_API_KEY"]
+    passed = [name for name in harness["environment"]["pass"] if not name.startswith("SSL_")]
+    assert passed == ["HTTPS_PROXY", "RELAB_LLM__BASE_URL"]
+    (modelled,) = [each for each in config["variant_plan"] if each["variant_id"] == "relab-with-model"]
+    told = modelled["bindings"]["responder_environment"]
+    assert (told["RELAB_INCIDENTS__ASK_MODEL"], told["RELAB_LLM_MODEL"]) == ("always", "some-model")
+    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"a-very-secret-key" not in written
+    assert b"a:b@p" not in written
+    assert "a-very-secret-key" not in done.out + done.err
+
+    # To go on with it takes the key as well.
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert (
+        "none is configured"
+        in Lab(elsewhere, {}).run("incidents", "eval", str(folder), "--continue", code=EXIT_UNAVAILABLE).err
+    )
+
+
 def an_evaluation(folder: Path) -> None:
-    """A folder with two episodes of two responders, one of them without figures, and one of an unknown cause."""
+    """A folder with two episodes of two responders, one of them without figures, a noisy one, and one of an unknown cause."""
     parts = [
         {"name": "compared", "responders": ["mine", "other"], "episodes": 2},
+        {"name": "healthy", "responders": ["mine"], "episodes": 1},
         {"name": "unknown-1", "responders": ["mine"], "episodes": 1},
     ]
     folder.mkdir()
@@ -49,11 +99,13 @@ def an_evaluation(folder: Path) -> None:
         "kind": "fault", "subject": "hang", "detected": True, "diagnosis_at_1": True, "mitigated": True, "false_alarms": 0,
         "healthy_polls": 20, "harm_user_error_s": 4.0, "actions": 1, "harmful_actions": 0, "time_to_detect_s": 2.0,
     }  # fmt: skip
+    noisy = {"kind": "noisy", "subject": "noisy", "false_alarms": 0, "healthy_polls": 480, "harm_user_error_s": 0.0}
     rows: list[tuple[str, str, str, dict[str, Any]]] = [
         ("compared", "mine", "1", {"outcome": "success", "metrics": metrics}),
         ("compared", "other", "1", {"outcome": "failure", "metrics": {**metrics, "mitigated": False}}),
         ("compared", "mine", "2", {"outcome": "error", "error": {"error_type": "no_bed", "message": "taken"}}),
         ("unknown-1", "mine", "3", {"outcome": "failure", "metrics": {**metrics, "escalated_harmless": True}}),
+        ("healthy", "mine", "1", {"outcome": "success", "metrics": noisy}),
     ]
     for part, responder, task, document in rows:
         trial = folder / part / ".lab" / "runs" / "run_1" / "trials" / f"{responder}-{task}"
@@ -69,14 +121,21 @@ def test_a_report_tells_known_and_unknown_causes_apart(lab: Lab, tmp_path: Path)
     found = lab.json("incidents", "eval", str(folder), "--report")
     shown = lab.run("incidents", "eval", str(folder), "--report").out
 
-    assert found["responders"]["mine"]["episodes"] == 2
+    assert found["responders"]["mine"]["episodes"] == 3
     assert found["responders"]["mine"]["without_figures"] == 1
     assert found["responders"]["mine"]["rates"]["mitigated"]["of"] == 1
     assert found["unknown"]["rates"]["escalated_harmless"]["hits"] == 1
     assert found["compared"]["other"]["mitigated"]["difference"] == 1.0
-    assert found["planned"] == 5
+    assert found["planned"] == 6
+    alarms = found["responders"]["mine"]["false_alarms"]
+    assert (alarms["all"]["polls"], alarms["noisy_episodes"]["polls"]) == (500, 480)
     assert "mine, cause unknown to it" in shown
     assert "mine beside other" in shown
+    (noisy,) = [line.split() for line in shown.splitlines() if "in those of them with noise" in line]
+    assert "0.00 (0 in 480; 0.00-7.38)" in " ".join(noisy)
+    # Both are shown of unknown causes: that a person was asked, and that it was mended or a person was asked.
+    (asked,) = [line for line in shown.splitlines() if line.strip().startswith("a person asked, no harm done")]
+    assert "1/1" in asked
     # One pair tells nothing of how much harm others would do.
     lines = shown.splitlines()
     harm = next(line.split() for line in lines if "user-error-seconds" in line and "cannot be told" in line)

@@ -25,7 +25,10 @@ RATES: Final = (
 )  # fmt: skip
 TIMES: Final = ("time_to_detect_polls", "time_to_detect_s", "detection_to_mitigation_s", "time_to_mitigate_s")
 SUMS: Final = ("actions", "harmful_actions", HARM, "cost_usd")
-_HEALTHY_KINDS: Final = frozenset(("noisy", "quiet"))
+COUNTED: Final = ("tokens",)
+"""Sums of what not every responder counts."""
+_NOISY: Final = "noisy"
+_HEALTHY_KINDS: Final = frozenset((_NOISY, "quiet"))
 
 Metrics = Mapping[str, Any]
 
@@ -53,6 +56,11 @@ class Episode:
         """Whether nothing was wrong in it."""
         return self.metrics.get("kind") in _HEALTHY_KINDS
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether nothing was wrong in it, and something looked so."""
+        return self.metrics.get("kind") == _NOISY
+
 
 def read_episode(document: Mapping[str, Any]) -> Episode:
     """Return the episode of a trial's output; one that ended in an error has no figures."""
@@ -72,9 +80,17 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
         "subjects": len({episode.subject for episode in known if not episode.is_healthy}),
         "rates": {name: found for name in RATES if (found := _rate(troubled, name)) is not None},
         "times": {name: found for name in TIMES if (found := _times(troubled, name)) is not None},
-        "sums": {name: round(sum(float(episode.metrics.get(name, 0)) for episode in known), 3) for name in SUMS},
+        "sums": {name: _sum(known, name) for name in (*SUMS, *_counted(known))},
         "false_alarms": _false_alarms(known),
     }
+
+
+def _sum(known: Sequence[Episode], name: str) -> float:
+    return round(sum(float(episode.metrics.get(name, 0)) for episode in known), 3)
+
+
+def _counted(known: Sequence[Episode]) -> list[str]:
+    return [name for name in COUNTED if any(name in episode.metrics for episode in known)]
 
 
 def by_subject(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
@@ -168,9 +184,16 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _false_alarms(known: Sequence[Episode]) -> dict[str, Any]:
-    """Return the alarms while nothing was wrong, for 960 polls: in all episodes until the onset, and in those without one."""
+    """Return the alarms while nothing was wrong, for 960 polls.
+
+    In all episodes until the onset, in those without one, and in those of these that are noisy.
+    """
     found: dict[str, Any] = {}
-    for name, chosen in (("all", list(known)), ("healthy_episodes", [each for each in known if each.is_healthy])):
+    for name, chosen in (
+        ("all", list(known)),
+        ("healthy_episodes", [each for each in known if each.is_healthy]),
+        ("noisy_episodes", [each for each in known if each.is_noisy]),
+    ):
         alarms = sum(int(each.metrics.get("false_alarms", 0)) for each in chosen)
         polls = sum(int(each.metrics.get("healthy_polls", 0)) for each in chosen)
         if polls:

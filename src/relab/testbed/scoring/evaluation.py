@@ -4,6 +4,7 @@ What is asked is answered by episodes of different kinds, and not every responde
 
 - `compared`: every responder meets the same episodes, so that differences are those of the responders;
 - `further`: more episodes for the one that is measured;
+- `healthy`: episodes with noise and nothing wrong for the one that is measured, so that its false alarms are known closely;
 - `unknown-N`: episodes about some causes for the one that is measured, without its knowledge of these causes. There are
   several such parts, so that most of the causes that could be mistaken for one are known each time.
 """
@@ -25,8 +26,10 @@ from relab.testbed.scoring.variations import FAULTS
 
 MEASURED: Final = "relab"
 WITH_MEMORY: Final = "relab-with-memory"
+WITH_MODEL: Final = "relab-with-model"
 COMPARED: Final = "compared"
 FURTHER: Final = "further"
+HEALTHY: Final = "healthy"
 UNKNOWN: Final = "unknown"
 GROUPS: Final = 8
 """Into so many parts the unknown causes go: of 31, three or four are unknown at a time."""
@@ -37,6 +40,21 @@ OURS_WITH_MEMORY: Final = Bindings(responder_command=list(_COMMAND), keeps_home=
 
 
 @dataclass(frozen=True, slots=True)
+class ModelAccess:
+    """How ours may ask a language model.
+
+    Attributes:
+        environment: its settings, written down with the evaluation.
+        passes: names of variables of whoever runs the evaluation; their values are written nowhere.
+        secrets: the same for keys, of which what comes of a trial is cleaned.
+    """
+
+    environment: Mapping[str, str]
+    passes: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What an evaluation is to be.
 
@@ -44,21 +62,25 @@ class Wanted:
         episodes: that the measured responder meets.
         compared: so many of them all others meet too.
         unknown: episodes besides, about causes that it has no knowledge of.
+        healthy: episodes besides, with noise and nothing wrong.
         seed: of all episodes; others are those of other seeds.
         faults: of which they are; None for all.
         timeout_s: after the onset.
         responders: by name, besides ours and the baselines; if there is any, the first is measured in place of ours.
         concurrency: episodes at a time.
+        model: has ours be compared with itself, where it may ask this model.
     """
 
     episodes: int = 100
     compared: int = 30
     unknown: int = 31
+    healthy: int = 0
     seed: int = 0
     faults: Sequence[str] | None = None
     timeout_s: float = 120.0
     responders: Mapping[str, Bindings] | None = None
     concurrency: int = 1
+    model: ModelAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +103,7 @@ def parts_of(wanted: Wanted) -> list[Part]:
     Raises:
         WrongEpisodeError: the episodes cannot be made.
     """
-    if not 0 <= wanted.compared <= wanted.episodes or wanted.unknown < 0:
+    if not 0 <= wanted.compared <= wanted.episodes or min(wanted.unknown, wanted.healthy) < 0:
         raise WrongEpisodeError(
             f"{wanted.compared} of {wanted.episodes} episodes cannot be compared, or {wanted.unknown} be of unknown causes.",
             remedy="Give counts of 0 or more, and compare as many as there are at most.",
@@ -89,6 +111,8 @@ def parts_of(wanted: Wanted) -> list[Part]:
     given = dict(wanted.responders or {})
     name, measured = next(iter(given.items())) if given else (MEASURED, OURS)
     others = {**given, **BASELINES}
+    if wanted.model is not None:
+        others = {WITH_MODEL: _ours_with(wanted.model), **others}
     if not given:
         others = {WITH_MEMORY: OURS_WITH_MEMORY, **others}
     found = []
@@ -98,9 +122,30 @@ def parts_of(wanted: Wanted) -> list[Part]:
             found.append(Part(COMPARED, {name: measured, **others}, episodes[: wanted.compared]))
         if wanted.compared < wanted.episodes:
             found.append(Part(FURTHER, {name: measured}, episodes[wanted.compared :]))
+    if wanted.healthy:
+        found.append(Part(HEALTHY, {name: measured}, _healthy_episodes(wanted)))
     if wanted.unknown and not given:
         found += _unknown_parts(wanted, name, measured)
     return found
+
+
+def _ours_with(model: ModelAccess) -> Bindings:
+    """Return ours without memory, as it is measured, but for the model."""
+    return OURS.model_copy(
+        update={
+            "responder_environment": {**OURS.responder_environment, **model.environment},
+            "responder_passes": list(model.passes),
+            "responder_secrets": list(model.secrets),
+        }
+    )
+
+
+def _healthy_episodes(wanted: Wanted) -> list[Episode]:
+    # Others than those of the seed itself.
+    seed = Random(f"healthy:{wanted.seed}").randrange(1 << 31)  # noqa: S311 a reproducible choice is the purpose
+    return make_episodes(
+        wanted.healthy, seed, noisy_share=1.0, quiet_share=0, several_share=0, timeout_s=wanted.timeout_s
+    )
 
 
 def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, port_base: int = PORT_BASE) -> None:

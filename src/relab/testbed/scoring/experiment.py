@@ -92,16 +92,24 @@ def experiment_document(
         "baseline": variants[0],
         "variant_plan": variants[1:],
         "runtime": {
-            "harness": {
-                "command": [sys.executable, "-m", "relab.testbed.scoring"],
-                "environment": {"set": {HOME_VARIABLE: str(home)}},
-            },
+            "harness": _harness(responders, home),
             "network": {"mode": "full"},
             "timeouts": {
                 "trial_seconds": turns * (longest_s + starts_s + CLOSING_S + _BEFORE_AND_AFTER_S),
                 "grace_seconds": _GRACE_S,
             },
         },
+    }
+
+
+def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
+    # It is given what it is to hand on; what nobody is to have is not there either.
+    passes = {name for bindings in responders.values() for name in bindings.responder_passes}
+    secrets = {name for bindings in responders.values() for name in bindings.responder_secrets}
+    return {
+        "command": [sys.executable, "-m", "relab.testbed.scoring"],
+        "environment": {"pass": sorted(passes), "set": {HOME_VARIABLE: str(home)}},
+        "secrets": sorted(secrets),
     }
 
 

@@ -52,6 +52,8 @@ class Bindings(BaseModel):
     Attributes:
         responder_command: program and arguments; `{python}` is this interpreter, `{port}` where it is to listen.
         responder_environment: further variables of its own.
+        responder_passes: names of variables that it is given as they are where it is started; no file has their values.
+        responder_secrets: the same, and whatever comes of a trial is searched for their values.
         poll_interval_s: how often it is to look.
         start_within_s: how long it may take until it says how it is.
         keeps_home: whether it finds in an episode what it has kept of those before.
@@ -61,6 +63,8 @@ class Bindings(BaseModel):
 
     responder_command: list[str] = Field(min_length=1)
     responder_environment: dict[str, str] = {}
+    responder_passes: list[str] = []
+    responder_secrets: list[str] = []
     poll_interval_s: float = Field(1.0, gt=0, le=3_600)
     start_within_s: float = Field(60.0, gt=0, le=600)
     keeps_home: bool = False
@@ -241,12 +245,14 @@ def _environment(
     bindings: Bindings, *, target: str, actions: str, token: str, home: Path, port: int
 ) -> Mapping[str, str]:
     """Return all that it is told. Nothing of this process's environment but where programs are: the rest may say why."""
+    handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "HOME": str(home),
         **bindings.responder_environment,
+        **{name: os.environ[name] for name in handed_on if name in os.environ},
         "TARGET_API_BASE_URL": target,
         "ACTION_SERVER_URL": actions,
         "ACTION_SERVER_TOKEN": token,

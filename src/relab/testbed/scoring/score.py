@@ -32,6 +32,7 @@ class Score:
         actions, harmful_actions: that were done, what only takes one back not counted; the second kind while nothing was
             wrong, or against what was, or taking back what mends.
         escalated: whether it asked for a person.
+        tokens: of models, if it counts them.
     """
 
     is_healthy: bool
@@ -48,6 +49,7 @@ class Score:
     harmful_actions: int
     escalated: bool
     cost_usd: float
+    tokens: int | None = None
 
     @property
     def is_success(self) -> bool:
@@ -68,6 +70,8 @@ class Score:
             "harmful_actions": self.harmful_actions,
             "cost_usd": self.cost_usd,
         }
+        if self.tokens is not None:
+            found["tokens"] = self.tokens
         if not self.is_healthy:
             found |= dict(self._of_a_fault(poll_s))
         return found
@@ -127,6 +131,7 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
         harmful_actions=sum(_is_harmful(item, truth, onset_s) for item in done),
         escalated=any(item.escalated for item in sights if onset_s is None or item.at_s > onset_s),
         cost_usd=max((item.cost_usd for item in sights if item.cost_usd is not None), default=0.0),
+        tokens=max((item.tokens for item in sights if item.tokens is not None), default=None),
     )
 
 

@@ -13,13 +13,14 @@ from relab.core.errors import InvalidInputError
 from relab.testbed.scoring import evaluation
 from relab.testbed.scoring.beds import kept_beds
 from relab.testbed.scoring.episodes import WrongEpisodeError
-from relab.testbed.scoring.evaluation import COMPARED, UNKNOWN, Wanted
+from relab.testbed.scoring.evaluation import COMPARED, UNKNOWN, WITH_MODEL, ModelAccess, Wanted
 from relab.testbed.scoring.responder import Bindings
 
 __all__ = [
     "COMPARED",
     "UNKNOWN",
     "Bindings",
+    "ModelAccess",
     "Wanted",
     "begin",
     "kept",
@@ -27,6 +28,7 @@ __all__ = [
     "read_plan",
     "read_responder",
     "runs",
+    "wants_model",
 ]
 
 _PLAN: Final = "evaluation.json"
@@ -85,6 +87,11 @@ def read_plan(folder: Path) -> dict[str, Any]:
             f"{folder} has no evaluation to go on with.", remedy="Begin one without --continue and --report."
         ) from error
     return found
+
+
+def wants_model(plan: Mapping[str, Any]) -> bool:
+    """Return whether a responder of an evaluation asks a language model, and so wants its key."""
+    return any(WITH_MODEL in part["responders"] for part in plan["parts"])
 
 
 def read_responder(text: str) -> tuple[str, Bindings]:

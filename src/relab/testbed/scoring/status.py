@@ -7,7 +7,8 @@
     "phase": "diagnose",                          `escalated` and `approve` mean: a person is asked
     "diagnosis": [{"cause": "database_down"}, …]  the likeliest first; words alone are read, too
   },
-  "cost_usd": 0.0                                 what models have cost so far
+  "cost_usd": 0.0,                                what models have cost so far
+  "tokens": 0                                     and how many tokens they were, in and out
 }
 
 All of it may be left out. Further fields are nobody's concern here.
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 ASKS: Final = frozenset(("escalated", "approve"))
 _MOST_CAUSES: Final = 100
 _LONGEST: Final = 200
+_MOST_COUNTED: Final = 1 << 50
+"""More nobody counts, and figures are summed as numbers of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Sight:
         incident: the id of the open incident; None if none is.
         causes: the diagnosis, the likeliest first; empty as long as it has none.
         escalated: whether it has asked for a person.
-        polls, cost_usd: as it counts them; None if it does not.
+        polls, cost_usd, tokens: as it counts them; None if it does not.
     """
 
     at_s: float
@@ -46,6 +49,7 @@ class Sight:
     escalated: bool = False
     polls: int | None = None
     cost_usd: float | None = None
+    tokens: int | None = None
 
 
 def read_status(at_s: float, document: Any) -> Sight:
@@ -53,23 +57,21 @@ def read_status(at_s: float, document: Any) -> Sight:
     if not isinstance(document, Mapping):
         return Sight(at_s, answered=False)
     incident = document.get("incident")
-    polls, cost = document.get("polls"), document.get("cost_usd")
     found = Sight(
         at_s,
-        polls=polls if isinstance(polls, int) and not isinstance(polls, bool) and polls >= 0 else None,
-        cost_usd=_amount(cost),
+        polls=_count(document.get("polls")),
+        cost_usd=_amount(document.get("cost_usd")),
+        tokens=_count(document.get("tokens")),
     )
     if not isinstance(incident, Mapping):
         return found
     phase = _word(incident.get("phase"))
-    return Sight(
-        at_s,
+    return replace(
+        found,
         incident=_word(incident.get("id")) or "?",
         phase=phase,
         causes=_causes(incident.get("diagnosis")),
         escalated=phase in ASKS or incident.get("escalated") is True,
-        polls=found.polls,
-        cost_usd=found.cost_usd,
     )
 
 
@@ -88,6 +90,10 @@ def _word(value: Any) -> str:
         # Beyond this Python refuses to write a number out.
         return str(value) if abs(value) < 10**_LONGEST else ""
     return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_COUNTED else None
 
 
 def _amount(value: Any) -> float | None:

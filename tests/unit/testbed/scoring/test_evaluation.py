@@ -9,7 +9,19 @@ import pytest
 
 from relab.experiments.config_file import read_config
 from relab.testbed.scoring.episodes import Kind, WrongEpisodeError
-from relab.testbed.scoring.evaluation import COMPARED, FURTHER, MEASURED, Wanted, parts_of, to_json, write
+from relab.testbed.scoring.evaluation import (
+    COMPARED,
+    FURTHER,
+    HEALTHY,
+    MEASURED,
+    OURS,
+    WITH_MODEL,
+    ModelAccess,
+    Wanted,
+    parts_of,
+    to_json,
+    write,
+)
 from relab.testbed.scoring.responder import Bindings
 from relab.testbed.scoring.truth import CAUSES
 from relab.testbed.scoring.variations import FAULTS
@@ -53,6 +65,47 @@ def test_somebody_elses_responder_is_measured_in_place_of_ours() -> None:
     assert list(compared.responders) == ["theirs", "do-nothing", "restart-only"]
 
 
+def test_ours_with_a_model_is_ours_but_for_the_model_and_meets_the_same_episodes(tmp_path: Path) -> None:
+    access = ModelAccess(
+        {"RELAB_INCIDENTS__ASK_MODEL": "always"}, passes=["HTTPS_PROXY"], secrets=["RELAB_OPENAI_API_KEY"]
+    )
+    wanted = Wanted(episodes=3, compared=2, unknown=0, model=access)
+    parts = parts_of(wanted)
+    compared, further = parts
+    assert list(compared.responders) == ["relab", "relab-with-memory", WITH_MODEL, "do-nothing", "restart-only"]
+    assert list(further.responders) == [MEASURED]
+    modelled = compared.responders[WITH_MODEL]
+    assert modelled.responder_command == OURS.responder_command
+    assert modelled.keeps_home == OURS.keeps_home
+    assert modelled.responder_environment == {**OURS.responder_environment, "RELAB_INCIDENTS__ASK_MODEL": "always"}
+
+    write(tmp_path, parts, home=Path("/beds"), wanted=wanted)
+    harness = {
+        part.name: read_config(tmp_path / part.name / ".lab" / "experiment.yaml").runtime.harness for part in parts
+    }
+    assert (harness[COMPARED].environment.passed, harness[COMPARED].secrets) == (
+        ["HTTPS_PROXY"],
+        ["RELAB_OPENAI_API_KEY"],
+    )
+    # Whoever is not to ask a model is not given a key.
+    assert (harness[FURTHER].environment.passed, harness[FURTHER].secrets) == ([], [])
+
+
+def test_healthy_episodes_are_noisy_and_others_than_those_of_the_seed() -> None:
+    wanted = Wanted(episodes=20, compared=5, unknown=0, healthy=12, seed=3)
+    *known, healthy = parts_of(wanted)
+    assert (healthy.name, list(healthy.responders), len(healthy.episodes)) == (HEALTHY, [MEASURED], 12)
+    for episode in healthy.episodes:
+        assert (episode.kind, episode.faults) == (Kind.NOISY, ())
+        assert len(episode.noise) >= 2
+    seeds = {episode.seed for part in known for episode in part.episodes}
+    assert not seeds & {episode.seed for episode in healthy.episodes}
+    (alone,) = parts_of(Wanted(episodes=0, compared=0, unknown=0, healthy=12, seed=3))
+    assert alone == healthy
+    theirs = {"theirs": Bindings(responder_command=["theirs"])}
+    assert list(parts_of(Wanted(episodes=0, compared=0, healthy=1, responders=theirs))[0].responders) == ["theirs"]
+
+
 def test_the_same_seed_gives_the_same_and_another_one_others() -> None:
     assert parts_of(Wanted(seed=3)) == parts_of(Wanted(seed=3))
     assert parts_of(Wanted(seed=3))[0].episodes != parts_of(Wanted(seed=4))[0].episodes
@@ -61,6 +114,8 @@ def test_the_same_seed_gives_the_same_and_another_one_others() -> None:
 def test_what_cannot_be_made_is_refused() -> None:
     with pytest.raises(WrongEpisodeError, match="cannot be compared"):
         parts_of(Wanted(episodes=3, compared=4))
+    with pytest.raises(WrongEpisodeError, match="cannot be compared"):
+        parts_of(Wanted(healthy=-1))
     with pytest.raises(WrongEpisodeError, match="no_such_fault"):
         parts_of(Wanted(episodes=1, compared=1, faults=["no_such_fault"]))
 

@@ -67,6 +67,20 @@ def test_a_responder_is_told_addresses_and_nothing_else(tmp_path: Path, monkeypa
     }  # fmt: skip
 
 
+def test_a_responder_is_given_what_it_is_to_be_given_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("OPENAI_API_KEY", "a-secret"), ("HTTPS_PROXY", "http://proxy"), ("PORT", "1")):
+        monkeypatch.setenv(name, value)
+    telling = program("json.dumps({'incident': {'diagnosis': sorted(map('='.join, os.environ.items()))}}).encode()")
+    named = telling.model_copy(
+        update={"responder_passes": ["HTTPS_PROXY", "NOT_SET", "PORT"], "responder_secrets": ["OPENAI_API_KEY"]}
+    )
+    with a_responder(named, home=tmp_path, **ADDRESSES) as responder:
+        told = responder.look(0.0).causes
+        port = responder.url.rpartition(":")[2]
+    assert {"OPENAI_API_KEY=a-secret", "HTTPS_PROXY=http://proxy", f"PORT={port}"} <= set(told)
+    assert not any(word.startswith("NOT_SET") for word in told)
+
+
 def test_what_a_responder_has_started_ends_with_it(tmp_path: Path) -> None:
     starts = "pid = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)']).pid"
     with a_responder(program("json.dumps({'polls': pid}).encode()", starts), home=tmp_path, **ADDRESSES) as responder:

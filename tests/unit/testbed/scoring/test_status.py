@@ -16,7 +16,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=20,
 )
-FIELDS = ("polls", "incident", "id", "phase", "diagnosis", "cause", "escalated", "cost_usd")
+FIELDS = ("polls", "incident", "id", "phase", "diagnosis", "cause", "escalated", "cost_usd", "tokens")
 near_it = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=8),
@@ -31,9 +31,10 @@ def test_a_whole_status_is_read() -> None:
             "id": "i-7", "phase": "verify", "diagnosis": [{"cause": "hang", "probability": 0.9}, "oom", {"cause": "hang"}],
         },
         "cost_usd": 0.25,
+        "tokens": 1_200,
         "more": {"that": "nobody knows"},
     }  # fmt: skip
-    assert read_status(3.0, document) == Sight(3.0, True, "i-7", "verify", ("hang", "oom"), False, 12, 0.25)
+    assert read_status(3.0, document) == Sight(3.0, True, "i-7", "verify", ("hang", "oom"), False, 12, 0.25, 1_200)
 
 
 @pytest.mark.parametrize("document", [{}, {"incident": None}, {"incident": "open"}])
@@ -62,3 +63,9 @@ def test_anything_is_read(document: Any) -> None:
     assert found.cost_usd is None or (math.isfinite(found.cost_usd) and found.cost_usd >= 0)
     assert all(0 < len(word) <= 200 for word in found.causes)
     assert len(found.phase) <= 200
+
+
+@pytest.mark.parametrize("tokens", [-1, True, "many", 1.5, 10**400, None])
+def test_what_is_no_count_is_not_there(tokens: Any) -> None:
+    found = read_status(1.0, {"polls": tokens, "tokens": tokens})
+    assert (found.answered, found.polls, found.tokens) == (True, None, None)

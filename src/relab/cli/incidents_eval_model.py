@@ -1,0 +1,79 @@
+"""The language model of a measured responder: which one, and how it gets the key without any file having it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from relab.settings import Settings
+    from relab.testbed.scoring.service import ModelAccess
+
+_NETWORK = (
+    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+"""How the model is reached from here; a proxy's address may hold a password, so it is handed on by name, too."""
+
+
+def model_access(settings: Settings) -> ModelAccess:
+    """Return how a responder is given the model that is configured, and put what it is given by name into the environment.
+
+    Raises:
+        ConfigurationError: no model is configured, or what it takes is not installed.
+    """
+    from relab.testbed.scoring.service import ModelAccess
+
+    _require_model(settings)
+    keys = {name: key.get_secret_value() for name, key in _keys(settings)}
+    # Settings may come from a file of this home, which the responder does not see.
+    os.environ.update(keys)
+    address = {} if settings.llm.base_url is None else {"RELAB_LLM__BASE_URL": settings.llm.base_url}
+    os.environ.update(address)
+    network = [name for name in _NETWORK if os.environ.get(name)]
+    return ModelAccess(environment=_environment(settings), passes=(*address, *network), secrets=tuple(keys))
+
+
+def _require_model(settings: Settings) -> None:
+    from relab.core.errors import ConfigurationError
+
+    if not list(_keys(settings)) and settings.llm.base_url is None:
+        raise ConfigurationError(
+            "There is no language model to measure with: none is configured.",
+            remedy="Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or RELAB_LLM__BASE_URL for a server of your own.",
+        )
+    if importlib.util.find_spec("langchain_core") is None:
+        raise ConfigurationError(
+            "A language model is configured, and what it takes to ask it is not installed.",
+            remedy="pip install 'relab[llm]'",
+        )
+
+
+def _keys(settings: Settings) -> Iterator[tuple[str, SecretStr]]:
+    for name, key in (
+        ("RELAB_OPENAI_API_KEY", settings.openai_api_key),
+        ("RELAB_ANTHROPIC_API_KEY", settings.anthropic_api_key),
+    ):
+        if key is not None:
+            yield name, key
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """Return what is written down with the evaluation: which model it was, when it is asked, and what that may cost."""
+    when = settings.incidents.ask_model
+    incidents = {name: getattr(settings.incidents, name) for name in type(settings.incidents).model_fields}
+    found = {
+        "RELAB_INCIDENTS__ASK_MODEL": "unsure" if when == "never" else when,
+        **_named("RELAB_INCIDENTS__", {name: value for name, value in incidents.items() if name.startswith("model_")}),
+        **_named("RELAB_LLM__", settings.llm.model_dump(exclude={"base_url"}, exclude_none=True)),
+    }
+    if settings.llm_model is not None:
+        found["RELAB_LLM_MODEL"] = settings.llm_model
+    return found
+
+
+def _named(prefix: str, values: Mapping[str, Any]) -> dict[str, str]:
+    return {f"{prefix}{name.upper()}": str(value) for name, value in values.items()}
