@@ -1,59 +1,52 @@
-"""`python -m demo`: start a lab, let real agents fail in front of it, and read its reports.
+"""`python -m demo [ACT ...]`: agents fail in front of a lab; then a shop breaks, and a responder mends it.
 
-Exit codes: 0 every report agrees with what the tool server did, 1 one does not or the
-lab failed, 130 stopped by Ctrl-C.
+Exit codes: 0 all that was shown went as it should, 1 something did not, or an act failed, 2 there is no such act, 130
+stopped by Ctrl-C. Where the shop of the second act cannot be had that act is skipped, loudly, and the first one decides;
+with RELAB_REQUIRE_ALL=1, as in CI, nothing may be skipped.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 import httpx
-from rich.console import Console
-from rich.text import Text
+from rich.console import Console, Group
+from rich.panel import Panel
 
-from demo.check import Expected
-from demo.lab_client import LabClient, LabError
-from demo.lab_server import LabServer, LabServerError, signals_as_exit
-from demo.report_view import Outcome, as_data, next_steps, overview_panel, summary_table
-from demo.scenarios import SCENARIOS
-from demo.tool_server import ToolServer
-from demo.tour import Tour
-from relab.rca.models import Category
+from demo.agents_act import play_agents
+from demo.lab_client import LabError
+from demo.lab_server import LabServerError, signals_as_exit
+from demo.needs import check_needs
+from demo.report_view import as_data, next_steps
+from relab.core.errors import RelabError
+from relab.testbed.errors import MissingProgramError
 
-EXPECTED = {
-    "invoice": Expected(Category.TOOL_SCHEMA_MISMATCH, quote="Missing required field: 'customer_id'"),
-    "quota": Expected(Category.RATE_LIMITED, quote="Retry-After: 60"),
-    "refund": Expected(Category.TOOL_PERMISSION, quote="refunds:write"),
-    "stock": Expected(Category.TIMEOUT, quote="timed out"),
-    "label": Expected(Category.PLANNER_LOOP, quote='"order_number": "5008"'),
-    "help": Expected(Category.RETRIEVAL_EMPTY, quote='"hits": []'),
-    "prompt": Expected(Category.PROMPT_REGRESSION),
-    "points": Expected(Category.UNKNOWN, quote="out of balance"),
-    "outside": Expected(Category.UNKNOWN, insufficient=True),
-    "patience": Expected(Category.RATE_LIMITED, recovered=True),
-}
-"""What the tool server really did to each run. Read only after all reports are in."""
-
+ACTS = ("agents", "incident")
 DATA = Path(".demo")
-OVERVIEW_HOURS = 1
+RESPONDER_HOME = "responder"
 INTERRUPTED = 130
 
 
-def main() -> int:
-    """Run the tour and return its exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play the acts and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m demo")
+    parser.add_argument("acts", nargs="*", metavar="ACT", help=f"{' or '.join(ACTS)}; both by default")
+    acts = parser.parse_args(arguments).acts or list(ACTS)
+    if unknown := sorted(set(acts) - set(ACTS)):
+        parser.error(f"there is no act {unknown[0]!r}")
     console = Console(highlight=False)
     try:
         with signals_as_exit():
-            return tour(console, new_home(DATA))
+            return play(console, acts, new_home(DATA))
     except KeyboardInterrupt:
-        console.print("\nStopped. The lab and the tool server are stopped too.")
+        console.print("\nStopped. What the demo had started is stopped too.")
         return INTERRUPTED
-    except (LabError, LabServerError, httpx.TransportError, OSError) as error:
+    except (LabError, LabServerError, RelabError, httpx.HTTPError, OSError) as error:
         console.print(as_data(f"The demo failed: {error}", "bold red"))
         return 1
 
@@ -65,37 +58,39 @@ def new_home(data: Path) -> Path:
     return home
 
 
-def tour(console: Console, home: Path) -> int:
-    """Start the servers, play all scenarios and judge the reports."""
-    shown_home = Path(os.path.relpath(home))
-    console.print(Text("relab: agents fail, the lab says why", style="bold"))
-    console.print(as_data(f"Data of this tour: {shown_home}  (server log: {shown_home / 'server.log'})"))
-    with ExitStack() as stack:
-        with console.status("Starting the lab"):
-            tools = stack.enter_context(ToolServer())
-            server = stack.enter_context(LabServer(home))
-        lab = stack.enter_context(LabClient(server.url))
-        console.print(as_data(f"lab serve: {server.url}    tool server: {tools.url}"))
-        outcomes = Tour(console, lab, tools).play_all(SCENARIOS)
-        overview = lab.overview(OVERVIEW_HOURS)
-    disagreements = [EXPECTED[outcome.scenario.key].disagreement(outcome.report) for outcome in outcomes]
+def play(console: Console, acts: Sequence[str], home: Path) -> int:
+    """Play the acts in turn; return 0 if all of them went as they should."""
+    console.print(as_data(f"Data of this tour: {os.path.relpath(home)}"))
+    codes = []
+    if "agents" in acts:
+        codes.append(play_agents(console, home))
+    if "incident" in acts:
+        codes.append(_incident(console, home))
     console.print()
-    console.print(summary_table(outcomes, disagreements))
-    console.print(overview_panel(overview, OVERVIEW_HOURS))
-    exit_code = judge(console, outcomes, disagreements)
-    console.print()
-    console.print(next_steps(shown_home, Path(os.path.relpath(Path(sys.executable).with_name("lab")))))
-    return exit_code
+    lab = Path(os.path.relpath(Path(sys.executable).with_name("lab")))
+    own = Path(os.path.relpath(home / RESPONDER_HOME))
+    console.print(next_steps(Path(os.path.relpath(home)), lab, responder=own if own.is_dir() else None))
+    return max(codes)
 
 
-def judge(console: Console, outcomes: list[Outcome], disagreements: list[str | None]) -> int:
-    """Say whether every report is right; return the exit code."""
-    wrong = [(outcome, text) for outcome, text in zip(outcomes, disagreements, strict=True) if text is not None]
-    for outcome, text in wrong:
-        console.print(as_data(f"The report on {outcome.run['run_id']} is wrong: {text}.", "bold red"))
-    if not wrong:
-        console.print(Text(f"All {len(outcomes)} reports name what the tool server really did.", style="bold green"))
-    return 1 if wrong else 0
+def _incident(console: Console, home: Path) -> int:
+    try:
+        check_needs()
+    except MissingProgramError as error:
+        return _skipped(console, error)
+    # What the shop is made of is no part of relab's own installation; it is loaded where it is known to be there.
+    from demo.incident_act import play_incident  # noqa: PLC0415
+
+    return play_incident(console, home, home / RESPONDER_HOME)
+
+
+def _skipped(console: Console, why: MissingProgramError) -> int:
+    told = Group(as_data(why.message, "bold yellow"), as_data(f"What to do: {why.remedy}"))
+    console.print()
+    console.print(
+        Panel(told, title="SKIPPED: the second act, in which a responder mends a shop", border_style="yellow")
+    )
+    return 1 if os.environ.get("RELAB_REQUIRE_ALL") == "1" else 0
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class LabClient:
         Raises:
             LabError: the lab refused it.
         """
-        _checked(self._http.post("/agent-runs", json=run))
+        checked(self._http.post("/agent-runs", json=run))
 
     def request_rca(self, agent_run_id: str) -> str:
         """Ask for an analysis of a run and return the id of the analysis.
@@ -63,7 +63,7 @@ class LabClient:
             LabError: the lab does not know the run, or refuses.
         """
         response = self._http.post(f"/agent-runs/{quote(agent_run_id, safe='')}/rca-runs")
-        return str(_checked(response)["rca_run_id"])
+        return str(checked(response)["rca_run_id"])
 
     def follow(self, rca_run_id: str) -> Iterator[Stage]:
         """Yield the stages of an analysis as the lab streams them, the final one included.
@@ -75,7 +75,7 @@ class LabClient:
         with self._http.stream("GET", url, headers={"Accept": "text/event-stream"}) as response:
             if response.is_error:
                 response.read()
-            _check_status(response)
+            check_status(response)
             for data in event_data(response.iter_lines()):
                 stage = _STAGE.validate_json(data)
                 yield stage
@@ -91,7 +91,7 @@ class LabClient:
         Raises:
             LabError: there is no report.
         """
-        body = _checked(self._http.get(f"/agent-runs/rca-runs/{quote(rca_run_id, safe='')}"))
+        body = checked(self._http.get(f"/agent-runs/rca-runs/{quote(rca_run_id, safe='')}"))
         if body["report"] is None:
             raise LabError(f"The analysis {rca_run_id} is {body['status']} and has no report: {body.get('error')}")
         return Report.load(body["report"])
@@ -102,7 +102,7 @@ class LabClient:
         Raises:
             LabError: the lab refused.
         """
-        return MetricsOverview.model_validate(_checked(self._http.get("/metrics/overview", params={"hours": hours})))
+        return MetricsOverview.model_validate(checked(self._http.get("/metrics/overview", params={"hours": hours})))
 
 
 def event_data(lines: Iterable[str]) -> Iterator[str]:
@@ -116,13 +116,23 @@ def event_data(lines: Iterable[str]) -> Iterator[str]:
             data = []
 
 
-def _checked(response: httpx.Response) -> dict[str, Any]:
-    _check_status(response)
+def checked(response: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object of an answer.
+
+    Raises:
+        LabError: the lab refused; with its own words.
+    """
+    check_status(response)
     body: dict[str, Any] = response.json()
     return body
 
 
-def _check_status(response: httpx.Response) -> None:
+def check_status(response: httpx.Response) -> None:
+    """Return if the lab did not refuse.
+
+    Raises:
+        LabError: it did; with its own words.
+    """
     if not response.is_error:
         return
     problem = response.text

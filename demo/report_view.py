@@ -209,13 +209,23 @@ def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
     return Panel(grid, title=f"GET /metrics/overview?hours={hours}", title_align="left", box=box.ROUNDED)
 
 
-def next_steps(home: Path, lab: Path) -> Group:
-    """Return where to look next: commands that work on the data of this tour, ready to be copied."""
+def next_steps(home: Path, lab: Path, *, responder: Path | None = None) -> Group:
+    """Return where to look next: commands that work on the data of this tour, ready to be copied.
+
+    Args:
+        home: of the lab that the agents failed in front of.
+        lab: the program.
+        responder: its home, if there was one.
+    """
     lines = [
         ("The data of this tour stay; to look around in them:", ""),
         (f"  export RELAB_HOME={home}", ""),
         (f"  {lab} agent-runs list", "   the runs; `show` and `timeline` for one of them"),
         (f"  {lab} serve", "   the lab again: http://127.0.0.1:8000/docs lists its API"),
+    ]
+    if responder is not None:
+        lines.append((f"  RELAB_HOME={responder} {lab} incidents list", "   the incident; `show` for its timeline"))
+    lines += [
         ("  README.md", "   a tour of five minutes, with a run of your own"),
         ("  demo/recorder.py", "   how a program records its runs, without any library of ours"),
     ]

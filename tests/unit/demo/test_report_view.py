@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from demo.__main__ import EXPECTED, judge
+from demo.agents_act import EXPECTED, judge
 from demo.check import Expected
 from demo.report_view import Outcome, as_data, cited, overview_panel, report_panel, summary_table
 from demo.scenarios import SCENARIOS

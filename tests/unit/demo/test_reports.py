@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from demo.__main__ import EXPECTED
+from demo.agents_act import EXPECTED
 from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category

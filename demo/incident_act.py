@@ -1,0 +1,165 @@
+"""The second act: a real shop breaks, and a responder that nobody tells anything finds out, repairs and verifies."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from demo.broken_shop import CAUSE, FAULT, RATE_PER_S, Breaker, Crowd, a_breaker, a_shop, nothing
+from demo.incident_view import Ending, ending_panel, event_lines, line
+from demo.lab_client import LabError
+from demo.lab_server import impatience_ignored, poll
+from demo.report_view import as_data
+from demo.responder_client import ResponderClient
+from relab.testbed.scoring.beds import Bed
+from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.users import Users
+
+RESPONDER: Final = Bindings(
+    responder_command=["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
+)
+"""As `lab incidents eval` starts it: with addresses, a token and a poll each second, and nothing of this environment."""
+LEARNS_FROM_POLLS: Final = 10
+LEARNS_WITHIN_S: Final = 60.0
+DETECTS_WITHIN_S: Final = 30.0
+OVER_WITHIN_S: Final = 120.0
+FORMS: Final[tuple[Literal["html", "md"], ...]] = ("html", "md")
+_SEED: Final = 1
+
+
+class PatientStack(ExitStack):
+    """Leaves everything in order, also when Ctrl-C is pressed again meanwhile; what is in it is bounded in time."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> bool | None:
+        with impatience_ignored():
+            return super().__exit__(kind, error, at)
+
+
+def play_incident(console: Console, home: Path, responder_home: Path) -> int:
+    """Bring a shop up, let it break, and judge what the responder does; return 0 if it has mended the shop.
+
+    Args:
+        console: where it is shown.
+        home: of the tour; the postmortem goes there.
+        responder_home: what the responder keeps is there afterwards.
+
+    Raises:
+        RelabError: the shop or the responder cannot be started.
+        LabError: the responder refused something, or is not done in time.
+    """
+    console.print(Text("\nrelab: a shop breaks at night, and nobody is woken", style="bold"))
+    crowd = Crowd()
+    with PatientStack() as stack:
+        with console.status("Starting a shop: PostgreSQL, Redis, workers, action server (some 10 s)"):
+            bed = stack.enter_context(a_shop())
+            breaker = stack.enter_context(a_breaker(bed))
+            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, tell=crowd.tell))
+        console.print(as_data(f"shop: {bed.target}    {RATE_PER_S:.0f} users' requests each second"))
+        with console.status("Starting the responder"):
+            responder = stack.enter_context(_responder(bed, responder_home))
+        console.print(as_data(f"lab serve --only incidents --autonomy act: {responder.url}"))
+        console.print(Text(_walls(responder), style="dim"))
+        client = stack.enter_context(ResponderClient(responder.url))
+        ending = _play(console, client, breaker, crowd, home)
+    console.print(ending_panel(ending))
+    for problem in ending.problems:
+        console.print(as_data(problem, "bold red"))
+    if not ending.problems:
+        console.print(Text("The responder found the cause and mended it.", style="bold green"))
+    return 1 if ending.problems else 0
+
+
+def _responder(bed: Bed, home: Path) -> AbstractContextManager[Responder]:
+    token = bed.make_token("on-call", "read", "act")
+    hidden = [bed.layout.root.parent]
+    return a_responder(RESPONDER, target=bed.target, actions=bed.actions, token=token, home=home, hidden=hidden)
+
+
+def _walls(responder: Responder) -> str:
+    if responder.is_blinded:
+        return "It sees its own processes only, and has no way to whoever breaks things."
+    return "It has no way to whoever breaks things (with bubblewrap installed it would see its own processes only)."
+
+
+def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Crowd, home: Path) -> Ending:
+    with console.status("The responder learns what is usual") as status:
+
+        def has_learnt() -> bool:
+            look = client.look()
+            seen = min(look.polls, LEARNS_FROM_POLLS)
+            status.update(f"The responder learns what is usual: {seen} of {LEARNS_FROM_POLLS} polls")
+            return look.polls >= LEARNS_FROM_POLLS and look.incident_id is None
+
+        if not poll(has_learnt, LEARNS_WITHIN_S):
+            raise LabError(f"The responder did not learn within {LEARNS_WITHIN_S:.0f} s what is usual.")
+        crowd.on_second = lambda: status.update(_users(crowd))
+        began_s = time.monotonic()
+        breaker.bring_about()
+        console.print(line("broken", f"POST /api/v1/break/{FAULT}: connections leak; the responder is not told", 0.0))
+        incident_id = _detected(client)
+        detected_s = time.monotonic() - began_s
+        for told in client.follow(incident_id, OVER_WITHIN_S):
+            shown = event_lines(told, time.monotonic() - began_s)
+            if shown is not None:
+                console.print(shown)
+        over_s = time.monotonic() - began_s
+        status.update("Writing the postmortem")
+        crowd.on_second = nothing
+        files = _write_postmortem(client, incident_id, home)
+        found = client.incident(incident_id)
+        return Ending(
+            cause=CAUSE,
+            # Asked last, when the responder has said all that it has to say.
+            truth=breaker.what_is_left(),
+            outcome=found["outcome"],
+            diagnosis=found["diagnosis"],
+            probability=found["probability"],
+            acts=[f"{act['action']}: {act['effect'] or act['status']}" for act in found["acts"]],
+            badly_served_s=crowd.badly_served_s,
+            well_pct=crowd.recent_pct(),
+            detected_s=detected_s,
+            over_s=over_s,
+            files=files,
+        )
+
+
+def _detected(client: ResponderClient) -> str:
+    """Return the incident that the responder opens.
+
+    Raises:
+        LabError: it opens none.
+    """
+    found: list[str] = []
+
+    def is_open() -> bool:
+        incident_id = client.look().incident_id
+        if incident_id is not None:
+            found.append(incident_id)
+        return bool(found)
+
+    if not poll(is_open, DETECTS_WITHIN_S):
+        raise LabError(f"The responder did not find out within {DETECTS_WITHIN_S:.0f} s that the shop is broken.")
+    return found[0]
+
+
+def _write_postmortem(client: ResponderClient, incident_id: str, home: Path) -> list[Path]:
+    files = []
+    for form in FORMS:
+        path = home / f"postmortem.{form}"
+        path.write_text(client.postmortem(incident_id, form), encoding="utf-8")
+        files.append(Path(os.path.relpath(path)))
+    return files
+
+
+def _users(crowd: Crowd) -> str:
+    well_pct = crowd.recent_pct()
+    return "" if well_pct is None else f"{well_pct:.0f} % of the users' requests are served well"

@@ -1,0 +1,152 @@
+"""How an incident looks: its events as they happen, and how it ended.
+
+Whatever comes from the responder is shown with `as_data`, as reports are: log lines are quoted in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from demo.report_view import as_data, clipped
+from demo.responder_client import Told
+
+MOST_QUOTES = 3
+LONGEST_QUOTE = 110
+LONGEST_LINE = 300
+_WHEN_WIDTH = 8
+_STYLES = {
+    "broken": "bold red",
+    "detected": "bold yellow",
+    "cause": "bold cyan",
+    "act": "bold magenta",
+    "verified": "bold green",
+    "closed": "bold green",
+    "a person": "bold red",
+}
+_WORDS = {
+    "opened": "detected",
+    "thought": "first guess",
+    "looked": "looks",
+    "diagnosed": "cause",
+    "planned": "plan",
+    "act_asked": "act",
+    "act_finished": "act",
+    "verified": "verified",
+    "escalated": "a person",
+    "failed": "trouble",
+    "closed": "closed",
+}
+"""The events that are shown, by the words that they are shown with."""
+_WHAT_WIDTH = max(map(len, [*_STYLES, *_WORDS.values()]))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How it all ended.
+
+    Attributes:
+        truth: why the shop is not mended, from those who broke it; None if it is.
+        diagnosis: the cause that the responder named, and how sure it was.
+        acts: what it did.
+        files: where the postmortem was written.
+    """
+
+    cause: str
+    truth: str | None
+    outcome: str | None
+    diagnosis: str | None
+    probability: float | None
+    acts: Sequence[str]
+    badly_served_s: float
+    well_pct: float | None
+    detected_s: float
+    over_s: float
+    files: Sequence[Path]
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it; nothing if the responder did what it is for."""
+        found = []
+        if self.truth is not None:
+            found.append(f"The shop is not mended: {self.truth}.")
+        if self.outcome != "resolved":
+            found.append(f"The responder did not mend it: the incident ended as {self.outcome or 'still open'}.")
+        if self.diagnosis != self.cause:
+            found.append(f"The cause was {self.cause}, the responder named {self.diagnosis or 'none'}.")
+        return found
+
+
+def event_lines(told: Told, at_s: float) -> Table | None:
+    """Return what is shown of an event; None for those that only programs read."""
+    word = _WORDS.get(told.kind)
+    if word is None:
+        return None
+    shown = line(word, _sentence(told), at_s)
+    if told.kind == "diagnosed":
+        for item in told.content.get("evidence", [])[:MOST_QUOTES]:
+            shown.add_row("", "", _quotation(item))
+    return shown
+
+
+def line(word: str, sentence: str, at_s: float) -> Table:
+    """Return one line: when, what, and a sentence."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", justify="right", width=_WHEN_WIDTH)
+    grid.add_column(no_wrap=True, width=_WHAT_WIDTH)
+    grid.add_column(overflow="fold")
+    grid.add_row(f"{at_s:.1f} s", Text(word, style=_STYLES.get(word, "bold")), as_data(clipped(sentence, LONGEST_LINE)))
+    return grid
+
+
+def _sentence(told: Told) -> str:
+    if told.kind == "diagnosed":
+        others = [item for item in told.content.get("candidates", [])[1:3] if item["probability"] >= 0.001]
+        beside = ", ".join(f"{item['cause']} ({item['probability']:.3f})" for item in others)
+        return f"{told.message} Next: {beside}." if others else told.message
+    if told.kind == "planned" and told.content.get("ruling"):
+        return f"{told.message} ({told.content['ruling']})"
+    return told.message
+
+
+def _quotation(item: Mapping[str, Any]) -> Text:
+    text = as_data(str(item.get("evidence_id", "")), "cyan")
+    text.append_text(as_data(f" {item.get('fact')} = {item.get('value')}, by {item.get('request')}: ", "dim"))
+    return text.append_text(as_data(f"“{clipped(_said(str(item.get('verbatim', ''))), LONGEST_QUOTE)}”"))
+
+
+def _said(verbatim: str) -> str:
+    """Return the message of a log line that is JSON, else what was quoted."""
+    try:
+        found = json.loads(verbatim)
+    except ValueError:
+        return verbatim
+    return str(found["message"]) if isinstance(found, dict) and "message" in found else verbatim
+
+
+def ending_panel(ending: Ending) -> Panel:
+    """Return how it ended: what was the matter, what the responder said and did, and what users had of it."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    probability = "" if ending.probability is None else f" ({ending.probability:.2f})"
+    well = "nobody came" if ending.well_pct is None else f"{ending.well_pct:.0f} % served well in the last seconds"
+    gone = "the leak is gone, and whoever broke the shop has not ended it" if ending.truth is None else ending.truth
+    grid.add_row("What was broken", as_data(ending.cause))
+    grid.add_row("Cause named", as_data(f"{ending.diagnosis or 'none'}{probability}"))
+    grid.add_row("Done", as_data("; ".join(ending.acts) or "nothing"))
+    grid.add_row("Behind the scenes", as_data(gone))
+    grid.add_row("Users", as_data(f"{well}; {ending.badly_served_s:.0f} s of bad service in all"))
+    grid.add_row("Took", as_data(f"{ending.detected_s:.1f} s to detect, {ending.over_s:.1f} s until it was closed"))
+    grid.add_row("Postmortem", Group(*(as_data(str(path), "bold") for path in ending.files)))
+    colour = "red" if ending.problems else "green"
+    return Panel(grid, title="The incident", title_align="left", border_style=colour, box=box.ROUNDED)

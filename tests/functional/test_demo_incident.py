@@ -1,0 +1,82 @@
+"""`python -m demo incident`, whole: a real shop breaks and is mended; nothing is left, also after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support.process import lab_environment
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
+PROJECT = Path(__file__).parents[2]
+WITHIN_S = 300
+
+
+@contextmanager
+def a_demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Play the act in a folder of its own; its temporary files are below that, too."""
+    # Sockets have short paths.
+    short = Path("/tmp", f"d{os.getpid()}")
+    short.mkdir()
+    environment = lab_environment(
+        tmp_path, {"PYTHONPATH": str(PROJECT), "TMPDIR": str(short), "RELAB_REQUIRE_ALL": "1"}
+    )
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "demo", "incident"],
+            cwd=tmp_path, env=environment, stdout=out, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield process
+        assert not [path for path in short.iterdir() if path.name.startswith("relab-demo-")]
+        wait_until(lambda: not _of(str(short)), what="the end of all that it had started")
+    finally:
+        process.kill()
+        process.wait()
+        subprocess.run(["rm", "-rf", str(short)], check=True)
+
+
+def _of(word: str) -> list[str]:
+    """Return the processes with a word in their arguments or environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), *process.environ().values()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(word in each for each in told):
+            found.append(" ".join(process.cmdline())[:200])
+    return found
+
+
+def test_the_shop_is_mended_and_everything_is_told(tmp_path: Path) -> None:
+    with a_demo(tmp_path) as process:
+        code = process.wait(WITHIN_S)
+    told = " ".join((tmp_path / "out").read_text().split())
+    assert code == 0, told
+    for word in ("detected", "cause", "connection_pool_leak", "ev-", "verified", "closed", "mended it"):
+        assert word in told
+    (home,) = (tmp_path / ".demo").iterdir()
+    assert "connection\\_pool\\_leak" in (home / "postmortem.md").read_text()
+    assert (home / "postmortem.html").read_text().startswith("<!doctype html>")
+    assert (home / "responder" / "relab.db").is_file()
+
+
+@pytest.mark.parametrize("seen", ["Data of this tour", "shop: http", "lab serve"])
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, seen: str) -> None:
+    with a_demo(tmp_path) as process:
+        wait_until(lambda: seen in (tmp_path / "out").read_text(), within_s=120, what=seen)
+        # Impatient people press it twice.
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WITHIN_S) == 130
+    assert "Stopped." in (tmp_path / "out").read_text()
