@@ -218,6 +218,7 @@ class IncidentService:
         current = self.log.current(watched.name) if watched is not None else None
         switch = self.log.switches.state(watched.name if watched is not None else "")
         pending = self.log.approvals.pending(now_us=self._clock.now_us(), target=watched.name) if watched else []
+        spent = watched.gateway.spent if watched is not None and watched.gateway is not None else None
         return ResponderStatus(
             target=watched.name if watched is not None else None,
             autonomy=policy.autonomy,
@@ -229,7 +230,8 @@ class IncidentService:
             paused_by=switch.by if switch.is_paused else None,
             incident=None if current is None else _open_incident(current),
             approvals=[request.approval_id for request in pending],
-            cost_usd=watched.gateway.spent.usd if watched is not None and watched.gateway is not None else 0.0,
+            cost_usd=0.0 if spent is None else spent.usd,
+            tokens=0 if spent is None else spent.prompt_tokens + spent.completion_tokens,
         )
 
     def list_incidents(

@@ -49,6 +49,7 @@ class ResponderStatus(_View):
     incident: OpenIncident | None
     approvals: list[str] = Field(description="Ids of the questions that wait for a person.")
     cost_usd: float = Field(description="What language models have cost.")
+    tokens: int = Field(description="That language models have read and written.")
 
 
 class Question(_View):
