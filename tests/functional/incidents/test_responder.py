@@ -15,7 +15,15 @@ from support.fault_field import Field, a_field
 from support.responders import Running, acting, responding
 from support.testbeds import bed_home
 
-pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
+CAUSES = {
+    "hang": "process_stopped",
+    "db_lock": "database_lock",
+    "cache_down": "cache_down",
+    "db_pool": "connection_pool_leak",
+}
+SAMPLE = "db_pool"
+"""Responded to with the other long tests; the rest with the matrix of faults."""
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +63,7 @@ def is_over(running: Running) -> Callable[[], Incident | None]:
 
 @pytest.mark.parametrize(
     ("fault", "cause"),
-    [
-        ("hang", "process_stopped"),
-        ("db_lock", "database_lock"),
-        ("cache_down", "cache_down"),
-        ("db_pool", "connection_pool_leak"),
-    ],
+    [pytest.param(*pair, marks=[] if pair[0] == SAMPLE else [pytest.mark.matrix]) for pair in CAUSES.items()],
 )
 def test_what_is_broken_is_mended(field: Field, tmp_path: Path, fault: str, cause: str) -> None:
     async def story(running: Running) -> None:
@@ -75,6 +78,7 @@ def test_what_is_broken_is_mended(field: Field, tmp_path: Path, fault: str, caus
     respond(field, tmp_path / "home", acting(), story)
 
 
+@pytest.mark.matrix
 def test_nothing_is_done_without_leave(field: Field, tmp_path: Path) -> None:
     async def story(running: Running) -> None:
         await asyncio.to_thread(field.inject, "hang")

@@ -1,0 +1,212 @@
+"""Kill -9 in any node of the graph, on either database: the next start goes on with the incident, and does nothing twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from relab.core.clock import SystemClock
+from relab.core.errors import NotFoundError
+from relab.incidents.acting.policy import Autonomy
+from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.detection.baseline import LEAST_POLLS
+from relab.incidents.response.graph import build_graph
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import EventKind, Incident, IncidentStatus, Outcome
+from relab.incidents.tracing.projection import agent_run_id
+from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from relab.telemetry.models import AgentRun, RunStatus
+from relab.telemetry.service import TelemetryService
+from support.children import Child, child, heard, say
+from support.served_shops import ServedShop, a_served_shop
+from support.small_shops import CURE, write_books
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(60)]
+
+ACTING = ("monitor", "detect", "gather", "diagnose", "investigate", "plan", "execute", "verify", "learn")
+AUTONOMY = dict.fromkeys(ACTING, Autonomy.ACT) | {
+    "approve": Autonomy.APPROVE, "escalate": Autonomy.OBSERVE, "watch": Autonomy.OBSERVE,
+}  # fmt: skip
+"""By node how much is done without leave: so that an incident comes through it."""
+WITHIN = [("execute", "asked"), ("execute", "done"), ("approve", "waits")]
+MOMENTS = [*itertools.product(AUTONOMY, ("begins", "ends")), *WITHIN]
+BY_PEOPLE = [("approve", "ends"), ("watch", "ends")]
+"""Moments to which it comes only if people do something."""
+LEARNT_POLLS = LEAST_POLLS + 2
+LEASE_S = 20.0
+"""After so long nobody thinks any more that the one that was killed runs the loop."""
+_numbers = itertools.count()
+
+
+@dataclass
+class Scene:
+    """A shop and its responders, one after the other, and what people do meanwhile.
+
+    Attributes:
+        forks: what starts responders.
+        given: what each of them is told.
+        is_at_work: whether one of them has not ended yet.
+    """
+
+    served: ServedShop
+    database: Database
+    forks: Child
+    given: dict[str, str]
+    is_at_work: bool = False
+    log: IncidentLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = IncidentLog(self.database)
+        clock = SystemClock()
+        self.telemetry = TelemetryService(self.database, clock, JobQueue(self.database, clock, PollingAnnouncer()))
+
+    @contextmanager
+    def responder(self, node: str = "", moment: str = "") -> Iterator[int]:
+        """Have a responder at work, which is over by the end of the block, and yield its process id."""
+        say(self.forks, json.dumps({**self.given, "node": node, "moment": moment}))
+        pid = int(self._heard())
+        try:
+            yield pid
+        finally:
+            # The next one is started when this one is over, also after a test that has failed.
+            while self.is_at_work:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                self._heard()
+
+    def told(self, line: str) -> None:
+        """Wait until a responder says this."""
+        assert self._heard() == line
+
+    def _heard(self) -> str:
+        line = heard(self.forks)
+        self.is_at_work = not line.startswith("ended")
+        return line
+
+    def only(self) -> Incident:
+        """Return its only incident."""
+        (found,) = self.log.list_incidents(target=self.given["target"]).items
+        return self.log.get(found.incident_id)
+
+    def people(self) -> IncidentStatus | None:
+        """Have people say yes, or mend what was handed over; return how the incident stood for which they did, if there is one."""
+        found = self.log.current(self.given["target"])
+        if found is None:
+            return None
+        if found.status is IncidentStatus.ESCALATED:
+            self.served.shop.broken.clear()
+            return found.status
+        now_us = self.served.clock.now_us()
+        for request in self.log.approvals.pending(now_us=now_us, target=found.target):
+            self.log.approvals.decide(request.approval_id, approved=True, by="ann", now_us=now_us)
+            return found.status
+        return None
+
+    def is_over(self) -> bool:
+        """Whether it has ended, also for those who read of it in telemetry; people do meanwhile what they are asked for."""
+        self.people()
+        found = self.only()
+        with suppress(NotFoundError):
+            return found.is_over and self.run_of(found).ended_at is not None
+        return False
+
+    def run_of(self, incident: Incident) -> AgentRun:
+        """Return an incident as an agent run."""
+        return self.telemetry.load(agent_run_id(incident.incident_id))[0]
+
+    def story(self) -> str:
+        """Return the timeline, for a test that fails."""
+        return "\n".join(f"{event.kind}: {event.message}" for event in self.log.read_after(self.only().incident_id))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def module_scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    home = tmp_path_factory.mktemp("killed")
+    url = f"sqlite:///{home / 'relab.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").create_database(f"killed_{os.getpid()}")
+    database = Database.open(url)
+    upgrade(database)
+    with a_served_shop(home / "shop") as served, child("support.standing_child") as forks:
+        given = {
+            "database": url, "home": str(home), "books": str(write_books(home / "books")), "url": served.url,
+            "clock": str(home / "shop" / "clock"), "token": served.shop.tokens["responder"],
+        }  # fmt: skip
+        yield Scene(served, database, forks, given)
+    database.close()
+
+
+@pytest.fixture
+def scene(module_scene: Scene) -> Scene:
+    module_scene.served.reset()
+    module_scene.given["target"] = f"shop-{next(_numbers)}"
+    return module_scene
+
+
+@pytest.mark.parametrize(("node", "moment"), [pytest.param(*each, id="-".join(each)) for each in MOMENTS])
+def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: str, moment: str) -> None:
+    scene.given["autonomy"] = AUTONOMY[node]
+    with scene.responder(node, moment) as pid:
+        wait_until(lambda: scene.served.polls >= LEARNT_POLLS, what="polls of a shop with which all is well")
+        scene.served.shop.broken.add("a")
+        if (node, moment) in BY_PEOPLE:
+            wait_until(scene.people, what="people to be asked")
+        scene.told("there")
+        # To close the incident is the last thing that is done in it.
+        assert scene.only().is_over == ((node, moment) == ("learn", "ends"))
+        os.kill(pid, signal.SIGKILL)
+        scene.told("ended -9")
+    scene.served.clock.move(LEASE_S)
+    with scene.responder():
+        try:
+            wait_until(scene.is_over, what="the end of the incident")
+        finally:
+            print(scene.story())
+        say(scene.forks, "stop")
+        scene.told("ended 0")
+    if AUTONOMY[node] is Autonomy.OBSERVE:
+        was_handed_over(scene, scene.only())
+    else:
+        was_mended(scene, scene.only())
+
+
+def was_mended(scene: Scene, ended: Incident) -> None:
+    """See that one act has mended it, as the server, the timeline and the agent run tell."""
+    (act,) = scene.log.acts.of_incident(ended.incident_id)
+    assert (ended.outcome, ended.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
+    assert (act.status, act.effect) == (ActStatus.SUCCEEDED, Effect.VERIFIED)
+    assert scene.served.shop.valves.read() == {"a": CURE}
+    assert (scene.served.keys, scene.served.done, scene.served.undos) == ([act.key], [act.key], [])
+    assert [event["act"]["key"] for event in events(scene, ended, EventKind.ACT_ASKED)] == [act.key]
+    assert len(scene.log.approvals.of_incident(ended.incident_id)) == (scene.given["autonomy"] == Autonomy.APPROVE)
+    run = scene.run_of(ended)
+    assert run.status is RunStatus.SUCCESS
+    assert [call.tool_name for call in run.tool_calls if not call.tool_name.startswith("look:")] == [act.action]
+
+
+def was_handed_over(scene: Scene, ended: Incident) -> None:
+    """See that a person was called, that nothing was done, and that the end was noticed."""
+    assert (ended.outcome, events(scene, ended, EventKind.ACT_ASKED)) == (Outcome.PASSED, [])
+    assert (scene.served.keys, scene.served.done, scene.served.undos) == ([], [], [])
+    assert "escalated" in [event.kind for event in scene.log.read_after(ended.incident_id)]
+    assert scene.run_of(ended).status is not RunStatus.SUCCESS
+
+
+def events(scene: Scene, incident: Incident, kind: str) -> list[Any]:
+    return [event.content for event in scene.log.read_after(incident.incident_id) if event.kind == kind]
+
+
+def test_no_node_is_left_out() -> None:
+    world: Any = None
+    assert set(AUTONOMY) == set(build_graph(world).nodes) - {"__start__"}
