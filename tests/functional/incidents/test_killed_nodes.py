@@ -15,7 +15,7 @@ import pytest
 
 from relab.core.clock import SystemClock
 from relab.core.errors import NotFoundError
-from relab.incidents.acting.policy import Autonomy
+from relab.incidents.acting.policy import SETTLES_WITHIN_S, Autonomy
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.detection.baseline import LEAST_POLLS
 from relab.incidents.response.graph import build_graph
@@ -154,8 +154,8 @@ def scene(module_scene: Scene) -> Scene:
     return module_scene
 
 
-@pytest.mark.parametrize(("node", "moment"), [pytest.param(*each, id="-".join(each)) for each in MOMENTS])
-def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: str, moment: str) -> None:
+def gone_through(scene: Scene, node: str, moment: str, *, away_s: float) -> Incident:
+    """Kill a responder in a node of an incident, start another one after some time, and return the incident when it is over."""
     scene.given["autonomy"] = AUTONOMY[node]
     with scene.responder(node, moment) as pid:
         wait_until(lambda: scene.served.polls >= LEARNT_POLLS, what="polls of a shop with which all is well")
@@ -167,7 +167,7 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
         assert scene.only().is_over == ((node, moment) == ("learn", "ends"))
         os.kill(pid, signal.SIGKILL)
         scene.told("ended -9")
-    scene.served.clock.move(LEASE_S)
+    scene.served.clock.move(away_s)
     with scene.responder():
         try:
             wait_until(scene.is_over, what="the end of the incident")
@@ -175,10 +175,23 @@ def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: s
             print(scene.story())
         say(scene.forks, "stop")
         scene.told("ended 0")
+    return scene.only()
+
+
+@pytest.mark.parametrize(("node", "moment"), [pytest.param(*each, id="-".join(each)) for each in MOMENTS])
+def test_what_was_begun_is_ended_and_nothing_is_done_twice(scene: Scene, node: str, moment: str) -> None:
+    ended = gone_through(scene, node, moment, away_s=LEASE_S)
     if AUTONOMY[node] is Autonomy.OBSERVE:
-        was_handed_over(scene, scene.only())
+        was_handed_over(scene, ended)
     else:
-        was_mended(scene, scene.only())
+        was_mended(scene, ended)
+
+
+def test_what_was_not_begun_is_planned_once_more_however_late_that_is_known(scene: Scene) -> None:
+    ended = gone_through(scene, "execute", "asked", away_s=SETTLES_WITHIN_S + LEASE_S)
+    lost, done = scene.log.acts.of_incident(ended.incident_id)
+    assert (ended.outcome, lost.status, done.effect) == (Outcome.RESOLVED, ActStatus.REFUSED, Effect.VERIFIED)
+    assert (scene.served.keys, scene.served.done) == ([done.key], [done.key])
 
 
 def was_mended(scene: Scene, ended: Incident) -> None:
@@ -189,6 +202,7 @@ def was_mended(scene: Scene, ended: Incident) -> None:
     assert scene.served.shop.valves.read() == {"a": CURE}
     assert (scene.served.keys, scene.served.done, scene.served.undos) == ([act.key], [act.key], [])
     assert [event["act"]["key"] for event in events(scene, ended, EventKind.ACT_ASKED)] == [act.key]
+    assert [len(events(scene, ended, kind)) for kind in ("planned", "verified")] == [1, 1]
     assert len(scene.log.approvals.of_incident(ended.incident_id)) == (scene.given["autonomy"] == Autonomy.APPROVE)
     run = scene.run_of(ended)
     assert run.status is RunStatus.SUCCESS
@@ -199,7 +213,7 @@ def was_handed_over(scene: Scene, ended: Incident) -> None:
     """See that a person was called, that nothing was done, and that the end was noticed."""
     assert (ended.outcome, events(scene, ended, EventKind.ACT_ASKED)) == (Outcome.PASSED, [])
     assert (scene.served.keys, scene.served.done, scene.served.undos) == ([], [], [])
-    assert "escalated" in [event.kind for event in scene.log.read_after(ended.incident_id)]
+    assert len(events(scene, ended, "escalated")) == 1
     assert scene.run_of(ended).status is not RunStatus.SUCCESS
 
 

@@ -59,8 +59,8 @@ class Acting:
         known = await self._known(self._key(state, plan))
         before = self._last_before(state, known)
         if known is not None and known.status is not ActStatus.ASKED:
-            # It was done before a restart of ours.
-            return {**self._over(state, known), "before": before}
+            # It was done before a restart of ours, or is known now never to have been begun.
+            return {**self._over(state, known), "again": self._once_more(state, known), "before": before}
         objection = await self._objection(state, plan)
         if objection is not None:
             return objection
@@ -95,7 +95,7 @@ class Acting:
         results = [*state.get("execution_results", []), act.model_dump(mode="json")]
         again = state.get("again", [])
         if error.reaction in _OF_THE_MOMENT and len(again) < _MOST_AGAIN:
-            again = [*again, act.key]
+            again = self._once_more(state, act)
             await self._world.pause(self._world.settings.wait_s)
         return {
             "way": _WAYS[error.reaction],  # type: ignore[typeddict-item]
@@ -104,6 +104,11 @@ class Acting:
             "again": again,
             "before": {},
         }
+
+    def _once_more(self, state: IncidentState, act: ActRecord) -> list[str]:
+        """Return the keys of acts that may be planned once more, with this one if it was not begun; not without an end."""
+        again = state.get("again", [])
+        return [*again, act.key] if act.status is ActStatus.REFUSED and len(again) < _MOST_AGAIN else again
 
     async def verify(self, state: IncidentState) -> IncidentState:
         """Watch until users are served well and the cause is gone, or until it has failed, or made things worse."""
@@ -119,7 +124,8 @@ class Acting:
             found = await self._watched(state, act, book)
         act = await world.blocking(world.log.acts.note_effect, key, _EFFECTS[found.outcome], at_us=world.clock.now_us())
         results = [*state.get("execution_results", [])[:-1], act.model_dump(mode="json")]
-        told = NewEvent("verified", found.reason, {"outcome": found.outcome.value, "well_s": found.well_s})
+        content = {"outcome": found.outcome.value, "well_s": found.well_s}
+        told = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.outcome.value}")
         await world.tell(state["incident_id"], Phase.VERIFY, told)
         changed: IncidentState = {"execution_results": results, "reason": found.reason, "before": {}}
         if found.outcome is Outcome.VERIFIED:

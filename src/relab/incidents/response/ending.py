@@ -80,6 +80,8 @@ class Ending:
             "escalated",
             said,
             {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
+            # Who was killed in between hands it over again, and wakes nobody twice.
+            once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
         await self._world.tell(

@@ -188,7 +188,10 @@ class Planning:
         attempt = state.get("attempt", 0) + 1
         document = ready.plan.model_dump(mode="json")
         told = NewEvent(
-            "planned", f"{ready.plan.action}: {ready.plan.why}", {"plan": document, "ruling": ruling.reason}
+            "planned",
+            f"{ready.plan.action}: {ready.plan.why}",
+            {"plan": document, "ruling": ruling.reason},
+            once=f"planned.{attempt}.{ready.plan.fingerprint}",
         )
         await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
         return {

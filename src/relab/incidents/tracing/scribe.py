@@ -56,13 +56,13 @@ class Scribe:
             await task
 
     async def _write_until(self, stop: asyncio.Event, every_s: float) -> None:
-        led = False
-        while not stop.is_set():
+        led = is_last = False
+        while not is_last:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), every_s)
-            # Of several processes on a database the one that leads writes; one that stops has led until now.
-            leads = self._responder.is_leading or (led and stop.is_set())
-            if leads:
+            # Of several processes on a database the one that leads writes; of one that stops nobody can tell any more.
+            leads, is_last = self._responder.is_leading, stop.is_set()
+            if leads or is_last:
                 await self._write()
             elif led:
                 self._recorder.forget()
