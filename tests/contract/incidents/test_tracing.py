@@ -196,7 +196,7 @@ class AtWork:
     """A responder that says of itself what a test wants."""
 
     def __init__(self, incident_id: str) -> None:
-        self.is_leading = False
+        self.is_leading = self.has_led = False
         self.incident_id: str | None = incident_id
 
 
@@ -214,10 +214,12 @@ def test_who_leads_writes_and_once_more_at_the_end(
             # It ends with a look at whether there is something to write.
             pass
         assert not await asyncio.to_thread(is_recorded, telemetry, run_id)
-        responder.is_leading = True
+        responder.is_leading = responder.has_led = True
         async with scribe.writing(every_s=0.01):
             await asyncio.to_thread(wait_until, lambda: is_recorded(telemetry, run_id), what="the run")
             await asyncio.to_thread(log.close, incident_id, at_us=OPENED_US, outcome=Outcome.PASSED)
+            # It stops before the next look.
+            responder.is_leading = False
 
     asyncio.run(go())
 

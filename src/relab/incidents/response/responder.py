@@ -65,7 +65,7 @@ class Responder:
         self._given_up: dict[str, float] = {}
         self.polls = 0
         self.polled_at_us: int | None = None
-        self.is_leading = False
+        self.is_leading = self.has_led = False
 
     @property
     def incident_id(self) -> str | None:
@@ -125,7 +125,7 @@ class Responder:
         if content is not None:
             self._detector.take(content)
         current = await world.blocking(world.log.current, world.target)
-        world.watch.lease, self.is_leading = lease, True
+        world.watch.lease, self.is_leading, self.has_led = lease, True, True
         if current is not None:
             self._respond(current.incident_id)
 

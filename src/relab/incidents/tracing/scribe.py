@@ -30,6 +30,11 @@ class AtWork(Protocol):
         ...
 
     @property
+    def has_led(self) -> bool:
+        """Whether it ever has."""
+        ...
+
+    @property
     def incident_id(self) -> str | None:
         """The incident that is being responded to."""
         ...
@@ -60,9 +65,9 @@ class Scribe:
         while not is_last:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), every_s)
-            # Of several processes on a database the one that leads writes; of one that stops nobody can tell any more.
+            # Of several processes on a database the one that leads writes; one that stops does so no more, and may have.
             leads, is_last = self._responder.is_leading, stop.is_set()
-            if leads or is_last:
+            if leads or (is_last and self._responder.has_led):
                 await self._write()
             elif led:
                 self._recorder.forget()
