@@ -17,7 +17,7 @@ from support.fault_field import Field, a_field
 from support.responders import Running, acting, responding
 from support.testbeds import bed_home
 
-pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 
 NOT_THIS = """\
 ---

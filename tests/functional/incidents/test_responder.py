@@ -78,7 +78,6 @@ def test_what_is_broken_is_mended(field: Field, tmp_path: Path, fault: str, caus
     respond(field, tmp_path / "home", acting(), story)
 
 
-@pytest.mark.matrix
 def test_nothing_is_done_without_leave(field: Field, tmp_path: Path) -> None:
     async def story(running: Running) -> None:
         await asyncio.to_thread(field.inject, "hang")
