@@ -123,6 +123,11 @@ def test_what_was_triggered_elsewhere_is_taken_up_and_gone_on_with_after_a_resta
     assert (kinds.count("gathered"), kinds.count("escalated")) == (1, 1)
 
 
+def is_handed_over(client: TestClient) -> bool:
+    incident = status(client)["incident"]
+    return incident is not None and incident["status"] == "escalated"
+
+
 @pytest.mark.full
 def test_what_somebody_says_is_looked_into_also_if_polls_show_nothing(
     watching: Callable[..., Services],
@@ -131,10 +136,13 @@ def test_what_somebody_says_is_looked_into_also_if_polls_show_nothing(
         services = watching(target_api_base_url=target, poll_interval_seconds=0.2, incidents={"autonomy": "act"})
         with running_api(services) as client:
             triggered = client.post("/agent/trigger", json={"detail": "It feels slow."}).json()["incident_id"]
+            # What nobody has mended is watched for a while before it has passed; here a person knows better.
+            wait_until(lambda: is_handed_over(client), what="a person to be called")
+            client.post(f"/agent/incidents/{triggered}/dismiss", json={"why": "It was my own network."})
             wait_until(lambda: status(client)["incident"] is None, what="the end of the incident")
             shown = client.get(f"/agent/incidents/{triggered}").json()
             told = [data["type"] for _, data in read_events(client.get(f"/agent/incidents/{triggered}/events").text)]
 
-    assert (shown["outcome"], shown["acts"]) == ("passed", [])
+    assert (shown["outcome"], shown["acts"]) == ("dismissed", [])
     for kind in ("opened", "diagnosed", "escalated", "closed"):
         assert f"relab.incident.{kind}" in told
