@@ -1,4 +1,8 @@
-"""The order in which signals have left what is usual: what was first is nearer to the cause than what came of it. Pure."""
+"""The order in which signals have left what is usual: what was first is nearer to the cause than what came of it. Pure.
+
+Only figures that the target tells over one and the same window are put in order. What is told as it is at the moment, such as
+the use of a pool or the state of a worker, is seen sooner than they are, whatever was first.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,6 @@ _MOST_GAP: Final = 3
 """Polls in between that show nothing: what wavers has not begun anew."""
 _BOUNDS: Final[Mapping[str, tuple[str, float, float]]] = {
     "traffic": ("traffic.rps", 0.0, 1.3),
-    "pool": ("pool.used_pct", 20.0, 1.0),
     "latency": ("latency.p95_ms", 50.0, 2.0),
     "errors": ("errors.pct", 1.0, 1.0),
 }
@@ -51,9 +54,7 @@ def _begin(kind: str, kinds: Sequence[frozenset[str]]) -> int:
 
 def _unusual(poll: Snapshot, usual: Callable[[str], Usual | None]) -> frozenset[str]:
     """Return the kinds of signals that are not as usual in a poll."""
-    found = {word for word in ("database", "cache") if poll.words.get(f"dependency.{word}", "ok") != "ok"}
-    if any(name.startswith("worker.") and word != "running" for name, word in poll.words.items()):
-        found.add("workers")
+    found = set()
     for kind, (signal, least, factor) in _BOUNDS.items():
         value, known = poll.numbers.get(signal), usual(signal)
         if value is None or known is None:
