@@ -70,7 +70,7 @@ def settings_for(
             poll_interval_s=poll_interval_s,
             sustained_s=between(8.0, 60.0),
             quiet_s=between(24.0, 180.0),
-            patience_s=between(30.0, 180.0),
+            patience_s=between(40.0, 180.0),
             cause_patience_s=between(15.0, 90.0),
             window_s=between(6.0, 30.0),
         ),

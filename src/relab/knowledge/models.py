@@ -115,7 +115,8 @@ class Runbook:
         actions: in the order in which they are to be tried; one of them mends it.
         mended: what must hold for the cause to be gone.
         requires: without which it cannot be the cause, whatever else is seen; what is not known rules nothing out.
-        sheds: whether its repair is to refuse what is too much; as long as that lasts refusals are no sign that it has failed.
+        sheds: whether its repair is to refuse what is too much; as long as that lasts refusals are no sign that it has failed,
+            and when no more come than usual it is taken back.
         prior: how often it is the cause, relative to others.
         text: for people, Markdown.
         source: where it comes from, as messages name it.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from relab.incidents.acting.approvals import Standing, rejecter_of, standing
 from relab.incidents.acting.errors import ActionServerError, OutcomeUnknownError, Reaction
 from relab.incidents.acting.planning import Plan
-from relab.incidents.acting.policy import Ruling
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, idempotency_key
-from relab.incidents.acting.verification import Course, Outcome, Verification, verify
-from relab.incidents.diagnosis.investigation import FIRST_LOOKS
-from relab.incidents.looks.catalogue import looks_for
-from relab.incidents.models import Snapshot
+from relab.incidents.acting.verification import Outcome, Verification
 from relab.incidents.response.state import IncidentState, dump_poll, load_poll
 from relab.incidents.response.surveying import Surveying
+from relab.incidents.response.undoing import Undoing
+from relab.incidents.response.verifying import Verifying
 from relab.incidents.response.world import World
 from relab.incidents.storage.errors import (
     ActNotFoundError,
@@ -27,11 +24,9 @@ from relab.incidents.storage.errors import (
 from relab.incidents.storage.models import NewEvent, Phase
 from relab.knowledge.models import Runbook
 
-_US: Final = 1_000_000
 _EFFECTS: Final = {Outcome.VERIFIED: Effect.VERIFIED, Outcome.FAILED: Effect.FAILED, Outcome.WORSE: Effect.WORSE}
 _OF_THE_MOMENT: Final = frozenset((Reaction.WAIT, Reaction.LOOK_AGAIN, Reaction.STAND_DOWN))
 _MOST_AGAIN: Final = 2
-_MOST_POLLS: Final = 1_000
 _WAYS: Final = {
     Reaction.ANOTHER_PLAN: "investigate",
     Reaction.LOOK_AGAIN: "investigate",
@@ -48,6 +43,8 @@ class Acting:
     def __init__(self, world: World) -> None:
         self._world = world
         self._survey = Surveying(world)
+        self._verifying = Verifying(world)
+        self._undoing = Undoing(world)
 
     async def execute(self, state: IncidentState) -> IncidentState:
         """Have the plan done once, if it may still be done.
@@ -121,8 +118,12 @@ class Acting:
             # It was being taken back before a restart of ours: what is seen by now may be due to that.
             found = Verification(Outcome.WORSE, f"{act.action} has made it worse.")
         else:
-            found = await self._watched(state, act, book)
-        act = await world.blocking(world.log.acts.note_effect, key, _EFFECTS[found.outcome], at_us=world.clock.now_us())
+            found = await self._seen_through(state, plan, act, book)
+        act = await world.blocking(world.log.acts.get, key)
+        came_back = found.outcome is Outcome.FAILED and act.effect is Effect.VERIFIED
+        if not came_back:
+            effect, now_us = _EFFECTS[found.outcome], world.clock.now_us()
+            act = await world.blocking(world.log.acts.note_effect, key, effect, at_us=now_us)
         results = [*state.get("execution_results", [])[:-1], act.model_dump(mode="json")]
         content = {"outcome": found.outcome.value, "well_s": found.well_s}
         told = NewEvent("verified", found.reason, content, once=f"verified.{act.key}.{found.outcome.value}")
@@ -131,8 +132,32 @@ class Acting:
         if found.outcome is Outcome.VERIFIED:
             return {**changed, "way": "learn", "is_resolved": True}
         if found.outcome is Outcome.WORSE and plan.undo is not None and act.record_id is not None:
-            await self._take_back(state, plan, act)
+            await self._undoing.take_back(state, plan, act, f"{act.action} has made it worse.")
+        if came_back and len(again := state.get("again", [])) < _MOST_AGAIN:
+            # It did help for as long as it was in force.
+            changed["again"] = [*again, key]
         return {**changed, "way": "investigate", "is_resolved": False}
+
+    async def _seen_through(
+        self, state: IncidentState, plan: Plan, act: ActRecord, book: Runbook | None
+    ) -> Verification:
+        """Return what has come of an act; what it refuses is let in again before all users are asked."""
+        world, sheds = self._world, book is not None and book.sheds
+        before = load_poll(state["before"])
+        # It may have been on the way to that before a restart of ours.
+        if not (sheds and act.effect is Effect.VERIFIED):
+            found = await self._verifying.watched(act, before, book)
+            if found.outcome is not Outcome.VERIFIED or not sheds or plan.undo is None or act.record_id is None:
+                return found
+            now_us = world.clock.now_us()
+            act = await world.blocking(world.log.acts.note_effect, act.key, Effect.VERIFIED, at_us=now_us)
+        lifted = await self._undoing.take_back(state, plan, act, "No more come than can be served.")
+        if lifted is None:
+            return Verification(Outcome.VERIFIED, f"{act.action} has helped, and stays in force.")
+        found = await self._verifying.without_limits(lifted, world.watch.feed.latest or before, book)
+        if found.outcome is Outcome.VERIFIED:
+            return found
+        return Verification(Outcome.FAILED, f"Without {act.action} it came back: {found.reason}", found.well_s)
 
     async def _may_ask(self, act: ActRecord) -> bool:
         """Return whether an act may be asked for once more: nobody has paused meanwhile, said no, ended it, or taken the loop over."""
@@ -240,131 +265,3 @@ class Acting:
 
     def _key(self, state: IncidentState, plan: Plan) -> str:
         return idempotency_key(state["incident_id"], state["attempt"], plan.action)
-
-    async def _watched(self, state: IncidentState, act: ActRecord, book: Runbook | None) -> Verification:
-        world, settings = self._world, self._world.settings.verification
-        ended_us = act.finished_at or act.asked_at
-        mended, sheds = ((), False) if book is None else (book.mended, book.sheds)
-        course = Course(act.asked_at, ended_us, load_poll(state["before"]), [], mended=mended, sheds=sheds)
-        contained_at_us: int | None = None
-        looks = looks_for(condition.fact for condition in mended) or list(FIRST_LOOKS)
-        number, polls = world.watch.feed.number, list[Snapshot]()
-        while True:
-            polls.extend(await world.watch.feed.after(number))
-            number = world.watch.feed.number
-            if (await world.blocking(world.log.get, state["incident_id"])).is_over:
-                raise IncidentOverError(state["incident_id"])
-            # Visitors may stay for a day.
-            polls = polls[-_MOST_POLLS:]
-            course = replace(course, polls=polls, stale=frozenset(world.watch.stale))
-            found = verify(course, world.bounds(), settings)
-            if sheds and found.outcome is Outcome.VERIFIED:
-                # Those who are let in are served; it is over when nobody is turned away any more.
-                all_of_it = verify(replace(course, sheds=False), world.bounds(), settings)
-                if all_of_it.outcome is Outcome.VERIFIED:
-                    return all_of_it
-                if contained_at_us is None:
-                    await self._tell_contained(state, act)
-                contained_at_us = polls[-1].at_us
-            elif found.outcome is not Outcome.NOT_YET:
-                # A slow moment of those who are let in is not the end of it.
-                patience_us = int(settings.patience_s * _US)
-                is_moment = contained_at_us is not None and 0 <= polls[-1].at_us - contained_at_us < patience_us
-                if not is_moment:
-                    return found
-            if mended and self._is_time_to_look(course, found, is_contained=contained_at_us is not None):
-                at_us = world.clock.now_us()
-                seen = await world.take(looks)
-                course = replace(course, facts=seen.facts, facts_at_us=at_us)
-
-    async def _tell_contained(self, state: IncidentState, act: ActRecord) -> None:
-        said = f"Those who are let in are served well after {act.action}; others are refused as long as too many come."
-        told = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
-        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
-
-    def _is_time_to_look(self, course: Course, found: Verification, *, is_contained: bool) -> bool:
-        """Whether the cause should be looked for: as users are about to be well for long enough, and when it should be gone."""
-        settings, now_us = self._world.settings.verification, self._world.clock.now_us()
-        since_us = now_us - (course.facts_at_us or 0)
-        between_s = 2 * settings.poll_interval_s
-        if is_contained:
-            # That may last for a day, and each look is written down.
-            between_s = max(between_s, settings.patience_s / 2)
-        if 0 <= since_us < between_s * _US:
-            return False
-        is_late = now_us - course.ended_at_us >= settings.cause_patience_s * _US
-        return is_late or found.well_s >= settings.sustained_s - 2 * settings.poll_interval_s
-
-    async def _take_back(self, state: IncidentState, plan: Plan, act: ActRecord) -> None:
-        """Undo an act after which things were worse; if that cannot be done, a person reads so in the timeline."""
-        world = self._world
-        try:
-            ruling = await self._ruling_of_undo(state, plan, act)
-            if not ruling.is_allowed:
-                await self._not_undone(state, act, f"{ruling.reason} {ruling.remedy}")
-                return
-            undo = await self._undo_written_down(act)
-        except (ActionServerError, PausedError) as error:
-            # Nothing was asked for.
-            await self._not_undone(state, act, str(error))
-            return
-        if undo.status is ActStatus.ASKED:
-            undo = await self._undone(undo)
-        if undo.status is ActStatus.SUCCEEDED:
-            await world.blocking(world.log.acts.finish, act.key, ActStatus.UNDONE, at_us=world.clock.now_us())
-            return
-        await self._not_undone(state, act, undo.error or "nobody knows yet whether it was.")
-
-    async def _ruling_of_undo(self, state: IncidentState, plan: Plan, act: ActRecord) -> Ruling:
-        """Return whether an act may be taken back; what made things worse may keep the server from saying so for a while.
-
-        Raises:
-            ActionServerError: it does not say, for longer than is waited for a plan.
-        """
-        world = self._world
-        for left in reversed(range(world.settings.most_waits + 1)):
-            try:
-                return await self._survey.ruling(state, plan, is_undo=True, leave_out=self._undo_key(act))
-            except ActionServerError as error:
-                # Looking is all that was asked for, so that nothing is unknown where an answer was lost.
-                if error.reaction not in {Reaction.WAIT, Reaction.ASK_AGAIN} or not left:
-                    raise
-                await world.pause(world.settings.wait_s)
-        raise AssertionError("the last try returns or raises")
-
-    async def _undone(self, undo: ActRecord) -> ActRecord:
-        """Have an act taken back, and return what came of that."""
-        assert undo.undoes is not None
-        try:
-            record = await self._world.actions.undo(undo.undoes)
-        except OutcomeUnknownError:
-            # It is settled before anything else is done.
-            return undo
-        except ActionServerError as error:
-            return await self._finished(undo, ActStatus.REFUSED, error=str(error))
-        return await self._finished(undo, record.act_status, record=record, error=record.error)
-
-    async def _undo_written_down(self, act: ActRecord) -> ActRecord:
-        """Store that an act is to be taken back, before it is asked for; the server does that once, whoever asks."""
-        undo = act.model_copy(
-            update={
-                "key": self._undo_key(act),
-                "undoes": act.record_id,
-                "asked_at": self._world.clock.now_us(),
-                "why": f"{act.action} has made it worse.",
-                "status": ActStatus.ASKED,
-                "record_id": None,
-                "error": None,
-                "finished_at": None,
-                "effect": None,
-            }
-        )
-        put = await self._world.blocking(self._world.log.acts.put, undo, lease=self._world.watch.lease)
-        return put.act
-
-    async def _not_undone(self, state: IncidentState, act: ActRecord, reason: str) -> None:
-        told = NewEvent("not_undone", f"{act.action} could not be taken back: {reason}", {"key": act.key})
-        await self._world.tell(state["incident_id"], Phase.VERIFY, told)
-
-    def _undo_key(self, act: ActRecord) -> str:
-        return idempotency_key(act.incident_id, act.attempt, f"undo {act.action}")

@@ -176,7 +176,8 @@ class Ending:
         """Return in words what people should take back when they know that it is not needed any more; empty if nothing."""
         world = self._world
         book = next((book for book in await world.runbooks() if book.cause == cause), None)
-        if book is None or not book.sheds or not (helped := [act for act in acts if act.effect is Effect.VERIFIED]):
+        helped = [act for act in acts if act.effect is Effect.VERIFIED and act.status is not ActStatus.UNDONE]
+        if book is None or not book.sheds or not helped:
             return ""
         act = helped[-1]
         limits = ", ".join(f"{name} = {value}" for name, value in act.parameters.items())

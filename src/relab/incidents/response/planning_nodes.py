@@ -246,9 +246,9 @@ def tried_of(acts: list[ActRecord], again: Collection[str] = ()) -> list[Tried]:
 
     Args:
         acts: of the incident.
-        again: keys of those that were not begun and may be tried once more.
+        again: keys of those that may be tried once more: they were not begun, or have helped for as long as they were in force.
     """
-    acts = [act for act in acts if act.undoes is None and not (act.status is ActStatus.REFUSED and act.key in again)]
+    acts = [act for act in acts if act.undoes is None and act.key not in again]
     over = {ActStatus.FAILED, ActStatus.REFUSED, ActStatus.UNDONE}
     return [act.tried for act in acts if act.status in over or act.effect in {Effect.FAILED, Effect.WORSE}]
 

@@ -40,7 +40,8 @@ class IncidentState(TypedDict, total=False):
         approval_id: of the question about the last plan; None where nobody had to be asked.
         ground: why a person is asked.
         before: the last poll before the act.
-        again: keys of acts that were not begun, for a reason of the moment: they may be planned once more.
+        again: keys of acts that may be planned once more: they were not begun, for a reason of the moment, or what they had
+            ended came back when they were taken back.
         tried: action, target and fingerprint of what the server refused.
         stand_downs, waits: how often was waited so far.
         unanswered: questions in a row that nobody has answered.

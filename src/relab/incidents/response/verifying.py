@@ -1,0 +1,157 @@
+"""Watching what comes of an act, poll by poll, with looks at whether its cause is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from relab.incidents.acting.records import ActRecord
+from relab.incidents.acting.verification import Course, Outcome, Verification, verify
+from relab.incidents.diagnosis.investigation import FIRST_LOOKS
+from relab.incidents.looks.catalogue import looks_for
+from relab.incidents.looks.service import relative_facts
+from relab.incidents.models import Snapshot
+from relab.incidents.response.world import World
+from relab.incidents.storage.errors import IncidentOverError
+from relab.incidents.storage.models import NewEvent, Phase
+from relab.knowledge.models import FactValue, Runbook
+
+_US: Final = 1_000_000
+_MOST_POLLS: Final = 1_000
+_MOST_OLD: Final = 3
+"""In poll intervals: what was seen longer ago tells nothing of now."""
+
+
+class Verifying:
+    """Watches until users are served well and the cause is gone, or until it has failed, or made things worse."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def watched(self, act: ActRecord, before: Snapshot, book: Runbook | None) -> Verification:
+        """Return what has come of an act.
+
+        A repair that refuses what is too much is judged by those who are let in, and is verified when no more come than can
+        be served: then it need not refuse any more.
+
+        Args:
+            act: that is over.
+            before: the last poll before it.
+            book: that it is of.
+
+        Raises:
+            IncidentOverError: a person has ended the incident meanwhile.
+        """
+        if book is not None and book.sheds:
+            return await self._while_it_sheds(act, before, book)
+        return await self.without_limits(act, before, book)
+
+    async def without_limits(self, act: ActRecord, before: Snapshot, book: Runbook | None) -> Verification:
+        """Return what has come of an act as all users see it.
+
+        Raises:
+            IncidentOverError: a person has ended the incident meanwhile.
+        """
+        world, settings = self._world, self._world.settings.verification
+        course = _course(act, before, book, sheds=False)
+        follow = _Follow(world, act.incident_id)
+        looks = _looks(book)
+        while True:
+            course = replace(course, polls=await follow.polls(), stale=frozenset(world.watch.stale))
+            found = verify(course, world.bounds(), settings)
+            if found.outcome is not Outcome.NOT_YET:
+                return found
+            if course.mended and self._is_time_to_look(course, found, 2 * settings.poll_interval_s):
+                course = await self._looked(course, looks)
+
+    async def _while_it_sheds(self, act: ActRecord, before: Snapshot, book: Runbook) -> Verification:
+        world, settings = self._world, self._world.settings.verification
+        course = _course(act, before, book, sheds=True)
+        follow = _Follow(world, act.incident_id)
+        looks = list(dict.fromkeys([*_looks(book), "service"]))
+        contained_at_us: int | None = None
+        while True:
+            polls = await follow.polls()
+            course = replace(course, polls=polls, stale=frozenset(world.watch.stale))
+            found = verify(course, world.bounds(), settings)
+            if found.outcome is Outcome.VERIFIED:
+                if self._has_subsided(course, book):
+                    return found
+                if contained_at_us is None:
+                    await self._tell_contained(act)
+                contained_at_us = polls[-1].at_us
+            elif found.outcome is not Outcome.NOT_YET:
+                # A slow moment of those who are let in is not the end of it.
+                patience_us = int(settings.patience_s * _US)
+                is_moment = contained_at_us is not None and 0 <= polls[-1].at_us - contained_at_us < patience_us
+                if not is_moment:
+                    return found
+            between_s = 2 * settings.poll_interval_s
+            if contained_at_us is not None:
+                # That may last for a day, and each look is written down.
+                between_s = max(between_s, settings.patience_s / 2)
+            if self._is_time_to_look(course, found, between_s):
+                course = await self._looked(course, looks)
+
+    def _has_subsided(self, course: Course, book: Runbook) -> bool:
+        """Return whether no more come than usual: what the runbook requires is known not to be so any more, or nobody is refused."""
+        settings, facts = self._world.settings.verification, course.facts or {}
+        all_of_it = verify(replace(course, sheds=False), self._world.bounds(), settings)
+        if all_of_it.outcome is Outcome.VERIFIED:
+            return True
+        recent_us = course.polls[-1].at_us - int(_MOST_OLD * settings.poll_interval_s * _US)
+        is_recent = course.facts_at_us is not None and course.facts_at_us >= recent_us
+        return is_recent and any(condition.holds(facts) is False for condition in book.requires)
+
+    async def _looked(self, course: Course, looks: Sequence[str]) -> Course:
+        world, at_us = self._world, self._world.clock.now_us()
+        seen: dict[str, FactValue] = dict((await world.take(looks)).facts)
+        numbers = {name: value for name, value in seen.items() if isinstance(value, float)}
+        return replace(course, facts=seen | relative_facts(numbers, world.usual()), facts_at_us=at_us)
+
+    async def _tell_contained(self, act: ActRecord) -> None:
+        said = f"Those who are let in are served well after {act.action}; others are refused as long as too many come."
+        told = NewEvent("contained", said, {"key": act.key}, once=f"contained.{act.key}")
+        await self._world.tell(act.incident_id, Phase.VERIFY, told)
+
+    def _is_time_to_look(self, course: Course, found: Verification, between_s: float) -> bool:
+        """Whether the cause should be looked for: as users are about to be well for long enough, and when it should be gone."""
+        settings, now_us = self._world.settings.verification, self._world.clock.now_us()
+        if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:
+            return False
+        is_late = now_us - course.ended_at_us >= settings.cause_patience_s * _US
+        return is_late or found.well_s >= settings.sustained_s - 2 * settings.poll_interval_s
+
+
+class _Follow:
+    """The polls since an act, as they come."""
+
+    def __init__(self, world: World, incident_id: str) -> None:
+        self._world = world
+        self._incident_id = incident_id
+        self._number = world.watch.feed.number
+        self._polls: list[Snapshot] = []
+
+    async def polls(self) -> list[Snapshot]:
+        """Wait for the next poll, and return all.
+
+        Raises:
+            IncidentOverError: a person has ended the incident meanwhile.
+        """
+        feed = self._world.watch.feed
+        # Visitors may stay for a day.
+        self._polls = [*self._polls, *await feed.after(self._number)][-_MOST_POLLS:]
+        self._number = feed.number
+        if (await self._world.blocking(self._world.log.get, self._incident_id)).is_over:
+            raise IncidentOverError(self._incident_id)
+        return self._polls
+
+
+def _course(act: ActRecord, before: Snapshot, book: Runbook | None, *, sheds: bool) -> Course:
+    mended = () if book is None else book.mended
+    return Course(act.asked_at, act.finished_at or act.asked_at, before, [], mended=mended, sheds=sheds)
+
+
+def _looks(book: Runbook | None) -> list[str]:
+    return looks_for(condition.fact for condition in book.mended) if book is not None else list(FIRST_LOOKS)

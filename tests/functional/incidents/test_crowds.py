@@ -1,0 +1,133 @@
+"""More come than can be served: who refuses some is judged by those who are let in, and lets all in again when they are fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.storage.models import IncidentStatus, Outcome
+from support.small_shops import HEALTH, Means, Shop, Watching, learnt, over, watching, with_status
+from support.ways import Way
+
+pytestmark = pytest.mark.anyio
+LIMIT, NO_LIMIT = 4, 0
+METRICS = "/api/v1/metrics"
+
+BOOK = """\
+---
+cause: crowd
+title: More come than can be served
+risk: low
+symptoms:
+  - "many more requests come than usual"
+looks: [service]
+requires:
+  - {fact: traffic.times_usual, at_least: 1.3}
+expects:
+  - {fact: traffic.times_usual, at_least: 1.7, likely: 0.99, otherwise: 0.001}
+actions:
+  - {action: turn_valve, parameters: {component: a, to: 4}, why: Those who are let in are served.}
+mended:
+  - {fact: latency.p95_ms, at_most: 500}
+sheds: true
+---
+
+Let fewer in.
+"""
+
+
+class CrowdedShop:
+    """What a shop says of itself: ten times as many come, until they go; a valve lets fewer of them in.
+
+    Attributes:
+        times: as many as usual.
+    """
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop, self._truth = shop, shop.truth
+        self.times = 1.0
+
+    def truth(self) -> dict[str, Any]:
+        """Return what the target says of itself, by path."""
+        told = self._truth()
+        is_limited = self._shop.valves.read().get("a", NO_LIMIT) == LIMIT
+        is_crowded = self.times > 1
+        # In each busy moment a limit turns somebody away.
+        shed = (60 if is_crowded else 5) if is_limited else 0
+        errors = float(shed) if is_limited else 40.0 if is_crowded else 0.0
+        told[METRICS] |= {
+            "requests_per_second": 50.0 * self.times, "error_rate": errors, "shed": shed,
+            "p95_ms": 900.0 if is_crowded and not is_limited else 12.0,
+        }  # fmt: skip
+        told[HEALTH] |= {"error_rate": errors, "health_status": "degraded" if errors else "healthy"}
+        return told
+
+
+@pytest.fixture
+def crowd(fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CrowdedShop:
+    for path in (tmp_path / "books").iterdir():
+        path.unlink()
+    (tmp_path / "books" / "crowd.md").write_text(BOOK)
+    made = CrowdedShop(fresh.shop)
+    monkeypatch.setattr(fresh.shop, "truth", made.truth)
+    return made
+
+
+def polled(running: Watching, count: int) -> Callable[[], bool]:
+    """Return what is true once there were so many polls more."""
+    polls = running.responder.polls
+    return lambda: running.responder.polls > polls + count
+
+
+async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, way: Way, crowd: CrowdedShop) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        crowd.times = 10.0
+        await running.until(lambda: "contained" in running.story() or None)
+        await running.until(polled(running, 60))
+        assert (fresh.shop.valves.read(), way.undos) == ({"a": LIMIT}, [])
+        crowd.times = 1.0
+        found = await running.until(over(running))
+        act, undo = running.log.acts.of_incident(found.incident_id)
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
+    assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.VERIFIED, ActStatus.SUCCEEDED)
+    assert (len(way.acts), len(way.undos)) == (1, 1)
+    assert "stays in force" not in running.story()
+
+
+async def test_what_comes_back_without_the_limit_is_limited_again_but_not_without_an_end(
+    fresh: Means, way: Way, crowd: CrowdedShop
+) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        crowd.times = 10.0
+        for number in range(1, 4):
+            await running.until(lambda wanted=number: len(way.acts) == wanted)
+            await running.until(lambda: fresh.shop.valves.read() == {"a": LIMIT})
+            crowd.times = 1.0
+            await running.until(lambda wanted=number: len(way.undos) == wanted)
+            crowd.times = 10.0
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+    assert len(set(way.keys)) == len(way.acts) == 3
+    assert found.diagnosis == "crowd"
+
+
+async def test_where_the_limit_cannot_be_taken_back_people_are_told_that_it_stays(
+    fresh: Means, way: Way, crowd: CrowdedShop
+) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        crowd.times = 10.0
+        await running.until(lambda: "contained" in running.story() or None)
+        fresh.shop.actions.switch(stopped=True, by="ann")
+        crowd.times = 1.0
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": LIMIT})
+    assert "turn_valve (component = a, to = 4) stays in force" in found.recommendation + running.story()
