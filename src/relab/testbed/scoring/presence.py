@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import redis
 
 from relab.core.errors import RelabError
@@ -17,16 +18,21 @@ from relab.testbed.actions.operations.jobs import REPORT_JOB
 from relab.testbed.actions.plant import PlantError
 from relab.testbed.chaos.faults.process_rows import Memory, Quota
 from relab.testbed.chaos.ground import Ground
+from relab.testbed.errors import NotAnsweringError
 from relab.testbed.target.process_figures import state_of
 
 IsThere = Callable[[], bool]
 _CACHE_S: Final = 1.0
+_ASKS_WITHIN_S: Final = 2.0
 _NO_ROOM_BYTES: Final = 1 << 20
 _SPARE_DESCRIPTORS: Final = 8
 _OTHER_CLIENTS: Final = {"db_connections": "reporting", "db_lock": "migration"}
 _SERVERS: Final = {"db_down": "postgres", "cache_down": "redis"}
 _CHANGED_SETTINGS: Final = frozenset(("crash_loop", "bad_setting", "bad_credential"))
 _TRAFFIC: Final = frozenset(("traffic_spike", "retry_storm"))
+_CROWD: Final = 1.5
+"""Times as many requests as before."""
+_ARRIVALS_WINDOW_S: Final = 5
 _WORKERS_OWN: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "db_pool": lambda told: told["connections"] > 0,
     "memory_leak": lambda told: told["memory_mb"] > 0 or told["memory_growing"],
@@ -49,6 +55,8 @@ class Presence:
         self._ground = ground
         self._given = given
         self._before = _documents(ground, fault)
+        self._has_come = False
+        self._arrivals_per_s = _arrivals_per_s(ground) if fault in _TRAFFIC else 0.0
         self._made: dict[str, Any] = {}
         self._fault = fault
         self._is_there = self._question(fault)
@@ -87,10 +95,17 @@ class Presence:
         questions |= {name: functools.partial(_has_session, ground, who) for name, who in _OTHER_CLIENTS.items()}
         questions |= {name: functools.partial(_is_away, ground, server) for name, server in _SERVERS.items()}
         questions |= dict.fromkeys(_CHANGED_SETTINGS, lambda: self._is_still(_flat(ground.plant.settings())))
-        # Who comes is not for the service to say: it is contained once somebody bounds what is taken on.
-        questions |= dict.fromkeys(_TRAFFIC, lambda: _control(ground) == self._before)
+        # Who comes is not for the service to say: it is contained while somebody bounds what is taken on, and over when
+        # no more come than before.
+        questions |= dict.fromkeys(_TRAFFIC, lambda: _control(ground) == self._before and self._is_crowded())
         dependency, _, _ = fault.partition("_")
         return questions.get(fault) or functools.partial(_is_path_bad, ground, dependency)
+
+    def _is_crowded(self) -> bool:
+        is_crowd = _arrivals_per_s(self._ground) > _CROWD * self._arrivals_per_s
+        self._has_come = self._has_come or is_crowd
+        # It was sent; the target tells of it in a moment.
+        return is_crowd or not self._has_come
 
     def _is_still(self, now: Mapping[str, Any]) -> bool:
         """Return whether all that was changed is as it was changed; a repair need not bring back all of it."""
@@ -99,6 +114,20 @@ class Presence:
     def _quota(self) -> float:
         given = Quota.model_validate(self._given)
         return 100.0 - (100.0 - given.cpu_pct) * given.intensity
+
+
+def _arrivals_per_s(ground: Ground) -> float:
+    """Return how many requests arrive at the target, those that it refuses included.
+
+    Raises:
+        NotAnsweringError: the target does not say.
+    """
+    address = f"{ground.target_url}/api/v1/metrics"
+    try:
+        answer = httpx.get(address, params={"window_s": _ARRIVALS_WINDOW_S}, timeout=_ASKS_WITHIN_S, trust_env=False)
+        return float(answer.raise_for_status().json()["requests_per_second"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise NotAnsweringError("The target does not say how many requests arrive.") from error
 
 
 def _documents(ground: Ground, fault: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from relab.testbed.scoring.truth import Effect, Truth, was_done
 
 SUSTAINED_S: Final = 6.0
 """How long users must be well, and the cause gone, for a repair to be one."""
+_COMES_BACK_S: Final = 10.0
+"""So soon after what has mended it was taken back a cause is seen again, if it was needed still."""
 Metric = float | int | bool
 
 
@@ -128,7 +130,7 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
         closed=is_closed if is_fault else None,
         harm_user_error_s=_harm(observed),
         actions=len(acts),
-        harmful_actions=sum(_is_harmful(item, truth, onset_s) for item in done),
+        harmful_actions=sum(_is_harmful(item, truth, onset_s, observed) for item in done),
         escalated=any(item.escalated for item in sights if onset_s is None or item.at_s > onset_s),
         cost_usd=max((item.cost_usd for item in sights if item.cost_usd is not None), default=0.0),
         tokens=max((item.tokens for item in sights if item.tokens is not None), default=None),
@@ -183,9 +185,10 @@ def _harm(observed: Observed) -> float:
     return sum(max((item.share() or 0.0) - usual, 0.0) * (item.until_s - item.at_s) for item in after)
 
 
-def _is_harmful(act: Act, truth: Truth, onset_s: float | None) -> bool:
+def _is_harmful(act: Act, truth: Truth, onset_s: float | None, observed: Observed) -> bool:
     is_too_soon = onset_s is None or act.at_s <= onset_s
     if act.is_undo:
-        # Whoever sees that it was wrong is to take it back.
-        return truth.effect(act.action, is_too_soon=is_too_soon) is Effect.MENDS
+        # Whoever sees that it was wrong is to take it back, or that it is needed no more.
+        mends = truth.effect(act.action, is_too_soon=is_too_soon) is Effect.MENDS
+        return mends and any(look.is_there for look in observed.looks if 0 < look.at_s - act.at_s <= _COMES_BACK_S)
     return truth.effect(act.action, is_too_soon=is_too_soon) is Effect.HARMS

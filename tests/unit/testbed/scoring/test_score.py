@@ -282,6 +282,12 @@ def test_taking_back_what_was_wrong_is_no_second_mistake() -> None:
     assert (found.actions, found.harmful_actions) == (1, 1)
 
 
+def test_taking_back_what_has_mended_and_is_needed_no_more_is_no_mistake() -> None:
+    right, lifted = Act(12, "restart-database", "undone"), Act(16, "restart-database", "succeeded", is_undo=True)
+    found = score(observed(acts=[right, lifted], looks=looks(14)), TRUTH)
+    assert (found.actions, found.harmful_actions) == (1, 0)
+
+
 def test_what_is_left_of_an_earlier_episode_is_no_alarm_and_finds_nothing() -> None:
     seen = sights((0, 3, "before", ()), (12, 24, "one", ("database_down",)))
     kept, fresh = (score(observed(sights=seen, keeps_home=kept), TRUTH) for kept in (True, False))
