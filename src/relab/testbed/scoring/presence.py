@@ -30,9 +30,10 @@ _OTHER_CLIENTS: Final = {"db_connections": "reporting", "db_lock": "migration"}
 _SERVERS: Final = {"db_down": "postgres", "cache_down": "redis"}
 _CHANGED_SETTINGS: Final = frozenset(("crash_loop", "bad_setting", "bad_credential"))
 _TRAFFIC: Final = frozenset(("traffic_spike", "retry_storm"))
-_CROWD: Final = 1.5
-"""Times as many requests as before."""
-_ARRIVALS_WINDOW_S: Final = 5
+_WINDOW_S: Final = 5
+_TURNED_AWAY: Final = 0.02
+_SLOWER: Final = 3.0
+_SLOW_MS: Final = 100.0
 _WORKERS_OWN: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "db_pool": lambda told: told["connections"] > 0,
     "memory_leak": lambda told: told["memory_mb"] > 0 or told["memory_growing"],
@@ -56,7 +57,7 @@ class Presence:
         self._given = given
         self._before = _documents(ground, fault)
         self._has_come = False
-        self._arrivals_per_s = _arrivals_per_s(ground) if fault in _TRAFFIC else 0.0
+        self._usual_p95_ms: float = _figures(ground)["p95_ms"] if fault in _TRAFFIC else 0.0
         self._made: dict[str, Any] = {}
         self._fault = fault
         self._is_there = self._question(fault)
@@ -96,13 +97,13 @@ class Presence:
         questions |= {name: functools.partial(_is_away, ground, server) for name, server in _SERVERS.items()}
         questions |= dict.fromkeys(_CHANGED_SETTINGS, lambda: self._is_still(_flat(ground.plant.settings())))
         # Who comes is not for the service to say: it is contained while somebody bounds what is taken on, and over when
-        # no more come than before.
+        # all who come are served without that.
         questions |= dict.fromkeys(_TRAFFIC, lambda: _control(ground) == self._before and self._is_crowded())
         dependency, _, _ = fault.partition("_")
         return questions.get(fault) or functools.partial(_is_path_bad, ground, dependency)
 
     def _is_crowded(self) -> bool:
-        is_crowd = _arrivals_per_s(self._ground) > _CROWD * self._arrivals_per_s
+        is_crowd = _is_overrun(_figures(self._ground), self._usual_p95_ms)
         self._has_come = self._has_come or is_crowd
         # It was sent; the target tells of it in a moment.
         return is_crowd or not self._has_come
@@ -116,18 +117,26 @@ class Presence:
         return 100.0 - (100.0 - given.cpu_pct) * given.intensity
 
 
-def _arrivals_per_s(ground: Ground) -> float:
-    """Return how many requests arrive at the target, those that it refuses included.
+def _figures(ground: Ground) -> Mapping[str, float]:
+    """Return how the target serves whoever comes, over the last seconds.
 
     Raises:
         NotAnsweringError: the target does not say.
     """
     address = f"{ground.target_url}/api/v1/metrics"
     try:
-        answer = httpx.get(address, params={"window_s": _ARRIVALS_WINDOW_S}, timeout=_ASKS_WITHIN_S, trust_env=False)
-        return float(answer.raise_for_status().json()["requests_per_second"])
+        answer = httpx.get(address, params={"window_s": _WINDOW_S}, timeout=_ASKS_WITHIN_S, trust_env=False)
+        found = answer.raise_for_status().json()
+        return {name: float(found[name]) for name in ("requests", "shed", "abandoned", "p95_ms")}
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise NotAnsweringError("The target does not say how many requests arrive.") from error
+        raise NotAnsweringError("The target does not say how it serves those who come.") from error
+
+
+def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
+    """Return whether more come than can be served: some are refused, give up, or wait for long."""
+    turned_away = figures["shed"] + figures["abandoned"]
+    is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
+    return is_slow or turned_away > _TURNED_AWAY * max(figures["requests"], 1.0)
 
 
 def _documents(ground: Ground, fault: str) -> dict[str, Any]:
