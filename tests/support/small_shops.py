@@ -345,6 +345,12 @@ async def learnt(running: Watching) -> None:
     await running.until(lambda: running.world.watch.baseline.is_learnt)
 
 
+def polled(running: Watching, count: int) -> Callable[[], bool]:
+    """Return what is true once there were so many polls more."""
+    polls = running.responder.polls
+    return lambda: running.responder.polls > polls + count
+
+
 def over(running: Watching) -> Callable[[], Incident | None]:
     """Return what gives the first incident once it is over."""
     return lambda: next((each for each in running.incidents()[:1] if each.is_over), None)

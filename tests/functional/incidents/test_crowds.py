@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.storage.models import IncidentStatus, Outcome
-from support.small_shops import HEALTH, Means, Shop, Watching, learnt, over, watching, with_status
+from support.small_shops import HEALTH, Means, Shop, learnt, over, polled, watching, with_status
 from support.ways import Way
 
 pytestmark = pytest.mark.anyio
@@ -75,12 +74,6 @@ def crowd(fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crow
     made = CrowdedShop(fresh.shop)
     monkeypatch.setattr(fresh.shop, "truth", made.truth)
     return made
-
-
-def polled(running: Watching, count: int) -> Callable[[], bool]:
-    """Return what is true once there were so many polls more."""
-    polls = running.responder.polls
-    return lambda: running.responder.polls > polls + count
 
 
 async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, way: Way, crowd: CrowdedShop) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -21,6 +20,7 @@ from support.small_shops import (
     hasty,
     learnt,
     over,
+    polled,
     watching,
     with_status,
     write_books,
@@ -29,12 +29,6 @@ from support.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
 
 pytestmark = pytest.mark.anyio
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
-
-
-def polled(running: Watching, count: int) -> Callable[[], bool]:
-    """Return what is true once there were so many polls more."""
-    polls = running.responder.polls
-    return lambda: running.responder.polls > polls + count
 
 
 def kinds(running: Watching, incident: Incident) -> list[str]:

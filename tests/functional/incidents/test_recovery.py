@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from support.small_shops import (
     hasty,
     learnt,
     over,
+    polled,
     watching,
     with_status,
     write_books,
@@ -35,12 +35,6 @@ from support.ways import GoOn, Way, at, is_act, is_dry_run, said
 pytestmark = pytest.mark.anyio
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
 QUIET_POLLS = 6
-
-
-def polled(running: Watching, count: int) -> Callable[[], bool]:
-    """Return what is true once there were so many polls more."""
-    polls = running.responder.polls
-    return lambda: running.responder.polls > polls + count
 
 
 def ail(shop: Shop) -> None:
@@ -164,7 +158,9 @@ async def test_what_is_dismissed_while_an_act_is_verified_is_over_and_the_next_i
         running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
         await running.until(lambda: running.responder.incident_id is None)
         fresh.shop.broken.add("b")
-        await running.until(lambda: len(running.incidents()) == 2)
+        first, second = await running.until(lambda: running.incidents()[1:] and running.incidents()[:2])
+
+    assert (first.outcome, second.outcome) == (Outcome.DISMISSED, None)
 
 
 async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watching(
@@ -183,7 +179,10 @@ async def test_who_is_told_during_errors_of_our_own_that_it_is_none_goes_on_watc
         books.unlink()
         away.rename(books)
         fresh.shop.broken.add("b")
-        await running.until(lambda: len(running.incidents()) == 2)
+        first, second = await running.until(lambda: running.incidents()[1:] and running.incidents()[:2])
+
+    assert first.outcome is Outcome.DISMISSED
+    assert second.opened_at > (first.closed_at or 0)
 
 
 # --- What was done.
@@ -228,3 +227,5 @@ async def test_what_became_of_an_act_is_asked_though_its_incident_is_over(fresh:
         log.close(incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
         fresh.shop.actions.perform("turn_valve", {"component": "a", "to": 2}, actor="responder", key="k1")
         await running.until(lambda: log.acts.get("k1").status is ActStatus.SUCCEEDED)
+
+    assert (log.acts.get("k1").record_id is not None, log.acts.unsettled(fresh.target)) == (True, [])

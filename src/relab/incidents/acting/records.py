@@ -139,7 +139,7 @@ class ServerRecord:
 
     Attributes:
         actor: the name of the token.
-        requested_at_us: by the clock of whoever wrote it, unless it was moved.
+        requested_at_us: as read, by the server's clock; the client moves it to ours.
         undoes: the record that it takes back.
         parameters: numbers, words and truth values; what else there is, is left out.
     """

@@ -154,4 +154,5 @@ def _course(act: ActRecord, before: Snapshot, book: Runbook | None, *, sheds: bo
 
 
 def _looks(book: Runbook | None) -> list[str]:
-    return looks_for(condition.fact for condition in book.mended) if book is not None else list(FIRST_LOOKS)
+    # Facts that compare with the usual are no look's own; they follow from the first ones.
+    return looks_for(condition.fact for condition in (book.mended if book is not None else ())) or list(FIRST_LOOKS)

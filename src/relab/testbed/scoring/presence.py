@@ -34,6 +34,7 @@ _WINDOW_S: Final = 5
 _TURNED_AWAY: Final = 0.02
 _SLOWER: Final = 3.0
 _SLOW_MS: Final = 100.0
+"""More come than can be served if so large a share is turned away, or P95 is so many times the usual and so much more."""
 _WORKERS_OWN: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "db_pool": lambda told: told["connections"] > 0,
     "memory_leak": lambda told: told["memory_mb"] > 0 or told["memory_growing"],

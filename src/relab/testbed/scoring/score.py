@@ -32,7 +32,7 @@ class Score:
         closed: whether it has ended its incident after that by itself.
         harm_user_error_s: seconds for which a user would have been served badly, beyond the share of healthy times.
         actions, harmful_actions: that were done, what only takes one back not counted; the second kind while nothing was
-            wrong, or against what was, or taking back what mends.
+            wrong, or against what was, or taking back what mends while that is needed.
         escalated: whether it asked for a person.
         tokens: of models, if it counts them.
     """
