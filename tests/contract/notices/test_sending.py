@@ -366,6 +366,8 @@ def test_an_incident_that_is_deleted_meanwhile_holds_nobody_up(
             after = new_incident(log)
             wait_until(lambda: f"{after}:1" in slack.keys)
 
+    assert [key for key in slack.keys if key.startswith((gone, after))][-1] == f"{after}:1"
+
 
 def test_a_pause_from_before_the_clock_was_set_back_does_not_hold(log: IncidentLog, notices_database: Database) -> None:
     incident_id = new_incident(log)

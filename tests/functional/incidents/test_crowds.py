@@ -93,6 +93,21 @@ async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, 
     assert "stays in force" not in running.story()
 
 
+async def test_a_cause_that_only_compares_with_the_usual_is_looked_for(
+    fresh: Means, crowd: CrowdedShop, tmp_path: Path
+) -> None:
+    compared = BOOK.replace("{fact: latency.p95_ms, at_most: 500}", "{fact: traffic.times_usual, at_most: 1.3}")
+    (tmp_path / "books" / "crowd.md").write_text(compared)
+    async with watching(fresh) as running:
+        await learnt(running)
+        crowd.times = 10.0
+        await running.until(lambda: fresh.shop.valves.read() == {"a": LIMIT})
+        crowd.times = 1.0
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
+
+
 async def test_what_comes_back_without_the_limit_is_limited_again_but_not_without_an_end(
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
