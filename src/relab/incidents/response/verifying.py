@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from relab.incidents.acting.records import ActRecord
-from relab.incidents.acting.verification import Course, Outcome, Verification, verify
+from relab.incidents.acting.verification import REQUESTS, SHED, Bounds, Course, Outcome, Verification, verify
 from relab.incidents.diagnosis.investigation import FIRST_LOOKS
 from relab.incidents.looks.catalogue import looks_for
 from relab.incidents.looks.service import relative_facts
@@ -21,6 +21,8 @@ _US: Final = 1_000_000
 _MOST_POLLS: Final = 1_000
 _MOST_OLD: Final = 3
 """In poll intervals: what was seen longer ago tells nothing of now."""
+_FEW_REFUSED: Final = 0.05
+"""So small a share of all requests is refused by a limit in the busy moments of an usual day."""
 
 
 class Verifying:
@@ -74,7 +76,7 @@ class Verifying:
         while True:
             polls = await follow.polls()
             course = replace(course, polls=polls, stale=frozenset(world.watch.stale))
-            found = verify(course, world.bounds(), settings)
+            found = verify(course, self._bounds_of_those_let_in(), settings)
             if found.outcome is Outcome.VERIFIED:
                 if self._has_subsided(course, book):
                     return found
@@ -94,11 +96,19 @@ class Verifying:
             if self._is_time_to_look(course, found, between_s):
                 course = await self._looked(course, looks)
 
+    def _bounds_of_those_let_in(self) -> Bounds:
+        """Return up to what they are served well enough: in a crowd as operators say, not as in a quiet hour.
+
+        Nothing is resolved by that. Without the limit all users must be served as usual.
+        """
+        usual = self._world.bounds()
+        return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.response_time_ms))
+
     def _has_subsided(self, course: Course, book: Runbook) -> bool:
-        """Return whether no more come than usual: what the runbook requires is known not to be so any more, or nobody is refused."""
+        """Return whether no more come than can be served: hardly anybody is refused, or what the runbook requires is known not to be so."""
         settings, facts = self._world.settings.verification, course.facts or {}
-        all_of_it = verify(replace(course, sheds=False), self._world.bounds(), settings)
-        if all_of_it.outcome is Outcome.VERIFIED:
+        numbers = course.polls[-1].numbers
+        if numbers.get(SHED, 0.0) <= _FEW_REFUSED * numbers.get(REQUESTS, 0.0):
             return True
         recent_us = course.polls[-1].at_us - int(_MOST_OLD * settings.poll_interval_s * _US)
         is_recent = course.facts_at_us is not None and course.facts_at_us >= recent_us
