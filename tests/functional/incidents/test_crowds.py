@@ -44,23 +44,25 @@ class CrowdedShop:
 
     Attributes:
         times: as many as usual.
+        can_serve: so many times the usual are served without a limit.
+        p95_ms: of those who are let in in a crowd.
     """
 
     def __init__(self, shop: Shop) -> None:
         self._shop, self._truth = shop, shop.truth
-        self.times = 1.0
+        self.times, self.can_serve, self.p95_ms = 1.0, 1.0, 12.0
 
     def truth(self) -> dict[str, Any]:
         """Return what the target says of itself, by path."""
         told = self._truth()
         is_limited = self._shop.valves.read().get("a", NO_LIMIT) == LIMIT
-        is_crowded = self.times > 1
+        is_crowded = self.times > self.can_serve
         # In each busy moment a limit turns somebody away.
         shed = (60 if is_crowded else 5) if is_limited else 0
         errors = float(shed) if is_limited else 40.0 if is_crowded else 0.0
         told[METRICS] |= {
             "requests_per_second": 50.0 * self.times, "error_rate": errors, "shed": shed,
-            "p95_ms": 900.0 if is_crowded and not is_limited else 12.0,
+            "p95_ms": 12.0 if not is_crowded else self.p95_ms if is_limited else 900.0,
         }  # fmt: skip
         told[HEALTH] |= {"error_rate": errors, "health_status": "degraded" if errors else "healthy"}
         return told
@@ -91,6 +93,35 @@ async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, 
     assert (act.status, act.effect, undo.status) == (ActStatus.UNDONE, Effect.VERIFIED, ActStatus.SUCCEEDED)
     assert (len(way.acts), len(way.undos)) == (1, 1)
     assert "stays in force" not in running.story()
+
+
+async def test_a_limit_is_taken_back_when_hardly_anybody_is_refused_though_more_come_than_usual(
+    fresh: Means, way: Way, crowd: CrowdedShop
+) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        crowd.times = 10.0
+        await running.until(lambda: "contained" in running.story() or None)
+        crowd.times, crowd.can_serve = 2.0, 2.0
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
+    assert (len(way.acts), len(way.undos)) == (1, 1)
+
+
+async def test_who_is_let_in_in_a_crowd_may_wait_longer_than_usual_but_all_must_be_served_as_usual_at_the_end(
+    fresh: Means, way: Way, crowd: CrowdedShop
+) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        crowd.times, crowd.p95_ms = 10.0, 300.0
+        await running.until(lambda: "contained" in running.story() or None)
+        await running.until(polled(running, 60))
+        assert (fresh.shop.valves.read(), way.undos) == ({"a": LIMIT}, [])
+        crowd.times = 1.0
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read()) == (Outcome.RESOLVED, {"a": NO_LIMIT})
 
 
 async def test_a_cause_that_only_compares_with_the_usual_is_looked_for(
