@@ -53,8 +53,8 @@ def asked(field: Field, work: Callable[[ActionsClient], Awaitable[Value]]) -> Va
     token = service.make_token(layout.home, layout.name, "responder", ["read", "act"])
 
     async def ask_it() -> Value:
-        async with ActionsClient(str(field.actions.base_url), token) as client:
-            return await work(client)
+        client = ActionsClient(str(field.actions.base_url), token)
+        return await work(client)
 
     return asyncio.run(ask_it())
 

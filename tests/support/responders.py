@@ -85,11 +85,8 @@ async def responding(
     database = await asyncio.to_thread(_database, home)
     knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
     made = settings(settings_for(1.0, policy=policy))
-    async with (
-        Asker(target_url, actions_url, token=token) as asker,
-        ActionsClient(actions_url, token) as actions,
-        AsyncSqliteSaver.from_conn_string(str(home / "checkpoints.db")) as saver,
-    ):
+    asker, actions = Asker(target_url, actions_url, token=token), ActionsClient(actions_url, token)
+    async with AsyncSqliteSaver.from_conn_string(str(home / "checkpoints.db")) as saver:
         watch = Watch(Feed(), Baseline())
         clock = SystemClock()
         world = World(

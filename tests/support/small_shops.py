@@ -309,35 +309,32 @@ async def watching(means: Means, name: str = "first") -> AsyncIterator[Watching]
     knowledge = KnowledgeService(means.database, folder=means.books, home_folder=means.books, without=shipped)
     nothing = httpx.MockTransport(lambda _: httpx.Response(404))
     transports = {Base.TARGET: httpx.MockTransport(shop.answer), Base.ACTIONS: nothing}
-    async with (
-        Asker("http://shop", "http://actions", token=shop.tokens["responder"], transports=transports) as asker,
-        ActionsClient(
-            "http://actions", shop.tokens["responder"], HASTE, pause=means.pause, transport=means.way or direct
-        ) as actions,
-    ):
-        looks = {
-            look.name: replace(look, asks=tuple(replace(ask, pause_s=0.0) for ask in look.asks))
-            for look in LOOKS.values()
-        }
-        watch = Watch(Feed(), Baseline())
-        world = World(
-            means.target, watch, LookClient(asker, looks=looks), actions, knowledge, IncidentLog(means.database), shop.clock,
-            means.settings, pause=means.pause,
-        )  # fmt: skip
-        poller = TickingPoller(asker, shop.clock, interval_s=1.0)
-        poller.shop, poller.may_poll = shop, means.may_poll
-        detector = Detector(means.settings.detection, watch.baseline)
-        responder = Responder(world, build_graph(world, means.saver), poller, detector, owner=f"{means.target}:{name}")
-        stop = asyncio.Event()
-        task = asyncio.create_task(responder.run(stop), name=f"responder {name}")
-        try:
-            yield Watching(responder, world, task)
-        finally:
-            means.may_poll.set()
-            stop.set()
-            await asyncio.wait([task], timeout=30)
-            task.cancel()
-            await asyncio.wait([task])
+    asker = Asker("http://shop", "http://actions", token=shop.tokens["responder"], transports=transports)
+    actions = ActionsClient(
+        "http://actions", shop.tokens["responder"], HASTE, pause=means.pause, transport=means.way or direct
+    )
+    looks = {
+        look.name: replace(look, asks=tuple(replace(ask, pause_s=0.0) for ask in look.asks)) for look in LOOKS.values()
+    }
+    watch = Watch(Feed(), Baseline())
+    world = World(
+        means.target, watch, LookClient(asker, looks=looks), actions, knowledge, IncidentLog(means.database), shop.clock,
+        means.settings, pause=means.pause,
+    )  # fmt: skip
+    poller = TickingPoller(asker, shop.clock, interval_s=1.0)
+    poller.shop, poller.may_poll = shop, means.may_poll
+    detector = Detector(means.settings.detection, watch.baseline)
+    responder = Responder(world, build_graph(world, means.saver), poller, detector, owner=f"{means.target}:{name}")
+    stop = asyncio.Event()
+    task = asyncio.create_task(responder.run(stop), name=f"responder {name}")
+    try:
+        yield Watching(responder, world, task)
+    finally:
+        means.may_poll.set()
+        stop.set()
+        await asyncio.wait([task], timeout=30)
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def learnt(running: Watching) -> None:

@@ -76,11 +76,8 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
     if watched.gateway is not None:
         # An incident should not have to wait for its libraries.
         threading.Thread(target=watched.gateway.preload, name="preload-model", daemon=True).start()
-    async with (
-        Asker(watched.url, watched.actions_url, token=token) as asker,
-        ActionsClient(watched.actions_url, token) as actions,
-        checkpoints(means.database, means.home) as saver,
-    ):
+    asker, actions = Asker(watched.url, watched.actions_url, token=token), ActionsClient(watched.actions_url, token)
+    async with checkpoints(means.database, means.home) as saver:
         watch, settings = Watch(Feed(), Baseline()), watched.settings
         world = World(
             watched.name,

@@ -54,7 +54,7 @@ def _catalogue(url: str, token: str | None) -> Catalogue:
         raise ConfigurationError("There is no token for the action server.", remedy="Set ACTION_SERVER_TOKEN.")
 
     async def ask() -> Catalogue:
-        async with ActionsClient(url, token) as server:
-            return await server.catalogue()
+        server = ActionsClient(url, token)
+        return await server.catalogue()
 
     return asyncio.run(ask())

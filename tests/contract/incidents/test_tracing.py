@@ -173,15 +173,15 @@ def test_looks_are_told_in_the_timeline_of_the_incident_they_are_for(log: Incide
     async def go() -> None:
         current: list[str | None] = [None]
         transports = {base: httpx.MockTransport(answer) for base in Base}
-        async with Asker("http://target", "http://actions", transports=transports) as asker:
-            looks = ToldLooks(asker, log, SystemClock(), lambda: current[0])
-            await looks.take(["pool"])
-            current[0] = incident_id
-            found = await looks.take(["pool", "cache"])
-            assert "pool.used" in found.facts
-            # One that is gone, as after a pruning, keeps nobody from looking.
-            current[0] = "gone"
-            await looks.take(["pool"])
+        asker = Asker("http://target", "http://actions", transports=transports)
+        looks = ToldLooks(asker, log, SystemClock(), lambda: current[0])
+        await looks.take(["pool"])
+        current[0] = incident_id
+        found = await looks.take(["pool", "cache"])
+        assert "pool.used" in found.facts
+        # One that is gone, as after a pruning, keeps nobody from looking.
+        current[0] = "gone"
+        await looks.take(["pool"])
 
     asyncio.run(go())
 

@@ -22,8 +22,8 @@ CLOCK = MovableClock(1_800_000_000_000_000)
 
 def post(url: str, *, within_s: float = 20.0) -> Reply:
     async def run() -> Reply:
-        async with Poster(CLOCK, within_s=within_s) as poster:
-            return await poster.post(Receiver("slack", SecretStr(url), message_of), {"text": "caf\u00e9"}, key="i1:1")
+        poster = Poster(CLOCK, within_s=within_s)
+        return await poster.post(Receiver("slack", SecretStr(url), message_of), {"text": "caf\u00e9"}, key="i1:1")
 
     return asyncio.run(run())
 
@@ -68,9 +68,9 @@ def test_no_cookie_of_a_receivers_is_sent_back() -> None:
     answer = Answer(headers={"Set-Cookie": "worker=3; Path=/"})
 
     async def twice(url: str) -> None:
-        async with Poster(CLOCK, within_s=20.0) as poster:
-            for key in ("i1:1", "i1:2"):
-                await poster.post(Receiver("slack", SecretStr(url), message_of), {}, key=key)
+        poster = Poster(CLOCK, within_s=20.0)
+        for key in ("i1:1", "i1:2"):
+            await poster.post(Receiver("slack", SecretStr(url), message_of), {}, key=key)
 
     with loopback_receiver(answer) as receiver:
         asyncio.run(twice(receiver.url))

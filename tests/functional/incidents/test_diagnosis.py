@@ -55,8 +55,8 @@ def look(field: Field, usual: Mapping[str, float]) -> dict[str, FactValue]:
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
 
     async def take() -> dict[str, FactValue]:
-        async with Asker(field.target, str(field.actions.base_url), token=token) as asker:
-            return dict((await LookClient(asker).take(LOOKS)).facts)
+        asker = Asker(field.target, str(field.actions.base_url), token=token)
+        return dict((await LookClient(asker).take(LOOKS)).facts)
 
     found = asyncio.run(take())
     return found | relative_facts({name: value for name, value in found.items() if isinstance(value, float)}, usual)

@@ -31,9 +31,9 @@ def test_each_look_may_reach_another_worker() -> None:
 
     async def look_twice() -> None:
         transports = {base: httpx.MockTransport(set_cookie) for base in Base}
-        async with Asker("http://target", "http://actions", token="t0ken", transports=transports) as asker:
-            for _ in range(2):
-                await LookClient(asker).take(["pool", "settings.history"], within_s=20.0)
+        asker = Asker("http://target", "http://actions", token="t0ken", transports=transports)
+        for _ in range(2):
+            await LookClient(asker).take(["pool", "settings.history"], within_s=20.0)
 
     asyncio.run(look_twice())
     assert seen == [None] * 4
@@ -41,9 +41,9 @@ def test_each_look_may_reach_another_worker() -> None:
 
 def test_an_action_server_is_sent_no_cookie() -> None:
     async def ask_twice(url: str) -> None:
-        async with ActionsClient(url, "t0ken") as client:
-            for _ in range(2):
-                assert await client.is_stopped() is False
+        client = ActionsClient(url, "t0ken")
+        for _ in range(2):
+            assert await client.is_stopped() is False
 
     said = answer(200, {"stopped": False}, f"Set-Cookie: {STICKY}")
     with hostile_server(said) as server:

@@ -29,8 +29,8 @@ async def well(request: httpx.Request) -> httpx.Response:
 def take(names: list[str], answer: Answer = well, *, within_s: float = 20.0, token: str | None = "t0ken") -> Looked:
     async def go() -> Looked:
         transports = {base: httpx.MockTransport(answer) for base in Base}
-        async with Asker("http://target", "http://actions", token=token, transports=transports) as asker:
-            return await LookClient(asker).take(names, within_s=within_s)
+        asker = Asker("http://target", "http://actions", token=token, transports=transports)
+        return await LookClient(asker).take(names, within_s=within_s)
 
     return asyncio.run(go())
 

@@ -7,8 +7,7 @@ import itertools
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
@@ -103,18 +102,6 @@ class ActionsClient:
         self._patience = patience or Patience()
         self._pause = pause
         self._transport = Transport(url, token, connect_s=self._patience.look_s, transport=transport)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._transport.close()
 
     async def catalogue(self) -> Catalogue:
         """Return what the server offers; what nobody can read of it is left out.

@@ -14,16 +14,16 @@ from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import JsonValue, parse_json
 from relab.incidents.acting.answers import Answer
 from relab.incidents.acting.errors import OutcomeUnknownError, UnreachableError, UnreadableError
-from relab.incidents.cookies import NoCookies
+from relab.incidents.fresh_clients import FreshClients
 from relab.incidents.server_clocks import ahead_us
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 _TOKEN: Final = re.compile(r"[!-~]{1,1000}")
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class Transport:
-    """The connections to one action server.
+    """Sends requests to one action server, each by a connection of its own.
 
     Args:
         url: where it is.
@@ -44,23 +44,15 @@ class Transport:
                 remedy="Ask for one where the action server runs.",
             )
         address = _address(url)
-        self._client = httpx.AsyncClient(
+        # A proxy of the environment has no business with the token.
+        self._clients = FreshClients(
+            is_secure=address.scheme == "https",
             base_url=address,
-            # To read all certificates takes long, and without TLS nobody asks for them.
-            verify=address.scheme == "https",
             # `send` times the whole: each part of an answer may come in time, and the last one never.
-            timeout=httpx.Timeout(None, connect=connect_s, pool=connect_s),
-            # A proxy of the environment has no business with the token.
+            timeout=httpx.Timeout(None, connect=connect_s),
             headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
-            trust_env=False,
-            follow_redirects=False,
-            cookies=NoCookies(),
             transport=transport,
         )
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.aclose()
 
     async def send(
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float, *, key: str | None = None
@@ -83,7 +75,8 @@ class Transport:
         try:
             async with (
                 asyncio.timeout(within_s),
-                self._client.stream(method, path, json=body, headers=headers) as response,
+                self._clients.one() as client,
+                client.stream(method, path, json=body, headers=headers) as response,
             ):
                 raw = await _body(response)
         except _NEVER_SENT as error:

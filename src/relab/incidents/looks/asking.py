@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final, Self
+from typing import Final
 
 import httpx
 
 from relab.core.errors import InvalidInputError
 from relab.core.json import parse_json
-from relab.incidents.cookies import NoCookies
+from relab.incidents.fresh_clients import FreshClients
 from relab.incidents.looks.models import Answer, Ask, Base
 from relab.incidents.models import Absence
 from relab.incidents.server_clocks import ahead_us
@@ -28,7 +28,9 @@ _STOPS_WITHIN_S: Final = 1.0
 
 
 class Asker:
-    """Makes requests that change nothing; used as an asynchronous context.
+    """Makes requests that change nothing, each by a connection of its own.
+
+    A kept connection would reach the same worker each time, also one that has stopped to answer.
 
     Args:
         target_url, actions_url: where they are. Whatever else an answer names is not asked.
@@ -52,29 +54,18 @@ class Asker:
         }
         urls = {Base.TARGET: target_url, Base.ACTIONS: actions_url}
         self._clients = {
-            base: httpx.AsyncClient(
+            base: FreshClients(
+                is_secure=url.startswith("https:"),
                 base_url=url,
                 headers=headers[base],
-                trust_env=False,
-                # To read all certificates takes long, and without TLS nobody asks for them.
-                verify=url.startswith("https:"),
-                follow_redirects=False,
-                cookies=NoCookies(),
+                # Each attempt has its time as a whole.
+                timeout=None,
                 transport=(transports or {}).get(base),
-                # A kept connection would reach the same worker each time, also one that has stopped to answer.
-                limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=0),
             )
             for base, url in urls.items()
         }
-
-    async def __aenter__(self) -> Self:
-        """Return it; it connects with its first look."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close what is open."""
-        for client in self._clients.values():
-            await client.aclose()
+        # Who is in trouble is not to be asked without a bound.
+        self._turns = {base: asyncio.Semaphore(_MOST_CONNECTIONS) for base in Base}
 
     async def together(self, asks: Sequence[Ask], within_s: float) -> dict[Ask, list[Answer]]:
         """Make requests side by side, and return what came of each of them, in the order in which it was made.
@@ -157,9 +148,9 @@ class Asker:
     async def _read(self, ask: Ask) -> tuple[int, bytes | str, str | None]:
         """Return status, body and `Date`; for a body of which no more is read, in words why."""
         async with contextlib.AsyncExitStack() as stack:
-            response = await stack.enter_async_context(
-                self._clients[ask.base].stream("GET", ask.path, timeout=ask.within_s)
-            )
+            await stack.enter_async_context(self._turns[ask.base])
+            client = await stack.enter_async_context(self._clients[ask.base].one())
+            response = await stack.enter_async_context(client.stream("GET", ask.path))
             packed, date = response.headers.get("Content-Encoding", "identity"), response.headers.get("Date")
             if packed.strip().lower() not in {"", "identity"}:
                 return response.status_code, f"packed as {packed[:40]!r}, which nobody asked for", date

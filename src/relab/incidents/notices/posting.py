@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
 from relab.core.clock import EPOCH, Clock
 from relab.core.errors import ConfigurationError
 from relab.core.json import canonical_json
-from relab.incidents.cookies import NoCookies
+from relab.incidents.fresh_clients import FreshClients
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.texts import one_line
 
@@ -50,7 +50,7 @@ class Reply:
 
 
 class Poster:
-    """Sends notices; used as an asynchronous context.
+    """Sends notices, each by a connection of its own.
 
     Args:
         clock: some receivers say by a date when to come again.
@@ -65,9 +65,7 @@ class Poster:
         self._within_s = within_s
         try:
             # Receivers are out in the world: where a proxy leads there, it is used. What redirects could lead anywhere.
-            self._client = httpx.AsyncClient(
-                timeout=httpx.Timeout(within_s), follow_redirects=False, cookies=NoCookies()
-            )
+            self._clients = FreshClients(is_secure=True, trust_env=True, timeout=None)
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
             # Other words than those about what is not installed may repeat an address, and the password in it.
             why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}."
@@ -75,14 +73,6 @@ class Poster:
                 f"Notices cannot be sent by the proxy or with the certificates that the environment names: {why}",
                 remedy="Mend or unset HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE or SSL_CERT_DIR.",
             ) from None
-
-    async def __aenter__(self) -> Self:
-        """Return it; it connects with its first request."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close what is open."""
-        await self._client.aclose()
 
     async def post(self, receiver: Receiver, body: Mapping[str, Any], *, key: str) -> Reply:
         """Send a notice; whatever comes of it is a reply, and nothing is raised.
@@ -97,7 +87,8 @@ class Poster:
         try:
             async with (
                 asyncio.timeout(self._within_s),
-                self._client.stream("POST", url, content=content, headers=headers) as response,
+                self._clients.one() as client,
+                client.stream("POST", url, content=content, headers=headers) as response,
             ):
                 said = b"" if response.is_success else await _beginning(response)
         except TimeoutError:

@@ -84,7 +84,7 @@ class NoticeService:
         """
         receivers = receivers_of(self._settings)
         if receivers:
-            # Made to see that it can be; it connects with its first request.
+            # Made to see that it can be; it has connected to nobody.
             self._poster()
         return [receiver.name for receiver in receivers]
 
@@ -124,8 +124,7 @@ class NoticeService:
             poster = self._poster()
             senders = self._senders(receivers, poster)
             began.set_result(lambda: loop.call_soon_threadsafe(stop.set))
-            async with poster:
-                await _send(senders, stop)
+            await _send(senders, stop)
 
         try:
             asyncio.run(work())

@@ -61,8 +61,8 @@ def asked(
     """Ask as a responder does."""
 
     async def ask() -> Value:
-        async with ActionsClient(url, token, patience) as client:
-            return await work(client)
+        client = ActionsClient(url, token, patience)
+        return await work(client)
 
     return asyncio.run(ask())
 

@@ -54,13 +54,13 @@ def polls(shop: Shop, *between: Callable[[], None]) -> list[Snapshot]:
 
     async def go() -> list[Snapshot]:
         transports = {base: httpx.MockTransport(shop) for base in Base}
-        async with Asker("http://shop", "http://nobody", transports=transports) as asker:
-            poller = Poller(asker, MovableClock(), interval_s=1.0)
-            found = [await poller.poll()]
-            for change in between:
-                change()
-                found.append(await poller.poll())
-            return found
+        asker = Asker("http://shop", "http://nobody", transports=transports)
+        poller = Poller(asker, MovableClock(), interval_s=1.0)
+        found = [await poller.poll()]
+        for change in between:
+            change()
+            found.append(await poller.poll())
+        return found
 
     return asyncio.run(go())
 
@@ -125,8 +125,8 @@ def test_nobody_there_is_told_for_each_part() -> None:
         raise httpx.ConnectError("refused")
 
     async def go() -> Snapshot:
-        async with Asker("http://x", "http://y", transports={b: httpx.MockTransport(refuse) for b in Base}) as asker:
-            return await Poller(asker, MovableClock(), interval_s=1.0).poll()
+        asker = Asker("http://x", "http://y", transports={b: httpx.MockTransport(refuse) for b in Base})
+        return await Poller(asker, MovableClock(), interval_s=1.0).poll()
 
     found = asyncio.run(go())
     assert set(found.absent.values()) == {Absence.REFUSED}
@@ -167,11 +167,11 @@ def test_how_long_the_target_took_to_answer_is_told() -> None:
 
     async def go() -> Snapshot:
         transports = {base: httpx.MockTransport(answer_late) for base in Base}
-        async with Asker("http://shop", "http://nobody", transports=transports) as asker:
-            poller = Poller(asker, MovableClock(), interval_s=5.0)
-            found = [await poller.poll() for _ in range(5)]
-            # Of a busy machine some are not told.
-            return max(found, key=lambda poll: poll.numbers.get(ANSWER, 0.0))
+        asker = Asker("http://shop", "http://nobody", transports=transports)
+        poller = Poller(asker, MovableClock(), interval_s=5.0)
+        found = [await poller.poll() for _ in range(5)]
+        # Of a busy machine some are not told.
+        return max(found, key=lambda poll: poll.numbers.get(ANSWER, 0.0))
 
     assert 100 <= asyncio.run(go()).numbers[ANSWER] < 5_000
 
@@ -186,8 +186,8 @@ def test_who_is_late_itself_does_not_say_that_the_target_was() -> None:
 
     async def go() -> Snapshot:
         transports = {base: httpx.MockTransport(block) for base in Base}
-        async with Asker("http://shop", "http://nobody", transports=transports) as asker:
-            return await Poller(asker, MovableClock(), interval_s=5.0).poll()
+        asker = Asker("http://shop", "http://nobody", transports=transports)
+        return await Poller(asker, MovableClock(), interval_s=5.0).poll()
 
     found = asyncio.run(go())
     assert (found.absent, ANSWER in found.numbers) == ({}, False)
