@@ -143,8 +143,11 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
     if seen:
         return Verification(Outcome.FAILED, f"The cause is still there: {seen}.", well_s)
     since_s = (polls[-1].at_us - course.ended_at_us) / _US if polls else 0.0
-    # What is well at the moment is given the time to stay so, but not for ever.
-    patience_s = settings.patience_s * (2 if streak and not is_sustained else 1)
+    # What is well at the moment is given the time to stay so, but not for ever; so is a target that serves its users
+    # well, and does not yet call itself so.
+    is_on_the_way = bool(streak) and not is_sustained
+    is_served = not streak and bool(polls) and not _problem(course, _without_word(polls[-1]), bounds)
+    patience_s = settings.patience_s * (2 if is_on_the_way or is_served else 1)
     # Polls, not the time alone: who was not looking, after a restart of its own, has seen nothing fail.
     if since_s >= patience_s and len(polls) >= settings.least_polls:
         problem = "" if streak else _problem(course, polls[-1], bounds)
@@ -160,8 +163,12 @@ def _without_refusals(poll: Snapshot) -> Snapshot:
     if not requests or errors is None or not poll.numbers.get(SHED):
         return poll
     left = max(errors - 100 * poll.numbers[SHED] / requests, 0.0)
-    words = {name: word for name, word in poll.words.items() if name != "health"}
-    return replace(poll, numbers={**poll.numbers, ERRORS: left}, words=words)
+    return _without_word(replace(poll, numbers={**poll.numbers, ERRORS: left}))
+
+
+def _without_word(poll: Snapshot) -> Snapshot:
+    """Return a poll without what the target calls itself."""
+    return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})
 
 
 def _by_one_clock(course: Course) -> Course:

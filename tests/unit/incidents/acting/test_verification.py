@@ -124,6 +124,15 @@ def test_what_just_recovers_is_given_the_time_and_no_more_than_that() -> None:
     assert outcome(holes).outcome is Outcome.FAILED
 
 
+def test_a_target_that_serves_its_users_well_may_call_itself_otherwise_for_longer() -> None:
+    said = {"health": "degraded"}
+    assert outcome(polls(1, 100, **said)).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 100, BAD, **said)).outcome is Outcome.FAILED
+    assert outcome(polls(1, 100, **said), polls(100, 111)).outcome is Outcome.VERIFIED
+    found = outcome(polls(1, 122, **said))
+    assert (found.outcome, "calls itself degraded" in found.reason) == (Outcome.FAILED, True)
+
+
 def test_a_cause_that_stays_to_be_seen_has_failed_sooner() -> None:
     there: dict[str, Any] = {"facts": {"pool.pending": 5.0}}
     assert outcome(polls(1, 40, BAD), **there).outcome is Outcome.NOT_YET
