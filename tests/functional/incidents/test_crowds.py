@@ -9,7 +9,7 @@ import pytest
 
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.storage.models import IncidentStatus, Outcome
-from support.small_shops import HEALTH, Means, Shop, learnt, over, polled, watching, with_status
+from support.small_shops import HEALTH, Means, Shop, Watching, learnt, over, polled, watching, with_status
 from support.ways import Way
 
 pytestmark = pytest.mark.anyio
@@ -78,11 +78,16 @@ def crowd(fresh: Means, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Crow
     return made
 
 
+async def contained(running: Watching, crowd: CrowdedShop) -> None:
+    """Let a crowd come, and wait until those who are let in are served well."""
+    await learnt(running)
+    crowd.times = 10.0
+    await running.until(lambda: "contained" in running.story() or None)
+
+
 async def test_a_limit_is_taken_back_when_no_more_come_than_usual(fresh: Means, way: Way, crowd: CrowdedShop) -> None:
     async with watching(fresh) as running:
-        await learnt(running)
-        crowd.times = 10.0
-        await running.until(lambda: "contained" in running.story() or None)
+        await contained(running, crowd)
         await running.until(polled(running, 60))
         assert (fresh.shop.valves.read(), way.undos) == ({"a": LIMIT}, [])
         crowd.times = 1.0
@@ -99,9 +104,7 @@ async def test_a_limit_is_taken_back_when_hardly_anybody_is_refused_though_more_
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
-        await learnt(running)
-        crowd.times = 10.0
-        await running.until(lambda: "contained" in running.story() or None)
+        await contained(running, crowd)
         crowd.times, crowd.can_serve = 2.0, 2.0
         found = await running.until(over(running))
 
@@ -113,9 +116,8 @@ async def test_who_is_let_in_in_a_crowd_may_wait_longer_than_usual_but_all_must_
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
-        await learnt(running)
-        crowd.times, crowd.p95_ms = 10.0, 300.0
-        await running.until(lambda: "contained" in running.story() or None)
+        crowd.p95_ms = 300.0
+        await contained(running, crowd)
         await running.until(polled(running, 60))
         assert (fresh.shop.valves.read(), way.undos) == ({"a": LIMIT}, [])
         crowd.times = 1.0
@@ -161,9 +163,7 @@ async def test_where_the_limit_cannot_be_taken_back_people_are_told_that_it_stay
     fresh: Means, way: Way, crowd: CrowdedShop
 ) -> None:
     async with watching(fresh) as running:
-        await learnt(running)
-        crowd.times = 10.0
-        await running.until(lambda: "contained" in running.story() or None)
+        await contained(running, crowd)
         fresh.shop.actions.switch(stopped=True, by="ann")
         crowd.times = 1.0
         found = await running.until(over(running))

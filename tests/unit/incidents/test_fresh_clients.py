@@ -14,7 +14,7 @@ from relab.incidents.looks.models import Ask, Base
 
 pytestmark = pytest.mark.anyio
 ROUNDS, ASKS = 20, 30
-"""With so many requests that are given up a client that is kept is deaf at the end, with nearly all runs."""
+"""With so many requests that are given up a client that is kept was deaf at the end each time that was tried."""
 SAID = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n{}"
 
 

@@ -22,7 +22,7 @@ _MOST_POLLS: Final = 1_000
 _MOST_OLD: Final = 3
 """In poll intervals: what was seen longer ago tells nothing of now."""
 _FEW_REFUSED: Final = 0.05
-"""So small a share of all requests is refused by a limit in the busy moments of an usual day."""
+"""So small a share of all requests is refused by a limit in the busy moments of a usual day."""
 
 
 class Verifying:
@@ -99,7 +99,7 @@ class Verifying:
     def _bounds_of_those_let_in(self) -> Bounds:
         """Return up to what they are served well enough: in a crowd as operators say, not as in a quiet hour.
 
-        Nothing is resolved by that. Without the limit all users must be served as usual.
+        It resolves an incident only where the limit cannot be taken back: without it all users must be served as usual.
         """
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.response_time_ms))
