@@ -146,7 +146,7 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
     # What is well at the moment is given the time to stay so, but not for ever; so is a target that serves its users
     # well, and does not yet call itself so.
     is_on_the_way = bool(streak) and not is_sustained
-    is_served = not streak and bool(polls) and not _problem(course, _without_word(polls[-1]), bounds)
+    is_served = not streak and _is_served(course, polls, bounds)
     patience_s = settings.patience_s * (2 if is_on_the_way or is_served else 1)
     # Polls, not the time alone: who was not looking, after a restart of its own, has seen nothing fail.
     if since_s >= patience_s and len(polls) >= settings.least_polls:
@@ -155,6 +155,21 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
         return Verification(Outcome.FAILED, f"After {since_s:.0f} s it is not verified: {reason}.", well_s)
     waits_for = "; ".join(open_conditions) if is_sustained else f"users are served well for {well_s:g} s so far"
     return Verification(Outcome.NOT_YET, f"Not verified yet: {waits_for}.", well_s)
+
+
+def _is_served(course: Course, polls: Sequence[Snapshot], bounds: Bounds) -> bool:
+    """Return whether only the target's own word says that users are not served well, and no part fails that did not before.
+
+    Such a part is a reason for the word, and another cause: that is not waited for.
+    """
+    if not polls or _problem(course, _without_word(polls[-1]), bounds):
+        return False
+    return _failing(polls[-1]) <= _failing(course.before)
+
+
+def _failing(poll: Snapshot) -> set[str]:
+    """Return what the target depends on and calls failing."""
+    return {name for name, word in poll.words.items() if name.startswith("dependency.") and word == "failing"}
 
 
 def _without_refusals(poll: Snapshot) -> Snapshot:

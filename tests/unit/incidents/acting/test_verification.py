@@ -133,6 +133,15 @@ def test_a_target_that_serves_its_users_well_may_call_itself_otherwise_for_longe
     assert (found.outcome, "calls itself degraded" in found.reason) == (Outcome.FAILED, True)
 
 
+@pytest.mark.parametrize(("before", "outcome_then"), [("ok", Outcome.FAILED), ("failing", Outcome.NOT_YET)])
+def test_a_part_that_began_to_fail_since_is_not_waited_for(before: str, outcome_then: Outcome) -> None:
+    words = {"health": "degraded", "dependency.search": "failing"}
+    since = [replace(item, words=words) for item in polls(1, 62)]
+    found = outcome(since, before=replace(BEFORE, words=words | {"dependency.search": before}))
+    assert found.outcome is outcome_then
+    assert outcome(since[:-2], before=BEFORE).outcome is Outcome.NOT_YET
+
+
 def test_a_cause_that_stays_to_be_seen_has_failed_sooner() -> None:
     there: dict[str, Any] = {"facts": {"pool.pending": 5.0}}
     assert outcome(polls(1, 40, BAD), **there).outcome is Outcome.NOT_YET
