@@ -42,6 +42,16 @@ class Snapshot:
     absurd: tuple[str, ...] = ()
     templates: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def failing(self) -> frozenset[str]:
+        """What the target depends on and calls failing."""
+        of = (
+            name.removeprefix("dependency.")
+            for name, word in self.words.items()
+            if word == "failing" and name.startswith("dependency.")
+        )
+        return frozenset(name for name in of if "." not in name)
+
 
 class Severity(StrEnum):
     """What users notice of it."""

@@ -164,12 +164,7 @@ def _is_served(course: Course, polls: Sequence[Snapshot], bounds: Bounds) -> boo
     """
     if not polls or _problem(course, _without_word(polls[-1]), bounds):
         return False
-    return _failing(polls[-1]) <= _failing(course.before)
-
-
-def _failing(poll: Snapshot) -> set[str]:
-    """Return what the target depends on and calls failing."""
-    return {name for name, word in poll.words.items() if name.startswith("dependency.") and word == "failing"}
+    return polls[-1].failing <= course.before.failing
 
 
 def _without_refusals(poll: Snapshot) -> Snapshot:

@@ -15,7 +15,6 @@ from relab.incidents.acting.planning import Plan
 from relab.incidents.acting.policy import SETTLES_WITHIN_S, Autonomy, Ruling, Situation, Wish, rule
 from relab.incidents.acting.records import ActRecord, ActStatus, of_others
 from relab.incidents.acting.scope import scope_of
-from relab.incidents.models import Snapshot
 from relab.incidents.response.state import IncidentState, load_known, load_poll
 from relab.incidents.response.world import World
 
@@ -138,7 +137,7 @@ class Surveying:
             is_stopped=switch.is_paused,
             server_is_stopped=server_is_stopped,
             is_stale=world.watch.findings.is_stale,
-            failing_dependencies=failing_of(poll),
+            failing_dependencies=sorted(poll.failing),
             host_is_failing=_host_is_failing(state),
             others=await self._others(state, acts),
             acts=[act for act in acts if act.key != leave_out],
@@ -173,12 +172,6 @@ class Surveying:
             return None
         found = of_others(recent.records, list(acts), since_us=since_us)
         return [f"{record.actor} did {record.action} to {record.target}" for record in found]
-
-
-def failing_of(poll: Snapshot) -> list[str]:
-    """Return the dependencies that a poll tells are failing."""
-    names = (name for name, word in poll.words.items() if name.startswith("dependency.") and word == "failing")
-    return sorted(name.removeprefix("dependency.") for name in names if name.count(".") == 1)
 
 
 def _host_is_failing(state: IncidentState) -> bool:
