@@ -80,9 +80,10 @@ def test_only_listed_hosts_are_reached_and_the_rest_is_told(tmp_path: Path, mode
         assert listed.endswith("hello from /listed")
         assert "403 Refused" in other
         assert direct == "no route"
-        network = json.loads((folder / "state_inventory.json").read_bytes())["network"]
-        assert network["mode_effective"] == "allowlist_enforced"
-        assert network["enforcement_effective"] == "network_namespace_and_proxy"
-        assert network["egress_self_test"]["passed"] is True
+        inventory = json.loads((folder / "state_inventory.json").read_bytes())
+        network = inventory["network"]
+        assert (network["mode_effective"], network["enforcement_effective"]) == ("allowlist_enforced", "sidecar_proxy")
+        assert [case["ok"] for case in network["egress_self_test"]["cases"]] == [True]
+        assert inventory["ext"]["network"]["enforcement"] == "network_namespace_and_proxy"
         told = [(line["host"], line["allowed"]) for line in read_lines(folder / "egress.jsonl")]
         assert told == [(LISTED, True), (OTHER, False)]

@@ -1,20 +1,17 @@
-"""What proves a trial: snapshots of its workspace, digests of its documents, the state of its room."""
+"""What proves a trial: snapshots of its workspace, digests of its documents."""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.config import ExperimentConfig, Network
 from relab.experiments.folders import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.manifests import Diff, Manifest
 from relab.experiments.models import TrialRow
 from relab.experiments.plain_files import digest_plain, open_plain
-from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.wire import to_json_bytes
 
 STORE: Final = f"{EVIDENCE}/objects"
@@ -74,6 +71,8 @@ class Evidence:
                 "diff_incremental": f"{STORE}/{self.diff}.json",
                 "patch_incremental": f"{STORE}/{self.patch}.json",
             },
+            # The contract knows no bubblewrap.
+            "ext": {"sandbox": row.sandbox},
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
@@ -168,35 +167,6 @@ class EvidenceStore:
             building.write_bytes(raw)
             building.replace(path)
         return name
-
-
-def inventory(
-    config: ExperimentConfig,
-    posture: Posture | None,
-    harness_identity: Mapping[str, Any],
-    violations: Sequence[str],
-    requested: Network,
-) -> dict[str, Any]:
-    """Return the `state_inventory_v1` of a trial: what its room really was."""
-    network: dict[str, Any] = {"mode_requested": requested.mode.value}
-    if posture is not None:
-        network |= {
-            "mode_effective": str(posture.network_effective),
-            "enforcement_effective": posture.enforcement,
-            "egress_self_test": dict(posture.egress_self_test),
-        }
-    else:
-        network |= {"mode_effective": "none", "enforcement_effective": "none", "egress_self_test": {"performed": False}}
-    return {
-        "schema_version": "state_inventory_v1",
-        "sanitization_profile": config.design.sanitization_profile.value,
-        "integration_level": config.runtime.harness.integration_level.value,
-        "mounts": [{"path": path, "mode": mode} for path, mode in (posture.mounts if posture else {}).items()],
-        "network": network,
-        "limits": dict(posture.limits) if posture is not None else {},
-        "harness_identity": dict(harness_identity),
-        "violations": list(violations),
-    }
 
 
 def hash_chain(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What was run, with what, by whom: manifest, identity of the harness, attestation."""
+"""What was run, with what, by whom: manifest, attestation."""
 
 from __future__ import annotations
 
@@ -12,20 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from relab import __version__
-from relab.experiments.config import ExperimentConfig
 from relab.experiments.knobs import Override
-from relab.experiments.pathing import Script
 
 _GIT_WITHIN_S = 10.0
-
-
-def harness_identity(config: ExperimentConfig, script: Script) -> dict[str, Any]:
-    """Return what is known of the harness before it runs: its command and the digest of its script."""
-    found: dict[str, Any] = {"entry_command": list(config.runtime.harness.command)}
-    if script.path is not None and script.path.is_file():
-        with script.path.open("rb") as file:
-            found["exec_digest"] = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    return found
 
 
 def run_manifest(

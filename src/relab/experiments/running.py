@@ -16,6 +16,7 @@ from relab.experiments.config import ExperimentConfig
 from relab.experiments.dataset import TaskIndex
 from relab.experiments.errors import DiskFullError, ExperimentInvalidError, RunChangedError
 from relab.experiments.finishing import finish_run
+from relab.experiments.harness_identity import harness_identity
 from relab.experiments.journal import Journal, read_journal
 from relab.experiments.leftovers import end_leftovers
 from relab.experiments.models import Keep, OnResult, Progress, RunOptions, RunSummary, StopSwitch, TrialResult
@@ -23,7 +24,7 @@ from relab.experiments.network_services import TrialNetwork
 from relab.experiments.pathing import LAB, runs_folder
 from relab.experiments.plan import Plan
 from relab.experiments.planning_power import plan_power
-from relab.experiments.provenance import harness_identity, run_manifest
+from relab.experiments.provenance import run_manifest
 from relab.experiments.redaction import Redactor
 from relab.experiments.resolve import Resolved, check_harness, describe, plan_of, resolve
 from relab.experiments.rows import RunContext
@@ -105,6 +106,7 @@ class ExperimentRuns:
                 snapshot_bytes=snapshot.manifest.total_bytes,
                 keep=options.keep,
             )
+            image_digest = getattr(sandbox, "image_digest", None)
             manifest = run_manifest(
                 run_id=run_id,
                 created_at=format_time(now_us),
@@ -121,8 +123,8 @@ class ExperimentRuns:
                     "snapshot": snapshot.manifest.digest,
                     "setup": options.setup,
                     "keep_workspaces": options.keep.value,
-                    "harness_identity": harness_identity(config, resolved.script),
-                    "image_digest": getattr(sandbox, "image_digest", None),
+                    "harness_identity": harness_identity(config, resolved.script, root, image_digest),
+                    "image_digest": image_digest,
                     "warnings": list(resolved.warnings),
                 },
             )

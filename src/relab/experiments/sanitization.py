@@ -56,6 +56,15 @@ EFFECTS: Final[Mapping[Profile, Effect]] = {
 }
 
 
+def contract_profile(profile: Profile) -> tuple[str, bool]:
+    """Return the word for a profile in AgentLab's documents, and whether they know the profile.
+
+    They have no word for a profile that promises less than `hermetic_functional_v2`, which stands for it there; the documents
+    name the real profile under `ext`.
+    """
+    return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
+
+
 def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: str) -> dict[str, str]:
     """Return the variables that every harness gets, whatever the configuration lists.
 

@@ -17,6 +17,7 @@ from relab.experiments.sanitization import Profile
 Schema = dict[str, Any]
 
 _TEXT: Final[Schema] = {"type": "string"}
+_SOME_TEXT: Final[Schema] = {"type": "string", "minLength": 1}
 _WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
 _NUMBER: Final[Schema] = {"type": "number"}
 _FLAG: Final[Schema] = {"type": "boolean"}
@@ -251,21 +252,39 @@ _SCHEMAS: Final[dict[str, Callable[[], Schema]]] = {
     "state_inventory_v1": _document(
         "state_inventory_v1",
         {
-            "sanitization_profile": _PROFILE,
+            "sanitization_profile": _one_of("replay_strict_v2", "hermetic_functional_v2", "perf_benchmark_v2"),
             "integration_level": _LEVEL,
-            "mounts": _list(_object({"path": _TEXT, "mode": _TEXT})),
+            "mounts": _list(_object({"name": _TEXT, "path": _TEXT, "writable": _FLAG})),
             "network": _object(
                 {
                     "mode_requested": _NETWORK,
                     "mode_effective": _NETWORK,
-                    "enforcement_effective": _TEXT,
-                    "egress_self_test": {"type": "object", "required": ["performed"]},
-                }
+                    "enforcement_effective": _one_of("docker_none", "netns_iptables", "sidecar_proxy", "unknown"),
+                    "egress_self_test": _object(
+                        {
+                            "performed": _FLAG,
+                            "cases": _list(
+                                _object(
+                                    {
+                                        "target": _SOME_TEXT,
+                                        "expected": _one_of("allow", "block"),
+                                        "observed": _one_of("allow", "block", "error", "unknown"),
+                                        "ok": _FLAG,
+                                    },
+                                    {"artifact_ref": _REF},
+                                )
+                            ),
+                        }
+                    ),
+                },
+                {"allowed_hosts": _list(_SOME_TEXT)},
             ),
-            "harness_identity": _OPEN,
-            "violations": _list(_TEXT),
+            "harness_identity": _object(
+                {"exec_digest": _DIGEST},
+                {"name": _TEXT, "source_digest": _DIGEST, "entry_command": {**_list(_SOME_TEXT), "minItems": 1}},
+            ),
+            "violations": _object({"state_leak": _FLAG, "profile_invariant_violation": _FLAG}, {"notes": _list(_TEXT)}),
         },
-        {"limits": _OPEN},
     ),
     "evidence_record_v1": _document(
         "evidence_record_v1",

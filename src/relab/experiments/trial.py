@@ -19,15 +19,16 @@ from relab.experiments.config import IntegrationLevel, StatePolicy, Variant
 from relab.experiments.dataset import Task
 from relab.experiments.errors import DiskFullError
 from relab.experiments.events import read_events
-from relab.experiments.evidence import EvidenceStore, hash_chain, inventory
+from relab.experiments.evidence import EvidenceStore, hash_chain
 from relab.experiments.folders import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
+from relab.experiments.inventory import inventory
 from relab.experiments.manifests import compare
 from relab.experiments.measures import collect, measure
 from relab.experiments.models import ErrorType, Keep, Outcome, TrialIds, TrialResult, TrialRow
 from relab.experiments.plain_files import write_own
 from relab.experiments.plan import Slot
 from relab.experiments.preparing import make_workspace, mend_input, prepare_launch
-from relab.experiments.rows import Attempt, RunContext, Stopped, error_of, make_row, violations_of
+from relab.experiments.rows import Attempt, RunContext, Stopped, error_of, make_row
 from relab.experiments.sandbox.protocol import Posture, Running, SandboxError
 from relab.experiments.watch import MB, Bounds, Watched, cut, watch
 from relab.experiments.workspace import Clone, remove_tree
@@ -194,10 +195,7 @@ class TrialRunner:
     ) -> TrialResult:
         context = self._context
         self._write_output(folder, ids, attempt)
-        found = violations_of(context.config, attempt.posture)
-        document = inventory(
-            context.config, attempt.posture, context.harness_identity, found, requested=context.config.runtime.network
-        )
+        document = inventory(context.config, attempt.posture, context.harness_identity)
         self._evidence.link(document, folder.root / INVENTORY)
         metrics = measure(
             context.config,

@@ -7,18 +7,15 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from relab.experiments import evidence
-from relab.experiments.config import Network
-from relab.experiments.evidence import STORE, EvidenceStore, hash_chain, inventory
+from relab.experiments.evidence import STORE, EvidenceStore, hash_chain
 from relab.experiments.folders import TrialFolder
 from relab.experiments.manifests import FileEntry, Manifest, compare
 from relab.experiments.models import Outcome, TrialRow
-from relab.experiments.sandbox.protocol import Posture
-from support.experiment_configs import IDS, config
+from support.experiment_configs import IDS
 
 EMPTY = "sha256:" + hashlib.sha256(b"").hexdigest()
 ROW = TrialRow(
@@ -138,19 +135,3 @@ def test_a_record_names_what_there_is_and_follows_no_link(tmp_path: Path) -> Non
         assert (tmp_path / record["paths"][place]).is_file()
     chain = found.chain(replace(ROW, sandbox="container"), "control", "accumulate")
     assert (chain["task_model"], chain["run_id"], "run_id" in chain["ids"]) == ("dependent", "run_1", False)
-
-
-def test_the_inventory_tells_what_the_room_really_was() -> None:
-    posture = Posture("full", "none", {"performed": False}, {"/workspace": "rw", "/harness": "ro"}, {"max_pids": "x"})
-    found: dict[str, Any] = inventory(config(), posture, {"entry_command": ["x"]}, ["open"], Network())
-
-    assert found["network"] == {
-        "mode_requested": "none",
-        "mode_effective": "full",
-        "enforcement_effective": "none",
-        "egress_self_test": {"performed": False},
-    }
-    assert found["mounts"] == [{"path": "/workspace", "mode": "rw"}, {"path": "/harness", "mode": "ro"}]
-    assert (found["violations"], found["limits"]) == (["open"], {"max_pids": "x"})
-    never = inventory(config(), None, {}, [], Network())
-    assert (never["network"]["mode_effective"], never["mounts"]) == ("none", [])

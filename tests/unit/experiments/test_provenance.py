@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 from pathlib import Path
@@ -10,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from relab.experiments.knobs import Override
-from relab.experiments.pathing import Script
-from relab.experiments.provenance import attestation, git_state, harness_identity, run_manifest
-from support.experiment_configs import config
+from relab.experiments.provenance import attestation, git_state, run_manifest
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -31,19 +28,6 @@ def checkout(tmp_path: Path) -> Path:
     git(root, "add", ".")
     git(root, "commit", "-q", "-m", "first")
     return root
-
-
-def test_the_harness_is_known_by_its_digest(tmp_path: Path) -> None:
-    script = tmp_path / "harness.py"
-    script.write_text("print(1)\n")
-    found = config(runtime__harness={"command": ["python", "harness.py"]})
-
-    assert harness_identity(found, Script(script, exists=True)) == {
-        "entry_command": ["python", "harness.py"],
-        "exec_digest": "sha256:" + hashlib.sha256(b"print(1)\n").hexdigest(),
-    }
-    for nothing in (Script(None, exists=True), Script(tmp_path / "none", exists=False), Script(tmp_path, exists=True)):
-        assert harness_identity(found, nothing) == {"entry_command": ["python", "harness.py"]}
 
 
 def test_a_clean_checkout(checkout: Path) -> None:

@@ -1,0 +1,65 @@
+"""Which program the trials of a run start: its command, and a digest that changes when the program does."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.config import ExperimentConfig, SandboxMode
+from relab.experiments.pathing import Script
+from relab.experiments.wire import sha256_of
+
+_OF_THE_CONTRACT: Final = frozenset(("source_digest", "exec_digest", "entry_command"))
+
+
+def harness_identity(
+    config: ExperimentConfig, script: Script, root: Path, image_digest: str | None = None
+) -> dict[str, Any]:
+    """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness that has not run yet.
+
+    The digest is of the first that can be read: the `script` that the command names, the container's `image`, the `program` on
+    the PATH (an interpreter whose module lies elsewhere), or else of the `command` itself. `exec_digest_of` says which.
+
+    Args:
+        config: the experiment.
+        script: what the command runs, as seen from this machine.
+        root: the project; in a container, only a script below it is the one that runs.
+        image_digest: of the container's image.
+    """
+    command = list(config.runtime.harness.command)
+    in_container = config.runtime.sandbox.mode is SandboxMode.CONTAINER
+    digest, of = None, "script"
+    if script.path is not None and (not in_container or script.path.is_relative_to(root)):
+        digest = _digest_of(script.path)
+    if digest is None and image_digest is not None:
+        digest, of = image_digest, "image"
+    if digest is None and not in_container:
+        program = shutil.which(command[0])
+        digest, of = _digest_of(Path(program)) if program is not None else None, "program"
+    if digest is None:
+        digest, of = sha256_of(command), "command"
+    return {"entry_command": command, "exec_digest": digest, "exec_digest_of": of}
+
+
+def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields of an identity that the contract knows, and the others.
+
+    A run that an earlier version began may lack the digest; it gets that of its command.
+    """
+    contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
+    others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}
+    if "exec_digest" not in contract:
+        contract["exec_digest"] = sha256_of(list(config.runtime.harness.command))
+        others["exec_digest_of"] = "command"
+    return contract, others
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
