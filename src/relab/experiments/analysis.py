@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.config import Comparison
-from relab.experiments.deltas import Delta, delta_of, interval_json, rate_bounds
+from relab.experiments.deltas import Delta, delta_of, interval_json
 from relab.experiments.result_tables import (
     ANALYSIS,
     EVENTS_BY_VARIANT,
@@ -21,8 +21,17 @@ from relab.experiments.result_tables import (
     write_variant_summary,
 )
 from relab.experiments.run_facts import SUCCESS, Direction, RunFacts, direction_by_name, read_facts
-from relab.experiments.trial_data import COST, DURATION, ERRORS_DROPPED, LATENCY, QUANTILES, TrialData, open_trial_data
-from relab.stats.intervals import wilson
+from relab.experiments.trial_data import (
+    COST,
+    DURATION,
+    ERRORS_DROPPED,
+    LATENCY,
+    QUANTILES,
+    TaskMeans,
+    TrialData,
+    open_trial_data,
+)
+from relab.stats.clustered_rate import clustered_rate
 from relab.stats.multiplicity import holm
 from relab.stats.paired import interval_of
 from relab.stats.pass_k import pass_at_k, pass_hat_k
@@ -175,16 +184,15 @@ def _summary(data: TrialData, run_dir: Path, run_id: str, questions: _Questions)
 
 def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapping[str, int]) -> dict[str, Any]:
     outcomes = data.outcomes(variant)
-    total, hits = sum(outcomes.values()), outcomes.get("success", 0)
-    judged = hits + outcomes.get("failure", 0)
+    judged = data.task_means(variant, ERRORS_DROPPED)
     metrics = {name: _mean_of(data, variant, name, questions) for name in (SUCCESS, *data.metrics)}
     primary = questions.primary_metrics[0] if questions.primary_metrics else SUCCESS
     primary_figures = metrics.get(data.name_of(primary) or "", {})
     return {
-        "total": total,
+        "total": sum(outcomes.values()),
         "outcomes": {name: outcomes.get(name, 0) for name in ("success", "failure", "error", "missing")},
-        **_rate(hits, total),
-        "errors_dropped": {"total": judged, **_rate(hits, judged)},
+        **_rate(data.task_means(variant, SUCCESS)),
+        "errors_dropped": {"total": int(judged.trials.sum()), **_rate(judged)},
         "primary_metric_name": primary,
         "primary_metric_mean": primary_figures.get("mean"),
         "primary_metric_interval": primary_figures.get("interval"),
@@ -201,22 +209,30 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
     }
 
 
-def _rate(hits: int, total: int) -> dict[str, Any]:
-    if not total:
+def _rate(found: TaskMeans) -> dict[str, Any]:
+    """Return the share of trials that succeeded; tasks and their clusters are what is independent."""
+    if not found.tasks.size:
         return {"success_rate": None, "success_rate_interval": None}
-    return {"success_rate": hits / total, "success_rate_interval": interval_json(wilson(hits, total))}
+    clusters, total = found.hits(), int(found.trials.sum())
+    # Hits are whole numbers; their sum of means times trials is one but for rounding.
+    rate = round(float(clusters.sums.sum())) / total
+    return {"success_rate": rate, "success_rate_interval": interval_json(clustered_rate(clusters, total))}
 
 
 def _mean_of(data: TrialData, variant: str, name: str, questions: _Questions) -> dict[str, Any]:
     found = data.task_means(variant, name)
     if not found.tasks.size:
         return {}
-    clusters = found.clusters()
-    bounds = (0.0, 1.0) if rate_bounds(name) else None
+    clusters, trials = found.clusters(), int(found.trials.sum())
+    interval = (
+        clustered_rate(clusters, trials)
+        if name == SUCCESS
+        else interval_of(clusters, seed=questions.seed, resamples=_MEAN_RESAMPLES)
+    )
     return {
         "mean": clusters.mean,
-        "interval": interval_json(interval_of(clusters, bounds=bounds, seed=questions.seed, resamples=_MEAN_RESAMPLES)),
-        "trials": int(found.trials.sum()),
+        "interval": interval_json(interval),
+        "trials": trials,
         "tasks": int(found.tasks.size),
         "source": data.metrics.get(name, "primary"),
     }

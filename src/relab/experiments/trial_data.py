@@ -86,6 +86,15 @@ class TaskMeans:
         """Return the task means, summed by cluster."""
         return sum_by_group(self.means, self.groups)
 
+    def hits(self) -> Clusters:
+        """Return the sums of all trials by cluster, with the number of trials: successes, where the metric is a rate."""
+        import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+        trials = self.trials.astype(float)
+        return Clusters(
+            sum_by_group(np.rint(self.means * trials), self.groups).sums, sum_by_group(trials, self.groups).sums
+        )
+
 
 def sum_by_group(values: Floats, groups: Ints) -> Clusters:
     """Sum values by what is independent."""

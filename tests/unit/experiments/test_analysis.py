@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from relab.experiments.analysis import analyze, analyze_run, direction_of
 from relab.experiments.result_tables import table_source
 from relab.experiments.run_facts import direction_by_name, read_facts
 from relab.experiments.trial_data import open_trial_data
-from relab.stats.intervals import wilson
+from relab.stats.clustered_rate import clustered_rate
 from relab.stats.multiplicity import holm
-from relab.stats.paired import mcnemar_exact, paired_delta
+from relab.stats.paired import cluster, mcnemar_exact, paired_delta
 from support.trial_rows import RUN_ID, trial_row, write_run
 
 
@@ -47,13 +48,48 @@ def test_rates_are_given_with_errors_as_failures_and_with_errors_dropped(tmp_pat
     base = summary["variants"]["base"]
     assert base["outcomes"] == {"success": 3, "failure": 2, "error": 1, "missing": 1}
     assert (base["total"], base["success_rate"]) == (7, pytest.approx(3 / 7))
-    assert base["success_rate_interval"]["low"] == pytest.approx(wilson(3, 7).low)
-    assert base["success_rate_interval"]["high"] == pytest.approx(wilson(3, 7).high)
+    expected = clustered_rate(cluster([1, 1, 1, 0, 0, 0, 0]), 7)
+    assert base["success_rate_interval"]["low"] == pytest.approx(expected.low)
+    assert base["success_rate_interval"]["high"] == pytest.approx(expected.high)
     assert base["errors_dropped"]["total"] == 5
     assert base["errors_dropped"]["success_rate"] == pytest.approx(3 / 5)
-    assert base["errors_dropped"]["success_rate_interval"]["high"] == pytest.approx(wilson(3, 5).high)
+    assert base["errors_dropped"]["success_rate_interval"]["high"] == pytest.approx(
+        clustered_rate(cluster([1, 1, 1, 0, 0]), 5).high
+    )
     assert base["error_types"] == {"harness_process_error": 1}
     assert (base["primary_metric_name"], base["primary_metric_mean"]) == ("success", pytest.approx(3 / 7))
+
+
+@pytest.mark.parametrize("by_source", [False, True])
+def test_the_interval_of_success_holds_the_true_rate_as_often_as_it_says(tmp_path: Path, by_source: bool) -> None:
+    # Each variant is a run of its own of 30 tasks x 3; tasks are solved nearly always or hardly ever.
+    random, variants, rate = np.random.default_rng(7), [f"v{number:02d}" for number in range(80)], 0.7
+    rows = []
+    for variant in variants:
+        chances = random.beta(rate * 0.5, (1 - rate) * 0.5, size=10 if by_source else 30)
+        for task in range(30):
+            chance = chances[task // 3 if by_source else task]
+            letters = random.random(3) < chance
+            rows += [
+                trial_row(
+                    variant,
+                    task,
+                    repeat,
+                    outcome="success" if solved else "failure",
+                    cluster=f"document {task // 3}" if by_source else None,
+                )
+                for repeat, solved in enumerate(letters)
+            ]
+    run_dir = write_run(tmp_path / "run", rows, variants=variants[1:], replications=3)
+    summary = analyze(run_dir, baseline="v00", variants=variants, primary_metrics=[], comparison="none", replications=3)
+
+    ends = [figures["success_rate_interval"] for figures in summary["variants"].values()]
+    held = sum(interval["low"] <= rate <= interval["high"] for interval in ends)
+    # 95 % are meant; 71 or fewer of 80 have a chance of 2 % then.
+    assert held >= 72
+    for figures in summary["variants"].values():
+        mean = figures["metrics"]["success"]["interval"]
+        assert mean["low"] == pytest.approx(figures["success_rate_interval"]["low"])
 
 
 def test_one_repeat_is_paired_by_task(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relab.stats.intervals import Interval, poisson_exact, wilson
-from relab.stats.paired import paired_delta
+from relab.stats.clustered_rate import clustered_rate
+from relab.stats.intervals import Interval, poisson_exact
+from relab.stats.paired import cluster, paired_delta
 from relab.stats.ratio import ratio_of_sums
 
 ERROR: Final = "error"
@@ -70,7 +71,11 @@ def read_episode(document: Mapping[str, Any]) -> Episode:
 
 
 def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Return the figures of one responder: rates with Wilson's interval, times by their median and ninth decile, sums."""
+    """Return the figures of one responder: rates with their intervals, times by their median and ninth decile, sums.
+
+    Episodes about the same subject depend on each other, so the intervals of rates are over subjects; where there is
+    only one subject they are over its episodes, and say nothing of others.
+    """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]
     return {
@@ -162,11 +167,14 @@ def _difference(
 
 
 def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
-    values = [bool(metrics[name]) for metrics in troubled if name in metrics]
-    if not values:
+    found = [(bool(metrics[name]), str(metrics.get("subject", ""))) for metrics in troubled if name in metrics]
+    if not found:
         return None
-    hits = sum(values)
-    return {"hits": hits, "of": len(values), "rate": hits / len(values), **_ends(wilson(hits, len(values)))}
+    hits, of = sum(hit for hit, _ in found), len(found)
+    subjects = [subject for _, subject in found]
+    clusters = cluster([float(hit) for hit, _ in found], subjects if len(set(subjects)) > 1 else None)
+    interval = clustered_rate(clusters, of)
+    return {"hits": hits, "of": of, "rate": hits / of, **_ends(interval)}
 
 
 def _times(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:

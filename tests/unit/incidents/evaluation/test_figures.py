@@ -51,9 +51,20 @@ def test_rates_are_of_the_episodes_that_they_have_a_meaning_in() -> None:
         "mitigated_though_wrong": (1, 1),
     }
     detected = found["rates"]["detected"]
-    # Wilson, 2 of 3.
-    assert (detected["rate"], detected["low"], detected["high"]) == pytest.approx((0.6667, 0.2077, 0.9385), abs=1e-4)
+    # All are about one subject: the lower end is Clopper and Pearson's of 2 in 3, the upper one of the score.
+    assert (detected["rate"], detected["low"], detected["high"]) == pytest.approx((0.6667, 0.0943, 0.9866), abs=1e-4)
     assert found["sums"] == {"actions": 3, "harmful_actions": 0, "harm_user_error_s": 30.5, "cost_usd": 0}
+
+
+def test_the_interval_of_a_rate_is_over_subjects() -> None:
+    missed = [fault(number, subject=f"s{number % 10}", detected=number % 10 > 2) for number in range(60)]
+    (alone, together) = (
+        figures_of([fault(number, detected=number % 10 > 2) for number in range(60)])["rates"]["detected"],
+        figures_of(missed)["rates"]["detected"],
+    )
+    assert together["rate"] == alone["rate"]
+    # Three of ten subjects are never detected: that says as much as ten episodes, not as sixty.
+    assert together["high"] - together["low"] > 2 * (alone["high"] - alone["low"])
 
 
 def test_times_are_told_by_their_median_and_their_tail() -> None:

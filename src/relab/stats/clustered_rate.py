@@ -1,0 +1,77 @@
+"""The interval of a success rate whose trials depend on each other: repeats of a task, tasks from one source.
+
+Wilson's interval over all trials takes repeats for new tasks. In simulations with 3 to 5 repeats of 30 to 60 tasks it
+held the true rate in 57 to 95 % of cases, where 95 % are meant (`evals/interval_coverage.py`).
+"""
+
+from __future__ import annotations
+
+import math
+
+from relab.stats.distributions import beta_quantile, t_quantile
+from relab.stats.intervals import LEVEL, Interval, check_level
+from relab.stats.paired import Clusters
+
+_PRIOR_CLUSTERS = 1.0
+"""Weight of the worst design effect, in clusters that show the rarer outcome. Without it a single failure among many
+successes counts as proof that repeats are independent: 30 tasks x 5 at a rate of 5 % were covered in 89 %, with it in
+94 %, and intervals became 4 % wider on average."""
+
+
+def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:
+    """Return the interval of a rate over clusters of trials.
+
+    It is Wilson's score interval at the effective number of trials, with Student's t on clusters - 1 degrees of
+    freedom, and at each end no wider than Clopper and Pearson's over the clusters as if all trials of a cluster had the
+    same outcome, the worst dependence there is. The effective number is the number of trials by the design effect,
+    which lies between 1, independent trials, and that worst case. Few clusters with the rarer outcome say little
+    of the design effect, so the worst case is averaged in with the weight of one such cluster.
+
+    Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn,
+    B. I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective sample size); the weight is
+    ours, chosen by simulation.
+
+    Args:
+        clusters: sums of successes, or of tasks' success rates, with the number of what was summed.
+        trials: how many trials they come from; an effective sample is no larger.
+        level: of the interval, 0..1.
+
+    Raises:
+        ValueError: there is no cluster, a cluster has more successes than trials, or the level is no share.
+    """
+    check_level(level)
+    total = float(clusters.sizes.sum())
+    if not clusters.count or trials <= 0 or bool(((clusters.sums < 0) | (clusters.sums > clusters.sizes)).any()):
+        raise ValueError("a rate needs a trial at least, and successes between 0 and the trials of each cluster")
+    rate = float(clusters.sums.sum()) / total
+    independent = total**2 / float(clusters.sizes @ clusters.sizes)
+    worst = _exact(rate, independent, level)
+    if clusters.count < 2:
+        return Interval(*worst, level, "Clopper-Pearson over clusters")
+    effective = trials / _design_effect(clusters, rate, trials, max(1.0, trials / independent))
+    score = _score(rate, effective, t_quantile((1 + level) / 2, clusters.count - 1))
+    low, high = max(score[0], worst[0]), min(score[1], worst[1])
+    return Interval(min(low, rate), max(high, rate), level, "Wilson over clusters")
+
+
+def _design_effect(clusters: Clusters, rate: float, trials: float, most: float) -> float:
+    variance = rate * (1 - rate)
+    if variance <= 0:
+        return most
+    seen = max(1.0, clusters.standard_error**2 * trials / variance)
+    informative = float(min((clusters.sums > 0).sum(), (clusters.sums < clusters.sizes).sum()))
+    return (informative * seen + _PRIOR_CLUSTERS * most) / (informative + _PRIOR_CLUSTERS)
+
+
+def _score(rate: float, count: float, quantile: float) -> tuple[float, float]:
+    share = quantile * quantile / count
+    middle = (rate + share / 2) / (1 + share)
+    half = quantile / (1 + share) * math.sqrt(rate * (1 - rate) / count + share / (4 * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _exact(rate: float, count: float, level: float) -> tuple[float, float]:
+    hits, tail = rate * count, (1 - level) / 2
+    low = 0.0 if rate <= 0 else beta_quantile(tail, hits, count - hits + 1)
+    high = 1.0 if rate >= 1 else beta_quantile(1 - tail, hits + 1, count - hits)
+    return low, high
