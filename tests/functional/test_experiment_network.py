@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,7 +22,14 @@ ask() { exec 5<>"/dev/tcp/$1" || { echo no route; return; }; printf 'GET %s HTTP
 proxy=${HTTP_PROXY#http://}
 ask "${proxy%:*}/${proxy##*:}" "http://LISTED/listed"
 ask "${proxy%:*}/${proxy##*:}" "http://OTHER/other"
-ask "DIRECT" "/direct"
+ask "LISTED_DIRECTLY" "/direct"
+ask "OTHER_DIRECTLY" "/direct"
+"""
+MODEL_SERVER = """\
+import urllib.request
+with urllib.request.urlopen("http://localhost:" + str(bindings["port"]) + "/v1/models") as response:
+    body = response.read().decode()
+answer(metrics={"body": body, "otlp": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"]})
 """
 
 
@@ -39,16 +47,29 @@ class Site(BaseHTTPRequestHandler):
         pass
 
 
+def listening_site(port: int) -> ThreadingHTTPServer | None:
+    """Return a web server on a port of 127.0.0.1, or None if the port is in use."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), Site)
+    except OSError:
+        return None
+
+
+@contextmanager
+def serving(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Answer requests in a thread."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join()
+
+
 @pytest.fixture
 def site() -> Iterator[int]:
     """A web server on this machine's loopback; its port."""
-    server = ThreadingHTTPServer((LISTED, 0), Site)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with ThreadingHTTPServer((LISTED, 0), Site) as server, serving(server):
+        yield server.server_address[1]
 
 
 @pytest.mark.parametrize("mode", ["bwrap", "container"])
@@ -58,8 +79,8 @@ def test_only_listed_hosts_are_reached_and_the_rest_is_told(tmp_path: Path, mode
     else:
         require_program("bwrap", INSTALL)
     project = Project.make(tmp_path, tasks=2)
-    asking = ASKING.replace("LISTED", f"{LISTED}:{site}").replace("OTHER", f"{OTHER}:{site}")
-    asking = asking.replace("DIRECT", f"{LISTED}/{site}")
+    asking = ASKING.replace("LISTED_DIRECTLY", f"{LISTED}/{site}").replace("OTHER_DIRECTLY", f"{OTHER}/{site}")
+    asking = asking.replace("LISTED", f"{LISTED}:{site}").replace("OTHER", f"{OTHER}:{site}")
     project.write_harness(answering().replace("#!/bin/sh", "#!/bin/bash") + asking)
     image = {"image": IMAGE} if mode == "container" else {}
     project.configure(
@@ -76,14 +97,41 @@ def test_only_listed_hosts_are_reached_and_the_rest_is_told(tmp_path: Path, mode
     for row in run.rows.values():
         assert row["network_mode_effective"] == "allowlist_enforced"
         folder = run.trial(row["trial_id"])
-        listed, other, direct = (folder / "stdout.log").read_text().splitlines()
+        listed, other, direct, other_direct = (folder / "stdout.log").read_text().splitlines()
         assert listed.endswith("hello from /listed")
         assert "403 Refused" in other
-        assert direct == "no route"
+        # Clients do not send requests to loopback addresses through a proxy, whether NO_PROXY says so or not.
+        assert direct.endswith("hello from /direct")
+        assert other_direct == "no route"
         inventory = json.loads((folder / "state_inventory.json").read_bytes())
         network = inventory["network"]
         assert (network["mode_effective"], network["enforcement_effective"]) == ("allowlist_enforced", "sidecar_proxy")
         assert [case["ok"] for case in network["egress_self_test"]["cases"]] == [True]
         assert inventory["ext"]["network"]["enforcement"] == "network_namespace_and_proxy"
         told = [(line["host"], line["allowed"]) for line in read_lines(folder / "egress.jsonl")]
-        assert told == [(LISTED, True), (OTHER, False)]
+        assert told == [(LISTED, True), (OTHER, False), (LISTED, True)]
+
+
+def test_a_listed_model_server_of_this_machine_is_reached_by_a_client_that_obeys_no_proxy(tmp_path: Path) -> None:
+    """As Ollama and vLLM are: on a loopback port, here even on one that the runner would use itself."""
+    require_program("bwrap", INSTALL)
+    server = next(made for port in (4318, 3128, 0) if (made := listening_site(port)) is not None)
+    with server, serving(server):
+        port = server.server_address[1]
+        project = Project.make(tmp_path, MODEL_SERVER, tasks=1)
+        project.configure(
+            baseline={"bindings": {"port": port}},
+            runtime={
+                "harness": {"integration_level": "otel"},
+                "sandbox": {"mode": "bwrap"},
+                "network": {"mode": "allowlist_enforced", "allowed_hosts": [f"localhost:{port}"]},
+            },
+        )
+        run = project.run()
+
+    (row,) = run.rows.values()
+    assert row["outcome"] == "success", row["error_message"]
+    assert row["metrics"]["body"] == "hello from /v1/models"
+    assert not row["metrics"]["otlp"].endswith(f":{port}")
+    (line,) = read_lines(run.trial(row["trial_id"]) / "egress.jsonl")
+    assert (line["method"], line["host"], line["port"], line["allowed"]) == ("FORWARD", "localhost", port, True)

@@ -16,15 +16,41 @@ from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue
 
 MAX_BYTES: Final = 4 * 1_048_576
-MAX_NODES: Final = 200_000
+MAX_NODES: Final = 30_000
 _MAX_DEPTH: Final = 100
 _TOO_MUCH: Final = f"has more values, or deeper ones, than are read: at most {MAX_NODES:,}, nested {_MAX_DEPTH} deep"
 
 FieldPath = tuple[str | int, ...]
 
 
+class _TooLargeError(Exception):
+    """The text has more nodes, or deeper ones, than are composed."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__(_TOO_MUCH)
+        self.line = line
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars, because "no" and "off" are words and 010 is ten."""
+    """YAML 1.2's scalars, because "no" and "off" are words and 010 is ten; nodes are counted while they are composed.
+
+    A node takes some 500 times the memory of the byte that it stands for, so that a count after composing is too late.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._nodes = 0
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._nodes += 1
+        self._depth += 1
+        # A key is a node too.
+        if self._nodes > 2 * MAX_NODES or self._depth > _MAX_DEPTH + 1:
+            raise _TooLargeError(self.peek_event().start_mark.line + 1)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -129,6 +155,8 @@ class YamlReader:
             line = text.count("\n", 0, error.position) + 1
             what = f"is not YAML: the character U+{error.character:04X} is not allowed"
             raise self.problem(path, before + line, what) from error
+        except _TooLargeError as error:
+            raise self.problem(path, before + error.line, _TOO_MUCH) from error
         except RecursionError as error:
             raise self.problem(path, first_line, _TOO_MUCH) from error
         if node is None:

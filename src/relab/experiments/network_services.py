@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,12 @@ from relab.experiments.models import TrialIds
 from relab.experiments.otlp_receiver import PORT, Encoding, OtlpReceiver, Sink
 from relab.experiments.redaction import Redactor
 from relab.experiments.rows import Services
+from relab.experiments.sandbox.egress_rules import Rule
 from relab.experiments.sandbox.protocol import Listener
 from relab.experiments.span_redaction import clean_export
 
 PROXY_PORT: Final = 3128
+"""Of the proxy inside of a room, or the next port that the configuration does not list itself."""
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
@@ -34,6 +37,11 @@ class TrialNetwork:
         self._config = config
         self._redactor = redactor
         self._sink = sink
+        runtime = config.runtime
+        self._has_proxy = (
+            runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode is not SandboxMode.LOCAL
+        )
+        self._loopback = _loopback_of(runtime.network.allowed_hosts) if self._has_proxy else {}
         self._lock = threading.Lock()
         self._receivers: dict[str, OtlpReceiver] = {}
 
@@ -48,23 +56,32 @@ class TrialNetwork:
         runtime = self._config.runtime
         if runtime.harness.integration_level is IntegrationLevel.OTEL:
             receiver = OtlpReceiver(folder.root / "otlp", self._sink, self._clean)
+            port = self._free_port(PORT)
             with self._lock:
                 self._receivers[folder.root.name] = receiver
-            found.append(Listener(PORT, receiver.serve))
+            found.append(Listener(port, receiver.serve))
             told |= {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{{port:{PORT}}}",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{{port:{port}}}",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
                 "OTEL_RESOURCE_ATTRIBUTES": self._resource(ids),
             }
         # A plain local run shares this machine's network: a proxy there would only look like a fence.
-        if runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode is not SandboxMode.LOCAL:
+        if self._has_proxy:
             from relab.experiments.sandbox.egress_proxy import EgressProxy
 
-            proxy = EgressProxy(runtime.network.allowed_hosts, folder.root / "egress.jsonl")
-            found.append(Listener(PROXY_PORT, proxy.serve))
-            told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{PROXY_PORT}")
+            hosts, log = runtime.network.allowed_hosts, folder.root / "egress.jsonl"
+            port = self._free_port(PROXY_PORT)
+            found.append(Listener(port, EgressProxy(hosts, log).serve))
+            for (address, number), destination in self._loopback.items():
+                found.append(Listener(number, EgressProxy(hosts, log, destination=destination).serve, address))
+            told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{port}")
             told |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
         return found, told
+
+    def _free_port(self, wanted: int) -> int:
+        """Return a port for a service of the runner's that is not one that the harness reaches on this machine."""
+        taken = {port for _, port in self._loopback}
+        return next(port for port in itertools.count(wanted) if port not in taken)
 
     def _resource(self, ids: TrialIds) -> str:
         """Return what every span of a trial says of where it comes from, so that its traces lead back here."""
@@ -85,3 +102,12 @@ class TrialNetwork:
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
         return list(receiver.trace_ids) if receiver is not None else []
+
+
+def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
+    """Return what to serve on the loopback of a room: `{(address, port): (host as it is listed, port)}`."""
+    found: dict[tuple[str, int], tuple[str, int]] = {}
+    for rule in map(Rule.parse, allowed_hosts):
+        for address, port in rule.loopback_places():
+            found.setdefault((address, port), (rule.host, port))
+    return found

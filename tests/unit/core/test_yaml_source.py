@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relab.core.errors import InvalidInputError
-from relab.core.yaml_source import MAX_BYTES, YamlReader, nearest
+from relab.core.yaml_source import MAX_BYTES, MAX_NODES, YamlReader, nearest
 
 
 class OddFileError(InvalidInputError):
@@ -140,6 +140,20 @@ def test_a_bomb_of_long_aliases_is_refused() -> None:
     text = "a: &a " + "x" * 100_000 + "\nb: [" + ", ".join(["*a"] * 1_000) + "]"
 
     assert "characters in its values" in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1\n" * (2 * MAX_NODES + 2), "[" + "[]," * (2 * MAX_NODES + 2)], ids=["list", "flow"]
+)
+def test_nodes_beyond_the_limit_are_refused_before_the_rest_is_composed(text: str) -> None:
+    # The whole text is not YAML, which only a reader that composes all of it finds out.
+    with pytest.raises(OddFileError, match="has more values"):
+        READER.parse(text + "]: [", PATH)
+
+
+def test_nesting_beyond_the_limit_is_refused_at_its_line_before_the_rest_is_composed() -> None:
+    with pytest.raises(OddFileError, match=r":10\d: has more values, or deeper ones"):
+        READER.parse("".join(" " * depth + "a:\n" for depth in range(500)) + "]", PATH)
 
 
 def test_an_alias_of_itself_is_refused() -> None:

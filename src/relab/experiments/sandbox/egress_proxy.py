@@ -1,7 +1,10 @@
-"""A filtering HTTP proxy: the one way out of a room whose network is `allowlist_enforced`.
+"""A filtering HTTP proxy, and forwarded loopback ports: the ways out of a room whose network is `allowlist_enforced`.
 
 It runs in the runner and is reached through a listening socket inside of the room. Tunnels (`CONNECT`, RFC 9110
 9.3.6) and plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; everything else is refused with 403.
+
+Programs do not send requests to loopback addresses through a proxy, so that a listed server of this machine
+(`127.0.0.1:11434`) is served at the same address and port inside of the room, and each connection is carried to it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.core.clock import Clock, SystemClock, format_time
-from relab.experiments.sandbox.egress_rules import Rule, address_of, is_special, split_authority
+from relab.experiments.sandbox.egress_rules import LOCALHOST, Rule, address_of, is_special, split_authority
 
 Resolve = Callable[[str], Awaitable[list[str]]]
 """Takes a host's name and returns its addresses."""
@@ -79,6 +82,7 @@ class EgressProxy:
         resolve: how names are looked up, on this machine.
         bounds: of sizes and times.
         clock: for the log.
+        destination: carry every connection to this host and port instead of reading a request from it.
 
     Raises:
         ValueError: a host cannot be read.
@@ -92,7 +96,9 @@ class EgressProxy:
         resolve: Resolve | None = None,
         bounds: Bounds | None = None,
         clock: Clock | None = None,
+        destination: tuple[str, int] | None = None,
     ) -> None:
+        self._destination = destination
         self._rules = [Rule.parse(host) for host in allowed_hosts]
         self._log = log
         self._resolve = resolve or _look_up
@@ -137,7 +143,8 @@ class EgressProxy:
         self._open.add(task)
         try:
             if len(self._open) > self._bounds.connections:
-                await _refuse(writer, 503, f"more than {self._bounds.connections} connections at once")
+                if self._destination is None:
+                    await _refuse(writer, 503, f"more than {self._bounds.connections} connections at once")
                 return
             await self._answer(reader, writer)
         except (OSError, asyncio.CancelledError):
@@ -149,22 +156,27 @@ class EgressProxy:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         decision: _Decision | None = None
+        destination = self._destination
         try:
-            head = await self._read_head(reader)
-            decision, first = _read_request(head)
+            if destination is not None:
+                decision, first = _Decision("FORWARD", *destination), b""
+            else:
+                decision, first = _read_request(await self._read_head(reader))
             addresses = await self._decide(decision)
             server_reader, server_writer = await self._connect(decision, addresses)
         except _RefusedError as refused:
             if decision is not None:
                 decision.reason = refused.reason
                 self._write(decision)
-            await _refuse(writer, refused.status, refused.reason)
+            # A forwarded connection may speak any protocol, so that its only refusal is its end.
+            if destination is None:
+                await _refuse(writer, refused.status, refused.reason)
             return
         try:
             if first:
                 server_writer.write(first)
                 decision.bytes_up += len(first)
-            else:
+            elif destination is None:
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await self._relay(decision, (reader, writer), (server_reader, server_writer))
         finally:
@@ -212,7 +224,8 @@ class EgressProxy:
         address = address_of(text)
         if address is None:
             return False
-        return not is_special(address) or any(rule.covers(str(address), port) for rule in self._rules)
+        names = (str(address), LOCALHOST) if address.is_loopback else (str(address),)
+        return not is_special(address) or any(rule.covers(name, port) for name in names for rule in self._rules)
 
     async def _connect(
         self, decision: _Decision, addresses: list[str]

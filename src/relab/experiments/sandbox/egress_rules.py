@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+LOCALHOST: Final = "localhost"
+"""RFC 6761, section 6.3: the one name that always means the loopback addresses."""
 DEFAULT_PORTS: Final = frozenset((80, 443))
 _METADATA: Final = frozenset(
     ipaddress.ip_address(address) for address in ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
@@ -44,6 +46,17 @@ class Rule:
         if port not in (DEFAULT_PORTS if self.port is None else {self.port}):
             return False
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
+
+    def loopback_places(self) -> list[tuple[str, int]]:
+        """Return the loopback addresses and ports of this machine that the rule lists; empty for every other host.
+
+        Programs connect to these directly, whatever proxy they are given, so that a room serves them itself.
+        """
+        address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)
+        if address is None or not address.is_loopback:
+            return []
+        ports = sorted(DEFAULT_PORTS) if self.port is None else [self.port]
+        return [(str(address), port) for port in ports]
 
 
 def split_authority(text: str) -> tuple[str, int | None] | None:

@@ -29,8 +29,9 @@ _NS_GET_USERNS: Final = 0xB701
 """ioctl_ns(2): the user namespace that owns a namespace."""
 _IP_FREEBIND: Final = 15
 """ip(7): bind an address that is not there yet; the room's loopback device may still be on its way up."""
+_IPV6_FREEBIND: Final = 78
 _MAX_MESSAGE: Final = 4_096
-_MAX_PORTS: Final = 16
+_MAX_PORTS: Final = 64
 _ANSWER_WITHIN_S: Final = 10.0
 _FD_BYTES: Final = array.array("i").itemsize
 
@@ -127,7 +128,7 @@ class RoomNetworks:
             raise SandboxError(f"the network of the room cannot be opened: {error.strerror}") from error
         try:
             with self._lock:
-                sockets = self._ask(namespace, [listener.port for listener in listeners])
+                sockets = self._ask(namespace, [(listener.address, listener.port) for listener in listeners])
         finally:
             os.close(namespace)
         return [listener.serve(listening) for listener, listening in zip(listeners, sockets, strict=True)]
@@ -145,20 +146,20 @@ class RoomNetworks:
             child.end(0)
             child.close()
 
-    def _ask(self, namespace: int, ports: list[int]) -> list[socket.socket]:
+    def _ask(self, namespace: int, places: list[tuple[str, int]]) -> list[socket.socket]:
         if self._helper is not None and self._helper[0].wait(0) is not None:
             self._end()
         if self._helper is None:
             self._helper = self._start()
         channel = self._helper[1]
         try:
-            socket.send_fds(channel, [json.dumps(ports).encode()], [namespace])
+            socket.send_fds(channel, [json.dumps(places).encode()], [namespace])
             answer, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, _MAX_PORTS)
         except OSError as error:
             # A late answer must not be taken for that to another request.
             self._end()
             raise SandboxError(f"the helper that listens inside of rooms does not answer: {error}") from error
-        if answer != b"ok" or len(fds) != len(ports):
+        if answer != b"ok" or len(fds) != len(places):
             for fd in fds:
                 os.close(fd)
             raise SandboxError(f"cannot listen inside of the room: {answer.decode(errors='replace') or 'no answer'}")
@@ -183,7 +184,7 @@ class RoomNetworks:
         return child, ours
 
 
-def _listen(namespace: int, ports: Sequence[int]) -> list[socket.socket]:
+def _listen(namespace: int, places: Sequence[tuple[str, int]]) -> list[socket.socket]:
     """Enter a network namespace for good and listen there."""
     libc = ctypes.CDLL(None, use_errno=True)
 
@@ -199,18 +200,22 @@ def _listen(namespace: int, ports: Sequence[int]) -> list[socket.socket]:
             enter(owner, _CLONE_NEWUSER)
     enter(namespace, _CLONE_NEWNET)
     sockets = []
-    for port in ports:
-        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        listening.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
-        listening.bind(("127.0.0.1", port))
+    for address, port in places:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        else:
+            listening.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+        listening.bind((address, port))
         listening.listen(128)
         sockets.append(listening)
     return sockets
 
 
-def _answer(channel: socket.socket, namespace: int, ports: Sequence[int]) -> None:
+def _answer(channel: socket.socket, namespace: int, places: Sequence[tuple[str, int]]) -> None:
     try:
-        sockets = _listen(namespace, ports)
+        sockets = _listen(namespace, places)
     except OSError as error:
         channel.send((error.strerror or str(error)).encode())
     else:

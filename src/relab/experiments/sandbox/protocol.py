@@ -63,7 +63,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port of 127.0.0.1, as the harness sees it, that the runner serves: a proxy, a receiver of traces.
+    """A port of a loopback address, as the harness sees it, that the runner serves: a proxy, a receiver of traces.
 
     `serve` is given a listening socket, takes connections from then on without blocking its caller, and
     returns what ends that and closes the socket. Where rooms share the host's network the port may differ:
@@ -72,6 +72,7 @@ class Listener:
 
     port: int
     serve: Callable[[socket.socket], Callable[[], None]]
+    address: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
