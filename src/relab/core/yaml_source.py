@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         self._depth += 1
         # A key is a node too.
         if self._nodes > 2 * MAX_NODES or self._depth > _MAX_DEPTH + 1:
-            raise _TooLargeError(self.peek_event().start_mark.line + 1)
+            raise _TooLargeError(self.line + 1)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
