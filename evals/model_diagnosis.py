@@ -21,7 +21,7 @@ from rich.table import Table
 
 from relab.core.errors import RelabError
 from relab.core.logging import configure_logging
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import InvestigationSettings, Investigator
 from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, ModelSettings, Seen
 from relab.incidents.diagnosis.modelled_answers import ModelAnswer

@@ -16,7 +16,7 @@ from relab.incidents.acting.errors import BusyError, RefusedError, StateChangedE
 from relab.incidents.acting.planning import Plan, PlanningSettings, next_plan
 from relab.incidents.acting.policy import Autonomy, Policy, Situation, Verdict, Wish, rule
 from relab.incidents.acting.records import ActRecord, ActStatus, idempotency_key, of_others
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
 from relab.testbed import service
 from support.fault_field import Field, a_field

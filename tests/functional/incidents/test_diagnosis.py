@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate, Diagnosis
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
+from relab.incidents.diagnosis.inference import Diagnosis
 from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.client import LookClient

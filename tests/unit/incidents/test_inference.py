@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.incidents.diagnosis.inference import MOST_FROM_MEMORY, UNKNOWN, Diagnosis
+from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
+from relab.incidents.diagnosis.inference import MOST_FROM_MEMORY, Diagnosis
 from relab.knowledge.models import Condition, Expectation, FactValue, Operator, Risk, Runbook
 
 
@@ -93,9 +94,15 @@ FACTS = st.dictionaries(
 def test_probabilities_are_probabilities_whatever_is_known(
     facts: dict[str, FactValue], memory: dict[str, float]
 ) -> None:
-    candidates = Diagnosis(BOOKS, facts, memory).candidates()
-    assert sum(item.probability for item in candidates) == pytest.approx(1.0)
+    diagnosis = Diagnosis(BOOKS, facts, memory)
+    candidates, hypotheses = diagnosis.candidates(), diagnosis.hypotheses()
+    assert sum(item.probability for item in hypotheses) == pytest.approx(1.0)
     assert {item.cause for item in candidates} == {"pool", "lock", "down", UNKNOWN}
+    for item in candidates:
+        with_it = [each.probability for each in hypotheses if item.cause in each.causes]
+        assert item.probability == pytest.approx(sum(with_it))
+    together = {other: each.cause for each in candidates for other in each.together}
+    assert UNKNOWN not in {*together, *together.values()}
     assert all(0 <= item.probability <= 1 for item in candidates)
     # In whichever order runbooks come.
     again = Diagnosis(BOOKS[::-1], facts, memory).candidates()
@@ -134,3 +141,76 @@ def test_what_nobody_could_look_at_rules_nothing_out_and_is_told() -> None:
     first = Diagnosis([required("process", "running")], facts).candidates()[0]
     assert first.cause == "strict"
     assert [condition.fact for condition in first.unproven] == ["process"]
+
+
+FROZEN = runbook(
+    "frozen", expects("processes.frozen"), expects("workers.silent", likely=0.8), expects("locks", False, 0.9, 0.9)
+)
+PAIR = [*BOOKS, FROZEN]
+
+
+def sets(facts: dict[str, FactValue], books: list[Runbook] = PAIR, mended: tuple[str, ...] = ()) -> list[set[str]]:
+    return [set(each.causes) for each in Diagnosis(books, facts, mended=mended).hypotheses() if each.probability >= 0.5]
+
+
+BOTH: dict[str, FactValue] = {"pool.full": True, "locks": True, "processes.frozen": True, "workers.silent": True}
+
+
+def test_two_causes_at_once_are_named_where_neither_explains_all_signs() -> None:
+    strong = [replace(book, expects=(*book.expects, expects(f"{book.cause}.sign", otherwise=0.01))) for book in PAIR]
+    facts = BOTH | {"lock.sign": True, "frozen.sign": True, "pool.sign": False, "down.sign": False}
+    assert sets(facts, strong) == [{"lock", "frozen"}]
+    first, second, *others = Diagnosis(strong, facts).candidates()
+    assert {first.cause, second.cause} == {"lock", "frozen"}
+    assert first.together[second.cause] == pytest.approx(second.together[first.cause])
+    assert min(first.probability, second.probability) >= 0.9 > max(item.probability for item in others)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause"),
+    [
+        ({"pool.full": True, "server.fast": True, "locks": False, "processes.frozen": False}, "pool"),
+        ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": False}, "lock"),
+        ({"database.error": "refused", "server.fast": False, "pool.full": False}, "down"),
+        ({"processes.frozen": True, "workers.silent": True, "locks": False, "pool.full": False}, "frozen"),
+        # One sign that a second cause would explain may as well be a chance.
+        ({"pool.full": True, "locks": True, "processes.frozen": False, "workers.silent": True}, "lock"),
+    ],
+)
+def test_one_cause_that_explains_all_signs_is_not_taken_for_two(facts: dict[str, FactValue], cause: str) -> None:
+    assert sets(facts) == [{cause}]
+
+
+def test_signs_of_a_repaired_cause_that_linger_speak_for_no_other_cause() -> None:
+    lingering: dict[str, FactValue] = {"pool.full": True, "locks": False}
+    repaired = replace(LOCK, mended=(Condition("locks", Operator.IS, False),))
+    books = [POOL, repaired, DOWN, FROZEN]
+    assert sets(lingering, books) == [{"pool"}]
+    found = Diagnosis(books, lingering, mended=("lock",)).candidates()
+    assert "lock" not in {item.cause for item in found}
+    assert next(item.probability for item in found if item.cause == "pool") < 0.5
+    # What the repaired cause never showed speaks for a second one as ever.
+    more = lingering | {"processes.frozen": True, "workers.silent": True}
+    assert Diagnosis(books, more, mended=("lock",)).candidates()[0].cause == "frozen"
+
+
+def test_a_repaired_cause_that_is_back_is_a_candidate_again() -> None:
+    repaired = replace(LOCK, mended=(Condition("locks", Operator.IS, False),))
+    facts: dict[str, FactValue] = {"pool.full": True, "locks": True}
+    assert Diagnosis([POOL, repaired, DOWN], facts, mended=("lock",)).candidates()[0].cause == "lock"
+
+
+def test_a_requirement_that_is_broken_rules_a_cause_out_of_pairs_too() -> None:
+    strict = replace(FROZEN, requires=(Condition("process", Operator.IS, "stopped"),))
+    facts = BOTH | {"process": "running"}
+    found = Diagnosis([*BOOKS, strict], facts).candidates()
+    assert next(item.probability for item in found if item.cause == "frozen") < 0.01
+
+
+@given(facts=FACTS)
+def test_probability_of_any_cause_is_that_of_the_hypotheses_with_one_of_them(facts: dict[str, FactValue]) -> None:
+    diagnosis = Diagnosis(BOOKS, facts)
+    for causes in ({"pool"}, {"pool", "lock"}, {"pool", "lock", "down"}, {"pool", UNKNOWN}):
+        expected = sum(each.probability for each in diagnosis.hypotheses() if causes.intersection(each.causes))
+        # Pairs that are next to impossible are not listed with a cause.
+        assert probability_of_any(diagnosis.candidates(), causes) == pytest.approx(expected, abs=1e-3)

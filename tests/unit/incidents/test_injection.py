@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.incidents.acting.planning import Escalation, Plan, PlanningSettings, next_plan
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import Thought
 from relab.incidents.diagnosis.modelled import AskWhen
 from relab.incidents.diagnosis.modelled_answers import MOST_FROM_MODEL, raised

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.bootstrap import Services
-from relab.incidents.diagnosis.inference import UNKNOWN
+from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
 from relab.incidents.diagnosis.investigation import (
     FIRST_LOOKS,
     InvestigationSettings,
@@ -99,6 +99,27 @@ def test_what_was_under_way_at_first_is_not_believed() -> None:
     assert found.is_confirmed
 
 
+FROZEN: Mapping[str, FactValue] = {
+    "processes.frozen": 1.0,
+    "processes.frozen.component": "worker-1",
+    "workers.silent": 1.0,
+}
+
+
+def test_two_causes_that_begin_at_once_are_both_named() -> None:
+    found = investigate(Service({**LOCKED, **FROZEN, "pool.fullest_pct": 100.0, "logs.database.pool": 9.0}))
+    assert found.is_confirmed
+    assert found.second is not None
+    assert {found.best.cause, found.second.cause} == {"database_lock", "process_stopped"}
+    assert min(found.best.probability, found.second.probability) >= 0.75
+    assert {"database.waits.lock", "processes.frozen"} <= {item.fact for item in found.cited}
+
+
+@pytest.mark.parametrize("seen", [LOCKED, FROZEN], ids=["lock", "frozen"])
+def test_one_cause_is_not_taken_for_two(seen: Mapping[str, FactValue]) -> None:
+    assert investigate(Service(dict(seen))).second is None
+
+
 def test_while_all_is_well_the_cause_is_unknown_and_nothing_is_looked_at_for_ever() -> None:
     service = Service()
     found = investigate(service)
@@ -141,5 +162,6 @@ def test_whatever_is_seen_an_investigation_ends_with_a_distribution(moments: lis
     service = Service(later=moments)
     found = investigate(service)
     assert len(service.taken) <= 1 + InvestigationSettings().most_rounds
-    assert sum(candidate.probability for candidate in found.candidates) == pytest.approx(1.0)
+    causes = {candidate.cause for candidate in found.candidates}
+    assert probability_of_any(found.candidates, causes) == pytest.approx(1.0, abs=0.05)
     assert {item.evidence_id for item in found.cited} <= {item.evidence_id for item in found.known.evidence.values()}

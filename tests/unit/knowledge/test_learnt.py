@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.incidents.acting.planning import Escalation, Plan, PlanningSettings, next_plan
-from relab.incidents.diagnosis.inference import UNKNOWN, Diagnosis
+from relab.incidents.diagnosis.candidates import UNKNOWN
+from relab.incidents.diagnosis.inference import Diagnosis
 from relab.incidents.looks.catalogue import LOOKS
 from relab.knowledge.learnt import PREFIX, learnt_runbooks
 from relab.knowledge.library import shipped_shelf

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from relab.incidents.diagnosis.inference import UNKNOWN, Diagnosis
+from relab.incidents.diagnosis.candidates import UNKNOWN
+from relab.incidents.diagnosis.inference import Diagnosis
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.surroundings import surroundings
 from relab.knowledge.library import shipped_shelf

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relab.incidents.acting.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterValue
 from relab.incidents.acting.records import Tried, fingerprint
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, probability_of_any
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
 
 _PLACE: Final = re.compile(r"\{([A-Za-z0-9_.\-]+)\}")
@@ -103,7 +103,8 @@ def next_plan(
 ) -> Plan | Escalation:
     """Return what to do next.
 
-    A cause whose actions were all tried, and did not help, is taken for refuted; the others share its probability.
+    A cause whose actions were all tried, and did not help, is taken for refuted; the others share its probability. Of two causes
+    that are thought to be there at once, the other one is still there then.
 
     Args:
         candidates: causes, the most probable first; `UNKNOWN` among them.
@@ -116,7 +117,7 @@ def next_plan(
     books = {runbook.cause: runbook for runbook in runbooks}
     steps = {cause: [_step(wanted, facts, catalogue) for wanted in book.actions] for cause, book in books.items()}
     standing = [item for item in candidates if not _is_refuted(steps.get(item.cause, ()), tried)]
-    whole = sum(item.probability for item in standing)
+    whole = probability_of_any(candidates, {item.cause for item in standing})
     if whole <= 0:
         return Escalation("Everything that the runbooks know was tried.")
     best = max(standing, key=lambda item: item.probability)
@@ -127,8 +128,9 @@ def next_plan(
     if chosen is None or chosen.entry is None:
         said = "nothing that mends it can be done" if left_out else "its runbook names no action"
         return Escalation(f"The cause is probably {best.cause}, and {said}.", left_out)
-    same = [item for item in standing if chosen.fingerprint in _done_for(steps.get(item.cause, ()))]
-    plan = _plan(chosen.entry, chosen, book, best.probability / whole, sum(item.probability for item in same) / whole)
+    same = {item.cause for item in standing if chosen.fingerprint in _done_for(steps.get(item.cause, ()))}
+    confidence = probability_of_any(candidates, same) / whole
+    plan = _plan(chosen.entry, chosen, book, best.probability / whole, confidence)
     least = settings.least_confidence[book.risk]
     if plan.confidence < least:
         reason = (

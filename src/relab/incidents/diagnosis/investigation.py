@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate, Diagnosis
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.looks.catalogue import LOOKS, looks_for
 from relab.incidents.looks.models import Evidence, Looked
@@ -14,11 +14,15 @@ from relab.incidents.looks.service import relative_facts
 from relab.incidents.models import Snapshot
 from relab.knowledge.models import FactValue, Runbook
 
+if TYPE_CHECKING:
+    from relab.incidents.diagnosis.inference import Diagnosis
+
 Take = Callable[[Sequence[str]], Awaitable[Looked]]
 """Takes looks by name, all together."""
 
 FIRST_LOOKS: Final = ("service", "pool", "logs", "settings.history")
 """What whoever is on call looks at before all else; each is one short request."""
+_PROBABLE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,14 @@ class InvestigationSettings:
 
     Attributes:
         sure: from this probability on nothing more is looked at, but once more at what it rests on.
+        suspected: from this probability on a second cause at the same time is looked for, until it is sure or ruled out.
         least_gain: a look that is expected to lessen the doubt by fewer bits is not worth its while.
         together: how many looks are taken at once.
         most_rounds: how often looks are taken for one diagnosis.
     """
 
     sure: float = 0.9
+    suspected: float = 0.01
     least_gain: float = 0.02
     together: int = 4
     most_rounds: int = 6
@@ -83,9 +89,18 @@ class Thought:
         return self.candidates[0]
 
     @property
+    def second(self) -> Candidate | None:
+        """The other cause, where two at once are more probable than not; None otherwise."""
+        other, probability = next(iter(self.best.together.items()), ("", 0.0))
+        if probability <= _PROBABLE:
+            return None
+        return next((item for item in self.candidates if item.cause == other), None)
+
+    @property
     def cited(self) -> tuple[Evidence, ...]:
-        """The evidence for the best candidate, the most telling first."""
-        facts = dict.fromkeys(condition.fact for condition in self.best.for_it)
+        """The evidence for the best candidate, the most telling first, and for the second cause if there is one."""
+        causes = (self.best, self.second)
+        facts = dict.fromkeys(condition.fact for each in causes if each is not None for condition in each.for_it)
         return tuple(self.known.evidence[fact] for fact in facts if fact in self.known.evidence)
 
 
@@ -98,6 +113,7 @@ class Investigator:
         usual: medians of figures while all was well.
         memory: by cause, the factor by which past incidents raise its prior.
         onset: which kind of signals was the first, if that is known; see `onset`.
+        mended: causes that were repaired in this incident; what is left of their signs speaks for no other cause.
         settings: when enough was seen.
     """
 
@@ -109,6 +125,7 @@ class Investigator:
         usual: Mapping[str, float] | None = None,
         onset: FactValue | None = None,
         memory: Mapping[str, float] | None = None,
+        mended: Iterable[str] = (),
         settings: InvestigationSettings | None = None,
     ) -> None:
         self._take = take
@@ -116,6 +133,7 @@ class Investigator:
         self._usual = dict(usual or {})
         self._onset: dict[str, FactValue] = {} if onset is None else {ONSET: onset}
         self._memory = dict(memory or {})
+        self._mended = frozenset(mended)
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> Known:
@@ -134,43 +152,58 @@ class Investigator:
         first, such as workers that are just being restarted, easily looks like something else.
         """
         rounds, fresh = 0, False
-        earlier: str | None = None
+        earlier = frozenset[str]()
         while True:
             candidates = self.diagnose(known)
             best = candidates[0]
-            is_confirmed = fresh and earlier == best.cause
+            # Of two causes that are both sure either may come first.
+            is_confirmed = fresh and best.cause in earlier
             wanted = self._next(known)
             if rounds >= self._settings.most_rounds or (not wanted and is_confirmed):
                 return Thought(known, tuple(candidates), rounds, is_confirmed)
             fresh = not wanted
-            earlier = best.cause
-            known = await self._look(known, wanted or self._ground_of(best))
+            sure = [item for item in candidates if item.probability >= self._settings.sure]
+            earlier = frozenset({best.cause, *(item.cause for item in sure)})
+            known = await self._look(known, wanted or self._ground_of([best, *sure]))
             rounds += 1
 
     def _diagnosis(self, known: Known) -> Diagnosis:
-        return Diagnosis(self._runbooks, known.facts, self._memory)
+        from relab.incidents.diagnosis.inference import Diagnosis  # noqa: PLC0415 it loads NumPy, which few commands need
+
+        return Diagnosis(self._runbooks, known.facts, self._memory, self._mended)
 
     def _next(self, known: Known) -> list[str]:
         """Return the looks that are worth taking; none if the cause is sure, or nothing tells more."""
         diagnosis = self._diagnosis(known)
-        best = diagnosis.candidates()[0]
+        candidates = diagnosis.candidates()
+        best, second = candidates[0], self._suspect(candidates)
         left = [look for name, look in LOOKS.items() if name not in known.looked]
-        needed = [look.name for look in left if not {each.fact for each in best.unproven}.isdisjoint(look.facts)]
-        if needed and best.cause != UNKNOWN:
-            return needed[: self._settings.together]
-        if best.probability >= self._settings.sure and best.cause != UNKNOWN:
-            return []
+        if best.cause != UNKNOWN:
+            for each in (best, second):
+                unproven = {condition.fact for condition in each.unproven} if each is not None else set[str]()
+                needed = [look.name for look in left if not unproven.isdisjoint(look.facts)]
+                if needed:
+                    return needed[: self._settings.together]
+            if best.probability >= self._settings.sure and second is None:
+                return []
         gains = {look.name: diagnosis.gain(look.facts) for look in left}
         worth = [look for look in left if gains[look.name] >= self._settings.least_gain]
         worth.sort(key=lambda look: (-gains[look.name] / look.cost, look.name))
         return [look.name for look in worth[: self._settings.together]]
 
-    def _ground_of(self, best: Candidate) -> list[str]:
-        """Return the looks that a candidate rests on; of the unknown cause, the first ones."""
-        book = next((book for book in self._runbooks if book.cause == best.cause), None)
-        if book is None:
-            return list(FIRST_LOOKS)
-        facts = {each.condition.fact for each in book.expects} | {each.fact for each in book.requires}
+    def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
+        """Return the second cause that may be there besides the best one, if it is neither sure nor improbable."""
+        other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
+        if not self._settings.suspected <= probability < self._settings.sure:
+            return None
+        return next(item for item in candidates if item.cause == other)
+
+    def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
+        """Return the looks that candidates rest on; of the unknown cause, the first ones."""
+        causes = {item.cause for item in candidates}
+        books = [book for book in self._runbooks if book.cause in causes]
+        facts = {each.condition.fact for book in books for each in book.expects}
+        facts |= {each.fact for book in books for each in book.requires}
         return looks_for(facts) or list(FIRST_LOOKS)
 
     async def _look(self, known: Known, names: Sequence[str]) -> Known:

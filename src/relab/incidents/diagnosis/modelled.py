@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.incidents.diagnosis.investigation import InvestigationSettings, Investigator, Known, Take, Thought
 from relab.incidents.diagnosis.modelled_answers import (
     ModelAnswer,
@@ -85,12 +85,14 @@ class Seen:
         memory: by cause, the factor by which past incidents raise its prior.
         templates: of log lines, with their counts.
         onset: which kind of signals was the first.
+        mended: causes that were repaired in this incident.
     """
 
     usual: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     templates: Mapping[str, int] = field(default_factory=dict)
     onset: FactValue | None = None
+    mended: frozenset[str] = frozenset()
 
 
 class ModelledInvestigator(Investigator):
@@ -115,7 +117,15 @@ class ModelledInvestigator(Investigator):
         settings: InvestigationSettings,
         asking: ModelSettings,
     ) -> None:
-        super().__init__(take, runbooks, usual=seen.usual, onset=seen.onset, memory=seen.memory, settings=settings)
+        super().__init__(
+            take,
+            runbooks,
+            usual=seen.usual,
+            onset=seen.onset,
+            memory=seen.memory,
+            mended=seen.mended,
+            settings=settings,
+        )
         self._model = model
         self._templates = seen.templates
         self._asking = asking
@@ -210,7 +220,7 @@ class ModelledInvestigator(Investigator):
         if candidates[0].cause == thought.best.cause:
             return replace(thought, candidates=candidates)
         # It is another cause now. What is acted on was the most probable one at two moments.
-        known = await self._look(thought.known, self._ground_of(candidates[0]))
+        known = await self._look(thought.known, self._ground_of(candidates[:1]))
         by_rules = tuple(self.diagnose(known))
         rounds = thought.rounds + 1
         again = await self._with_word(by_rules, answer, cited, known)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, probability_of_any
 from relab.incidents.diagnosis.investigation import Known
 from relab.incidents.looks.models import Evidence
 from relab.knowledge.models import Runbook
@@ -106,13 +106,24 @@ def refuse_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return what is thought of all causes with a model's word for one of them, the most probable first."""
+    """Return what is thought of all causes with a model's word for one of them, the most probable first.
+
+    All that involves the cause gains, alone or together with another one.
+    """
     factor = 1 + (MOST_FROM_MODEL - 1) * probability
-    weights: Mapping[str, float] = {
-        item.cause: item.probability * (factor if item.cause == cause else 1.0) for item in candidates
-    }
-    whole = sum(weights.values())
-    if whole <= 0:
+    named = next((item for item in candidates if item.cause == cause), None)
+    whole = probability_of_any(candidates, {item.cause for item in candidates})
+    if named is None or whole <= 0:
         return tuple(candidates)
-    found = [replace(item, probability=weights[item.cause] / whole) for item in candidates]
-    return tuple(sorted(found, key=lambda item: (-item.probability, item.cause)))
+    weight = 1 / (whole + (factor - 1) * named.probability)
+
+    def scaled(item: Candidate) -> Candidate:
+        with_it = item.together.get(cause, 0.0)
+        own = item.probability if item.cause == cause else with_it
+        together = {
+            other: each * weight * (factor if cause in {item.cause, other} else 1.0)
+            for other, each in item.together.items()
+        }
+        return replace(item, probability=weight * (item.probability + (factor - 1) * own), together=together)
+
+    return tuple(sorted(map(scaled, candidates), key=lambda item: (-item.probability, item.cause)))

@@ -22,6 +22,7 @@ from relab.incidents.storage.models import NewEvent, Phase
 from relab.knowledge.models import UNNAMED
 
 _MOST_TOLD = 8
+_MOST_PAIRS = 3
 _MOST_DOUBTS = 3
 """What was sure a moment ago, and was not touched since, has not gone because one look does not show it: much comes and goes."""
 _BELIEVED = frozenset(("trigger", "alert"))
@@ -117,12 +118,12 @@ class Assessing:
         return changed
 
     async def _tell(self, incident_id: str, thought: Thought, changed: IncidentState) -> None:
-        best = thought.best
         told = NewEvent(
             "diagnosed",
-            f"The cause is {best.cause}, with a probability of {best.probability:.2f}.",
+            _said(thought),
             {
                 "candidates": _short(thought.candidates),
+                "together": _together(thought),
                 "evidence": [asdict(item) for item in thought.cited[:_MOST_TOLD]],
                 "looks": list(thought.known.looked),
                 "rounds": thought.rounds,
@@ -147,6 +148,23 @@ def _was_sure(state: IncidentState) -> bool:
         return False
     attempt = state.get("attempt")
     return not any(result.get("attempt") == attempt for result in state.get("execution_results", []))
+
+
+def _said(thought: Thought) -> str:
+    best, second = thought.best, thought.second
+    if second is None:
+        return f"The cause is {best.cause}, with a probability of {best.probability:.2f}."
+    both = best.together[second.cause]
+    return (
+        f"Two causes are there at once, with a probability of {both:.2f}: "
+        f"{best.cause} ({best.probability:.2f}) and {second.cause} ({second.probability:.2f})."
+    )
+
+
+def _together(thought: Thought) -> list[dict[str, Any]]:
+    """Return the pairs of causes that the best one may be in, the most probable first."""
+    found = list(thought.best.together.items())[:_MOST_PAIRS]
+    return [{"causes": [thought.best.cause, other], "probability": round(each, 4)} for other, each in found]
 
 
 def _short(candidates: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import TypeAdapter
 
-from relab.incidents.diagnosis.inference import Candidate
+from relab.incidents.diagnosis.candidates import Candidate
 from relab.incidents.diagnosis.investigation import Known, Thought
 from relab.incidents.models import Snapshot
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from relab.incidents.acting.catalogue import ActionEntry, BlastRadius, Catalogue, ParameterRule, ParameterValue
 from relab.incidents.acting.planning import Escalation, Plan, PlanningSettings, next_plan
 from relab.incidents.acting.records import Tried
-from relab.incidents.diagnosis.inference import UNKNOWN, Candidate
+from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
 from support.acts import catalogue, entry, shipped_catalogue, worker_entry
 
@@ -120,6 +120,22 @@ def test_when_all_was_tried_a_person_takes_over() -> None:
 )
 def test_what_no_runbook_fits_is_left_to_a_person(candidates: list[Candidate], said: str) -> None:
     assert said in escalation(candidates).reason
+
+
+def test_of_two_causes_at_once_each_is_as_sure_as_it_is_and_the_other_one_comes_next() -> None:
+    found = [
+        Candidate("path", 0.97, together={"stopped": 0.95}),
+        Candidate("stopped", 0.96, together={"path": 0.95}),
+        Candidate(UNKNOWN, 0.02),
+    ]
+    first = plan(found)
+    second = plan(found, tried(first))
+    assert [(each.cause, each.action, each.confidence) for each in (first, second)] == [
+        ("path", "use-path", pytest.approx(0.97)), ("path", "restart-cache", pytest.approx(0.97)),
+    ]  # fmt: skip
+    then = plan(found, tried(first), tried(second))
+    assert (then.action, then.cause) == ("restart-worker", "stopped")
+    assert then.confidence == pytest.approx(0.96 / 0.98, abs=0.01)
 
 
 @pytest.mark.parametrize(("risk", "least"), [(Risk.LOW, 0.5), (Risk.MEDIUM, 0.6), (Risk.HIGH, 0.8)])
