@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 _REPORT = "report.json"
 
 FolderArgument = Annotated[Path, typer.Argument(help="Where the experiments, their runs and the report are.")]
+HealthyOption = Annotated[
+    int, typer.Option(min=0, help="Besides: with noise and nothing wrong, to know its false alarms closely.")
+]
+AfterEscalationOption = Annotated[
+    int, typer.Option(min=0, help="Besides: with a fault while a person has the incident of an earlier one.")
+]
+BusyOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of the episodes with a busy loop beside the testbed.")
+]
+ResponderOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=COMMAND", help="Measure this one, not relab's own; further ones are compared."),
+]
 
 
 def evaluate(
@@ -27,14 +40,12 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=0, max=100_000, help="That the measured responder meets.")] = 100,
     compared: Annotated[int, typer.Option(min=0, help="So many of them every responder meets.")] = 30,
     unknown: Annotated[int, typer.Option(min=0, help="Besides: about causes that it has no runbook for.")] = 31,
-    healthy: Annotated[
-        int, typer.Option(min=0, help="Besides: with noise and nothing wrong, to know its false alarms closely.")
-    ] = 0,
+    healthy: HealthyOption = 0,
+    at_once: Annotated[int, typer.Option(min=0, help="Besides: in which two faults begin together.")] = 0,
+    after_escalation: AfterEscalationOption = 0,
+    busy: BusyOption = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the episodes; another one gives others.")] = 0,
-    responder: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=COMMAND", help="Measure this one, not relab's own; further ones are compared."),
-    ] = None,
+    responder: ResponderOption = None,
     with_model: Annotated[
         bool, typer.Option("--with-model", help="Compare relab's own that may ask the configured language model, too.")
     ] = False,
@@ -61,6 +72,9 @@ def evaluate(
             compared=min(compared, episodes),
             unknown=unknown,
             healthy=healthy,
+            at_once=at_once,
+            after_escalation=after_escalation,
+            busy_share=busy,
             seed=seed,
             faults=fault,
             timeout_s=timeout,
@@ -129,7 +143,7 @@ def _run_part(folder: Path, stop: StopSwitch, *, quiet: bool) -> bool:
 
 def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures of what has been run so far."""
-    from relab.incidents.evaluation.figures import by_subject, compared, figures_of, read_episode
+    from relab.incidents.evaluation.figures import by_kind, by_subject, compared, figures_of, read_episode
     from relab.testbed.scoring.service import COMPARED, UNKNOWN, outputs, runs
 
     known: dict[str, list[Episode]] = {}
@@ -152,6 +166,7 @@ def _report(folder: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
         "planned": sum(part["episodes"] * len(part["responders"]) for part in plan["parts"]),
         "responders": {name: figures_of(found) for name, found in known.items()},
         "compared": {name: found for name, found in differences if found is not None},
+        "by_kind": by_kind(known.get(measured, [])),
         "by_subject": by_subject(known.get(measured, [])),
         "unknown": figures_of(unknown) if unknown else None,
         "runs": [str(run) for part in plan["parts"] for run in runs(folder / part["name"])],

@@ -17,6 +17,8 @@ _RATES = {
     "escalated": "a person asked",
     "escalated_harmless": "a person asked, no harm done",
     "settled_harmless": "mitigated or a person asked, no harm done",
+    "all_named": "each of several causes named first at some time",
+    "announced": "no outage over 60 s without a notice",
 }
 _ALARMS = {
     "all": "false alarms for 960 polls",
@@ -47,15 +49,16 @@ def show_report(found: Mapping[str, Any]) -> None:
     print_table("Responders", ("figure", *responders), _rows(responders))
     for other, figures in found["compared"].items():
         _show_compared(found["measured"], other, figures)
-    if found["by_subject"]:
-        print_table(
-            f"{found['measured']} by what was wrong",
-            ("subject", "detected", "cause named first", "mitigated"),
-            (
-                [subject, *("/".join(map(str, counts)) for counts in row.values())]
-                for subject, row in found["by_subject"].items()
-            ),
-        )
+    for title, first in (("by_kind", "kind of episode"), ("by_subject", "subject")):
+        if found[title]:
+            print_table(
+                f"{found['measured']} by {first}",
+                (first, "detected", "cause named first", "mitigated"),
+                (
+                    [name, *("/".join(map(str, counts)) for counts in row.values())]
+                    for name, row in found[title].items()
+                ),
+            )
     for run in found["runs"]:
         print(f"run: {plain(run)}")
 
@@ -70,6 +73,7 @@ def _rows(responders: Mapping[str, Mapping[str, Any]]) -> list[list[object]]:
         row("- with something wrong", lambda figures: figures["with_something_wrong"]),
     ]
     rows += [row(title, lambda figures, name=name: _rate(figures["rates"].get(name))) for name, title in _RATES.items()]
+    rows.append(row("right repairs judged failed", lambda figures: _rate(figures["judged_failed"])))
     rows += [
         row(title, lambda figures, name=name: _alarms(figures["false_alarms"].get(name)))
         for name, title in _ALARMS.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
 from relab.incidents.acting.approvals import Decision, question_meant
 from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.acting.records import ActRecord
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError
@@ -40,6 +41,7 @@ from relab.incidents.storage.models import (
 from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.views import (
     AlertsTaken,
+    Attempt,
     IncidentDetails,
     OpenIncident,
     Question,
@@ -228,7 +230,9 @@ class IncidentService:
             polled_at=None if responder is None else responder.polled_at_us,
             paused=switch.is_paused,
             paused_by=switch.by if switch.is_paused else None,
-            incident=None if current is None else _open_incident(current),
+            incident=None
+            if current is None
+            else _open_incident(current, self.log.acts.of_incident(current.incident_id)),
             approvals=[request.approval_id for request in pending],
             cost_usd=0.0 if spent is None else spent.usd,
             tokens=0 if spent is None else spent.prompt_tokens + spent.completion_tokens,
@@ -369,7 +373,7 @@ class IncidentService:
         return names[0]
 
 
-def _open_incident(incident: Incident) -> OpenIncident:
+def _open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident:
     return OpenIncident(
         id=incident.incident_id,
         title=incident.title,
@@ -378,6 +382,7 @@ def _open_incident(incident: Incident) -> OpenIncident:
         phase=ESCALATED if incident.status is IncidentStatus.ESCALATED else incident.phase.value,
         opened_at=incident.opened_at,
         diagnosis=_thoughts(incident),
+        acts=[Attempt(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts],
     )
 
 

@@ -23,6 +23,13 @@ class Thought(_View):
     probability: float
 
 
+class Attempt(_View):
+    """Something that was done for an incident."""
+
+    action: str
+    verdict: str | None = Field(description="What came of it, as users saw it; null while that is not known.")
+
+
 class OpenIncident(_View):
     """The open incident of a target, in short."""
 
@@ -33,6 +40,7 @@ class OpenIncident(_View):
     phase: str = Field(description="The node that is at work; `escalated`: a person has it.")
     opened_at: Timestamp
     diagnosis: list[Thought] = Field(description="The likeliest first; empty as long as there is none.")
+    acts: list[Attempt] = Field(description="What was done for it, the first first.")
 
 
 class ResponderStatus(_View):

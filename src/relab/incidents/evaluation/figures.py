@@ -22,7 +22,7 @@ POLLS: Final = 960
 HARM: Final = "harm_user_error_s"
 RATES: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "mitigated_and_closed",
-    "escalated", "escalated_harmless", "settled_harmless",
+    "escalated", "escalated_harmless", "settled_harmless", "all_named", "announced",
 )  # fmt: skip
 TIMES: Final = ("time_to_detect_polls", "time_to_detect_s", "detection_to_mitigation_s", "time_to_mitigate_s")
 SUMS: Final = ("actions", "harmful_actions", HARM, "cost_usd")
@@ -86,8 +86,16 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
         "rates": {name: found for name in RATES if (found := _rate(troubled, name)) is not None},
         "times": {name: found for name in TIMES if (found := _times(troubled, name)) is not None},
         "sums": {name: _sum(known, name) for name in (*SUMS, *_counted(known))},
+        "judged_failed": _judged_failed(troubled),
         "false_alarms": _false_alarms(known),
     }
+
+
+def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
+    """Return which share of the repairs that were right the responder judged to have failed; None if there were none."""
+    right = sum(int(metrics.get("right_repairs", 0)) for metrics in troubled)
+    judged = sum(int(metrics.get("right_repairs_judged_failed", 0)) for metrics in troubled)
+    return {"hits": judged, "of": right, "rate": judged / right, **_ends(wilson(judged, right))} if right else None
 
 
 def _sum(known: Sequence[Episode], name: str) -> float:
@@ -100,11 +108,22 @@ def _counted(known: Sequence[Episode]) -> list[str]:
 
 def by_subject(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
     """Return for each subject in how many of its episodes the responder was right: `{subject: {rate: [hits, of]}}`."""
+    return _counts(episodes, "subject")
+
+
+def by_kind(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
+    """Return the same for each kind of episode: with one fault, two at once, one after an escalation."""
+    return _counts(episodes, "kind")
+
+
+def _counts(episodes: Sequence[Episode], field: str) -> dict[str, dict[str, list[int]]]:
     found: dict[str, dict[str, list[int]]] = {}
     for episode in episodes:
         if not episode.metrics or episode.is_healthy:
             continue
-        row = found.setdefault(episode.subject, {name: [0, 0] for name in ("detected", "diagnosis_at_1", "mitigated")})
+        row = found.setdefault(
+            str(episode.metrics.get(field, "")), {name: [0, 0] for name in ("detected", "diagnosis_at_1", "mitigated")}
+        )
         for name, counts in row.items():
             counts[0] += bool(episode.metrics.get(name))
             counts[1] += 1

@@ -36,6 +36,10 @@ class Kind(StrEnum):
 
     FAULT = "fault"
     SEVERAL = "several"
+    AT_ONCE = "at_once"
+    """Two faults begin in the same moment."""
+    AFTER_ESCALATION = "after_escalation"
+    """The first fault is one that the responder gives to a person; the second one comes after that, and is measured."""
     NOISY = "noisy"
     QUIET = "quiet"
 
@@ -50,11 +54,14 @@ class Event(_Value):
     Attributes:
         name: of the catalogue of faults.
         at_s: after the responder was ready.
+        after_escalation_s: the event begins this long after the responder has asked for a person, and at `at_s` at the
+            latest; None if it does not depend on the responder.
     """
 
     name: str = Field(min_length=1, max_length=100)
     parameters: dict[str, Any] = {}
     at_s: float = Field(ge=0, le=86_400)
+    after_escalation_s: float | None = Field(None, ge=0, le=86_400)
 
 
 class Episode(_Value):
@@ -67,6 +74,7 @@ class Episode(_Value):
         healthy_s: how long nothing is wrong at first.
         timeout_s: how long it goes on after that at most.
         rate_per_s: of the users' requests.
+        busy_loops: processes beside the testbed, each of which takes a whole processor for as long as the episode lasts.
     """
 
     task_id: str
@@ -78,11 +86,22 @@ class Episode(_Value):
     healthy_s: float = Field(ge=0, le=86_400)
     timeout_s: float = Field(gt=0, le=86_400)
     rate_per_s: float = Field(20.0, gt=0, le=10_000)
+    busy_loops: int = Field(0, ge=0, le=64)
 
     @property
     def takes_the_machine(self) -> bool:
         """Whether no other episode can be run beside it."""
-        return any(event.name in TAKES_THE_MACHINE for event in self.faults)
+        return self.busy_loops > 0 or any(event.name in TAKES_THE_MACHINE for event in self.faults)
+
+    @property
+    def measured(self) -> tuple[Event, ...]:
+        """The faults by which the responder is measured: all, but for one that it is meant to give to a person."""
+        return self.faults[1:] if self.kind is Kind.AFTER_ESCALATION else self.faults
+
+    @property
+    def begins_s(self) -> float:
+        """When the first measured fault comes at the latest, in seconds after the responder was ready."""
+        return self.measured[0].at_s if self.measured else self.healthy_s
 
     @classmethod
     def from_row(cls, row: Any) -> Episode:

@@ -5,6 +5,8 @@ What is asked is answered by episodes of different kinds, and not every responde
 - `compared`: every responder meets the same episodes, so that differences are those of the responders;
 - `further`: more episodes for the one that is measured;
 - `healthy`: episodes with noise and nothing wrong for the one that is measured, so that its false alarms are known closely;
+- `at-once`: episodes in which two faults begin together, for the one that is measured;
+- `after-escalation`: episodes in which a fault comes while a person has the incident of an earlier one, for the same;
 - `unknown-N`: episodes about some causes for the one that is measured, without its knowledge of these causes. There are
   several such parts, so that most of the causes that could be mistaken for one are known each time.
 """
@@ -20,9 +22,10 @@ from typing import Any, Final
 
 from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
 from relab.testbed.scoring.experiment import BASELINES, PORT_BASE, experiment_document, write_experiment
-from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.hard_episodes import after_escalation_episodes, at_once_episodes, with_busy_loops
+from relab.testbed.scoring.responder import NOTICES, Bindings
 from relab.testbed.scoring.truth import CAUSES
-from relab.testbed.scoring.variations import FAULTS
+from relab.testbed.scoring.variations import FAULTS, GIVEN_TO_A_PERSON
 
 MEASURED: Final = "relab"
 WITH_MEMORY: Final = "relab-with-memory"
@@ -30,13 +33,20 @@ WITH_MODEL: Final = "relab-with-model"
 COMPARED: Final = "compared"
 FURTHER: Final = "further"
 HEALTHY: Final = "healthy"
+AT_ONCE: Final = "at-once"
+AFTER: Final = "after-escalation"
 UNKNOWN: Final = "unknown"
 GROUPS: Final = 8
 """Into so many parts the unknown causes go: of 31, three or four are unknown at a time."""
 _COMMAND: Final = ("{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act")
 _WITHOUT: Final = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
-OURS: Final = Bindings(responder_command=list(_COMMAND), responder_environment={"RELAB_INCIDENTS__REMEMBERS": "false"})
-OURS_WITH_MEMORY: Final = Bindings(responder_command=list(_COMMAND), keeps_home=True)
+_NOTICES: Final = {"RELAB_NOTICES__SLACK_WEBHOOK_URL": NOTICES}
+OURS: Final = Bindings(
+    responder_command=list(_COMMAND), responder_environment={"RELAB_INCIDENTS__REMEMBERS": "false", **_NOTICES}
+)
+OURS_WITH_MEMORY: Final = Bindings(
+    responder_command=list(_COMMAND), responder_environment=dict(_NOTICES), keeps_home=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,9 @@ class Wanted:
         compared: so many of them all others meet too.
         unknown: episodes besides, about causes that it has no knowledge of.
         healthy: episodes besides, with noise and nothing wrong.
+        at_once: episodes besides, in which two faults begin together.
+        after_escalation: episodes besides, with a fault while a person has the incident of an earlier one.
+        busy_share: of the episodes of each part, those with a busy loop beside the testbed.
         seed: of all episodes; others are those of other seeds.
         faults: of which they are; None for all.
         timeout_s: after the onset.
@@ -75,6 +88,9 @@ class Wanted:
     compared: int = 30
     unknown: int = 31
     healthy: int = 0
+    at_once: int = 0
+    after_escalation: int = 0
+    busy_share: float = 0.0
     seed: int = 0
     faults: Sequence[str] | None = None
     timeout_s: float = 120.0
@@ -103,10 +119,12 @@ def parts_of(wanted: Wanted) -> list[Part]:
     Raises:
         WrongEpisodeError: the episodes cannot be made.
     """
-    if not 0 <= wanted.compared <= wanted.episodes or min(wanted.unknown, wanted.healthy) < 0:
+    counts = (wanted.unknown, wanted.healthy, wanted.at_once, wanted.after_escalation)
+    if not 0 <= wanted.compared <= wanted.episodes or min(counts) < 0 or not 0 <= wanted.busy_share <= 1:
         raise WrongEpisodeError(
-            f"{wanted.compared} of {wanted.episodes} episodes cannot be compared, or {wanted.unknown} be of unknown causes.",
-            remedy="Give counts of 0 or more, and compare as many as there are at most.",
+            f"{wanted.compared} of {wanted.episodes} episodes cannot be compared, or one of the counts "
+            f"{', '.join(map(str, counts))} or the share {wanted.busy_share:g} is out of range.",
+            remedy="Give counts of 0 or more and a share from 0 to 1, and compare as many as there are at most.",
         )
     given = dict(wanted.responders or {})
     name, measured = next(iter(given.items())) if given else (MEASURED, OURS)
@@ -118,12 +136,14 @@ def parts_of(wanted: Wanted) -> list[Part]:
     found = []
     if wanted.episodes:
         episodes = make_episodes(wanted.episodes, wanted.seed, faults=wanted.faults, timeout_s=wanted.timeout_s)
+        episodes = with_busy_loops(episodes, wanted.busy_share, wanted.seed)
         if wanted.compared:
             found.append(Part(COMPARED, {name: measured, **others}, episodes[: wanted.compared]))
         if wanted.compared < wanted.episodes:
             found.append(Part(FURTHER, {name: measured}, episodes[wanted.compared :]))
     if wanted.healthy:
         found.append(Part(HEALTHY, {name: measured}, _healthy_episodes(wanted)))
+    found += _hard_parts(wanted, name, measured)
     if wanted.unknown and not given:
         found += _unknown_parts(wanted, name, measured)
     return found
@@ -138,6 +158,22 @@ def _ours_with(model: ModelAccess) -> Bindings:
             "responder_secrets": list(model.secrets),
         }
     )
+
+
+def _hard_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]:
+    if wanted.at_once:
+        episodes = at_once_episodes(wanted.at_once, wanted.seed, timeout_s=wanted.timeout_s)
+        yield Part(AT_ONCE, {name: measured}, with_busy_loops(episodes, wanted.busy_share, wanted.seed + 1))
+    if wanted.after_escalation:
+        episodes = after_escalation_episodes(wanted.after_escalation, wanted.seed, timeout_s=wanted.timeout_s)
+        responder = _without(measured, GIVEN_TO_A_PERSON)
+        yield Part(AFTER, {name: responder}, with_busy_loops(episodes, wanted.busy_share, wanted.seed + 2))
+
+
+def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
+    """Return a responder that has no runbooks for the causes of these faults."""
+    causes = json.dumps(sorted(CAUSES[fault] for fault in faults))
+    return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
 
 
 def _healthy_episodes(wanted: Wanted) -> list[Episode]:
@@ -188,10 +224,7 @@ def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Pa
             several_share=0,
             timeout_s=wanted.timeout_s,
         )
-        without = json.dumps(sorted(CAUSES[fault] for fault in group))
-        environment = {**measured.responder_environment, _WITHOUT: without}
-        bindings = measured.model_copy(update={"responder_environment": environment})
-        yield Part(f"{UNKNOWN}-{at + 1}", {name: bindings}, episodes)
+        yield Part(f"{UNKNOWN}-{at + 1}", {name: _without(measured, group)}, episodes)
 
 
 def to_json(wanted: Wanted, parts: Sequence[Part]) -> dict[str, Any]:

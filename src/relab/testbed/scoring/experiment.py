@@ -35,11 +35,11 @@ _DATASET: Final = "episodes.jsonl"
 _PRIMARY: Final = ("success", "harm_user_error_s")
 _LOWER_IS_BETTER: Final = (
     "harm_user_error_s", "false_alarms", "time_to_detect_s", "time_to_mitigate_s", "detection_to_mitigation_s",
-    "harmful_actions", "actions", "cost_usd",
+    "harmful_actions", "actions", "cost_usd", "right_repairs_judged_failed", "longest_unannounced_s",
 )  # fmt: skip
 _HIGHER_IS_BETTER: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "escalated_harmless",
-    "settled_harmless",
+    "settled_harmless", "announced", "all_named",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def experiment_document(
     """
     if not responders or not episodes:
         raise WrongEpisodeError("An experiment has at least one responder and one episode.")
-    longest_s = max(episode.healthy_s + episode.timeout_s for episode in episodes)
+    longest_s = max(episode.begins_s + episode.timeout_s for episode in episodes)
     starts_s = max(bindings.start_within_s for bindings in responders.values())
     # Responders that keep their home wait for each other, and whoever has to be alone on the machine for all others.
     turns = max(concurrency, _LEAST_TURNS)

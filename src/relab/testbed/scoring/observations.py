@@ -11,6 +11,8 @@ from relab.testbed.scoring.status import Sight
 
 WELL_WITHIN: Final = 0.1
 """How much larger than in healthy times the share of users who are served badly may be: two of twenty requests."""
+_BESIDE_ANOTHER_S: Final = 15.0
+"""Of the time beside an earlier fault, so much before the onset says how users were served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,15 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Whether what was brought about is still there; None if nothing could tell."""
+    """Whether the measured faults are still there; None if that is not known.
+
+    Attributes:
+        there: names of those that are.
+    """
 
     at_s: float
     is_there: bool | None
+    there: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,9 @@ class Observed:
     """All of it. What is appended to from several threads is a list, and only ever grows.
 
     Attributes:
-        onset_s: when the first fault was brought about; None as long as there is none.
+        onset_s: when the first measured fault was brought about; None as long as there is none.
+        trouble_s: when the first fault of all was; the same, but where another one is given to a person before.
+        notices: when the responder notified people; None if it was given no address for that.
         ended_s: when the episode ended.
         poll_s: how often the responder was told to look.
         keeps_home: whether the responder found what it had kept of earlier episodes.
@@ -76,6 +85,7 @@ class Observed:
     """
 
     onset_s: float | None = None
+    trouble_s: float | None = None
     ended_s: float = 0.0
     poll_s: float = 1.0
     keeps_home: bool = False
@@ -84,7 +94,24 @@ class Observed:
     sights: list[Sight] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     acts: list[Act] = field(default_factory=list)
+    notices: list[float] | None = None
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def follows_another(self) -> bool:
+        """Whether another fault was there already when the measured one began."""
+        return self.onset_s is not None and self.trouble_s is not None and self.trouble_s < self.onset_s
+
+    @property
+    def usual_from_s(self) -> float:
+        """Since when users were served as they were right before the onset: from the first, or beside an earlier fault."""
+        if not self.follows_another or self.onset_s is None or self.trouble_s is None:
+            return 0.0
+        return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
+
+    def compared_seconds(self) -> list[Second]:
+        """Return the seconds after the onset with those before it that they are compared with."""
+        return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
         """Return all that was seen, for people who want to know why a score is as it is."""

@@ -52,12 +52,13 @@ class Onset:
         )
         self._now = now
         self._due = sorted((*episode.faults, *episode.noise), key=lambda event: event.at_s)
-        self._presences: list[Presence] = []
+        self._presences: dict[str, Presence] = {}
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="onset")
         self._under_way: list[Future[None]] = []
         self._looking: Future[None] | None = None
         self.onset_s: float | None = None
+        self.trouble_s: float | None = None
         self.looks: list[Look] = []
         self.notes: list[str] = []
 
@@ -80,7 +81,10 @@ class Onset:
         """Return what a responder is measured against."""
         rows = self._rows()
         faults = dict.fromkeys(event.name for event in self._episode.faults)
-        return Truth.of((name, rows[name].repairs, rows[name].harms) for name in faults)
+        return Truth.of(
+            ((name, rows[name].repairs, rows[name].harms) for name in faults),
+            {event.name for event in self._episode.measured},
+        )
 
     def check(self) -> None:
         """Return if all of it can be brought about here.
@@ -95,8 +99,11 @@ class Onset:
             if reason is not None:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be brought about here: {reason}.")
 
-    def go_on(self) -> None:
+    def go_on(self, escalated_s: float | None = None) -> None:
         """Begin what is due by now.
+
+        Args:
+            escalated_s: when the responder first asked for a person after the first fault; None if it has not.
 
         Raises:
             NotBroughtAboutError: a fault could not be brought about.
@@ -106,12 +113,20 @@ class Onset:
             work.result()
         if self._looking is not None and self._looking.done():
             self._looking.result()
-        while self._due and self._due[0].at_s <= self._now():
-            event = self._due.pop(0)
+        for event in [event for event in self._due if self._is_due(event, escalated_s)]:
+            self._due.remove(event)
             is_fault = event in self._episode.faults
-            if is_fault and self.onset_s is None:
+            if is_fault and self.trouble_s is None:
+                self.trouble_s = self._now()
+            if event in self._episode.measured and self.onset_s is None:
                 self.onset_s = self._now()
             self._under_way.append(self._pool.submit(self._begin_fault if is_fault else self._begin_noise, event))
+
+    def _is_due(self, event: Event, escalated_s: float | None) -> bool:
+        now_s = self._now()
+        if event.after_escalation_s is not None and escalated_s is not None:
+            return now_s >= min(event.at_s, escalated_s + event.after_escalation_s)
+        return now_s >= event.at_s
 
     def _begin_fault(self, event: Event) -> None:
         try:
@@ -120,7 +135,8 @@ class Onset:
             presence.begun()
         except (RelabError, httpx.HTTPError) as error:
             raise NotBroughtAboutError(f"{event.name!r} was not brought about: {error}") from error
-        self._presences.append(presence)
+        if event in self._episode.measured:
+            self._presences[event.name] = presence
 
     def _begin_noise(self, event: Event) -> None:
         try:
@@ -139,12 +155,14 @@ class Onset:
             if self.onset_s is None:
                 continue
             at_s = self._now()
-            if len(self._presences) < len(self._episode.faults):
+            names = tuple(dict.fromkeys(event.name for event in self._episode.measured))
+            if len(self._presences) < len(names):
                 # What is only just coming is not gone.
-                self.looks.append(Look(at_s, True))
+                self.looks.append(Look(at_s, True, names))
                 continue
-            found = [presence.is_there() for presence in self._presences]
-            self.looks.append(Look(at_s, True if True in found else None if None in found else False))
+            found = {name: presence.is_there() for name, presence in self._presences.items()}
+            is_there = True if True in found.values() else None if None in found.values() else False
+            self.looks.append(Look(at_s, is_there, tuple(name for name in names if found[name] is not False)))
 
     def _rows(self) -> Mapping[str, Fault]:
         found: dict[str, tuple[Fault, Any]] = dict(all_faults(self._ground))

@@ -32,6 +32,7 @@ _ANSWERS_WITHIN_S: Final = 1.0
 _LOOK_AGAIN_S: Final = 0.1
 _ENDS_WITHIN_S: Final = 5.0
 _TAIL_BYTES: Final = 2_000
+NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
@@ -51,7 +52,8 @@ class Bindings(BaseModel):
 
     Attributes:
         responder_command: program and arguments; `{python}` is this interpreter, `{port}` where it is to listen.
-        responder_environment: further variables of its own.
+        responder_environment: further variables of its own; `{notices}` in a value is the address of a webhook that keeps the
+            times of notices to people.
         responder_passes: names of variables that it is given as they are where it is started; no file has their values.
         responder_secrets: the same, and whatever comes of a trial is searched for their values.
         poll_interval_s: how often it is to look.
@@ -68,6 +70,11 @@ class Bindings(BaseModel):
     poll_interval_s: float = Field(1.0, gt=0, le=3_600)
     start_within_s: float = Field(60.0, gt=0, le=600)
     keeps_home: bool = False
+
+    @property
+    def sends_notices(self) -> bool:
+        """Whether it is given the address for notices."""
+        return any(NOTICES in value for value in self.responder_environment.values())
 
     @classmethod
     def read(cls, given: Any) -> Bindings:
@@ -166,7 +173,14 @@ class Responder:
 
 @contextmanager
 def a_responder(
-    bindings: Bindings, *, target: str, actions: str, token: str, home: Path, hidden: Sequence[Path] = ()
+    bindings: Bindings,
+    *,
+    target: str,
+    actions: str,
+    token: str,
+    home: Path,
+    notices: str = "",
+    hidden: Sequence[Path] = (),
 ) -> Iterator[Responder]:
     """Start a responder and yield it when it says how it is; it is gone afterwards.
 
@@ -176,6 +190,7 @@ def a_responder(
         actions: where the action server does.
         token: for actions.
         home: a folder of its own.
+        notices: where it notifies people.
         hidden: folders that it is not to see.
 
     Raises:
@@ -185,7 +200,12 @@ def a_responder(
     port = _free_port()
     words = {"{python}": sys.executable, "{port}": str(port)}
     command = [words.get(word, word) for word in bindings.responder_command]
-    environment = _environment(bindings, target=target, actions=actions, token=token, home=home, port=port)
+    environment = {
+        name: value.replace(NOTICES, notices)
+        for name, value in _environment(
+            bindings, target=target, actions=actions, token=token, home=home, port=port
+        ).items()
+    }
     if shutil.which(command[0] if "/" not in command[0] else home / command[0], path=environment["PATH"]) is None:
         raise NoResponderError(f"The responder {command[0]!r} cannot be started: there is no such program.")
     blinds = _blinds(home, hidden) if can_blind() else []

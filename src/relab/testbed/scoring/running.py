@@ -15,7 +15,9 @@ import httpx
 from relab.core.clock import parse_time
 from relab.core.errors import RelabError
 from relab.testbed.scoring.beds import Bed
+from relab.testbed.scoring.busy import busy_loops
 from relab.testbed.scoring.episodes import Episode
+from relab.testbed.scoring.notified import NoticeReceiver
 from relab.testbed.scoring.observations import Act, Observed, Second, well_since
 from relab.testbed.scoring.onset import Onset
 from relab.testbed.scoring.responder import Bindings, Responder, a_responder
@@ -64,8 +66,10 @@ def run_episode(
         ground = held.enter_context(bed.ground())
         onset = held.enter_context(Onset(episode, ground, bed.chaos, clock.now, secret=bed.breaker_secret))
         onset.check()
+        held.enter_context(busy_loops(episode.busy_loops, _longest_s(episode, bindings)))
         users = held.enter_context(Users(bed.target, episode.rate_per_s, seed=episode.seed, tell=_keep(seen, clock)))
         _wait(stop, _WARM_UP_S)
+        notified = held.enter_context(NoticeReceiver(clock.now))
         responder = held.enter_context(
             a_responder(
                 bindings,
@@ -73,17 +77,19 @@ def run_episode(
                 actions=bed.actions,
                 token=bed.make_token(_ACTOR, "read", "act"),
                 home=home,
+                notices=notified.url,
                 hidden=hidden,
             )
         )
         seen.is_blinded = responder.is_blinded
+        seen.notices = notified.times_s if bindings.sends_notices else None
         clock.begin()
         _watch(episode, seen, clock, onset, users, responder, stop)
         seen.ended_s = clock.now()
         # What users are still waiting for has no outcome, and the end of the load is no fault of the service.
         clock.end()
         seen.acts = _acts(bed, clock)
-    seen.onset_s = onset.onset_s
+    seen.onset_s, seen.trouble_s = onset.onset_s, onset.trouble_s
     seen.looks, seen.notes = onset.looks, [*seen.notes, *onset.notes]
     return seen, onset.truth()
 
@@ -136,26 +142,35 @@ def _watch(
     """Look at everything until the episode is over."""
     forgives = onset.truth().forgives_refusals
     mitigated_at_s: float | None = None
+    escalated_s: float | None = None
     while True:
         _wait(stop, _LOOK_EVERY_S)
-        onset.go_on()
+        onset.go_on(escalated_s)
         users.raise_broken()
         seen.sights.append(responder.look(clock.now()))
+        if escalated_s is None and onset.trouble_s is not None and seen.sights[-1].escalated:
+            escalated_s = clock.now()
         if not responder.is_alive and not seen.notes:
             seen.notes.append(f"the responder ended with {responder.process.returncode}")
         now_s = clock.now()
-        began_s = episode.healthy_s if onset.onset_s is None else onset.onset_s
+        began_s = episode.begins_s if onset.onset_s is None else onset.onset_s
         if now_s >= began_s + episode.timeout_s:
             return
         if onset.onset_s is None:
             continue
-        found = well_since(list(seen.seconds), list(onset.looks), onset.onset_s, forgives_refusals=forgives)
+        seen.onset_s, seen.trouble_s = onset.onset_s, onset.trouble_s
+        found = well_since(seen.compared_seconds(), list(onset.looks), onset.onset_s, forgives_refusals=forgives)
         if found is None or found[1] - found[0] < SUSTAINED_S:
             mitigated_at_s = None
             continue
         mitigated_at_s = now_s if mitigated_at_s is None else mitigated_at_s
-        if seen.sights[-1].incident is None or now_s >= mitigated_at_s + CLOSING_S:
+        # The incident of an earlier fault stays open: nothing is to be waited for.
+        if seen.follows_another or seen.sights[-1].incident is None or now_s >= mitigated_at_s + CLOSING_S:
             return
+
+
+def _longest_s(episode: Episode, bindings: Bindings) -> float:
+    return _WARM_UP_S + bindings.start_within_s + episode.begins_s + episode.timeout_s + CLOSING_S
 
 
 def _acts(bed: Bed, clock: _Clock) -> list[Act]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from relab.testbed.scoring.observations import Act, Observed, usual_share, well_since
+from relab.testbed.scoring.outages import ANNOUNCED_WITHIN_S, longest_unannounced_s
+from relab.testbed.scoring.repairs import judged_repairs
 from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import Effect, Truth, was_done
 
@@ -34,6 +36,9 @@ class Score:
         actions, harmful_actions: that were done, what only takes one back not counted; the second kind while nothing was
             wrong, or against what was, or taking back what mends while that is needed.
         escalated: whether it asked for a person.
+        all_named: whether each of several causes was the first one of some diagnosis; None where there is one cause.
+        right_repairs, judged_failed: actions that mended, and how many of them it judged to have failed.
+        unannounced_s: for how long users were in an outage at most without a notice to people; None if no notices were asked for.
         tokens: of models, if it counts them.
     """
 
@@ -51,6 +56,10 @@ class Score:
     harmful_actions: int
     escalated: bool
     cost_usd: float
+    all_named: bool | None = None
+    right_repairs: int = 0
+    judged_failed: int = 0
+    unannounced_s: float | None = None
     tokens: int | None = None
 
     @property
@@ -87,6 +96,13 @@ class Score:
         yield "escalated", self.escalated
         yield "escalated_harmless", self.escalated and not self.harmful_actions
         yield "settled_harmless", (self.escalated or bool(self.mitigated)) and not self.harmful_actions
+        yield "right_repairs", self.right_repairs
+        yield "right_repairs_judged_failed", self.judged_failed
+        if self.all_named is not None:
+            yield "all_named", self.all_named
+        if self.unannounced_s is not None:
+            yield "longest_unannounced_s", round(self.unannounced_s, 3)
+            yield "announced", self.unannounced_s <= ANNOUNCED_WITHIN_S
         if self.rank is not None:
             yield "diagnosis_rank", self.rank
         if self.detected and not at_1:
@@ -112,10 +128,11 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
     """
     onset_s = observed.onset_s
     sights = [item for item in observed.sights if item.answered]
-    alarms, detected_s = _incidents(sights, onset_s, inherits=observed.keeps_home)
+    alarms, detected_s = _incidents(sights, observed)
     done = [item for item in observed.acts if was_done(item.status)]
     acts = [item for item in done if not item.is_undo]
     mitigated_s = None if onset_s is None else _mitigated(observed, truth, onset_s, sustained_s)
+    right, judged_failed = judged_repairs(observed, truth)
     is_closed = mitigated_s is not None and detected_s is not None and sights[-1].incident is None
     is_fault = onset_s is not None
     return Score(
@@ -124,69 +141,92 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
         time_to_detect_s=None if detected_s is None or onset_s is None else detected_s - onset_s,
         false_alarms=alarms,
         healthy_polls=_healthy_polls(observed, sights),
-        rank=_rank(sights, truth, onset_s),
+        rank=_rank(sights, truth, observed),
         mitigated=mitigated_s is not None if is_fault else None,
         time_to_mitigate_s=None if mitigated_s is None or onset_s is None else mitigated_s - onset_s,
-        closed=is_closed if is_fault else None,
+        closed=is_closed if is_fault and not observed.follows_another else None,
         harm_user_error_s=_harm(observed),
         actions=len(acts),
-        harmful_actions=sum(_is_harmful(item, truth, onset_s, observed) for item in done),
+        harmful_actions=sum(_is_harmful(item, truth, observed) for item in done),
         escalated=any(item.escalated for item in sights if onset_s is None or item.at_s > onset_s),
         cost_usd=max((item.cost_usd for item in sights if item.cost_usd is not None), default=0.0),
+        all_named=_all_named(sights, truth, onset_s),
+        right_repairs=right,
+        judged_failed=judged_failed,
+        unannounced_s=longest_unannounced_s(observed),
         tokens=max((item.tokens for item in sights if item.tokens is not None), default=None),
     )
 
 
-def _incidents(sights: Sequence[Sight], onset_s: float | None, *, inherits: bool) -> tuple[int, float | None]:
-    """Return how many incidents were opened while nothing was wrong, and when the first one afterwards was.
+def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
+    """Return how many incidents were opened while nothing was wrong, and when the measured fault was detected.
 
-    One that was open before finds nothing: it would be there without the fault, too. Nor is one an alarm that was open
-    from the first, where the responder goes on with what it had kept: it is of an episode whose world is gone.
+    An incident that was open before detects nothing: it would be open without the fault, too. An incident that was open from the
+    first is no alarm where the responder keeps its home: it belongs to an earlier episode.
     """
-    early: set[str] = set()
-    kept = sights[0].incident if inherits and sights else None
-    detected_s: float | None = None
-    for item in sights:
-        if item.incident is None:
-            continue
-        if onset_s is None or item.at_s <= onset_s:
-            early.add(item.incident)
-        elif item.incident not in early and detected_s is None:
-            detected_s = item.at_s
-    return len(early - {kept}), detected_s
+    onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
+    early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
+    alarms = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, trouble_s)}
+    kept = sights[0].incident if observed.keeps_home and sights else None
+    if onset_s is None:
+        return len(alarms - {kept}), None
+    new = [item.at_s for item in sights if item.incident is not None and item.incident not in early]
+    if observed.follows_another:
+        # The incident of the earlier fault may go on: then a notice, or work on what a person had, is what detects.
+        new += [at_s for at_s in observed.notices or () if at_s > onset_s]
+        new += [item.at_s for item in sights if item.at_s > onset_s and item.incident in early and not item.escalated]
+    return len(alarms - {kept}), min(new, default=None)
+
+
+def _not_after(at_s: float, until_s: float | None) -> bool:
+    return until_s is None or at_s <= until_s
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
     """Return how often the responder looked while nothing was wrong: as it counts, else as often as it was told to."""
-    until_s = observed.ended_s if observed.onset_s is None else observed.onset_s
+    trouble_s = observed.trouble_s or observed.onset_s
+    until_s = observed.ended_s if trouble_s is None else trouble_s
     counted = [item.polls for item in sights if item.at_s <= until_s and item.polls is not None]
     return max(counted) if counted else int(until_s / observed.poll_s)
 
 
-def _rank(sights: Sequence[Sight], truth: Truth, onset_s: float | None) -> int | None:
-    if onset_s is None:
+def _rank(sights: Sequence[Sight], truth: Truth, observed: Observed) -> int | None:
+    if observed.onset_s is None:
         return None
-    last = next((item.causes for item in reversed(sights) if item.causes and item.at_s > onset_s), ())
+    onset_s, until_s = observed.onset_s, observed.ended_s
+    if observed.follows_another:
+        # Once the measured fault is gone, a diagnosis is about the earlier one.
+        there = [look.at_s for look in observed.looks if look.is_there is not False]
+        until_s = next((look.at_s for look in observed.looks if look.at_s > max(there, default=onset_s)), until_s)
+    last = next((item.causes for item in reversed(sights) if item.causes and onset_s < item.at_s <= until_s), ())
     return next((at for at, cause in enumerate(last, start=1) if cause in truth.causes), None)
 
 
+def _all_named(sights: Sequence[Sight], truth: Truth, onset_s: float | None) -> bool | None:
+    if onset_s is None or len(truth.causes) < 2:
+        return None
+    return truth.causes <= {item.causes[0] for item in sights if item.causes and item.at_s > onset_s}
+
+
 def _mitigated(observed: Observed, truth: Truth, onset_s: float, sustained_s: float) -> float | None:
-    found = well_since(observed.seconds, observed.looks, onset_s, forgives_refusals=truth.forgives_refusals)
+    found = well_since(observed.compared_seconds(), observed.looks, onset_s, forgives_refusals=truth.forgives_refusals)
     return found[0] if found is not None and found[1] - found[0] >= sustained_s else None
 
 
 def _harm(observed: Observed) -> float:
     """Return user-error-seconds after the onset, or after the first action if that was earlier; in a healthy episode all."""
     onset_s = observed.onset_s
-    usual = 0.0 if onset_s is None else usual_share(observed.seconds, onset_s)
+    seconds = observed.compared_seconds()
+    usual = 0.0 if onset_s is None else usual_share(seconds, onset_s)
     acted = [item.at_s for item in observed.acts if was_done(item.status)]
-    from_s = None if onset_s is None else min([onset_s, *acted])
-    after = [item for item in observed.seconds if from_s is None or item.until_s > from_s]
+    from_s = None if onset_s is None else onset_s if observed.follows_another else min([onset_s, *acted])
+    after = [item for item in seconds if from_s is None or item.until_s > from_s]
     return sum(max((item.share() or 0.0) - usual, 0.0) * (item.until_s - item.at_s) for item in after)
 
 
-def _is_harmful(act: Act, truth: Truth, onset_s: float | None, observed: Observed) -> bool:
-    is_too_soon = onset_s is None or act.at_s <= onset_s
+def _is_harmful(act: Act, truth: Truth, observed: Observed) -> bool:
+    trouble_s = observed.trouble_s or observed.onset_s
+    is_too_soon = trouble_s is None or act.at_s <= trouble_s
     if act.is_undo:
         # Whoever sees that it was wrong is to take it back, or that it is needed no more.
         mends = truth.effect(act.action, is_too_soon=is_too_soon) is Effect.MENDS

@@ -6,6 +6,8 @@
     "id": "i-7",                                  anything that tells it from the one before
     "phase": "diagnose",                          `escalated` and `approve` mean: a person is asked
     "diagnosis": [{"cause": "database_down"}, …]  the likeliest first; words alone are read, too
+    "acts": [{"action": "restart-database",       what was done for it, the first first
+              "verdict": null | "failed" | …}]    what came of it: `failed` and `worse` mean that it has not helped
   },
   "cost_usd": 0.0,                                what models have cost so far
   "tokens": 0                                     and how many tokens they were, in and out
@@ -23,6 +25,7 @@ from typing import Any, Final
 
 ASKS: Final = frozenset(("escalated", "approve"))
 _MOST_CAUSES: Final = 100
+_MOST_ACTS: Final = 100
 _LONGEST: Final = 200
 _MOST_COUNTED: Final = 1 << 50
 """More nobody counts, and figures are summed as numbers of JSON."""
@@ -39,6 +42,7 @@ class Sight:
         causes: the diagnosis, the likeliest first; empty as long as it has none.
         escalated: whether it has asked for a person.
         polls, cost_usd, tokens: as it counts them; None if it does not.
+        acts: action and verdict of what was done for the incident; an empty verdict where there is none yet.
     """
 
     at_s: float
@@ -50,6 +54,7 @@ class Sight:
     polls: int | None = None
     cost_usd: float | None = None
     tokens: int | None = None
+    acts: tuple[tuple[str, str], ...] = ()
 
 
 def read_status(at_s: float, document: Any) -> Sight:
@@ -71,6 +76,7 @@ def read_status(at_s: float, document: Any) -> Sight:
         incident=_word(incident.get("id")) or "?",
         phase=phase,
         causes=_causes(incident.get("diagnosis")),
+        acts=_acts(incident.get("acts")),
         escalated=phase in ASKS or incident.get("escalated") is True,
     )
 
@@ -83,6 +89,13 @@ def _causes(value: Any) -> tuple[str, ...]:
     words = (_word(item.get("cause") if isinstance(item, Mapping) else item) for item in value[:_MOST_CAUSES])
     # Named twice is named once, at the better place.
     return tuple(dict.fromkeys(word for word in words if word))
+
+
+def _acts(value: Any) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, list):
+        return ()
+    rows = (item for item in value[:_MOST_ACTS] if isinstance(item, Mapping))
+    return tuple((_word(row.get("action")), _word(row.get("verdict"))) for row in rows)
 
 
 def _word(value: Any) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -64,16 +64,24 @@ class Truth:
         mends: actions, each of which mends one of them.
         harms: actions that are plausible, and wrong.
         forgives_refusals: whether refused requests say nothing of a repair.
+        mends_of: for each fault, by the testbed's word, the actions each of which mends it.
     """
 
     causes: frozenset[str] = frozenset()
     mends: frozenset[str] = frozenset()
     harms: frozenset[str] = frozenset()
     forgives_refusals: bool = False
+    mends_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, faults: Iterable[tuple[str, Iterable[str], Iterable[str]]]) -> Truth:
+    def of(
+        cls, faults: Iterable[tuple[str, Iterable[str], Iterable[str]]], measured: Collection[str] | None = None
+    ) -> Truth:
         """Return the truth about faults, each given as its name, what mends it and what does harm.
+
+        Args:
+            faults: all that are brought about.
+            measured: names of those that are to be found and mended; all of them if None.
 
         Raises:
             KeyError: a fault has no word in the closed list.
@@ -82,11 +90,12 @@ class Truth:
         mends = frozenset[str]().union(*(row[1] for row in rows))
         harms = frozenset[str]().union(*(row[2] for row in rows))
         return cls(
-            causes=frozenset(CAUSES[name] for name, _, _ in rows),
+            causes=frozenset(CAUSES[name] for name, _, _ in rows if measured is None or name in measured),
             mends=mends,
             # What mends one of two is not held against anybody for the sake of the other.
             harms=harms - mends,
             forgives_refusals=any(name in REFUSING for name, _, _ in rows),
+            mends_of={name: own for name, own, _ in rows if measured is None or name in measured},
         )
 
     def effect(self, action: str, *, is_too_soon: bool) -> Effect:

@@ -86,6 +86,22 @@ TOGETHER: Final = (
 )
 """Of each one, for episodes in which two things are wrong: what mends the one leaves the other as it is."""
 
+APART: Final = (
+    ("cache_down", "cache_auth", "cache_full"),
+    ("db_lock", "db_slow_query"),
+    ("database_latency", "cache_latency"),
+    ("hang", "db_pool", "search_index"),
+    ("disk_full", "bad_flags"),
+)
+"""Groups of faults for episodes in which two begin at once: of two groups, no action mends both."""
+GIVEN_TO_A_PERSON: Final = ("search_index", "disk_full", "cache_full")
+"""Faults that harm some requests only, so that another fault is felt beside them; first in episodes with a fault after an
+escalation. The responder has no runbook for them there."""
+AFTER_ESCALATION: Final = (
+    "db_lock", "hang", "database_blackhole", "database_latency", "db_pool", "db_slow_query", "bad_credential", "crash_loop",
+)  # fmt: skip
+"""Faults that come after an escalation: each is felt by users beside any of those before."""
+
 
 def draw_fault(name: str, rng: Random) -> dict[str, Any]:
     """Return parameters of a fault."""

@@ -1,0 +1,92 @@
+"""Episodes that are hard for a responder: two faults at once, a fault after an escalation, a busy machine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, cycle, islice, product
+from random import Random
+from typing import Final
+
+from relab.testbed.scoring.episodes import Episode, Event, Kind
+from relab.testbed.scoring.variations import AFTER_ESCALATION, APART, GIVEN_TO_A_PERSON, draw_fault
+
+_LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
+_LEAST_LATER_S, _MOST_LATER_S = 10.0, 20.0
+_ESCALATES_WITHIN_S: Final = 60.0
+
+
+def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
+    """Return episodes in which two faults begin in the same moment; equal arguments give equal ones.
+
+    No action mends both faults of an episode, and no pair comes again before every pair has come.
+    """
+    rng = Random(f"at-once:{seed}")  # noqa: S311 a reproducible sequence is the purpose
+    pairs = [pair for groups in combinations(APART, 2) for pair in product(*groups)]
+    rng.shuffle(pairs)
+    found = []
+    for number, names in enumerate(islice(cycle(pairs), count), start=1):
+        own = Random(f"at-once:{seed}:{number}")  # noqa: S311 as above
+        healthy_s = _healthy_s(own)
+        found.append(
+            Episode(
+                task_id=f"at-once-{number:04}",
+                kind=Kind.AT_ONCE,
+                subject="+".join(names),
+                seed=own.randrange(1 << 31),
+                faults=tuple(Event(name=name, parameters=draw_fault(name, own), at_s=healthy_s) for name in names),
+                healthy_s=healthy_s,
+                timeout_s=timeout_s,
+            )
+        )
+    return found
+
+
+def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
+    """Return episodes with a second fault 10 to 20 s after the responder has given the first one to a person.
+
+    A responder that asks no person meets the second fault 60 s after the first one.
+    """
+    rng = Random(f"after-escalation:{seed}")  # noqa: S311 a reproducible sequence is the purpose
+    pairs = list(product(GIVEN_TO_A_PERSON, AFTER_ESCALATION))
+    rng.shuffle(pairs)
+    found = []
+    for number, (first, second) in enumerate(islice(cycle(pairs), count), start=1):
+        own = Random(f"after-escalation:{seed}:{number}")  # noqa: S311 as above
+        healthy_s = _healthy_s(own)
+        later = Event(
+            name=second,
+            parameters=draw_fault(second, own),
+            at_s=healthy_s + _ESCALATES_WITHIN_S,
+            after_escalation_s=round(own.uniform(_LEAST_LATER_S, _MOST_LATER_S), 2),
+        )
+        found.append(
+            Episode(
+                task_id=f"after-escalation-{number:04}",
+                kind=Kind.AFTER_ESCALATION,
+                subject=f"{second} after {first}",
+                seed=own.randrange(1 << 31),
+                faults=(Event(name=first, parameters=draw_fault(first, own), at_s=healthy_s), later),
+                healthy_s=healthy_s,
+                timeout_s=timeout_s,
+            )
+        )
+    return found
+
+
+def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
+    """Return the episodes, a share of them (rounded) with a process beside the testbed that takes a whole processor.
+
+    Args:
+        episodes: in their order, which is kept.
+        share: from 0 to 1.
+        seed: of the choice.
+    """
+    rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose
+    busy = set(rng.sample(range(len(episodes)), round(len(episodes) * share)))
+    return [
+        episode.model_copy(update={"busy_loops": 1}) if at in busy else episode for at, episode in enumerate(episodes)
+    ]
+
+
+def _healthy_s(rng: Random) -> float:
+    return round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)

@@ -1,0 +1,65 @@
+"""Where a measured responder notifies people: an address on this machine that keeps the times of its requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Final, Self
+
+_MOST_NOTICES: Final = 10_000
+_MOST_BYTES: Final = 1 << 20
+_READS_WITHIN_S: Final = 5.0
+
+
+class NoticeReceiver:
+    """A webhook from entering to leaving: each POST is a notice, whatever its body says.
+
+    Args:
+        now: seconds after the responder was ready.
+
+    Attributes:
+        times_s: when each notice arrived; 10,000 at most.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.times_s: list[float] = []
+        times_s = self.times_s
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = _READS_WITHIN_S
+
+            def do_POST(self) -> None:
+                length = self.headers.get("Content-Length", "0")
+                if not length.isdecimal() or int(length) > _MOST_BYTES:
+                    self.send_error(413)
+                    return
+                self.rfile.read(int(length))
+                if len(times_s) < _MOST_NOTICES:
+                    times_s.append(now())
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
+                """Write nothing: the times are kept."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="notices", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The address that takes notices."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/notices"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

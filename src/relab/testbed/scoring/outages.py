@@ -1,0 +1,46 @@
+"""How long users were served badly without a notice to people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from relab.testbed.scoring.observations import WELL_WITHIN, Observed, Second, usual_share
+
+ANNOUNCED_WITHIN_S: Final = 60.0
+"""An outage that lasts longer is to be announced within this time."""
+_JOINED_WITHIN_S: Final = 10.0
+"""Users who are well for a shorter time than this are still in the same outage."""
+
+
+def outages(seconds: Sequence[Second], onset_s: float) -> Iterator[tuple[float, float]]:
+    """Yield begin and end of each time after the onset in which users were served worse than before it."""
+    most = usual_share(seconds, onset_s) + WELL_WITHIN
+    found: tuple[float, float] | None = None
+    for item in seconds:
+        if item.until_s <= onset_s or (item.share() or 0.0) <= most:
+            continue
+        if found is not None and item.at_s - found[1] < _JOINED_WITHIN_S:
+            found = (found[0], item.until_s)
+            continue
+        if found is not None:
+            yield found
+        found = (max(item.at_s, onset_s), item.until_s)
+    if found is not None:
+        yield found
+
+
+def longest_unannounced_s(observed: Observed) -> float | None:
+    """Return for how long users were in one outage at most before the first notice of it, or until it ended without one.
+
+    A notice belongs to an outage if it arrives after the end of the outage before, or after the onset. None if there was no
+    fault, or the responder was given no address for notices.
+    """
+    if observed.onset_s is None or observed.notices is None:
+        return None
+    longest_s, after_s = 0.0, observed.onset_s
+    for begin_s, end_s in outages(observed.compared_seconds(), observed.onset_s):
+        first_s = min((at_s for at_s in observed.notices if at_s >= after_s), default=end_s)
+        longest_s = max(longest_s, min(first_s, end_s) - begin_s)
+        after_s = end_s
+    return longest_s
