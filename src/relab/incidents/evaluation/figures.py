@@ -93,9 +93,11 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
     """Return which share of the repairs that were right the responder judged to have failed; None if there were none."""
-    right = sum(int(metrics.get("right_repairs", 0)) for metrics in troubled)
-    judged = sum(int(metrics.get("right_repairs_judged_failed", 0)) for metrics in troubled)
-    return {"hits": judged, "of": right, "rate": judged / right, **_ends(wilson(judged, right))} if right else None
+    found = []
+    for metrics in troubled:
+        right, judged = (int(metrics.get(name, 0)) for name in ("right_repairs", "right_repairs_judged_failed"))
+        found += [(at < judged, str(metrics.get("subject", ""))) for at in range(right)]
+    return _share(found)
 
 
 def _sum(known: Sequence[Episode], name: str) -> float:
@@ -186,7 +188,11 @@ def _difference(
 
 
 def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
-    found = [(bool(metrics[name]), str(metrics.get("subject", ""))) for metrics in troubled if name in metrics]
+    return _share([(bool(metrics[name]), str(metrics.get("subject", ""))) for metrics in troubled if name in metrics])
+
+
+def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
+    """Return how many of some cases, each with its subject, were hits; None if there are none."""
     if not found:
         return None
     hits, of = sum(hit for hit, _ in found), len(found)
