@@ -196,6 +196,7 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         ingest_secret=settings.app_ingest_secret,
         allowed_hosts=settings.http.allowed_hosts,
         trust_loopback_publish=settings.trust_loopback_publish,
+        trusted_proxies=settings.http.trusted_proxies,
     )
     gateway = llm or _gateway(settings, clock)
     word = None

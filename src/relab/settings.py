@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -52,6 +52,11 @@ class HttpSettings(_Section):
     max_body_mb: Annotated[float, Field(gt=0, le=1_024)] = 64.0
     allowed_hosts: list[str] = Field(
         [], description="Names beside loopback that an installation without tokens answers to."
+    )
+    trusted_proxies: list[IPvAnyNetwork] = Field(
+        [],
+        description="Addresses or networks of proxies in front of relab. What comes from them is never local, and their "
+        "X-Forwarded-For or Forwarded names the client in the log.",
     )
     max_concurrent_ingests: Annotated[int, Field(ge=1)] = Field(64, description="More are told to come back (429).")
     max_ingest_mb: Annotated[float, Field(gt=0, le=65_536)] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relab.core.errors import ForbiddenError, NotFoundError, UnauthenticatedError
+from relab.core.errors import ConflictError, ForbiddenError, NotFoundError, UnauthenticatedError
 
 
 class InvalidTokenError(UnauthenticatedError):
@@ -39,3 +39,9 @@ class TokenNotFoundError(NotFoundError):
     """No token has this id."""
 
     code = "token_not_found"
+
+
+class TokensInUseError(ConflictError):
+    """The installation cannot be reopened while tokens are valid."""
+
+    code = "tokens_in_use"

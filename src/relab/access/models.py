@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -44,6 +45,19 @@ class Caller(BaseModel):
         return scope in granted(self.scopes)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a request comes from.
+
+    Attributes:
+        client: the address of the client, as text; None for a Unix socket, and behind a proxy that does not name it.
+        via: what shows that the request came through a proxy, in words for a message; None if it came directly.
+    """
+
+    client: str | None
+    via: str | None = None
+
+
 class TokenInfo(BaseModel):
     """A token as lists show it: everything but its secret."""
 
@@ -60,3 +74,39 @@ class NewToken(BaseModel):
 
     info: TokenInfo
     token: str
+
+
+class AccessState(BaseModel):
+    """Whether the installation needs a token.
+
+    Attributes:
+        is_open: requests from this machine may do everything without a token.
+        changed_at: when it was closed or reopened last; None if it never had a token.
+        valid_tokens: how many tokens can be used now.
+    """
+
+    is_open: bool
+    changed_at: Timestamp | None
+    valid_tokens: int
+
+
+class AccessEventKind(StrEnum):
+    """What changed."""
+
+    TOKEN_CREATED = "token_created"  # noqa: S105 a kind of event, not a token
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    REOPENED = "reopened"
+
+
+class AccessEvent(BaseModel):
+    """A row of the audit log: who changed the access to this installation, and when.
+
+    Attributes:
+        actor: the person, as their operating system names them.
+    """
+
+    event_id: str
+    at: Timestamp
+    kind: AccessEventKind
+    token_id: str | None
+    actor: str

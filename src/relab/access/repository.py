@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import CursorResult, case, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from relab.access.tables import AccessTokenRow
+from relab.access.tables import STATE_ID, AccessEventRow, AccessStateRow, AccessTokenRow
 from relab.storage.base import table_of
 
 _COLUMNS = tuple(AccessTokenRow.__table__.c)
+_EVENT_COLUMNS = tuple(AccessEventRow.__table__.c)
 
 
 def add(session: Session, values: dict[str, Any]) -> None:
@@ -28,23 +29,51 @@ def list_tokens(session: Session) -> list[Any]:
     return list(session.execute(select(*_COLUMNS).order_by(AccessTokenRow.token_id)))
 
 
-def has_valid(session: Session, now: int) -> bool:
-    """Return whether any token can be used now."""
-    statement = select(AccessTokenRow.token_id).where(
+def count_valid(session: Session, now: int) -> int:
+    """Return how many tokens can be used at `now`, in UTC microseconds."""
+    statement = select(func.count()).where(
         AccessTokenRow.revoked_at.is_(None),
         or_(AccessTokenRow.expires_at.is_(None), AccessTokenRow.expires_at > now),
     )
-    return session.execute(statement.limit(1)).first() is not None
+    return session.execute(statement).scalar_one()
+
+
+def state(session: Session) -> Any | None:
+    """Return `(is_closed, changed_at)` of the installation, or None if the row is missing."""
+    row = AccessStateRow
+    return session.execute(select(row.is_closed, row.changed_at).where(row.state_id == STATE_ID)).one_or_none()
+
+
+def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
+    """Store whether a token is needed, and from when on if that changes it; lock the row until the transaction ends.
+
+    The lock orders the creation of a token and `lab auth reopen` on PostgreSQL; SQLite has one writer anyway.
+    """
+    row = AccessStateRow
+    since = case((row.is_closed == is_closed, row.changed_at), else_=now)
+    changed = session.execute(
+        update(table_of(row)).where(row.state_id == STATE_ID).values(is_closed=is_closed, changed_at=since)
+    )
+    if not cast("CursorResult[Any]", changed).rowcount:
+        session.execute(insert(table_of(row)).values(state_id=STATE_ID, is_closed=is_closed, changed_at=now))
+
+
+def add_event(session: Session, values: dict[str, Any]) -> None:
+    """Append to the audit log."""
+    session.execute(insert(table_of(AccessEventRow)).values(values))
+
+
+def list_events(session: Session, limit: int) -> list[Any]:
+    """Return the newest events of the audit log, newest first."""
+    newest = select(*_EVENT_COLUMNS).order_by(AccessEventRow.event_id.desc()).limit(limit)
+    return list(session.execute(newest))
 
 
 def revoke(session: Session, token_id: str, now: int) -> bool:
-    """Revoke a token; False when there is none. Revoking twice keeps the first time."""
-    known = get(session, token_id)
-    if known is None:
-        return False
-    session.execute(
+    """Revoke a token; False if it was revoked before. Revoking twice keeps the first time."""
+    changed = session.execute(
         update(table_of(AccessTokenRow))
         .where(AccessTokenRow.token_id == token_id, AccessTokenRow.revoked_at.is_(None))
         .values(revoked_at=now)
     )
-    return True
+    return bool(cast("CursorResult[Any]", changed).rowcount)

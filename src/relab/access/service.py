@@ -1,7 +1,7 @@
 """Making, checking and revoking tokens, and deciding who a caller is.
 
-While no token exists an installation is *open*: loopback callers may do everything, so
-that a laptop needs no set-up. The first token closes it. An open installation is what a
+Until the first token exists an installation is *open*: callers on this machine may do everything, so that a laptop
+needs no set-up. The first token closes it, and only `lab auth reopen` opens it again. An open installation is what a
 malicious web page in the user's browser could reach, so Host and Origin are checked.
 """
 
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -23,15 +22,27 @@ from relab.access.errors import (
     MissingScopeError,
     MissingTokenError,
     TokenNotFoundError,
+    TokensInUseError,
 )
-from relab.access.models import Caller, NewToken, Scope, TokenInfo
+from relab.access.forwarding import Network, is_loopback, source_of
+from relab.access.models import (
+    AccessEvent,
+    AccessEventKind,
+    AccessState,
+    Caller,
+    NewToken,
+    Scope,
+    Source,
+    TokenInfo,
+)
 from relab.core.clock import Clock
 from relab.core.errors import InvalidInputError
 from relab.core.ids import new_id
-from relab.storage import Database
+from relab.storage import Database, UnitOfWork
 
 TOKEN_PREFIX = "relab"  # noqa: S105 the public part of a token
 MAX_NAME_LENGTH = 200
+MAX_ACTOR_LENGTH = 200
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -43,6 +54,8 @@ class Credentials(BaseModel):
     bearer: SecretStr | None = None
     ingest_secret: SecretStr | None = None
     client_host: str | None = None
+    via: str | None = None
+    """What shows that the request came through a proxy (`Source.via`); None if it came directly."""
     host: str | None = None
     origin: str | None = None
     fetch_site: str | None = None
@@ -60,6 +73,7 @@ class AccessService:
         allowed_hosts: names beside loopback that an open installation answers to.
         trust_loopback_publish: a container whose port is published on 127.0.0.1 only sees
             its gateway as the client; this lets it count every client as loopback.
+        trusted_proxies: the proxies in front of this server, whose word about their client is taken.
     """
 
     def __init__(
@@ -70,16 +84,26 @@ class AccessService:
         ingest_secret: SecretStr | None = None,
         allowed_hosts: Iterable[str] = (),
         trust_loopback_publish: bool = False,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._database = database
         self._clock = clock
         self._ingest_secret = ingest_secret
         self._hosts = LOOPBACK_NAMES | {name.lower() for name in allowed_hosts}
         self._trust_loopback_publish = trust_loopback_publish
+        self._trusted_proxies = tuple(trusted_proxies)
         self._openness = _NEVER_ASKED
 
-    def create_token(self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None) -> NewToken:
-        """Make a token. Its text is in the answer and nowhere else.
+    def create_token(
+        self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None, by: str = "unknown"
+    ) -> NewToken:
+        """Make a token, and close the installation. The token's text is in the answer and nowhere else.
+
+        Args:
+            name: says whose token it is.
+            scopes: what it allows.
+            expires_at: from when on it is invalid, in UTC microseconds; None: it does not expire.
+            by: the person who makes it, for the audit log.
 
         Raises:
             InvalidInputError: the name is empty, too long or not printable.
@@ -100,8 +124,11 @@ class AccessService:
             revoked_at=None,
         )
         with self._database.write() as unit:
+            # The state comes first: its lock has a `reopen` that runs at the same time see this token, or wait for it.
+            repository.set_closed(unit.session, info.created_at, is_closed=True)
             values = info.model_dump() | {"scopes": [str(scope) for scope in info.scopes]}
             repository.add(unit.session, values | {"secret_hash": _hash(secret)})
+            self._record(unit, AccessEventKind.TOKEN_CREATED, by, token_id)
         self._openness = _NEVER_ASKED
         return NewToken(info=info, token=f"{TOKEN_PREFIX}_{token_id.replace('-', '')}_{secret}")
 
@@ -111,31 +138,76 @@ class AccessService:
             rows = repository.list_tokens(session)
         return [_info(row) for row in rows]
 
-    def revoke_token(self, token_id: str) -> None:
-        """Make a token useless from now on.
+    def revoke_token(self, token_id: str, *, by: str = "unknown") -> None:
+        """Make a token useless from now on. The installation stays closed, also without any valid token.
+
+        Args:
+            token_id: of the token.
+            by: the person who revokes it, for the audit log.
 
         Raises:
-            TokenNotFoundError: there is none of that id.
+            TokenNotFoundError: no token has this id.
         """
         with self._database.write() as unit:
-            if not repository.revoke(unit.session, token_id, self._clock.now_us()):
+            if repository.get(unit.session, token_id) is None:
                 raise TokenNotFoundError(
                     f"There is no token {token_id!r}.", remedy="`lab auth list` shows those there are."
                 )
+            if repository.revoke(unit.session, token_id, self._clock.now_us()):
+                self._record(unit, AccessEventKind.TOKEN_REVOKED, by, token_id)
+
+    def reopen(self, *, by: str) -> None:
+        """Let callers on this machine do everything without a token again, until the next token is made.
+
+        Args:
+            by: the person who reopens it, for the audit log.
+
+        Raises:
+            TokensInUseError: a token is valid still.
+        """
+        now = self._clock.now_us()
+        with self._database.write() as unit:
+            repository.set_closed(unit.session, now, is_closed=False)
+            valid = repository.count_valid(unit.session, now)
+            if valid:
+                raise TokensInUseError(
+                    f"The installation cannot be reopened: {valid} token(s) can still be used.",
+                    remedy="Revoke them first: `lab auth list` shows their ids, `lab auth revoke ID` revokes one.",
+                )
+            self._record(unit, AccessEventKind.REOPENED, by)
         self._openness = _NEVER_ASKED
 
-    def is_open(self) -> bool:
-        """Return whether no valid token exists, so that loopback callers may do everything.
+    def state(self) -> AccessState:
+        """Return whether the installation needs a token, since when, and how many tokens can be used."""
+        with self._database.read() as session:
+            row = repository.state(session)
+            valid = repository.count_valid(session, self._clock.now_us())
+        is_open = row is not None and not row.is_closed
+        return AccessState(is_open=is_open, changed_at=row.changed_at if row is not None else None, valid_tokens=valid)
 
-        What this process finds stands for a second: every request without a token asks.
+    def list_events(self, *, limit: int = 100) -> list[AccessEvent]:
+        """Return the newest changes of access, newest first."""
+        with self._database.read() as session:
+            rows = repository.list_events(session, limit)
+        return [AccessEvent.model_validate(row, from_attributes=True) for row in rows]
+
+    def is_open(self) -> bool:
+        """Return whether callers on this machine may do everything without a token.
+
+        A process keeps the answer for a second: every request without a token asks. A missing row means closed.
         """
         now = self._clock.now_us()
         asked_at, answer = self._openness
         if not 0 <= now - asked_at < OPENNESS_STANDS_US:
             with self._database.read() as session:
-                answer = not repository.has_valid(session, now)
+                row = repository.state(session)
+            answer = row is not None and not row.is_closed
             self._openness = (now, answer)
         return answer
+
+    def source_of(self, peer: str | None, headers: Iterable[tuple[str, str]]) -> Source:
+        """Return where a request comes from, given the address of its peer and its headers."""
+        return source_of(peer, headers, self._trusted_proxies)
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return who the caller is, if they may do what `scope` stands for.
@@ -187,9 +259,20 @@ class AccessService:
             raise InvalidTokenError
         return Caller(name=row.name, scopes=frozenset(Scope(scope) for scope in row.scopes))
 
+    def _record(self, unit: UnitOfWork, kind: AccessEventKind, by: str, token_id: str | None = None) -> None:
+        """Append to the audit log, in the transaction of the change itself."""
+        event = {"event_id": new_id(), "at": self._clock.now_us(), "kind": kind.value}
+        repository.add_event(unit.session, event | {"token_id": token_id, "actor": by[:MAX_ACTOR_LENGTH]})
+
     def _require_local(self, credentials: Credentials) -> None:
         remedy = "Make a token with `lab auth create-token` and send it as `Authorization: Bearer <token>`."
-        if not self._trust_loopback_publish and not _is_loopback(credentials.client_host):
+        if credentials.via is not None:
+            raise ForeignOriginError(
+                f"The request came through a proxy ({credentials.via}), so it does not count as from this machine, "
+                "and this installation has no tokens.",
+                remedy=remedy,
+            )
+        if not self._trust_loopback_publish and not is_loopback(credentials.client_host):
             raise ForeignOriginError("Without tokens only this machine may use the API.", remedy=remedy)
         if _host_name(credentials.host) not in self._hosts:
             raise ForeignOriginError(
@@ -228,16 +311,6 @@ def _origin_name(origin: str) -> str | None:
         return _host_name(urlsplit(origin).netloc)
     except ValueError:
         return None
-
-
-def _is_loopback(client_host: str | None) -> bool:
-    if client_host is None:
-        # No address: a Unix socket, whose file permissions are the guard.
-        return True
-    try:
-        return ipaddress.ip_address(client_host).is_loopback
-    except ValueError:
-        return False
 
 
 def _info(row: object) -> TokenInfo:

@@ -23,3 +23,29 @@ class AccessTokenRow(Base):
     created_at: Mapped[int] = mapped_column(Micros)
     expires_at: Mapped[int | None] = mapped_column(Micros)
     revoked_at: Mapped[int | None] = mapped_column(Micros)
+
+
+STATE_ID = 1
+"""Of the only row of `access_state`."""
+
+
+class AccessStateRow(Base):
+    """Whether the installation needs a token. The migration inserts the only row; without it the installation is closed."""
+
+    __tablename__ = "access_state"
+
+    state_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    is_closed: Mapped[bool]
+    changed_at: Mapped[int | None] = mapped_column(Micros)
+
+
+class AccessEventRow(Base):
+    """One change of access: the audit log. Rows are only added."""
+
+    __tablename__ = "access_events"
+
+    event_id: Mapped[str] = mapped_column(OwnId, primary_key=True)
+    at: Mapped[int] = mapped_column(Micros)
+    kind: Mapped[str] = mapped_column(String(20))
+    token_id: Mapped[str | None] = mapped_column(OwnId)
+    actor: Mapped[str] = mapped_column(String(200))

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Depends, Request
 from pydantic import SecretStr
 
-from relab.access.models import Caller, Scope
+from relab.access.models import Caller, Scope, Source
 from relab.access.service import Credentials
 from relab.api.deps import ServicesDep
 
@@ -43,10 +43,12 @@ def requires(scope: Scope) -> Any:
 def _credentials(request: Request) -> Credentials:
     kind, _, value = request.headers.get("authorization", "").partition(" ")
     ingest_secret = request.headers.get("x-ingest-secret")
+    source: Source = request.state.source
     return Credentials(
         bearer=SecretStr(value.strip()) if kind.lower() == "bearer" and value.strip() else None,
         ingest_secret=SecretStr(ingest_secret) if ingest_secret is not None else None,
-        client_host=request.client.host if request.client else None,
+        client_host=source.client,
+        via=source.via,
         host=request.headers.get("host"),
         origin=request.headers.get("origin"),
         fetch_site=request.headers.get("sec-fetch-site"),

@@ -23,7 +23,7 @@ GZIP_FROM_BYTES = 1_024
 
 _DESCRIPTION = """
 Agent runs in, root causes out. Errors are RFC 9457 problem documents (`application/problem+json`).
-Without tokens only this machine may call; with tokens send `Authorization: Bearer <token>`.
+Until the first token exists only this machine may call; with tokens send `Authorization: Bearer <token>`.
 """
 
 
@@ -82,5 +82,5 @@ def create_app(services: Services) -> FastAPI:
     # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
     app.add_middleware(BodyLimitMiddleware, max_bytes=int(http.max_body_mb * 1_048_576))
-    app.add_middleware(RequestContextMiddleware, metrics=http_metrics)
+    app.add_middleware(RequestContextMiddleware, metrics=http_metrics, source_of=services.access.source_of)
     return app

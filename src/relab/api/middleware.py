@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import quote
 
 import structlog
@@ -12,35 +12,46 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relab.access.models import Source
 from relab.api.body import body_too_large
 from relab.api.errors import problem_response
 from relab.api.metrics import HttpMetrics
 from relab.core.ids import new_id
 
 REQUEST_ID_HEADER = "X-Request-ID"
+SourceOf = Callable[[str | None, Iterable[tuple[str, str]]], Source]
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
 _log = structlog.get_logger("relab.api")
 
 
 class RequestContextMiddleware:
-    """Gives each request an id, and counts and logs it when it is over.
+    """Gives each request an id and the source that it comes from, and counts and logs it when it is over.
 
     A caller's id is kept if it is harmless in a log; otherwise a new one is made.
+
+    Args:
+        app: the app inside.
+        metrics: counts the requests.
+        source_of: returns the source of a request from the address of its peer and its headers.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, source_of: SourceOf) -> None:
         self._app = app
         self._metrics = metrics
+        self._source_of = source_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        headers = Headers(scope=scope)
+        given = headers.get(REQUEST_ID_HEADER, "")
         request_id = given if _SAFE_REQUEST_ID.fullmatch(given) else new_id()
-        scope.setdefault("state", {})["request_id"] = request_id
+        peer = scope.get("client")
+        source = self._source_of(peer[0] if peer else None, headers.items())
+        scope.setdefault("state", {}).update(request_id=request_id, source=source)
         status = 500
         started = time.perf_counter()
 
@@ -63,6 +74,7 @@ class RequestContextMiddleware:
                     method=scope["method"],
                     # Quoted, because a path may hold what a terminal would obey.
                     path=quote(scope["path"]),
+                    client=source.client,
                     status=status,
                     ms=round(seconds * 1_000, 1),
                 )

@@ -1,12 +1,15 @@
-"""`lab auth`: tokens. The first one closes the installation to everybody without."""
+"""`lab auth`: tokens. The first one closes the installation to everybody without; `reopen` opens it again."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from relab.cli.output import JsonOption, print_json, print_table
+
+if TYPE_CHECKING:
+    from relab.access.models import AccessState
 
 app = typer.Typer(help="Make, list and revoke access tokens.", no_args_is_help=True)
 
@@ -24,36 +27,37 @@ def create_token(
 ) -> None:
     """Make a token and print it once; only a hash of it is stored."""
     from relab.access.models import Scope
-    from relab.cli.context import open_services
+    from relab.cli.context import open_services, operator
 
     unknown = [item for item in scope if item not in set(Scope)]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(Scope)}", param_hint="--scope")
     with open_services() as services:
-        first = services.access.is_open()
+        was_open = services.access.is_open()
         expires_at = None
         if expires_in_days is not None:
             expires_at = services.clock.now_us() + int(expires_in_days * 86_400_000_000)
-        made = services.access.create_token(name, [Scope(item) for item in scope], expires_at=expires_at)
+        made = services.access.create_token(name, [Scope(item) for item in scope], expires_at=expires_at, by=operator())
     if as_json:
         print_json("auth create-token", token=made.token, **made.info.model_dump(mode="json"))
         return
     print(made.token)
     typer.echo("Keep it safe: it is shown only now. Send it as `Authorization: Bearer <token>`.", err=True)
-    if first:
+    if was_open:
         typer.echo("From now on every request needs a token, also from this machine.", err=True)
 
 
 @app.command("list")
 def list_tokens(as_json: JsonOption = False) -> None:
-    """List the tokens, without their secrets."""
+    """List the tokens, without their secrets, and say whether one is needed."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
         tokens = services.access.list_tokens()
+        state = services.access.state()
     if as_json:
-        print_json("auth list", items=[token.model_dump(mode="json") for token in tokens])
+        print_json("auth list", items=[token.model_dump(mode="json") for token in tokens], open=state.is_open)
         return
     rows = (
         (
@@ -67,16 +71,87 @@ def list_tokens(as_json: JsonOption = False) -> None:
         for token in tokens
     )
     print_table("Tokens", ("id", "name", "scopes", "created", "expires", "revoked"), rows)
+    print(_said(state))
+
+
+@app.command()
+def status(as_json: JsonOption = False) -> None:
+    """Say whether requests need a token, since when, and how many tokens are valid."""
+    from relab.cli.context import open_services
+
+    with open_services() as services:
+        state = services.access.state()
+    if as_json:
+        fields = state.model_dump(mode="json")
+        print_json("auth status", open=fields.pop("is_open"), **fields)
+        return
+    print(_said(state))
 
 
 @app.command()
 def revoke(token_id: Annotated[str, typer.Argument(help="The id that `lab auth list` shows.")]) -> None:
-    """Make a token useless from now on."""
-    from relab.cli.context import open_services
+    """Make a token useless from now on. Without any valid token every request is rejected."""
+    from relab.cli.context import open_services, operator
 
     with open_services() as services:
-        services.access.revoke_token(token_id)
-        now_open = services.access.is_open()
+        services.access.revoke_token(token_id, by=operator())
+        state = services.access.state()
     print(f"Revoked {token_id}.")
-    if now_open:
-        typer.echo("No valid token is left: this machine may use the API without one again.", err=True)
+    if not state.is_open and not state.valid_tokens:
+        typer.echo(_said(state), err=True)
+
+
+@app.command()
+def reopen(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: JsonOption = False
+) -> None:
+    """Let every program of this machine do everything without a token again, as before the first token.
+
+    Tokens that are valid must be revoked first. The next token that is made closes the installation again.
+    """
+    from relab.cli.context import open_services, operator
+
+    with open_services() as services:
+        if not yes:
+            typer.confirm(
+                "Let every program and user of this machine do everything without a token?", abort=True, err=True
+            )
+        services.access.reopen(by=operator())
+        state = services.access.state()
+    if as_json:
+        print_json("auth reopen", open=state.is_open)
+        return
+    print(_said(state))
+
+
+@app.command()
+def history(
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100, as_json: JsonOption = False
+) -> None:
+    """List who made and revoked tokens, and who reopened the installation, newest first."""
+    from relab.cli.context import open_services
+    from relab.core.clock import format_time
+
+    with open_services() as services:
+        events = services.access.list_events(limit=limit)
+    if as_json:
+        print_json("auth history", items=[event.model_dump(mode="json") for event in events])
+        return
+    rows = ((format_time(event.at), event.kind, event.token_id, event.actor) for event in events)
+    print_table("Changes of access", ("at", "what", "token", "by"), rows)
+
+
+def _said(state: AccessState) -> str:
+    """Return one sentence or two about the state of access."""
+    from relab.core.clock import format_time
+
+    if state.is_open:
+        since = f" since {format_time(state.changed_at)}" if state.changed_at is not None else ""
+        return f"Open{since}: this machine may do everything without a token; other machines may do nothing."
+    since = f" since {format_time(state.changed_at)}" if state.changed_at is not None else ""
+    if state.valid_tokens:
+        return f"Closed{since}: every request needs a token. Valid tokens: {state.valid_tokens}."
+    return (
+        f"Closed{since}, and no token is valid: every request is rejected, also from this machine. "
+        "`lab auth create-token` makes a token; `lab auth reopen` lets this machine in without one."
+    )

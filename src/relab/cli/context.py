@@ -30,6 +30,18 @@ def read_settings() -> Settings:
     return load_settings()
 
 
+def operator() -> str:
+    """Return the person at this command for audit logs, as `user@host`; the id of the user if it has no name."""
+    import getpass
+    import socket
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
 def run_follow_ups(services: Services, *, at_most: int = 10) -> None:
     """Do the newest small jobs that a command has left (labels, deletions), if no worker lives to do them."""
     from relab.jobs.models import JobStatus

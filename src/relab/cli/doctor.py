@@ -102,13 +102,17 @@ def _access(services: Services) -> Check:
     from relab.core.errors import RelabError
 
     try:
-        is_open = services.access.is_open()
+        state = services.access.state()
     except RelabError as error:
         return Check("access", "problem", error.message, error.remedy)
-    if is_open:
-        remedy = "Before a public bind: `lab auth create-token --name admin --scope admin`."
-        return Check("access", "note", "no tokens: this machine may do everything, others nothing", remedy)
-    return Check("access", "ok", "tokens are needed")
+    create = "`lab auth create-token --name admin --scope admin`"
+    if state.is_open:
+        found = "open: this machine may do everything without a token, others nothing"
+        return Check("access", "note", found, f"Before a public bind: {create}.")
+    if not state.valid_tokens:
+        found = "closed, and no token is valid: every request is rejected"
+        return Check("access", "note", found, f"{create}; or `lab auth reopen` for this machine alone.")
+    return Check("access", "ok", f"closed: every request needs a token; {state.valid_tokens} valid")
 
 
 def _model(services: Services) -> Check:

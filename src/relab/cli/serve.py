@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import socket
 
     from relab.bootstrap import Services
+    from relab.settings import Settings
 
 STREAMS_END_WITHIN_S = 5
 """How long open requests may take to end once the server is told to stop."""
@@ -52,7 +53,6 @@ def serve(
     import structlog
     import uvicorn
 
-    from relab.bootstrap import build
     from relab.cli.context import read_settings
     from relab.cli.http_server import HttpServer
     from relab.cli.processes import ChildProcesses
@@ -67,21 +67,14 @@ def serve(
         workers = 0 if settings.job_mode == "rq" or is_alone else 1
     if port is None:
         port = settings.port if is_alone else settings.http.port
-    services = build(settings)
-    try:
-        # Before the port is bound: a database that does not fit is an error message, not a stack trace.
-        services.prepare()
-        services.knowledge.check()
-        services.incidents.check()
-        services.notices.check()
-        _refuse_open_public_bind(services, address)
-    finally:
-        services.close()
+    _check(settings, address)
     config = uvicorn.Config(
         "relab.server:create",
         factory=True,
         log_config=None,
         access_log=False,
+        # By default uvicorn takes any local process's X-Forwarded-For for the client; `access/forwarding.py` decides.
+        proxy_headers=False,
         timeout_graceful_shutdown=STREAMS_END_WITHIN_S,
     )
     with _bind(address, port) as listener:
@@ -97,6 +90,25 @@ def _hand_on(only: str | None, autonomy: str | None) -> None:
     for name, value in (("RELAB_SERVE_ONLY", only), ("RELAB_INCIDENTS__AUTONOMY", autonomy)):
         if value is not None:
             os.environ[name] = value
+
+
+def _check(settings: Settings, address: str) -> None:
+    """Prepare the database and refuse settings that do not fit, before the port is bound.
+
+    Raises:
+        RelabError: some part cannot be used; the command prints it instead of a stack trace of the server's.
+    """
+    from relab.bootstrap import build
+
+    services = build(settings)
+    try:
+        services.prepare()
+        services.knowledge.check()
+        services.incidents.check()
+        services.notices.check()
+        _refuse_open_public_bind(services, address)
+    finally:
+        services.close()
 
 
 def _leave(*_: object) -> NoReturn:
@@ -136,7 +148,7 @@ def _url(listener: socket.socket) -> str:
 
 
 def _refuse_open_public_bind(services: Services, address: str) -> None:
-    """Refuse to offer an installation without tokens to the network."""
+    """Refuse to offer an open installation to the network."""
     import ipaddress
 
     from relab.core.errors import ConfigurationError

@@ -186,6 +186,8 @@ def test_the_first_token_closes_the_installation_while_it_runs(client: TestClien
     assert client.get("/agent-runs", headers=bearer(made.token)).status_code == 200
     services.access.revoke_token(made.info.token_id)
     assert_problem(client.get("/agent-runs", headers=bearer(made.token)), 401, "invalid_token")
+    assert_problem(client.get("/agent-runs"), 401, "missing_token")
+    services.access.reopen(by="ada")
     assert client.get("/agent-runs").status_code == 200
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,8 +17,9 @@ from relab.access.errors import (
     MissingScopeError,
     MissingTokenError,
     TokenNotFoundError,
+    TokensInUseError,
 )
-from relab.access.models import Scope, granted
+from relab.access.models import AccessState, Scope, granted
 from relab.access.service import AccessService, Credentials
 from relab.core.errors import InvalidInputError
 from relab.storage import Database
@@ -85,6 +88,7 @@ def test_loopback_names_are_taken_as_host(opened: AccessService, host: str) -> N
         {"client_host": "10.0.0.1"},
         {"client_host": "testclient"},
         {"client_host": ""},
+        {"via": "it has the header Via"},
         {"host": "evil.example"},
         {"host": "evil.example:8000"},
         {"host": "localhost.evil.example"},
@@ -131,18 +135,103 @@ def test_allowed_hosts_and_published_ports_widen_what_an_open_installation_takes
     assert access.authorize(local(host="lab.internal:80", client_host="172.17.0.1"), Scope.ADMIN)
     with pytest.raises(ForeignOriginError):
         access.authorize(local(host="evil.example", client_host="172.17.0.1"), Scope.ADMIN)
+    with pytest.raises(ForeignOriginError, match="proxy"):
+        access.authorize(local(host="lab.internal", client_host="172.17.0.1", via="it has the header Via"), Scope.READ)
 
 
-def test_the_first_token_closes_the_installation_and_the_last_one_opens_it(make: Make) -> None:
+def test_the_first_token_closes_the_installation_and_its_end_does_not_reopen_it(
+    make: Make, clock: MovableClock
+) -> None:
     access = make()
-    made = access.create_token("ci", [Scope.READ])
+    revoked = access.create_token("ci", [Scope.READ])
+    access.create_token("brief", [Scope.READ], expires_at=START_US + HOUR_US)
 
+    with pytest.raises(MissingTokenError):
+        access.authorize(local(), Scope.READ)
+    access.revoke_token(revoked.info.token_id)
+    clock.us += HOUR_US
+    # Another process, which has kept no answer.
+    for each in (access, make()):
+        assert not each.is_open()
+        assert each.state() == AccessState(is_open=False, changed_at=START_US, valid_tokens=0)
+        with pytest.raises(MissingTokenError):
+            each.authorize(local(), Scope.READ)
+
+
+def test_reopening_lets_this_machine_in_until_the_next_token(make: Make, clock: MovableClock) -> None:
+    access = make()
+    for _ in range(2):
+        access.revoke_token(access.create_token("ci", [Scope.READ], by="ada").info.token_id, by="bob")
+        clock.us += HOUR_US
+        access.reopen(by="cleo")
+
+        assert make().state() == AccessState(is_open=True, changed_at=clock.us, valid_tokens=0)
+        assert make().authorize(local(), Scope.ADMIN)
+        with pytest.raises(ForeignOriginError):
+            access.authorize(local(client_host="203.0.113.9"), Scope.READ)
+        clock.us += HOUR_US
+
+    access.create_token("again", [Scope.READ], by="dora")
+    assert not make().is_open()
+    assert [(event.kind.value, event.actor) for event in reversed(access.list_events())] == [
+        *[("token_created", "ada"), ("token_revoked", "bob"), ("reopened", "cleo")] * 2,
+        ("token_created", "dora"),
+    ]
+
+
+def test_an_installation_with_valid_tokens_cannot_be_reopened(make: Make) -> None:
+    access = make()
+    access.create_token("ci", [Scope.READ])
+
+    with pytest.raises(TokensInUseError, match="1 token"):
+        access.reopen(by="ada")
+    assert not make().is_open()
+    assert [event.kind.value for event in access.list_events()] == ["token_created"]
+
+
+def test_an_installation_whose_state_is_lost_is_closed(make: Make, database: Database) -> None:
+    with database.write() as unit:
+        unit.session.execute(text("DELETE FROM access_state"))
+
+    access = make()
     assert not access.is_open()
     with pytest.raises(MissingTokenError):
         access.authorize(local(), Scope.READ)
+    made = access.create_token("ci", [Scope.READ])
     access.revoke_token(made.info.token_id)
-    assert access.is_open()
-    assert access.authorize(local(), Scope.READ)
+    access.reopen(by="ada")
+    assert make().is_open()
+
+
+def test_revoking_twice_is_one_event(make: Make) -> None:
+    access = make()
+    made = access.create_token("ci", [Scope.READ])
+    for _ in range(2):
+        access.revoke_token(made.info.token_id)
+
+    assert [event.kind.value for event in access.list_events()] == ["token_revoked", "token_created"]
+
+
+def test_a_token_made_while_the_installation_is_being_reopened_closes_it(make: Make, database: Database) -> None:
+    """Of the two, whichever the database lets through last must leave no open installation with a valid token."""
+    for _ in range(10):
+        start = threading.Barrier(2)
+        access, other = make(), make()
+        for token in access.list_tokens():
+            access.revoke_token(token.token_id)
+
+        def reopen(access: AccessService = access, start: threading.Barrier = start) -> None:
+            start.wait(10)
+            with contextlib.suppress(TokensInUseError):
+                access.reopen(by="ada")
+
+        thread = threading.Thread(target=reopen)
+        thread.start()
+        start.wait(10)
+        other.create_token("ci", [Scope.READ])
+        thread.join()
+
+        assert not make().is_open()
 
 
 def test_a_token_may_do_what_its_scopes_include(make: Make) -> None:
@@ -187,7 +276,7 @@ def test_a_token_expires_at_its_time(make: Make, clock: MovableClock) -> None:
     assert access.authorize(bearer(token), Scope.READ)
     clock.us += 1
 
-    assert access.is_open()
+    assert not access.is_open()
     with pytest.raises(InvalidTokenError):
         access.authorize(bearer(token), Scope.READ)
 

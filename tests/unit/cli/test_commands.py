@@ -217,6 +217,37 @@ def test_tokens_are_made_listed_and_revoked(empty: Lab) -> None:
         assert not any(secret.encode() in file.read_bytes() for secret in secrets), file
 
 
+def test_the_state_of_access_is_shown_and_reopened_only_on_purpose(empty: Lab) -> None:
+    def stated() -> list[str]:
+        found = [empty.run("auth", "status").out.split()[0], empty.run("auth", "list").out.splitlines()[-1].split()[0]]
+        row = next(check for check in empty.json("doctor")["checks"] if check["name"] == "access")
+        return [*found, row["found"].split(":")[0].split(",")[0].capitalize()]
+
+    before = stated()
+    token_id = empty.json("auth", "create-token", "--name", "ci", "--scope", "read")["token_id"]
+    valid = empty.json("auth", "status")
+    in_use = empty.run("auth", "reopen", "--yes", code=EXIT_FAILED)
+    empty.run("auth", "revoke", token_id)
+    after = [text.rstrip(":,") for text in stated()]
+    unanswered = empty.run("auth", "reopen", code=EXIT_INTERRUPTED)
+    declined = empty.run("auth", "reopen", stdin="n\n", code=EXIT_INTERRUPTED)
+    still = empty.json("auth", "status")
+    empty.run("auth", "reopen", stdin="y\n")
+
+    assert [text.rstrip(":") for text in before] == ["Open", "Open", "Open"]
+    assert (valid["open"], valid["valid_tokens"]) == (False, 1)
+    assert "1 token(s) can still be used" in in_use.err
+    assert after == ["Closed", "Closed", "Closed"]
+    assert "without a token?" in unanswered.err
+    assert "without a token?" in declined.err
+    assert (still["open"], still["valid_tokens"]) == (False, 0)
+    assert empty.json("auth", "status")["open"] is True
+    events = empty.json("auth", "history")["items"]
+    assert [event["kind"] for event in events] == ["reopened", "token_revoked", "token_created"]
+    assert all("@" in event["actor"] for event in events)
+    assert [event["token_id"] for event in events] == [None, token_id, token_id]
+
+
 def test_the_schema_is_checked_and_migrated(empty: Lab) -> None:
     missing = empty.run("db", "check", "--json", code=EXIT_FAILED).json
     upgraded = empty.run("db", "upgrade").out
