@@ -103,6 +103,8 @@ class Shop:
         told_clock: the target's.
         broken: valves that do not stand as they should.
         cure: how they should.
+        p95_ms: how long its users wait.
+        word: what the target calls itself while no valve is shut.
         lies: paths of the target with what it answers in place of the truth; an exception is raised.
     """
 
@@ -115,6 +117,8 @@ class Shop:
     told_clock: OtherClock
     broken: set[str] = field(default_factory=set)
     cure: int = CURE
+    p95_ms: float = 12.0
+    word: str = "healthy"
     lies: dict[str, Any] = field(default_factory=dict)
 
     def do(self, who: str, component: str, to: int) -> None:
@@ -149,12 +153,18 @@ class Shop:
         errors = 99.0 if RUIN in self.valves.read().values() else 40.0 if failing else 0.0
         health = {
             "timestamp": now,
-            "health_status": "degraded" if failing else "healthy",
+            "health_status": "degraded" if failing else self.word,
             "error_rate": errors,
             "dependencies": {name: {"ok": part not in failing} for part, name in PARTS.items()},
             "workers": [{"worker": 0, "state": "running"}],
         }
-        metrics = {"timestamp": now, "error_rate": errors, "p95_ms": 12.0, "requests": 100, "requests_per_second": 50.0}
+        metrics = {
+            "timestamp": now,
+            "error_rate": errors,
+            "p95_ms": self.p95_ms,
+            "requests": 100,
+            "requests_per_second": 50.0,
+        }
         return {
             HEALTH: health,
             "/api/v1/metrics": metrics,
@@ -263,6 +273,7 @@ def hasty(policy: Policy, **changed: Any) -> ResponderSettings:
         least_polls=3,
         patience_s=12.0,
         cause_patience_s=6.0,
+        recovery_s=60.0,
         window_s=2.0,
         worse_s=2.0,
     )

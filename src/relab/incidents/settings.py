@@ -72,6 +72,7 @@ def settings_for(
             quiet_s=between(24.0, 180.0),
             patience_s=between(40.0, 180.0),
             cause_patience_s=between(15.0, 90.0),
+            recovery_s=between(160.0, 720.0),
             window_s=between(6.0, 30.0),
         ),
         stand_down_s=between(5.0, 30.0),

@@ -243,7 +243,7 @@ async def test_a_second_cause_that_comes_as_the_first_is_mended_is_mended_too(me
         acts = running.log.acts.of_incident(found.incident_id)
         story = running.story()
     assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_b_shut"), story
-    assert ([act.effect for act in acts], len(way.acts)) == ([Effect.FAILED, Effect.VERIFIED], 2)
+    assert ([act.effect for act in acts], len(way.acts)) == ([Effect.MITIGATED, Effect.VERIFIED], 2)
     assert means.shop.valves.read() == {"a": CURE, "b": CURE}
 
 

@@ -37,6 +37,8 @@ class Effect(StrEnum):
     """What came of an act, as users saw it."""
 
     VERIFIED = "verified"
+    MITIGATED = "mitigated"
+    """Its cause is gone; users are not served as usual yet, or suffer from another cause."""
     FAILED = "failed"
     WORSE = "worse"
 

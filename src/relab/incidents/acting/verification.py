@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from relab.incidents.acting.admitted import ERRORS, P95, REQUESTS, without_refusals, without_word
+from relab.incidents.acting.clock_steps import MOST_GAP, by_one_clock, without_leaps
 from relab.incidents.models import Snapshot
 from relab.knowledge.models import Condition, FactValue
 
-ERRORS: Final = "errors.pct"
-P95: Final = "latency.p95_ms"
-REQUESTS: Final = "traffic.requests"
-SHED: Final = "traffic.shed"
 LEAST_REQUESTS: Final = 5
-"""Shares and quantiles of fewer requests say nothing."""
-_MOST_GAP: Final = 3
-"""In poll intervals; longer ones are holes, of which nobody knows what happened in them."""
+"""Shares and quantiles of fewer say nothing."""
 _NEEDED: Final = ("health", "metrics")
 _US: Final = 1_000_000
 
@@ -27,9 +25,20 @@ class Outcome(StrEnum):
 
     VERIFIED = "verified"
     NOT_YET = "not_yet"
+    RECOVERING = "recovering"
+    """The cause is gone and users are served; latency, or the target's own word, is not back to normal yet: keep watching."""
+    MITIGATED = "mitigated"
+    """Recovery did not end within its time: the cause is gone, users are served, and some latency is left."""
+    OTHER_CAUSE = "other_cause"
+    """The cause is gone, and users still suffer: something else is wrong as well, and is to be diagnosed."""
     FAILED = "failed"
     WORSE = "worse"
     """Errors or P95 are beyond what they were when it began: take it back."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether more polls decide."""
+        return self in {Outcome.NOT_YET, Outcome.RECOVERING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,7 @@ class VerificationSettings:
         quiet_s: for how long, and nothing else found wrong, where nobody has done anything: then it has passed.
         patience_s: from the end of the act until it has failed.
         cause_patience_s: as long the cause may still be seen.
+        recovery_s: from the end of the act, how long a service that recovers is watched before it counts as mitigated only.
         window_s: over which the target's figures are taken; so long they tell of the act itself, too.
         worse_s: for how long it must be worse.
         worse_errors_pct, worse_latency_factor, worse_latency_ms: by how much, at least.
@@ -54,6 +64,7 @@ class VerificationSettings:
     quiet_s: float = 180.0
     patience_s: float = 180.0
     cause_patience_s: float = 90.0
+    recovery_s: float = 720.0
     window_s: float = 30.0
     worse_s: float = 10.0
     worse_errors_pct: float = 10.0
@@ -88,6 +99,7 @@ class Course:
         mended: what must hold for the cause to be gone.
         facts: of a fresh look at that; empty if there was none.
         facts_at_us: when it was made.
+        facts_before: what was known before the act; whether the cause was seen then is read from it.
         sheds: whether what is too much is refused on purpose: then refusals are no sign that it has failed.
     """
 
@@ -99,6 +111,7 @@ class Course:
     mended: Sequence[Condition] = ()
     facts: Mapping[str, FactValue] | None = None
     facts_at_us: int | None = None
+    facts_before: Mapping[str, FactValue] | None = None
     sheds: bool = False
 
 
@@ -123,9 +136,9 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
         bounds: up to what users are served well.
         settings: how long that must be so.
     """
-    course = _without_leaps(_by_one_clock(course), settings)
+    course = without_leaps(by_one_clock(course), settings)
     if course.sheds:
-        before, polls = _without_refusals(course.before), [_without_refusals(poll) for poll in course.polls]
+        before, polls = without_refusals(course.before), [without_refusals(poll) for poll in course.polls]
         course = replace(course, before=before, polls=polls)
     polls = [poll for poll in course.polls if poll.at_us > course.ended_at_us]
     worse = _worse(course, polls, settings)
@@ -136,25 +149,126 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
     is_sustained = well_s >= settings.sustained_s and len(streak) >= settings.least_polls
     open_conditions = _open(course, streak, settings)
     if is_sustained and not open_conditions:
-        return Verification(
-            Outcome.VERIFIED, f"Users have been served well for {well_s:g} s, and the cause is gone.", well_s
-        )
+        reason = f"Users have been served well for {well_s:g} s, and the cause is gone."
+        return Verification(Outcome.VERIFIED, reason, well_s)
     seen = _seen_cause(course, settings)
     if seen:
         return Verification(Outcome.FAILED, f"The cause is still there: {seen}.", well_s)
+    return _undecided(course, polls, bounds, settings, streak=streak, waits_for=open_conditions)
+
+
+def _undecided(
+    course: Course,
+    polls: Sequence[Snapshot],
+    bounds: Bounds,
+    settings: VerificationSettings,
+    *,
+    streak: Sequence[Snapshot],
+    waits_for: Sequence[str],
+) -> Verification:
+    """Return the verdict on an act that is neither verified nor refuted: by what is left, and by the time that has passed.
+
+    `streak` has the last polls in a row in which users were served well, `waits_for` the conditions for the cause to be gone
+    that are not known to hold.
+    """
+    well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
+    is_sustained = well_s >= settings.sustained_s and len(streak) >= settings.least_polls
     since_s = (polls[-1].at_us - course.ended_at_us) / _US if polls else 0.0
+    rest = _rest(course, polls, bounds, settings)
+    if rest is Outcome.RECOVERING and (not streak or since_s >= settings.patience_s):
+        return _recovering(course, polls, bounds, settings, well_s)
     # What is well at the moment is given the time to stay so, but not for ever; so is a target that serves its users
     # well, and does not yet call itself so.
     is_on_the_way = bool(streak) and not is_sustained
     is_served = not streak and _is_served(course, polls, bounds)
     patience_s = settings.patience_s * (2 if is_on_the_way or is_served else 1)
-    # Polls, not the time alone: who was not looking, after a restart of its own, has seen nothing fail.
-    if since_s >= patience_s and len(polls) >= settings.least_polls:
-        problem = "" if streak else _problem(course, polls[-1], bounds)
-        reason = problem or "; ".join(open_conditions) or f"users are served well for {well_s:g} s only"
+    problem = "" if streak or not polls else _problem(course, polls[-1], bounds)
+    is_plain = rest is Outcome.OTHER_CAUSE and _has_new_part(course, polls, settings)
+    # Polls, not the time alone: a process that was not polling has seen nothing fail.
+    if (since_s >= patience_s or is_plain) and len(polls) >= settings.least_polls:
+        if rest is Outcome.OTHER_CAUSE:
+            reason = f"The cause is gone after {since_s:.0f} s, and something else is wrong: {problem}."
+            return Verification(Outcome.OTHER_CAUSE, reason, well_s)
+        reason = problem or "; ".join(waits_for) or f"users are served well for {well_s:g} s only"
         return Verification(Outcome.FAILED, f"After {since_s:.0f} s it is not verified: {reason}.", well_s)
-    waits_for = "; ".join(open_conditions) if is_sustained else f"users are served well for {well_s:g} s so far"
-    return Verification(Outcome.NOT_YET, f"Not verified yet: {waits_for}.", well_s)
+    said = "; ".join(waits_for) if is_sustained else f"users are served well for {well_s:g} s so far"
+    return Verification(Outcome.NOT_YET, f"Not verified yet: {said}.", well_s)
+
+
+def _recovering(
+    course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings, well_s: float
+) -> Verification:
+    """Return the verdict on a service that recovers: watched on, or mitigated once its time is over."""
+    since_s = (polls[-1].at_us - course.ended_at_us) / _US
+    left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
+    reason = f"The cause is gone and users are served, {since_s:.0f} s after the act; not back to normal: {left}."
+    is_over = since_s >= settings.recovery_s and len(polls) >= settings.least_polls
+    return Verification(Outcome.MITIGATED if is_over else Outcome.RECOVERING, reason, well_s)
+
+
+def _rest(course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings) -> Outcome | None:
+    """Return what it is that users may still notice once the cause is known to be gone.
+
+    Returns:
+        `RECOVERING` if users are served and it is better than before, `OTHER_CAUSE` if they are not and the cause was seen
+        before the act (else the act was for the wrong one), None if the cause is not known to be gone or nothing is left.
+    """
+    if not polls or not _is_gone(course, polls, settings):
+        return None
+    late = _latest(polls, settings)
+    served = [poll for poll in late if _serves(course, poll, bounds)]
+    if served:
+        # A poll with a few errors among them is no reason to give up; it stays in the target's figures for a while.
+        is_back = not any(_problem(course, poll, bounds) for poll in late)
+        return Outcome.RECOVERING if not is_back and _is_better(course, late, bounds) else None
+    was_seen = any(item.holds(course.facts_before or {}) is False for item in course.mended)
+    return Outcome.OTHER_CAUSE if was_seen else None
+
+
+def _is_gone(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
+    """Return whether a look of lately, after the figures of the act itself have passed, shows that the cause is gone."""
+    if not course.mended or course.facts is None or course.facts_at_us is None:
+        return False
+    since_us = max(polls[-1].at_us - _memory_us(settings), course.ended_at_us + int(settings.window_s * _US))
+    return course.facts_at_us >= since_us and all(item.holds(course.facts) is True for item in course.mended)
+
+
+def _memory_us(settings: VerificationSettings) -> int:
+    """Return how long what happened once may still be seen in the target's figures, and be told apart from a row of it."""
+    return int(max(settings.window_s + settings.worse_s, MOST_GAP * settings.poll_interval_s) * _US)
+
+
+def _latest(polls: Sequence[Snapshot], settings: VerificationSettings) -> list[Snapshot]:
+    return [poll for poll in polls if poll.at_us >= polls[-1].at_us - _memory_us(settings)]
+
+
+def _serves(course: Course, poll: Snapshot, bounds: Bounds) -> bool:
+    """Return whether users get what they ask for: whatever it takes, and whatever the target calls itself."""
+    patient = replace(bounds, p95_ms=math.inf)
+    return not _problem(course, without_word(poll), patient) and poll.failing <= course.before.failing
+
+
+def _is_better(course: Course, late: Sequence[Snapshot], bounds: Bounds) -> bool:
+    """Return whether users are better off than before the act.
+
+    They got errors or no answer then; or waited, and at least half of what was too long is gone; or a part works again.
+    """
+    before = course.before
+    if not _serves(course, before, bounds):
+        return True
+    was = before.numbers.get(P95)
+    now = [poll.numbers[P95] for poll in late if P95 in poll.numbers]
+    if was is not None and was > bounds.p95_ms:
+        return bool(now) and statistics.median(now) - bounds.p95_ms <= (was - bounds.p95_ms) / 2
+    return bool(before.failing - late[-1].failing)
+
+
+def _has_new_part(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
+    """Return whether a part has failed for a while that did not fail before the act: no recovery ends that."""
+    late = _latest(polls, settings)
+    return late[-1].at_us - late[0].at_us >= settings.worse_s * _US and bool(
+        frozenset.intersection(*(poll.failing for poll in late)) - course.before.failing
+    )
 
 
 def _is_served(course: Course, polls: Sequence[Snapshot], bounds: Bounds) -> bool:
@@ -162,65 +276,9 @@ def _is_served(course: Course, polls: Sequence[Snapshot], bounds: Bounds) -> boo
 
     Such a part is a reason for the word, and another cause: that is not waited for.
     """
-    if not polls or _problem(course, _without_word(polls[-1]), bounds):
+    if not polls or _problem(course, without_word(polls[-1]), bounds):
         return False
     return polls[-1].failing <= course.before.failing
-
-
-def _without_refusals(poll: Snapshot) -> Snapshot:
-    """Return a poll as those see it who are let in. What the target calls itself is about all of them, so it tells nothing."""
-    requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
-    if not requests or errors is None or not poll.numbers.get(SHED):
-        return poll
-    left = max(errors - 100 * poll.numbers[SHED] / requests, 0.0)
-    return _without_word(replace(poll, numbers={**poll.numbers, ERRORS: left}))
-
-
-def _without_word(poll: Snapshot) -> Snapshot:
-    """Return a poll without what the target calls itself."""
-    return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})
-
-
-def _by_one_clock(course: Course) -> Course:
-    """Return what has happened since the clock was last set back; what was before then is at no known distance."""
-    begin, last_us = 0, course.began_at_us
-    for number, poll in enumerate(course.polls):
-        if poll.at_us < last_us:
-            begin = number
-        last_us = poll.at_us
-    if not course.polls or course.polls[begin].at_us >= course.began_at_us:
-        return course
-    course = replace(course, ended_at_us=course.polls[begin].at_us - 1, polls=course.polls[begin:])
-    if course.facts_at_us is not None and course.facts_at_us > course.polls[-1].at_us:
-        # They were seen before the clock was set.
-        course = replace(course, facts=None, facts_at_us=None)
-    return course
-
-
-def _without_leaps(course: Course, settings: VerificationSettings) -> Course:
-    """Return what has happened as if nobody had slept, and no clock had been set forward.
-
-    A hole between polls that is longer than all patience is no time in which something could have been seen to fail. It stays
-    a hole, of a length that no row of polls goes over.
-    """
-    most_us = int(settings.patience_s * _US)
-    kept_us = int(_MOST_GAP * settings.poll_interval_s * _US) + 1
-    lost_us, last_us = 0, course.ended_at_us
-    polls, moved = [], dict[int, int]()
-    for poll in course.polls:
-        if poll.at_us - last_us > most_us:
-            lost_us += max(poll.at_us - last_us - kept_us, 0)
-        last_us = max(poll.at_us, last_us)
-        moved[poll.at_us] = poll.at_us - lost_us
-        polls.append(replace(poll, at_us=poll.at_us - lost_us))
-    if not lost_us:
-        return course
-    facts_at_us = course.facts_at_us
-    if facts_at_us is not None:
-        seen_before = [at_us for at_us in moved if at_us <= facts_at_us]
-        facts_at_us -= max(seen_before) - moved[max(seen_before)] if seen_before else 0
-    stale = frozenset(moved.get(at_us, at_us) for at_us in course.stale)
-    return replace(course, polls=polls, stale=stale, facts_at_us=facts_at_us)
 
 
 def _streak(
@@ -230,7 +288,7 @@ def _streak(
     found: list[Snapshot] = []
     for poll in reversed(polls):
         gap_s = (found[-1].at_us - poll.at_us) / _US if found else 0.0
-        if not 0 <= gap_s <= _MOST_GAP * settings.poll_interval_s or _problem(course, poll, bounds):
+        if not 0 <= gap_s <= MOST_GAP * settings.poll_interval_s or _problem(course, poll, bounds):
             break
         found.append(poll)
     return found[::-1]
@@ -268,7 +326,7 @@ def _open(course: Course, streak: Sequence[Snapshot], settings: VerificationSett
     """Return which conditions for the cause to be gone are not known to hold; only a look of these last polls counts."""
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
-        recent_us = streak[-1].at_us - int(_MOST_GAP * settings.poll_interval_s * _US)
+        recent_us = streak[-1].at_us - int(MOST_GAP * settings.poll_interval_s * _US)
         if course.facts_at_us >= max(streak[0].at_us, recent_us):
             facts = course.facts or {}
     return [
@@ -318,7 +376,9 @@ def _exceeds(course: Course, poll: Snapshot, settings: VerificationSettings, *, 
     if errors is not None and errors > most + margin:
         return f"errors are {errors:.4g} %, and were {most:.4g} % when it began"
     p95, was = poll.numbers.get(P95), before.get(P95)
-    if is_ruin or p95 is None or was is None:
+    # Requests that fail at once take no time: that they are answered again takes longer, and is not worse.
+    is_answered = errors is not None and errors < most - settings.worse_errors_pct
+    if is_ruin or is_answered or p95 is None or was is None:
         return ""
     if p95 > max(was * settings.worse_latency_factor, was + settings.worse_latency_ms):
         return f"P95 is {p95:.4g} ms, and was {was:.4g} ms when it began"

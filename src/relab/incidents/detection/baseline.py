@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ MOST_SIGNALS: Final = 2_000
 """A target that names its routes anew in every poll must not fill the memory; what was not seen for longest goes first."""
 _TO_SIGMA: Final = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
+_Z_90: Final = 1.2816
+"""The 90th percentile of the standard normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,14 @@ class Usual:
         median: of its values.
         deviation: the robust standard deviation, from the median absolute deviation.
         count: polls that it rests on.
+        upper_deviation: the standard deviation that its upper tail tells: (90th percentile - median) / 1.2816. A noisy host
+            shows in the tail, and not in the median absolute deviation, which half of all polls may leave unmoved.
     """
 
     median: float
     deviation: float
     count: int
+    upper_deviation: float = 0.0
 
 
 class Baseline:
@@ -73,7 +79,8 @@ class Baseline:
             return None
         median = statistics.median(values)
         spread = statistics.median(abs(value - median) for value in values)
-        return Usual(median, spread * _TO_SIGMA, len(values))
+        tail = sorted(values)[math.ceil(0.9 * len(values)) - 1]
+        return Usual(median, spread * _TO_SIGMA, len(values), max(tail - median, 0.0) / _Z_90)
 
     def dump(self) -> dict[str, list[float]]:
         """Return its content as JSON holds it, for a responder that starts again."""

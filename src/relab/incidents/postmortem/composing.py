@@ -41,6 +41,7 @@ _OUTCOMES: Final = {
 }
 _EFFECTS: Final = {
     Effect.VERIFIED: "It helped: users were served well, and the cause was gone.",
+    Effect.MITIGATED: "Its cause was gone afterwards; users were not served as usual yet.",
     Effect.FAILED: "It changed nothing.",
     Effect.WORSE: "It was worse afterwards.",
 }

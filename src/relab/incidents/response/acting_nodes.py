@@ -9,7 +9,7 @@ from relab.incidents.acting.errors import ActionServerError, OutcomeUnknownError
 from relab.incidents.acting.planning import Plan
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, idempotency_key
 from relab.incidents.acting.verification import Outcome, Verification
-from relab.incidents.response.state import IncidentState, dump_poll, load_poll
+from relab.incidents.response.state import IncidentState, dump_poll, load_known, load_poll
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.undoing import Undoing
 from relab.incidents.response.verifying import Verifying
@@ -24,7 +24,13 @@ from relab.incidents.storage.errors import (
 from relab.incidents.storage.models import NewEvent, Phase
 from relab.knowledge.models import Runbook
 
-_EFFECTS: Final = {Outcome.VERIFIED: Effect.VERIFIED, Outcome.FAILED: Effect.FAILED, Outcome.WORSE: Effect.WORSE}
+_EFFECTS: Final = {
+    Outcome.VERIFIED: Effect.VERIFIED,
+    Outcome.MITIGATED: Effect.MITIGATED,
+    Outcome.OTHER_CAUSE: Effect.MITIGATED,
+    Outcome.FAILED: Effect.FAILED,
+    Outcome.WORSE: Effect.WORSE,
+}
 _OF_THE_MOMENT: Final = frozenset((Reaction.WAIT, Reaction.LOOK_AGAIN, Reaction.STAND_DOWN))
 _MOST_AGAIN: Final = 2
 _WAYS: Final = {
@@ -131,6 +137,9 @@ class Acting:
         changed: IncidentState = {"execution_results": results, "reason": found.reason, "before": {}}
         if found.outcome is Outcome.VERIFIED:
             return {**changed, "way": "learn", "is_resolved": True}
+        if found.outcome is Outcome.MITIGATED:
+            # The diagnosis stays: what is left is no sign of another cause, and a person decides whether it matters.
+            return {**changed, "way": "escalate", "is_resolved": False, "reason": f"Mitigated: {found.reason}"}
         if found.outcome is Outcome.WORSE and plan.undo is not None and act.record_id is not None:
             await self._undoing.take_back(state, plan, act, f"{act.action} has made it worse.")
         if came_back and len(again := state.get("again", [])) < _MOST_AGAIN:
@@ -143,10 +152,10 @@ class Acting:
     ) -> Verification:
         """Return what has come of an act; what it refuses is let in again before all users are asked."""
         world, sheds = self._world, book is not None and book.sheds
-        before = load_poll(state["before"])
+        before, facts = load_poll(state["before"]), load_known(state.get("known", {})).facts
         # It may have been on the way to that before a restart of ours.
         if not (sheds and act.effect is Effect.VERIFIED):
-            found = await self._verifying.watched(act, before, book)
+            found = await self._verifying.watched(act, before, book, facts)
             if found.outcome is not Outcome.VERIFIED or not sheds or plan.undo is None or act.record_id is None:
                 return found
             now_us = world.clock.now_us()
@@ -154,7 +163,7 @@ class Acting:
         lifted = await self._undoing.take_back(state, plan, act, "No more come than can be served.")
         if lifted is None:
             return Verification(Outcome.VERIFIED, f"{act.action} has helped, and stays in force.")
-        found = await self._verifying.without_limits(lifted, world.watch.feed.latest or before, book)
+        found = await self._verifying.without_limits(lifted, world.watch.feed.latest or before, book, facts)
         if found.outcome is Outcome.VERIFIED:
             return found
         return Verification(Outcome.FAILED, f"Without {act.action} it came back: {found.reason}", found.well_s)

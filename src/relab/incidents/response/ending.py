@@ -12,6 +12,7 @@ from relab.incidents.models import Anomaly, Severity
 from relab.incidents.postmortem.recording import signals_event
 from relab.incidents.response.recovery import WELL_AGAIN, Recovery
 from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
+from relab.incidents.response.verifying import Verifying
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase
 from relab.incidents.storage.models import Outcome as End
@@ -20,6 +21,7 @@ from relab.knowledge.service import RunbookFolderError
 
 _ATTEMPTS: Final = {
     Effect.VERIFIED: Attempt.HELPED,
+    Effect.MITIGATED: Attempt.HELPED,
     Effect.FAILED: Attempt.CHANGED_NOTHING,
     Effect.WORSE: Attempt.MADE_WORSE,
 }
@@ -113,12 +115,29 @@ class Ending:
         while True:
             await recovery.poll()
             if await recovery.has_passed():
-                return {"way": "learn", "reason": WELL_AGAIN}
+                is_mended = await self._has_mended(state)
+                return {"way": "learn", "reason": WELL_AGAIN, "is_resolved": is_mended}
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
             if news := await self._news(state, incident, told):
                 return await self._look_again(state, news)
+
+    async def _has_mended(self, state: IncidentState) -> bool:
+        """Return whether the last act ended it: its cause was gone then and is gone now, and nobody else did anything."""
+        world, incident_id = self._world, state["incident_id"]
+        acts = [act for act in await world.blocking(world.log.acts.of_incident, incident_id) if act.undoes is None]
+        if not acts or acts[-1].effect is not Effect.MITIGATED or acts[-1].cause != state.get("diagnosis"):
+            return False
+        act = acts[-1]
+        book = next((book for book in await world.runbooks() if book.cause == act.cause), None)
+        incident = await world.blocking(world.log.get, incident_id)
+        if book is None or await self._done_by_others(state, incident, acts):
+            return False
+        if not await Verifying(world).is_gone(book):
+            return False
+        await world.blocking(world.log.acts.note_effect, act.key, Effect.VERIFIED, at_us=world.clock.now_us())
+        return True
 
     async def _news(self, state: IncidentState, incident: Incident, told: set[str]) -> list[Anomaly]:
         """Return what has gone wrong since nobody knew a cause, and is no less severe than what was known then.
@@ -260,7 +279,8 @@ class Ending:
         ours = [
             Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act))
             for act in acts
-            if act.undoes is None
+            # What ended another cause tells nothing of this one.
+            if act.undoes is None and not (act.effect is Effect.MITIGATED and act.cause != state.get("diagnosis"))
         ]
         # Of several acts of a person nobody can tell which one it was: the last one before all was well.
         done = [each for each in others if each.undoes is None and each.status is ServerStatus.SUCCEEDED]

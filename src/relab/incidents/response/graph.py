@@ -54,7 +54,7 @@ def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = No
         {"approve": "approve", "execute": "execute", "investigate": "plan", "learn": "learn", "escalate": "escalate"},
     )
     graph.add_conditional_edges("execute", _way, {"verify": "verify", "investigate": "plan", "escalate": "escalate"})
-    graph.add_conditional_edges("verify", _way, {"learn": "learn", "investigate": "plan"})
+    graph.add_conditional_edges("verify", _way, {"learn": "learn", "investigate": "plan", "escalate": "escalate"})
     graph.add_edge("escalate", "watch")
     graph.add_conditional_edges("watch", _way, {"learn": "learn", "monitor": "monitor", "end": END})
     graph.add_edge("learn", END)

@@ -24,6 +24,7 @@ from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 
 _MOST_PLANS: Final = 20
 _MOST_KEPT: Final = 20
+_DONE_WITH: Final = frozenset((Effect.MITIGATED, Effect.FAILED, Effect.WORSE))
 _MOST_UNANSWERED: Final = 24
 """So many questions in a row that nobody has answered are asked, of an hour each; then a person is needed for more than a word."""
 
@@ -250,7 +251,7 @@ def tried_of(acts: list[ActRecord], again: Collection[str] = ()) -> list[Tried]:
     """
     acts = [act for act in acts if act.undoes is None and act.key not in again]
     over = {ActStatus.FAILED, ActStatus.REFUSED, ActStatus.UNDONE}
-    return [act.tried for act in acts if act.status in over or act.effect in {Effect.FAILED, Effect.WORSE}]
+    return [act.tried for act in acts if act.status in over or act.effect in _DONE_WITH]
 
 
 def _plain(tried: list[Tried]) -> list[list[Any]]:

@@ -53,7 +53,7 @@ class Recovery:
         if not self._polls:
             return False
         course = Course(self._began_us, self._began_us, self._before, self._polls, frozenset(world.watch.stale))
-        found = verify(course, world.bounds(), settings)
+        found = verify(course, world.bounds(self._before), settings)
         if found.outcome is not Outcome.VERIFIED or found.well_s < settings.quiet_s:
             return False
         wrong_at_us, last_us = world.watch.wrong_at_us, self._polls[-1].at_us

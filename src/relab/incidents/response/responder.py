@@ -248,8 +248,19 @@ class Responder:
             incident = await self._world.blocking(self._world.log.get, incident_id)
             if incident.outcome is Outcome.DISMISSED:
                 self._detector.mute(finding.anomaly for finding in incident.findings)
+            elif incident.outcome is Outcome.RESOLVED:
+                self._detector.mute(self._left_over())
         self._incident_id = None
         await self._save()
+
+    def _left_over(self) -> list[Anomaly]:
+        """Return what a repair was verified with: latency within the band of an uncertain baseline is not a new incident."""
+        findings, most = self._world.watch.findings, self._world.bounds().p95_ms
+        return [
+            item
+            for item in (*findings.confirmed, *findings.passing)
+            if item.detector == "level_shift" and item.signal.endswith("p95_ms") and (item.value or 0.0) <= most
+        ]
 
     async def _checkpoint(self, incident_id: str) -> str:
         """Return how far the graph of an incident has come; nothing if nobody can tell."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from relab.incidents.acting.admitted import REQUESTS, SHED
 from relab.incidents.acting.records import ActRecord
-from relab.incidents.acting.verification import REQUESTS, SHED, Bounds, Course, Outcome, Verification, verify
+from relab.incidents.acting.verification import Bounds, Course, Outcome, Verification, verify
 from relab.incidents.diagnosis.investigation import FIRST_LOOKS
 from relab.incidents.looks.catalogue import looks_for
 from relab.incidents.looks.service import relative_facts
@@ -31,7 +32,9 @@ class Verifying:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def watched(self, act: ActRecord, before: Snapshot, book: Runbook | None) -> Verification:
+    async def watched(
+        self, act: ActRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
+    ) -> Verification:
         """Return what has come of an act.
 
         A repair that refuses what is too much is judged by those who are let in, and is verified when no more come than can
@@ -41,29 +44,34 @@ class Verifying:
             act: that is over.
             before: the last poll before it.
             book: that it is of.
+            facts_before: what was known before it; whether its cause was seen then.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
         """
         if book is not None and book.sheds:
             return await self._while_it_sheds(act, before, book)
-        return await self.without_limits(act, before, book)
+        return await self.without_limits(act, before, book, facts_before)
 
-    async def without_limits(self, act: ActRecord, before: Snapshot, book: Runbook | None) -> Verification:
+    async def without_limits(
+        self, act: ActRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
+    ) -> Verification:
         """Return what has come of an act as all users see it.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
         """
         world, settings = self._world, self._world.settings.verification
-        course = _course(act, before, book, sheds=False)
+        course = replace(_course(act, before, book, sheds=False), facts_before=facts_before)
         follow = _Follow(world, act.incident_id)
         looks = _looks(book)
         while True:
             course = replace(course, polls=await follow.polls(), stale=frozenset(world.watch.stale))
-            found = verify(course, world.bounds(), settings)
-            if found.outcome is not Outcome.NOT_YET:
+            found = verify(course, world.bounds(before), settings)
+            if not found.outcome.is_pending:
                 return found
+            if found.outcome is Outcome.RECOVERING:
+                await self._tell_recovering(act, found)
             if course.mended and self._is_time_to_look(course, found, 2 * settings.poll_interval_s):
                 course = await self._looked(course, looks)
 
@@ -83,7 +91,7 @@ class Verifying:
                 if contained_at_us is None:
                     await self._tell_contained(act)
                 contained_at_us = polls[-1].at_us
-            elif found.outcome is not Outcome.NOT_YET:
+            elif not found.outcome.is_pending:
                 # A slow moment of those who are let in is not the end of it.
                 patience_us = int(settings.patience_s * _US)
                 is_moment = contained_at_us is not None and 0 <= polls[-1].at_us - contained_at_us < patience_us
@@ -115,10 +123,22 @@ class Verifying:
         return is_recent and any(condition.holds(facts) is False for condition in book.requires)
 
     async def _looked(self, course: Course, looks: Sequence[str]) -> Course:
-        world, at_us = self._world, self._world.clock.now_us()
-        seen: dict[str, FactValue] = dict((await world.take(looks)).facts)
+        at_us = self._world.clock.now_us()
+        return replace(course, facts=await self._facts(looks), facts_at_us=at_us)
+
+    async def is_gone(self, book: Runbook) -> bool:
+        """Return whether fresh looks show that everything holds which the runbook's cause would prevent."""
+        facts = await self._facts(_looks(book))
+        return bool(book.mended) and all(condition.holds(facts) is True for condition in book.mended)
+
+    async def _facts(self, looks: Sequence[str]) -> dict[str, FactValue]:
+        seen: dict[str, FactValue] = dict((await self._world.take(looks)).facts)
         numbers = {name: value for name, value in seen.items() if isinstance(value, float)}
-        return replace(course, facts=seen | relative_facts(numbers, world.usual()), facts_at_us=at_us)
+        return seen | relative_facts(numbers, self._world.usual())
+
+    async def _tell_recovering(self, act: ActRecord, found: Verification) -> None:
+        told = NewEvent("recovering", found.reason, {"key": act.key}, once=f"recovering.{act.key}")
+        await self._world.tell(act.incident_id, Phase.VERIFY, told)
 
     async def _tell_contained(self, act: ActRecord) -> None:
         said = f"Those who are let in are served well after {act.action}; others are refused as long as too many come."

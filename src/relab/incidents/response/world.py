@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from relab.core.clock import Clock
 from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.acting.bands import bounded_band, prediction_width
 from relab.incidents.acting.verification import Bounds
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Findings
@@ -19,6 +20,7 @@ from relab.incidents.diagnosis.onset import ONSET, first_to_leave
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.models import Looked
+from relab.incidents.models import Snapshot
 from relab.incidents.response.model_calls import ModelCalls
 from relab.incidents.settings import ResponderSettings
 from relab.incidents.storage.log import IncidentLog
@@ -103,8 +105,12 @@ class World:
         found = {name: self.watch.baseline.usual(name) for name in (ERRORS, P95, RATE)}
         return {name: usual.median for name, usual in found.items() if usual is not None}
 
-    def bounds(self) -> Bounds:
-        """Return up to what users are served well: what the detectors would not mind."""
+    def bounds(self, before: Snapshot | None = None) -> Bounds:
+        """Return up to what users are served well: what the detectors would not mind, and what the baseline leaves open.
+
+        Args:
+            before: the poll before a repair, or of the begin of the incident; most of what was too slow then must be gone.
+        """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
         rate = self.watch.baseline.usual(RATE)
@@ -114,7 +120,13 @@ class World:
         most_p95 = settings.response_time_ms
         if p95 is not None:
             shift = max(settings.deviations * p95.deviation, settings.least_latency_ms)
-            most_p95 = max(p95.median + shift, p95.median * settings.latency_factor)
+            narrow = max(p95.median + shift, p95.median * settings.latency_factor)
+            verification = self.settings.verification
+            overlap = verification.window_s / verification.poll_interval_s
+            wide = p95.median + prediction_width(p95, settings.deviations, overlap)
+            was = None if before is None else before.numbers.get(P95)
+            # What operators call slow is not as usual, however little is known of that.
+            most_p95 = bounded_band(narrow, min(wide, max(narrow, settings.response_time_ms)), was)
         return Bounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _LEAST_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:

@@ -35,6 +35,7 @@ _NODES: Final = {
     EventKind.ACT_ASKED: Phase.EXECUTE,
     EventKind.ACT_FINISHED: Phase.EXECUTE,
     EventKind.ACT_EFFECT: Phase.VERIFY,
+    "recovering": Phase.VERIFY,
     "verified": Phase.VERIFY,
     "not_undone": Phase.VERIFY,
     "escalated": Phase.ESCALATE,

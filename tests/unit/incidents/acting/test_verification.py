@@ -17,7 +17,8 @@ from relab.knowledge.models import Condition, FactValue, Operator
 SECOND_US = 1_000_000
 ENDED_US = 1_800_000_000 * SECOND_US
 SETTINGS = VerificationSettings(
-    poll_interval_s=1.0, sustained_s=10.0, least_polls=5, patience_s=60.0, cause_patience_s=40.0, window_s=30.0, worse_s=5.0
+    poll_interval_s=1.0, sustained_s=10.0, least_polls=5, patience_s=60.0, cause_patience_s=40.0, recovery_s=240.0, window_s=30.0,
+    worse_s=5.0,
 )  # fmt: skip
 BOUNDS = Bounds(errors_pct=1.0, p95_ms=100.0)
 GOOD = {"errors.pct": 0.0, "latency.p95_ms": 20.0, "traffic.requests": 300.0}
@@ -117,7 +118,7 @@ def test_it_fails_when_patience_is_over_and_says_why() -> None:
 
 
 def test_what_just_recovers_is_given_the_time_and_no_more_than_that() -> None:
-    assert outcome(polls(1, 56, BAD), polls(56, 62)).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 56, BAD), polls(56, 62)).outcome.is_pending
     assert outcome(polls(1, 56, BAD), polls(56, 67)).outcome is Outcome.VERIFIED
     # Polls with holes between them never sustain anything.
     holes = [poll(number * 10) for number in range(1, 14)]
@@ -126,20 +127,25 @@ def test_what_just_recovers_is_given_the_time_and_no_more_than_that() -> None:
 
 def test_a_target_that_serves_its_users_well_may_call_itself_otherwise_for_longer() -> None:
     said = {"health": "degraded"}
-    assert outcome(polls(1, 100, **said)).outcome is Outcome.NOT_YET
-    assert outcome(polls(1, 100, BAD, **said)).outcome is Outcome.FAILED
+    unseen: dict[str, Any] = {"facts": None}
+    assert outcome(polls(1, 100, **said), **unseen).outcome is Outcome.NOT_YET
+    assert outcome(polls(1, 100, BAD, **said), **unseen).outcome is Outcome.FAILED
     assert outcome(polls(1, 100, **said), polls(100, 111)).outcome is Outcome.VERIFIED
-    found = outcome(polls(1, 122, **said))
+    found = outcome(polls(1, 122, **said), **unseen)
     assert (found.outcome, "calls itself degraded" in found.reason) == (Outcome.FAILED, True)
 
 
-@pytest.mark.parametrize(("before", "outcome_then"), [("ok", Outcome.FAILED), ("failing", Outcome.NOT_YET)])
+@pytest.mark.parametrize(("before", "outcome_then"), [("ok", Outcome.FAILED), ("failing", Outcome.RECOVERING)])
 def test_a_part_that_began_to_fail_since_is_not_waited_for(before: str, outcome_then: Outcome) -> None:
     words = {"health": "degraded", "dependency.search": "failing"}
     since = [replace(item, words=words) for item in polls(1, 62)]
     found = outcome(since, before=replace(BEFORE, words=words | {"dependency.search": before}))
     assert found.outcome is outcome_then
     assert outcome(since[:-2], before=BEFORE).outcome is Outcome.NOT_YET
+    # Where the cause was seen before the act, and is gone, the part that fails now is another cause.
+    there: dict[str, Any] = {"facts_before": {"pool.pending": 4.0}}
+    found = outcome(since[:-25], before=replace(BEFORE, words=words | {"dependency.search": before}), **there)
+    assert found.outcome is {"ok": Outcome.OTHER_CAUSE, "failing": Outcome.RECOVERING}[before]
 
 
 def test_a_cause_that_stays_to_be_seen_has_failed_sooner() -> None:

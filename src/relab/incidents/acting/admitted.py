@@ -1,0 +1,27 @@
+"""A poll as the users see it whose requests are admitted, and without the target's own word. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from relab.incidents.models import Snapshot
+
+ERRORS: Final = "errors.pct"
+P95: Final = "latency.p95_ms"
+REQUESTS: Final = "traffic.requests"
+SHED: Final = "traffic.shed"
+
+
+def without_refusals(poll: Snapshot) -> Snapshot:
+    """Return a poll as those see it who are let in. What the target calls itself is about all of them, so it tells nothing."""
+    requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
+    if not requests or errors is None or not poll.numbers.get(SHED):
+        return poll
+    left = max(errors - 100 * poll.numbers[SHED] / requests, 0.0)
+    return without_word(replace(poll, numbers={**poll.numbers, ERRORS: left}))
+
+
+def without_word(poll: Snapshot) -> Snapshot:
+    """Return a poll without what the target calls itself."""
+    return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})

@@ -1,0 +1,118 @@
+"""Right repairs after which a service recovers slowly, and repairs after which the symptom only dips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from relab.incidents.acting.records import Effect
+from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
+from relab.knowledge.models import Attempt
+from support.small_shops import Means, Shop, Watching, learnt, over, polled, watching, with_status
+from support.ways import Way, at, is_act
+
+pytestmark = pytest.mark.anyio
+PATIENCE_POLLS = 12
+RECOVERY_POLLS = 60
+SLOW_MS = 112.5
+
+
+def kinds(running: Watching, incident: Incident) -> list[str]:
+    return [event.kind for event in running.log.read_after(incident.incident_id)]
+
+
+def slow(shop: Shop) -> Callable[[], None]:
+    """Return a callback that leaves users with more latency than usual; its bound in the shop is 62 ms."""
+
+    def wait() -> None:
+        shop.p95_ms = SLOW_MS
+
+    return wait
+
+
+async def test_latency_that_takes_its_time_is_waited_for_with_the_diagnosis_kept(fresh: Means, way: Way) -> None:
+    way.meet = at(is_act, 1, slow(fresh.shop))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(lambda: next((each for each in running.incidents() if way.acts), None))
+        await running.until(polled(running, 2 * PATIENCE_POLLS + 4))
+        assert [each.status for each in running.incidents()] == [IncidentStatus.OPEN]
+        fresh.shop.p95_ms = 12.0
+        found = await running.until(over(running))
+        acts = running.log.acts.of_incident(incident.incident_id)
+
+    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
+    assert [act.effect for act in acts] == [Effect.VERIFIED]
+    assert (kinds(running, found).count("recovering"), "escalated" in kinds(running, found)) == (1, False)
+
+
+async def test_a_target_that_calls_itself_degraded_for_long_is_waited_for(fresh: Means, way: Way) -> None:
+    def grumble() -> None:
+        fresh.shop.word = "degraded"
+
+    way.meet = at(is_act, 1, grumble)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("b")
+        await running.until(lambda: way.acts)
+        await running.until(polled(running, 3 * PATIENCE_POLLS))
+        fresh.shop.word = "healthy"
+        found = await running.until(over(running))
+
+    assert (found.outcome, found.diagnosis, len(way.acts)) == (Outcome.RESOLVED, "valve_b_shut", 1)
+    assert "escalated" not in kinds(running, found)
+
+
+async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh: Means, way: Way) -> None:
+    way.meet = at(is_act, 1, slow(fresh.shop))
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        told = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        (act,) = running.log.acts.of_incident(told.incident_id)
+        assert (act.effect, told.diagnosis) == (Effect.MITIGATED, "valve_a_shut")
+        assert "Mitigated: The cause is gone and users are served" in told.recommendation
+        assert "latency.p95_ms is 112.5, above 62" in told.recommendation
+
+        fresh.shop.p95_ms = 12.0
+        found = await running.until(over(running))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+        (past,) = running.world.knowledge.latest(limit=5)
+
+    assert (found.outcome, act.effect) == (Outcome.RESOLVED, Effect.VERIFIED)
+    assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [Attempt.HELPED])
+    assert len(running.incidents()) == 1
+
+
+async def test_latency_as_bad_as_before_is_no_recovery(fresh: Means, way: Way) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.p95_ms = 4_000.0
+        fresh.shop.lies["/api/v1/metrics"] = fresh.shop.truth()["/api/v1/metrics"] | {"error_rate": 0.0}
+        del fresh.shop.lies["/api/v1/metrics"]["timestamp"]
+        fresh.shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        acts = running.log.acts.of_incident(found.incident_id)
+
+    assert all(act.effect is not Effect.VERIFIED for act in acts)
+    assert "Mitigated" not in found.recommendation
+
+
+@pytest.mark.parametrize("well_polls", [1, 2])
+async def test_a_symptom_that_only_dips_is_not_called_repaired(fresh: Means, way: Way, well_polls: int) -> None:
+    shop = fresh.shop
+    shop.cure = 99
+    way.meet = at(is_act, 1, shop.broken.clear)
+    async with watching(fresh) as running:
+        await learnt(running)
+        shop.broken.add("a")
+        await running.until(lambda: way.acts)
+        await running.until(polled(running, well_polls))
+        shop.broken.add("a")
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        acts = running.log.acts.of_incident(found.incident_id)
+
+    assert [act.effect for act in acts] == [Effect.FAILED]
+    assert found.outcome is None

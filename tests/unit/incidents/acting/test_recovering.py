@@ -1,0 +1,197 @@
+"""Verdicts on repairs after which users are served and latency is not back to normal, and on those that only look so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.incidents.acting.verification import Bounds, Course, Outcome, Verification, VerificationSettings, verify
+from relab.incidents.models import Absence, Snapshot
+from relab.knowledge.models import Condition, FactValue, Operator
+
+SECOND_US = 1_000_000
+ENDED_US = 1_800_000_000 * SECOND_US
+SETTINGS = VerificationSettings(
+    poll_interval_s=1.0, sustained_s=8.0, least_polls=3, patience_s=40.0, cause_patience_s=15.0, recovery_s=160.0,
+    window_s=6.0, worse_s=10.0,
+)  # fmt: skip
+BOUNDS = Bounds(errors_pct=1.0, p95_ms=92.37)
+WELL = {"errors.pct": 0.0, "latency.p95_ms": 45.0, "traffic.requests": 300.0}
+SLOW = {**WELL, "latency.p95_ms": 112.5}
+ILL = {**WELL, "errors.pct": 100.0, "latency.p95_ms": 2_000.0}
+FREE = Condition("pool.fullest_pct", Operator.AT_MOST, 90.0)
+SEEN: Mapping[str, FactValue] = {"pool.fullest_pct": 100.0}
+GONE: Mapping[str, FactValue] = {"pool.fullest_pct": 5.0}
+
+
+def polls(
+    begin_s: int, end_s: int, numbers: Mapping[str, float], health: str = "healthy", **more: Any
+) -> list[Snapshot]:
+    words = {"health": health, **more.pop("words", {})}
+    return [
+        Snapshot(ENDED_US + at_s * SECOND_US, numbers=numbers, words=words, **more) for at_s in range(begin_s, end_s)
+    ]
+
+
+def verdict(
+    *parts: Sequence[Snapshot],
+    before: Mapping[str, float] = ILL,
+    facts: Mapping[str, FactValue] = GONE,
+    facts_before: Mapping[str, FactValue] = SEEN,
+    of: VerificationSettings = SETTINGS,
+) -> Verification:
+    seen = [item for part in parts for item in part]
+    (was,) = polls(-2, -1, before)
+    return verify(
+        Course(
+            ENDED_US - SECOND_US,
+            ENDED_US,
+            was,
+            seen,
+            mended=(FREE,),
+            facts=facts,
+            facts_at_us=seen[-1].at_us,
+            facts_before=facts_before,
+        ),
+        BOUNDS,
+        of,
+    )
+
+
+def test_a_cause_that_is_gone_with_latency_left_is_recovering_and_not_failed() -> None:
+    """The case of `db_pool`: errors 100 to 0 %, pool 100 to 5 %, P95 112.5 ms above 92.37 ms."""
+    for end_s in (20, 41, 100, 160):
+        found = verdict(polls(1, end_s, SLOW))
+        assert (found.outcome, found.outcome.is_pending) == (Outcome.RECOVERING, True), end_s
+    assert "latency.p95_ms is 112.5, above 92.37" in found.reason
+    assert verdict(polls(1, 100, SLOW), polls(100, 109, WELL)).outcome is Outcome.VERIFIED
+
+
+def test_latency_that_is_left_after_all_patience_is_mitigated() -> None:
+    found = verdict(polls(1, 161, SLOW))
+    assert (found.outcome, "latency.p95_ms is 112.5" in found.reason) == (Outcome.MITIGATED, True)
+
+
+def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_recovering() -> None:
+    """The case of `cache_auth`: the target said healthy 20 s after the verdict."""
+    assert verdict(polls(1, 100, WELL, "degraded")).outcome is Outcome.RECOVERING
+    assert verdict(polls(1, 100, WELL, "degraded"), polls(100, 109, WELL)).outcome is Outcome.VERIFIED
+    assert verdict(polls(1, 161, WELL, "degraded")).outcome is Outcome.MITIGATED
+
+
+def test_latency_that_wavers_around_its_bound_is_recovering() -> None:
+    seen = [item for at_s in range(1, 120) for item in polls(at_s, at_s + 1, SLOW if at_s % 4 else WELL)]
+    assert verdict(seen).outcome is Outcome.RECOVERING
+
+
+def test_a_poll_with_errors_among_those_without_is_no_reason_to_give_up() -> None:
+    blip = {**SLOW, "errors.pct": 3.0}
+    assert verdict(polls(1, 60, SLOW), polls(60, 66, blip)).outcome is Outcome.RECOVERING
+    # Errors that stay are one.
+    assert verdict(polls(1, 60, SLOW), polls(60, 90, blip)).outcome is Outcome.OTHER_CAUSE
+
+
+def test_a_repair_that_raises_latency_of_requests_that_failed_at_once_is_not_worse() -> None:
+    refused = {**ILL, "latency.p95_ms": 3.0}
+    assert verdict(polls(1, 30, {**SLOW, "latency.p95_ms": 300.0}), before=refused).outcome is Outcome.RECOVERING
+    assert verdict(polls(1, 30, {**ILL, "latency.p95_ms": 300.0}), before=refused).outcome is Outcome.WORSE
+
+
+# --- Repairs that did not work.
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "facts"),
+    [
+        # The symptom merely dips: latency by less than half of what was too long.
+        ({**WELL, "latency.p95_ms": 1_100.0}, {**WELL, "latency.p95_ms": 2_000.0}, GONE),
+        ({**WELL, "latency.p95_ms": 2_000.0}, {**WELL, "latency.p95_ms": 2_000.0}, GONE),
+        # Nobody knows that the cause is gone, or it is not.
+        (SLOW, ILL, {}),
+        (SLOW, ILL, {"pool.fullest_pct": 100.0}),
+        (ILL, ILL, {"pool.fullest_pct": 100.0}),
+        ({**ILL, "errors.pct": 40.0}, ILL, {}),
+    ],
+)
+def test_a_repair_that_did_not_work_is_no_recovery(
+    now: dict[str, float], before: dict[str, float], facts: dict[str, FactValue]
+) -> None:
+    assert verdict(polls(1, 41, now), before=before, facts=facts, facts_before={}).outcome is Outcome.FAILED
+
+
+def test_a_repair_of_what_was_never_broken_has_failed_and_one_of_the_first_of_two_causes_has_not() -> None:
+    errors = {**ILL, "errors.pct": 40.0}
+    assert verdict(polls(1, 41, errors), facts_before=SEEN).outcome is Outcome.OTHER_CAUSE
+    for facts_before in ({}, GONE):
+        assert verdict(polls(1, 41, errors), facts_before=facts_before).outcome is Outcome.FAILED
+    assert verdict(polls(1, 39, errors), facts_before=SEEN).outcome is Outcome.NOT_YET
+
+
+def test_a_part_that_fails_since_the_repair_is_another_cause_at_once() -> None:
+    words = {"dependency.search": "failing"}
+    assert verdict(polls(1, 20, SLOW, "degraded", words=words)).outcome is Outcome.OTHER_CAUSE
+
+
+def test_a_target_that_falls_silent_while_it_recovers_has_become_worse() -> None:
+    silent = polls(60, 75, SLOW, absent={"metrics": Absence.TIMED_OUT})
+    assert verdict(polls(1, 60, SLOW), silent).outcome is Outcome.WORSE
+
+
+FIGURES = st.fixed_dictionaries(
+    {
+        "errors.pct": st.sampled_from([0.0, 0.0, 0.5, 3.0, 40.0, 100.0]),
+        "latency.p95_ms": st.sampled_from([45.0, 92.0, 112.5, 1_100.0, 5_000.0]),
+        "traffic.requests": st.sampled_from([300.0, 300.0, 300.0, 2.0]),
+    }
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(1, 60), FIGURES, st.sampled_from(["healthy", "degraded"])), min_size=1, max_size=6),
+    FIGURES,
+    st.sampled_from([GONE, SEEN, {}]),
+    st.sampled_from([GONE, SEEN, {}]),
+)
+def test_no_verdict_calls_a_service_repaired_or_recovering_without_proof(
+    rows: list[tuple[int, dict[str, float], str]],
+    before: dict[str, float],
+    facts: Mapping[str, FactValue],
+    facts_before: Mapping[str, FactValue],
+) -> None:
+    seen: list[Snapshot] = []
+    for count, numbers, health in rows:
+        begin_s = len(seen) + 1
+        seen += polls(begin_s, begin_s + count, numbers, health)
+    found = verdict(seen, before=before, facts=facts, facts_before=facts_before)
+    late = [item for item in seen if item.at_us >= seen[-1].at_us - 16 * SECOND_US]
+    if found.outcome in {Outcome.VERIFIED, Outcome.RECOVERING, Outcome.MITIGATED, Outcome.OTHER_CAUSE}:
+        assert facts is GONE
+    if found.outcome is Outcome.VERIFIED:
+        row = [item for item in late if item.at_us >= seen[-1].at_us - SETTINGS.sustained_s * SECOND_US]
+        assert all(item.numbers["errors.pct"] <= 1.0 and item.numbers["latency.p95_ms"] <= 92.37 for item in row)
+    if found.outcome in {Outcome.RECOVERING, Outcome.MITIGATED}:
+        assert any(item.numbers["errors.pct"] <= 1.0 and item.numbers["traffic.requests"] >= 5 for item in late)
+    if found.outcome is Outcome.MITIGATED:
+        assert len(seen) >= SETTINGS.recovery_s
+    if found.outcome is Outcome.OTHER_CAUSE:
+        assert facts_before is SEEN
+
+
+def test_nothing_is_pending_for_ever() -> None:
+    for numbers in (SLOW, ILL, WELL, {**WELL, "traffic.requests": 2.0}):
+        for health in ("healthy", "degraded"):
+            for facts in (GONE, SEEN, {}):
+                seen = polls(1, 165, numbers, health)
+                assert not verdict(seen, facts=facts).outcome.is_pending
+
+
+def test_times_of_verification_follow_from_each_other() -> None:
+    slow = replace(SETTINGS, recovery_s=60.0)
+    assert verdict(polls(1, 60, SLOW), of=slow).outcome is Outcome.RECOVERING
+    assert verdict(polls(1, 61, SLOW), of=slow).outcome is Outcome.MITIGATED
