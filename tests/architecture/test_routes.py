@@ -7,12 +7,14 @@ from collections.abc import Callable
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from relab.access.models import Scope
+from relab.api import docs
 from relab.api.app import create_app
 from relab.bootstrap import Services
 from support.routes import Signed, declared_scope, product_routes
 
-UNSCOPED = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
-"""FastAPI's own: they describe the API, which is in the source anyway, and hold no data."""
+DESCRIPTION = {"/openapi.json", "/docs", "/docs/{name}"}
+"""They describe the API and hold no data; where tokens are needed they need one that reads."""
 
 PUBLIC = {"/", "/healthz", "/readyz"}
 """Asked by load balancers and people before they have a token; they tell no secrets."""
@@ -35,8 +37,15 @@ def test_these_are_all_routes(make_services: Callable[..., Services]) -> None:
     app = create_app(make_services())
 
     assert set(app.openapi()["paths"]) == {route.path for route in product_routes() if route.include_in_schema}
-    own = {route.path for route in app.routes if isinstance(route, Route) and not isinstance(route, APIRoute)}
-    assert own == UNSCOPED
+    # None of the framework's own, which would need no token.
+    assert [route for route in app.routes if isinstance(route, Route) and not isinstance(route, APIRoute)] == []
+
+
+def test_the_description_of_the_api_needs_the_right_to_read() -> None:
+    routes = [route for route in docs.router.routes if isinstance(route, APIRoute)]
+
+    assert {route.path for route in routes} == DESCRIPTION
+    assert all(declared_scope(route) is Scope.READ for route in routes)
 
 
 def test_every_route_is_described() -> None:

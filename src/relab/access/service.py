@@ -209,6 +209,11 @@ class AccessService:
         """Return where a request comes from, given the address of its peer and its headers."""
         return source_of(peer, headers, self._trusted_proxies)
 
+    @property
+    def has_ingest_secret(self) -> bool:
+        """Whether posting runs needs the ingest secret, or a token with `ingest`."""
+        return self._ingest_secret is not None
+
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
         """Return who the caller is, if they may do what `scope` stands for.
 

@@ -23,7 +23,15 @@ class ScopeCheck:
 
     def __call__(self, request: Request, services: ServicesDep) -> Caller:
         """Return the caller, or raise what becomes 401 or 403."""
-        return services.access.authorize(_credentials(request), self.scope)
+        return self.decide(request, services, bearer_of(request))
+
+    def decide(self, request: Request, services: ServicesDep, token: str | None) -> Caller:
+        """Return the caller that sends this token, or none.
+
+        Raises:
+            UnauthenticatedError, ForbiddenError: what becomes 401 or 403.
+        """
+        return services.access.authorize(_credentials(request, token), self.scope)
 
 
 def _no_check() -> None:
@@ -40,12 +48,17 @@ def requires(scope: Scope) -> Any:
     return Depends(ScopeCheck(scope))
 
 
-def _credentials(request: Request) -> Credentials:
+def bearer_of(request: Request) -> str | None:
+    """Return the token of the `Authorization` header; None if it carries none of ours."""
     kind, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() or None if kind.lower() == "bearer" else None
+
+
+def _credentials(request: Request, token: str | None) -> Credentials:
     ingest_secret = request.headers.get("x-ingest-secret")
     source: Source = request.state.source
     return Credentials(
-        bearer=SecretStr(value.strip()) if kind.lower() == "bearer" and value.strip() else None,
+        bearer=SecretStr(token) if token is not None else None,
         ingest_secret=SecretStr(ingest_secret) if ingest_secret is not None else None,
         client_host=source.client,
         via=source.via,

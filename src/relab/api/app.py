@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from relab import __version__
-from relab.api import agent_runs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
+from relab.api import agent_runs, docs, flags, health, incidents, metrics, ofrep, rca_runs, slack, traces
 from relab.api.body import IngestGate
 from relab.api.errors import Problem, install_error_handlers
 from relab.api.incident_metrics import IncidentCollector
@@ -75,10 +75,11 @@ def create_app(services: Services) -> FastAPI:
     )
     http_metrics.watch(app.state.ingest_gate, services.telemetry)
     install_error_handlers(app)
-    everything = (health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
-    served = (health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else everything
-    for context in served:
-        app.include_router(context.router)
+    everything = (docs, health, rca_runs, agent_runs, traces, metrics, flags, ofrep, incidents, slack)
+    served = (docs, health, metrics, incidents, slack) if services.settings.serve_only == "incidents" else everything
+    app.state.routers = [context.router for context in served]
+    for router in app.state.routers:
+        app.include_router(router)
     # The last added is the outermost: every answer, also a refusal, has a request id and is counted.
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
     app.add_middleware(BodyLimitMiddleware, max_bytes=int(http.max_body_mb * 1_048_576))

@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -143,7 +144,8 @@ async def _on_relab_error(request: Request, error: Exception) -> Response:
     elif isinstance(error, UnavailableError):
         headers["Retry-After"] = "1"
     if isinstance(error, UnauthenticatedError):
-        headers["WWW-Authenticate"] = "Bearer"
+        # A route for browsers sets another challenge.
+        headers["WWW-Authenticate"] = getattr(request.state, "challenge", "Bearer")
     if status >= 500:
         _log.error("request_failed", code=error.code, error=str(error), exc_info=error if status == 500 else None)
     errors = None
@@ -167,8 +169,21 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers) if error.headers else None
+    if error.status_code == 405:
+        # The framework names the methods of the first route of this path alone.
+        headers = {"Allow": ", ".join(methods_of(request))}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     return problem_response(request, error.status_code, code, f"{error.detail}.", headers=headers)
+
+
+def methods_of(request: Request) -> list[str]:
+    """Return the methods that the path of a request takes, sorted, `OPTIONS` among them."""
+    path = request.scope["path"]
+    routes = (route for router in request.app.state.routers for route in router.routes)
+    fitting = (route.methods or () for route in routes if isinstance(route, APIRoute) and route.path_regex.match(path))
+    return sorted({"OPTIONS"}.union(*fitting))
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:

@@ -122,8 +122,6 @@ _FORMATS: Final[dict[str, PostmortemFormat]] = {"text/markdown": "md", "text/htm
 """By media type; the first one is given to whoever asks for none of them."""
 _POSTMORTEM: Final = TypeAdapter(Postmortem)
 _GUARDED: Final = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
     # As long as the incident is not over there is more to tell with each event.
     "Cache-Control": "no-cache",
     "Vary": "Accept",
@@ -286,7 +284,7 @@ def get_agent_postmortem(
         return Response(told.markdown(incident_id), media_type="text/markdown", headers=_GUARDED)
     page = told.page(incident_id)
     # In a sandbox it is of no origin: whatever ran there could ask this API for nothing in the reader's name.
-    policy = f"{page.policy}; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
+    policy = f"{page.policy}; sandbox allow-scripts allow-downloads"
     return Response(page.html, media_type="text/html", headers={**_GUARDED, "Content-Security-Policy": policy})
 
 

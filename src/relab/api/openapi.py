@@ -6,10 +6,16 @@ own, so FastAPI knows of neither; routes refer to them as components.
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Final
 
 from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.types import ASGIApp
+
+from relab.access.models import Scope
+from relab.api.access import ScopeCheck
+from relab.api.security_headers import SecurityHeaders
 
 REFERENCE = "#/components/schemas/{model}"
 POSTED_REFERENCE = "#/components/schemas/{model}-Input"
@@ -29,15 +35,59 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
     return {name.format(model=part): value for part, value in {**parts, model.__name__: schema}.items()}
 
 
+BEARER: Final = "token"
+INGEST_SECRET: Final = "ingestSecret"  # noqa: S105 a name in the document
+_CREDENTIALS: Final = {
+    BEARER: {"type": "http", "scheme": "bearer", "description": "A token of `lab auth create-token`."},
+    INGEST_SECRET: {"type": "apiKey", "in": "header", "name": "X-Ingest-Secret", "description": "`APP_INGEST_SECRET`."},
+}
+
+
 class DocumentedApi(FastAPI):
-    """A FastAPI app that adds `extra_schemas` to the components of its OpenAPI document."""
+    """A FastAPI app that adds `extra_schemas` to the components of its OpenAPI document, and headers to every answer.
+
+    It serves the document by routes of its own (`docs.py`), and not by FastAPI's, which need no token.
+    """
 
     def __init__(self, *, extra_schemas: dict[str, Any], **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(openapi_url=None, docs_url=None, redoc_url=None, **settings)
         self._extra_schemas = extra_schemas
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the app with its middleware; outside of all of it, so that no answer is without, the headers."""
+        return SecurityHeaders(super().build_middleware_stack())
 
     def openapi(self) -> dict[str, Any]:
         """Return the document; FastAPI keeps it after the first time."""
         document = super().openapi()
         document.setdefault("components", {}).setdefault("schemas", {}).update(self._extra_schemas)
         return document
+
+    def described(self, *, is_open: bool, has_ingest_secret: bool = False) -> dict[str, Any]:
+        """Return the document with the credentials that each route takes.
+
+        Args:
+            is_open: the installation takes requests from this machine without a token, so none is described for them.
+            has_ingest_secret: posting runs also takes the ingest secret.
+        """
+        document = copy.deepcopy(self.openapi())
+        document["components"]["securitySchemes"] = _CREDENTIALS
+        if is_open and not has_ingest_secret:
+            del document["components"]["securitySchemes"]
+            return document
+        for route in (route for router in self.state.routers for route in router.routes):
+            scope = _scope_of(route)
+            if scope is None or not route.include_in_schema:
+                continue
+            takes: list[dict[str, list[str]]] = [] if is_open and scope is not Scope.INGEST else [{BEARER: []}]
+            if has_ingest_secret and scope is Scope.INGEST:
+                takes.append({INGEST_SECRET: []})
+            for method in route.methods:
+                document["paths"][route.path_format][method.lower()]["security"] = takes
+        return document
+
+
+def _scope_of(route: Any) -> Scope | None:
+    """Return the scope that a route declares; None if it declares that it is public, or takes another credential."""
+    checks = [each.dependency for each in getattr(route, "dependencies", ())]
+    return next((check.scope for check in checks if isinstance(check, ScopeCheck)), None)

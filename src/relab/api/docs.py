@@ -1,0 +1,127 @@
+"""The description of the API: `/openapi.json`, and a page that shows it without any network but this server's.
+
+The page's programs are Swagger UI's, as the wheel `fastapi-standalone-docs` carries them. A browser cannot send
+`Authorization: Bearer` when it opens a page, so these routes, which only read, also take a token as the password of
+HTTP Basic. No other route does: a browser adds Basic credentials by itself, also to requests of other sites' pages.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+from importlib.resources import files
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Path, Request
+from fastapi.responses import JSONResponse, Response
+
+from relab.access.models import Caller, Scope
+from relab.api.access import ScopeCheck, bearer_of
+from relab.api.deps import ServicesDep
+from relab.core.errors import NotFoundError
+
+router = APIRouter(include_in_schema=False)
+
+BASIC_CHALLENGE: Final = 'Basic realm="relab: a token as the password", charset="UTF-8"'
+"""Basic alone: Chromium asks for no password where one header offers two schemes."""
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Swagger UI styles its elements by attributes. It runs no script but its own and asks no other server."""
+
+_PAGE: Final = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>relab API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_START: Final = """\
+SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  // By default it sends the description to a server of its makers.
+  validatorUrl: null,
+});
+"""
+_TYPES: Final = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "start.js": "text/javascript",
+}
+
+
+class BrowserScopeCheck(ScopeCheck):
+    """A `ScopeCheck` that also takes a token as the password of HTTP Basic; the name of the user does not matter."""
+
+    def __call__(self, request: Request, services: ServicesDep) -> Caller:
+        """Return the caller, or raise what becomes 401 or 403."""
+        request.state.challenge = BASIC_CHALLENGE
+        return self.decide(request, services, bearer_of(request) or _password_of(request))
+
+
+_READS: Any = Depends(BrowserScopeCheck(Scope.READ))
+
+
+class NoSuchFileError(NotFoundError):
+    """The page for people has no such file."""
+
+    code = "file_not_found"
+
+
+@router.get("/openapi.json", dependencies=[_READS], summary="Describe the API for programs")
+def get_openapi(request: Request, services: ServicesDep) -> Response:
+    """OpenAPI 3.1. On a closed installation it says which credentials each route takes."""
+    access = services.access
+    return JSONResponse(
+        request.app.described(is_open=access.is_open(), has_ingest_secret=access.has_ingest_secret),
+        # It depends on the state of the installation.
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+@router.get("/docs", dependencies=[_READS], summary="Describe the API for people")
+def get_docs() -> Response:
+    """A page that shows the description and sends requests to this server."""
+    return Response(_PAGE, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
+
+
+@router.get("/docs/{name}", dependencies=[_READS], summary="Give a file of that page")
+def get_docs_file(name: str = Path(max_length=100)) -> Response:
+    """The scripts and the style of the page."""
+    if name not in _TYPES:
+        raise NoSuchFileError("The page /docs has no such file.")
+    # The file follows from the version of relab and of the wheel; a new one must not meet an old page.
+    return Response(_file(name), media_type=_TYPES[name], headers={"Cache-Control": "no-cache"})
+
+
+@functools.cache
+def _file(name: str) -> bytes:
+    if name == "start.js":
+        return _START.encode()
+    return (files("fastapi_standalone_docs") / "static" / "swagger" / name).read_bytes()
+
+
+def _password_of(request: Request) -> str | None:
+    """Return the password of HTTP Basic credentials; None if there are none, or they cannot be read."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        _, _, password = base64.b64decode(value.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return password.strip() or None
