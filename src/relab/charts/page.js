@@ -16,6 +16,7 @@
       header: text,
       title: { color: ink },
       rule: { color: ink },
+      text: { color: ink },
       view: { stroke: line },
     };
   };

@@ -5,6 +5,7 @@ What comes from outside (names of signals and of actions) is a value in the data
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -12,36 +13,41 @@ import altair as alt
 
 from relab.charts.specs import PALETTE, WIDTH, finished, plain
 from relab.core.clock import format_time
-from relab.incidents.postmortem.models import Moment
+from relab.incidents.postmortem.models import Figure, Moment
 
 _HEIGHT: Final = 200
+_BAND: Final = "#808080"
+_WIDE: Final = 0.12
+"""Of the axis: the words would not fit over a narrower gap."""
 _MOMENTS: Final = [moment.value for moment in Moment]
 _COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[3]]
 _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
 """Colours alone tell moments apart only for whoever sees them all."""
 
 
-def signal_chart(
-    name: str, points: Sequence[tuple[int, float]], marks: Sequence[tuple[int, str, str]]
-) -> dict[str, Any]:
-    """Return the line of a signal, with a rule for each moment that counts.
+def signal_chart(figure: Figure, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
+    """Return the line of a signal, with a rule for each moment that counts. The line breaks where there are no samples.
 
     Args:
-        name: of the signal.
-        points: times in microseconds, and values.
+        figure: the signal, with its gaps.
         marks: time in microseconds, moment and label of each.
     """
     # By default noon and midnight look alike.
     axis = alt.Axis(format="%H:%M:%S", tickCount=8)
     time = alt.X("at:T", title="time, UTC", scale=alt.Scale(type="utc"), axis=axis)
     # A signal that was nothing all the time would lie in the middle of an axis without a scale.
-    scale = alt.Scale(zero=True) if any(value for _, value in points) else alt.Scale(domain=[0, 1])
+    scale = alt.Scale(zero=True) if any(value for _, value in figure.points) else alt.Scale(domain=[0, 1])
+    ends = [gap.end for gap in figure.gaps]
+    values = [
+        {**_time(at_us), "value": value, "part": bisect.bisect_right(ends, at_us)} for at_us, value in figure.points
+    ]
     line = (
-        alt.Chart(alt.InlineData(values=[{**_time(at_us), "value": value} for at_us, value in points]))
+        alt.Chart(alt.InlineData(values=values))
         .mark_line(color=PALETTE[0], strokeWidth=2, point={"size": 12})
         .encode(
             x=time,
-            y=alt.Y("value:Q", title=plain(name), scale=scale),
+            y=alt.Y("value:Q", title=plain(figure.name), scale=scale),
+            detail=alt.Detail("part:N"),
             tooltip=[
                 alt.Tooltip("told:N", title="time"),
                 alt.Tooltip("value:Q", title="value", format=".4~g"),
@@ -63,7 +69,35 @@ def signal_chart(
             ],
         )
     )
-    return finished(alt.LayerChart(layer=[line, rules]).properties(width=WIDTH, height=_HEIGHT))
+    return finished(alt.LayerChart(layer=[line, rules, *_bands(figure, time)]).properties(width=WIDTH, height=_HEIGHT))
+
+
+def _bands(figure: Figure, time: alt.X) -> list[alt.Chart]:
+    """Return a band over each gap; a wide one says what it is."""
+    if not figure.gaps:
+        return []
+    whole_us = max(figure.points[-1][0] - figure.points[0][0], 1)
+    rows = [
+        {**_time(gap.begin), "until": gap.end / 1_000, "middle": (gap.begin + gap.end) / 2_000, "said": said}
+        for gap in figure.gaps
+        for said in ("no samples" if (gap.end - gap.begin) / whole_us >= _WIDE else "",)
+    ]
+    bands = alt.Chart(alt.InlineData(values=rows))
+    return [
+        bands.mark_rect(color=_BAND, opacity=0.25).encode(
+            x=time, x2=alt.X2("until:T"), tooltip=[alt.Tooltip("told:N", title="no samples from")]
+        ),
+        bands.mark_text(baseline="bottom", dy=-4, fontSize=11).encode(
+            x=_of(time, "middle:T"), y=alt.value(_HEIGHT), text=alt.Text("said:N")
+        ),
+    ]
+
+
+def _of(time: alt.X, shorthand: str) -> alt.X:
+    """Return the same axis for another field; with a title of its own it would be named twice."""
+    found = time.copy()
+    found.shorthand = shorthand
+    return found
 
 
 def _time(at_us: int) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from typing import Any, Final
 from relab.core.clock import format_time
 from relab.core.json import canonical_json
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect
+from relab.incidents.postmortem.beliefs import beliefs
 from relab.incidents.postmortem.following_up import follow_ups
 from relab.incidents.postmortem.models import (
     Attempt,
+    Belief,
     Case,
     Entry,
     Exhibit,
@@ -21,7 +23,8 @@ from relab.incidents.postmortem.models import (
     Signals,
 )
 from relab.incidents.postmortem.recording import KIND, recorded, thinned
-from relab.incidents.storage.models import Outcome
+from relab.incidents.postmortem.samples import changes, gaps, in_words
+from relab.incidents.storage.models import EventKind, Outcome
 from relab.incidents.storage.texts import bounded
 
 MOST_ENTRIES: Final = 400
@@ -36,13 +39,13 @@ _LEVELS: Final = frozenset(("level_shift", "seed_rule"))
 _OUTCOMES: Final = {
     Outcome.RESOLVED: "mended by the responder, and verified",
     Outcome.ESCALATED: "ended by a person",
-    Outcome.PASSED: "over by itself",
+    Outcome.PASSED: "over without a verified repair",
     Outcome.DISMISSED: "no incident, as a person says",
 }
 _EFFECTS: Final = {
     Effect.VERIFIED: "It helped: users were served well, and the cause was gone.",
     Effect.MITIGATED: "Its cause was gone afterwards; users were not served as usual yet.",
-    Effect.FAILED: "It changed nothing.",
+    Effect.FAILED: "Verification did not confirm that it helped.",
     Effect.WORSE: "It was worse afterwards.",
 }
 _STATUSES: Final = {
@@ -58,7 +61,8 @@ def compose(case: Case) -> Postmortem:
     """Return the postmortem of an incident; of one that is not over, as far as it is."""
     incident, signals = case.incident, recorded(case.events)
     onset_us = onset(case, signals)
-    attempts = (*(_attempt(act) for act in case.acts), *_attempts_of_others(case))
+    told = beliefs(case.events, case.incident.outcome)
+    attempts = (*_attempts(case, signals), *_attempts_of_others(case))
     entries = [
         Entry(event.at, event.kind, event.message, event.evidence) for event in case.events if event.kind != KIND
     ]
@@ -66,7 +70,7 @@ def compose(case: Case) -> Postmortem:
         incident_id=incident.incident_id,
         is_over=incident.closed_at is not None,
         title=incident.title or incident.incident_id,
-        overview=tuple(_overview(case, onset_us)),
+        overview=tuple(_overview(case, onset_us, told)),
         summary=tuple(_summary(case, onset_us)),
         timeline=tuple(_bounded(entries)),
         left_out=max(len(entries) - MOST_ENTRIES, 0),
@@ -76,8 +80,11 @@ def compose(case: Case) -> Postmortem:
         follow_ups=tuple(follow_ups(case, onset_us)),
         marks=tuple(sorted(_marks(case, onset_us), key=lambda mark: mark.at)),
         figures=tuple(
-            Figure(name, tuple(thinned(points))) for name in signals.numbers if (points := signals.points(name))
+            Figure(name, tuple(thinned(points)), gaps(signals, name))
+            for name in signals.numbers
+            if (points := signals.points(name))
         ),
+        beliefs=told,
     )
 
 
@@ -106,7 +113,7 @@ def lasted(us: int) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _overview(case: Case, onset_us: int) -> Iterator[tuple[str, str]]:
+def _overview(case: Case, onset_us: int, told: Sequence[Belief]) -> Iterator[tuple[str, str]]:
     incident = case.incident
     yield "incident", incident.incident_id
     yield "target", incident.target
@@ -120,6 +127,10 @@ def _overview(case: Case, onset_us: int) -> Iterator[tuple[str, str]]:
     if incident.diagnosis is not None:
         sure = "" if incident.probability is None else f", with a probability of {incident.probability:.2f}"
         yield "diagnosis", f"{incident.diagnosis}{sure}"
+    if len(told) > 1:
+        first = told[0]
+        sure = "" if first.probability is None else f" ({first.probability:.2f})"
+        yield "first diagnosis", f"{' and '.join(first.causes)}{sure}: {first.ended}"
     yield "actions", str(sum(act.counts for act in case.acts))
 
 
@@ -160,8 +171,35 @@ def _exhibits(case: Case) -> Iterator[Exhibit]:
             yield Exhibit(evidence_id, fact, value, request, verbatim)
 
 
-def _attempt(act: ActRecord) -> Attempt:
+def _attempts(case: Case, signals: Signals) -> Iterator[Attempt]:
+    """Yield what the responder did, each with the samples around it and the last verdict of verification."""
+    verdicts, closed_us = _verdicts(case), case.incident.closed_at
+    # What changed nothing in the service ends no act's time.
+    begins = [act.asked_at for act in case.acts if act.status is not ActStatus.REFUSED]
+    for act in case.acts:
+        later = [at_us for at_us in (*begins, closed_us) if at_us is not None and at_us > act.asked_at]
+        ended_us = act.asked_at if act.finished_at is None else max(act.finished_at, act.asked_at)
+        told = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
+        yield _attempt(act, in_words(told), any(change.has_eased for change in told), verdicts.get(act.key, ""))
+
+
+def _verdicts(case: Case) -> dict[str, str]:
+    """Return the last verdict on each act, by its key: verification tells of the act that was asked for last."""
+    found: dict[str, str] = {}
+    key = ""
+    for event in case.events:
+        act = event.content.get("act")
+        if event.kind == EventKind.ACT_ASKED and isinstance(act, Mapping):
+            key = _text(act.get("key"))
+        elif event.kind == _VERIFIED:
+            found[key] = event.message[:_MOST_TEXT]
+    return found
+
+
+def _attempt(act: ActRecord, measured: str, has_eased: bool, verdict: str) -> Attempt:
     said = _STATUSES[act.status] if act.effect is None else _EFFECTS[act.effect]
+    if verdict and act.effect not in {None, Effect.VERIFIED}:
+        said = f"{said} {verdict}"
     if act.status is ActStatus.UNDONE and act.effect is not None:
         said = f"{said} {_STATUSES[act.status]}"
     return Attempt(
@@ -172,6 +210,8 @@ def _attempt(act: ActRecord) -> Attempt:
         why=act.why,
         outcome=f"{said} {act.error}" if act.error else said,
         has_helped=act.effect is Effect.VERIFIED,
+        measured=measured,
+        has_eased=has_eased,
     )
 
 
@@ -191,13 +231,20 @@ def _attempts_of_others(case: Case) -> Iterator[Attempt]:
 
 
 def _worked(case: Case, attempts: Sequence[Attempt]) -> str:
+    """Return what ended it: what was verified; else which figures improved after an act, and that this is no verdict."""
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:
         by = " and ".join(dict.fromkeys(f"{attempt.action}, done by {attempt.by}" for attempt in helped))
         return f"What ended it: {by}."
-    if case.incident.outcome is Outcome.PASSED:
-        return "Nothing that was done ended it; it passed."
-    return "Nothing that was done is known to have ended it."
+    is_over = case.incident.outcome is not None
+    eased = [attempt for attempt in attempts if attempt.has_eased]
+    if eased:
+        said = " ".join(f"After {each.action}, done by {each.by}: {each.measured}. {each.outcome}" for each in eased)
+        end = "No act is verified to have ended it" if is_over else "No act is verified to have helped so far"
+        return f"{end}, but figures improved after what was done. {said}"
+    if not any(attempt.at is None or attempt.measured for attempt in attempts):
+        return "Nothing that was done is known to have ended it." if attempts else "Nothing was done."
+    return "No act is verified to have ended it, and no samples show an improvement after one."
 
 
 def _marks(case: Case, onset_us: int) -> Iterator[Mark]:

@@ -43,7 +43,9 @@ def _of_the_end(case: Case) -> Iterator[FollowUp]:
         ground = "No runbook's act ended it; a person did."
         yield FollowUp("Write a runbook of what was seen and done, or accept the draft of one.", ground)
     if outcome is Outcome.PASSED:
-        yield FollowUp("Find out why it began and why it ended.", "Nothing that the responder did was the reason.")
+        yield FollowUp(
+            "Find out why it began and why it ended.", "No act of the responder is verified to be the reason."
+        )
     if outcome is Outcome.DISMISSED:
         said = ", ".join(dict.fromkeys(finding.signal for finding in incident.findings[:5])) or "nothing else"
         yield FollowUp("See whether the detectors are too strict here.", f"It was none, and was found by {said}.")
@@ -62,7 +64,7 @@ def _of_the_acts(case: Case) -> Iterator[FollowUp]:
             ground = f"It was worse after {act.action} for {act.cause}."
             yield FollowUp(f"Take {act.action} out of the runbook of {act.cause}, or say when it holds.", ground)
         elif act.effect is Effect.FAILED:
-            ground = f"{act.action} for {act.cause} changed nothing."
+            ground = f"Verification did not confirm that {act.action} ended {act.cause}."
             yield FollowUp(f"Check the runbook of {act.cause}.", ground)
         elif act.status is ActStatus.REFUSED:
             yield FollowUp(f"See whether {act.action} should be allowed here.", f"It was refused: {act.error or ''}")

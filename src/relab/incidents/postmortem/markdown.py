@@ -8,11 +8,12 @@ from typing import Final
 
 from relab.charts.pages import visible
 from relab.core.clock import format_time
-from relab.incidents.postmortem.models import Postmortem
+from relab.incidents.postmortem.models import Figure, Gap, Postmortem
 
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|!&~@$^=])")
 _LINK: Final = re.compile(r"(://|www\.)", re.IGNORECASE)
 _LIST: Final = re.compile(r"^(\s*)([-+]|\d{1,9}[.)])(?=\s|$)")
+_MOST_GAPS: Final = 5
 _RULE: Final = re.compile(r"-(?=-)")
 
 
@@ -42,8 +43,16 @@ def _lines(found: Postmortem) -> Iterator[str]:
     yield from _heading("What worked")
     yield escaped(found.worked)
     yield from _heading("What was tried")
-    rows = [(_time(each.at), each.action, each.parameters, each.by, each.why, each.outcome) for each in found.attempts]
-    yield from _table(("time", "action", "parameters", "by", "why", "what came of it"), rows, "Nothing was tried.")
+    rows = [
+        (_time(each.at), each.action, each.parameters, each.by, each.why, each.measured, each.outcome)
+        for each in found.attempts
+    ]
+    columns = ("time", "action", "parameters", "by", "why", "figures around it", "what came of it")
+    yield from _table(columns, rows, "Nothing was tried.")
+    yield from _heading("Diagnoses")
+    yield from _table(
+        ("time", "cause", "probability", "what became of it", "evidence"), belief_rows(found), "No cause was named."
+    )
     yield from _heading("Follow-ups")
     if not found.follow_ups:
         yield "Nothing follows from what was written down."
@@ -61,8 +70,8 @@ def _lines(found: Postmortem) -> Iterator[str]:
     marks = [(_time(mark.at), mark.moment.value, mark.label) for mark in found.marks]
     yield from _table(("time", "moment", "what"), marks)
     yield ""
-    ranges = [_range(figure.name, [value for _, value in figure.points]) for figure in found.figures]
-    yield from _table(("signal", "first", "least", "most", "last"), ranges, "No signals were kept.")
+    ranges = [_range(figure) for figure in found.figures]
+    yield from _table(("signal", "first", "least", "most", "last", "no samples"), ranges, "No signals were kept.")
 
 
 def _heading(text: str) -> list[str]:
@@ -79,8 +88,31 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str = "
     yield from (f"| {' | '.join(row)} |" for row in cells)
 
 
-def _range(name: str, values: Sequence[float]) -> tuple[str, ...]:
-    return name, *(f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
+def belief_rows(found: Postmortem) -> list[tuple[str, ...]]:
+    """Return the diagnoses as rows of a table: time, causes, probability, why it was given up, ids of its evidence."""
+    return [
+        (
+            _time(each.at),
+            " and ".join(each.causes),
+            "" if each.probability is None else f"{each.probability:.2f}",
+            each.ended,
+            ", ".join(each.evidence),
+        )
+        for each in found.beliefs
+    ]
+
+
+def gap_row(gap: Gap) -> str:
+    """Return a gap in words."""
+    return f"{format_time(gap.begin)} to {format_time(gap.end)}"
+
+
+def _range(figure: Figure) -> tuple[str, ...]:
+    values = [value for _, value in figure.points]
+    told = (f"{value:.4g}" for value in (values[0], min(values), max(values), values[-1]))
+    unseen = [gap_row(gap) for gap in figure.gaps[:_MOST_GAPS]]
+    more = len(figure.gaps) - len(unseen)
+    return figure.name, *told, "; ".join([*unseen, f"and {more} more"] if more else unseen)
 
 
 def _time(at_us: int | None) -> str:

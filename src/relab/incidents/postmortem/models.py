@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from relab.core.clock import Timestamp
 from relab.incidents.acting.approvals import ApprovalRequest, Decision
 from relab.incidents.acting.records import ActRecord
 from relab.incidents.storage.models import Incident, TimelineEvent
+
+USERS_NOTICE: Final = ("errors.pct", "latency.p95_ms")
+"""Signals of what users notice; the lower, the better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,10 @@ class Attempt:
     Attributes:
         at: None if nobody has written down when.
         by: who did it or allowed it.
-        has_helped: whether it ended the incident.
+        outcome: what is known of it, with the verdict of verification and its reason.
+        has_helped: whether it ended the incident, as verified.
+        measured: figures before and after it, in words; empty if there are no samples around it.
+        has_eased: whether errors or latency were considerably lower after it, whatever verification says.
     """
 
     at: Timestamp | None
@@ -118,6 +125,60 @@ class Attempt:
     why: str
     outcome: str
     has_helped: bool
+    measured: str = ""
+    has_eased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """A diagnosis, and what became of it.
+
+    Attributes:
+        at: when it was first made.
+        causes: one cause, or two at once.
+        probability: of the cause or of both at once, as it was last; None if the timeline does not say.
+        evidence: ids of what it rests on.
+        is_confirmed: whether looks of two moments showed it.
+        ended: why it was given up, or that it was not.
+    """
+
+    at: Timestamp
+    causes: tuple[str, ...]
+    probability: float | None
+    evidence: tuple[str, ...] = ()
+    is_confirmed: bool = False
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without samples of a signal, between two samples."""
+
+    begin: Timestamp
+    end: Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a signal did around an act.
+
+    Attributes:
+        before, after: the median of some samples just before and some time after the act; None without samples.
+        within_s: from the begin of the act until samples stayed on the side of `after`.
+        has_moved: whether `before` and `after` differ by more than noise.
+    """
+
+    signal: str
+    before: float | None
+    after: float | None
+    within_s: float | None
+    has_moved: bool
+
+    @property
+    def has_eased(self) -> bool:
+        """Whether users noticed less of the incident after the act."""
+        is_lower = self.before is not None and self.after is not None and self.after < self.before
+        return self.has_moved and is_lower and self.signal in USERS_NOTICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +199,12 @@ class Figure:
 
     Attributes:
         points: times and values, in order.
+        gaps: times without samples; no line is to be drawn through them.
     """
 
     name: str
     points: tuple[tuple[Timestamp, float], ...]
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +216,8 @@ class Postmortem:
         overview: names and values.
         summary: sentences.
         left_out: how many events of the timeline are not in it.
-        worked: what ended the incident, in a sentence.
+        worked: what ended the incident, as far as verification and samples show it.
+        beliefs: diagnoses in order, and why each was given up.
     """
 
     incident_id: str
@@ -169,6 +233,7 @@ class Postmortem:
     follow_ups: tuple[FollowUp, ...]
     marks: tuple[Mark, ...]
     figures: tuple[Figure, ...]
+    beliefs: tuple[Belief, ...] = ()
 
     @property
     def notice(self) -> str:

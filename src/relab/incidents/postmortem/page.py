@@ -13,6 +13,7 @@ from jinja2 import Template
 from relab.charts import pages
 from relab.core.clock import format_time
 from relab.incidents.postmortem.charts import signal_chart
+from relab.incidents.postmortem.markdown import belief_rows, gap_row
 from relab.incidents.postmortem.models import Figure, Mark, Postmortem
 
 _TEMPLATES: Final = Path(__file__).parent
@@ -21,7 +22,7 @@ _TEMPLATES: Final = Path(__file__).parent
 @dataclass(frozen=True, slots=True)
 class _Chart:
     name: str
-    rows: Sequence[tuple[str, float]]
+    rows: Sequence[tuple[str, float | str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,10 @@ def render(found: Postmortem, libraries: str | None = None) -> Page:
         charts=[_chart(figure) for figure in found.figures],
         specs=pages.embeddable([_spec(figure, found.marks) for figure in found.figures]),
         attempts=[
-            (_time(each.at), each.action, each.parameters, each.by, each.why, each.outcome) for each in found.attempts
+            (_time(each.at), each.action, each.parameters, each.by, each.why, each.measured, each.outcome)
+            for each in found.attempts
         ],
+        beliefs=belief_rows(found),
         timeline=[(format_time(each.at), each.kind, each.message, ", ".join(each.evidence)) for each in found.timeline],
         evidence=[(each.evidence_id, each.fact, each.value, each.request, each.verbatim) for each in found.evidence],
         style=pages.style(),
@@ -70,12 +73,14 @@ def _template() -> Template:
 
 
 def _chart(figure: Figure) -> _Chart:
-    return _Chart(figure.name, [(format_time(at_us), value) for at_us, value in figure.points])
+    rows: list[tuple[int, str, float | str]] = [(at_us, format_time(at_us), value) for at_us, value in figure.points]
+    rows += [(gap.begin + 1, gap_row(gap), "no samples") for gap in figure.gaps]
+    return _Chart(figure.name, [(told, value) for _, told, value in sorted(rows, key=lambda row: row[0])])
 
 
 def _spec(figure: Figure, marks: Sequence[Mark]) -> dict[str, Any]:
     shown = [(mark.at, mark.moment.value, pages.visible(mark.label)) for mark in marks]
-    return signal_chart(figure.name, figure.points, shown)
+    return signal_chart(figure, shown)
 
 
 def _number(value: float) -> str:

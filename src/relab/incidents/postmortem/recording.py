@@ -88,6 +88,9 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
         if event.kind != KIND:
             continue
         found = load_signals(event.content)
+        for at_us in found.times_us:
+            # A poll that told nothing is kept: it is a gap.
+            by_time.setdefault(at_us, {})
         for name in found.numbers:
             for at_us, value in found.points(name):
                 by_time.setdefault(at_us, {})[name] = value

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from relab.incidents.acting.approvals import Decision
 from relab.incidents.acting.records import ActStatus, Effect
+from relab.incidents.models import Snapshot
 from relab.incidents.postmortem.composing import MOST_ENTRIES, compose, lasted
 from relab.incidents.postmortem.models import Case, Moment
-from relab.incidents.storage.models import EventKind, Outcome
+from relab.incidents.postmortem.recording import KIND, signals_event
+from relab.incidents.storage.models import EventKind, Outcome, TimelineEvent
 from support.acts import SECOND_US, act
 from support.incident_logs import question
 from support.postmortems import CLOSED_US, OPENED_US, case, event, finding, incident, signals
@@ -67,7 +70,11 @@ def test_what_was_tried_and_what_came_of_it() -> None:
         ("restart-cache", "the responder, by leave of ada", True),
     ]
     assert found.worked == "What ended it: restart-cache, done by the responder, by leave of ada."
-    assert found.attempts[0].outcome == "It changed nothing."
+    assert found.attempts[0].outcome == "Verification did not confirm that it helped."
+    assert (
+        found.attempts[1].measured
+        == "errors.pct fell from 38 to 0 within 60 s; latency.p95_ms fell from 900 to 12 within 60 s"
+    )
 
 
 def test_what_others_did_is_told_by_the_last_event() -> None:
@@ -144,3 +151,114 @@ def test_spans_are_told_in_words() -> None:
     assert [lasted(seconds * SECOND_US) for seconds in (0, 119, 120, 7_100, 7_300)] == [
         "0 s", "119 s", "2 min", "118 min", "2 h 2 min",
     ]  # fmt: skip
+
+
+VERDICT = "After 61 s it is not verified: latency.p95_ms is 112.5, above 92.37."
+
+
+def doubted(**more: Any) -> Case:
+    """Return a case like one that was met: a right repair, judged failed, and an incident that then ended."""
+    poor = {"cause": "connection_pool_leak", "probability": 1.0}
+    events = [
+        event(1, EventKind.OPENED, "Opened."),
+        event(2, "diagnosed", content={"candidates": [poor], "is_confirmed": True}, evidence=("ev-1",)),
+        event(3, EventKind.ACT_ASKED, content={"act": {"key": "i1:1"}}),
+        event(70, "verified", VERDICT, content={"outcome": "failed"}),
+        event(75, "diagnosed", content={"candidates": [{"cause": "unknown", "probability": 0.98}]}),
+        signals_of_polls(
+            [(-20, 0), (-10, 98), (-5, 100), (0, 100), (3, 100), (8, 50), (15, 0), (20, 0), (25, 0), (60, 0)]
+        ),
+        event(95, EventKind.CLOSED, "It is well again.", at=CLOSED_US),
+    ]
+    acts = [act(key="i1:1", action="restart-target", effect=Effect.FAILED, asked_at=OPENED_US + 3 * SECOND_US)]
+    given = incident(outcome=Outcome.PASSED, diagnosis="unknown", probability=0.98)
+    return case(**{"incident": given, "events": events, "acts": acts, **more})
+
+
+def signals_of_polls(rows: Sequence[tuple[int, float | None]]) -> TimelineEvent:
+    """Return the event that keeps the errors of polls, each with its second after the detection; None: it told none."""
+    polls = [
+        Snapshot(OPENED_US + at_s * SECOND_US, numbers={} if errors is None else {"errors.pct": float(errors)})
+        for at_s, errors in rows
+    ]
+    return event(80, KIND, content=dict(signals_event(polls, OPENED_US, [], once="signals.learn").content))
+
+
+def test_a_figure_that_improves_after_an_act_is_told_whatever_verification_says() -> None:
+    found = compose(doubted())
+    assert found.attempts[0].measured == "errors.pct fell from 100 to 0 within 12 s"
+    assert found.attempts[0].outcome == f"Verification did not confirm that it helped. {VERDICT}"
+    assert not found.attempts[0].has_helped
+    for part in ("No act is verified", "errors.pct fell from 100 to 0 within 12 s", "restart-target", VERDICT):
+        assert part in found.worked
+    assert "Nothing" not in found.worked
+    assert "Nothing that the responder did" not in follow_ups(doubted())
+
+
+def test_a_figure_that_stays_as_it_was_is_told() -> None:
+    flat = [
+        event(3, EventKind.ACT_ASKED, content={"act": {"key": "i1:1"}}),
+        signals_of_polls([(at_s, 40) for at_s in range(-20, 90, 5)]),
+    ]
+    found = compose(doubted(events=flat))
+    assert found.attempts[0].measured == "errors.pct stayed at 40"
+    assert found.worked == "No act is verified to have ended it, and no samples show an improvement after one."
+
+
+def test_figures_after_the_next_act_belong_to_that_one() -> None:
+    rows = [(at_s, 100 if at_s < 40 else 0) for at_s in range(-20, 95, 5)]
+    first = act(key="i1:1", action="use-path", effect=Effect.FAILED, asked_at=OPENED_US + 3 * SECOND_US)
+    second = act(key="i1:2", action="restart-target", effect=Effect.FAILED, asked_at=OPENED_US + 31 * SECOND_US)
+    found = compose(doubted(events=[signals_of_polls(rows)], acts=[first, second]))
+    assert [each.measured for each in found.attempts] == [
+        "errors.pct stayed at 100", "errors.pct fell from 100 to 0 within 9 s",
+    ]  # fmt: skip
+
+
+def test_without_samples_around_an_act_nothing_is_said_of_its_figures() -> None:
+    found = compose(doubted(events=[signals_of_polls([(at_s, 100) for at_s in range(-90, 1, 5)])]))
+    assert found.attempts[0].measured == "errors.pct: no samples after it, 100 before it"
+    assert found.worked == "No act is verified to have ended it, and no samples show an improvement after one."
+
+
+def test_diagnoses_are_told_in_order_with_why_each_was_given_up() -> None:
+    found = compose(doubted())
+    assert [(each.causes, each.probability, each.is_confirmed, each.ended) for each in found.beliefs] == [
+        (("connection_pool_leak",), 1.0, True, VERDICT),
+        (("unknown",), 0.98, False, "It was the last one; the incident ended without a verified repair."),
+    ]
+    assert ("first diagnosis", f"connection_pool_leak (1.00): {VERDICT}") in found.overview
+
+
+def test_a_diagnosis_that_is_made_again_is_told_once_and_two_causes_at_once_are_one_diagnosis() -> None:
+    pair = {"causes": ["database_lock", "process_stopped"], "probability": 0.96}
+    lock, stopped = ({"cause": cause, "probability": 0.97} for cause in pair["causes"])
+    both = {"candidates": [lock, stopped], "together": [pair]}
+    other_way = {"candidates": [stopped, lock], "together": [pair | {"causes": pair["causes"][::-1]}]}
+    alone = {"candidates": [stopped], "together": [pair | {"probability": 0.2}]}
+    rows = [both, other_way, alone]
+    events = [event(number, "diagnosed", content=content) for number, content in enumerate(rows, 2)]
+    found = compose(case(events=events)).beliefs
+    assert [(set(each.causes), each.ended) for each in found] == [
+        ({"database_lock", "process_stopped"}, "Fresh looks showed otherwise."),
+        ({"process_stopped"}, "It was mended, and verified."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "gaps"),
+    [
+        ([(at_s, 1) for at_s in range(0, 60, 5)], []),
+        ([*((at_s, 1) for at_s in range(0, 30, 5)), (30, None), *((at_s, 1) for at_s in range(35, 60, 5))], [(25, 35)]),
+        # The responder did not run.
+        ([*((at_s, 1) for at_s in range(0, 30, 5)), *((at_s, 1) for at_s in range(90, 120, 5))], [(25, 90)]),
+        # A long incident keeps fewer points later on.
+        ([*((at_s, 1) for at_s in range(0, 60, 2)), *((at_s, 1) for at_s in range(60, 400, 12))], []),
+        ([(0, 1), (90, 1)], []),
+        ([(0, None), (5, 1), (10, 1), (15, None)], []),
+    ],
+)
+def test_a_time_without_samples_is_a_gap(rows: list[tuple[int, float | None]], gaps: list[tuple[int, int]]) -> None:
+    (figure,) = compose(case(events=[signals_of_polls(rows)])).figures
+    found = [((gap.begin - OPENED_US) // SECOND_US, (gap.end - OPENED_US) // SECOND_US) for gap in figure.gaps]
+    assert found == gaps

@@ -17,12 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from relab.core.clock import format_time
+from relab.incidents.models import Snapshot
 from relab.incidents.postmortem.composing import compose
 from relab.incidents.postmortem.markdown import escaped, to_markdown
 from relab.incidents.postmortem.models import Case
 from relab.incidents.postmortem.page import render
-from support.acts import act
-from support.postmortems import CLOSED_US, EVIDENCE, case, event, finding, incident, signals
+from relab.incidents.postmortem.recording import KIND, signals_event
+from support.acts import SECOND_US, act
+from support.postmortems import CLOSED_US, EVIDENCE, OPENED_US, case, event, finding, incident, signals
 
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror=alert(1)>\x00\x1b[31m\u202e\u2028]]>&amp;{{ 7*7 }} "
@@ -83,7 +86,8 @@ def told(text: str) -> Case:
             symptoms={"settings.recent_change": text},
         ),
         events=[
-            event(1, "diagnosed", text, content={"evidence": [evidence]}, evidence=(text,)),
+            event(1, "diagnosed", text, content={"evidence": [evidence], "candidates": [{"cause": text}]}, evidence=(text,)),
+            event(2, "verified", text),
             signals(),
             event(3, "closed", text, at=CLOSED_US),
         ],
@@ -138,11 +142,36 @@ def test_a_chart_for_each_signal_with_its_marks() -> None:
         assert spec["layer"][0]["encoding"]["x"]["axis"]["format"] == "%H:%M:%S"
 
 
+def test_no_line_is_drawn_through_a_gap_and_the_axis_says_that_there_are_no_samples() -> None:
+    before, after = ([Snapshot(OPENED_US + at_s * SECOND_US, numbers={"errors.pct": 40.0}) for at_s in span]
+                     for span in (range(-60, 0, 5), range(60, 120, 5)))  # fmt: skip
+    kept = signals_event([*before, *after], OPENED_US, [], once="signals.learn")
+    given = case(events=[event(3, KIND, content=dict(kept.content))])
+    found = page(given)
+    (spec,) = found.specs
+    svg = vl_convert.vegalite_to_svg(json.dumps(spec))
+    assert svg.count('aria-roledescription="line mark"') == 2
+    assert ">no samples<" in svg
+    assert "no samples" in found.text
+    assert f"{format_time(before[-1].at_us)} to {format_time(after[0].at_us)}" in read(to_markdown(compose(given)))
+    (whole,) = page(
+        case(events=[event(3, KIND, content=dict(signals_event(before, OPENED_US, [], once="x").content))])
+    ).specs
+    assert vl_convert.vegalite_to_svg(json.dumps(whole)).count('aria-roledescription="line mark"') == 1
+
+
 def test_both_say_the_same() -> None:
     post = compose(case())
     shown = page(case()).text, read(to_markdown(post))
     for text in shown:
-        for part in (*post.summary, post.worked, "ev-7f3a", "restart-cache", *(each.what for each in post.follow_ups)):
+        for part in (
+            *post.summary,
+            post.worked,
+            *(each.measured for each in post.attempts),
+            "ev-7f3a",
+            "restart-cache",
+            *(each.what for each in post.follow_ups),
+        ):
             assert part in text
 
 
@@ -179,9 +208,11 @@ _ANY: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
     max_leaves=10,
 )
-_CONTENTS = st.fixed_dictionaries({}, optional=dict.fromkeys(("evidence", "tried", "numbers", "began_us"), _ANY))
+_CONTENTS = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("evidence", "tried", "numbers", "began_us", "candidates", "together", "act"), _ANY)
+)
 _EVENTS = st.lists(
-    st.tuples(st.sampled_from(["diagnosed", "signals", "closed", "failed", "odd"]), st.text(max_size=30), _CONTENTS), max_size=6
+    st.tuples(st.sampled_from(["diagnosed", "signals", "closed", "failed", "odd", "verified", "act_asked"]), st.text(max_size=30), _CONTENTS), max_size=6
 )  # fmt: skip
 
 

@@ -1,0 +1,117 @@
+"""What samples of signals show and what they do not: gaps between them, and figures before and after an act. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+from relab.incidents.postmortem.models import USERS_NOTICE, Change, Gap, Signals
+
+AFTER_S: Final = 300.0
+"""Samples later than this after an act say little about the act."""
+_MOST_GAP: Final = 3.0
+"""In usual intervals: a longer time without a sample is a gap, in which nobody knows what happened."""
+_NEIGHBOURS: Final = 5
+_FEW: Final = 3
+"""So many samples give the value before or after an act, as their median."""
+_LEAST: Final = 1.0
+_LEAST_SHARE: Final = 0.1
+_US: Final = 1_000_000
+
+
+def gaps(signals: Signals, name: str) -> tuple[Gap, ...]:
+    """Return where a signal has no samples between its first and its last one, in order.
+
+    A poll that did not tell the signal makes a gap; so does a time without any poll that is longer than three intervals of the
+    polls around it, for long incidents keep fewer points.
+    """
+    values = signals.numbers.get(name, ())
+    known = [number for number, value in enumerate(values) if value is not None]
+    times = signals.times_us
+    return tuple(
+        Gap(times[one], times[other])
+        for one, other in pairwise(known)
+        if other - one > 1 or times[other] - times[one] > _MOST_GAP * _usual_interval(times, one)
+    )
+
+
+def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[Change]:
+    """Return what signals did around an act: errors and latency always, other signals where they changed.
+
+    Args:
+        signals: of the incident.
+        began_us: when the act was asked for.
+        ended_us: when it was done.
+        until_us: when the next act began, or the incident ended; None if neither did.
+    """
+    last_us = ended_us + int(AFTER_S * _US)
+    last_us = last_us if until_us is None else min(last_us, until_us)
+    names = [*(name for name in USERS_NOTICE if name in signals.numbers), *signals.numbers]
+    found = [_change(signals, name, began_us, ended_us, last_us) for name in dict.fromkeys(names)]
+    return [each for each in found if each is not None and (each.has_moved or each.signal in USERS_NOTICE)]
+
+
+def in_words(told: Sequence[Change]) -> str:
+    """Return changes as text; empty if there are none."""
+    return "; ".join(_words(change) for change in told)
+
+
+def _words(change: Change) -> str:
+    if change.before is None or change.after is None:
+        missing = "before" if change.before is None else "after"
+        known = change.after if change.before is None else change.before
+        other = "" if known is None else f", {known:.4g} {'after' if change.before is None else 'before'} it"
+        return f"{change.signal}: no samples {missing} it{other}"
+    if not change.has_moved:
+        return f"{change.signal} stayed at {change.after:.4g}"
+    verb = "fell" if change.after < change.before else "rose"
+    within = "" if change.within_s is None else f" within {change.within_s:.0f} s"
+    return f"{change.signal} {verb} from {change.before:.4g} to {change.after:.4g}{within}"
+
+
+def _change(signals: Signals, name: str, began_us: int, ended_us: int, last_us: int) -> Change | None:
+    points = signals.points(name)
+    if not points:
+        return None
+    unseen = gaps(signals, name)
+    earlier = [point for point in points if point[0] <= began_us]
+    # A gap up to the act hides what it was like just before.
+    is_hidden = any(gap.begin < began_us < gap.end for gap in unseen) and bool(earlier)
+    later = [(at_us, value) for at_us, value in points if ended_us < at_us <= last_us]
+    before = None if is_hidden or not earlier else statistics.median(value for _, value in earlier[-_FEW:])
+    after = statistics.median(value for _, value in later[-_FEW:]) if len(later) >= _FEW else None
+    if before is None and after is None:
+        return None
+    moved = before is not None and after is not None and _has_moved(before, after)
+    within_s = _settled_s(later, before or 0.0, after or 0.0, began_us) if moved else None
+    return Change(name, before, after, within_s, moved)
+
+
+def _has_moved(before: float, after: float) -> bool:
+    return abs(after - before) > max(_LEAST, _LEAST_SHARE * max(abs(before), abs(after)))
+
+
+def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
+    """Return when the last sample on the side of before was followed by one on the side of after; in seconds from the act."""
+    middle = (before + after) / 2
+    since_us = None
+    for at_us, value in reversed(later):
+        if (value < middle) is not (after < middle):
+            break
+        since_us = at_us
+    return None if since_us is None else (since_us - began_us) / _US
+
+
+def _usual_interval(times: Sequence[int], place: int) -> float:
+    """Return the median interval of the polls around a place, the interval after it left out."""
+    around = list(_intervals(times, place))
+    return statistics.median(around) if around else float("inf")
+
+
+def _intervals(times: Sequence[int], place: int) -> Iterator[int]:
+    first, last = max(place - _NEIGHBOURS, 0), min(place + _NEIGHBOURS + 1, len(times) - 1)
+    for number in range(first, last):
+        if number != place:
+            yield times[number + 1] - times[number]
