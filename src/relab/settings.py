@@ -62,6 +62,36 @@ class HttpSettings(_Section):
     max_ingest_mb: Annotated[float, Field(gt=0, le=65_536)] = Field(
         256.0, description="Bytes of all bodies that are being taken in; more are told to come back (429)."
     )
+    max_request_line_bytes: Annotated[int, Field(ge=256, le=1_048_576)] = Field(
+        8_192, description="Bytes of a request target; longer ones are answered 414."
+    )
+    max_header_bytes: Annotated[int, Field(ge=1_024, le=16_777_216)] = Field(
+        32_768, description="Bytes of all header fields of a request; more are answered 431."
+    )
+    max_headers: Annotated[int, Field(ge=8, le=10_000)] = Field(
+        100, description="Header fields of a request; more are answered 431."
+    )
+    header_timeout_s: Seconds = Field(10.0, description="Until the headers of a request are complete; then 408.")
+    body_timeout_s: Seconds = Field(60.0, description="Until the body of a request is complete; then 408.")
+    keep_alive_s: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        30, description="How long an idle connection is kept after a response."
+    )
+    stalled_reader_s: Seconds = Field(
+        30.0, description="A connection is closed when its client has taken no waiting bytes for so long."
+    )
+    max_pipelined: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="Requests of one connection that wait behind the one in progress; more end the connection."
+    )
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        4_096, description="Open connections beside event streams, as far as the limit of open files allows."
+    )
+    max_connections_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        2_048, description="Open connections of one address beside event streams."
+    )
+    max_streams: Annotated[int, Field(ge=1, le=1_000_000)] = Field(4_096, description="Open event streams.")
+    health_connections: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        16, description="Connections beyond these limits, which answer /healthz and /readyz only."
+    )
 
 
 class ProgressSettings(_Section):

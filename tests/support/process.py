@@ -70,14 +70,22 @@ class LabProcess:
         home: its RELAB_HOME; every start appends to `<name>.log` in it.
         settings: environment variables beside RELAB_HOME.
         port: where it serves; None for a process that does not.
+        open_files: its limit of open files, soft and hard; None for that of this process.
     """
 
     def __init__(
-        self, *arguments: str, home: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+        self,
+        *arguments: str,
+        home: Path,
+        settings: Mapping[str, str] | None = None,
+        port: int | None = None,
+        open_files: int | None = None,
     ) -> None:
         self.home = home
         self.port = port
         self._arguments = arguments
+        shell = ["/bin/sh", "-c", f'ulimit -n {open_files} && exec "$0" "$@"'] if open_files else []
+        self._command = [*shell, sys.executable, "-m", "relab", *arguments]
         self._environment = lab_environment(home, settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
@@ -85,10 +93,18 @@ class LabProcess:
         self._log = home / f"{arguments[0]}-{port or id(self)}.log"
 
     @classmethod
-    def serve(cls, home: Path, *options: str, settings: Mapping[str, str] | None = None) -> Self:
+    def serve(
+        cls,
+        home: Path,
+        *options: str,
+        settings: Mapping[str, str] | None = None,
+        open_files: int | None = None,
+    ) -> Self:
         """Return `lab serve` on a free port, not yet started."""
         port = free_port()
-        return cls("serve", "--port", str(port), *options, home=home, settings=settings, port=port)
+        return cls(
+            "serve", "--port", str(port), *options, home=home, settings=settings, port=port, open_files=open_files
+        )
 
     @classmethod
     def worker(cls, home: Path, *, settings: Mapping[str, str] | None = None) -> Self:
@@ -124,7 +140,7 @@ class LabProcess:
         with self._log.open("ab") as log:
             # A session of its own: what it leaves behind can be found, and Ctrl-C does not reach it.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "relab", *self._arguments],
+                self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

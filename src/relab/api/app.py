@@ -31,16 +31,12 @@ def create_app(services: Services) -> FastAPI:
     """Return the app. Its start prepares the database and its end releases connections."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Callable[[], None]]]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Callable[..., object]]]:
         services.prepare()
         tailers = services.tailer(), services.incident_tailer()
         app.state.tailer, app.state.incident_tailer = tailers
         http_metrics.followers.set_function(lambda: sum(tailer.follower_count for tailer in tailers))
         services.telemetry.start_intake(http_metrics.observe_commit)
-
-        def end_streams() -> None:
-            for tailer in tailers:
-                tailer.end_all()
 
         try:
             async with (
@@ -49,8 +45,12 @@ def create_app(services: Services) -> FastAPI:
                 services.notices.sending(),
                 services.incidents.responding(),
             ):
-                # For the server, which calls it when it begins to stop (see `cli/http_server.py`).
-                yield {"end_streams": end_streams}
+                # For the server, which calls them (see `cli/http_server.py`).
+                yield {
+                    "end_streams": lambda: [tailer.end_all() for tailer in tailers],
+                    "count_refusal": http_metrics.count_refusal,
+                    "watch_connections": http_metrics.watch_connections,
+                }
         finally:
             services.telemetry.stop_intake()
             services.close()

@@ -12,9 +12,6 @@ from fastapi import HTTPException, Request
 
 from relab.core.errors import MalformedBodyError, OverloadedError, TooLargeError, UnsupportedMediaError
 
-ARRIVES_WITHIN_S = 60.0
-"""Slow clients must not keep the places of others for ever."""
-
 
 class IngestGate:
     """Bounds what is being taken in at once, in requests and in bytes; the rest are told to come back.
@@ -110,18 +107,28 @@ async def read_body(request: Request, place: Place) -> PackedBody:
         )
     chunks = []
     arrived = 0
-    try:
-        async with asyncio.timeout(ARRIVES_WITHIN_S):
-            async for chunk in request.stream():
-                arrived += len(chunk)
-                if arrived > place.bytes:
-                    place.take(arrived - place.bytes)
-                chunks.append(chunk)
-    except TimeoutError as error:
-        raise HTTPException(
-            408, f"The body did not arrive within {ARRIVES_WITHIN_S:g} s", {"Connection": "close"}
-        ) from error
+    async with arriving_in_time(request):
+        async for chunk in request.stream():
+            arrived += len(chunk)
+            if arrived > place.bytes:
+                place.take(arrived - place.bytes)
+            chunks.append(chunk)
     return PackedBody(b"".join(chunks), encoding == "gzip")
+
+
+@asynccontextmanager
+async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
+    """Bound the time that the block may take to read the body, so that slow clients do not keep the places of others.
+
+    Raises:
+        HTTPException: 408, the body did not arrive within RELAB_HTTP__BODY_TIMEOUT_S.
+    """
+    seconds = request.app.state.services.settings.http.body_timeout_s
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise HTTPException(408, f"The body did not arrive within {seconds:g} s", {"Connection": "close"}) from error
 
 
 def media_type(request: Request, default: str = "application/json") -> str:

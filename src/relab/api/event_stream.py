@@ -9,10 +9,12 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.types import Receive, Scope, Send
 
 from relab.api.errors import problem_responses
-from relab.core.errors import InvalidInputError
+from relab.core.errors import InvalidInputError, OverloadedError
 from relab.progress.tailer import NumberedEvent
+from relab.serving.limits import BEGIN_STREAM
 
 _Event = TypeVar("_Event", bound=NumberedEvent)
 _HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -50,9 +52,24 @@ def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+class _EventStream(StreamingResponse):
+    """A response without end, which the server counts apart from other connections."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, if the server has room for another stream.
+
+        Raises:
+            OverloadedError: it has not.
+        """
+        begin = scope.get("state", {}).get(BEGIN_STREAM)
+        if begin is not None and not begin():
+            raise OverloadedError("Too many event streams are open.", retry_after_s=5)
+        await super().__call__(scope, receive, send)
+
+
 def stream(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> StreamingResponse:
     """Answer with events as they come; None among them keeps an idle connection open."""
-    return StreamingResponse(_sent(events, text), media_type="text/event-stream", headers=_HEADERS)
+    return _EventStream(_sent(events, text), media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _sent(events: AsyncGenerator[_Event | None], text: Callable[[_Event], str]) -> AsyncIterator[bytes]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.access.models import Caller, Scope
 from relab.api.access import requires
-from relab.api.body import ARRIVES_WITHIN_S, require_json
+from relab.api.body import arriving_in_time, require_json
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
 from relab.api.openapi import POSTED_REFERENCE, components, reference
@@ -138,15 +137,11 @@ async def body_of_at_most(request: Request, most_bytes: int) -> bytes:
     if encoding != "identity":
         raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
     arrived = bytearray()
-    try:
-        async with asyncio.timeout(ARRIVES_WITHIN_S):
-            async for chunk in request.stream():
-                arrived += chunk
-                if len(arrived) > most_bytes:
-                    raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
-    except TimeoutError as error:
-        message = f"The body did not arrive within {ARRIVES_WITHIN_S:g} s"
-        raise HTTPException(408, message, {"Connection": "close"}) from error
+    async with arriving_in_time(request):
+        async for chunk in request.stream():
+            arrived += chunk
+            if len(arrived) > most_bytes:
+                raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
     return bytes(arrived)
 
 

@@ -17,6 +17,7 @@ from relab.api.body import IngestGate
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
 from relab.bootstrap import Services
+from relab.serving.connections import Connections
 from relab.telemetry.models import MetricsOverview
 from relab.telemetry.service import TelemetryService
 
@@ -66,12 +67,28 @@ class HttpMetrics:
             buckets=_BATCH_BUCKETS,
             registry=self.registry,
         )
+        self._refusals = Counter(
+            "relab_http_refused",
+            "Requests and connections that the server refused before they reached the app, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.followers = Gauge("relab_progress_followers", "Open progress streams.", registry=self.registry)
 
     def observe_commit(self, weight: int, seconds: float) -> None:
         """Count one group commit."""
         self._commits.observe(seconds)
         self._batches.observe(weight)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count one refusal of the server."""
+        self._refusals.labels(reason).inc()
+
+    def watch_connections(self, connections: Connections) -> None:
+        """Show how many connections are open, as of each scrape."""
+        gauge = Gauge("relab_http_connections", "Open connections by kind.", ("kind",), registry=self.registry)
+        gauge.labels("request").set_function(lambda: connections.open_count)
+        gauge.labels("stream").set_function(lambda: connections.stream_count)
 
     def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
         """Show how much is being taken in, as of each scrape."""

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import socket
 
     from relab.bootstrap import Services
-    from relab.settings import Settings
+    from relab.serving.limits import HttpLimits
+    from relab.settings import HttpSettings, Settings
 
 STREAMS_END_WITHIN_S = 5
 """How long open requests may take to end once the server is told to stop."""
@@ -51,7 +52,6 @@ def serve(
     import signal
 
     import structlog
-    import uvicorn
 
     from relab.cli.context import read_settings
     from relab.cli.http_server import HttpServer
@@ -68,21 +68,21 @@ def serve(
     if port is None:
         port = settings.port if is_alone else settings.http.port
     _check(settings, address)
-    config = uvicorn.Config(
-        "relab.server:create",
-        factory=True,
-        log_config=None,
-        access_log=False,
-        # By default uvicorn takes any local process's X-Forwarded-For for the client; `access/forwarding.py` decides.
-        proxy_headers=False,
-        timeout_graceful_shutdown=STREAMS_END_WITHIN_S,
-    )
     with _bind(address, port) as listener:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
         with ChildProcesses([["worker"]] * workers):
             structlog.get_logger("relab.serve").info("listening", url=_url(listener))
-            HttpServer(config).run(sockets=[listener])
+            HttpServer(_limits(settings.http), STREAMS_END_WITHIN_S).run(sockets=[listener])
+
+
+def _limits(http: HttpSettings) -> HttpLimits:
+    """Return the limits that the settings describe; both use the same names."""
+    import dataclasses
+
+    from relab.serving.limits import HttpLimits
+
+    return HttpLimits(**{field.name: getattr(http, field.name) for field in dataclasses.fields(HttpLimits)})
 
 
 def _hand_on(only: str | None, autonomy: str | None) -> None:

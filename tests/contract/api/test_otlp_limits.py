@@ -194,9 +194,9 @@ def test_too_many_bytes_at_once_are_refused_before_they_are_read(make_services: 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_body_that_does_not_come_gives_its_place_back(
-    services: Services, monkeypatch: pytest.MonkeyPatch, encoding: Encoding
+    make_services: Callable[..., Services], encoding: Encoding
 ) -> None:
-    monkeypatch.setattr("relab.api.body.ARRIVES_WITHIN_S", 0.05)
+    services = make_services(http={"max_concurrent_ingests": 2, "body_timeout_s": 0.05})
 
     async def scenario(app: Any) -> None:
         for _ in range(4):

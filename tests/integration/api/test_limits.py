@@ -164,8 +164,8 @@ def test_too_many_at_once_are_told_to_come_back(services: Services) -> None:
     against(services, scenario)
 
 
-def test_a_body_that_does_not_come_gives_its_place_back(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relab.api.body.ARRIVES_WITHIN_S", 0.05)
+def test_a_body_that_does_not_come_gives_its_place_back(make_services: Callable[..., Services]) -> None:
+    services = make_services(http={"max_concurrent_ingests": 2, "body_timeout_s": 0.05})
 
     async def scenario(app: Any) -> None:
         for _ in range(4):

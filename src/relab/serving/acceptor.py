@@ -1,0 +1,165 @@
+"""Accepting connections: an own loop, which survives a lack of file descriptors and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from relab.serving.connections import Connections, Place
+from relab.serving.limits import TOO_MANY_CONNECTIONS, response_of
+from relab.serving.protocol import LimitedProtocol
+
+RESERVED_DESCRIPTORS = 128
+"""Of database, log, worker and target: never used by connections."""
+MOST_DESCRIPTORS = 1_048_576
+"""More than any server has connections; some systems have no limit at all."""
+_AT_ONCE = 32
+_PAUSE_S = 0.05
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_log = structlog.get_logger("relab.serve")
+
+MakeProtocol = Callable[[str, Place], LimitedProtocol]
+
+
+def raise_descriptor_limit() -> int:
+    """Raise this process's soft limit of open files to the hard one; return how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        # macOS refuses more than its kernel allows, whatever the hard limit says.
+        return soft
+    return wanted
+
+
+def connection_capacity(descriptors: int) -> int:
+    """Return how many connections fit beside the reserved file descriptors."""
+    return max(descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2), 1)
+
+
+class Acceptor:
+    """Accepts the connections of one listening socket on the running event loop.
+
+    uvloop answers a lack of descriptors by closing every waiting connection, health checks too, and logs nothing.
+    """
+
+    def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:
+        self._listener: Final = listener
+        self._connections: Final = connections
+        self._make_protocol: Final = make_protocol
+        self._loop: Final = asyncio.get_running_loop()
+        self._spare = _open_spare()
+        self._opening: set[asyncio.Task[object]] = set()
+        self._resumes: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._loop.remove_reader(self._listener)
+        if self._resumes is not None:
+            self._resumes.cancel()
+        if self._spare is not None:
+            os.close(self._spare)
+
+    def _accept(self) -> None:
+        # Bounded, so that the connections that are open have their turn in a flood of new ones.
+        for _ in range(_AT_ONCE):
+            try:
+                accepted, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    self._make_room(error)
+                    return
+                # The client has gone, or a firewall rule has cut the connection off: the next one is not affected.
+                continue
+            self._take(accepted, address[0] if isinstance(address, tuple) and address else "")
+
+    def _take(self, accepted: socket.socket, client: str) -> None:
+        place = self._connections.find_place(client)
+        if place is None:
+            _answer_busy(accepted)
+            return
+        accepted.setblocking(False)
+        with contextlib.suppress(OSError):
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        protocol = self._make_protocol(client, place)
+        task = self._loop.create_task(self._open(protocol, accepted))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _open(self, protocol: LimitedProtocol, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: protocol, accepted)
+        except OSError:
+            # Gone already.
+            protocol.evict()
+            accepted.close()
+
+    def _make_room(self, error: OSError) -> None:
+        """Go on without descriptors: close idle connections, else answer one client by the spare descriptor."""
+        open_count = self._connections.open_count
+        # The oldest quarter: a health check that has just connected must not be among them.
+        evicted = self._connections.evict_waiting(max(min(open_count // 4, _AT_ONCE), 1))
+        self._connections.note(
+            "out_of_descriptors",
+            error=error.strerror or str(error),
+            open=open_count,
+            streams=self._connections.stream_count,
+            limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            remedy="Raise the limit of open files (`ulimit -n`, LimitNOFILE=).",
+        )
+        if not evicted:
+            self._answer_by_spare()
+        # Level-triggered: without a pause the loop would spin until a descriptor is free.
+        self._loop.remove_reader(self._listener)
+        self._resumes = self._loop.call_later(_PAUSE_S, self._resume)
+
+    def _answer_by_spare(self) -> None:
+        if self._spare is None:
+            self._spare = _open_spare()
+            return
+        os.close(self._spare)
+        self._spare = None
+        with contextlib.suppress(OSError):
+            accepted, _ = self._listener.accept()
+            _answer_busy(accepted)
+        self._spare = _open_spare()
+
+    def _resume(self) -> None:
+        self._resumes = None
+        if not self._is_closed:
+            self._loop.add_reader(self._listener, self._accept)
+
+
+def _open_spare() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _answer_busy(accepted: socket.socket) -> None:
+    """Answer 503 without reading a request, and close."""
+    with contextlib.suppress(OSError), accepted:
+        accepted.setblocking(False)
+        accepted.send(response_of(TOO_MANY_CONNECTIONS))
+        accepted.shutdown(socket.SHUT_WR)

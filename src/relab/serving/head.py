@@ -1,0 +1,61 @@
+"""What the parser leaves open about the head of a request: version, framing, host, target. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from relab.serving.limits import (
+    BAD_FRAMING,
+    BAD_TARGET,
+    HEALTH_PATHS,
+    HOST_DIFFERS,
+    HOST_INVALID,
+    HOST_MISSING,
+    TOO_MANY_CONNECTIONS,
+    UNKNOWN_CODING,
+    UNKNOWN_VERSION,
+    RefusedError,
+)
+
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+
+def check_head(
+    version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], *, is_health_only: bool = False
+) -> None:
+    """Check a request head; names of headers are in lower case.
+
+    Raises:
+        RefusedError: the head is ambiguous, or asks for what is not served (here).
+    """
+    if version not in {"1.1", "1.0"}:
+        raise RefusedError(UNKNOWN_VERSION)
+    hosts = []
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"transfer-encoding":
+            if version == "1.0":
+                raise RefusedError(BAD_FRAMING)
+            if value.strip().lower() != b"chunked":
+                raise RefusedError(UNKNOWN_CODING)
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        raise RefusedError(HOST_MISSING)
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise RefusedError(HOST_INVALID)
+    _check_target(target, hosts[0] if hosts else None)
+    if is_health_only and target.partition(b"?")[0] not in HEALTH_PATHS:
+        raise RefusedError(TOO_MANY_CONNECTIONS)
+
+
+def _check_target(target: bytes, host: bytes | None) -> None:
+    if target[:1] == b"/" or target == b"*":
+        return
+    scheme, _, rest = target.partition(b"://")
+    if scheme.lower() not in {b"http", b"https"}:
+        raise RefusedError(BAD_TARGET)
+    authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+    # Access decides by the Host header, so the other name must be the same one (RFC 9112, 3.2.2).
+    if host is None or authority.lower() != host.lower():
+        raise RefusedError(HOST_DIFFERS)

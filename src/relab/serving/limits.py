@@ -1,0 +1,133 @@
+"""What one client may cost the HTTP server before it has authenticated, and what it gets beyond that. Pure."""
+
+from __future__ import annotations
+
+import http
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+HEALTH_PATHS: Final = frozenset({b"/healthz", b"/readyz"})
+"""What the reserved connections are for."""
+
+BEGIN_STREAM: Final = "relab.begin_stream"
+"""Key in the state of an ASGI scope: a function without arguments that an endless response calls before it starts.
+
+It returns False where the server has no room for another stream.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """The limits of one server.
+
+    Attributes:
+        max_request_line_bytes: of the request target; 414 beyond.
+        max_header_bytes: of all header fields of a request; 431 beyond. It also bounds trailers and chunk overhead.
+        max_headers: header fields of a request; 431 beyond.
+        header_timeout_s: from the first byte of a request (or the connection) until its headers are complete; then 408.
+        body_timeout_s: from there until the body is complete; then 408.
+        keep_alive_s: how long an idle connection is kept after a response.
+        stalled_reader_s: how long a client may take none of the bytes that wait for it.
+        max_pipelined: requests of one connection that wait behind the one in progress.
+        max_connections: open connections beside event streams.
+        max_connections_per_client: of these from one address.
+        max_streams: open event streams.
+        health_connections: connections beyond these limits, which answer health checks only.
+    """
+
+    max_request_line_bytes: int = 8_192
+    max_header_bytes: int = 32_768
+    max_headers: int = 100
+    header_timeout_s: float = 10.0
+    body_timeout_s: float = 60.0
+    keep_alive_s: int = 30
+    stalled_reader_s: float = 30.0
+    max_pipelined: int = 16
+    max_connections: int = 4_096
+    max_connections_per_client: int = 2_048
+    max_streams: int = 4_096
+    health_connections: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the server answers a request by itself.
+
+    Attributes:
+        status: the HTTP status.
+        code: stable, for programs; also the name in log and metrics.
+        detail: for people; holds no text of the client.
+    """
+
+    status: int
+    code: str
+    detail: str
+
+
+class RefusedError(Exception):
+    """Ends the parsing of a request that is refused. Never leaves the protocol."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.detail)
+        self.refusal = refusal
+
+
+BAD_REQUEST: Final = Refusal(400, "bad_request", "The bytes are not a valid HTTP/1.1 request.")
+HOST_MISSING: Final = Refusal(400, "bad_host", "An HTTP/1.1 request needs exactly one Host header.")
+HOST_INVALID: Final = Refusal(400, "bad_host", "The Host header is not a host name or address with an optional port.")
+HOST_DIFFERS: Final = Refusal(400, "bad_host", "The request target names another host than the Host header.")
+BAD_TARGET: Final = Refusal(400, "bad_target", "The request target is not a path.")
+BAD_FRAMING: Final = Refusal(400, "bad_framing", "HTTP/1.0 has no Transfer-Encoding.")
+UNKNOWN_CODING: Final = Refusal(501, "unknown_transfer_coding", "The only transfer coding that is read is `chunked`.")
+UNKNOWN_VERSION: Final = Refusal(505, "unknown_http_version", "The server speaks HTTP/1.1 and HTTP/1.0.")
+HEADER_TIMEOUT: Final = Refusal(408, "header_timeout", "The request headers were not complete in time.")
+BODY_TIMEOUT: Final = Refusal(408, "body_timeout", "The request body was not complete in time.")
+TOO_MANY_CONNECTIONS: Final = Refusal(
+    503, "too_many_connections", "Too many connections are open; this one answers health checks only. Try again later."
+)
+TOO_MANY_PIPELINED: Final = Refusal(400, "too_many_pipelined", "Too many requests wait for their responses.")
+
+
+def target_too_long(limits: HttpLimits) -> Refusal:
+    """Return the refusal of a request target over the limit."""
+    return Refusal(
+        414,
+        "request_target_too_long",
+        f"The request target is longer than {limits.max_request_line_bytes:,} bytes"
+        " (RELAB_HTTP__MAX_REQUEST_LINE_BYTES).",
+    )
+
+
+def headers_too_large(limits: HttpLimits) -> Refusal:
+    """Return the refusal of header fields over the limits."""
+    return Refusal(
+        431,
+        "headers_too_large",
+        f"The request has more than {limits.max_headers:,} header fields (RELAB_HTTP__MAX_HEADERS),"
+        f" or more than {limits.max_header_bytes:,} bytes of them (RELAB_HTTP__MAX_HEADER_BYTES).",
+    )
+
+
+def response_of(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+    """Return the whole response of a refusal: a problem document."""
+    body = json.dumps(
+        {
+            "type": f"urn:relab:problem:{refusal.code}",
+            "title": http.HTTPStatus(refusal.status).phrase,
+            "status": refusal.status,
+            "detail": refusal.detail,
+            "errors": [],
+        }
+    ).encode()
+    headers = [
+        *default_headers,
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    if refusal.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", b"1"))
+    status = f"HTTP/1.1 {refusal.status} {http.HTTPStatus(refusal.status).phrase}\r\n".encode()
+    return b"".join([status, *(name + b": " + value + b"\r\n" for name, value in headers), b"\r\n", body])

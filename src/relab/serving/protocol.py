@@ -1,0 +1,361 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol on httptools, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from relab.serving.connections import Connections, Place
+from relab.serving.head import check_head
+from relab.serving.limits import (
+    BAD_REQUEST,
+    BEGIN_STREAM,
+    BODY_TIMEOUT,
+    HEADER_TIMEOUT,
+    TOO_MANY_PIPELINED,
+    Refusal,
+    RefusedError,
+    headers_too_large,
+    response_of,
+    target_too_long,
+)
+
+BODY_GRACE_S = 5.0
+"""The app, which reads most bodies, has the same time limit and a better answer; it goes first."""
+LINGER_S = 2.0
+LINGER_BYTES = 1_048_576
+"""After a refusal the server reads on for so long and so much: to close at once would make the client's kernel drop
+the response (RFC 9112, 9.6)."""
+UNREAD_BYTES = 262_144
+"""Of a body that still comes in after its response: more is not worth keeping the connection for."""
+CHUNK_OVERHEAD = 16
+"""Bytes of framing that a byte of a chunked body may come with: a chunk of one byte has six."""
+
+
+class _Reading(Enum):
+    """What the parser waits for."""
+
+    NOTHING = "nothing"
+    HEAD = "head"
+    BODY = "body"
+
+
+class _PipelineFlow(FlowControl):
+    """Reads nothing while requests wait for the response before theirs.
+
+    uvicorn resumes reading whenever a response is complete or a body is asked for, so that requests
+    pile up as fast as the client sends them.
+    """
+
+    def __init__(self, transport: asyncio.Transport, owner: LimitedProtocol) -> None:
+        super().__init__(transport)
+        self._owner = owner
+
+    def resume_reading(self) -> None:
+        if not self._owner.pipeline:
+            super().resume_reading()
+
+    def resume_writing(self) -> None:
+        self._owner.reader_went_on()
+        super().resume_writing()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. What it refuses it answers with a problem document and closes.
+
+    Args:
+        place: a connection beyond the limits answers health checks only.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        connections: Connections,
+        client: str,
+        place: Place,
+    ) -> None:
+        super().__init__(config, server_state, {**app_state, BEGIN_STREAM: self._begin_stream}, _loop)
+        self._registry: Final = connections
+        self._limits: Final = connections.limits
+        self._client_key: Final = client
+        self._place: Final = place
+        self._reading = _Reading.NOTHING
+        self._since = self.loop.time()
+        self._has_been_read = False
+        self._running: RequestResponseCycle | None = None
+        self._header_bytes = 0
+        self._trailers = 0
+        # Bytes of the head (or the body) in the chunks from the one after it began.
+        self._raw_bytes = 0
+        self._counts_raw = False
+        self._body_bytes = 0
+        self._unread_bytes = 0
+        self._is_deaf = False
+        self._is_evicted = False
+        self._is_made = False
+        self._lingers_until: float | None = None
+        self._lingered_bytes = 0
+        self._stalled_since: float | None = None
+        self._stalled_bytes = 0
+        connections.add(self, client, place)
+
+    # What the registry asks.
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the headers of a request are awaited and no response is in progress."""
+        return self._reading is not _Reading.BODY and not self._is_busy
+
+    def evict(self) -> None:
+        """Close at once, to make room."""
+        self._is_evicted = True
+        self._registry.remove(self, self._client_key)
+        if self._is_made:
+            self.transport.abort()
+
+    def check(self, now_s: float) -> None:
+        """Close the connection if one of its time limits is over."""
+        if not self._is_made:
+            return
+        if self._reader_stalls(now_s):
+            self._registry.note("stalled_reader", client=self._client_key)
+            self.transport.abort()
+            return
+        if self.transport.is_closing():
+            return
+        if self._lingers_until is not None:
+            if now_s >= self._lingers_until:
+                self.transport.abort()
+            return
+        waited = now_s - self._since
+        if self._is_deaf:
+            return
+        if self._reading is _Reading.HEAD:
+            if waited >= self._limits.header_timeout_s:
+                self._refuse(HEADER_TIMEOUT)
+        elif self._reading is _Reading.BODY:
+            # While the app does not read, the delay is not the client's.
+            if not self.flow.read_paused and waited >= self._limits.body_timeout_s + BODY_GRACE_S:
+                self._refuse(BODY_TIMEOUT)
+        elif not self._has_been_read and waited >= self._limits.header_timeout_s:
+            # Browsers open connections in advance; there is nothing to answer.
+            self.transport.close()
+
+    def reader_went_on(self) -> None:
+        """Note that the client has taken bytes."""
+        self._stalled_since = None
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self._is_made = True
+        self.flow = _PipelineFlow(transport, self)
+        if self._is_evicted:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; whatever refers back to this object goes, because cyclic garbage is rarely collected here."""
+        self._registry.remove(self, self._client_key)
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self.app_state = {}
+        self.scope = None  # type: ignore[assignment]
+        self.cycle = None  # type: ignore[assignment]
+        self._running = None
+        self.pipeline.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes of the client, if they may still be any."""
+        if self._is_deaf:
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > LINGER_BYTES:
+                self.transport.abort()
+            return
+        self._unset_keepalive_if_required()
+        self._has_been_read = True
+        if self._reading is _Reading.NOTHING:
+            # Not when the message begins: empty lines may come before it without end.
+            self._begin_head()
+        self._counts_raw = True
+        try:
+            self.parser.feed_data(data)
+            if self._counts_raw:
+                self._count_raw(len(data))
+        except httptools.HttpParserUpgrade:
+            # No other protocol is spoken here. The request is answered as it is; what follows cannot be read.
+            self._close_after_responses()
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause.refusal if isinstance(cause, RefusedError) else BAD_REQUEST)
+        except RefusedError as error:
+            self._refuse(error.refusal)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        if self._reading is _Reading.NOTHING:
+            self._begin_head()
+            # The bytes of this chunk before the message are not part of it, and not known.
+            self._counts_raw = False
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request target."""
+        super().on_url(url)
+        if len(self.url) > self._limits.max_request_line_bytes:
+            raise RefusedError(target_too_long(self._limits))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field, or drop a trailer field.
+
+        uvicorn would add trailers to the headers, so that a field that came after the check of the headers
+        could pass for one of them (RFC 9110, 6.5.1).
+        """
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > self._limits.max_header_bytes:
+            raise RefusedError(headers_too_large(self._limits))
+        if self._reading is _Reading.BODY:
+            self._trailers += 1
+            if self._trailers > self._limits.max_headers:
+                raise RefusedError(headers_too_large(self._limits))
+            return
+        super().on_header(name, value)
+        if len(self.headers) > self._limits.max_headers:
+            raise RefusedError(headers_too_large(self._limits))
+
+    def on_headers_complete(self) -> None:
+        """Check the headers and start the request, or queue it behind the one in progress."""
+        check_head(
+            self.parser.get_http_version(),
+            self.url,
+            self.headers,
+            is_health_only=self._place is Place.HEALTH_ONLY,
+        )
+        if len(self.pipeline) >= self._limits.max_pipelined:
+            raise RefusedError(TOO_MANY_PIPELINED)
+        self._reading = _Reading.BODY
+        self._since = self.loop.time()
+        self._header_bytes = self._trailers = self._raw_bytes = self._body_bytes = self._unread_bytes = 0
+        self._counts_raw = False
+        super().on_headers_complete()
+        if self._place is Place.HEALTH_ONLY:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._body_bytes += len(body)
+        if self.cycle.response_complete:
+            self._unread_bytes += len(body)
+            if self._unread_bytes > UNREAD_BYTES:
+                self._linger()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._reading = _Reading.NOTHING
+        self._counts_raw = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Start the next request, or wait for one."""
+        self._running = None
+        super().on_response_complete()
+        if self._reading is _Reading.HEAD:
+            # The next request has begun, so the connection is not idle; its headers have a time limit of their own.
+            self._unset_keepalive_if_required()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    # Ours.
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self.pipeline) or (self._running is not None and not self._running.response_complete)
+
+    def _begin_head(self) -> None:
+        self._reading = _Reading.HEAD
+        self._since = self.loop.time()
+        self._header_bytes = self._raw_bytes = 0
+
+    def _begin_stream(self) -> bool:
+        """Count this connection as an event stream; return False if there is no room for another."""
+        return self._registry.begin_stream(self, self._client_key)
+
+    def _count_raw(self, count: int) -> None:
+        """Bound what the parser keeps to itself: incomplete fields, empty lines, and the framing of chunks."""
+        self._raw_bytes += count
+        limits = self._limits
+        if self._reading is _Reading.HEAD:
+            if self._raw_bytes > limits.max_header_bytes + limits.max_request_line_bytes:
+                raise RefusedError(headers_too_large(limits))
+        elif self._raw_bytes > limits.max_header_bytes + (1 + CHUNK_OVERHEAD) * self._body_bytes:
+            raise RefusedError(BAD_REQUEST)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what cannot be a request, and close; responses in progress are completed first, without that answer."""
+        self._registry.note(refusal.code, client=self._client_key)
+        being_read = self.cycle if self._reading is _Reading.BODY else None
+        if being_read is not None and self.pipeline and self.pipeline[0][0] is being_read:
+            self.pipeline.popleft()
+        self._is_deaf = True
+        if self._is_busy and self._running is not being_read:
+            self._close_after_responses()
+            return
+        if being_read is not None and not being_read.response_complete:
+            being_read.disconnected = True
+            being_read.message_event.set()
+            if being_read.response_started:
+                self.transport.close()
+                return
+        if being_read is None or not being_read.response_complete:
+            self.transport.write(response_of(refusal, self.server_state.default_headers))
+        self._linger()
+
+    def _close_after_responses(self) -> None:
+        """Read nothing more, and close once all requests that were taken are answered."""
+        self._is_deaf = True
+        last = self.pipeline[0][0] if self.pipeline else self._running
+        if last is None or last.response_complete:
+            self._linger()
+        else:
+            last.keep_alive = False
+
+    def _linger(self) -> None:
+        """Send what is written, then close when the client has, or soon."""
+        if self._lingers_until is not None:
+            return
+        self._is_deaf = True
+        self._lingers_until = self.loop.time() + LINGER_S
+        if not self.transport.is_closing() and self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+
+    def _reader_stalls(self, now_s: float) -> bool:
+        """Return whether the client has taken no bytes for too long, with some waiting for it."""
+        waiting = self.transport.get_write_buffer_size()
+        if waiting == 0:
+            self._stalled_since = None
+        elif self._stalled_since is None or waiting < self._stalled_bytes:
+            self._stalled_since = now_s
+        self._stalled_bytes = waiting
+        return self._stalled_since is not None and now_s - self._stalled_since >= self._limits.stalled_reader_s

@@ -1,0 +1,184 @@
+"""Which connections are kept when there are too many."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from structlog.testing import capture_logs
+
+from relab.serving.connections import REPEAT_LOG_S, Connections, Place
+from relab.serving.limits import HttpLimits
+
+LIMITS = HttpLimits(max_connections=4, max_connections_per_client=3, max_streams=2, health_connections=2)
+
+
+class FakeConnection:
+    """A connection that is busy or waits, and leaves when it is evicted."""
+
+    def __init__(self, registry: Connections, client: str, place: Place) -> None:
+        self.is_waiting = True
+        self.is_open = True
+        self.place = place
+        self.client = client
+        self._registry = registry
+        registry.add(self, client, place)
+
+    def evict(self) -> None:
+        assert self.is_waiting
+        self.is_open = False
+        self._registry.remove(self, self.client)
+
+    def check(self, now_s: float) -> None:
+        """Nothing takes too long here."""
+
+
+def connect(registry: Connections, client: str, *, busy: bool = False) -> FakeConnection | None:
+    place = registry.find_place(client)
+    if place is None:
+        return None
+    made = FakeConnection(registry, client, place)
+    made.is_waiting = not busy
+    return made
+
+
+def test_oldest_waiting_connection_of_the_same_client_makes_room_at_its_limit() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    other = connect(registry, "b")
+    first, second, third = (connect(registry, "a", busy=busy) for busy in (True, False, False))
+
+    fourth = connect(registry, "a")
+
+    assert first
+    assert second
+    assert third
+    assert fourth
+    assert other
+    assert fourth.place is Place.FULL
+    assert [connection.is_open for connection in (first, second, third, fourth, other)] == [
+        True, False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_the_client_with_the_most_connections_makes_room_in_total() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    lone = connect(registry, "b")
+    many = [connect(registry, "a") for _ in range(3)]
+
+    newcomer = connect(registry, "c")
+
+    assert lone
+    assert newcomer
+    assert all(many)
+    assert lone.is_open
+    assert newcomer.place is Place.FULL
+    assert [connection.is_open for connection in many if connection] == [False, True, True]
+
+
+def test_health_connections_remain_when_all_others_are_busy() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    for client in "abcd":
+        connect(registry, client, busy=True)
+
+    checks = [connect(registry, "probe") for _ in range(3)]
+
+    assert [check.place for check in checks if check] == [Place.HEALTH_ONLY] * 3
+    # The reserve is for two: the oldest one left for the third.
+    assert [check.is_open for check in checks if check] == [False, True, True]
+    assert registry.open_count == 6
+
+
+def test_connection_is_refused_when_the_reserve_is_busy_too() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    for client in "abcdef":
+        connect(registry, client, busy=True)
+
+    assert connect(registry, "g") is None
+
+
+def test_streams_are_counted_apart_and_bounded() -> None:
+    registry = Connections(LIMITS, capacity=100)
+    streams = [connect(registry, "a", busy=True) for _ in range(3)]
+
+    began = [registry.begin_stream(stream, "a") for stream in streams if stream]
+
+    assert began == [True, True, False]
+    assert (registry.open_count, registry.stream_count) == (1, 2)
+    assert [connect(registry, "a", busy=True) for _ in range(2)].count(None) == 0
+
+
+def test_descriptors_bound_connections_below_the_setting() -> None:
+    registry = Connections(LIMITS, capacity=2)
+    kept = [connect(registry, client, busy=True) for client in "ab"]
+
+    third = connect(registry, "c")
+
+    assert third
+    assert third.place is Place.HEALTH_ONLY
+    assert all(kept)
+
+
+def test_repeated_refusals_are_logged_at_once_and_then_summed_up() -> None:
+    now = 100.0
+    counted: list[str] = []
+    registry = Connections(LIMITS, capacity=100, count=counted.append, clock=lambda: now)
+
+    with capture_logs() as logs:
+        for _ in range(1_000):
+            registry.note("headers_too_large", client="a")
+        registry.check_all(0)
+        now += REPEAT_LOG_S
+        registry.check_all(0)
+        now += REPEAT_LOG_S
+        registry.check_all(0)
+        registry.note("headers_too_large", client="a")
+
+    assert [(entry["event"], entry.get("times")) for entry in logs] == [
+        ("http_refused", None),
+        ("http_refused_again", 999),
+        ("http_refused", None),
+    ]
+    assert len(counted) == 1_001
+
+
+class Crowd(RuleBasedStateMachine):
+    """Any order of comings and goings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Connections(LIMITS, capacity=5)
+        self.known: list[FakeConnection] = []
+
+    @property
+    def present(self) -> list[FakeConnection]:
+        return [connection for connection in self.known if connection.is_open]
+
+    @rule(client=st.sampled_from("abc"), busy=st.booleans())
+    def arrive(self, client: str, busy: bool) -> None:
+        was_stuck = all(not connection.is_waiting for connection in self.present)
+        made = connect(self.registry, client, busy=busy)
+        assert made is not None or was_stuck
+        if made is not None:
+            self.known.append(made)
+
+    @precondition(lambda self: self.present)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        leaving = data.draw(st.sampled_from(self.present))
+        leaving.is_open = False
+        self.registry.remove(leaving, leaving.client)
+
+    @precondition(lambda self: self.present)
+    @rule(data=st.data())
+    def stream(self, data: st.DataObject) -> None:
+        streaming = data.draw(st.sampled_from(self.present))
+        streaming.is_waiting = False
+        self.registry.begin_stream(streaming, streaming.client)
+
+    @invariant()
+    def limits_hold(self) -> None:
+        assert self.registry.stream_count <= 2
+        assert self.registry.open_count <= 4 + 2
+        assert self.registry.open_count + self.registry.stream_count == len(self.present)
+
+
+CrowdTest = Crowd.TestCase
