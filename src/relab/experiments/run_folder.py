@@ -107,7 +107,8 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
     Raises:
         OSError: it cannot be written.
     """
-    path.mkdir(parents=True)
+    # What trials leave is theirs to choose, and no other user of this machine should meet it.
+    path.mkdir(parents=True, mode=0o700)
     (path / DATASET).parent.mkdir()
     shutil.copyfile(dataset, path / DATASET)
     write_json(path / RESOLVED, config.resolved())

@@ -25,7 +25,11 @@ def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None 
         from relab.experiments.sandbox.bwrap import BwrapSandbox
 
         return BwrapSandbox(
-            run_id=run_id, network=network, limits=limits, read_only_paths=tuple(sandbox.read_only_paths)
+            run_id=run_id,
+            network=network,
+            limits=limits,
+            read_only_paths=tuple(sandbox.read_only_paths),
+            user=sandbox.run_as_user,
         )
     from relab.experiments.sandbox.docker import DockerSandbox
 

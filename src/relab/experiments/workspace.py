@@ -218,7 +218,8 @@ def _entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
         return FileEntry(path, "sha256:" + hashlib.sha256(target).hexdigest(), len(target), -1)
     check_holes(file, status)
     # Every copy can be read and written by its owner, so that it can be copied and deleted again.
-    mode = stat.S_IMODE(status.st_mode) | stat.S_IRUSR | stat.S_IWUSR
+    # No copy keeps set-user-ID: the copy belongs to the user of this process, and the original may not.
+    mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
     return FileEntry(path, _digest(file), status.st_size, mode)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 import threading
@@ -19,7 +18,12 @@ from typing import Any, Final
 from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.bwrap_running import BwrapRunning, Room
 from relab.experiments.sandbox.cgroups import Cgroups, rlimits
-from relab.experiments.sandbox.host_system import interpreter_folders, make_etc, system_mounts
+from relab.experiments.sandbox.host_system import (
+    interpreter_folders,
+    kernel_interface_mounts,
+    make_etc,
+    system_mounts,
+)
 from relab.experiments.sandbox.namespaces import (
     RoomNetworks,
     call_all,
@@ -27,14 +31,26 @@ from relab.experiments.sandbox.namespaces import (
     look_for_ways_out,
     with_ports,
 )
+from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
+from relab.experiments.sandbox.process import as_user
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.seccomp import compile_filter
+from relab.experiments.sandbox.trial_user import TrialUser, trial_user
+from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
+from relab.experiments.sandbox.user_namespace import acting_as, make_user_namespace
 
 INSTALL: Final = "apt-get install bubblewrap"
 PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
 _CHECK_WITHIN_S = 20.0
 _ROOM: Final = (
-    "--unshare-all", "--die-with-parent", "--new-session", "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
+    "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
+    "--hostname", "trial", "--clearenv", "--cap-drop", "ALL",
 )  # fmt: skip
+_HARMLESS: Final = {
+    "CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
+    "CapBnd": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
+}  # fmt: skip
+"""What the kernel reports of a process in a room (proc_pid_status(5)); 2 is a seccomp filter."""
 
 
 class BwrapSandbox:
@@ -48,6 +64,7 @@ class BwrapSandbox:
         network: none and the allowlist get a network namespace without any route; full shares the machine's.
         limits: enforced by control groups where the machine has them for us, else by rlimits as far as these go.
         read_only_paths: further folders and files of this machine that harnesses see at the same place.
+        user: `uid` or `uid:gid`; None for the runner's own, or for an unused one if the runner is root.
         program: bubblewrap.
     """
 
@@ -60,19 +77,25 @@ class BwrapSandbox:
         network: Network,
         limits: Limits,
         read_only_paths: Sequence[str] = (),
+        user: str | None = None,
         program: str = "bwrap",
     ) -> None:
         self._run_id = run_id
         self._network = network
         self._limits = limits
         self._read_only_paths = tuple(read_only_paths)
+        self._wanted_user = user
         self._program = program
+        self._system_calls = b""
+        self._user = TrialUser(os.getuid(), os.getgid())
+        self._user_namespace: int | None = None
         self._cgroups = Cgroups(run_id, limits)
         self._networks = RoomNetworks(run_id)
         self._folder: Path | None = None
         self._shared: list[str] = []
         self._lock = threading.Lock()
         self._at_work: dict[int, BwrapRunning] = {}
+        self._lent: set[Path] = set()
 
     def prepare(self) -> None:
         """Try a room, and clear away what an earlier runner of this run has left.
@@ -87,11 +110,25 @@ class BwrapSandbox:
         for path in self._read_only_paths:
             if not Path(path).is_absolute() or not Path(path).exists():
                 raise SandboxUnavailableError(f"sandbox.read_only_paths: there is no {path!r} on this machine.")
+        try:
+            self._system_calls = compile_filter(os.uname().machine)
+        except LookupError as error:
+            raise SandboxUnavailableError(
+                f"System calls cannot be filtered here: {error}.", remedy="Use the container sandbox on this machine."
+            ) from error
+        self._user = trial_user(self._wanted_user)
         self._clear_stale()
+        if not self._user.is_runner:
+            self._user_namespace = make_user_namespace(self._user)
         self._folder = Path(tempfile.mkdtemp(prefix=self._folder_prefix(os.getpid())))
-        etc = make_etc(self._folder / "etc", is_networked=self._network is Network.FULL)
-        self._shared = [*_ROOM, *(("--share-net",) if self._network is Network.FULL else ()), *system_mounts()]
-        self._shared += [*etc, "--proc", "/proc", "--dev", "/dev"]
+        # Nothing in it is secret, and trials may have another user.
+        self._folder.chmod(0o755)
+        etc = make_etc(self._folder / "etc", is_networked=self._network is Network.FULL, user=self._user)
+        self._shared = [*_ROOM, "--uid", str(self._user.uid), "--gid", str(self._user.gid)]
+        self._shared += ["--unshare-user"] if self._user_namespace is None else []
+        self._shared += [] if self._network is Network.FULL else ["--unshare-net"]
+        self._shared += [*system_mounts(), *etc, "--proc", "/proc", "--dev", "/dev"]
+        self._shared += kernel_interface_mounts(self._folder / "covers")
         self._shared += ["--tmpfs", "/tmp", "--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
         for path in self._read_only_paths:
             self._shared += ["--ro-bind", path, path]
@@ -123,18 +160,30 @@ class BwrapSandbox:
             group = self._cgroups.make()
             if group is not None:
                 undo.callback(group.close)
-            room = Room(self._program, options, launch)
+            for folder in (launch.folders.harness, launch.folders.dataset):
+                self._lend(folder)
+            make_mountpoints(launch)
+            give(launch.folders, self._user)
+            room = Room(
+                self._program,
+                options,
+                launch,
+                system_calls=self._system_calls,
+                user=self._other_user(),
+                user_namespace=self._user_namespace,
+            )
             undo.callback(room.close)
             if group is not None:
                 group.add(room.pid)
-            enforced = self._cgroups.enforced | rlimits(self._limits, self._cgroups.missing, room.pid)
+            with acting_as(self._other_user()):
+                enforced = self._cgroups.enforced | rlimits(self._limits, self._cgroups.missing, room.pid)
             posture = self._posture(room.pid, shown, enforced)
             if self._network is not Network.FULL:
                 closers += self._networks.serve(room.pid, launch.listeners)
             # A room with a way out stays closed; whoever watches it sees the posture and ends it.
             if posture.egress_self_test.get("passed", True):
                 room.let_go()
-            running = BwrapRunning(self.forget, room, posture, group, closers, launch.stderr)
+            running = BwrapRunning(self.forget, room, posture, group, closers, launch)
             undo.pop_all()
         with self._lock:
             self._at_work[id(running)] = running
@@ -151,6 +200,9 @@ class BwrapSandbox:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        if self._user_namespace is not None:
+            os.close(self._user_namespace)
+            self._user_namespace = None
 
     def forget(self, running: BwrapRunning) -> None:
         """Take an attempt off the list of those at work."""
@@ -167,18 +219,55 @@ class BwrapSandbox:
             if name.startswith(f"relab-room-{self._run_id}-") and not name.startswith(own):
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _lend(self, folder: Path) -> None:
+        with self._lock:
+            if folder not in self._lent:
+                lend(folder, self._user)
+                self._lent.add(folder)
+
+    def _other_user(self) -> TrialUser | None:
+        return None if self._user.is_runner else self._user
+
     def _try_a_room(self) -> None:
-        command = [self._program, *self._shared, "/usr/bin/env", "true"]
-        try:
-            # The team's own program is run in the same way, but for its folders.
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_CHECK_WITHIN_S, check=False)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise SandboxUnavailableError(f"{self._program} cannot be run: {error}") from error
+        """Start a room as those of trials and check what the kernel reports of a process in it."""
+        with contextlib.ExitStack() as undo:
+            filters = undo.enter_context(tempfile.TemporaryFile())
+            filters.write(self._system_calls)
+            filters.seek(0)
+            inherited = [filters.fileno()]
+            command = [self._program, "--seccomp", str(filters.fileno())]
+            if self._user_namespace is not None:
+                command += ["--userns", str(self._user_namespace)]
+                inherited.append(self._user_namespace)
+            command += [*self._shared, "/usr/bin/env", "cat", "/proc/self/status"]
+            command, identity = as_user(command, self._other_user())
+            try:
+                # The team's own program is run in the same way, but for its folders.
+                done = subprocess.run(  # noqa: S603
+                    command,
+                    capture_output=True,
+                    text=True,
+                    timeout=_CHECK_WITHIN_S,
+                    check=False,
+                    pass_fds=inherited,
+                    **identity,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise SandboxUnavailableError(f"{self._program} cannot be run: {error}") from error
         if done.returncode != 0:
             raise SandboxUnavailableError(
                 f"{self._program} cannot make a room here: {done.stderr.strip()[-500:] or f'exit {done.returncode}'}.",
-                remedy="It needs user namespaces: see the sysctls kernel.unprivileged_userns_clone, "
-                "user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns.",
+                remedy=USER_NAMESPACES,
+            )
+        found = dict(line.split(":\t", 1) for line in done.stdout.splitlines() if ":\t" in line)
+        wanted = _HARMLESS | {"Uid": "\t".join([str(self._user.uid)] * 4), "Gid": "\t".join([str(self._user.gid)] * 4)}
+        if self._user_namespace is not None:
+            wanted["Groups"] = " "
+        wrong = {name: found.get(name) for name, value in wanted.items() if found.get(name) != value}
+        if wrong:
+            raise SandboxUnavailableError(
+                f"A room of {self._program} would not be safe here: the kernel reports {wrong} of a process in it.",
+                remedy=f"Install a recent bubblewrap: {INSTALL}; or use the container sandbox.",
             )
 
     def _mounts(self, launch: Launch) -> tuple[list[str], dict[str, str]]:
@@ -201,7 +290,6 @@ class BwrapSandbox:
             options += ["--ro-bind", str(path), getattr(PLACES, name)]
             shown[getattr(PLACES, name)] = "ro"
         for place, path in launch.mounts.items():
-            _check_mountpoint(folders.workspace, place)
             options += ["--ro-bind", str(path), place]
             shown[place] = "ro"
         return options, shown | dict.fromkeys(self._read_only_paths, "ro")
@@ -216,16 +304,3 @@ class BwrapSandbox:
         if not test["performed"]:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
         return Posture(self._network, enforcement, test, mounts, limits)
-
-
-def _check_mountpoint(workspace: Path, place: str) -> None:
-    """Refuse a mount below the workspace whose way leads over a link: a harness may have made it for the next trial."""
-    inside = place.removeprefix(f"{PLACES.workspace}/")
-    if inside == place:
-        return
-    path = workspace
-    for part in inside.split("/"):
-        path /= part
-        with contextlib.suppress(FileNotFoundError):
-            if part == ".." or stat.S_ISLNK(path.lstat().st_mode):
-                raise SandboxError(f"{place} cannot be mounted: {path} is a link")

@@ -13,39 +13,62 @@ from typing import Final
 
 from relab.experiments.sandbox.cgroups import Group
 from relab.experiments.sandbox.namespaces import call_all, exit_code_of
+from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.process import MARKER, Child, streams_of
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
+from relab.experiments.sandbox.trial_user import TrialUser
 
 _SET_UP_WITHIN_S: Final = 30.0
 _GONE_WITHIN_S: Final = 10.0
 
 
 class Room:
-    """A room whose harness waits to be let go."""
+    """A room whose harness waits to be let go.
 
-    def __init__(self, program: str, options: Sequence[str], launch: Launch) -> None:
+    Args:
+        program: bubblewrap.
+        options: its own, but for those that name file descriptors of this process.
+        launch: what is started.
+        system_calls: the seccomp filter.
+        user: of the harness and of bubblewrap; None for the user of this process.
+        user_namespace: a descriptor of the namespace to make the room in, if there is another user.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        options: Sequence[str],
+        launch: Launch,
+        *,
+        system_calls: bytes,
+        user: TrialUser | None = None,
+        user_namespace: int | None = None,
+    ) -> None:
         told, tell = os.pipe()
         gate_read, self._gate = os.pipe()
         # A file that never ends, even if the runner does: at its end bubblewrap would let the harness go.
         gate = os.open(f"/proc/self/fd/{gate_read}", os.O_RDWR | os.O_CLOEXEC)
         os.close(gate_read)
-        arguments = os.memfd_create("arguments")
+        arguments, filters = os.memfd_create("arguments"), os.memfd_create("filter")
         self._status = told
         self._told = b""
         try:
             # By file, not by command line, which everyone on this machine can read: variables may be secrets.
-            with os.fdopen(os.dup(arguments), "wb") as file:
-                file.write(b"".join(os.fsencode(option) + b"\0" for option in options))
-            os.lseek(arguments, 0, os.SEEK_SET)
+            _fill(arguments, b"".join(os.fsencode(option) + b"\0" for option in options))
+            _fill(filters, system_calls)
             command = [program, "--args", str(arguments), "--json-status-fd", str(tell), "--block-fd", str(gate)]
-            command += ["--", *launch.command]
-            self.child = _start(command, launch, (arguments, tell, gate))
+            command += ["--seccomp", str(filters)]
+            inherited = [arguments, tell, gate, filters]
+            if user_namespace is not None:
+                command += ["--userns", str(user_namespace)]
+                inherited.append(user_namespace)
+            self.child = _start([*command, "--", *launch.command], launch, inherited, user)
         except BaseException:
             os.close(told)
             os.close(self._gate)
             raise
         finally:
-            for fd in (arguments, tell, gate):
+            for fd in (arguments, tell, gate, filters):
                 os.close(fd)
         try:
             self.pid = self._read_pid(launch.stderr)
@@ -123,10 +146,10 @@ class BwrapRunning:
         posture: Posture,
         group: Group | None,
         closers: list[Callable[[], None]],
-        stderr: Path,
+        launch: Launch,
     ) -> None:
         self.posture = posture
-        self._stderr = stderr
+        self._launch = launch
         self._forget = forget
         self._room = room
         self._group = group
@@ -134,6 +157,7 @@ class BwrapRunning:
         self._code: int | None = None
         self._is_ended = False
         self._was_out_of_memory = False
+        self._is_reclaimed = False
 
     @property
     def out_of_memory(self) -> bool:
@@ -153,7 +177,7 @@ class BwrapRunning:
             if status is None:
                 return None
             if not self._is_ended and not self._room.has_run():
-                raise SandboxError(f"the harness cannot be started: {_last_words(self._stderr)}")
+                raise SandboxError(f"the harness cannot be started: {_last_words(self._launch.stderr)}")
             self._code = exit_code_of(status)
         return self._code
 
@@ -180,16 +204,33 @@ class BwrapRunning:
                 self._group.close()
                 self._group = None
             self._forget(self)
+            if not self._is_reclaimed:
+                self._is_reclaimed = True
+                reclaim(self._launch)
 
 
-def _start(command: Sequence[str], launch: Launch, fds: Sequence[int]) -> Child:
+def _start(command: Sequence[str], launch: Launch, fds: Sequence[int], user: TrialUser | None) -> Child:
     # bubblewrap itself gets nothing of the harness's environment, which could make it load other code; but it
     # carries the trial's mark, so that what a killed runner leaves is found.
     environment = {MARKER: str(launch.folders.out / "trial_input.json")}
     with streams_of(launch) as (stdin, stdout, stderr):
         return Child(
-            command, cwd=None, environment=environment, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=fds
+            command,
+            cwd=None,
+            environment=environment,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=fds,
+            # Not only the harness: bubblewrap's monitor has to be allowed to end the room when the runner dies.
+            user=user,
         )
+
+
+def _fill(fd: int, data: bytes) -> None:
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(data)
+    os.lseek(fd, 0, os.SEEK_SET)
 
 
 def _last_words(stderr: Path) -> str:

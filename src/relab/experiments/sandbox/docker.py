@@ -8,14 +8,17 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
-from relab.experiments.sandbox.docker_running import DockerRunning, own_folders
+from relab.experiments.sandbox.docker_running import DockerRunning
 from relab.experiments.sandbox.namespaces import RoomNetworks, call_all, listen_here, look_for_ways_out, with_ports
+from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.trial_user import TrialUser, trial_user
 
 INSTALL: Final = "apt-get install docker.io, and start dockerd"
 PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
@@ -26,7 +29,6 @@ _GATE: Final = 'read -r _ || exit 125; exec "$@"'
 """Waits for a line before the harness's own input; a runner that dies first lets nothing start."""
 _NETWORK_CHECK = "the network is asked for in full"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
-_USER = re.compile(r"(\d+)(?::(\d+))?")
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _instances = itertools.count(1)
 
@@ -44,7 +46,7 @@ class DockerSandbox:
             bridge, or the machine's own network where the engine has no bridge.
         limits: of each attempt.
         read_only_root: whether only the trial's folders and /tmp can be written.
-        user: `uid` or `uid:gid`; None for the runner's own, so that it can read and remove what is written.
+        user: `uid` or `uid:gid`; None for the runner's own, or for an unused one if the runner is root.
         no_new_privileges, drop_all_caps: what the container may not do.
         engine: another one than the usual.
     """
@@ -72,13 +74,15 @@ class DockerSandbox:
         self._network = network
         self._limits = limits
         self._read_only_root = read_only_root
-        self._user = user or f"{os.getuid()}:{os.getgid()}"
+        self._wanted_user = user
+        self._user = TrialUser(os.getuid(), os.getgid())
         self._security = ["no-new-privileges"] if no_new_privileges else []
         self._cap_drop = ["ALL"] if drop_all_caps else []
         self._engine = engine or DockerEngine()
         self._networks = RoomNetworks(run_id)
         self._lock = threading.Lock()
         self._at_work: dict[str, DockerRunning] = {}
+        self._lent: set[Path] = set()
         self._has_gate = False
         self._network_mode = "none"
         self._enforced: dict[str, str] = {}
@@ -89,19 +93,16 @@ class DockerSandbox:
         Raises:
             SandboxUnavailableError: the engine does not answer, or the image is not there.
         """
-        match = _USER.fullmatch(self._user)
-        if match is None:
-            raise SandboxUnavailableError(
-                f"sandbox.run_as_user: {self._user!r} is no number.", remedy="Give it as uid or uid:gid."
-            )
-        if int(match[1]) != os.getuid() and os.getuid() != 0:
-            raise SandboxUnavailableError(
-                f"sandbox.run_as_user: only the superuser can give a trial's folders to user {self._user}."
-            )
+        self._user = trial_user(self._wanted_user)
         try:
             info = self._engine.call("GET", "/info")
         except EngineError as error:
             raise SandboxUnavailableError(f"{_sentence(error)}", remedy=f"On Debian: {INSTALL}") from error
+        if not _filters_system_calls(info.get("SecurityOptions") or []):
+            raise SandboxUnavailableError(
+                "The Docker Engine runs containers without a seccomp filter, so a trial could reach the whole kernel.",
+                remedy="Remove the unconfined seccomp-profile from the engine's settings; the kernel needs SECCOMP.",
+            )
         try:
             found = self._engine.call("GET", f"/images/{self._image}/json")
         except EngineError as error:
@@ -143,7 +144,10 @@ class DockerSandbox:
             if is_shared:
                 found, ports = listen_here(launch.listeners)
                 closers += found
-            own_folders(launch.folders, self._user)
+            for folder in (launch.folders.harness, launch.folders.dataset):
+                self._lend(folder)
+            make_mountpoints(launch)
+            give(launch.folders, self._user)
             try:
                 container = self._engine.call("POST", "/containers/create", body=self._container(launch, ports))["Id"]
                 undo.callback(self._drop, container)
@@ -173,6 +177,12 @@ class DockerSandbox:
         if self.image_digest is not None:
             with contextlib.suppress(EngineError):
                 self._remove(lambda runner: runner == self._runner)
+
+    def _lend(self, folder: Path) -> None:
+        with self._lock:
+            if folder not in self._lent:
+                lend(folder, self._user)
+                self._lent.add(folder)
 
     def forget(self, container: str) -> None:
         """Take an attempt off the list of those at work."""
@@ -215,7 +225,7 @@ class DockerSandbox:
             "Cmd": [],
             "Env": [*(f"{name}={value}" for name, value in environment.items()), *unset],
             "Hostname": "trial",
-            "User": self._user,
+            "User": f"{self._user.uid}:{self._user.gid}",
             "WorkingDir": PLACES.workspace,
             "Labels": self._labels(),
             "OpenStdin": True,
@@ -271,6 +281,11 @@ def _mounts(launch: Launch) -> dict[str, tuple[str, str]]:
     }
     found |= {getattr(PLACES, name): (str(getattr(folders, name)), "ro") for name in ("harness", "dataset")}
     return found | {place: (str(path), "ro") for place, path in launch.mounts.items()}
+
+
+def _filters_system_calls(options: Sequence[str]) -> bool:
+    """Return whether an engine filters system calls, by the `SecurityOptions` of its `/info`."""
+    return any("name=seccomp" in option.split(",") and "profile=unconfined" not in option for option in options)
 
 
 def _sentence(error: EngineError) -> str:

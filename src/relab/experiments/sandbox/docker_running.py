@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import socket
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.namespaces import exit_code_of
-from relab.experiments.sandbox.protocol import Folders, Launch, Posture, SandboxError
+from relab.experiments.sandbox.ownership import reclaim
+from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 
 _HEADER_BYTES: Final = 8
 """Of a frame: the stream (1 output, 2 error), three zeros, the length in big-endian; the API's `attach`."""
@@ -39,6 +38,7 @@ class DockerRunning:
     def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
         self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
         self.out_of_memory = False
+        self._launch = launch
         self._engine = engine
         self._container = container
         self._forget = forget
@@ -124,6 +124,7 @@ class DockerRunning:
             self._closers.pop()()
         self._forget(self._container)
         self._streams.close()
+        reclaim(self._launch)
         if problem is not None:
             raise SandboxError(f"container {self._container[:12]} cannot be removed: {problem}") from problem
         if self._streams.problem is not None:
@@ -262,23 +263,3 @@ class Streams:
                 part = part[file.write(part) :]
             except OSError as error:
                 self.problem = error
-
-
-def own_folders(folders: Folders, user: str) -> None:
-    """Give the folders that a harness writes to its user, if that is another than the runner's.
-
-    Raises:
-        SandboxError: the runner may not.
-    """
-    uid, _, gid = user.partition(":")
-    owner, group = int(uid), int(gid or uid)
-    if owner == os.getuid():
-        return
-    try:
-        for folder in (folders.workspace, folders.state, folders.out, folders.home):
-            os.chown(folder, owner, group)
-            for root, inner, files in os.walk(folder):
-                for name in (*inner, *files):
-                    os.chown(Path(root, name), owner, group, follow_symlinks=False)
-    except OSError as error:
-        raise SandboxError(f"{error.filename} cannot be given to user {user}: {error.strerror}") from error

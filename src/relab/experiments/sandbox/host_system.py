@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+from relab.experiments.sandbox.trial_user import TrialUser
 
 _SYSTEM: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC_FOLDERS: Final = ("alternatives", "crypto-policies", "fonts", "pki/ca-trust", "pki/tls/certs", "ssl/certs")
@@ -21,6 +24,18 @@ _ETC_FILES: Final = (
     "services",
     "ssl/cert.pem",
     "ssl/openssl.cnf",
+)
+_MASKED_PROC: Final = (
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
 )
 _PROGRAM_FOLDERS: Final = ("bin", "sbin", "shims", "condabin")
 
@@ -37,12 +52,38 @@ def system_mounts() -> list[str]:
     return options
 
 
-def make_etc(folder: Path, *, is_networked: bool) -> list[str]:
+def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[str]:
+    """Return bubblewrap's options that make a room's /proc read-only and cover what reveals this machine.
+
+    Docker makes a few parts of /proc read-only; here all of it is, by one mount. The masked parts are Docker's
+    (`MaskedPaths` of its default OCI configuration), but for those that only root may read. A room has no /sys.
+
+    Args:
+        covers: a folder to make, with what is shown in the place of masked parts.
+        proc: the /proc of this machine; parts that it does not have are left out.
+
+    Raises:
+        OSError: there is no room for the folder.
+    """
+    empty_folder, empty_file = covers / "folder", covers / "file"
+    empty_folder.mkdir(parents=True)
+    empty_file.touch()
+    options = []
+    for name in _MASKED_PROC:
+        with contextlib.suppress(FileNotFoundError):
+            mode = (proc / name).stat().st_mode
+            if mode & stat.S_IROTH:
+                options += ["--ro-bind", str(empty_folder if stat.S_ISDIR(mode) else empty_file), f"/proc/{name}"]
+    return [*options, "--remount-ro", "/proc"]
+
+
+def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
     """Write the /etc of a room: what programs need to start, and nothing that names this machine or its users.
 
     Args:
         folder: is made.
         is_networked: names are resolved as on this machine; else only localhost is known.
+        user: of the trials; gets an account.
 
     Returns:
         bubblewrap's options that mount it.
@@ -61,12 +102,11 @@ def make_etc(folder: Path, *, is_networked: bool) -> list[str]:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path("/etc", name), folder / name)
-    user, group = os.getuid(), os.getgid()
-    account = "" if user == 0 else f"harness:x:{user}:{group}:harness:/home/trial:/bin/sh\n"
-    own_group = "" if group == 0 else f"harness:x:{group}:\n"
+    # The first entry of an id wins, so the account of the trial comes first: its id may be that of nobody.
+    account = f"harness:x:{user.uid}:{user.gid}:harness:/home/trial:/bin/sh\n"
     written = {
-        "passwd": f"root:x:0:0:root:/home/trial:/bin/sh\n{account}nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
-        "group": f"root:x:0:\n{own_group}nogroup:x:65534:\n",
+        "passwd": f"{account}root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+        "group": f"harness:x:{user.gid}:\nroot:x:0:\nnogroup:x:65534:\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
         "hostname": "trial\n",
         "hosts": "127.0.0.1 localhost trial\n::1 localhost\n",

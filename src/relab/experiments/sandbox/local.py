@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relab.experiments.sandbox.namespaces import listen_here, with_ports
+from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.process import Child, end_all_orphans, streams_of
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
 
@@ -82,6 +83,8 @@ class LocalRunning:
         self, launch: Launch, posture: Posture, closers: list[Callable[[], None]], ports: dict[int, int]
     ) -> None:
         self.posture = posture
+        self._launch = launch
+        self._is_reclaimed = False
         self.out_of_memory = False
         self._closers = closers
         environment = with_ports(launch.environment, ports)
@@ -108,6 +111,9 @@ class LocalRunning:
         self._child.close()
         while self._closers:
             self._closers.pop()()
+        if not self._is_reclaimed:
+            self._is_reclaimed = True
+            reclaim(self._launch)
 
 
 def _link(folders: Folders, place: str, path: Path) -> None:

@@ -1,0 +1,126 @@
+"""A user namespace in which bubblewrap, started by root, can make rooms for another user.
+
+bubblewrap needs the capabilities of a user namespace to make mounts, and it can be given one (`--userns`). This one belongs
+to the trial's user, so bubblewrap runs as that user from its start, and enters it. bubblewrap has the capabilities until
+the mounts are made; no process of a room has one.
+
+root has an id in this namespace too, `ROOT_INSIDE`, because the mounts may lie in folders that only root may enter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource  # noqa: F401 a thread in `acting_as` may not be able to load it: its files are root's
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.errors import SandboxUnavailableError
+from relab.experiments.sandbox.trial_user import Range, TrialUser, id_ranges
+
+ROOT_INSIDE: Final = 4_294_967_294
+"""The largest user id, which stands for root in the namespace."""
+REMEDY: Final = (
+    "Rooms need user namespaces: see the sysctls kernel.unprivileged_userns_clone, user.max_user_namespaces and "
+    "kernel.apparmor_restrict_unprivileged_userns; in a container it takes CAP_SYS_ADMIN and CAP_SETFCAP."
+)
+_CLONE_NEWUSER: Final = 0x10000000
+_READY: Final = b"1"
+_SETRESUID: Final = {"x86_64": 117, "aarch64": 147}
+
+
+def id_map(ranges: Iterable[Range]) -> str:
+    """Return the `uid_map` or `gid_map` of the namespace: every id stays the same, but for root's.
+
+    Args:
+        ranges: the ids that exist outside.
+    """
+    lines = []
+    for start, count in ranges:
+        first, last = max(start, 1), min(start + count - 1, ROOT_INSIDE - 1)
+        if first <= last:
+            lines.append(f"{first} {first} {last - first + 1}\n")
+    return "".join([*lines, f"{ROOT_INSIDE} 0 1\n"])
+
+
+def make_user_namespace(user: TrialUser) -> int:
+    """Make the namespace of a user; return a file descriptor that keeps it, which the caller closes.
+
+    Raises:
+        SandboxUnavailableError: the kernel refuses.
+    """
+    environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-P", "-s", "-m", __name__, str(user.uid), str(user.gid)]
+    try:
+        # A process with threads, as this one, cannot enter a user namespace.
+        with subprocess.Popen(  # noqa: S603 it is this module
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as helper:
+            try:
+                return _map_and_open(helper)
+            finally:
+                helper.kill()
+    except OSError as error:
+        reason = f"{error.filename or 'unshare'}: {error.strerror or error}"
+        raise SandboxUnavailableError(
+            f"root cannot make a user namespace here, so trials cannot be unprivileged: {reason}.", remedy=REMEDY
+        ) from error
+
+
+@contextlib.contextmanager
+def acting_as(user: TrialUser | None) -> Iterator[None]:
+    """Give this thread, and no other, the effective user id of a trial's user; None changes nothing.
+
+    The owner of a user namespace has every capability over the processes in it. root need not have: in a container it
+    often lacks CAP_SYS_RESOURCE, and then cannot set the resource limits of another user's process.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    number = _SETRESUID.get(os.uname().machine)
+    if user is None or number is None:
+        yield
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def change(uid: int) -> None:
+        # libc's own function would change all threads.
+        if libc.syscall(number, -1, uid, -1) != 0:
+            raise OSError(ctypes.get_errno(), "This thread cannot change its user id")
+
+    change(user.uid)
+    try:
+        yield
+    finally:
+        change(0)
+
+
+def _map_and_open(helper: subprocess.Popen[bytes]) -> int:
+    assert helper.stdout is not None
+    assert helper.stderr is not None
+    if helper.stdout.read(1) != _READY:
+        raise OSError(helper.stderr.read().decode(errors="replace").strip()[-300:])
+    for name in ("uid_map", "gid_map"):
+        Path(f"/proc/{helper.pid}/{name}").write_text(id_map(id_ranges(Path(f"/proc/self/{name}"))))
+    return os.open(f"/proc/{helper.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def main(uid: int, gid: int) -> None:
+    """Become a user, enter a new user namespace that is owned by it, say so, and keep it until standard input ends."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWUSER) != 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+    sys.stdout.buffer.write(_READY)
+    sys.stdout.flush()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

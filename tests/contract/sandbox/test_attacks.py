@@ -1,0 +1,94 @@
+"""A hostile trial: it gets nowhere in its room, and nothing that it leaves is privileged."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.sandbox.attacks import attack
+from contract.sandbox.rooms import make_rooms
+
+NOBODY = 65_534
+FILTERED = {
+    "add_key", "bpf", "chroot", "clone user namespace", "io_uring_setup", "keyctl", "mount", "open_by_handle_at",
+    "perf_event_open", "setns", "unshare user namespace", "userfaultfd", "TIOCSTI",
+}  # fmt: skip
+"""What the seccomp filter of a bubblewrap room answers."""
+
+
+@functools.cache
+def report_of(kind: str, runner: str) -> dict[str, Any]:
+    """Attack from a room of this kind, made by a runner that is root, or by one that is not."""
+    if runner == "user" and os.getuid() == 0:
+        return _report_of_user(kind)
+    with tempfile.TemporaryDirectory() as name:
+        rooms = make_rooms(kind, Path(name))
+        try:
+            return attack(rooms)
+        finally:
+            rooms.close()
+
+
+def _report_of_user(kind: str) -> dict[str, Any]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    # Below pytest's own folder, which is root's, another user finds nothing.
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "contract.sandbox.attacks", kind, str(NOBODY), folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(params=["bwrap", "docker"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A kind of room that can be had here."""
+    found: str = request.param
+    make_rooms(found, tmp_path)
+    return found
+
+
+@pytest.fixture(params=["root", "user"])
+def report(request: pytest.FixtureRequest, kind: str) -> dict[str, Any]:
+    """What the attacks came to."""
+    if request.param == "root" and os.getuid() != 0:
+        pytest.skip("only root can run a runner as root")
+    found = report_of(kind, request.param)
+    return found | {"kind": kind, "runner": request.param}
+
+
+def test_no_attack_on_the_machine_succeeds(report: dict[str, Any]) -> None:
+    assert report["code"] == 0, report["stderr"]
+    succeeded = {name for name, result in report["results"].items() if not result.startswith("refused")}
+    # A runner's own file, mounted on purpose, is readable for the trials of a runner that shares its user with them.
+    allowed = {"read /workspace/secret"} if report["runner"] == "user" else set()
+    if report["kind"] == "docker":
+        # Older engines allow these in their default profile; the key is in the container's own session.
+        allowed |= {"io_uring_setup"}
+    assert succeeded <= allowed
+    assert len(report["results"]) == 34
+
+
+def test_dangerous_system_calls_are_filtered(report: dict[str, Any]) -> None:
+    if report["kind"] != "bwrap":
+        pytest.skip("an engine brings a filter of its own")
+    answers = {
+        name: int(report["results"][name].removeprefix("refused ")) for name in (*FILTERED, "clone3 user namespace")
+    }
+    assert answers == dict.fromkeys(FILTERED, errno.EPERM) | {"clone3 user namespace": errno.ENOSYS}
+
+
+def test_nothing_privileged_and_nothing_foreign_is_left(report: dict[str, Any]) -> None:
+    assert report["left"] == []
+    # A link is data and stays what it was; a set-user-ID file with several names goes, with one name it is mended.
+    assert {"link", "linked", "group", "locked"} <= set(report["kept"])
+    assert not {"pipe", "socket", "device"} & set(report["kept"])
