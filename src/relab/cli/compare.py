@@ -15,10 +15,15 @@ EXIT_UNDECIDED = 2
 def compare(
     run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")],
     baseline: Annotated[str | None, typer.Option(help="Compare with this variant instead of the baseline.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="Must not be worse; may be repeated.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Must be better; may be repeated. Default: the primary metrics.")
+    ] = None,
     gate: Annotated[
         list[str] | None,
-        typer.Option(help="A bound of variant less baseline: success>=-0.02, latency_ms<=5%; may be repeated."),
+        typer.Option(
+            help="A bound of variant less baseline: success>=-0.02 (not worse by more than 2 points), latency_ms<=5%; "
+            "may be repeated."
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> int:
@@ -38,12 +43,23 @@ def compare(
         print_json("compare", **found.to_json(), exit_code=code)
         return code
     print_table(
-        f"{found.run_id} against {found.baseline}",
+        f"{found.run_id} against {found.baseline}{_together(found.joint)}",
         ("verdict", "variant", "gate", "difference", "interval", "pairs", "passes by chance"),
         map(_row, found.results),
     )
+    for result in found.results:
+        judgement = result.judgement
+        # The reason for the verdict on all is printed last.
+        if (judgement.needed or judgement.is_near) and f"{result.variant}: {judgement.reason}" != found.reason:
+            print(f"{plain(result.variant)}: {judgement.verdict.value}: {plain(judgement.reason)}")
     print(f"{found.verdict.value}: {plain(found.reason)}")
     return code
+
+
+def _together(joint: Any) -> str:
+    if joint is None or joint.comparisons < 2:
+        return ""
+    return f": {joint.comparisons} comparisons, whose intervals hold together with {joint.level:.0%}"
 
 
 def _row(result: Any) -> list[object]:

@@ -65,6 +65,8 @@ def _show_power(power: Mapping[str, Any]) -> None:
         f"minimum detectable difference of success (80 % power, {power['pairs']} pairs): "
         f"{said('worst_case')}; {said('half_of_the_variance_between_tasks')} if half of the variance lies between tasks"
     )
+    for gate in power["gates"]:
+        print(plain(gate["summary"]))
 
 
 @contextmanager

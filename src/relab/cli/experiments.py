@@ -51,13 +51,17 @@ def describe(
     experiment: ExperimentArgument = DEFAULT_EXPERIMENT,
     overrides: OverridesOption = None,
     container: Annotated[bool, typer.Option("--container", help="As `lab run --container` would run it.")] = False,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(help="Say whether the plan can decide this gate of `lab compare`; may be repeated."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out."""
     from relab.cli.experiment_output import show_plan
 
     with open_experiments(telemetry=False) as service:
-        summary = service.describe(experiment, overrides, container=container)
+        summary = service.describe(experiment, overrides, container=container, gates=gate or ())
     if json:
         print_json("describe", summary=summary)
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.config import Comparison
-from relab.experiments.deltas import Delta, delta_of, interval_json
+from relab.experiments.deltas import Delta, Sample, interval_json, joint_json, joint_of, sample_of
 from relab.experiments.result_tables import (
     ANALYSIS,
     EVENTS_BY_VARIANT,
@@ -32,9 +32,11 @@ from relab.experiments.trial_data import (
     open_trial_data,
 )
 from relab.stats.clustered_rate import clustered_rate
+from relab.stats.intervals import LEVEL
 from relab.stats.multiplicity import holm
 from relab.stats.paired import interval_of
 from relab.stats.pass_k import pass_at_k, pass_hat_k
+from relab.stats.simultaneous import Joint
 
 SUMMARY: Final = "summary.json"
 COMPARISONS: Final = "comparisons.json"
@@ -122,8 +124,8 @@ def analyze(
         run_dir: of the run; `write_tables` has been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration, with or without the baseline.
-        primary_metrics: the family that Holm's correction is for, with all variants.
-        secondary_metrics: compared as well, without correction.
+        primary_metrics: the family whose intervals hold together and that Holm's correction is for, with all variants.
+        secondary_metrics: compared as well, each by itself.
         comparison: by pairs of tasks, as two samples, or not at all.
         replications: the planned repeats of a task: up to so many tries pass@k and pass^k are given for.
         seed: of the resampling, so that the same run gives the same figures.
@@ -267,32 +269,42 @@ def _event_counts(data: TrialData, run_dir: Path) -> dict[str, dict[str, int]]:
 def _comparisons(
     data: TrialData, run_id: str, questions: _Questions, described: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
+    joint, comparisons = _compare_all(data, questions, described)
     return {
         "schema_version": "analysis_comparisons_v1",
         "run_id": run_id,
         "baseline_id": questions.baseline,
         "comparison": questions.comparison,
-        "comparisons": _compare_all(data, questions, described),
+        "family": joint_json(joint),
+        "comparisons": comparisons,
     }
 
 
 def _compare_all(
     data: TrialData, questions: _Questions, described: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+) -> tuple[Joint, list[dict[str, Any]]]:
     if questions.comparison == "none":
-        return []
+        return joint_of([]), []
+    others = [variant for variant in questions.variants if variant != questions.baseline]
+    family = {
+        (variant, metric): _sample(data, questions, variant, metric)
+        for variant in others
+        for metric in questions.primary_metrics
+    }
+    joint = joint_of(list(family.values()))
     found: list[tuple[str, Delta, dict[str, Any]]] = []
-    for variant in questions.variants:
-        if variant != questions.baseline:
-            found += [(variant, *_compare(data, questions, variant, metric)) for metric in questions.metrics]
-    family = [
+    for variant in others:
+        for metric in questions.metrics:
+            sample = family.pop((variant, metric), None)
+            found.append((variant, *_compare(data, questions, variant, metric, sample, joint)))
+    corrected = [
         (delta.test.p_value, figures)
         for _, delta, figures in found
         if figures["is_primary"] and delta.test is not None and delta.problem is None
     ]
-    for adjusted, (_, figures) in zip(holm([p for p, _ in family]), family, strict=True):
+    for adjusted, (_, figures) in zip(holm([p for p, _ in corrected]), corrected, strict=True):
         figures["p_holm"] = adjusted
-    return [
+    return joint, [
         {
             "baseline": questions.baseline,
             "variant": variant,
@@ -300,30 +312,29 @@ def _compare_all(
             "variant_success_rate": described[variant]["success_rate"],
             "metrics": [figures for who, _, figures in found if who == variant],
         }
-        for variant in questions.variants
-        if variant != questions.baseline
+        for variant in others
     ]
 
 
-def _compare(data: TrialData, questions: _Questions, variant: str, metric: str) -> tuple[Delta, dict[str, Any]]:
-    def difference(name: str) -> Delta:
-        return delta_of(
-            data,
-            name,
-            baseline=questions.baseline,
-            variant=variant,
-            is_paired=questions.comparison == "paired",
-            seed=questions.seed,
-        )
+def _sample(data: TrialData, questions: _Questions, variant: str, metric: str) -> Sample:
+    is_paired = questions.comparison == "paired"
+    return sample_of(data, metric, baseline=questions.baseline, variant=variant, is_paired=is_paired)
 
-    delta = difference(metric)
+
+def _compare(
+    data: TrialData, questions: _Questions, variant: str, metric: str, sample: Sample | None, joint: Joint
+) -> tuple[Delta, dict[str, Any]]:
+    """Compare in one metric; `sample` is given for a primary one, whose interval holds together with the others."""
+    level = LEVEL if sample is None else joint.each
+    delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)
     figures = delta.to_json() | {
         "is_primary": metric in questions.primary_metrics,
         "direction": questions.directions.get(metric) or direction_by_name(metric),
         "p_holm": None,
     }
     if metric == SUCCESS:
-        figures["errors_dropped"] = difference(ERRORS_DROPPED).to_json() | {"metric": SUCCESS, "source_name": SUCCESS}
+        dropped = _sample(data, questions, variant, ERRORS_DROPPED).estimate(level=level, seed=questions.seed)
+        figures["errors_dropped"] = dropped.to_json() | {"metric": SUCCESS, "source_name": SUCCESS}
     return delta, figures
 
 

@@ -99,13 +99,15 @@ class LabClient:
         self._cwd = Path(cwd) if cwd is not None else None
         self._env = dict(env or {})
 
-    def describe(self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None) -> Described:
-        """Return the plan, without running anything.
+    def describe(
+        self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None, gates: Sequence[str] = ()
+    ) -> Described:
+        """Return the plan, without running anything, and whether it can decide these gates of `compare`.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
         """
-        return Described(self._call("describe", experiment, overrides=overrides)["summary"])
+        return Described(self._call("describe", experiment, *_repeated("gate", gates), overrides=overrides)["summary"])
 
     def run(
         self,
@@ -156,8 +158,7 @@ class LabClient:
         Raises:
             LabRunnerError: the run or a gate cannot be read; a verdict is no error, whatever it is.
         """
-        repeated = [part for metric in metrics for part in ("--metric", metric)]
-        repeated += [part for gate in gates for part in ("--gate", gate)]
+        repeated = [*_repeated("metric", metrics), *_repeated("gate", gates)]
         answer = self._call("compare", run_dir, *repeated, baseline=baseline)
         return Compared(answer["verdict"], answer)
 
@@ -230,3 +231,7 @@ def _run_response(answer: dict[str, Any]) -> RunResponse:
 def _own_lab() -> str:
     beside = Path(sys.executable).with_name("lab")
     return str(beside) if beside.exists() else shutil.which("lab") or "lab"
+
+
+def _repeated(option: str, values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in (f"--{option}", value)]

@@ -9,10 +9,21 @@ from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
 from relab.experiments.analysis import direction_of, primary_metrics
-from relab.experiments.deltas import Delta, delta_of, finite, interval_json, rate_bounds
+from relab.experiments.decidability import needed_json, needed_of, needed_text, rerun_chance
+from relab.experiments.deltas import (
+    Delta,
+    Sample,
+    finite,
+    interval_json,
+    joint_json,
+    joint_of,
+    rate_bounds,
+    sample_of,
+)
 from relab.experiments.run_facts import COMPLETED, SUCCESS, RunFacts, read_facts
 from relab.experiments.trial_data import TrialData, open_trial_data
 from relab.stats.intervals import Interval
+from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
 
 MAX_MISSING: Final = 0.10
@@ -30,7 +41,7 @@ class GateResult:
     """What became of one gate for one variant.
 
     Attributes:
-        gate: as it was judged; that of a default gate reads `metric is not worse`.
+        gate: as it was judged; that of a default gate reads `metric is better`.
         delta: the difference that was judged; None if there is none.
     """
 
@@ -54,6 +65,9 @@ class GateResult:
             "windows": judgement.windows,
             "minimum_detectable_effect": judgement.minimum_detectable_effect,
             "false_pass_rate": judgement.false_pass_rate,
+            "near_bound": judgement.is_near,
+            "rerun_chance": judgement.rerun_chance,
+            "needed": [needed_json(needed) for needed in judgement.needed],
             "delta": None if self.delta is None else self.delta.to_json(),
         }
 
@@ -66,6 +80,7 @@ class Comparison:
         verdict: the worst of all results.
         reason: one sentence; why the run cannot be judged, if it cannot.
         results: one per variant and gate; empty if the run as a whole is INVALID.
+        joint: how many differences were compared, and the level of their intervals; None if none was.
     """
 
     run_id: str
@@ -73,6 +88,7 @@ class Comparison:
     verdict: Verdict
     reason: str
     results: tuple[GateResult, ...] = ()
+    joint: Joint | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as JSON has it."""
@@ -82,23 +98,27 @@ class Comparison:
             "baseline": self.baseline,
             "verdict": self.verdict.value,
             "reason": self.reason,
+            "family": None if self.joint is None else joint_json(self.joint),
             "results": [result.to_json() for result in self.results],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A gate and whether it was asked for, or stands for "not worse"."""
+    """A gate and whether it was asked for, or stands for "better".
+
+    The default gate asks for a difference that lies wholly on the better side. "Not worse" without a margin is shown by
+    no amount of data; with a margin it is a gate such as `success>=-0.02`.
+    """
 
     gate: Gate
     is_default: bool
 
     def __str__(self) -> str:
-        return f"{self.gate.metric} is not worse" if self.is_default else str(self.gate)
+        return f"{self.gate.metric} is better" if self.is_default else str(self.gate)
 
     def judge(self, interval: Interval) -> Verdict:
         if self.is_default:
-            # That a difference is not below 0 is never proven by data; that it lies wholly on the better side can be.
             low, high = (interval.low, interval.high) if self.gate.at_least else (-interval.high, -interval.low)
             return Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.EDGE
         # A relative gate is judged on variant less (1 + share) times baseline, against 0.
@@ -127,7 +147,7 @@ def compare(
     Args:
         run_dir: of the run.
         baseline: the variant to compare with; the configuration's baseline if None.
-        metrics: that must not be worse; the primary metrics if neither these nor gates are given.
+        metrics: that must be better; the primary metrics if neither these nor gates are given.
         gates: such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
         is_ending: whether the caller is the run's own process, which has run every trial and not said so yet.
@@ -136,7 +156,7 @@ def compare(
         GateInvalidError: a gate cannot be read.
         RunNotFoundError, RunChangedError: the folder is no run, or cannot be read.
     """
-    asked = _parse(gates)
+    asked = parse_gates(gates)
     facts = read_facts(run_dir)
     if is_ending:
         facts = replace(facts, status=COMPLETED)
@@ -150,18 +170,27 @@ def compare(
             return Comparison(facts.run_id, base, Verdict.INVALID, problem)
         names = list(metrics) or ([] if asked else primary_metrics(facts, data))
         questions = [*_defaults(facts, data, names), *(_Question(gate, is_default=False) for gate in asked)]
-        judge = _Judge(facts, data, base, measure_false_passes)
+        asked_of = [(variant, question) for variant in facts.variants if variant != base for question in questions]
+        samples = [_sample(facts, data, base, variant, question) for variant, question in asked_of]
+        joint = joint_of([sample for sample in samples if sample is not None])
+        judge = _Judge(facts, data, base, measure_false_passes, joint)
         results = tuple(
-            judge.result(variant, question) for variant in facts.variants if variant != base for question in questions
+            judge.result(variant, question, sample)
+            for (variant, question), sample in zip(asked_of, samples, strict=True)
         )
     if not results:
         return Comparison(facts.run_id, base, Verdict.INVALID, "there is no metric to compare by")
     verdict = worst([result.judgement.verdict for result in results])
     decisive = next(result for result in results if result.judgement.verdict is verdict)
-    return Comparison(facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results)
+    return Comparison(facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint)
 
 
-def _parse(gates: Sequence[str]) -> list[Gate]:
+def parse_gates(gates: Sequence[str]) -> list[Gate]:
+    """Read gates such as `success>=-0.02` or `latency_ms<=5%`.
+
+    Raises:
+        GateInvalidError: one of them cannot be read.
+    """
     try:
         return [Gate.parse(text) for text in gates]
     except ValueError as error:
@@ -200,32 +229,33 @@ def _defaults(facts: RunFacts, data: TrialData, metrics: Sequence[str]) -> Itera
             yield _Question(Gate(metric, direction == "maximize", 0.0), is_default=True)
 
 
+def _sample(facts: RunFacts, data: TrialData, baseline: str, variant: str, question: _Question | str) -> Sample | None:
+    if isinstance(question, str):
+        return None
+    is_paired = facts.config.design.comparison == "paired"
+    return sample_of(
+        data, question.gate.metric, baseline=baseline, variant=variant, is_paired=is_paired, share=question.share
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Judge:
     facts: RunFacts
     data: TrialData
     baseline: str
     measures_false_passes: bool
+    joint: Joint
 
-    def result(self, variant: str, question: _Question | str) -> GateResult:
-        """Judge one gate for one variant; a bare name is a metric whose direction nobody knows."""
-        if isinstance(question, str):
+    def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
+        """Judge one gate for one variant; a bare name is a metric of which it is not known which way is better."""
+        if isinstance(question, str) or sample is None:
             reason = (
                 f"whether more or less of {question!r} is better is not known; "
                 "declare its direction under metrics, or give a gate"
             )
-            return GateResult(variant, question, f"{question} is not worse", Judgement(Verdict.INVALID, reason))
+            return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
         metric = question.gate.metric
-        design = self.facts.config.design
-        delta = delta_of(
-            self.data,
-            metric,
-            baseline=self.baseline,
-            variant=variant,
-            is_paired=design.comparison == "paired",
-            share=question.share,
-            seed=design.random_seed,
-        )
+        delta = sample.estimate(level=self.joint.each, seed=self.facts.config.design.random_seed)
         return GateResult(variant, metric, str(question), self._judge(variant, question, delta), delta)
 
     def _judge(self, variant: str, question: _Question, delta: Delta) -> Judgement:
@@ -244,12 +274,15 @@ class _Judge:
         if problem is not None or delta.interval is None:
             return replace(judgement, reason=problem or "there is no interval")
         verdict = question.judge(delta.interval)
-        return replace(
+        repeats = self.facts.config.design.replications
+        judgement = replace(
             judgement,
             verdict=verdict,
-            reason=_reason(question, verdict, delta),
             false_pass_rate=self._false_passes(question, delta),
+            rerun_chance=rerun_chance(delta, question.gate, verdict),
+            needed=needed_of(delta, question.gate, repeats=repeats) if verdict is Verdict.EDGE else (),
         )
+        return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
         """Say which of the two lacks too many figures, or return None."""
@@ -274,16 +307,18 @@ class _Judge:
             question.threshold,
             bounds=rate_bounds(delta.source_name, question.share),
             seed=self.facts.config.design.random_seed,
+            level=self.joint.each,
         )
 
 
-def _reason(question: _Question, verdict: Verdict, delta: Delta) -> str:
+def _reason(question: _Question, judgement: Judgement, delta: Delta, joint: Joint, repeats: int) -> str:
     assert delta.interval is not None
     assert delta.estimate is not None
     interval = delta.interval
+    together = "" if joint.comparisons < 2 else f" for all {joint.comparisons} comparisons together"
     figures = (
         f"{delta.metric} differs by {delta.estimate:+.4g} "
-        f"({interval.level:.0%} interval {interval.low:+.4g} to {interval.high:+.4g}, {delta.tasks:,} tasks)"
+        f"({joint.level:.0%} interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
     )
     if question.share:
         figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)
@@ -292,4 +327,13 @@ def _reason(question: _Question, verdict: Verdict, delta: Delta) -> str:
         Verdict.PASS: f"all of it keeps {bound}" if not question.is_default else "all of it is better",
         Verdict.FAIL: f"all of it breaks {bound}" if not question.is_default else "all of it is worse",
     }
-    return f"{figures}; {said.get(verdict, f'it holds both sides of {bound}')}"
+    text = f"{figures}; {said.get(judgement.verdict, f'it holds both sides of {bound}')}"
+    if judgement.is_near:
+        text += (
+            f", but near its bound: if the true difference is the one seen, another run of this size gives "
+            f"{judgement.verdict.value} in about {judgement.rerun_chance:.0%}"
+        )
+    for needed in judgement.needed:
+        knows = delta.repeat_variance is not None
+        text += "; " + needed_text(needed, tasks=delta.tasks, repeats=repeats, knows_repeats=knows)
+    return text

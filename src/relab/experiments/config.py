@@ -147,7 +147,7 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The questions. The primary metrics are the family that Holm's correction is for."""
+    """The questions. The primary metrics are the family that is corrected for its number."""
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []

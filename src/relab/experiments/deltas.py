@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from relab.experiments.run_facts import SUCCESS
 from relab.experiments.trial_data import ERRORS_DROPPED, TaskMeans, TrialData, sum_by_group
 from relab.stats.intervals import LEVEL, Interval
 from relab.stats.paired import Clusters, PairedDelta, paired_delta
 from relab.stats.power import minimum_detectable_effect
+from relab.stats.simultaneous import Errors, Joint, joint_level
 from relab.stats.two_sample import TestResult
 from relab.stats.unpaired import UnpairedDelta, unpaired_delta
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
 
 MIN_CLUSTERS: Final = 2
 RATES: Final = frozenset((SUCCESS, ERRORS_DROPPED))
@@ -32,6 +40,7 @@ class Delta:
         unpaired_tasks: tasks that only one of the two has figures of.
         minimum_detectable_effect: what so many tasks, varying as they do, would show with 80 %; None if unknown.
         differences: summed by cluster; None without pairs.
+        repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is repeated.
         problem: why there is no interval, else None.
     """
 
@@ -48,6 +57,7 @@ class Delta:
     unpaired_tasks: int = 0
     minimum_detectable_effect: float | None = None
     differences: Clusters | None = None
+    repeat_variance: float | None = None
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +82,60 @@ class Delta:
         }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The figures of a comparison, before anything is said of how sure they are. Made by `sample_of`.
+
+    Attributes:
+        delta: what is known without an interval; its `problem` says why there can be none.
+        pairs: the difference of each task, and the number of its cluster; None without pairs.
+        arms: baseline (times 1 + share) and variant, summed by cluster; None with pairs.
+    """
+
+    delta: Delta
+    share: float = 0.0
+    pairs: tuple[Floats, Ints] | None = None
+    arms: tuple[Clusters, Clusters] | None = None
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether there will be an interval."""
+        return self.pairs is not None or self.arms is not None
+
+    def errors(self) -> Errors | None:
+        """Return what each cluster adds to the error of the difference; None without pairs."""
+        if self.pairs is None:
+            return None
+        import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+        differences, groups = self.pairs
+        return Errors(np.unique(groups), sum_by_group(differences, groups).spread)
+
+    def estimate(self, *, level: float = LEVEL, seed: int = 0) -> Delta:
+        """Return the difference with its interval and test, as far as there can be any.
+
+        Args:
+            level: of the interval, 0..1.
+            seed: of the resampling.
+        """
+        name, found = self.delta.source_name, None
+        if self.pairs is not None:
+            differences, numbers = self.pairs
+            groups: list[Hashable] | None = numbers.tolist() if bool((numbers >= 0).any()) else None
+            bounds = rate_bounds(name, self.share)
+            found = paired_delta(differences.tolist(), groups, level=level, bounds=bounds, seed=seed)
+            return _with_figures(replace(self.delta, differences=sum_by_group(differences, numbers)), found)
+        if self.arms is not None:
+            is_rate = name in RATES and not self.share
+            return _with_figures(self.delta, unpaired_delta(*self.arms, level=level, is_rate=is_rate))
+        return self.delta
+
+
+def joint_of(samples: Sequence[Sample]) -> Joint:
+    """Return the level at which the intervals of these comparisons hold together; those without figures do not count."""
+    return joint_level([sample.errors() for sample in samples if sample.is_comparable])
+
+
 def delta_of(
     data: TrialData,
     metric: str,
@@ -83,7 +147,15 @@ def delta_of(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Delta:
-    """Compare a variant with the baseline in one metric.
+    """Compare a variant with the baseline in one metric; see `sample_of` and `Sample.estimate`."""
+    sample = sample_of(data, metric, baseline=baseline, variant=variant, is_paired=is_paired, share=share)
+    return sample.estimate(level=level, seed=seed)
+
+
+def sample_of(
+    data: TrialData, metric: str, *, baseline: str, variant: str, is_paired: bool = True, share: float = 0.0
+) -> Sample:
+    """Read what a comparison of a variant with the baseline in one metric rests on.
 
     Args:
         data: the figures.
@@ -92,19 +164,16 @@ def delta_of(
         variant: the id of the other.
         is_paired: whether tasks are paired; else the variants are two independent samples of tasks.
         share: compares with (1 + share) times the baseline, so that a relative gate can be judged against 0.
-        level: of the interval, 0..1.
-        seed: of the resampling.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
-        return Delta(metric, metric, None, None, problem=f"no trial has a figure for {metric!r}")
+        return Sample(Delta(metric, metric, None, None, problem=f"no trial has a figure for {metric!r}"))
     arms = data.task_means(baseline, name), data.task_means(variant, name)
     base = Delta(metric, name, _mean(arms[0]), _mean(arms[1]))
     for who, arm in zip((baseline, variant), arms, strict=True):
         if not arm.tasks.size:
-            return replace(base, problem=f"{who!r} has no figure for {metric!r}")
-    compare = _paired if is_paired else _unpaired
-    return compare(base, *arms, share=share, level=level, seed=seed)
+            return Sample(replace(base, problem=f"{who!r} has no figure for {metric!r}"))
+    return (_paired if is_paired else _unpaired)(base, *arms, share=share)
 
 
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
@@ -132,6 +201,16 @@ def interval_json(interval: Interval | None) -> dict[str, Any] | None:
     }
 
 
+def joint_json(joint: Joint) -> dict[str, Any]:
+    """Return as JSON how many comparisons there are, and the level of the interval of each and of all together."""
+    return {
+        "comparisons": joint.comparisons,
+        "level_together": joint.level,
+        "level_each": joint.each,
+        "method": joint.method,
+    }
+
+
 def significance_json(test: TestResult | None) -> dict[str, Any] | None:
     """Return a test as JSON has it."""
     if test is None:
@@ -139,39 +218,57 @@ def significance_json(test: TestResult | None) -> dict[str, Any] | None:
     return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}
 
 
-def _paired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float, level: float, seed: int) -> Delta:
+def _paired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float) -> Sample:
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     common, at_b, at_v = np.intersect1d(baseline.tasks, variant.tasks, assume_unique=True, return_indices=True)
     lonely = baseline.tasks.size + variant.tasks.size - 2 * common.size
     base = replace(base, unpaired_tasks=int(lonely))
     if not common.size:
-        return replace(base, problem=f"no task has figures for {base.metric!r} from both")
+        return Sample(replace(base, problem=f"no task has figures for {base.metric!r} from both"))
     of_baseline, of_variant = baseline.means[at_b], variant.means[at_v]
-    deltas = of_variant - (1 + share) * of_baseline
-    numbers = baseline.groups[at_b]
-    groups: list[Hashable] | None = numbers.tolist() if bool((numbers >= 0).any()) else None
-    found = paired_delta(deltas.tolist(), groups, level=level, bounds=rate_bounds(base.source_name, share), seed=seed)
-    return _with_figures(
+    parts = _repeat_variance(baseline, at_b), _repeat_variance(variant, at_v)
+    return Sample(
         replace(
             base,
             baseline_mean=float(of_baseline.mean()),
             variant_mean=float(of_variant.mean()),
             tasks=int(common.size),
-            differences=sum_by_group(deltas, numbers),
+            repeat_variance=_sum_of(parts, share),
         ),
-        found,
+        share,
+        pairs=(of_variant - (1 + share) * of_baseline, baseline.groups[at_b]),
     )
 
 
-def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float, level: float, seed: int) -> Delta:
-    del seed  # Nothing is drawn here.
+def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float) -> Sample:
     first = baseline.clusters()
     if share:
         first = Clusters(first.sums * (1 + share), first.sizes)
-    is_rate = base.source_name in RATES and not share
-    found = unpaired_delta(first, variant.clusters(), level=level, is_rate=is_rate)
-    return _with_figures(replace(base, tasks=int(min(baseline.tasks.size, variant.tasks.size))), found)
+    parts = _repeat_variance(baseline), _repeat_variance(variant)
+    tasks = int(min(baseline.tasks.size, variant.tasks.size))
+    base = replace(base, tasks=tasks, repeat_variance=_sum_of(parts, share))
+    return Sample(base, share, arms=(first, variant.clusters()))
+
+
+def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
+    """Return how much of the variance of the mean over tasks comes of repeats; None if none is repeated."""
+    import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+    variances, trials = (arm.variances, arm.trials) if at is None else (arm.variances[at], arm.trials[at])
+    is_known = np.isfinite(variances)
+    if not bool(is_known.any()):
+        return None
+    # Tasks that were tried once vary as the others do on average.
+    filled = np.where(is_known, variances, variances[is_known].mean())
+    return float((filled / trials).sum()) / trials.size**2
+
+
+def _sum_of(parts: tuple[float | None, float | None], share: float) -> float | None:
+    of_baseline, of_variant = parts
+    if of_baseline is None or of_variant is None:
+        return None
+    return (1 + share) ** 2 * of_baseline + of_variant
 
 
 def _with_figures(base: Delta, found: PairedDelta | UnpairedDelta) -> Delta:
@@ -187,17 +284,17 @@ def _with_figures(base: Delta, found: PairedDelta | UnpairedDelta) -> Delta:
         test=found.test,
         standard_error=error,
         clusters=count,
-        minimum_detectable_effect=_detectable(error, count),
+        minimum_detectable_effect=_detectable(error, count, 1 - found.interval.level),
         problem=problem,
     )
 
 
-def _detectable(error: float, count: int) -> float | None:
+def _detectable(error: float, count: int, alpha: float) -> float | None:
     # Differences that are all equal have a spread of 0, from which "any effect is noticed" would follow.
     if error <= 0:
         return None
     try:
-        return minimum_detectable_effect(error * math.sqrt(count), count)
+        return minimum_detectable_effect(error * math.sqrt(count), count, alpha=alpha)
     except ValueError:
         # On one degree of freedom scipy's noncentral t has no value far out; two tasks show next to nothing anyhow.
         return None

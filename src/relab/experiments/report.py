@@ -26,6 +26,8 @@ MAX_CHARTED_METRICS: Final = 20
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NOTHING = "—"
+_NO_FAMILY: Final = {"comparisons": 0}
+"""Of documents that were written before 2026-11-23, whose intervals were each of 95 % by itself."""
 _SHARES = [0.0, *(step / 100 for step in range(1, 100)), 1.0]
 
 
@@ -75,11 +77,11 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     if not ((folder / SUMMARY).is_file() and (folder / COMPARISONS).is_file()):
         analyze_run(run_dir)
     summary = jiter.from_json((folder / SUMMARY).read_bytes())
-    comparisons = jiter.from_json((folder / COMPARISONS).read_bytes())["comparisons"]
+    compared = jiter.from_json((folder / COMPARISONS).read_bytes())
     with open_trial_data(run_dir, wanted=summary["primary_metrics"]) as data:
         sections = [
             Section("means", "Primary metrics by variant", list(_means(summary))),
-            _deltas(summary, comparisons),
+            _deltas(summary, compared["comparisons"], compared.get("family", _NO_FAMILY)),
             _tasks(data, summary),
             _latency(data, summary),
             _cost(summary),
@@ -146,7 +148,14 @@ def _means_chart(metric: str, rows: Sequence[Mapping[str, Any]], variants: Seque
     )
 
 
-def _deltas(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> Section:
+def _note(is_primary: bool, family: Mapping[str, Any]) -> str:
+    text = "“detectable” is the difference that so many tasks would show with 80 % chance."
+    if is_primary and family["comparisons"] > 1:
+        return f"{text} The intervals of all {family['comparisons']} primary comparisons hold together with 95 %."
+    return f"{text} Each interval is of 95 % by itself."
+
+
+def _deltas(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]], family: Mapping[str, Any]) -> Section:
     title = "Differences from the baseline"
     variants = list(summary["variants"])
     found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
@@ -167,7 +176,7 @@ def _deltas(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]
                     "detectable",
                 ),
                 rows=[_delta_row(variant, figures) for variant, figures in entries],
-                note="“detectable” is the difference that so many tasks would show with 80 % chance.",
+                note=_note(metric in summary["primary_metrics"], family),
             )
         )  # fmt: skip
     empty = None if made else "Nothing is compared: there is one variant, no figure, or the design has no comparison."

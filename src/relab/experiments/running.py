@@ -36,6 +36,7 @@ from relab.experiments.setup_command import run_setup
 from relab.experiments.telemetry_link import MAX_PENDING, TelemetryLink
 from relab.experiments.wire import sha256_of
 from relab.experiments.workspace import Snapshot, cached_snapshot, take_snapshot
+from relab.stats.verdicts import Gate
 from relab.telemetry.service import TelemetryService
 
 
@@ -55,8 +56,10 @@ class ExperimentRuns:
         self._telemetry = telemetry
         self._environment = dict(os.environ if environment is None else environment)
 
-    def describe(self, path: Path, overrides: Path | None = None, *, container: bool = False) -> dict[str, Any]:
-        """Return the plan of an experiment, without running anything.
+    def describe(
+        self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[Gate] = ()
+    ) -> dict[str, Any]:
+        """Return the plan of an experiment, without running anything; `gates` are those that it is to be judged by.
 
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is wrong.
@@ -66,7 +69,8 @@ class ExperimentRuns:
         power = plan_power(
             tasks=len(resolved.tasks),
             replications=config.design.replications,
-            comparisons=len(config.variant_plan) * max(len(config.analysis.primary_metrics), 1),
+            comparisons=len(config.variant_plan) * max(len(gates or config.analysis.primary_metrics), 1),
+            gates=gates,
         )
         return describe(resolved, power)
 

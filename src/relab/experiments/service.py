@@ -8,7 +8,7 @@ from typing import Any
 
 from relab.core.clock import Clock
 from relab.experiments import knobs, listing, schemas, skeleton
-from relab.experiments.compare import Comparison
+from relab.experiments.compare import Comparison, parse_gates
 from relab.experiments.compare import compare as compare_run
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.models import OnResult, RunOptions, RunSummary, StopSwitch
@@ -40,13 +40,16 @@ class ExperimentService:
         """
         return skeleton.write_experiment(root, workload_type=workload_type, container=container)
 
-    def describe(self, path: Path, overrides: Path | None = None, *, container: bool = False) -> dict[str, Any]:
-        """Return the plan of an experiment, without running anything.
+    def describe(
+        self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return the plan of an experiment, without running anything, and whether it can decide these gates.
 
         Raises:
             ExperimentInvalidError, PostureRefusedError: it cannot be run as it is.
+            GateInvalidError: a gate cannot be read.
         """
-        return self._runs.describe(path, overrides, container=container)
+        return self._runs.describe(path, overrides, container=container, gates=parse_gates(gates))
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:
         """Read an experiment that is about to run; nothing is written.

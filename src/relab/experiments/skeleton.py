@@ -47,7 +47,7 @@ design:
     # pruning: {{max_consecutive_failures: 20}}   # give a variant up
 
 analysis:
-  primary_metrics: [{metric}]  # the family of questions that Holm's correction is for
+  primary_metrics: [{metric}]  # the family of questions, corrected for their number
   secondary_metrics: [latency_ms, cost_usd]
 {metrics}
 baseline:

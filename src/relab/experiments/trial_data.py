@@ -52,16 +52,21 @@ CREATE TEMP TABLE sources AS
     GROUP BY metric_name;
 """  # noqa: S608 constants
 
+# The variance of values near the largest double would overflow, which DuckDB refuses.
+_VARIANCE = "var_samp(CASE WHEN abs(metric_value) < 1e150 THEN metric_value END)"
+
 _MEANS = f"""
 CREATE TEMP TABLE task_means AS
     SELECT variant_id, '{SUCCESS}' AS metric, task, cluster_number,
-           avg(success::INT) AS mean, count(*) AS trials, sum(success::INT)::BIGINT AS hits
+           avg(success::INT) AS mean, count(*) AS trials, sum(success::INT)::BIGINT AS hits,
+           var_samp(success::INT) AS variance
     FROM trials JOIN groups USING (task_id) GROUP BY ALL
 UNION ALL
-    SELECT variant_id, '{ERRORS_DROPPED}', task, cluster_number, avg(success::INT), count(*), sum(success::INT)::BIGINT
+    SELECT variant_id, '{ERRORS_DROPPED}', task, cluster_number, avg(success::INT), count(*), sum(success::INT)::BIGINT,
+           var_samp(success::INT)
     FROM trials JOIN groups USING (task_id) WHERE outcome IN ('success', 'failure') GROUP BY ALL
 UNION ALL
-    SELECT variant_id, metric_name, task, cluster_number, avg(metric_value), count(*), NULL
+    SELECT variant_id, metric_name, task, cluster_number, avg(metric_value), count(*), NULL, {_VARIANCE}
     FROM metrics_long JOIN sources USING (metric_name, metric_source) JOIN groups USING (task_id)
     WHERE isfinite(metric_value) AND metric_name IN (SELECT unnest(?::VARCHAR[])) GROUP BY ALL
 """  # noqa: S608 constants
@@ -74,6 +79,7 @@ class TaskMeans:
     Attributes:
         tasks: numbers of the tasks, ascending.
         means: of each task's trials; trials: how many those are.
+        variances: of the trials of each task; nan where there is one only.
         groups: the number of each task's cluster; negative for a task that stands alone.
     """
 
@@ -81,6 +87,7 @@ class TaskMeans:
     means: Floats
     trials: Ints
     groups: Ints
+    variances: Floats
 
     def clusters(self) -> Clusters:
         """Return the task means, summed by cluster."""
@@ -145,8 +152,8 @@ class TrialData:
     def task_means(self, variant: str, metric: str) -> TaskMeans:
         """Return a metric of a variant by task, repeats averaged; empty if it has none."""
         found = self._connection.execute(
-            "SELECT task, mean, trials, cluster_number FROM task_means WHERE variant_id = ? AND metric = ? "
-            "ORDER BY task",
+            "SELECT task, mean, trials, cluster_number, coalesce(variance, 'nan'::DOUBLE) AS variance "
+            "FROM task_means WHERE variant_id = ? AND metric = ? ORDER BY task",
             [variant, metric],
         ).fetchnumpy()
         return TaskMeans(
@@ -154,6 +161,7 @@ class TrialData:
             found["mean"].astype("float64"),
             found["trials"].astype("int64"),
             found["cluster_number"].astype("int64"),
+            found["variance"].astype("float64"),
         )
 
     def outcomes(self, variant: str) -> dict[str, int]:

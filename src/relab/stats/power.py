@@ -9,6 +9,7 @@ from relab.stats.distributions import t_quantile
 
 ALPHA = 0.05
 POWER = 0.8
+_MOST = 1e9
 _FAR = 9.0
 """Beyond so many standard deviations lies 2e-19 of a normal distribution."""
 
@@ -36,6 +37,65 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
     if sd == 0:
         return 1.0 if effect else alpha
     return _power_at(abs(effect) / sd * math.sqrt(count), count - 1, alpha)
+
+
+def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
+    """Return the chance that the whole two-sided interval of a mean lies beyond a bound: that a gate passes.
+
+    Exact for normal differences and Student's interval.
+
+    Args:
+        distance: how far the true mean lies beyond the bound; negative where it breaks it.
+        sd: standard deviation of the differences, one per task (or cluster).
+        count: how many there are.
+        alpha: 1 less the level of the interval.
+
+    Raises:
+        ValueError: the spread is negative, alpha is no share, or a number is not finite.
+    """
+    _check(sd, alpha)
+    if not math.isfinite(distance):
+        raise ValueError(f"a distance is finite, not {distance}")
+    if count < 2:
+        return 0.0
+    if sd == 0:
+        return float(distance > 0)
+    return _power_at(distance / sd * math.sqrt(count), count - 1, alpha, both=False)
+
+
+def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
+    """Return how many differences put the whole interval of their mean beyond a bound with chance `power`.
+
+    By quantiles of Student's t, within one or two of what the noncentral t gives. None where more than a billion would be
+    needed, and on the bound itself.
+
+    Args:
+        distance: how far the true mean lies from the bound, either way.
+        variance: of the differences, one per task (or cluster).
+        alpha: 1 less the level of the interval.
+        power: the chance that is wanted.
+
+    Raises:
+        ValueError: the variance is negative or not finite, or alpha is no share.
+    """
+    _check(math.sqrt(variance), alpha)
+    if distance == 0:
+        return None
+    ratio = variance / distance**2
+
+    def suffices(count: int) -> bool:
+        reach = t_quantile(1 - alpha / 2, count - 1) + t_quantile(power, count - 1)
+        return reach**2 * ratio <= count
+
+    low, high = 1, 2
+    while not suffices(high):
+        low, high = high, high * 2
+        if high > _MOST:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
 
 
 def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
@@ -88,15 +148,15 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
     return math.sqrt(2 * rate * (1 - rate) * (1 - task_share) / replications)
 
 
-def _power_at(shift: float, freedom: int, alpha: float) -> float:
-    """Return the power where the mean lies `shift` standard errors from 0.
+def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
+    """Return the power where the mean lies `shift` standard errors from 0, on both sides or on the upper one alone.
 
-    The test notices where |Z + shift| > critical x S, with Z normal and S a chi over the root of its degrees of
-    freedom; that is integrated over S. scipy's noncentral t is nan for few degrees of freedom (1.17: for 3 of them
+    The test notices where |Z + shift| > critical x S (Z + shift, on one side), with Z normal and S a chi over the root
+    of its degrees of freedom; that is integrated over S. scipy's noncentral t is nan for few degrees of freedom (1.17: for 3 of them
     at a shift of 12, which a level divided among comparisons asks of 4 tasks).
     """
     if math.isinf(shift):
-        return 1.0
+        return float(both or shift > 0)
     from scipy import integrate, special
 
     critical = -t_quantile(alpha / 2, freedom)
@@ -105,7 +165,8 @@ def _power_at(shift: float, freedom: int, alpha: float) -> float:
 
     def noticed(s: float) -> float:
         density = math.exp(constant + (freedom - 1) * math.log(s) - half * (s - 1) * (s + 1))
-        return density * float(special.ndtr(shift - critical * s) + special.ndtr(-shift - critical * s))
+        noticed_above = float(special.ndtr(shift - critical * s))
+        return density * (noticed_above + float(special.ndtr(-shift - critical * s)) if both else noticed_above)
 
     # Beyond lies less than 1e-16, as a norm of normals keeps as close to its mean as one of them does.
     start, end = max(0.0, 1 - _FAR / math.sqrt(freedom)), 1 + _FAR / math.sqrt(freedom)

@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from relab.stats.intervals import Interval
+from relab.stats.intervals import LEVEL, Interval
 from relab.stats.paired import Clusters, interval_of
+from relab.stats.power import POWER
 
 
 class Verdict(StrEnum):
@@ -85,6 +86,24 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Needed:
+    """How much larger a run would decide a gate with a chance of 80 %, if the true difference were known.
+
+    Attributes:
+        assumed: why this true difference is taken, as it should be named to a reader.
+        difference: the true difference that is assumed; verdict: what a large enough run says then.
+        tasks: how many at the run's own repeats; None if no number does.
+        repeats: how many at the run's own tasks; None if no number does, or it is not known how much repeats vary.
+    """
+
+    assumed: str
+    difference: float
+    verdict: Verdict
+    tasks: int | None
+    repeats: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict and all that it rests on.
 
@@ -92,6 +111,9 @@ class Judgement:
         reason: one sentence.
         windows: how many independent observations there are: clusters of tasks, or windows of time.
         minimum_detectable_effect: the difference that so many would show with 80 %.
+        rerun_chance: of a PASS or FAIL, how often another run of this size would say the same if the true difference
+            were the estimate; below 80 % the verdict is near its bound.
+        needed: what would decide it; see `Needed`.
         false_pass_rate: how often this very procedure passes data like these that lie exactly on the threshold.
     """
 
@@ -102,6 +124,13 @@ class Judgement:
     windows: int = 0
     minimum_detectable_effect: float | None = None
     false_pass_rate: float | None = None
+    rerun_chance: float | None = None
+    needed: tuple[Needed, ...] = ()
+
+    @property
+    def is_near(self) -> bool:
+        """Whether a PASS or FAIL lies so near its bound that another run might well not repeat it."""
+        return self.rerun_chance is not None and self.rerun_chance < POWER
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:
@@ -124,11 +153,12 @@ def false_pass_rate(
     runs: int = 200,
     resamples: int = 999,
     seed: int = 0,
+    level: float = LEVEL,
 ) -> float | None:
     """Measure how often the gate passes by chance.
 
     Clusters are moved so that their mean lies on the threshold, drawn anew with replacement, and judged as the
-    real ones are, at the level of 95 %. None where nothing varies: then there is nothing to draw from.
+    real ones are. None where nothing varies: then there is nothing to draw from.
 
     Args:
         clusters: the differences that the gate is for.
@@ -139,6 +169,7 @@ def false_pass_rate(
         resamples: of each draw's bootstrap; fewer than a verdict's, for speed. Where events are rare that can change
             the rate; see `relab.stats.paired.RESAMPLES`.
         seed: of all of it.
+        level: of the interval that is judged, 0..1.
 
     Raises:
         ValueError: the threshold is not finite, or there is no run.
@@ -159,6 +190,7 @@ def false_pass_rate(
         drawn = random.integers(0, clusters.count, size=clusters.count)
         sample = Clusters(moved[drawn], clusters.sizes[drawn])
         # Seeds are drawn too: with the seed itself the bootstrap would repeat the draw that it is to judge.
-        interval = interval_of(sample, bounds=limits, seed=int(random.integers(2**32)), resamples=resamples)
+        draw = int(random.integers(2**32))
+        interval = interval_of(sample, level=level, bounds=limits, seed=draw, resamples=resamples)
         passes += gate.judge(interval, threshold) is Verdict.PASS
     return passes / runs

@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from relab.experiments.compare import Comparison, GateInvalidError, compare
+from relab.experiments.decidability import rounded_up
 from relab.experiments.errors import RunChangedError, RunNotFoundError
 from relab.stats.verdicts import Verdict
 from support.trial_rows import trial_row, write_run
@@ -72,7 +74,7 @@ def test_a_share_of_a_baseline_that_is_not_above_0_is_no_bound(tmp_path: Path) -
 
 def test_without_gates_no_primary_metric_may_be_worse(tmp_path: Path) -> None:
     better = judge(write_run(tmp_path / "better", scored(1.1), primary=["score"]))
-    assert (better.verdict, better.results[0].gate) == (Verdict.PASS, "score is not worse")
+    assert (better.verdict, better.results[0].gate) == (Verdict.PASS, "score is better")
 
     worse = judge(write_run(tmp_path / "worse", scored(0.9), primary=["score"]))
     assert worse.verdict is Verdict.FAIL
@@ -85,6 +87,140 @@ def test_without_gates_no_primary_metric_may_be_worse(tmp_path: Path) -> None:
     ]
     same = judge(write_run(tmp_path / "same", rows))
     assert same.verdict is Verdict.EDGE
+
+
+def by_chance(variants: int, tasks: int = 30, repeats: int = 3, seed: int = 3) -> list[dict[str, Any]]:
+    """Rows of a baseline and variants that are all equally good; the repeats of a task agree more than not."""
+    random = np.random.default_rng(seed)
+    chances = random.beta(1.0, 1.0, size=tasks)
+    return [
+        trial_row(name, task, repeat, outcome="success" if random.random() < chances[task] else "failure")
+        for name in ("base", *(f"v{number}" for number in range(variants)))
+        for task in range(tasks)
+        for repeat in range(repeats)
+    ]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_luckiest_of_many_equal_variants_does_not_pass_nor_the_unluckiest_fail(tmp_path: Path, sign: int) -> None:
+    # One of them leads by 2.4 standard errors over 40 tasks: alone a verdict, as one of six what chance does.
+    rows = [trial_row(name, task) for name in ("base", *"abcdef") for task in range(40)]
+    for number in range(7):
+        scores = np.random.default_rng(number).normal(size=40)
+        scores = (scores - scores.mean()) / scores.std(ddof=1)
+        for task, score in enumerate(scores):
+            rows[40 * number + task]["metrics"] = {"score": float(score)}
+    values = {(row["variant_id"], row["task_index"]): row["metrics"]["score"] for row in rows}
+    differences = [values["a", task] - values["base", task] for task in range(40)]
+    lead = sign * 2.4 * float(np.std(differences, ddof=1)) / 40**0.5
+    for row in rows:
+        if row["variant_id"] == "a":
+            row["metrics"]["score"] += lead
+    alone = [row for row in rows if row["variant_id"] in {"base", "a"}]
+    one = judge(write_run(tmp_path / "one", alone, variants=("a",), primary=["score"]))
+    many = judge(write_run(tmp_path / "many", rows, variants=tuple("abcdef"), primary=["score"]))
+
+    assert one.verdict is (Verdict.PASS if sign > 0 else Verdict.FAIL)
+    assert [verdict for name, _, verdict in verdicts(many) if name == "a"] == [Verdict.EDGE]
+    assert many.joint is not None
+    assert (many.joint.comparisons, many.joint.level) == (6, 0.95)
+    assert 0.98 < many.joint.each < 1 - 0.05 / 6
+    assert "for all 6 comparisons together" in many.results[0].judgement.reason
+    document = many.to_json()
+    assert document["family"]["comparisons"] == 6
+    assert document["results"][0]["interval"]["level"] == many.joint.each
+
+
+def test_equal_metrics_cost_nothing(tmp_path: Path) -> None:
+    found = judge(write_run(tmp_path / "run", scored(1.1)), gates=["score>=0", "score>=-1", "score<=4"])
+
+    assert found.joint is not None
+    assert (found.joint.comparisons, found.joint.each) == (3, pytest.approx(0.95, abs=0.003))
+
+
+def test_an_open_verdict_says_which_tasks_and_repeats_would_decide_it(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", by_chance(1), variants=("v0",), replications=3)
+    (result,) = judge(run_dir, gates=["success>=-0.02"]).results
+
+    assert result.judgement.verdict is Verdict.EDGE
+    equal = result.judgement.needed[0]
+    assert (equal.assumed, equal.verdict) == ("if variant and baseline are equal", Verdict.PASS)
+    assert equal.tasks is not None
+    assert equal.repeats is not None
+    # By hand: (1.96 + 0.84)^2 times the variance of a task's difference, by the square of the margin.
+    error = result.delta.standard_error if result.delta is not None else None
+    assert error is not None
+    assert equal.tasks == pytest.approx((1.96 + 0.8416) ** 2 * error**2 * 30 / 0.02**2, rel=0.01)
+    assert (
+        f"tasks x 3 repeats give PASS with 80% chance, or {rounded_up(equal.repeats):,} repeats of these 30 tasks"
+        in (result.judgement.reason)
+    )
+    (document,) = judge(run_dir, gates=["success>=-0.02"]).to_json()["results"]
+    assert document["needed"][0]["tasks_at_these_repeats"] == equal.tasks
+
+
+def test_so_many_tasks_do_decide_it(tmp_path: Path) -> None:
+    pilot = judge(
+        write_run(tmp_path / "pilot", by_chance(1), variants=("v0",), replications=3),
+        gates=["success>=-0.05"],
+    )
+    tasks = pilot.results[0].judgement.needed[0].tasks
+    assert tasks is not None
+    passed = 0
+    for seed in range(6):
+        rows = by_chance(1, tasks=tasks, seed=100 + seed)
+        run_dir = write_run(tmp_path / str(seed), rows, variants=("v0",), replications=3)
+        passed += judge(run_dir, gates=["success>=-0.05"]).verdict is Verdict.PASS
+    # 80 % are meant; 2 or fewer of 6 have a chance of 2 % then, and a gate that is far from decidable passes few.
+    assert passed >= 3
+
+
+def test_without_repeats_it_says_nothing_of_repeats(tmp_path: Path) -> None:
+    rows = [
+        trial_row(v, task, outcome="success" if (task + (v == "better")) % 3 else "failure")
+        for v in ("base", "better")
+        for task in range(20)
+    ]
+    (result,) = judge(write_run(tmp_path / "run", rows), gates=["success>=-0.02"]).results
+
+    assert [needed.repeats for needed in result.judgement.needed] == [None] * len(result.judgement.needed)
+    assert "tasks x 1 repeat give PASS" in result.judgement.reason
+    assert "these 20 tasks" not in result.judgement.reason
+
+
+def test_variants_that_solve_everything_need_as_many_tasks_as_the_margin_has(tmp_path: Path) -> None:
+    rows = [trial_row(v, task, repeat) for v in ("base", "better") for task in range(30) for repeat in range(3)]
+    run_dir = write_run(tmp_path / "run", rows, replications=3)
+    open_one, default = judge(run_dir, gates=["success>=-0.02"]), judge(run_dir)
+
+    # 0.975 of the runs whose variants differ in 2 % of tasks show it in 183: 1 - 0.98^183.
+    assert [needed.tasks for needed in open_one.results[0].judgement.needed] == [183]
+    assert "no number of tasks decides it" in default.results[0].judgement.reason
+    enough = [trial_row(v, task) for v in ("base", "better") for task in range(183)]
+    assert judge(write_run(tmp_path / "enough", enough), gates=["success>=-0.02"]).verdict is Verdict.PASS
+    fewer = [trial_row(v, task) for v in ("base", "better") for task in range(181)]
+    assert judge(write_run(tmp_path / "fewer", fewer), gates=["success>=-0.02"]).verdict is Verdict.EDGE
+
+
+def test_a_verdict_near_its_bound_says_so(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", scored(1.1))
+    (wide,) = judge(run_dir, gates=["score>=0"]).results
+    assert wide.judgement.interval is not None
+    low, high = wide.judgement.interval.low, wide.judgement.interval.high
+    near, over = (
+        judge(run_dir, gates=[f"score>={low - 0.001:.6f}"]),
+        judge(run_dir, gates=[f"score>={high + 0.001:.6f}"]),
+    )
+
+    assert (wide.judgement.verdict, wide.judgement.is_near) == (Verdict.PASS, False)
+    assert "near" not in wide.judgement.reason
+    for found, verdict in ((near, Verdict.PASS), (over, Verdict.FAIL)):
+        judgement = found.results[0].judgement
+        assert (judgement.verdict, judgement.is_near) == (verdict, True)
+        # On the bound another run falls on either side of it.
+        assert judgement.rerun_chance == pytest.approx(0.5, abs=0.03)
+        assert f"another run of this size gives {verdict.value} in about 5" in found.reason
+        assert found.to_json()["results"][0]["near_bound"] is True
 
 
 def test_less_is_better_where_the_metric_says_so(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from relab.experiments.planning_power import plan_power
+from relab.stats.verdicts import Gate
 
 WORST, HALF = "worst_case", "half_of_the_variance_between_tasks"
 EFFECT, POWER = "minimum_detectable_effect", "power_for_a_difference_of_0.1"
@@ -53,3 +54,51 @@ def test_every_plan_has_a_power_that_json_can_say(tasks: int, replications: int,
 
     json.dumps(found, allow_nan=False)
     assert all(0 <= found[case][POWER] <= 1 for case in (WORST, HALF))
+
+
+def test_a_plan_says_beforehand_that_it_cannot_decide_a_narrow_margin() -> None:
+    found = plan_power(tasks=30, replications=3, comparisons=1, gates=[Gate.parse("success>=-0.02")])
+    (gate,) = found["gates"]
+
+    assert (gate["gate"], gate["assumed_difference"]) == ("success>=-0.02", 0.0)
+    assert 0.03 < gate[WORST]["chance_to_pass"] < gate[HALF]["chance_to_pass"] < 0.18
+    # By hand: (1.96 + 0.84)^2 * 2 * 0.25 / 3 / 0.02^2.
+    assert gate[WORST]["tasks_at_these_repeats"] == pytest.approx(3_270, rel=0.01)
+    line = gate["summary"]
+    assert line.startswith("gate success>=-0.02: 30 tasks x 3 repeats pass variants that are equal in 4% to ")
+    assert "for 80% it takes about 3,300 tasks x 3 repeats or " in line
+    enough = plan_power(
+        tasks=gate[WORST]["tasks_at_these_repeats"], replications=3, comparisons=1, gates=[Gate.parse("success>=-0.02")]
+    )
+    assert enough["gates"][0][WORST]["chance_to_pass"] == pytest.approx(0.8, abs=0.01)
+    repeated = plan_power(
+        tasks=30,
+        replications=gate[WORST]["repeats_at_these_tasks"],
+        comparisons=1,
+        gates=[Gate.parse("success>=-0.02")],
+    )
+    assert repeated["gates"][0][WORST]["chance_to_pass"] == pytest.approx(0.8, abs=0.02)
+
+
+def test_without_a_gate_the_question_is_whether_success_is_better() -> None:
+    found = plan_power(tasks=40, replications=1, comparisons=2)
+    (gate,) = found["gates"]
+
+    # Equal variants never pass but by chance, so a difference of ten points is assumed.
+    assert (gate["gate"], gate["assumed_difference"]) == ("success is better", 0.1)
+    assert gate[WORST]["chance_to_pass"] == pytest.approx(found[WORST][POWER], abs=0.01)
+    assert "pass a true difference of +0.1 in" in gate["summary"]
+
+
+def test_other_metrics_and_relative_margins() -> None:
+    gates = [Gate.parse("latency_ms<=5%"), Gate.parse("success>=-10%"), Gate.parse("success<=-0.3")]
+    latency, relative, less = plan_power(tasks=40, replications=2, comparisons=3, gates=gates)["gates"]
+
+    assert "not known before a run" in latency["problem"]
+    # 10 % of the assumed rate of 50 % is five points.
+    five = plan_power(tasks=40, replications=2, comparisons=3, gates=[Gate.parse("success>=-0.05")])["gates"][0]
+    assert relative[WORST] == five[WORST]
+    assert less["assumed_difference"] == pytest.approx(-0.4)
+    lines = [entry["summary"] for entry in plan_power(tasks=1, replications=1, comparisons=3, gates=gates)["gates"]]
+    assert len(lines) == 3
+    assert "pass variants that are equal in 0% to 0%" in lines[1]

@@ -132,8 +132,8 @@ def test_the_headline_says_how_the_variants_did(page: Page) -> None:
     assert base[1:6] == ["24", "16", "0", "8", "0"]
     assert base[6] == "66.7%"
     assert base[8] == "100.0%"
-    judged = {(row[0], row[2]): row[1] for row in page.rows if row[2:3] and row[2].endswith("is not worse")}
-    assert judged == {("better", "success is not worse"): "PASS", ("better", "accuracy is not worse"): "EDGE"}
+    judged = {(row[0], row[2]): row[1] for row in page.rows if row[2:3] and row[2].endswith("is better")}
+    assert judged == {("better", "success is better"): "PASS", ("better", "accuracy is better"): "EDGE"}
 
 
 def test_several_tries_are_listed(page: Page) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from relab.stats.power import minimum_detectable_effect, power_of, success_delta_sd
+from relab.stats.power import count_needed, minimum_detectable_effect, pass_chance, power_of, success_delta_sd
 from support.runs import examples
 
 ALPHAS = st.sampled_from([0.2, 0.05, 0.01, 0.05 / 20])
@@ -141,3 +141,25 @@ def test_the_spread_of_success_at_its_ends() -> None:
 def test_a_plan_of_impossible_shares_is_refused(rate: float, replications: int, share: float) -> None:
     with pytest.raises(ValueError, match=r"lie between|one replication"):
         success_delta_sd(rate, replications, task_share=share)
+
+
+@pytest.mark.parametrize(
+    ("distance", "sd", "alpha"), [(0.02, 0.3, 0.05), (0.5, 1.0, 0.01), (-0.1, 0.4, 0.05), (3.0, 1.0, 0.05)]
+)
+def test_so_many_differences_pass_with_the_chance_that_is_wanted(distance: float, sd: float, alpha: float) -> None:
+    count = count_needed(distance, sd**2, alpha=alpha)
+
+    assert count is not None
+    assert pass_chance(abs(distance), sd, count, alpha=alpha) == pytest.approx(0.8, abs=0.02) or count <= 6
+    assert pass_chance(abs(distance), sd, count, alpha=alpha) >= 0.78
+    assert pass_chance(-abs(distance), sd, count, alpha=alpha) < alpha / 2
+
+
+def test_a_true_difference_on_the_bound_passes_in_half_of_the_errors_and_is_never_decided() -> None:
+    assert pass_chance(0.0, 1.0, 30) == pytest.approx(0.025, abs=1e-6)
+    assert count_needed(0.0, 1.0) is None
+    assert count_needed(1e-9, 1.0) is None
+    assert pass_chance(1.0, 1.0, 1) == 0.0
+    assert (pass_chance(0.1, 0.0, 5), pass_chance(-0.1, 0.0, 5)) == (1.0, 0.0)
+    with pytest.raises(ValueError, match="finite"):
+        pass_chance(float("nan"), 1.0, 5)

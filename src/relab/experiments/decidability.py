@@ -1,0 +1,145 @@
+"""What would decide a gate: how many tasks and repeats, and how near its bound a verdict lies. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from relab.experiments.deltas import Delta, rate_bounds
+from relab.stats.distributions import t_quantile
+from relab.stats.intervals import Interval
+from relab.stats.power import POWER, count_needed, pass_chance
+from relab.stats.verdicts import Gate, Needed, Verdict
+
+AS_SEEN: Final = "if the true difference is the one seen"
+IF_EQUAL: Final = "if variant and baseline are equal"
+_MOST_REPEATS = 1e6
+
+
+def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
+    """Return what would decide a gate, where variant and baseline are equal and where they differ as seen.
+
+    Tasks are taken to vary as these do, and repeats as these do within a task. What equal variants would break or leave
+    on the bound is not asked about them.
+
+    Args:
+        delta: the difference that was judged, with an interval.
+        gate: the bound.
+        repeats: of each task with each variant, as planned.
+    """
+    if delta.estimate is None or delta.interval is None or delta.clusters < 2:
+        return ()
+    share = gate.threshold if gate.is_relative else 0.0
+    found = []
+    equal = -share * (delta.baseline_mean or 0.0)
+    if _beyond(gate, equal) > 0:
+        found.append(_needed(delta, gate, IF_EQUAL, equal, repeats))
+    if delta.estimate != equal or not found:
+        found.append(_needed(delta, gate, AS_SEEN, delta.estimate, repeats))
+    return tuple(found)
+
+
+def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
+    """Return how often another run of this size would give the same PASS or FAIL if the true difference were the estimate.
+
+    The standard error is the one that the interval implies on the side of the bound. None for other verdicts, and where
+    nothing bounds the interval.
+    """
+    if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
+        return None
+    is_low = gate.at_least == (verdict is Verdict.PASS)
+    half = abs(delta.estimate - (delta.interval.low if is_low else delta.interval.high))
+    if delta.clusters < 2 or not math.isfinite(half):
+        return None
+    alpha, freedom = 1 - delta.interval.level, delta.clusters - 1
+    sd = half / t_quantile(1 - alpha / 2, freedom) * math.sqrt(delta.clusters)
+    return pass_chance(abs(_beyond(gate, delta.estimate)), sd, delta.clusters, alpha=alpha)
+
+
+def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool) -> str:
+    """Return as a clause what would decide a gate.
+
+    Args:
+        needed: how many.
+        tasks: of the run.
+        repeats: of each task with each variant, as planned.
+        knows_repeats: whether tasks were repeated, so that it is known what more repeats would do.
+    """
+    assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
+    if needed.tasks is None:
+        return f"{assumed}, no number of tasks decides it"
+    text = (
+        f"{assumed}, about {rounded_up(needed.tasks):,} tasks x {times(repeats)} give "
+        f"{needed.verdict.value} with {POWER:.0%} chance"
+    )
+    if needed.repeats is not None:
+        return f"{text}, or {rounded_up(needed.repeats):,} repeats of these {tasks:,} tasks"
+    return f"{text}; no number of repeats of these {tasks:,} tasks does" if knows_repeats else text
+
+
+def needed_json(needed: Needed) -> dict[str, Any]:
+    """Return as JSON what would decide a gate."""
+    return {
+        "assumed": needed.assumed,
+        "assumed_difference": needed.difference,
+        "verdict": needed.verdict.value,
+        "power": POWER,
+        "tasks_at_these_repeats": needed.tasks,
+        "repeats_at_these_tasks": needed.repeats,
+    }
+
+
+def times(repeats: int) -> str:
+    """Return a number of repeats in words."""
+    return "1 repeat" if repeats == 1 else f"{repeats:,} repeats"
+
+
+def rounded_up(count: int) -> int:
+    """Return a count with two digits that matter, rounded up."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return math.ceil(count / unit) * unit
+
+
+def _beyond(gate: Gate, difference: float) -> float:
+    """Return how far a difference keeps the bound; negative where it breaks it."""
+    bound = 0.0 if gate.is_relative else gate.threshold
+    return (difference - bound) if gate.at_least else (bound - difference)
+
+
+def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: int) -> Needed:
+    distance = _beyond(gate, difference)
+    verdict = Verdict.PASS if distance > 0 else Verdict.FAIL
+    assert delta.interval is not None
+    variance = (delta.standard_error or 0.0) ** 2
+    if variance > 0:
+        clusters = count_needed(distance, variance * delta.clusters, alpha=1 - delta.interval.level)
+        more = _repeats_needed(delta, delta.interval, distance, repeats)
+    else:
+        clusters, more = _equals_needed(delta, gate, delta.interval, distance), None
+    # Clusters are taken to have as many tasks as these do.
+    tasks = None if clusters is None else math.ceil(clusters * delta.tasks / delta.clusters)
+    return Needed(assumed, difference, verdict, tasks, more)
+
+
+def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: int) -> int | None:
+    if delta.repeat_variance is None or delta.standard_error is None:
+        return None
+    tail, freedom = (1 - interval.level) / 2, delta.clusters - 1
+    allowed = (distance / (t_quantile(1 - tail, freedom) + t_quantile(POWER, freedom))) ** 2
+    between = max(0.0, delta.standard_error**2 - delta.repeat_variance)
+    if allowed <= between:
+        return None
+    found = delta.repeat_variance * repeats / (allowed - between)
+    return None if found > _MOST_REPEATS else max(1, math.ceil(found))
+
+
+def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
+    """Return for how many equal differences the bound of equal differences keeps clear of the gate's."""
+    share = gate.threshold if gate.is_relative else 0.0
+    bounds, mean = rate_bounds(delta.source_name, share), delta.estimate
+    if bounds is None or mean is None or distance == 0:
+        return None
+    reach = mean - bounds[0] if gate.at_least == (distance > 0) else bounds[1] - mean
+    if reach <= abs(distance):
+        return 2
+    return max(2, math.ceil(math.log((1 - interval.level) / 2) / math.log1p(-abs(distance) / reach)))
