@@ -1,28 +1,90 @@
-"""What begins with a little and becomes more: an incident without a cause is looked into again when something else goes wrong."""
+"""Outages that begin while an incident is open: people are notified of each, and it is looked into whatever was done before."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.response.ending import MOST_RELOOKS
-from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.incidents.notices.wording import Context, notice_of
+from relab.incidents.response.news import MOST_RELOOKS
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Incident, IncidentStatus, Outcome, TimelineEvent
 from support.small_shops import (
+    CURE,
+    HEALTH,
     Means,
     Watching,
     hasty,
     learnt,
     over,
+    polled,
     watching,
     with_status,
 )
+from support.ways import Way, at, is_act
 
 pytestmark = pytest.mark.anyio
+ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)
+BOUND_US = 60 * 1_000_000
+RECOVERED_POLLS = 35
+
+
+def events(running: Watching, *kinds: str) -> list[TimelineEvent]:
+    found = [event for each in running.incidents() for event in running.log.read_after(each.incident_id)]
+    return [event for event in found if not kinds or event.kind in kinds]
 
 
 def count(running: Watching, kind: str) -> int:
-    events = [event for each in running.incidents() for event in running.log.read_after(each.incident_id)]
-    return sum(event.kind == kind for event in events)
+    return len(events(running, kind))
+
+
+def notices(running: Watching) -> list[TimelineEvent]:
+    """Return the events that are sent to people."""
+    found = []
+    for incident in running.incidents():
+        asked = running.log.approvals.of_incident(incident.incident_id)
+        context = Context(incident, question=asked[-1][0] if asked else None)
+        own = running.log.read_after(incident.incident_id)
+        found += [event for event in own if notice_of(event, context) is not None]
+    return found
+
+
+def notified_since(running: Watching, began_us: int) -> Callable[[], bool]:
+    """Return what is true once people were notified of something after an outage began."""
+    return lambda: any(event.at > began_us for event in notices(running))
+
+
+async def require_notice(running: Watching, means: Means, began_us: int) -> TimelineEvent:
+    """Return the first notice of an outage; it comes before the outage is a minute old."""
+    await running.until(notified_since(running, began_us))
+    found = next(event for event in notices(running) if event.at > began_us)
+    assert found.at - began_us <= BOUND_US, running.story()
+    return found
+
+
+def unknown(means: Means, errors_pct: float) -> None:
+    """Let requests fail for a reason that no runbook knows, or end that with 0."""
+    shop = means.shop
+    shop.lies.clear()
+    if errors_pct:
+        for path, told in shop.truth().items():
+            if "error_rate" in told:
+                # It tells no time here, so its figures do not become old.
+                timeless = {name: value for name, value in told.items() if name != "timestamp"}
+                shop.lies[path] = timeless | {"error_rate": errors_pct}
+
+
+async def escalated(running: Watching, means: Means, errors_pct: float = 30.0) -> Incident:
+    """Have an incident given to people, of a cause that nobody knows."""
+    await learnt(running)
+    unknown(means, errors_pct)
+    return await running.until(with_status(running, IncidentStatus.ESCALATED))
+
+
+# --- An incident that a person has.
 
 
 async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> None:
@@ -42,21 +104,96 @@ async def test_what_goes_wrong_later_is_looked_into_and_mended(fresh: Means) -> 
     assert [act.effect for act in running.log.acts.of_incident(found.incident_id)] == ["verified"]
 
 
-async def test_what_a_person_stirs_up_while_mending_is_no_news(fresh: Means) -> None:
+async def test_a_signal_that_recovered_and_broke_again_is_notified_and_its_cause_mended(fresh: Means, way: Way) -> None:
+    """The case of the issue: `escalated`, errors known, an act done before; the same signal again, of a cause with a runbook."""
+    fresh.settings = replace(
+        hasty(fresh.settings.policy),
+        verification=replace(fresh.settings.verification, quiet_s=600.0),
+    )
+    fresh.shop.cure = 99
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        assert len(running.log.acts.of_incident(incident.incident_id)) == 1
+        fresh.shop.broken.clear()
+        fresh.shop.cure = CURE
+        await running.until(polled(running, RECOVERED_POLLS))
+
+        began_us = fresh.shop.clock.now_us()
+        fresh.shop.broken.add("b")
+        told = await require_notice(running, fresh, began_us)
+        found = await running.until(over(running))
+
+    assert (told.kind, "errors.pct is 40" in told.message or "database" in told.message) == ("recurred", True)
+    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_b_shut")
+    assert "broke again 1 time" in found.recommendation or "broke again 1 time" in events(running, "closed")[0].message
+    assert len(way.acts) == len(set(way.keys)) == 2
+
+
+async def test_the_same_cause_after_a_recovery_is_mended_although_the_act_failed_before(fresh: Means, way: Way) -> None:
+    fresh.settings = replace(
+        fresh.settings, verification=replace(fresh.settings.verification, quiet_s=600.0, sustained_s=3.0)
+    )
+    fresh.shop.cure = 99
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        fresh.shop.broken.clear()
+        await running.until(polled(running, RECOVERED_POLLS))
+        fresh.shop.do("ann", "a", 1)
+        fresh.shop.cure = CURE
+        fresh.shop.broken.add("a")
+        found = await running.until(over(running))
+
+    assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 2)
+    # Somebody else acted in between, so that the responder waited before it did.
+    assert count(running, "stood_down") >= 1
+
+
+async def test_an_outage_much_worse_than_the_one_that_people_know_is_notified(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await escalated(running, fresh, 30.0)
+        await running.until(polled(running, 25))
+        began_us = fresh.shop.clock.now_us()
+        unknown(fresh, 95.0)
+        told = await require_notice(running, fresh, began_us)
+        await running.until(polled(running, 60))
+
+    assert (told.kind, "95" in told.message) == ("worsened", True)
+    # Once for this piece of news, and once more because it was looked into in vain.
+    assert count(running, "worsened") == 1
+
+
+async def test_a_signal_that_comes_and_goes_is_not_notified_each_time(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await escalated(running, fresh)
+        before = count(running, "recurred")
+        for _ in range(12):
+            unknown(fresh, 0.0)
+            await running.until(polled(running, 5))
+            unknown(fresh, 30.0)
+            await running.until(polled(running, 5))
+        assert count(running, "recurred") - before <= 1
+
+
+async def test_what_a_person_stirs_up_while_mending_is_notified_and_the_responder_stands_down(
+    fresh: Means, way: Way
+) -> None:
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.grumble()
         await running.until(with_status(running, IncidentStatus.ESCALATED))
         fresh.shop.do("ann", "c", 7)
+        began_us = fresh.shop.clock.now_us()
         fresh.shop.lies.clear()
         fresh.shop.broken.add("a")
-        polls = running.responder.polls
-        await running.until(lambda: running.responder.polls > polls + 20)
-        (incident,) = running.incidents()
+        await require_notice(running, fresh, began_us)
+        await running.until(lambda: way.acts)
+        kinds = [event.kind for event in events(running)]
 
-    assert incident.status is IncidentStatus.ESCALATED
-    assert count(running, "looks_again") == 0
-    assert running.log.acts.of_incident(incident.incident_id) == []
+    assert kinds.index("stood_down") < kinds.index("act_asked")
 
 
 async def test_it_is_not_looked_into_for_ever(fresh: Means) -> None:
@@ -67,9 +204,10 @@ async def test_it_is_not_looked_into_for_ever(fresh: Means) -> None:
             await running.until(lambda number=number: count(running, "escalated") == number + 1)
             fresh.shop.grumble(*(f"part-{at}" for at in range(number + 1)))
         await running.until(lambda: count(running, "escalated") == MOST_RELOOKS + 1)
-        polls = running.responder.polls
+        began_us = fresh.shop.clock.now_us()
         fresh.shop.grumble(*(f"part-{at}" for at in range(MOST_RELOOKS + 2)))
-        await running.until(lambda: running.responder.polls > polls + 20)
+        await require_notice(running, fresh, began_us)
+        await running.until(polled(running, 20))
         (incident,) = running.incidents()
 
     assert incident.status is IncidentStatus.ESCALATED
@@ -77,19 +215,173 @@ async def test_it_is_not_looked_into_for_ever(fresh: Means) -> None:
     assert running.log.acts.of_incident(incident.incident_id) == []
 
 
-async def test_where_a_person_has_said_no_it_is_left_to_people(fresh: Means) -> None:
-    fresh.settings = hasty(Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0))
+async def test_after_a_no_people_are_asked_about_another_cause_and_not_about_the_same(fresh: Means) -> None:
+    fresh.settings = hasty(ASKS)
     async with watching(fresh) as running:
         await learnt(running)
         fresh.shop.broken.add("a")
         asked = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
         running.answer(asked, approved=False)
         await running.until(with_status(running, IncidentStatus.ESCALATED))
-        polls = running.responder.polls
+        began_us = fresh.shop.clock.now_us()
+        fresh.shop.broken.clear()
         fresh.shop.broken.add("b")
-        await running.until(lambda: running.responder.polls > polls + 20)
+        await require_notice(running, fresh, began_us)
+        await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        plans = [question.plan.target for question, _ in running.log.approvals.of_incident(asked.incident_id)]
+        assert running.log.acts.of_incident(asked.incident_id) == []
+
+    assert plans == ["a", "b"]
+
+
+# --- Other states.
+
+
+async def test_an_outage_while_people_are_asked_is_notified_and_asked_about(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(ASKS)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        incident = await running.until(with_status(running, IncidentStatus.WAITING_APPROVAL))
+        await running.until(polled(running, 25))
+        began_us = fresh.shop.clock.now_us()
+        fresh.shop.broken.clear()
+        fresh.shop.broken.add("b")
+        await require_notice(running, fresh, began_us)
+        await running.until(lambda: len(running.log.approvals.of_incident(incident.incident_id)) == 2)
+        running.answer(incident, approved=True)
+        found = await running.until(over(running))
+
+    assert (found.outcome, fresh.shop.valves.read(), len(way.acts)) == (Outcome.RESOLVED, {"b": CURE}, 1)
+
+
+async def test_an_outage_while_a_repair_is_verified_is_notified(fresh: Means, way: Way) -> None:
+    def linger() -> None:
+        fresh.shop.p95_ms = 100.0
+
+    way.meet = at(is_act, 1, linger)
+    settings = replace(fresh.settings.verification, patience_s=900.0, recovery_s=900.0)
+    fresh.settings = replace(fresh.settings, verification=settings)
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(lambda: count(running, "recovering"))
+        began_us = fresh.shop.clock.now_us()
+        unknown(fresh, 30.0)
+        told = await require_notice(running, fresh, began_us)
+
+    assert "errors.pct is 30" in told.message
+
+
+async def test_an_outage_while_the_kill_switch_is_on_is_notified(fresh: Means, way: Way) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        log = IncidentLog(fresh.database)
+        log.switches.pause(fresh.target, by="ann", why="work", at_us=fresh.shop.clock.now_us())
+        fresh.shop.broken.add("a")
+        began_us = fresh.shop.clock.now_us()
+        await require_notice(running, fresh, began_us)
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        fresh.shop.broken.clear()
+        await running.until(polled(running, 4))
+        began_us = fresh.shop.clock.now_us()
+        fresh.shop.broken.add("b")
+        await require_notice(running, fresh, began_us)
+        await running.until(polled(running, 20))
+
+    assert way.acts == []
+
+
+async def test_an_outage_after_the_budget_is_used_up_is_notified_and_not_acted_on(fresh: Means, way: Way) -> None:
+    fresh.settings = hasty(Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1))
+    fresh.settings = replace(fresh.settings, verification=replace(fresh.settings.verification, quiet_s=600.0))
+    fresh.shop.cure = 99
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken.add("a")
+        await running.until(with_status(running, IncidentStatus.ESCALATED))
+        fresh.shop.broken.clear()
+        await running.until(polled(running, RECOVERED_POLLS))
+        began_us = fresh.shop.clock.now_us()
+        fresh.shop.broken.add("b")
+        await require_notice(running, fresh, began_us)
+        await running.until(lambda: count(running, "escalated") == 2)
         (incident,) = running.incidents()
 
-    assert incident.status is IncidentStatus.ESCALATED
-    assert count(running, "looks_again") == 0
-    assert running.log.acts.of_incident(incident.incident_id) == []
+    assert (len(way.acts), "1 actions were done for this incident" in incident.recommendation) == (1, True)
+
+
+@pytest.mark.parametrize("worse", ["latency", "critical"])
+async def test_what_was_dismissed_is_an_incident_again_when_it_is_much_worse(fresh: Means, worse: str) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        if worse == "latency":
+            fresh.shop.p95_ms = 400.0
+        else:
+            fresh.shop.grumble()
+        incident = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        running.log.close(incident.incident_id, at_us=fresh.shop.clock.now_us(), outcome=Outcome.DISMISSED)
+        await running.until(polled(running, 15))
+        assert len(running.incidents()) == 1
+        began_us = fresh.shop.clock.now_us()
+        if worse == "latency":
+            fresh.shop.p95_ms = 10_000.0
+        else:
+            fresh.shop.lies[HEALTH] |= {"health_status": "critical"}
+        told = await require_notice(running, fresh, began_us)
+
+    assert (told.kind, len(running.incidents())) == ("opened", 2)
+
+
+async def test_a_responder_that_starts_again_knows_what_people_were_notified_of(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await escalated(running, fresh)
+        await running.until(polled(running, 5))
+        before = len(notices(running))
+    async with watching(fresh, "second") as running:
+        await running.until(polled(running, 60))
+        assert len(notices(running)) == before
+        unknown(fresh, 0.0)
+        await running.until(polled(running, 4))
+        began_us = fresh.shop.clock.now_us()
+        unknown(fresh, 30.0)
+        await require_notice(running, fresh, began_us)
+
+
+# --- Any sequence.
+
+
+STATES: Sequence[Policy] = (
+    Policy(autonomy=Autonomy.OBSERVE),
+    Policy(autonomy=Autonomy.SUGGEST),
+    ASKS,
+    Policy(autonomy=Autonomy.ACT, cooldown_s=0.0),
+    Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1),
+)
+SEQUENCES: Sequence[Sequence[tuple[str, float, int]]] = (
+    (("a", 0, 70), ("", 0, 3), ("a", 0, 70), ("", 0, 40), ("b", 0, 70)),
+    (("", 30, 70), ("", 95, 70), ("", 0, 2), ("", 95, 70), ("a", 0, 70)),
+    (("b", 0, 70), ("", 0, 1), ("", 30, 70), ("a", 0, 70), ("", 0, 10), ("", 99, 70)),
+)
+
+
+@pytest.mark.parametrize("policy", STATES, ids=lambda policy: f"{policy.autonomy}-{policy.most_in_incident}")
+@pytest.mark.parametrize("sequence", SEQUENCES, ids=["again", "worse", "another"])
+@pytest.mark.full
+async def test_no_outage_is_longer_than_a_minute_without_a_notice(
+    fresh: Means, policy: Policy, sequence: Sequence[tuple[str, float, int]]
+) -> None:
+    fresh.settings = hasty(policy)
+    shop = fresh.shop
+    shop.cure = 99
+    async with watching(fresh) as running:
+        await learnt(running)
+        for part, errors_pct, lasts_polls in sequence:
+            shop.broken = {part} if part else set()
+            unknown(fresh, errors_pct)
+            began_us, is_outage = shop.clock.now_us(), bool(part or errors_pct)
+            await running.until(polled(running, lasts_polls))
+            if is_outage:
+                told = [event.at for event in notices(running) if event.at > began_us]
+                assert told, running.story()
+                assert min(told) - began_us <= BOUND_US, running.story()

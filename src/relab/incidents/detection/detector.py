@@ -14,6 +14,7 @@ from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import ANSWER, Anomaly, Severity, Snapshot
 
 _HISTORY: Final = 720
+_SEVERITIES: Final = list(Severity)
 _MOST_WORKERS: Final = 500
 _WORSE: Final = 1.2
 """Times as far beyond what is expected: no longer what a person has seen."""
@@ -59,10 +60,11 @@ class Findings:
 
 @dataclass(slots=True)
 class _Muted:
-    """What a person has said may be: how far it was beyond what is expected, and when it was seen last."""
+    """What a person has said may be: how far it was beyond what is expected, when it was seen last, and how severe it was."""
 
     distance: float | None
     seen_at_us: int
+    severity: str = Severity.CRITICAL
 
 
 @dataclass(slots=True)
@@ -129,11 +131,13 @@ class Detector:
         Polls are learnt from meanwhile, so that what stays becomes usual.
         """
         at_us = self.history[-1].at_us if self.history else 0
-        self._muted |= {(item.detector, item.signal): _Muted(_distance(item), at_us) for item in anomalies}
+        self._muted |= {
+            (item.detector, item.signal): _Muted(_distance(item), at_us, item.severity) for item in anomalies
+        }
 
     def dump(self) -> dict[str, Any]:
         """Return what a responder that starts again goes on with."""
-        muted = [[*key, item.distance, item.seen_at_us] for key, item in self._muted.items()]
+        muted = [[*key, item.distance, item.seen_at_us, item.severity] for key, item in self._muted.items()]
         return {"baseline": self.baseline.dump(), "muted": muted}
 
     def take(self, content: Mapping[str, Any]) -> None:
@@ -159,7 +163,7 @@ class Detector:
 
     def _is_muted(self, anomaly: Anomaly) -> bool:
         muted, distance = self._muted.get((anomaly.detector, anomaly.signal)), _distance(anomaly)
-        if muted is None:
+        if muted is None or _SEVERITIES.index(anomaly.severity) > _SEVERITIES.index(Severity(muted.severity)):
             return False
         return muted.distance is None or distance is None or distance <= muted.distance * _WORSE
 

@@ -21,6 +21,8 @@ class NoticeKind(StrEnum):
     ACTED = "acted"
     FAILED = "failed"
     """The responder itself has failed."""
+    OUTAGE = "outage"
+    """Something else goes wrong while the responder is at work on the incident."""
     ESCALATED = "escalated"
     CLOSED = "closed"
 

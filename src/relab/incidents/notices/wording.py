@@ -167,8 +167,19 @@ def _escalated(event: TimelineEvent, context: Context) -> _Words:
     return _Words(NoticeKind.ESCALATED, "A person is needed", event.message, details, wants_person=True)
 
 
-def _worsened(event: TimelineEvent, _context: Context) -> _Words:
-    return _Words(NoticeKind.ESCALATED, "It becomes worse", event.message, wants_person=True)
+def _worsened(event: TimelineEvent, context: Context) -> _Words:
+    return _outage(event, context, "It becomes worse")
+
+
+def _recurred(event: TimelineEvent, context: Context) -> _Words:
+    return _outage(event, context, "It broke again")
+
+
+def _outage(event: TimelineEvent, context: Context, title: str) -> _Words:
+    # While the responder is at work on it people need to know, and need not come yet.
+    is_theirs = context.incident.status in {IncidentStatus.ESCALATED, IncidentStatus.WAITING_APPROVAL}
+    kind = NoticeKind.ESCALATED if is_theirs else NoticeKind.OUTAGE
+    return _Words(kind, title, event.message, wants_person=is_theirs)
 
 
 def _closed(event: TimelineEvent, _context: Context) -> _Words:
@@ -194,5 +205,6 @@ _READERS: Final = {
     "failed": _failed,
     "escalated": _escalated,
     "worsened": _worsened,
+    "recurred": _recurred,
     "closed": _closed,
 }

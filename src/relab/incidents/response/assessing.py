@@ -18,7 +18,7 @@ from relab.incidents.response.state import (
 )
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.world import World
-from relab.incidents.storage.models import NewEvent, Phase
+from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 from relab.knowledge.models import UNNAMED
 
 _MOST_TOLD = 8
@@ -44,7 +44,9 @@ class Assessing:
         seen = await Surveying(self._world).records_seen()
         if seen is None:
             return changed
-        return {**changed, "others_seen": seen, "others_first_seen": state.get("others_first_seen", seen)}
+        # What others did before news is looked into was not looked at yet.
+        first = state.get("others_first_seen", seen)
+        return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
         """Ask whether it is still there: after a restart of ours it may have passed."""
@@ -59,6 +61,9 @@ class Assessing:
                 return {"is_unhealthy": True}
             await feed.after(number)
             number = feed.number
+        if state.get("relooks"):
+            told = NewEvent("gone_again", "What went wrong is not seen any more; a person still has the incident.")
+            await self._world.tell(state["incident_id"], Phase.DETECT, told, status=IncidentStatus.ESCALATED)
         return {
             "is_unhealthy": False,
             "way": "end",

@@ -8,13 +8,13 @@ from typing import Final
 from relab.incidents.acting.errors import ActionServerError
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, ServerStatus, of_others
 from relab.incidents.looks.catalogue import LOOKS
-from relab.incidents.models import Anomaly, Severity
 from relab.incidents.postmortem.recording import signals_event
+from relab.incidents.response.news import RECURRED, looked_into, unheeded
 from relab.incidents.response.recovery import WELL_AGAIN, Recovery
 from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.verifying import Verifying
 from relab.incidents.response.world import World
-from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase
+from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
 from relab.incidents.storage.models import Outcome as End
 from relab.knowledge.models import UNNAMED, Attempt, FactValue, PastIncident, Resolver, Runbook, Tried
 from relab.knowledge.service import RunbookFolderError
@@ -25,9 +25,6 @@ _ATTEMPTS: Final = {
     Effect.FAILED: Attempt.CHANGED_NOTHING,
     Effect.WORSE: Attempt.MADE_WORSE,
 }
-MOST_RELOOKS: Final = 3
-"""How often what goes wrong later is looked into after a person was asked."""
-_SEVERITIES: Final = tuple(Severity)
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
@@ -53,6 +50,7 @@ class Ending:
             Resolver.PERSON: f"Somebody else has ended it: {', '.join(record.action for record in others)}.",
             Resolver.ITSELF: state.get("reason") or "It is well again, and nobody did anything.",
         }[resolver]
+        said += await self._outages(incident_id)
         await self._keep_signals(incident_id, "learn")
         if resolver is Resolver.RESPONDER:
             said += await self._what_stays(past.cause, acts)
@@ -95,23 +93,23 @@ class Ending:
             symptoms=dict(known.facts),
         )
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
+        # They are notified of how it is now; what comes later is news.
+        self._world.watch.outages.note_told(self._world.clock.now_us())
         return {
             "is_resolved": False,
             "recommendation": said,
             "known": dump_known(known),
-            "handed_over": sorted({finding.signal for finding in incident.findings}),
-            "handed_over_as": incident.severity.value,
             "heard": _triggers(incident),
+            "heard_seq": incident.last_seq,
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
-        """Wait until users are served well again, whoever sees to that; nothing is done meanwhile.
+        """Wait until users are served well again, whoever sees to that.
 
-        What began with a little may become something that a runbook knows: whoever has found no cause looks again when
-        something else goes wrong.
+        An outage that begins meanwhile is diagnosed anew, whatever was done before: it may be something that a runbook knows.
         """
         world = self._world
-        recovery, told = Recovery(world, state["incident_id"], state["symptoms"]), set[str]()
+        recovery = Recovery(world, state["incident_id"], state["symptoms"])
         while True:
             await recovery.poll()
             if await recovery.has_passed():
@@ -120,8 +118,11 @@ class Ending:
             incident = await world.blocking(world.log.get, state["incident_id"])
             if incident.is_over:
                 return {"way": "end"}
-            if news := await self._news(state, incident, told):
-                return await self._look_again(state, news)
+            if _triggers(incident) > state.get("heard", 0):
+                why = next(each.detail for each in incident.findings if each.detector == "trigger")
+                return await self._look_again(state, [], why)
+            if news := await unheeded(world, state, incident):
+                return await self._look_again(state, news, news[-1].message)
 
     async def _has_mended(self, state: IncidentState) -> bool:
         """Return whether the last act ended it: its cause was gone then and is gone now, and nobody else did anything."""
@@ -139,57 +140,12 @@ class Ending:
         await world.blocking(world.log.acts.note_effect, act.key, Effect.VERIFIED, at_us=world.clock.now_us())
         return True
 
-    async def _news(self, state: IncidentState, incident: Incident, told: set[str]) -> list[Anomaly]:
-        """Return what has gone wrong since nobody knew a cause, and is no less severe than what was known then.
-
-        Nothing where somebody has acted or was asked already: what a repair stirs up is no news, but people are told
-        of it. Who triggers the incident anew wants it looked into in any case.
-        """
-        world, known = self._world, set(state.get("handed_over", ()))
-        if _triggers(incident) > state.get("heard", 0):
-            return [each.anomaly for each in incident.findings if each.detector == "trigger"]
-        least = _SEVERITIES.index(Severity(state.get("handed_over_as", Severity.WARNING)))
-        found = [
-            item
-            for item in world.watch.findings.confirmed
-            if item.opens and item.signal not in known and _SEVERITIES.index(item.severity) >= least
-        ]
-        if not found or world.watch.findings.is_stale:
-            return []
-        await self._tell_worse(incident, found, told)
-        if state.get("relooks", 0) >= MOST_RELOOKS:
-            return []
-        acts = await world.blocking(world.log.acts.of_incident, state["incident_id"])
-        questions = await world.blocking(world.log.approvals.of_incident, state["incident_id"])
-        if acts or questions:
-            return []
-        try:
-            others = await self._others(state, incident, acts)
-        except ActionServerError:
-            # Nobody can tell, and without it nothing could be done either; the next poll asks again.
-            return []
-        return [] if others else found
-
-    async def _tell_worse(self, incident: Incident, found: Sequence[Anomaly], told: set[str]) -> None:
-        """Tell people once of each signal that goes wrong badly while they have the incident.
-
-        Args:
-            incident: which one.
-            found: what goes wrong.
-            told: the signals that need not be told of again; those told of now are added, which spares asking the log.
-        """
-        for item in found:
-            if item.severity is Severity.CRITICAL and item.signal not in told:
-                event = NewEvent("worsened", f"Now also: {item.detail}.", once=f"worsened.{item.signal}")
-                at_us = self._world.clock.now_us()
-                await self._world.blocking(self._world.log.append, incident.incident_id, event, at_us=at_us)
-                told.add(item.signal)
-
-    async def _look_again(self, state: IncidentState, news: Sequence[Anomaly]) -> IncidentState:
-        said = f"Something else goes wrong, so the cause is looked for once more: {news[0].detail}."
-        told = NewEvent("looks_again", said, {"signals": [item.signal for item in news]})
-        await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
-        return {"way": "monitor", "relooks": state.get("relooks", 0) + 1, "reason": ""}
+    async def _look_again(self, state: IncidentState, news: Sequence[TimelineEvent], why: str) -> IncidentState:
+        now_us = self._world.clock.now_us()
+        said = f"Something else goes wrong, so the cause is looked for once more: {why}"
+        told = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
+        found = await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
+        return {"way": "monitor", **looked_into(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActRecord]) -> str:
         """Return in words what people should take back when they know that it is not needed any more; empty if nothing."""
@@ -204,6 +160,12 @@ class Ending:
         told = NewEvent("limit_stays", said, {"key": act.key}, once="limit_stays")
         await world.blocking(world.log.append, act.incident_id, told, at_us=world.clock.now_us())
         return f" {said}"
+
+    async def _outages(self, incident_id: str) -> str:
+        """Return in words how often it broke again in the meantime; empty if it did not."""
+        events = await self._world.blocking(self._world.log.read_after, incident_id)
+        count = sum(event.kind == RECURRED for event in events)
+        return f" It broke again {count} time{'' if count == 1 else 's'} before that." if count else ""
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
         """Write runbooks as drafts, for people to accept; without them the incident is remembered all the same."""

@@ -41,7 +41,7 @@ def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = No
     graph.add_node("watch", ending.watch)
     graph.add_edge(START, "monitor")
     graph.add_edge("monitor", "detect")
-    graph.add_conditional_edges("detect", _after_detect, {"gather": "gather", "learn": "learn"})
+    graph.add_conditional_edges("detect", _after_detect, {"gather": "gather", "learn": "learn", "watch": "watch"})
     graph.add_edge("gather", "diagnose")
     graph.add_edge("diagnose", "investigate")
     graph.add_edge("investigate", "plan")
@@ -62,7 +62,10 @@ def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = No
 
 
 def _after_detect(state: IncidentState) -> str:
-    return "gather" if state["is_unhealthy"] else "learn"
+    if state["is_unhealthy"]:
+        return "gather"
+    # A person has the incident: it is over when it stays well for as long as is asked for then.
+    return "watch" if state.get("relooks") else "learn"
 
 
 def _way(state: IncidentState) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,7 @@ from relab.incidents.acting.planning import Escalation, Plan, next_plan
 from relab.incidents.acting.policy import Autonomy, Ground, Ruling, Verdict
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, Tried
 from relab.incidents.response.assessing import Assessing
+from relab.incidents.response.news import NEWS, looked_into, unheeded
 from relab.incidents.response.recovery import PASSED, WELL_AGAIN
 from relab.incidents.response.state import IncidentState, asked_as, load_candidates, load_known
 from relab.incidents.response.surveying import Surveying
@@ -71,9 +73,12 @@ class Planning:
                 valid_s=world.settings.approval_valid_s,
             ),
         )
+        world.watch.outages.note_told(world.clock.now_us())
         answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
-        if answered == PASSED:
-            return await self._needed_no_more(request.approval_id)
+        if answered in {PASSED, NEWS}:
+            is_over = answered == PASSED
+            approval_id = request.approval_id
+            return await (self._needed_no_more(approval_id) if is_over else self._amid_news(state, plan, approval_id))
         _, decision = await world.blocking(world.log.approvals.get, request.approval_id)
         digest = await self._digest(plan)
         found = standing(request, decision, plan=plan, state_digest=digest, now_us=world.clock.now_us())
@@ -99,6 +104,21 @@ class Planning:
         now_us = world.clock.now_us()
         await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=WELL_AGAIN)
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
+
+    async def _amid_news(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
+        """Look again because something else goes wrong; where another cause comes out, withdraw the question."""
+        world = self._world
+        incident = await world.blocking(world.log.get, state["incident_id"])
+        changed = looked_into(state, await unheeded(world, state, incident), incident, world.clock.now_us())
+        thought = await self._assessing.look_again(state)
+        asked: IncidentState = {**changed, "way": "approve", "approval_id": approval_id}
+        if thought["diagnosis"] == plan.cause:
+            return asked
+        why = f"Something else goes wrong, and the likeliest cause is {thought['diagnosis']} now."
+        now_us = world.clock.now_us()
+        answer = await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=why)
+        # An answer that came first is heeded.
+        return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _still_asked(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
         """Withdraw a question that need not be asked any more, and plan anew; else go on asking."""
@@ -135,7 +155,7 @@ class Planning:
                     runbooks,
                     load_known(state["known"]).facts,
                     catalogue,
-                    [*refused, *tried_of(acts, state.get("again", ()))],
+                    [*refused, *tried_of(acts, state.get("again", ()), since_us=state.get("episode_us", 0))],
                     world.settings.planning,
                 )
                 if isinstance(found, Escalation):
@@ -194,8 +214,9 @@ class Planning:
             {"plan": document, "ruling": ruling.reason},
             once=f"planned.{attempt}.{ready.plan.fingerprint}",
         )
-        await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
+        found = await world.tell(state["incident_id"], Phase.PLAN, told, plan=document)
         return {
+            "heard_seq": found.last_seq,
             "way": "execute" if ruling.is_allowed else "approve",
             "action_plan": [*state.get("action_plan", []), document][-_MOST_KEPT:],
             "attempt": attempt,
@@ -242,14 +263,23 @@ class Planning:
         return changed
 
 
-def tried_of(acts: list[ActRecord], again: Collection[str] = ()) -> list[Tried]:
+def tried_of(acts: list[ActRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[Tried]:
     """Return what of an incident's acts is not to be tried again: what was done and did not help, or was refused.
 
     Args:
         acts: of the incident.
         again: keys of those that may be tried once more: they were not begun, or have helped for as long as they were in force.
+        since_us: when the present outage began. Acts of an earlier one may be tried once more, unless they made things worse.
     """
-    acts = [act for act in acts if act.undoes is None and act.key not in again]
+    own = [act for act in acts if act.undoes is None and act.key not in again]
+    times = Counter((act.action, act.target, act.tried.fingerprint) for act in own)
+    acts = [
+        act
+        for act in own
+        if act.asked_at >= since_us
+        or act.effect is Effect.WORSE
+        or times[act.action, act.target, act.tried.fingerprint] > 1
+    ]
     over = {ActStatus.FAILED, ActStatus.REFUSED, ActStatus.UNDONE}
     return [act.tried for act in acts if act.status in over or act.effect in _DONE_WITH]
 

@@ -11,7 +11,7 @@ from relab.incidents.response.state import load_poll
 from relab.incidents.response.world import World
 
 _US: Final = 1_000_000
-WELL_AGAIN: Final = "Users have been served well again for long enough, and nothing else is wrong."
+WELL_AGAIN: Final = "Users have been served well again for long enough, and no finding is left."
 PASSED: Final = "passed"
 """What a question is answered with that need not be answered any more."""
 _UNHEARD_US: Final = 5 * 3_600 * _US

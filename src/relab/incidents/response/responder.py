@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import structlog
@@ -12,8 +13,10 @@ from langgraph.types import Command
 from relab.core.errors import UnavailableError
 from relab.incidents.checkpoints import is_outage
 from relab.incidents.detection.detector import Detector, Findings
+from relab.incidents.detection.outages import News, Outages
 from relab.incidents.models import Anomaly, Severity, Snapshot
 from relab.incidents.response.graph import Graph
+from relab.incidents.response.news import HANDED_OVER, NEWS, event_of_news, last_notice_us, unheeded
 from relab.incidents.response.recovery import PASSED, Recovery
 from relab.incidents.response.state import IncidentState, asked_as
 from relab.incidents.response.surveying import Surveying
@@ -60,6 +63,7 @@ class Responder:
         self._detector = detector
         self._owner = owner
         self._survey = Surveying(world)
+        world.watch.outages = Outages(world.settings.detection.poll_interval_s)
         self._task: asyncio.Task[None] | None = None
         self._incident_id: str | None = None
         self._given_up: dict[str, float] = {}
@@ -80,7 +84,8 @@ class Responder:
             while not stop.is_set():
                 if await self._lead():
                     await self._poll()
-                is_pressing = self._incident_id is None and self._world.watch.findings.is_pressing
+                watch = self._world.watch
+                is_pressing = watch.findings.is_pressing if self._incident_id is None else watch.outages.is_pressing()
                 due_s = rhythm.after(loop.time(), is_pressing=is_pressing)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), max(due_s - loop.time(), 0.0))
@@ -127,7 +132,7 @@ class Responder:
         current = await world.blocking(world.log.current, world.target)
         world.watch.lease, self.is_leading, self.has_led = lease, True, True
         if current is not None:
-            self._respond(current.incident_id)
+            await self._respond(current)
 
     async def _poll(self) -> None:
         poll = await self._poller.poll()
@@ -157,17 +162,45 @@ class Responder:
             _log.warning("poll_not_written", target=self._world.target, error=str(error))
 
     async def _notice(self, findings: Findings, poll: Snapshot) -> None:
+        self._world.watch.outages.observe(findings, poll.at_us)
         if self._incident_id is not None:
-            if findings.confirmed and self._task is not None and not self._task.done():
-                await self._world.blocking(self._join, self._incident_id, findings.confirmed, poll.at_us)
+            await self._follow(self._incident_id, findings, poll.at_us)
             return
         if findings.opens:
-            await self._open(findings.confirmed, findings.confirmed[0].detail)
+            opened = await self._open(findings.confirmed, findings.confirmed[0].detail)
+            if self._incident_id is None:
+                # It was given up for a while; people are to know of what goes wrong in it all the same.
+                await self._follow(opened.incident_id, findings, poll.at_us)
             return
         # People and alerts open incidents as well, in other processes too.
         current = await self._world.blocking(self._world.log.current, self._world.target)
         if current is not None and self._may_respond(current.incident_id):
-            self._respond(current.incident_id)
+            await self._respond(current)
+
+    async def _follow(self, incident_id: str, findings: Findings, at_us: int) -> None:
+        """Have what a poll shows join the open incident, and notify people of outages that they do not know of."""
+        world, outages = self._world, self._world.watch.outages
+        news: list[News] = []
+        if outages.due(at_us, is_handed_over=True):
+            news = await self._due(await world.blocking(world.log.get, incident_id), at_us)
+        if not findings.confirmed and not news:
+            return
+        tell = [event_of_news(news)] if news else []
+        anomalies = (*findings.confirmed, *(item.anomaly for item in news if item.anomaly not in findings.confirmed))
+        is_open = await world.blocking(self._join, incident_id, anomalies, at_us, tell)
+        if news and is_open:
+            # After they are written down: what could not be is found again by the next poll.
+            outages.note_news(at_us)
+
+    async def _due(self, incident: Incident, at_us: int) -> list[News]:
+        """Return the news that people are to be notified of now."""
+        outages = self._world.watch.outages
+        news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
+        if news and incident.status not in HANDED_OVER:
+            # What the responder does about it is sent to people as well.
+            last_us = await last_notice_us(self._world, incident)
+            news = [item for item in news if item.began_us >= last_us]
+        return news
 
     def _may_respond(self, incident_id: str) -> bool:
         """Return whether it was not given up, or that is long enough ago: what it failed by may have been mended."""
@@ -185,15 +218,22 @@ class Responder:
             anomalies=anomalies,
         )
         if self._incident_id is None and self._may_respond(opened.incident.incident_id):
-            self._respond(opened.incident.incident_id)
+            await self._respond(opened.incident)
         return opened.incident
 
-    def _join(self, incident_id: str, anomalies: tuple[Anomaly, ...], at_us: int) -> None:
+    def _join(self, incident_id: str, anomalies: Sequence[Anomaly], at_us: int, tell: Sequence[NewEvent]) -> bool:
         # It may have ended while this waited for the database.
         severity = max((item.severity for item in anomalies), key=_ORDER.index)
-        self._world.log.join(incident_id, at_us=at_us, severity=severity, anomalies=anomalies)
+        return self._world.log.join(incident_id, at_us=at_us, severity=severity, anomalies=anomalies, tell=tell)
 
-    def _respond(self, incident_id: str) -> None:
+    async def _respond(self, incident: Incident) -> None:
+        world, incident_id = self._world, incident.incident_id
+        told_us = await last_notice_us(world, incident)
+        if self._incident_id is not None:
+            # Another task was first while this one waited for the database.
+            return
+        seen = [(each.anomaly, each.first_at, each.last_at) for each in incident.findings]
+        world.watch.outages.resume(seen, told_us=told_us, now_us=world.clock.now_us())
         self._incident_id = incident_id
         self._task = asyncio.create_task(self._see_through(incident_id), name=f"incident {incident_id}")
         self._task.add_done_callback(self._notice_end)
@@ -300,6 +340,8 @@ class Responder:
                 return PASSED
             if await self._survey.needs_nobody(state, request.plan):
                 return True
+            if await unheeded(world, state, await world.blocking(world.log.get, state["incident_id"])):
+                return NEWS
 
     async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
         """Tell people of a failure; return whether the incident goes on: a person may have ended it meanwhile."""

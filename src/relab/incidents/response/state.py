@@ -45,10 +45,11 @@ class IncidentState(TypedDict, total=False):
         tried: action, target and fingerprint of what the server refused.
         stand_downs, waits: how often was waited so far.
         unanswered: questions in a row that nobody has answered.
-        handed_over: signals that were found wrong when a person was asked; what comes later is news.
-        handed_over_as: how severe it was then; what is less severe is no news.
         heard: how often people had triggered it when it was handed over.
+        heard_seq: the last event of the timeline when it was handed over or a person was asked; later news is not heeded yet.
         relooks: how often news has been looked into.
+        relooked_at: when that was, the last times.
+        episode_us: since when it has been wrong without a recovery in between; 0: since it was opened.
         reason: why the way is what it is.
     """
 
@@ -78,10 +79,11 @@ class IncidentState(TypedDict, total=False):
     stand_downs: int
     waits: int
     unanswered: int
-    handed_over: list[str]
-    handed_over_as: str
     heard: int
+    heard_seq: int
     relooks: int
+    relooked_at: list[int]
+    episode_us: int
     way: Way
     reason: str
 

@@ -15,8 +15,10 @@ from relab.incidents.acting.planning import Plan
 from relab.incidents.acting.policy import SETTLES_WITHIN_S, Autonomy, Ruling, Situation, Wish, rule
 from relab.incidents.acting.records import ActRecord, ActStatus, of_others
 from relab.incidents.acting.scope import scope_of
+from relab.incidents.models import Anomaly
 from relab.incidents.response.state import IncidentState, load_known, load_poll
 from relab.incidents.response.world import World
+from relab.incidents.storage.models import Incident
 
 _US: Final = 1_000_000
 _HOST_SHORT: Final = 97.0
@@ -72,7 +74,7 @@ class Surveying:
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
             return False
         incident = await world.blocking(world.log.get, state["incident_id"])
-        if plan.blast_radius.exceeds(scope_of([finding.anomaly for finding in incident.findings], poll)):
+        if plan.blast_radius.exceeds(scope_of(_of_now(state, incident), poll)):
             # Nobody else has to be asked to know that, so it may be looked at in every poll.
             return False
         try:
@@ -133,7 +135,7 @@ class Surveying:
         poll = world.watch.feed.latest or load_poll(state["symptoms"])
         return Situation(
             now_us=now_us,
-            scope=scope_of([finding.anomaly for finding in incident.findings], poll),
+            scope=scope_of(_of_now(state, incident), poll),
             is_stopped=switch.is_paused,
             server_is_stopped=server_is_stopped,
             is_stale=world.watch.findings.is_stale,
@@ -172,6 +174,12 @@ class Surveying:
             return None
         found = of_others(recent.records, list(acts), since_us=since_us)
         return [f"{record.actor} did {record.action} to {record.target}" for record in found]
+
+
+def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
+    """Return the findings of the present outage: one that has ended is no reason to touch more."""
+    since_us = state.get("episode_us", 0)
+    return [finding.anomaly for finding in incident.findings if finding.last_at >= since_us]
 
 
 def _host_is_failing(state: IncidentState) -> bool:

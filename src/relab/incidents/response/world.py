@@ -13,6 +13,7 @@ from relab.incidents.acting.bands import bounded_band, prediction_width
 from relab.incidents.acting.verification import Bounds
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Findings
+from relab.incidents.detection.outages import Outages
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import Investigator
 from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, Seen
@@ -47,6 +48,7 @@ class Watch:
         findings: of the last poll.
         wrong_at_us: when a poll has shown last what opens incidents.
         stale: times (`at_us`) of polls whose figures were old.
+        outages: what is wrong in the open incident, and what of it people were notified of.
         lease: by which this process runs the loop; None as long as it does not, or where there is no loop.
     """
 
@@ -56,12 +58,14 @@ class Watch:
     wrong_at_us: int | None = None
     stale: set[int] = field(default_factory=set)
     lease: Lease | None = None
+    outages: Outages = field(default_factory=lambda: Outages(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
         """Forget the polls of before: somebody else may have led for days since."""
         await self.feed.clear()
         self.findings, self.wrong_at_us = Findings(), None
         self.stale.clear()
+        self.outages.begin()
 
 
 @dataclass(frozen=True)

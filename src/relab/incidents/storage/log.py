@@ -80,8 +80,23 @@ class IncidentLog:
         with self._database.write() as unit:
             return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
 
-    def join(self, incident_id: str, *, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]) -> bool:
+    def join(
+        self,
+        incident_id: str,
+        *,
+        at_us: int,
+        severity: Severity,
+        anomalies: Sequence[Anomaly],
+        tell: Sequence[NewEvent] = (),
+    ) -> bool:
         """Have anomalies join this incident; return whether it is still open. They open no other one: they are of before its end.
+
+        Args:
+            incident_id: of the incident.
+            at_us: now.
+            severity: the worst of the anomalies.
+            anomalies: what was found.
+            tell: events that are told in the same transaction.
 
         Raises:
             IncidentNotFoundError: there is none of that id.
@@ -91,6 +106,8 @@ class IncidentLog:
             if row.closed_at is not None:
                 return False
             self._opening.join(unit, row, at_us, severity, anomalies)
+            if tell:
+                self._timeline.tell(unit, incident_id, at_us, tell)
             return True
 
     def update(

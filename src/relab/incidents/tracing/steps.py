@@ -40,6 +40,7 @@ _NODES: Final = {
     "not_undone": Phase.VERIFY,
     "escalated": Phase.ESCALATE,
     "worsened": Phase.ESCALATE,
+    "recurred": Phase.ESCALATE,
     "records_unknown": Phase.LEARN,
     "limit_stays": Phase.LEARN,
     "drafted": Phase.LEARN,

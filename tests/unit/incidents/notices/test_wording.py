@@ -88,6 +88,15 @@ def test_what_becomes_worse_while_people_have_it_wants_one_of_them() -> None:
     assert (found.kind, found.headline, found.wants_person) == (NoticeKind.ESCALATED, "It is so.", True)
 
 
+@pytest.mark.parametrize("kind", ["worsened", "recurred"])
+def test_an_outage_wants_a_person_only_where_the_responder_is_not_at_work_on_it(kind: str) -> None:
+    theirs = notice(kind, incident=incident(status=IncidentStatus.WAITING_APPROVAL))
+    ours = notice(kind, incident=incident(status=IncidentStatus.OPEN))
+
+    assert (theirs.kind, theirs.wants_person) == (NoticeKind.ESCALATED, True)
+    assert (ours.kind, ours.wants_person) == (NoticeKind.OUTAGE, False)
+
+
 def test_a_question_tells_what_would_be_done_and_how_to_answer() -> None:
     found = notice("approval_asked", question=question("i1", "i1.1"), public_url="https://relab.example")
 
