@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,9 +152,10 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
         mode = SandboxMode.LOCAL
     network_mode = NetworkMode.FULL if command is Command.RUN_DEV else network.mode
     if mode is SandboxMode.LOCAL and network_mode is not NetworkMode.FULL:
+        as_root = ", and they are root, as lab is" if os.geteuid() == 0 else ""
         warnings.append(
             f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach whatever this machine "
-            "does (set runtime.sandbox.mode to 'bwrap' for a room without a way out)"
+            f"does{as_root} (set runtime.sandbox.mode to 'bwrap' for a room without a way out)"
         )
     chosen = _with(config, mode, network_mode)
     _check_profile(chosen, command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,7 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
     assert (found.run_id, found.config, found.digest) == ("run_1", run.config, run.digest)
     assert [found.tasks().read(number).task_id for number in range(2)] == ["a", "b"]
     assert (run.path / "resolved_experiment.digest").read_text() == run.digest + "\n"
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
     with pytest.raises(FileExistsError):
         begin_run(run.path, "run_1", run.config, run.path / "dataset" / "tasks.jsonl", dict(run.manifest))
 

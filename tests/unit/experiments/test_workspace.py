@@ -110,6 +110,16 @@ def test_links_are_copied_as_links(project: Path, trial: Clone) -> None:
     assert names(changes(trial)) == ([], [], ["src/b.py"])
 
 
+def test_no_copy_has_the_set_id_bits_of_its_original(project: Path, tmp_path: Path) -> None:
+    program = next(path for path in project.rglob("*") if path.is_file() and not path.is_symlink())
+    program.chmod(0o6755)
+    taken = snapshot_of(project)
+    copied = clone(taken.copier, tmp_path / "trial")
+    for root in (taken.root, copied.root):
+        assert stat.S_IMODE((root / program.relative_to(project)).stat().st_mode) == 0o755
+    assert cached_snapshot(project / ".lab" / "cache", taken.manifest.digest) is not None
+
+
 def test_a_copy_is_the_trials_own(project: Path, trial: Clone) -> None:
     taken = snapshot_of(project)
     (trial.root / "a.txt").write_text("changed in place")
