@@ -100,6 +100,7 @@ class Course:
         facts: of a fresh look at that; empty if there was none.
         facts_at_us: when it was made.
         facts_before: what was known before the act; whether the cause was seen then is read from it.
+        other: another cause that looks since the act have confirmed; empty if none is known.
         sheds: whether what is too much is refused on purpose: then refusals are no sign that it has failed.
     """
 
@@ -112,6 +113,7 @@ class Course:
     facts: Mapping[str, FactValue] | None = None
     facts_at_us: int | None = None
     facts_before: Mapping[str, FactValue] | None = None
+    other: str = ""
     sheds: bool = False
 
 
@@ -121,11 +123,13 @@ class Verification:
 
     Attributes:
         well_s: for how long users have been served well, up to the last poll.
+        suspects_other: whether the cause is known to be gone while users still suffer, so that another one may be there.
     """
 
     outcome: Outcome
     reason: str
     well_s: float = 0.0
+    suspects_other: bool = False
 
 
 def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Verification:
@@ -183,16 +187,18 @@ def _undecided(
     is_served = not streak and _is_served(course, polls, bounds)
     patience_s = settings.patience_s * (2 if is_on_the_way or is_served else 1)
     problem = "" if streak or not polls else _problem(course, polls[-1], bounds)
-    is_plain = rest is Outcome.OTHER_CAUSE and _has_new_part(course, polls, settings)
+    suspects_other = rest is Outcome.OTHER_CAUSE
+    is_plain = suspects_other and (bool(course.other) or _has_new_part(course, polls, settings))
     # Polls, not the time alone: a process that was not polling has seen nothing fail.
     if (since_s >= patience_s or is_plain) and len(polls) >= settings.least_polls:
         if rest is Outcome.OTHER_CAUSE:
-            reason = f"The cause is gone after {since_s:.0f} s, and something else is wrong: {problem}."
+            other = f", probably {course.other}" if course.other else ""
+            reason = f"The cause is gone after {since_s:.0f} s, and something else is wrong{other}: {problem}."
             return Verification(Outcome.OTHER_CAUSE, reason, well_s)
         reason = problem or "; ".join(waits_for) or f"users are served well for {well_s:g} s only"
         return Verification(Outcome.FAILED, f"After {since_s:.0f} s it is not verified: {reason}.", well_s)
     said = "; ".join(waits_for) if is_sustained else f"users are served well for {well_s:g} s so far"
-    return Verification(Outcome.NOT_YET, f"Not verified yet: {said}.", well_s)
+    return Verification(Outcome.NOT_YET, f"Not verified yet: {said}.", well_s, suspects_other)
 
 
 def _recovering(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from relab.core.clock import format_time
@@ -180,7 +181,11 @@ def _attempts(case: Case, signals: Signals) -> Iterator[Attempt]:
         later = [at_us for at_us in (*begins, closed_us) if at_us is not None and at_us > act.asked_at]
         ended_us = act.asked_at if act.finished_at is None else max(act.finished_at, act.asked_at)
         told = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
-        yield _attempt(act, in_words(told), any(change.has_eased for change in told), verdicts.get(act.key, ""))
+        found = _attempt(act, in_words(told), any(change.has_eased for change in told), verdicts.get(act.key, ""))
+        if case.incident.outcome is Outcome.RESOLVED and _is_of_another_cause(act, case):
+            # One of two causes: without this act users would not be served well now.
+            found = replace(found, has_helped=True)
+        yield found
 
 
 def _verdicts(case: Case) -> dict[str, str]:
@@ -219,8 +224,8 @@ def _attempts_of_others(case: Case) -> Iterator[Attempt]:
     """Yield what others did; the last event has it, after the responder's own acts."""
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
-    # What took an act of its own back is not told among what was tried.
-    own = sum(act.undoes is None for act in case.acts)
+    # What took an act back, or ended another cause, is not told among what was tried.
+    own = sum(act.undoes is None and not _is_of_another_cause(act, case) for act in case.acts)
     for row in rows[own:] if isinstance(rows, list) else ():
         if isinstance(row, Mapping) and isinstance(row.get("action"), str):
             has_helped = row.get("outcome") == "helped"
@@ -228,6 +233,11 @@ def _attempts_of_others(case: Case) -> Iterator[Attempt]:
             parameters = row.get("parameters")
             told = _parameters(parameters if isinstance(parameters, Mapping) else {})
             yield Attempt(None, row["action"], told, "somebody else", "", said, has_helped)
+
+
+def _is_of_another_cause(act: ActRecord, case: Case) -> bool:
+    """Return whether an act ended a cause other than the last one of its incident."""
+    return act.effect is Effect.MITIGATED and act.cause != case.incident.diagnosis
 
 
 def _worked(case: Case, attempts: Sequence[Attempt]) -> str:

@@ -46,7 +46,7 @@ class Ending:
         if "known" in state:
             await world.blocking(world.knowledge.remember, past)
         said = {
-            Resolver.RESPONDER: f"{past.cause} is mended: users are served well, and the cause is gone.",
+            Resolver.RESPONDER: _mended(past.cause, acts),
             Resolver.PERSON: f"Somebody else has ended it: {', '.join(record.action for record in others)}.",
             Resolver.ITSELF: state.get("reason") or "It is well again, and nobody did anything.",
         }[resolver]
@@ -268,6 +268,15 @@ class Ending:
             resolved_by=resolver,
             resolver=others[-1].actor if others else "",
         )
+
+
+def _mended(cause: str, acts: Sequence[ActRecord]) -> str:
+    """Return in words what the responder has mended: the last cause, and those that other acts ended before."""
+    before = [act.cause for act in acts if act.effect is Effect.MITIGATED and act.cause != cause]
+    causes = [*dict.fromkeys(before), cause]
+    if len(causes) == 1:
+        return f"{cause} is mended: users are served well, and the cause is gone."
+    return f"{', '.join(causes[:-1])} and {cause} are mended: users are served well, and the causes are gone."
 
 
 def _triggers(incident: Incident) -> int:

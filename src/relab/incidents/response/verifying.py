@@ -13,6 +13,7 @@ from relab.incidents.diagnosis.investigation import FIRST_LOOKS
 from relab.incidents.looks.catalogue import looks_for
 from relab.incidents.looks.service import relative_facts
 from relab.incidents.models import Snapshot
+from relab.incidents.response.remainder import Remainder
 from relab.incidents.response.world import World
 from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.models import NewEvent, Phase
@@ -63,11 +64,15 @@ class Verifying:
         """
         world, settings = self._world, self._world.settings.verification
         course = replace(_course(act, before, book, sheds=False), facts_before=facts_before)
-        follow = _Follow(world, act.incident_id)
+        follow, rest = _Follow(world, act.incident_id), Remainder(world, act)
         looks = _looks(book)
         while True:
             course = replace(course, polls=await follow.polls(), stale=frozenset(world.watch.stale))
             found = verify(course, world.bounds(before), settings)
+            if found.suspects_other and not course.other and rest.is_due():
+                other = await rest.cause(course)
+                # That took a while: whether the cause is still gone is asked again.
+                course = await self._looked(replace(course, other=other), looks)
             if not found.outcome.is_pending:
                 return found
             if found.outcome is Outcome.RECOVERING:
@@ -150,7 +155,9 @@ class Verifying:
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:
             return False
-        is_late = now_us - course.ended_at_us >= settings.cause_patience_s * _US
+        # From then on figures tell of the time after the act: users who still suffer may do so from something else.
+        late_s = settings.cause_patience_s if found.well_s else min(settings.window_s, settings.cause_patience_s)
+        is_late = now_us - course.ended_at_us >= late_s * _US
         return is_late or found.well_s >= settings.sustained_s - 2 * settings.poll_interval_s
 
 

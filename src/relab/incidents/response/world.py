@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 from relab.core.clock import Clock
 from relab.incidents.acting.actions_client import ActionsClient
 from relab.incidents.acting.bands import bounded_band, prediction_width
+from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.acting.verification import Bounds
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Findings
@@ -144,12 +145,26 @@ class World:
         gives = {name: look.facts for name, look in LOOKS.items()}
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
-    async def investigator(self, incident_id: str, facts: Mapping[str, FactValue]) -> Investigator:
+    async def mended(self, incident_id: str) -> set[str]:
+        """Return the causes that acts of an incident have ended, whether or not users are served well since."""
+        acts = await self.blocking(self.log.acts.of_incident, incident_id)
+        return {act.cause for act in acts if act.effect is Effect.MITIGATED and act.status is ActStatus.SUCCEEDED}
+
+    async def investigator(
+        self,
+        incident_id: str,
+        facts: Mapping[str, FactValue],
+        *,
+        mended: Collection[str] = (),
+        asks_model: bool = True,
+    ) -> Investigator:
         """Return who investigates, with the runbooks in use and what is remembered of incidents that looked alike.
 
         Args:
             incident_id: that is not remembered yet, or was before a restart of ours.
             facts: by which the alike are found.
+            mended: causes that are known to be gone, besides those that acts of the incident have ended.
+            asks_model: whether a language model may be asked where the settings say so.
         """
         memory: dict[str, float] = {}
         templates = self.watch.feed.latest.templates if self.watch.feed.latest else {}
@@ -158,15 +173,16 @@ class World:
         books, usual, settings = await self.runbooks(), self.usual(), self.settings
         # As it was at first: what an act has changed begins anew.
         onset = facts.get(ONSET) or first_to_leave(self.watch.feed.polls, self.watch.baseline.usual)
-        if self.gateway is None or settings.model.when is AskWhen.NEVER:
+        gone = frozenset(mended) | await self.mended(incident_id)
+        if self.gateway is None or settings.model.when is AskWhen.NEVER or not asks_model:
             return Investigator(
-                self.take, books, usual=usual, onset=onset, memory=memory, settings=settings.investigation
+                self.take, books, usual=usual, onset=onset, memory=memory, mended=gone, settings=settings.investigation
             )
         return ModelledInvestigator(
             self.take,
             books,
             ModelCalls(self.gateway, self.log, self.clock, incident_id, settings.model),
-            seen=Seen(usual, memory, templates, onset),
+            seen=Seen(usual, memory, templates, onset, gone),
             settings=settings.investigation,
             asking=settings.model,
         )

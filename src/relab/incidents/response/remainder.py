@@ -1,0 +1,46 @@
+"""What else is wrong, where the cause of an act is gone and users still suffer: the rest of the symptoms is diagnosed anew."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.incidents.acting.records import ActRecord
+from relab.incidents.acting.verification import Course
+from relab.incidents.diagnosis.candidates import UNKNOWN
+from relab.incidents.response.world import World
+
+_LEAST: Final = 0.8
+"""Patience is cut short only for a cause as sure as a runbook of high risk demands."""
+_US: Final = 1_000_000
+
+
+class Remainder:
+    """Looks for another cause after an act, at most every quarter of the patience with the act.
+
+    Args:
+        world: of the incident.
+        act: that is over, and whose cause is known to be gone.
+    """
+
+    def __init__(self, world: World, act: ActRecord) -> None:
+        self._world = world
+        self._act = act
+        self._looked_at_us: int | None = None
+
+    def is_due(self) -> bool:
+        """Return whether the last diagnosis is long enough ago for another one."""
+        between_us = int(self._world.settings.verification.patience_s / 4 * _US)
+        at_us = self._looked_at_us
+        return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
+
+    async def cause(self, course: Course) -> str:
+        """Return another cause that fresh looks confirm; empty if they confirm none."""
+        self._looked_at_us = self._world.clock.now_us()
+        known = course.facts_before or {}
+        investigator = await self._world.investigator(
+            self._act.incident_id, known, mended={self._act.cause}, asks_model=False
+        )
+        thought = await investigator.investigate(await investigator.gather(course.polls[-1]))
+        best = thought.best
+        is_sure = thought.is_confirmed and not best.unproven and best.probability >= _LEAST
+        return best.cause if is_sure and best.cause not in {UNKNOWN, self._act.cause} else ""

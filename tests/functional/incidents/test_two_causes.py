@@ -1,0 +1,66 @@
+"""Two causes that begin at once: both are named and repaired, one after the other, and nothing wrong is learnt from either."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.acting.records import Effect
+from relab.incidents.postmortem.postmortems import Postmortems
+from relab.incidents.storage.models import IncidentStatus, Outcome
+from relab.knowledge.models import Attempt
+from support.small_shops import Means, hasty, learnt, over, watching, with_status
+
+pytestmark = pytest.mark.anyio
+
+BOTH = {"valve_a_shut", "valve_b_shut"}
+
+
+async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_person(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken |= {"a", "b"}
+        found = await running.until(over(running))
+        first, second = running.log.acts.of_incident(found.incident_id)
+        events = running.log.read_after(found.incident_id)
+        (past,) = running.world.knowledge.latest(limit=5)
+
+    assert (found.outcome, len(running.incidents())) == (Outcome.RESOLVED, 1)
+    assert not {"escalated", "approval_asked"} & {event.kind for event in events}
+    assert {first.cause, second.cause} == BOTH
+    assert (first.effect, second.effect) == (Effect.MITIGATED, Effect.VERIFIED)
+    # The rest of the symptoms is diagnosed anew before patience with the first act is over.
+    verdict = next(event.message for event in events if event.kind == "verified")
+    assert f"something else is wrong, probably {second.cause}" in verdict
+    diagnosed = next(event for event in events if event.kind == "diagnosed")
+    (pair, *_) = diagnosed.content["together"]
+    assert (set(pair["causes"]), pair["probability"] > 0.5) == (BOTH, True)
+    assert all(cause in events[-1].message for cause in BOTH)
+    assert [each.outcome for each in past.tried] == [Attempt.HELPED]
+    assert past.cause == second.cause
+
+
+async def test_the_second_cause_is_repaired_within_the_budget_of_the_incident_only(fresh: Means) -> None:
+    policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1)
+    async with watching(replace(fresh, settings=hasty(policy))) as running:
+        await learnt(running)
+        fresh.shop.broken |= {"a", "b"}
+        found = await running.until(with_status(running, IncidentStatus.ESCALATED))
+        (act,) = running.log.acts.of_incident(found.incident_id)
+
+    assert (act.effect, found.diagnosis in BOTH - {act.cause}) == (Effect.MITIGATED, True)
+
+
+async def test_both_acts_are_told_as_what_ended_it(fresh: Means) -> None:
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken |= {"a", "b"}
+        found = await running.until(over(running))
+        told = running.log.acts.of_incident(found.incident_id)
+        post = Postmortems(running.log).of(found.incident_id)
+
+    assert len(told) == 2
+    assert [each.has_helped for each in post.attempts] == [True, True]
+    assert set(post.beliefs[0].causes) == BOTH
