@@ -18,7 +18,7 @@ from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.acting.records import ActRecord
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
-from relab.incidents.errors import NoQuestionError, NoTargetError
+from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.notices.service import NoticeService, NoticeSettings, Pace, PageFrom, SlackCommand
 from relab.incidents.postmortem.models import Postmortem
@@ -345,11 +345,11 @@ class IncidentService:
 
         Raises:
             InvalidInputError: it is none.
-            NoTargetError: nothing is watched.
+            NoTargetYetError, NoTargetError: no target is watched, so send it again; or several are, which stays wrong.
         """
         sent = read_notification(document)
         taken = self.log.alerts.take_in(
-            self._target(),
+            self._target(without=NoTargetYetError),
             sent.group_key,
             sent.alerts,
             at_us=self._clock.now_us(),
@@ -362,14 +362,14 @@ class IncidentService:
             created=taken.opened is not None and taken.opened.created,
         )
 
-    def _target(self) -> str:
+    def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
         """Return the name of what is watched: by this process, or by the only one that watches anything."""
         if self._watched is not None:
             return self._watched.name
         leases = self.log.leases.held(now_us=self._clock.now_us())
         names = [lease.target for lease in leases if not lease.target.startswith(NOTICES)]
         if len(names) != 1:
-            raise NoTargetError(names)
+            raise NoTargetError(names) if names else without()
         return names[0]
 
 
