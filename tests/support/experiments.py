@@ -241,7 +241,8 @@ class Run:
         """Return the rows in the order in which the trials ended; a line being written is left out."""
         path = self.path / "journal.jsonl"
         text = path.read_text() if path.exists() else ""
-        return [json.loads(line)["row"] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [line["row"] for line in lines if "row" in line]
 
 
 class Runner:

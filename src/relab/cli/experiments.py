@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from relab.experiments.models import Keep, RunOptions, RunSummary, StopSwitch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(help="Experiments of this project: `list` and `show`.", no_args_is_help=True)
+app = typer.Typer(help="Experiments of this project: `list`, `show` and `verify`.", no_args_is_help=True)
 
 ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment's file.")]
 OverridesOption = Annotated[Path | None, typer.Option(help="Values for knobs (.lab/knobs/overrides.json).")]
@@ -192,6 +192,22 @@ def show(run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id
             for row in found["failed_trials"]
         ),
     )
+
+
+@app.command("verify")
+def verify(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")], json: JsonOption = False
+) -> int:
+    """Check every file of a run against the digests that were noted when it was written. Exit code: 0 whole, 1 damaged."""
+    with open_experiments(telemetry=False) as service:
+        path, problems = service.damage_of_run(Path.cwd(), run_dir)
+    if json:
+        print_json("experiments verify", run_dir=str(path), whole=not problems, problems=problems)
+    else:
+        for problem in problems:
+            print(plain(problem))
+        print(f"{plain(path)}: {f'{len(problems):,} problems' if problems else 'every file is what was written'}")
+    return EXIT_FAILED if problems else 0
 
 
 def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:

@@ -127,6 +127,8 @@ class TrialRow:
 
 # `dataclasses.asdict` copies every value deeply, which takes longer than writing them.
 _ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
+REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS)
+"""Fields that a row has as JSON."""
 
 
 class Keep(StrEnum):

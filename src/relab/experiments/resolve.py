@@ -73,6 +73,9 @@ def resolve(
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
     tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
+    # The contract asks for a number; and the run is of these tasks, whatever is appended to the file later.
+    dataset = config.dataset.model_copy(update={"limit": len(tasks)})
+    config = config.model_copy(update={"dataset": dataset})
     return Resolved(
         config=config,
         path=path,
