@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
     from relab.experiments.models import Keep, RunOptions, RunSummary, StopSwitch
@@ -56,16 +56,23 @@ def describe(
         typer.Option(help="Say whether the plan can decide this gate of `lab compare`; may be repeated."),
     ] = None,
     json: JsonOption = False,
-) -> None:
-    """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out."""
+) -> int:
+    """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out.
+
+    Exit code: 0 if it can be run; 64, as of `lab run`, if the harness is not there or cannot be executed.
+    """
     from relab.cli.experiment_output import show_plan
 
     with open_experiments(telemetry=False) as service:
         summary = service.describe(experiment, overrides, container=container, gates=gate or ())
-    if json:
+    problem = summary["harness_problem"]
+    if json and problem is not None:
+        print_json_error("experiment_invalid", problem, command="describe", summary=summary)
+    elif json:
         print_json("describe", summary=summary)
     else:
         show_plan(summary)
+    return 0 if problem is None else EXIT_USAGE
 
 
 def run(
@@ -239,11 +246,14 @@ def _continue(run_dir: Path, quiet: bool, no_telemetry: bool, json: bool) -> int
 def _report(command: str, summary: RunSummary, json: bool, extra: dict[str, object]) -> int:
     from relab.cli.experiment_output import run_json, show_run
 
+    code = EXIT_FAILED if summary.variants_without_result else 0
+    if not summary.finished:
+        code = EXIT_INTERRUPTED
     if json:
-        print_json(command, **run_json(summary), **extra)
+        print_json(command, **run_json(summary), **extra, exit_code=code)
     else:
         show_run(summary)
-    return 0 if summary.finished else EXIT_INTERRUPTED
+    return code
 
 
 def _keep(text: str) -> Keep:

@@ -62,6 +62,8 @@ class ExperimentRuns:
     ) -> dict[str, Any]:
         """Return the plan of an experiment, without running anything; `gates` are those that it is to be judged by.
 
+        `harness_problem` says why the experiment would not be run.
+
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is wrong.
         """
@@ -73,6 +75,10 @@ class ExperimentRuns:
             comparisons=len(config.variant_plan) * max(len(gates or config.analysis.primary_metrics), 1),
             gates=gates,
         )
+        try:
+            check_harness(resolved)
+        except ExperimentInvalidError as error:
+            return describe(resolved, power, harness_problem=str(error))
         return describe(resolved, power)
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:

@@ -177,6 +177,13 @@ class TrialData:
         )
         return dict(self.rows(query, [variant]))
 
+    def nonzero_exits(self, variant: str) -> int:
+        """Return how many trials of a variant have a result although their harness ended with another code than 0."""
+        query = (
+            "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
+        )
+        return int(self.rows(query, [variant])[0][0])
+
     def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
         """Return quantiles of a metric over the trials of a variant; None without a figure."""
         name = self.name_of(metric)
