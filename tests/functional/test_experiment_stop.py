@@ -196,7 +196,7 @@ def test_a_run_whose_ground_has_moved_is_not_gone_on_with(tmp_path: Path) -> Non
         kept = path.read_text()
         path.write_text(kept.replace("task_002", "task_099").replace('"trying"', '"tried"').replace('"row"', '"rwo"'))
         refused = project.json(*go_on, code=1)["error"]
-        assert (refused["code"], name in refused["message"]) == ("run_changed", True)
+        assert (refused["code"], name in refused["message"]) == ("run_damaged", True)
         path.write_text(kept)
     shutil.rmtree(project.root / ".lab" / "cache")
     (project.root / "new").touch()

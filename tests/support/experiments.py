@@ -179,11 +179,12 @@ class Project:
         """Run a command with --json and return the one object that it printed."""
         return self.lab(*arguments, "--json", code=code, **more).json
 
-    def run(self, *options: str, telemetry: bool = False, code: int = 0, **more: Any) -> Run:
-        """Run the experiment and return the run."""
+    def run(self, *options: str, telemetry: bool = False, code: int | None = None, **more: Any) -> Run:
+        """Run the experiment to its end and return the run; its exit code is the one that it says, unless another is expected."""
         kept = () if telemetry else ("--no-telemetry",)
-        answer = self.json("run", *options, *kept, code=code, **more)
-        return Run(Path(answer["run"]["run_dir"]), answer)
+        done = self.lab("run", *options, *kept, "--json", code=code, **more)
+        assert done.code == done.json["exit_code"] in {0, 1}, done
+        return Run(Path(done.json["run"]["run_dir"]), done.json)
 
     def start(self, *options: str, **more: str) -> Runner:
         """Start `lab run` and return it at work; use it as a context manager."""
@@ -241,7 +242,8 @@ class Run:
         """Return the rows in the order in which the trials ended; a line being written is left out."""
         path = self.path / "journal.jsonl"
         text = path.read_text() if path.exists() else ""
-        return [json.loads(line)["row"] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [line["row"] for line in lines if "row" in line]
 
 
 class Runner:

@@ -27,9 +27,10 @@ def compare(
     ] = None,
     json: JsonOption = False,
 ) -> int:
-    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE or INVALID; 64 if there is nothing to judge."""
+    """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no run."""
     from relab.cli.experiments import open_experiments
     from relab.core.errors import NotFoundError
+    from relab.experiments.errors import RunDamagedError
 
     with open_experiments(telemetry=False) as service:
         try:
@@ -38,6 +39,9 @@ def compare(
             # As everywhere a 1, it would read as FAIL.
             report_error(error)
             return EXIT_USAGE
+        except RunDamagedError as error:
+            report_error(error)
+            return EXIT_UNDECIDED
     code = {"PASS": 0, "FAIL": EXIT_FAILED}.get(found.verdict.value, EXIT_UNDECIDED)
     if json:
         print_json("compare", **found.to_json(), exit_code=code)

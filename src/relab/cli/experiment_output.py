@@ -25,7 +25,16 @@ def warn(warnings: Sequence[str]) -> None:
 
 def show_plan(summary: Mapping[str, Any]) -> None:
     """Print what `lab describe` found."""
-    hidden = {"power", "first_trials", "overrides", "warnings", "variants", "primary_metrics", "allowed_hosts"}
+    hidden = {
+        "power",
+        "first_trials",
+        "overrides",
+        "warnings",
+        "variants",
+        "primary_metrics",
+        "allowed_hosts",
+        "harness_problem",
+    }
     for name, value in summary.items():
         if name not in hidden:
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
@@ -45,8 +54,8 @@ def show_plan(summary: Mapping[str, Any]) -> None:
             for trial in summary["first_trials"]
         ),
     )
-    if not summary["harness_script_exists"]:
-        print("lab: the harness is not there: every trial would fail (see harness_script_resolved)", file=sys.stderr)
+    if summary["harness_problem"] is not None:
+        print(f"lab: {plain(summary['harness_problem'])} Every trial would fail.", file=sys.stderr)
     warn(summary["warnings"])
 
 
@@ -136,6 +145,7 @@ def show_run(summary: RunSummary) -> None:
             f"{plain(problem.kind)} in {problem.trials:,} trials, the first of them {plain(problem.trial_dir)}: "
             f"{plain(problem.message)[:_PROBLEM_CHARS]}"
         )
+    _warn_of_errors(summary)
     print(f"run_dir: {plain(summary.run_dir)}")
     if summary.agent_runs_failed:
         print(
@@ -147,6 +157,15 @@ def show_run(summary: RunSummary) -> None:
         print(f"next: lab compare {plain(summary.run_dir)}")
     else:
         print(f"lab: not finished; go on with: lab run --continue {plain(summary.run_dir)}", file=sys.stderr)
+
+
+def _warn_of_errors(summary: RunSummary) -> None:
+    errors = sum(counts.get("error", 0) for counts in summary.outcomes.values())
+    if errors:
+        print(f"lab: warning: {errors:,} of {summary.done:,} trials ended in an error", file=sys.stderr)
+    if summary.variants_without_result:
+        names = plain(", ".join(map(repr, summary.variants_without_result)))
+        print(f"lab: no trial of {names} has a result: each ended in an error or was not run", file=sys.stderr)
 
 
 _PROBLEM_CHARS = 300
@@ -162,6 +181,7 @@ def run_json(summary: RunSummary) -> dict[str, Any]:
         "trials": {"total": summary.total, "done": summary.done},
         "outcomes": {variant: dict(counts) for variant, counts in summary.outcomes.items()},
         "problems": [asdict(problem) for problem in summary.problems],
+        "variants_without_result": summary.variants_without_result,
         "agent_runs": {"stored": summary.agent_runs, "failed": summary.agent_runs_failed},
         "artifacts": {
             "evidence_records_path": str(evidence / "evidence_records.jsonl"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.output import JsonOption, plain, print_json, print_table
+from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
     from relab.experiments.models import Keep, RunOptions, RunSummary, StopSwitch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(help="Experiments of this project: `list` and `show`.", no_args_is_help=True)
+app = typer.Typer(help="Experiments of this project: `list`, `show` and `verify`.", no_args_is_help=True)
 
 ExperimentArgument = Annotated[Path, typer.Argument(help="The experiment's file.")]
 OverridesOption = Annotated[Path | None, typer.Option(help="Values for knobs (.lab/knobs/overrides.json).")]
@@ -56,16 +56,23 @@ def describe(
         typer.Option(help="Say whether the plan can decide this gate of `lab compare`; may be repeated."),
     ] = None,
     json: JsonOption = False,
-) -> None:
-    """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out."""
+) -> int:
+    """Show what would run: the harness, the plan, the isolation in effect, what the plan can find out.
+
+    Exit code: 0 if it can be run; 64, as of `lab run`, if the harness is not there or cannot be executed.
+    """
     from relab.cli.experiment_output import show_plan
 
     with open_experiments(telemetry=False) as service:
         summary = service.describe(experiment, overrides, container=container, gates=gate or ())
-    if json:
+    problem = summary["harness_problem"]
+    if json and problem is not None:
+        print_json_error("experiment_invalid", problem, command="describe", summary=summary)
+    elif json:
         print_json("describe", summary=summary)
     else:
         show_plan(summary)
+    return 0 if problem is None else EXIT_USAGE
 
 
 def run(
@@ -194,6 +201,22 @@ def show(run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id
     )
 
 
+@app.command("verify")
+def verify(
+    run_dir: Annotated[Path, typer.Argument(help="A run's folder, or its id.")], json: JsonOption = False
+) -> int:
+    """Check every file of a run against the digests that were noted when it was written. Exit code: 0 whole, 1 damaged."""
+    with open_experiments(telemetry=False) as service:
+        path, problems = service.damage_of_run(Path.cwd(), run_dir)
+    if json:
+        print_json("experiments verify", run_dir=str(path), whole=not problems, problems=problems)
+    else:
+        for problem in problems:
+            print(plain(problem))
+        print(f"{plain(path)}: {f'{len(problems):,} problems' if problems else 'every file is what was written'}")
+    return EXIT_FAILED if problems else 0
+
+
 def _run(experiment: Path, options: RunOptions, quiet: bool, no_telemetry: bool, json: bool) -> int:
     from relab.cli.experiment_output import live_progress, warn
 
@@ -223,11 +246,14 @@ def _continue(run_dir: Path, quiet: bool, no_telemetry: bool, json: bool) -> int
 def _report(command: str, summary: RunSummary, json: bool, extra: dict[str, object]) -> int:
     from relab.cli.experiment_output import run_json, show_run
 
+    code = EXIT_FAILED if summary.variants_without_result else 0
+    if not summary.finished:
+        code = EXIT_INTERRUPTED
     if json:
-        print_json(command, **run_json(summary), **extra)
+        print_json(command, **run_json(summary), **extra, exit_code=code)
     else:
         show_run(summary)
-    return 0 if summary.finished else EXIT_INTERRUPTED
+    return code
 
 
 def _keep(text: str) -> Keep:

@@ -81,9 +81,10 @@ def report_error(error: Exception) -> int:
     return EXIT_USAGE if isinstance(error, InvalidInputError) else EXIT_FAILED
 
 
-def print_json_error(code: str, message: str, details: dict[str, Any] | None = None) -> None:
-    """Print one JSON object that says what went wrong."""
-    print(json.dumps({"ok": False, "error": {"code": code, "message": message, "details": details or {}}}, indent=2))
+def print_json_error(code: str, message: str, details: dict[str, Any] | None = None, **fields: Any) -> None:
+    """Print one JSON object that says what went wrong, with what was found all the same."""
+    error = {"code": code, "message": message, "details": details or {}}
+    print(json.dumps({"ok": False, **fields, "error": error}, indent=2))
 
 
 def _print_error(code: str, message: str, details: dict[str, Any]) -> None:

@@ -207,6 +207,7 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
         "cost_usd_total": data.total(variant, COST),
         "pass_k": list(_pass_k(data.solved(variant), questions.replications)),
         "error_types": data.error_types(variant),
+        "nonzero_exits": data.nonzero_exits(variant),
         "event_counts": dict(events),
     }
 

@@ -373,5 +373,14 @@ class ExperimentConfig(_Section):
         return [self.baseline, *self.variant_plan]
 
     def resolved(self) -> dict[str, Any]:
-        """Return the configuration as JSON with every default, as `resolved_experiment.json` has it."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return the configuration as JSON with every default, as `resolved_experiment.json` has it.
+
+        The contract has no null: a field without a value is left out. `policies.comparison` is that of the design.
+        """
+        document = self.model_dump(mode="json", by_alias=True)
+        design = document["design"]
+        for section in (document["experiment"], document["dataset"], design["policies"]["pruning"]):
+            for name in [name for name, value in section.items() if value is None]:
+                del section[name]
+        design["policies"]["comparison"] = design["comparison"]
+        return document

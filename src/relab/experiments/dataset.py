@@ -55,7 +55,7 @@ class Task:
     """
 
     task_id: str
-    payload: Any
+    payload: dict[str, Any]
     boundary: bool = False
     files: tuple[WorkspaceFile, ...] = ()
     mounts: tuple[Mount, ...] = ()
@@ -63,7 +63,7 @@ class Task:
 
     def cluster(self, name: str | None) -> str | None:
         """Return the value of a field of the task, as text, if it has one."""
-        if name is None or not isinstance(self.payload, dict) or name not in self.payload:
+        if name is None or name not in self.payload:
             return None
         return str(self.payload[name])
 
@@ -221,7 +221,9 @@ def _task(line: bytes) -> Task:
     if "task" not in row:
         raise ValueError(f"a row of {_BOUNDARY} has a task")
     payload = row["task"]
-    task_id = _task_id(row if "task_id" in row else payload if isinstance(payload, dict) else {})
+    if not isinstance(payload, dict):
+        raise ValueError(f"the task of a row of {_BOUNDARY} is a JSON object")  # noqa: TRY004 as above
+    task_id = _task_id(row if "task_id" in row else payload)
     return Task(
         task_id,
         payload,
@@ -233,7 +235,9 @@ def _task(line: bytes) -> Task:
 
 
 def _is_boundary(row: Mapping[str, Any]) -> bool:
-    return row.get("schema_version") == _BOUNDARY or ("task" in row and any(name in row for name in _BOUNDARY_FIELDS))
+    return row.get("schema_version") == _BOUNDARY or (
+        isinstance(row.get("task"), dict) and any(name in row for name in _BOUNDARY_FIELDS)
+    )
 
 
 def _task_id(row: Mapping[str, Any]) -> str:

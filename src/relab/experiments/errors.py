@@ -41,6 +41,12 @@ class RunChangedError(ConflictError):
     code = "run_changed"
 
 
+class RunDamagedError(RunChangedError):
+    """A file of a run is not what was written: changed, cut short, or missing. Nothing of the run is judged."""
+
+    code = "run_damaged"
+
+
 class DiskFullError(RelabError):
     """There is not, or no longer, room for the run."""
 

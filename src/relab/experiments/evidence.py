@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from relab.experiments.wire import to_json_bytes
 STORE: Final = f"{EVIDENCE}/objects"
 """Of a run: documents about workspaces, by the digest of their bytes, so that equal ones are one file."""
 _EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
-_REF = "artifact://sha256/"
+REF: Final = "artifact://sha256/"
 _REMEMBERED = 1_000
 _PIECE = 1_048_576
 _EXECUTORS = {"container": "local_docker"}
@@ -34,8 +35,17 @@ class Evidence:
     diff: str
     patch: str
 
-    def record(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
-        """Return the `evidence_record_v1` of the trial."""
+    def record(
+        self, row: TrialRow, chain_id: str, state_policy: str, own: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the `evidence_record_v1` of the trial.
+
+        Args:
+            row: of the trial.
+            chain_id: names the trials that go on from each other.
+            state_policy: what they carry over.
+            own: `{file name in the trial's folder: reference}` of documents that the contract has no field for.
+        """
         root = self.folder.root
         files = {
             "trial_input": root / INPUT,
@@ -45,7 +55,10 @@ class Evidence:
             "hook_events": self.events,
         }
         digests = {name: digest_plain(path) for name, path in files.items()}
-        refs = {f"{name}_ref": _REF + digest for name, digest in digests.items() if digest is not None}
+        refs = {f"{name}_ref": REF + digest for name, digest in digests.items() if digest is not None}
+        paths = {
+            name: f"{row.trial_dir}/{files[name].relative_to(root)}" for name in files if digests[name] is not None
+        }
         return {
             "schema_version": "evidence_record_v1",
             "ts": row.ended_at,
@@ -64,15 +77,14 @@ class Evidence:
             "evidence": refs | self._workspace_refs(),
             "paths": {
                 "trial_dir": row.trial_dir,
-                "trial_input": f"{row.trial_dir}/{INPUT}",
-                "trial_output": f"{row.trial_dir}/{OUTPUT}",
+                **paths,
                 "workspace_pre_snapshot": f"{STORE}/{self.before}.json",
                 "workspace_post_snapshot": f"{STORE}/{self.after}.json",
                 "diff_incremental": f"{STORE}/{self.diff}.json",
                 "patch_incremental": f"{STORE}/{self.patch}.json",
             },
             # The contract knows no bubblewrap.
-            "ext": {"sandbox": row.sandbox},
+            "ext": {"sandbox": row.sandbox, "files": dict(own or {})},
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
@@ -98,10 +110,10 @@ class Evidence:
         }
 
     def _workspace_refs(self) -> dict[str, str]:
-        diff, patch = _REF + self.diff, _REF + self.patch
+        diff, patch = REF + self.diff, REF + self.patch
         return {
-            "workspace_pre_ref": _REF + self.before,
-            "workspace_post_ref": _REF + self.after,
+            "workspace_pre_ref": REF + self.before,
+            "workspace_post_ref": REF + self.after,
             "diff_incremental_ref": diff,
             "diff_cumulative_ref": diff,
             "patch_incremental_ref": patch,
@@ -142,13 +154,15 @@ class EvidenceStore:
         after_ref = self._snapshot(after, at)
         return Evidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
-    def link(self, document: Any, path: Path) -> None:
-        """Write a document that most trials have in common: one file with many names.
+    def link(self, document: Any, path: Path) -> str:
+        """Write a document that most trials have in common, one file with many names; return its digest in hex.
 
         Raises:
             OSError: there is no room.
         """
-        link_or_copy(self._root / f"{self._put(document)}.json", path)
+        name = self._put(document)
+        link_or_copy(self._root / f"{name}.json", path)
+        return name
 
     def _snapshot(self, manifest: Manifest, at: str) -> str:
         known = self._snapshots.get(manifest.digest)

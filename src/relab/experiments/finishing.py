@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from relab.experiments.analysis import analyze_run
 from relab.experiments.folders import ATTESTATION
-from relab.experiments.journal import read_journal
+from relab.experiments.grades import Tally
+from relab.experiments.integrity import digests_of_run
+from relab.experiments.journal import journal_head, read_journal
 from relab.experiments.provenance import attestation
 from relab.experiments.result_tables import write_tables
 from relab.experiments.run_folder import RunFolder
-from relab.experiments.wire import write_json
+from relab.experiments.wire import to_json_bytes
 
 
 def finish_run(run: RunFolder, *, is_complete: bool) -> None:
@@ -24,7 +27,7 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
         is_complete: whether all have.
 
     Raises:
-        RunChangedError: the journal is damaged.
+        RunDamagedError: the journal is damaged.
         OSError: there is no room.
     """
     from relab.experiments.report import write_report  # noqa: PLC0415 loads what draws charts
@@ -33,15 +36,19 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     analyze_run(run.path)
     write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)
+    tally = Tally()
+    for entry in read_journal(run.path):
+        tally.note(entry)
     document = attestation(
-        run_id=run.run_id,
-        digest=run.digest,
-        entries=read_journal(run.path),
-        identity=run.facts.get("harness_identity", {}),
-        image_digest=run.facts.get("image_digest"),
-        level=run.config.runtime.harness.integration_level.value,
+        run, tally, head=journal_head(run.path), files=digests_of_run(run.path), is_complete=is_complete
     )
-    write_json(run.path / ATTESTATION, document)
+    # Synced, so that a power loss leaves the old one or the new one: readers trust it more than the files it names.
+    building = run.path / f"{ATTESTATION}.new"
+    with building.open("wb") as file:
+        file.write(to_json_bytes(document))
+        file.flush()
+        os.fsync(file.fileno())
+    building.replace(run.path / ATTESTATION)
 
 
 def _write_evidence(run_dir: Path) -> None:

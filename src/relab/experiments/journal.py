@@ -1,23 +1,55 @@
-"""The journal of a run: a line for each trial that has a result. It decides what `--continue` still has to do."""
+"""The journal of a run: a line for each trial that has a result. It decides what `--continue` still has to do.
+
+Each line ends with a checksum over itself and the checksum of the line before, so that a line that was changed, removed, inserted
+or moved is found by every reader. The first line names the run's manifest by its digest. What a crash cuts short is the
+last line, without its end; that is no damage. Lines that are missing at the end are found by the attestation, which
+notes the length of the journal each time that the run ends.
+
+The checksums have no key: they find damage and edits, not a person who computes them anew. The last one, in the attestation and in
+the answer of `lab run --json`, can be kept elsewhere for that.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import jiter
 import pydantic_core
 
-from relab.experiments.errors import RunChangedError
+from relab.experiments.folders import MANIFEST
+from relab.experiments.models import REQUIRED_OF_A_ROW, Outcome
+from relab.experiments.seals import damaged, digest_of_file, read_attestation
 
 NAME: Final = "journal.jsonl"
+FORMAT: Final = "journal_v2"
+_OUTCOMES: Final = frozenset(outcome.value for outcome in Outcome)
 _SYNC_EVERY_S = 1.0
+_CHECK: Final = b',"check":"'
+_END: Final = b'"}\n'
+_HEX: Final = 64
+_TAIL: Final = len(_CHECK) + _HEX + len(_END)
+_START: Final = "0" * _HEX
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a journal ends: how many trials have a line, and the checksum of the last line."""
+
+    entries: int
+    check: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the attestation has it."""
+        return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 
 class Journal:
@@ -29,49 +61,47 @@ class Journal:
 
     def __init__(self, run_dir: Path) -> None:
         self.path = run_dir / NAME
+        self._run_dir = run_dir
         self._lock = threading.Lock()
         self._file: io.FileIO | None = None
         self._end = 0
+        self._head = Head(0, _START)
         self._synced = time.monotonic()
 
     def open(self) -> set[str]:
         """Begin to append; return the ids of the trials that have a line.
 
-        A last line that a crash cut short is cut off: that trial has no result.
+        A last line that a crash cut short is cut off: that trial has no result. A journal of an earlier version, which has no
+        checksums, is written anew with them; what was changed in it before cannot be found.
 
         Raises:
-            RunChangedError: the journal holds something else.
+            RunDamagedError: a line is not what was written.
         """
         done = set()
-        whole = 0
-        if self.path.exists():
-            for entry, end in _entries(self.path):
-                done.add(entry["row"]["trial_id"])
-                whole = end
+        for line in _lines(self._run_dir):
+            self._end = line.end
+            self._head = line.head
+            if line.entry is not None:
+                done.add(line.entry["row"]["trial_id"])
+        if done and not _is_checked(self.path):
+            self._head, self._end = _add_checks(self._run_dir)
         # Without a buffer: what could not be written must not be written later, after something else.
         self._file = io.FileIO(self.path, "ab")
-        self._file.truncate(whole)
-        self._end = whole
+        self._file.truncate(self._end)
         return done
 
-    def append(self, entry: dict[str, Any]) -> None:
+    def append(self, entry: Mapping[str, Any]) -> None:
         """Note a finished trial.
 
         Raises:
             OSError: the disk is full.
         """
-        line = _line(entry)
         with self._lock:
-            assert self._file is not None
-            try:
-                written = 0
-                while written < len(line):
-                    written += self._file.write(line[written:])
-            except OSError:
-                self._file.truncate(self._end)
-                raise
-            self._end += len(line)
+            if not self._end:
+                self._write(*_header(digest_of_file(self._run_dir / MANIFEST)))
+            self._write(*_checked(entry, self._head))
             if time.monotonic() - self._synced >= _SYNC_EVERY_S:
+                assert self._file is not None
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
 
@@ -83,46 +113,209 @@ class Journal:
                 with file:
                     os.fsync(file.fileno())
 
+    def _write(self, line: bytes, head: Head) -> None:
+        assert self._file is not None
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:
+            self._file.truncate(self._end)
+            raise
+        self._end += len(line)
+        self._head = head
 
-def _line(entry: dict[str, Any]) -> bytes:
-    try:
-        return pydantic_core.to_json(entry, inf_nan_mode="constants") + b"\n"
-    except pydantic_core.PydanticSerializationError:
-        # The name of a file, in a message, need not be UTF-8.
-        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+def begin_journal(run_dir: Path, manifest: bytes) -> None:
+    """Write the first line of a journal: it binds the journal to this manifest.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    (run_dir / NAME).write_bytes(_header(f"sha256:{hashlib.sha256(manifest).hexdigest()}")[0])
 
 
 def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the entries of a run, each trial's once, in the order in which they ended.
 
     Raises:
-        RunChangedError: the journal holds something else.
+        RunDamagedError: a line is not what was written, or lines are missing.
     """
     seen: set[str] = set()
+    for line in _lines(run_dir):
+        if line.entry is not None and line.entry["row"]["trial_id"] not in seen:
+            seen.add(line.entry["row"]["trial_id"])
+            yield line.entry
+
+
+def journal_head(run_dir: Path) -> Head | None:
+    """Return where the journal ends; None for one of an earlier version, which has no checksums.
+
+    Raises:
+        RunDamagedError: a line is not what was written, or lines are missing.
+    """
+    last = None
+    for last in _lines(run_dir):  # noqa: B007 the last one is wanted
+        pass
+    return last.head if last is not None and last.head.check != _START else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    entry: dict[str, Any] | None
+    """None of the first line, which is of no trial."""
+    end: int
+    head: Head
+
+
+def _lines(run_dir: Path) -> Iterator[_Line]:
+    """Yield the whole lines of a journal, each checked against the one before; at the end, against the attestation."""
     path = run_dir / NAME
-    if not path.exists():
-        return
-    for entry, _ in _entries(path):
-        trial_id = entry["row"]["trial_id"]
-        if trial_id not in seen:
-            seen.add(trial_id)
-            yield entry
-
-
-def _entries(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    attested = _attested(run_dir)
+    head = Head(0, _START)
     end = 0
-    with path.open("rb") as file:
+    is_checked = _is_checked(path)
+    with path.open("rb") if path.exists() else io.BytesIO() as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
-                return
+                break
             end += len(line)
-            try:
-                entry = jiter.from_json(line)
-                if not isinstance(entry["row"]["trial_id"], str):
-                    raise TypeError("trial_id is text")  # noqa: TRY301 told with the line, as all that is wrong with it
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunChangedError(
-                    f"{path}:{number} is no line of a journal: {error}.",
-                    remedy="Was the file edited? A run whose journal is lost cannot be continued.",
-                ) from error
-            yield entry, end
+            if is_checked:
+                document, head = _read_checked(path, number, line, head)
+            else:
+                document, head = _read_unchecked(path, number, line), Head(head.entries + 1, _START)
+            if is_checked and number == 1:
+                _check_header(path, document, run_dir)
+                yield _Line(None, end, head)
+                continue
+            if attested is not None and head.entries == attested.entries and head.check != attested.check:
+                raise damaged(path, "is not the line that the attestation names", line=number)
+            entry = _check_entry(path, number, document)
+            if not is_checked:
+                _check_row(path, number, entry["row"])
+            yield _Line(entry, end, head)
+    if attested is not None and head.entries < attested.entries:
+        raise damaged(
+            path, f"has {head.entries:,} trials, and the attestation says {attested.entries:,}: lines are missing"
+        )
+
+
+def _attested(run_dir: Path) -> Head | None:
+    """Return where the journal ended when the run ended last; None if that was not noted."""
+    document = read_attestation(run_dir)
+    said = document["ext"].get("journal") if document is not None else None
+    if said is None:
+        return None
+    return Head(said["entries"], said["head"].removeprefix("sha256:"))
+
+
+def _is_checked(path: Path) -> bool:
+    """Return whether lines have checksums: all but those of an earlier version have.
+
+    The manifest says so too, so that checksums cannot get lost without notice.
+    """
+    manifest = path.with_name(MANIFEST)
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(_END) and first[-_TAIL:].startswith(_CHECK):
+        return True
+    if first.endswith(b"\n") and manifest.exists() and f'"{FORMAT}"'.encode() in manifest.read_bytes():
+        raise damaged(path, "has no checksum, which every line of this run's journal has", line=1)
+    return False
+
+
+def _read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[dict[str, Any], Head]:
+    payload, tail = line[:-_TAIL], line[-_TAIL:]
+    if not (len(line) > _TAIL and tail.startswith(_CHECK) and tail.endswith(_END)):
+        raise damaged(path, "has no checksum where one belongs: the line was changed or cut", line=number)
+    check = hashlib.sha256(before.check.encode() + payload).hexdigest()
+    document = _parsed(path, number, line)
+    if check.encode() != tail[len(_CHECK) : -len(_END)]:
+        stands = document.get("line")
+        if isinstance(stands, int) and stands != number:
+            raise damaged(path, f"is line {stands} of the journal: lines were removed, inserted or moved", line=number)
+        raise damaged(path, "was changed after it was written: its checksum does not match", line=number)
+    del document["line"], document["check"]
+    return document, Head(number - 1, check)
+
+
+def _read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    document = _parsed(path, number, line)
+    if "check" in document:
+        raise damaged(path, "has a checksum, but the first line has none: lines were removed or changed", line=number)
+    return document
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        document = jiter.from_json(line)
+    except ValueError as error:
+        raise damaged(path, f"is no line of a journal: {error}", line=number) from error
+    if not isinstance(document, dict):
+        raise damaged(path, "is no line of a journal: a JSON object is expected", line=number)
+    return document
+
+
+def _check_header(path: Path, document: Mapping[str, Any], run_dir: Path) -> None:
+    if document.get("journal") != FORMAT:
+        raise damaged(path, f"is not the first line of a {FORMAT}: lines were removed or changed", line=1)
+    manifest = run_dir / MANIFEST
+    digest = digest_of_file(manifest)
+    if digest != document.get("manifest"):
+        raise damaged(manifest, f"is not the manifest that {path} begins with: it was changed, or is of another run")
+
+
+def _check_entry(path: Path, number: int, document: dict[str, Any]) -> dict[str, Any]:
+    row = document.get("row")
+    if not isinstance(row, dict) or not isinstance(row.get("trial_id"), str):
+        raise damaged(path, "is no line of a journal: it has no row with a trial_id", line=number)
+    return document
+
+
+def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
+    """Check as much as can be of a row that has no checksum."""
+    missing = sorted(REQUIRED_OF_A_ROW - row.keys())
+    if missing:
+        raise damaged(path, f"is no line of a journal: its row has no {missing[0]}", line=number)
+    if row["outcome"] not in _OUTCOMES or not isinstance(row["success"], bool):
+        raise damaged(path, f"is no line of a journal: its outcome is {row['outcome']!r}", line=number)
+
+
+def _header(manifest: str | None) -> tuple[bytes, Head]:
+    line, head = _checked({"journal": FORMAT, "manifest": manifest}, Head(-1, _START))
+    return line, head
+
+
+def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
+    """Return the line of an entry, and where the journal ends after it."""
+    entries = before.entries + 1
+    payload = _json({"line": entries + 1, **entry})[:-1]
+    check = hashlib.sha256(before.check.encode() + payload).hexdigest()
+    return payload + _CHECK + check.encode() + _END, Head(entries, check)
+
+
+def _json(entry: Mapping[str, Any]) -> bytes:
+    try:
+        return pydantic_core.to_json(entry, inf_nan_mode="constants")
+    except pydantic_core.PydanticSerializationError:
+        # The name of a file, in a message, need not be UTF-8.
+        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _add_checks(run_dir: Path) -> tuple[Head, int]:
+    """Write a journal of an earlier version anew, with checksums; return where it ends, and its length in bytes."""
+    path = run_dir / NAME
+    building = path.with_name(f"{NAME}.new")
+    line, head = _header(digest_of_file(run_dir / MANIFEST))
+    size = 0
+    with building.open("wb") as file:
+        size += file.write(line)
+        for entry in read_journal(run_dir):
+            line, head = _checked(entry, head)
+            size += file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    building.replace(path)
+    return head, size

@@ -9,8 +9,10 @@ from typing import Any
 
 from relab.core.errors import RelabError
 from relab.experiments.errors import RunBusyError, RunNotFoundError
+from relab.experiments.integrity import check_products
 from relab.experiments.journal import read_journal
 from relab.experiments.pathing import LAB, runs_folder
+from relab.experiments.run_facts import read_facts
 from relab.experiments.run_folder import RunFolder, open_run
 from relab.experiments.skeleton import EXPERIMENT, SCHEMA
 from relab.experiments.workspace import remove_tree
@@ -35,8 +37,10 @@ def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, 
 
     Raises:
         RunNotFoundError: there is no such run.
+        RunDamagedError: the journal, or a file that the finished run has written as a whole, is not what was written.
     """
     run = open_run(find_run(root, named))
+    is_checked = check_products(read_facts(run.path))
     outcomes: dict[str, Counter[str]] = {}
     failures: list[dict[str, Any]] = []
     for entry in read_journal(run.path):
@@ -53,6 +57,7 @@ def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, 
         "network": run.config.runtime.network.mode.value,
         "outcomes": {variant: dict(counts) for variant, counts in outcomes.items()},
         "failed_trials": failures,
+        "integrity": "checked" if is_checked else "unchecked",
         "overrides": run.facts["overrides"],
     }
 

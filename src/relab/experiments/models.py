@@ -127,6 +127,8 @@ class TrialRow:
 
 # `dataclasses.asdict` copies every value deeply, which takes longer than writing them.
 _ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
+REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS)
+"""Fields that a row has as JSON."""
 
 
 class Keep(StrEnum):
@@ -173,7 +175,7 @@ class Problem:
     """Something that went wrong in some trials, by the example of the first.
 
     Attributes:
-        kind: an error type, or `hook_events_invalid`.
+        kind: an error type, `harness_exit_nonzero` or `hook_events_invalid`.
     """
 
     kind: str
@@ -204,6 +206,9 @@ class Progress:
         self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
         if row["outcome"] == Outcome.ERROR:
             self._problem(row["error_type"] or "error", row["error_message"] or "", row)
+        elif row["exit_code"] and row["outcome"] != Outcome.MISSING:
+            message = f"the harness ended with {row['exit_code']} after it had written {row['outcome']}, which counts"
+            self._problem("harness_exit_nonzero", message, row)
         if row.get("hook_events_invalid"):
             self._problem("hook_events_invalid", row["hook_event_problems"][0], row)
 
@@ -250,6 +255,12 @@ class RunSummary:
     agent_run_error: str | None
     warnings: Sequence[str] = ()
     problems: Sequence[Problem] = ()
+
+    @property
+    def variants_without_result(self) -> list[str]:
+        """The variants of which trials ended, and none with success or failure: nothing can be said of them."""
+        results = (Outcome.SUCCESS, Outcome.FAILURE)
+        return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 
 
 OnResult = Callable[[TrialResult, Progress], None]

@@ -6,13 +6,18 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relab import __version__
+from relab.experiments.config import IntegrationLevel
+from relab.experiments.grades import Tally, grades
+from relab.experiments.harness_identity import identity_fields
+from relab.experiments.journal import Head
 from relab.experiments.knobs import Override
+from relab.experiments.run_folder import RunFolder
+from relab.experiments.seals import seal
 
 _GIT_WITHIN_S = 10.0
 
@@ -86,29 +91,36 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 
 def attestation(
-    *,
-    run_id: str,
-    digest: str,
-    entries: Iterable[Mapping[str, Any]],
-    identity: Mapping[str, Any],
-    image_digest: str | None,
-    level: str,
+    run: RunFolder, tally: Tally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
 ) -> dict[str, Any]:
-    """Return the `attestation_v1` of a finished run: what was asked, and the head of each trial's chain of events."""
-    heads, outcomes = [], Counter[str]()
-    for entry in entries:
-        outcomes[entry["row"]["outcome"]] += 1
-        if "head" in entry:
-            heads.append({"trial_id": entry["row"]["trial_id"], "head": entry["head"]})
+    """Return the `attestation_v1` of a run that has ended: what was asked, what came of it, and what its files are.
+
+    Args:
+        run: the run.
+        tally: of the entries of its journal.
+        head: where the journal ends; None for a journal without checksums.
+        files: the digest of each file that the run makes as a whole, by its path below the run.
+        is_complete: whether every trial has a result.
+    """
+    config = run.config
+    contract, _ = identity_fields(config, run.facts.get("harness_identity", {}))
     document: dict[str, Any] = {
         "schema_version": "attestation_v1",
-        "resolved_experiment_digest": digest,
-        "events_hashchain": heads,
-        "grades_summary": dict(sorted(outcomes.items())),
-        "harness_identity": dict(identity),
-        "ext": {"run_id": run_id},
-        "hooks_schema_version": "hook_events_v1" if level != "cli_basic" else None,
+        "resolved_experiment_digest": run.digest,
+        "events_hashchain": tally.heads,
+        "grades_summary": grades(config, tally, is_complete=is_complete),
+        "harness_identity": contract,
     }
-    if image_digest:
-        document["image_digest"] = image_digest
-    return {name: value for name, value in document.items() if value is not None}
+    if config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
+        document["hooks_schema_version"] = "hook_events_v1"
+    if run.facts.get("image_digest"):
+        document["image_digest"] = run.facts["image_digest"]
+    ext: dict[str, Any] = {
+        "run_id": run.run_id,
+        "complete": is_complete,
+        "outcomes": dict(sorted(tally.outcomes.items())),
+        "files": dict(files),
+    }
+    if head is not None:
+        ext["journal"] = head.to_json()
+    return seal({**document, "ext": ext})

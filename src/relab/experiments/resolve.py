@@ -73,6 +73,9 @@ def resolve(
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
     tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
+    # The contract asks for a number; and the run is of these tasks, whatever is appended to the file later.
+    dataset = config.dataset.model_copy(update={"limit": len(tasks)})
+    config = config.model_copy(update={"dataset": dataset})
     return Resolved(
         config=config,
         path=path,
@@ -197,8 +200,8 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
         )
 
 
-def describe(resolved: Resolved, power: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `lab describe` tells, as JSON."""
+def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: str | None = None) -> dict[str, Any]:
+    """Return the plan that `lab describe` prints, as JSON."""
     config, plan = resolved.config, resolved.plan
     harness, sandbox = config.runtime.harness, config.runtime.sandbox
     return {
@@ -215,6 +218,7 @@ def describe(resolved: Resolved, power: Mapping[str, Any]) -> dict[str, Any]:
         "integration_level": harness.integration_level.value,
         "harness_script_resolved": str(resolved.script.path) if resolved.script.path is not None else None,
         "harness_script_exists": resolved.script.exists,
+        "harness_problem": harness_problem,
         "project_root": str(resolved.root),
         "container_mode": sandbox.mode is SandboxMode.CONTAINER,
         "sandbox": sandbox.mode.value,

@@ -12,15 +12,18 @@ import jiter
 from pydantic import ValidationError
 
 from relab.experiments.config import ExperimentConfig
-from relab.experiments.errors import RunChangedError, RunNotFoundError
+from relab.experiments.errors import RunNotFoundError
 from relab.experiments.folders import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.result_tables import TRIALS, tables_dir
+from relab.experiments.seals import damaged
+from relab.experiments.wire import sha256_of
 
 Direction = Literal["maximize", "minimize"]
 
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
 """The status in `run_control.json` of a run that has nothing left to do."""
+STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused"))
 
 _BETTER_HIGH: Final = frozenset(
     ("success", "accuracy", "acc", "score", "reward", "precision", "recall", "f1", "solved")
@@ -99,7 +102,7 @@ def read_facts(run_dir: Path) -> RunFacts:
 
     Raises:
         RunNotFoundError: the folder is no run.
-        RunChangedError: a file of it cannot be read any more.
+        RunDamagedError: a file of it is not what was written.
     """
     path = run_dir / RESOLVED
     if not path.is_file():
@@ -112,10 +115,22 @@ def read_facts(run_dir: Path) -> RunFacts:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "the file"
-        raise RunChangedError(f"{path} cannot be read: {where}: {problem['msg']}.") from error
-    control = _read_object(run_dir / RUN_CONTROL)
-    status = control.get("status")
-    return RunFacts(run_dir, config, _read_object(run_dir / MANIFEST), None if status is None else str(status))
+        raise damaged(path, f"cannot be read: {where}: {problem['msg']}") from error
+    manifest = _read_object(run_dir / MANIFEST)
+    digest = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
+    if digest is not None and sha256_of(jiter.from_json(path.read_bytes())) != digest:
+        raise damaged(path, f"was changed since the run began: {MANIFEST} names another digest")
+    return RunFacts(run_dir, config, manifest, _status(run_dir / RUN_CONTROL))
+
+
+def _status(path: Path) -> str | None:
+    """Return the status that a run wrote last; None for a folder without one."""
+    if not path.is_file():
+        return None
+    status = _read_object(path).get("status")
+    if status not in STATUSES:
+        raise damaged(path, f"has the status {status!r}, which no run has")
+    return str(status)
 
 
 def direction_by_name(name: str) -> Direction | None:
@@ -133,7 +148,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = jiter.from_json(path.read_bytes())
     except ValueError as error:
-        raise RunChangedError(f"{path} cannot be read: {error}.") from error
+        raise damaged(path, f"cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise RunChangedError(f"{path} holds no JSON object.")
+        raise damaged(path, "holds no JSON object")
     return value

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 from relab.core.clock import format_time
 from relab.experiments.config import ExperimentConfig
 from relab.experiments.dataset import TaskIndex, index_tasks
-from relab.experiments.errors import DiskFullError, RunBusyError, RunChangedError, RunNotFoundError
+from relab.experiments.errors import DiskFullError, RunBusyError, RunNotFoundError
 from relab.experiments.folders import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.journal import begin_journal
 from relab.experiments.models import Keep
+from relab.experiments.seals import damaged, digest_of_file
 from relab.experiments.wire import sha256_of, write_json
 
 BYTES_PER_TRIAL: Final = 40_960
@@ -63,12 +65,15 @@ class RunFolder:
         """Return the tasks, from the run's own copy of the data set.
 
         Raises:
-            RunChangedError: it is no longer the one that the run began with.
+            RunDamagedError: it is no longer the one that the run began with.
         """
-        index = index_tasks(self.dataset, self.config.dataset.limit)
-        if index.digest != self.facts["dataset_digest"]:
-            raise RunChangedError(f"The data set {index.path} was changed since the run began.")
-        return index
+        try:
+            digest = digest_of_file(self.dataset)
+        except OSError as error:
+            raise damaged(self.dataset, f"cannot be read: {error.strerror}") from error
+        if digest != self.facts["dataset_digest"]:
+            raise damaged(self.dataset, "was changed since the run began" if digest is not None else "is missing")
+        return index_tasks(self.dataset, self.config.dataset.limit)
 
     def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
         """Write the `run_control_v1`: running, completed, interrupted or failed."""
@@ -115,7 +120,7 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
     (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
     # The manifest last: a folder with one is a run that was begun whole.
     building = path / f"{MANIFEST}.new"
-    write_json(building, manifest)
+    begin_journal(path, write_json(building, manifest))
     building.replace(path / MANIFEST)
     return RunFolder(path, run_id, config, manifest)
 
@@ -125,23 +130,34 @@ def open_run(path: Path) -> RunFolder:
 
     Raises:
         RunNotFoundError: the folder is none.
-        RunChangedError: its experiment is no longer what its digest says.
+        RunDamagedError: its manifest cannot be read, or its experiment is not what the manifest says.
     """
+    manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        resolved = json.loads((path / RESOLVED).read_bytes())
-        run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]
-        config = ExperimentConfig.model_validate(resolved)
-    except FileNotFoundError as error:
-        raise RunNotFoundError(f"{path} is no run: {error.filename} is not there.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise RunNotFoundError(f"{path} is no run that can be read: {reason}.") from error
+        run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
+    except (KeyError, TypeError) as error:
+        raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or of another type") from error
     if sha256_of(resolved) != digest:
-        raise RunChangedError(
-            f"{path / RESOLVED} was changed since the run began.", remedy="Start a new run for another experiment."
-        )
-    return RunFolder(path, run_id, config, manifest)
+        raise damaged(path / RESOLVED, f"was changed since the run began: {MANIFEST} names another digest")
+    try:
+        config = ExperimentConfig.model_validate(resolved)
+    except ValidationError as error:
+        raise damaged(path / RESOLVED, f"cannot be read: {error.errors()[0]['msg']}") from error
+    return RunFolder(path, str(run_id), config, manifest)
+
+
+def _read(folder: Path, name: str) -> Any:
+    try:
+        return json.loads((folder / name).read_bytes())
+    except FileNotFoundError as error:
+        raise RunNotFoundError(
+            f"{folder} is no run: {error.filename} is not there.",
+            remedy="Give the folder of a run: .lab/runs/<run_id>.",
+        ) from error
+    except OSError as error:
+        raise damaged(folder / name, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise damaged(folder / name, f"is not JSON: {error}") from error
 
 
 @contextmanager

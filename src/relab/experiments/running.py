@@ -17,7 +17,7 @@ from relab.experiments.dataset import TaskIndex
 from relab.experiments.errors import DiskFullError, ExperimentInvalidError, RunChangedError
 from relab.experiments.finishing import finish_run
 from relab.experiments.harness_identity import harness_identity
-from relab.experiments.journal import Journal, read_journal
+from relab.experiments.journal import FORMAT, NAME, Journal, read_journal
 from relab.experiments.leftovers import end_leftovers
 from relab.experiments.models import Keep, OnResult, Progress, RunOptions, RunSummary, StopSwitch, TrialResult
 from relab.experiments.network_services import TrialNetwork
@@ -32,6 +32,7 @@ from relab.experiments.run_folder import RunFolder, begin_run, check_room, locke
 from relab.experiments.runner import PlanRunner
 from relab.experiments.sandbox.protocol import Sandbox
 from relab.experiments.sandboxes import make_sandbox
+from relab.experiments.seals import damaged
 from relab.experiments.setup_command import run_setup
 from relab.experiments.telemetry_link import MAX_PENDING, TelemetryLink
 from relab.experiments.wire import sha256_of
@@ -61,6 +62,8 @@ class ExperimentRuns:
     ) -> dict[str, Any]:
         """Return the plan of an experiment, without running anything; `gates` are those that it is to be judged by.
 
+        `harness_problem` says why the experiment would not be run.
+
         Raises:
             ExperimentInvalidError: the file, the overrides or the data set is wrong.
         """
@@ -72,6 +75,10 @@ class ExperimentRuns:
             comparisons=len(config.variant_plan) * max(len(gates or config.analysis.primary_metrics), 1),
             gates=gates,
         )
+        try:
+            check_harness(resolved)
+        except ExperimentInvalidError as error:
+            return describe(resolved, power, harness_problem=str(error))
         return describe(resolved, power)
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:
@@ -130,6 +137,7 @@ class ExperimentRuns:
                     "harness_identity": harness_identity(config, resolved.script, root, image_digest),
                     "image_digest": image_digest,
                     "warnings": list(resolved.warnings),
+                    "journal": FORMAT,
                 },
             )
             with _full_disk_told(runs / run_id):
@@ -269,9 +277,14 @@ class ExperimentRuns:
 def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> None:
     """Count what earlier processes of a run have come to, and send on what they were killed with."""
     last: deque[Mapping[str, Any]] = deque(maxlen=MAX_PENDING)
+    variants = {variant.variant_id for variant in context.config.variants}
     for entry in read_journal(context.run_dir):
-        last.append(entry["row"])
-        runner.take_up(entry["row"])
+        row = entry["row"]
+        if row["variant_id"] not in variants:
+            path = context.run_dir / NAME
+            raise damaged(path, f"has a trial of a variant that the experiment does not have: {row['variant_id']!r}")
+        last.append(row)
+        runner.take_up(row)
     link.send_missing(context, last)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import parse_json
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.schemas import schema_names, schema_of
+from relab.experiments.schemas import registry, schema_names, schema_of
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 MAX_FILE_BYTES: Final = 256 * 1_048_576
 MAX_PROBLEMS: Final = 20
@@ -26,29 +29,63 @@ def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
     Raises:
         ExperimentInvalidError: there is no such schema or file, or a document is not as it must be.
     """
-    # No other command needs it, and to import it takes a tenth of a second.
-    from jsonschema import Draft202012Validator  # noqa: PLC0415
-
     documents = list(_documents(file))
     if not documents:
         raise ExperimentInvalidError(f"{file} holds no document.")
     name = name or _own_name(file, documents[0][1])
-    schema = schema_of(name)
-    if schema is None:
-        raise ExperimentInvalidError(f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schema_names())}.")
-    validator = Draft202012Validator(schema)
-    problems: list[tuple[str, str]] = []
-    for place, document in documents:
-        for error in validator.iter_errors(document):
-            where = "".join(f"/{part}" for part in error.absolute_path)
-            problems.append((f"{place}{where}", error.message[:500]))
-            if len(problems) >= MAX_PROBLEMS:
-                break
+    problems = _problems(name, documents)
     if problems:
         raise ExperimentInvalidError(
             f"{file} is no {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
         )
     return name, len(documents)
+
+
+def check_document(name: str, document: Any) -> None:
+    """Check a document that is at hand.
+
+    Raises:
+        ExperimentInvalidError: there is no such schema, or the document is not as it must be.
+    """
+    problems = _problems(name, [("", document)])
+    if problems:
+        raise ExperimentInvalidError(
+            f"The document is no {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
+        )
+
+
+def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+    # No other command needs it, and to import it takes a tenth of a second.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    schema = schema_of(name)
+    if schema is None:
+        raise ExperimentInvalidError(f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schema_names())}.")
+    validator = Draft202012Validator(schema, registry=registry())
+    problems: list[tuple[str, str]] = []
+    for place, document in documents:
+        for error in validator.iter_errors(document):
+            problems += [(f"{place}{where}", message) for where, message in _explained(error)]
+            if len(problems) >= MAX_PROBLEMS:
+                return problems
+    return problems
+
+
+def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Yield the places and messages of an error; of alternatives, those of the one that the document meant."""
+    if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
+        kinds: dict[Any, list[ValidationError]] = {}
+        for cause in error.context:
+            kinds.setdefault(cause.schema_path[0], []).append(cause)
+        meant = [
+            causes for causes in kinds.values() if not any("event_type" in cause.absolute_path for cause in causes)
+        ]
+        if len(meant) == 1:
+            for cause in meant[0]:
+                yield from _explained(cause)
+            return
+    where = "".join(f"/{part}" for part in error.absolute_path)
+    yield where, error.message[:500]
 
 
 def _own_name(file: Path, document: Any) -> str:

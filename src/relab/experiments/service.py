@@ -11,8 +11,11 @@ from relab.experiments import knobs, listing, schemas, skeleton
 from relab.experiments.compare import Comparison, parse_gates
 from relab.experiments.compare import compare as compare_run
 from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.integrity import check_compared, damage_of_run
 from relab.experiments.models import OnResult, RunOptions, RunSummary, StopSwitch
 from relab.experiments.resolve import Resolved
+from relab.experiments.run_facts import read_facts
+from relab.experiments.run_folder import open_run
 from relab.experiments.running import ExperimentRuns
 from relab.experiments.schema_check import check_file
 from relab.telemetry.service import TelemetryService
@@ -97,9 +100,12 @@ class ExperimentService:
 
         Raises:
             RunNotFoundError: there is no such run.
+            RunDamagedError: a file that is read is not what the run has written.
             GateInvalidError: a gate cannot be read.
         """
-        return compare_run(listing.find_run(root, named), baseline=baseline, metrics=metrics, gates=gates)
+        run_dir = listing.find_run(root, named)
+        check_compared(read_facts(run_dir))
+        return compare_run(run_dir, baseline=baseline, metrics=metrics, gates=gates)
 
     def list_runs(self, root: Path) -> list[dict[str, Any]]:
         """Return the runs of a project, newest first."""
@@ -112,6 +118,15 @@ class ExperimentService:
             RunNotFoundError: there is no such run.
         """
         return listing.show_run(root, named)
+
+    def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
+        """Check every file of a run, also those of its trials; return its folder and what is wrong, one sentence each.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        run_dir = open_run(listing.find_run(root, named)).path
+        return run_dir, damage_of_run(run_dir)
 
     def clean(self, root: Path, *, init: bool, runs: bool) -> Sequence[Path]:
         """Delete what `init` or runs have made in a project; return what was there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 import stat
 import threading
@@ -19,7 +20,7 @@ from relab.experiments.config import IntegrationLevel, StatePolicy, Variant
 from relab.experiments.dataset import Task
 from relab.experiments.errors import DiskFullError
 from relab.experiments.events import read_events
-from relab.experiments.evidence import EvidenceStore, hash_chain
+from relab.experiments.evidence import REF, EvidenceStore, hash_chain
 from relab.experiments.folders import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
 from relab.experiments.inventory import inventory
 from relab.experiments.manifests import compare
@@ -196,7 +197,7 @@ class TrialRunner:
         context = self._context
         self._write_output(folder, ids, attempt)
         document = inventory(context.config, attempt.posture, context.harness_identity)
-        self._evidence.link(document, folder.root / INVENTORY)
+        own = {INVENTORY: REF + self._evidence.link(document, folder.root / INVENTORY)}
         metrics = measure(
             context.config,
             duration_ms=attempt.duration_ms,
@@ -220,7 +221,7 @@ class TrialRunner:
         )
         self._keep_files(folder, attempt, row)
         if context.config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
-            self._write_state(folder, row)
+            own[STATE] = REF + self._write_state(folder, row)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000 - attempt.duration_ms)
         agent_run = agent_run_of(
             row,
@@ -232,7 +233,7 @@ class TrialRunner:
         entry: dict[str, Any] = {"row": row.to_json()}
         if attempt.evidence is not None:
             policy = context.config.design.policies.state.value
-            entry["evidence"] = attempt.evidence.record(row, self._chain_id(ids), policy)
+            entry["evidence"] = attempt.evidence.record(row, self._chain_id(ids), policy, own)
             entry["chain"] = attempt.evidence.chain(row, self._chain_id(ids), policy)
         entry["head"] = hash_chain(folder.host_path(context.config.runtime.harness.events.path))
         return TrialResult(row, agent_run, entry)
@@ -272,7 +273,8 @@ class TrialRunner:
         if not keeps and not needed_later:
             remove_tree(folder.workspace)
 
-    def _write_state(self, folder: TrialFolder, row: TrialRow) -> None:
+    def _write_state(self, folder: TrialFolder, row: TrialRow) -> str:
+        """Write the `trial_state_v1` of a trial; return its digest in hex."""
         document = {
             "schema_version": "trial_state_v1",
             "trial_id": row.trial_id,
@@ -282,7 +284,9 @@ class TrialRunner:
             "exit_reason": row.error_type,
             "updated_at": format_time(self._context.clock.now_us()),
         }
-        write_own(folder.root / STATE, wire.to_json_bytes(document))
+        raw = wire.to_json_bytes(document)
+        write_own(folder.root / STATE, raw)
+        return hashlib.sha256(raw).hexdigest()
 
     def _broken(
         self, slot: Slot, ids: TrialIds, task: Task, folder: TrialFolder, error: OSError, begun: float

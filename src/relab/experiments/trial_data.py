@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from relab.experiments.result_tables import METRICS, TRIALS, open_duckdb, table_source, tables_dir
 from relab.experiments.run_facts import SUCCESS, Direction
+from relab.experiments.seals import damaged
 from relab.stats.paired import Clusters
 
 if TYPE_CHECKING:
@@ -176,6 +177,13 @@ class TrialData:
         )
         return dict(self.rows(query, [variant]))
 
+    def nonzero_exits(self, variant: str) -> int:
+        """Return how many trials of a variant have a result although their harness ended with another code than 0."""
+        query = (
+            "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
+        )
+        return int(self.rows(query, [variant])[0][0])
+
     def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
         """Return quantiles of a metric over the trials of a variant; None without a figure."""
         name = self.name_of(metric)
@@ -235,7 +243,20 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
         wanted: metrics that are surely kept if there are many.
 
     Raises:
-        OSError: the tables are not there or cannot be read.
+        RunDamagedError: a table is missing, or is not what was written.
+        OSError: there is no room for what does not fit into memory.
     """
-    with open_duckdb(tables_dir(run_dir)) as connection:
-        yield TrialData(connection, run_dir, wanted)
+    import duckdb  # noqa: PLC0415 takes longer to load than most commands take
+
+    folder = tables_dir(run_dir)
+    for name in (TRIALS, METRICS):
+        if not (folder / f"{name}.parquet").is_file():
+            raise damaged(folder / f"{name}.parquet", "is missing")
+    with open_duckdb(folder) as connection:
+        try:
+            yield TrialData(connection, run_dir, wanted)
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            # Only a run of an earlier version gets here with a damaged file: the others have digests, which are checked before.
+            raise damaged(folder, f"has a table that cannot be read ({type(error).__name__})") from error

@@ -20,6 +20,7 @@ from relab.experiments.dataset import Task
 from relab.experiments.models import ErrorType, Outcome, TrialIds
 from relab.experiments.plain_files import open_plain, read_plain
 from relab.experiments.sandbox.protocol import Places
+from relab.experiments.sanitization import contract_profile
 
 MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
 MAX_LAST_LINE_BYTES: Final = 16 * 1_048_576
@@ -59,8 +60,11 @@ def trial_input(
     if budgets:
         runtime["budgets"] = budgets
     timeouts = {"trial_seconds": trial_seconds(config, task), "tool_seconds": config.runtime.timeouts.tool_seconds}
-    if any(value is not None for value in timeouts.values()):
-        runtime["timeouts"] = {name: value for name, value in timeouts.items() if value is not None}
+    seconds = {name: value for name, value in timeouts.items() if value is not None}
+    if seconds:
+        # The contract has whole seconds. A harness that ends itself by them should do so before it is ended.
+        runtime["timeouts"] = {name: max(int(value), 1) for name, value in seconds.items()}
+    profile, is_known = contract_profile(config.design.sanitization_profile)
     document: dict[str, Any] = {
         "schema_version": "trial_input_v1",
         "ids": ids.to_json(),
@@ -68,14 +72,19 @@ def trial_input(
         "workload": {"type": config.experiment.workload_type},
         "bindings": variant.bindings,
         "design": {
-            "sanitization_profile": config.design.sanitization_profile.value,
+            "sanitization_profile": profile,
             "integration_level": config.runtime.harness.integration_level.value,
         },
         "runtime": runtime,
     }
+    ext: dict[str, Any] = {}
+    if not is_known:
+        ext["sanitization_profile"] = config.design.sanitization_profile.value
+    if any(value != runtime["timeouts"][name] for name, value in seconds.items()):
+        ext["timeouts"] = seconds
     if task.boundary:
-        document["ext"] = {"task_boundary_v1": _boundary(task)}
-    return document
+        ext["task_boundary_v1"] = _boundary(task)
+    return {**document, "ext": ext} if ext else document
 
 
 def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relab.experiments import dataset
-from relab.experiments.dataset import Mount, TaskIndex, WorkspaceFile, check_inside, index_tasks
+from relab.experiments.dataset import Mount, Task, TaskIndex, WorkspaceFile, check_inside, index_tasks
 from relab.experiments.errors import ExperimentInvalidError, RunChangedError
 
 
@@ -229,7 +229,16 @@ def test_a_boundary_row_has_a_task(tmp_path: Path) -> None:
     assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t"}) == (
         "a row of task_boundary_v1 has a task"
     )
-    assert wrong(tmp_path, {"task": "text", "limits": {}}) == "task_id is missing"
+    assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t", "task": "text"}) == (
+        "the task of a row of task_boundary_v1 is a JSON object"
+    )
+    assert wrong(tmp_path, {"task": {}, "limits": {}}) == "task_id is missing"
+
+
+def test_row_whose_task_is_text_is_the_task_as_a_whole(tmp_path: Path) -> None:
+    row = {"task_id": "t", "task": "text", "limits": {"anything": 1}}
+
+    assert index_tasks(write(tmp_path, row)).read(0) == Task("t", row)
 
 
 @pytest.mark.parametrize("path", ["", ".", "/", "..", "a/..", "/a", "a\x00b", "../a"])

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from relab.experiments.errors import RunDamagedError
+from relab.experiments.grades import Tally
+from relab.experiments.journal import Head
 from relab.experiments.knobs import Override
 from relab.experiments.provenance import attestation, git_state, run_manifest
+from relab.experiments.run_folder import RunFolder
+from relab.experiments.schema_check import check_document as registry_check
+from relab.experiments.seals import read_attestation
+from support.experiment_configs import config
+
+DIGEST = "sha256:" + "1" * 64
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -115,20 +127,100 @@ def test_a_manifest_tells_how_a_run_was_started(checkout: Path) -> None:
     assert found["git"]["dirty"] is False
 
 
-@pytest.mark.parametrize(("level", "hooks"), [("cli_basic", None), ("cli_events", "hook_events_v1")])
-def test_an_attestation_has_the_contracts_fields(level: str, hooks: str | None) -> None:
-    entries = [
-        {"row": {"trial_id": "trial_1", "outcome": "success"}, "head": "sha256:1"},
-        {"row": {"trial_id": "trial_2", "outcome": "error"}, "head": "sha256:2"},
-        {"row": {"trial_id": "trial_3", "outcome": "missing"}},
-        {"row": {"trial_id": "trial_4", "outcome": "success"}, "head": "sha256:4"},
-    ]
-    found = attestation(
-        run_id="run_1", digest="sha256:9", entries=iter(entries), identity={"x": 1}, image_digest=None, level=level
-    )
+def entry(number: int, outcome: str, **fields: Any) -> dict[str, Any]:
+    row = {
+        "trial_id": f"trial_{number}",
+        "outcome": outcome,
+        "network_mode_effective": "none",
+        "violations": [],
+        "has_hook_events": False,
+        "event_counts": {},
+    }
+    found = {"row": row | fields}
+    return found if outcome == "missing" else found | {"head": DIGEST, "evidence": {}}
 
-    assert found["resolved_experiment_digest"] == "sha256:9"
+
+def attested(entries: Sequence[dict[str, Any]], *, is_complete: bool = True, **fields: Any) -> dict[str, Any]:
+    experiment = config(**fields)
+    manifest = {"resolved_experiment": {"digest": DIGEST}, "ext": {"image_digest": DIGEST}}
+    tally = Tally()
+    for found in entries:
+        tally.note(found)
+    run = RunFolder(Path("run_1"), "run_1", experiment, manifest)
+    document = attestation(run, tally, head=Head(4, "2" * 64), files={"a": DIGEST}, is_complete=is_complete)
+    registry_check("attestation_v1", document)
+    return document
+
+
+FOUR = [entry(1, "success"), entry(2, "error"), entry(3, "missing"), entry(4, "success")]
+TWO = [{"variant_id": "other", "bindings": {}}]
+
+
+@pytest.mark.parametrize(("level", "hooks"), [("cli_basic", None), ("cli_events", "hook_events_v1")])
+def test_attestation_has_the_fields_of_the_contract_and_counts_under_ext(level: str, hooks: str | None) -> None:
+    found = attested(FOUR, runtime__harness={"command": ["x"], "integration_level": level})
+
     assert [link["trial_id"] for link in found["events_hashchain"]] == ["trial_1", "trial_2", "trial_4"]
-    assert found["grades_summary"] == {"error": 1, "missing": 1, "success": 2}
+    assert found["ext"]["outcomes"] == {"error": 1, "missing": 1, "success": 2}
+    assert found["ext"]["journal"] == {"format": "journal_v2", "entries": 4, "head": "sha256:" + "2" * 64}
+    assert (found["ext"]["complete"], found["ext"]["files"]) == (True, {"a": DIGEST})
     assert found.get("hooks_schema_version") == hooks
-    assert "image_digest" not in found
+    assert found["grades_summary"]["schema_version"] == "grades_v1"
+    assert found["grades_summary"]["integration_level"] == level
+
+
+@pytest.mark.parametrize(
+    ("mode", "network", "violations", "policy", "grade"),
+    [
+        ("local", "full", [], "isolate_per_trial", "leaky"),
+        ("bwrap", "none", [], "isolate_per_trial", "hermetic"),
+        ("container", "none", [], "isolate_per_trial", "hermetic"),
+        ("container", "allowlist_enforced", [], "isolate_per_trial", "bounded"),
+        ("bwrap", "full", [], "isolate_per_trial", "bounded"),
+        ("bwrap", "none", ["x"], "isolate_per_trial", "bounded"),
+        ("bwrap", "none", [], "accumulate", "bounded"),
+    ],
+)
+def test_isolation_grade_is_of_what_was_in_effect(
+    mode: str, network: str, violations: list[str], policy: str, grade: str
+) -> None:
+    rows = [entry(1, "success", network_mode_effective=network, violations=violations)]
+    found = attested(rows, runtime__sandbox={"mode": mode}, design={"policies": {"state": policy}})
+
+    assert found["grades_summary"]["isolation_grade"] == grade
+
+
+@pytest.mark.parametrize(
+    ("entries", "complete", "comparison", "variants", "grade"),
+    [
+        (FOUR[:2], True, "paired", TWO, "valid_paired"),
+        (FOUR[:2], True, "unpaired", TWO, "valid_unpaired"),
+        (FOUR[:2], True, "none", TWO, "unknown"),
+        (FOUR[:2], True, "paired", [], "unknown"),
+        (FOUR[:2], False, "paired", TWO, "invalid"),
+        (FOUR, True, "paired", TWO, "invalid"),
+    ],
+)
+def test_comparability_grade_is_of_what_has_a_result(
+    entries: list[dict[str, Any]], complete: bool, comparison: str, variants: list[dict[str, Any]], grade: str
+) -> None:
+    found = attested(entries, is_complete=complete, design={"comparison": comparison}, variant_plan=variants)
+
+    assert found["grades_summary"]["comparability_grade"] == grade
+    assert found["grades_summary"]["provenance_grade"] == ("recorded" if complete else "partial")
+
+
+def test_attestation_that_was_changed_is_found(tmp_path: Path) -> None:
+    document = attested(FOUR)
+    path = tmp_path / "attestation.json"
+    path.write_text(json.dumps(document))
+    assert read_attestation(tmp_path) == document
+
+    document["ext"]["outcomes"]["success"] = 3
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunDamagedError, match="its seal does not match"):
+        read_attestation(tmp_path)
+    del document["ext"]["seal"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(RunDamagedError, match="it has no seal"):
+        read_attestation(tmp_path)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from relab.experiments.contract_schemas import CONTRACT
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.schema_check import check_file
 from relab.experiments.schemas import schema_names, schema_of
+from relab.experiments.wire import sha256_of
 from support.experiment_configs import IDS
 
 OUTPUT = {"schema_version": "trial_output_v1", "ids": IDS.to_json(), "outcome": "success"}
@@ -58,15 +60,14 @@ def test_each_schema_is_one_and_refuses_something(name: str) -> None:
     ("document", "schema"),
     [
         (OUTPUT, None),
-        ({**OUTPUT, "answer": None, "metrics": {"a": 1}, "objective": {"name": "loss", "value": 0.5}, "ext": {"x": 1}}, None),
+        ({**OUTPUT, "answer": "x", "metrics": {"a": 1}, "objective": {"name": "loss", "value": 0.5}, "ext": {"x": 1}}, None),
         ({**OUTPUT, "checkpoints": [{"path": "/state/a", "step": 3, "epoch": 0.5}]}, "trial_output_v1"),
         (EVENT, "hook_events_v1"),
-        ({**EVENT, "event_type": "mine", "anything": 1}, "hook_events_v1"),
         ({**EVENT, "event_type": "tool_call_end", "call_id": "a", "tool": {"name": "t"}, "outcome": {"status": "ok"}}, "hook_events_v1"),
         (MANIFEST, None),
         ({**MANIFEST, "integration_level": "sdk_full", "hooks": HOOKS}, None),
-        ({"knobs": []}, "knob_manifest_v1"),
-        ({"values": {"a": 1}, "manifest_path": "x"}, "experiment_overrides_v1"),
+        ({"schema_version": "knob_manifest_v1", "knobs": []}, None),
+        ({"schema_version": "experiment_overrides_v1", "values": {"a": 1}, "manifest_path": "x"}, None),
     ],
 )  # fmt: skip
 def test_documents_of_the_contract_pass(tmp_path: Path, document: Any, schema: str | None) -> None:
@@ -81,8 +82,8 @@ def test_documents_of_the_contract_pass(tmp_path: Path, document: Any, schema: s
         ({**OUTPUT, "ids": {**IDS.to_json(), "repl_idx": -1}}, None, "/ids/repl_idx"),
         ({**OUTPUT, "checkpoints": [{"path": "a"}, {}]}, None, "/checkpoints/1"),
         ({**EVENT, "seq": "1"}, "hook_events_v1", "/seq"),
-        ({**EVENT, "anything": 1}, "hook_events_v1", ""),
         ({**EVENT, "event_type": "error"}, "hook_events_v1", ""),
+        ({**EVENT, "event_type": "mine"}, "hook_events_v1", ""),
         ({**MANIFEST, "integration_level": "cli_events"}, None, ""),
         ({**MANIFEST, "integration_level": "otel"}, None, ""),
         ([], "trial_output_v1", ""),
@@ -119,3 +120,44 @@ def test_what_cannot_be_checked_is_told(tmp_path: Path, content: str, schema: st
         check_file(path, schema)
     with pytest.raises(ExperimentInvalidError, match="cannot be read: No such file"):
         check_file(tmp_path / "absent.json", schema)
+
+
+# Taken of AgentLab's published schemas (2026-02-12) after inlining their local references and dropping their annotations.
+CONTRACT_DIGESTS = {
+    "attestation_v1": "1a3d3a0043b696b7",
+    "evidence_record_v1": "ca2249a684ec5e66",
+    "experiment_overrides_v1": "24eb89e1314408ba",
+    "grades_v1": "cb993d0dbb573ffa",
+    "harness_manifest_v1": "d7d0e1b819351b0d",
+    "hook_events_v1": "8c5bd8e8aead6e85",
+    "knob_manifest_v1": "5916cc83b2999848",
+    "manifest_v1": "652513735de28c76",
+    "resolved_experiment_v0_3": "e43f6c14bf6245e3",
+    "state_inventory_v1": "32f8e0797dcbf9f1",
+    "task_chain_state_v1": "f2c320de0e492b44",
+    "trace_manifest_v1": "59ac07466f8bc6c9",
+    "trial_input_v1": "be9e10ede9bc2a34",
+    "trial_output_v1": "34058487b744e643",
+}
+
+
+def ordered(schema: Any) -> Any:
+    """Return a schema in which the order of sets says nothing."""
+    if isinstance(schema, dict):
+        sets = ("required", "enum")
+        return {name: sorted(value, key=str) if name in sets else ordered(value) for name, value in schema.items()}
+    return [ordered(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def test_schemas_of_the_contract_are_those_that_agentlab_publishes() -> None:
+    assert {name: sha256_of(ordered(schema))[7:23] for name, schema in CONTRACT.items()} == CONTRACT_DIGESTS
+
+
+def test_attestation_refers_to_the_schema_of_its_grades(tmp_path: Path) -> None:
+    attestation = {
+        "schema_version": "attestation_v1",
+        "resolved_experiment_digest": "sha256:" + "1" * 64,
+        "events_hashchain": [],
+        "grades_summary": {"success": 2},
+    }
+    assert {where for where, _ in wrong(tmp_path, attestation)} == {"/grades_summary"}

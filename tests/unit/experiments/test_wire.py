@@ -89,14 +89,15 @@ def test_a_trial_input_has_exactly_the_contracts_fields() -> None:
 
 
 def test_budgets_and_timeouts_are_told_where_there_are_some() -> None:
-    runtime = made(
+    document = made(
         runtime__budgets={"max_steps": 5, "max_tool_calls": 7},
         runtime__timeouts={"trial_seconds": None, "tool_seconds": 2.5},
         runtime__network={"mode": "allowlist_enforced", "allowed_hosts": ["api.example.org"]},
-    )["runtime"]
+    )
+    runtime = document["runtime"]
 
     assert runtime["budgets"] == {"max_steps": 5, "max_tool_calls": 7}
-    assert runtime["timeouts"] == {"tool_seconds": 2.5}
+    assert (runtime["timeouts"], document["ext"]["timeouts"]) == ({"tool_seconds": 2}, {"tool_seconds": 2.5})
     assert runtime["network"] == {"mode_requested": "allowlist_enforced", "allowed_hosts": ["api.example.org"]}
     assert "timeouts" not in made(runtime__timeouts={"trial_seconds": None})["runtime"]
 
@@ -104,7 +105,7 @@ def test_budgets_and_timeouts_are_told_where_there_are_some() -> None:
 def test_a_tasks_own_limits_win_and_its_boundary_is_told() -> None:
     task = Task(
         "task_1",
-        "anything",
+        {"any": "thing"},
         boundary=True,
         files=(WorkspaceFile("a.sh", b"secret content", executable=True),),
         mounts=(Mount("pack:1", "data"),),
@@ -112,15 +113,16 @@ def test_a_tasks_own_limits_win_and_its_boundary_is_told() -> None:
     )
     document = made(task, runtime__budgets={"max_steps": 5, "max_total_tokens": 100})
 
-    assert document["task"] == "anything"
+    assert document["task"] == {"any": "thing"}
     assert document["runtime"]["budgets"] == {"max_steps": 9, "max_total_tokens": 100}
-    assert document["runtime"]["timeouts"] == {"trial_seconds": 1.5}
+    assert document["runtime"]["timeouts"] == {"trial_seconds": 1}
     assert document["ext"] == {
+        "timeouts": {"trial_seconds": 1.5},
         "task_boundary_v1": {
             "workspace_files": [{"path": "a.sh", "executable": True}],
             "mount_references": [{"dataset_pack_ref": "pack:1", "mount_path": "data", "read_only": True}],
             "limits": {"max_steps": 9.0, "trial_seconds": 1.5},
-        }
+        },
     }
 
 

@@ -1,0 +1,425 @@
+"""The schemas of AgentLab's documents, field by field as its prototype publishes them.
+
+A harness or a tool that was written for AgentLab checks documents against these, so nothing is added to them and nothing taken away:
+what relab has besides goes under `ext`. Annotations (titles, descriptions, defaults) are not repeated.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relab.experiments.schema_parts import (
+    COUNT,
+    DIGEST,
+    FLAG,
+    IDS,
+    LEVEL,
+    NUMBER,
+    OPEN,
+    POSITIVE,
+    REF,
+    SOME_TEXT,
+    TEXT,
+    TIME,
+    TRIAL_IDS,
+    WHOLE,
+    Schema,
+    closed,
+    document,
+    list_of,
+    one_of,
+    opened,
+)
+
+_PROFILE: Final = one_of("replay_strict_v2", "hermetic_functional_v2", "perf_benchmark_v2")
+_NETWORK: Final = one_of("none", "full", "allowlist_enforced")
+_STATE: Final = one_of("isolate_per_trial", "persist_per_task", "accumulate")
+_COMPARISON: Final = one_of("paired", "unpaired", "none")
+_MODEL: Final = one_of("independent", "dependent")
+_CONTENT: Final = one_of("store", "hash", "drop")
+_COMMAND: Final = list_of(SOME_TEXT, 1)
+
+_TRIAL_INPUT: Final = document(
+    "trial_input_v1",
+    {
+        "ids": IDS,
+        "task": OPEN,
+        "bindings": OPEN,
+        "runtime": closed(
+            {
+                "paths": closed(dict.fromkeys(("workspace", "state", "dataset", "out", "tmp"), TEXT), {"cache": TEXT}),
+                "network": closed({"mode_requested": _NETWORK}, {"allowed_hosts": list_of(SOME_TEXT)}),
+                "control_plane": closed({"mode": one_of("file", "sdk"), "path": SOME_TEXT}),
+            },
+            {
+                "budgets": closed({}, dict.fromkeys(("max_steps", "max_total_tokens", "max_tool_calls"), WHOLE)),
+                "timeouts": closed({}, {"trial_seconds": COUNT, "tool_seconds": COUNT}),
+            },
+        ),
+        "design": closed({"sanitization_profile": _PROFILE, "integration_level": LEVEL}),
+    },
+    {"task_schema": TEXT, "workload": closed({"type": one_of("agent_harness", "trainer", "custom")})},
+)
+
+_TRIAL_OUTPUT: Final = document(
+    "trial_output_v1",
+    {"ids": IDS, "outcome": one_of("success", "failure", "missing", "error")},
+    {
+        "answer": {"oneOf": [TEXT, OPEN, {"type": "array"}]},
+        "metrics": {"type": "object", "additionalProperties": {"anyOf": [NUMBER, TEXT, FLAG, {"type": "null"}]}},
+        "objective": closed(
+            {"name": SOME_TEXT, "value": NUMBER}, {"direction": one_of("maximize", "minimize")}
+        ),
+        "artifacts": list_of(closed({"path": SOME_TEXT}, {"logical_name": TEXT, "mime_type": TEXT})),
+        "checkpoints": list_of(closed({"path": SOME_TEXT}, {"logical_name": TEXT, "step": WHOLE, "epoch": POSITIVE})),
+        "error": closed({}, {"error_type": TEXT, "message": TEXT, "stack": TEXT}),
+    },
+)  # fmt: skip
+
+
+def _event(kind: str, required: dict[str, Schema], optional: dict[str, Schema] | None = None) -> Schema:
+    base = opened(
+        {"event_type": SOME_TEXT, "ts": TIME, "seq": WHOLE, "ids": IDS},
+        {
+            "hooks_schema_version": {"const": "hook_events_v1"},
+            "step_index": {"type": ["integer", "null"], "minimum": 0},
+            "payload_ref": REF,
+            "redaction": closed({}, {"applied": FLAG, "mode": _CONTENT}),
+            "ext": OPEN,
+        },
+    )
+    fields = {"event_type": {"const": kind}, **required}
+    own = {"type": "object", "required": list(fields), "properties": {**fields, **(optional or {})}}
+    return {"allOf": [base, own], "unevaluatedProperties": False}
+
+
+_ACTION: Final = one_of("continue", "stop", "checkpoint")
+_CALL: Final = {
+    "call_id": SOME_TEXT,
+    "outcome": closed({"status": one_of("ok", "error")}, {"error_type": TEXT, "message": TEXT}),
+}
+_CALL_TIMES: Final = {"timing": closed({}, {"queue_wait_ms": WHOLE, "duration_ms": WHOLE}), "attempt_index": WHOLE}
+_SPENT: Final = closed({}, dict.fromkeys(("steps", "tokens_in", "tokens_out", "tool_calls"), WHOLE))
+_HOOK_EVENTS: Final[Schema] = {
+    "type": "object",
+    "oneOf": [
+        _event("agent_step_start", {"step_index": WHOLE}),
+        _event("agent_step_end", {"step_index": WHOLE}, {"budgets": _SPENT}),
+        _event(
+            "control_ack",
+            {"step_index": WHOLE, "control_version": DIGEST, "action_observed": _ACTION},
+            {"control_seq": WHOLE, "action_taken": _ACTION, "reason": TEXT},
+        ),
+        _event(
+            "model_call_end",
+            _CALL,
+            {
+                "turn_index": WHOLE,
+                "model": closed({}, {"identity": SOME_TEXT, "params_digest": DIGEST}),
+                "usage": closed({}, {"tokens_in": WHOLE, "tokens_out": WHOLE}),
+                **_CALL_TIMES,
+            },
+        ),
+        _event("tool_call_end", {**_CALL, "tool": closed({"name": SOME_TEXT}, {"version": TEXT})}, _CALL_TIMES),
+        _event("error", {"message": SOME_TEXT}, {"error_type": TEXT, "stack": TEXT}),
+    ],
+}
+
+_HARNESS_MANIFEST: Final = document(
+    "harness_manifest_v1",
+    {"created_at": TIME, "integration_level": LEVEL, "step": closed({"semantics": SOME_TEXT})},
+    {
+        "harness": closed(
+            {"name": SOME_TEXT},
+            {
+                "version": SOME_TEXT,
+                "source_digest": DIGEST,
+                "exec_digest": DIGEST,
+                "entry_command": _COMMAND,
+                "runtime": opened({}, {"node": TEXT}),
+                "lockfile_digest": DIGEST,
+            },
+        ),
+        "hooks": closed(
+            {"schema_version": {"const": "hook_events_v1"}, "events_path": SOME_TEXT}, {"header_event_emitted": FLAG}
+        ),
+        "control_plane": closed({"mode": one_of("file", "sdk"), "path": SOME_TEXT}, {"format_version": TEXT}),
+        "tracing": closed(
+            {"mode": one_of("none", "otlp", "manifest")}, {"otlp_endpoint": SOME_TEXT, "trace_manifest_path": SOME_TEXT}
+        ),
+        "redaction": closed({"mode": one_of("on", "off")}, {"applied_by_harness": FLAG, "content_policy": _CONTENT}),
+    },
+) | {
+    "allOf": [
+        {
+            "if": {
+                "properties": {"integration_level": {"enum": ["cli_events", "sdk_control", "sdk_full"]}},
+                "required": ["integration_level"],
+            },
+            "then": {"required": ["hooks"]},
+        },
+        {
+            "if": {"properties": {"integration_level": {"const": "otel"}}, "required": ["integration_level"]},
+            "then": {"required": ["tracing"]},
+        },
+    ]
+}
+
+_TRACE_MANIFEST: Final = document(
+    "trace_manifest_v1",
+    {"format": SOME_TEXT, "paths": list_of(SOME_TEXT, 1)},
+    {"version": TEXT, "redaction": closed({}, {"applied": FLAG, "mode": _CONTENT})},
+)
+
+_KNOB_MANIFEST: Final = document(
+    "knob_manifest_v1",
+    {
+        "knobs": list_of(
+            closed(
+                {
+                    "id": SOME_TEXT,
+                    "json_pointer": {"type": "string", "pattern": "^/.*"},
+                    "type": one_of("string", "integer", "number", "boolean", "array", "object"),
+                },
+                {
+                    "label": TEXT,
+                    "description": TEXT,
+                    "role": one_of("core", "harness", "benchmark", "safety", "analysis", "infra"),
+                    "options": list_of({"oneOf": [TEXT, NUMBER, {"type": "integer"}, FLAG, {"type": "null"}]}),
+                    "minimum": NUMBER,
+                    "maximum": NUMBER,
+                    "step": NUMBER,
+                    "unit": TEXT,
+                    "scientific_role": one_of("treatment", "control", "confound", "derived", "invariant"),
+                    "autotune": closed({}, {"enabled": FLAG, "requires_human_approval": FLAG}),
+                },
+            )
+        )
+    },
+    {"created_at": TIME},
+)
+
+_OVERRIDES: Final = document(
+    "experiment_overrides_v1",
+    {
+        "values": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [TEXT, NUMBER, FLAG, {"type": "array"}, OPEN, {"type": "null"}]},
+        }
+    },
+    {"manifest_path": SOME_TEXT},
+)
+
+_TEXTS: Final = ("path", "provider", "suite_id", "schema_version", "split_id")
+_HARNESS_TEXTS: Final = dict.fromkeys(("integration_level", "input_path", "output_path"), SOME_TEXT)
+_RESOLVED_EXPERIMENT: Final = opened(
+    {
+        "version": {"const": "0.3"},
+        "experiment": opened(
+            dict.fromkeys(("id", "name", "workload_type"), SOME_TEXT), {"description": TEXT, "owner": TEXT}
+        ),
+        "dataset": opened({**dict.fromkeys(_TEXTS, SOME_TEXT), "limit": COUNT}),
+        "design": opened(
+            {
+                "sanitization_profile": SOME_TEXT,
+                "comparison": _COMPARISON,
+                "replications": COUNT,
+                "random_seed": {"type": "integer"},
+                "shuffle_tasks": FLAG,
+                "max_concurrency": COUNT,
+            },
+            {
+                "policies": closed(
+                    {
+                        "scheduling": one_of("paired_interleaved", "variant_sequential", "randomized"),
+                        "state": _STATE,
+                        "comparison": _COMPARISON,
+                        "retry": closed(
+                            {"max_attempts": COUNT}, {"retry_on": list_of(one_of("error", "timeout", "failure"))}
+                        ),
+                    },
+                    {"pruning": closed({}, {"max_consecutive_failures": COUNT})},
+                )
+            },
+        ),
+        "baseline": opened({"variant_id": SOME_TEXT, "bindings": {"type": "object"}}),
+        "runtime": opened(
+            {
+                "harness": opened(
+                    {
+                        "mode": TEXT,
+                        "command": list_of(TEXT, 1),
+                        **_HARNESS_TEXTS,
+                        "control_plane": opened({}, {"mode": TEXT, "path": SOME_TEXT}),
+                    }
+                ),
+                "sandbox": opened({"mode": TEXT}),
+                "network": opened({"mode": TEXT, "allowed_hosts": list_of(TEXT)}),
+            }
+        ),
+    },
+    {
+        "benchmark": opened(
+            {},
+            {
+                "policy": opened(
+                    {},
+                    {
+                        "task_model": _MODEL,
+                        "reset_strategy": one_of("per_trial", "per_chain", "never"),
+                        "evaluator_mode": one_of("official", "custom"),
+                        "scoring_lifecycle": one_of("predict_then_score", "integrated_score"),
+                        "required_evidence_classes": list_of(SOME_TEXT),
+                        "chain_failure_policy": one_of("stop_on_error", "continue_with_flag"),
+                    },
+                ),
+                "adapter": opened({}, {"command": _COMMAND, "manifest": {"type": "object"}}),
+            },
+        )
+    },
+)
+
+_MANIFEST: Final = document(
+    "manifest_v1",
+    {"run_id": SOME_TEXT, "created_at": TIME, "runner_version": SOME_TEXT, "resolved_experiment": closed({"digest": DIGEST})},
+    {
+        "image_digest": DIGEST,
+        "git": closed({}, {"sha": TEXT, "dirty": FLAG, "diff_digest": DIGEST}),
+        "tool_registry": list_of(closed({"name": SOME_TEXT, "version": SOME_TEXT}, {"digest": DIGEST})),
+    },
+)  # fmt: skip
+
+_GRADES: Final = closed(
+    {
+        "schema_version": {"const": "grades_v1"},
+        "integration_level": LEVEL,
+        "replay_grade": one_of("strict", "checkpointed", "best_effort", "none"),
+        "isolation_grade": one_of("hermetic", "bounded", "leaky"),
+        "comparability_grade": one_of("valid_paired", "valid_unpaired", "invalid", "unknown"),
+        "provenance_grade": one_of("attested", "recorded", "partial"),
+        "privacy_grade": one_of("redacted", "raw", "unknown"),
+    },
+    {"evidence": closed({}, {"hooks": FLAG, "traces": FLAG, "sdk": FLAG}), "notes": list_of(TEXT)},
+)
+
+_ATTESTATION: Final = document(
+    "attestation_v1",
+    {
+        "resolved_experiment_digest": DIGEST,
+        "events_hashchain": list_of(closed({"trial_id": SOME_TEXT, "head": DIGEST})),
+        "grades_summary": {"$ref": "grades_v1.jsonschema"},
+    },
+    {
+        "image_digest": DIGEST,
+        "sbom": closed({}, {"format": TEXT, "artifact_ref": REF}),
+        "artifact_store_root": DIGEST,
+        "harness_identity": closed(
+            {},
+            {
+                "source_digest": DIGEST,
+                "exec_digest": DIGEST,
+                "entry_command": _COMMAND,
+                "runtime_fingerprint": OPEN,
+                "lockfile_digest": DIGEST,
+            },
+        ),
+        "hooks_schema_version": TEXT,
+        "trace_ingestion": closed({}, {"mode": one_of("none", "hooks", "otlp", "manifest"), "artifact_ref": REF}),
+        "redaction": closed({}, {"rules_digest": DIGEST, "summary_digest": DIGEST}),
+    },
+)
+
+_EGRESS_CASE: Final = closed(
+    {
+        "target": SOME_TEXT,
+        "expected": one_of("allow", "block"),
+        "observed": one_of("allow", "block", "error", "unknown"),
+        "ok": FLAG,
+    },
+    {"artifact_ref": REF},
+)
+_STATE_INVENTORY: Final = document(
+    "state_inventory_v1",
+    {
+        "sanitization_profile": _PROFILE,
+        "integration_level": LEVEL,
+        "mounts": list_of(closed({"name": TEXT, "path": TEXT, "writable": FLAG})),
+        "network": closed(
+            {
+                "mode_requested": _NETWORK,
+                "mode_effective": _NETWORK,
+                "enforcement_effective": one_of("docker_none", "netns_iptables", "sidecar_proxy", "unknown"),
+                "egress_self_test": closed({"performed": FLAG, "cases": list_of(_EGRESS_CASE)}),
+            },
+            {"allowed_hosts": list_of(SOME_TEXT)},
+        ),
+        "harness_identity": closed(
+            {"exec_digest": DIGEST}, {"name": TEXT, "source_digest": DIGEST, "entry_command": _COMMAND}
+        ),
+        "violations": closed({"state_leak": FLAG, "profile_invariant_violation": FLAG}, {"notes": list_of(TEXT)}),
+    },
+)
+
+_CHANGE_REFS: Final = ("diff_incremental_ref", "diff_cumulative_ref", "patch_incremental_ref", "patch_cumulative_ref")
+_TRIAL_REFS: Final = ("trial_input_ref", "trial_output_ref", "workspace_pre_ref", "workspace_post_ref")
+_LATER_REFS: Final = ("stdout_ref", "stderr_ref", "hook_events_ref", "harness_request_ref", "harness_response_ref")
+_PATHS: Final = ("trial_dir", "trial_input", "trial_output", "stdout", "stderr", "hook_events", "workspace_pre_snapshot",
+                 "workspace_post_snapshot", "diff_incremental", "diff_cumulative", "patch_incremental", "patch_cumulative")  # fmt: skip
+_EVIDENCE_RECORD: Final = document(
+    "evidence_record_v1",
+    {
+        "ids": IDS,
+        "runtime": closed(
+            {
+                "executor": one_of("local_docker", "local_process", "remote"),
+                "container_mode": FLAG,
+                "exit_status": TEXT,
+            },
+            {"duration_ms": POSITIVE},
+        ),
+        "evidence": closed(
+            dict.fromkeys((*_TRIAL_REFS, *_CHANGE_REFS), REF),
+            {**dict.fromkeys(_LATER_REFS, REF), "supplemental_refs": list_of(REF)},
+        ),
+    },
+    {
+        "ts": TIME,
+        "policy": closed(
+            {}, {"state_policy": _STATE, "task_model": _MODEL, "chain_id": SOME_TEXT, "chain_step_index": WHOLE}
+        ),
+        "paths": closed({}, dict.fromkeys(_PATHS, SOME_TEXT)),
+    },
+)
+
+_TASK_CHAIN_STATE: Final = document(
+    "task_chain_state_v1",
+    {
+        "run_id": SOME_TEXT,
+        "chain_id": SOME_TEXT,
+        "task_model": _MODEL,
+        "step_index": WHOLE,
+        "ids": closed(TRIAL_IDS),
+        "snapshots": closed(dict.fromkeys(("chain_root_ref", "prev_ref", "post_ref"), REF)),
+        "diffs": closed(
+            dict.fromkeys(("incremental_ref", "cumulative_ref", "patch_incremental_ref", "patch_cumulative_ref"), REF)
+        ),
+    },
+    {"ts": TIME},
+)
+
+CONTRACT: Final[dict[str, Schema]] = {
+    "attestation_v1": _ATTESTATION,
+    "evidence_record_v1": _EVIDENCE_RECORD,
+    "experiment_overrides_v1": _OVERRIDES,
+    "grades_v1": _GRADES,
+    "harness_manifest_v1": _HARNESS_MANIFEST,
+    "hook_events_v1": _HOOK_EVENTS,
+    "knob_manifest_v1": _KNOB_MANIFEST,
+    "manifest_v1": _MANIFEST,
+    "resolved_experiment_v0_3": _RESOLVED_EXPERIMENT,
+    "state_inventory_v1": _STATE_INVENTORY,
+    "task_chain_state_v1": _TASK_CHAIN_STATE,
+    "trace_manifest_v1": _TRACE_MANIFEST,
+    "trial_input_v1": _TRIAL_INPUT,
+    "trial_output_v1": _TRIAL_OUTPUT,
+}

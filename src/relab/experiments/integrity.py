@@ -1,0 +1,130 @@
+"""Whether the files of a run are what was written: checked before anything is concluded from them.
+
+The journal checks itself (`journal.py`). The attestation names every other file that a run makes as a whole, with its digest; the
+evidence records in the journal name the documents of each trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.errors import RunDamagedError
+from relab.experiments.evidence import REF, STORE
+from relab.experiments.folders import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.journal import read_journal
+from relab.experiments.plain_files import digest_plain
+from relab.experiments.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
+from relab.experiments.run_facts import COMPLETED, RunFacts, read_facts
+from relab.experiments.seals import damaged, digest_of_file, read_attestation
+
+_READ_BY_COMPARE: Final = frozenset(
+    (MANIFEST, RESOLVED, f"{ANALYSIS}/{TABLES}/{TRIALS}.parquet", f"{ANALYSIS}/{TABLES}/{METRICS}.parquet")
+)
+
+
+def digests_of_run(run_dir: Path) -> dict[str, str]:
+    """Return the digest of each file that a run makes as a whole, by its path below the run.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    names = [MANIFEST, RESOLVED, DIGEST, DATASET]
+    for folder in (run_dir / "evidence", run_dir / ANALYSIS, run_dir / ANALYSIS / TABLES):
+        names += [str(path.relative_to(run_dir)) for path in sorted(folder.glob("[!.]*")) if path.is_file()]
+    found = {name: digest_of_file(run_dir / name) for name in names}
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
+def check_compared(facts: RunFacts) -> None:
+    """Return if the files that a comparison reads are those that the finished run has written.
+
+    A run that is not finished is not compared, so nothing of it is checked.
+
+    Raises:
+        RunDamagedError: one was changed, or is missing.
+    """
+    _check(facts, lambda name: name in _READ_BY_COMPARE)
+
+
+def check_products(facts: RunFacts) -> bool:
+    """Check every file that a finished run has written as a whole; return whether there was something to check against.
+
+    There is nothing for a run of an earlier version, nor for one that is not finished: its files are written anew at its end.
+
+    Raises:
+        RunDamagedError: a file was changed, or is missing.
+    """
+    return _check(facts, lambda _: True)
+
+
+def damage_of_trials(run_dir: Path) -> Iterator[str]:
+    """Yield what is wrong with the documents of the trials, and with the store of their workspaces' documents.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+    """
+    for entry in read_journal(run_dir):
+        record = entry.get("evidence")
+        if record is not None:
+            refs, paths = record["evidence"], record["paths"]
+            yield from _differing((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items())
+            folder, own = run_dir / paths["trial_dir"], record.get("ext", {}).get("files", {})
+            yield from _differing((folder / name, ref) for name, ref in own.items())
+    yield from _differing((path, REF + path.stem) for path in sorted((run_dir / STORE).glob("*.json")))
+
+
+def _differing(files: Iterable[tuple[Path, str | None]]) -> Iterator[str]:
+    for path, ref in files:
+        if ref is None:
+            continue
+        digest = digest_plain(path)
+        if digest is None:
+            yield f"{path} is missing"
+        elif REF + digest != ref:
+            yield f"{path} was changed after it was written"
+
+
+def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
+    files = _attested_files(facts) if facts.status == COMPLETED else None
+    if files is None:
+        return False
+    for name in filter(is_wanted, files):
+        path = facts.run_dir / name
+        try:
+            digest = digest_of_file(path)
+        except OSError as error:
+            raise damaged(path, f"cannot be read: {error.strerror}") from error
+        if digest is None:
+            raise damaged(path, f"is missing; {ATTESTATION} names it")
+        if digest != files[name]:
+            raise damaged(path, f"was changed after it was written: {ATTESTATION} names another digest")
+    return True
+
+
+def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
+    """Return the digests that the attestation of a complete run has; None for a run of an earlier version."""
+    document = read_attestation(facts.run_dir)
+    if document is None:
+        if "journal" in facts.manifest.get("ext", {}):
+            raise damaged(facts.run_dir / ATTESTATION, "is missing, and the run says that it is complete")
+        return None
+    if document["ext"].get("complete") is False:
+        raise damaged(facts.run_dir / RUN_CONTROL, f"says {COMPLETED!r}, and {ATTESTATION} says that the run is not")
+    found: Mapping[str, str] | None = document["ext"].get("files")
+    return found
+
+
+def damage_of_run(run_dir: Path) -> list[str]:
+    """Return what is wrong with the files of a run, one sentence each; empty if every file is what was written."""
+    found: list[str] = []
+    try:
+        check_products(read_facts(run_dir))
+    except RunDamagedError as error:
+        found.append(error.message)
+    try:
+        found.extend(damage_of_trials(run_dir))
+    except RunDamagedError as error:
+        found.append(error.message)
+    return list(dict.fromkeys(found))

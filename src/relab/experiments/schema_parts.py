@@ -1,0 +1,60 @@
+"""What the schemas of documents are built from: texts, numbers, closed objects, references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+SOME_TEXT: Final[Schema] = {"type": "string", "minLength": 1}
+WHOLE: Final[Schema] = {"type": "integer", "minimum": 0}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 1}
+NUMBER: Final[Schema] = {"type": "number"}
+POSITIVE: Final[Schema] = {"type": "number", "minimum": 0}
+FLAG: Final[Schema] = {"type": "boolean"}
+OPEN: Final[Schema] = {"type": "object", "additionalProperties": True}
+TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+DIGEST: Final[Schema] = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+REF: Final[Schema] = {"type": "string", "pattern": "^artifact://sha256/[0-9a-f]{64}$"}
+LEVEL: Final[Schema] = {"type": "string", "enum": ["cli_basic", "cli_events", "otel", "sdk_control", "sdk_full"]}
+
+
+def closed(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of an object that has these fields and no others."""
+    return _object(required, optional) | {"additionalProperties": False}
+
+
+def opened(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of an object that has these fields, and may have others."""
+    return _object(required, optional) | {"additionalProperties": True}
+
+
+def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of a document that names itself and is closed but for `ext`."""
+    return closed({"schema_version": {"const": name}, **required}, {**(optional or {}), "ext": OPEN})
+
+
+def list_of(of: Schema, least: int = 0) -> Schema:
+    """Return the schema of a list."""
+    return {"type": "array", "items": of} | ({"minItems": least} if least else {})
+
+
+def one_of(*values: str) -> Schema:
+    """Return the schema of a text that is one of these."""
+    return {"type": "string", "enum": list(values)}
+
+
+def or_null(schema: Schema) -> Schema:
+    """Return a schema that allows null besides."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None) -> Schema:
+    found: Schema = {"type": "object", "properties": {**required, **(optional or {})}}
+    return found | ({"required": list(required)} if required else {})
+
+
+TRIAL_IDS: Final = {"trial_id": SOME_TEXT, "variant_id": SOME_TEXT, "task_id": SOME_TEXT, "repl_idx": WHOLE}
+IDS: Final = closed({"run_id": SOME_TEXT, **TRIAL_IDS})
