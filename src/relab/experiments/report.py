@@ -26,6 +26,10 @@ MAX_CHARTED_METRICS: Final = 20
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NOTHING = "—"
+_LONG_TAILS: Final = (
+    "Means of figures with a long tail, as costs and latencies have, are hard to bound from few tasks: in simulations of log-normal "
+    "figures these intervals hold the true mean 84 to 93 times of 100 with 5 or 10 tasks, and 92 to 96 times with 30."
+)
 _NO_FAMILY: Final = {"comparisons": 0}
 """Of documents that were written before 2026-11-23, whose intervals were each of 95 % by itself."""
 _SHARES = [0.0, *(step / 100 for step in range(1, 100)), 1.0]
@@ -145,6 +149,7 @@ def _means_chart(metric: str, rows: Sequence[Mapping[str, Any]], variants: Seque
         spec=charts.means_chart(what, rows, variants=[*map(visible, variants)], is_rate=metric == SUCCESS),
         columns=("variant", "mean", "lower end", "upper end"),
         rows=[(row["variant"], row["mean"], row["low"], row["high"]) for row in rows],
+        note=None if metric == SUCCESS else _LONG_TAILS,
     )
 
 
@@ -272,7 +277,7 @@ def _cost(summary: Mapping[str, Any]) -> Section:
     spec = charts.means_chart("mean cost of a trial, USD", rows, variants=[*map(visible, variants)])
     label = "The mean cost of a trial of each variant, with its 95 % interval."
     columns = ("variant", "total USD", "mean USD", "p50", "p95", "trials with a cost")
-    return Section("cost", "Cost", [Chart("mean cost of a trial, USD", label, spec, columns, table)])
+    return Section("cost", "Cost", [Chart("mean cost of a trial, USD", label, spec, columns, table, note=_LONG_TAILS)])
 
 
 def _failures(data: TrialData) -> tuple[list[tuple[Any, ...]], int]:

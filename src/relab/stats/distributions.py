@@ -13,6 +13,13 @@ def t_quantile(level: float, freedom: float) -> float:
     return float(special.stdtrit(freedom, level))
 
 
+def normal_tail(value: float) -> float:
+    """Return the chance that a standard normal lies above `value`."""
+    from scipy import special
+
+    return float(special.ndtr(-value))
+
+
 def t_two_sided(t: float, freedom: float) -> float:
     """Return the chance that Student's t lies as far from 0 as `t`, on either side."""
     from scipy import special

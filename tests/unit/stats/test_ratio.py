@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 
 from relab.stats.ratio import ratio_of_sums
@@ -63,3 +64,16 @@ def test_the_interval_holds_the_true_ratio_about_as_often_as_it_says() -> None:
         interval = ratio_of_sums(above, below, seed=seed)[1]
         held += interval.low <= 0.4 <= interval.high
     assert held >= 180
+
+
+def test_few_clusters_hold_the_true_ratio_too() -> None:
+    # Own harm is 0.4 of the other's on average, by subjects that differ.
+    random_, held = np.random.default_rng(4), 0
+    for seed in range(200):
+        level = np.repeat(random_.lognormal(3.0, 0.8, size=6), 5)
+        share = np.repeat(random_.beta(2.0, 3.0, size=6), 5)
+        below = level * random_.lognormal(-0.08, 0.4, size=30)
+        above = level * share * random_.lognormal(-0.08, 0.4, size=30)
+        interval = ratio_of_sums(list(above), list(below), list(np.repeat(range(6), 5)), seed=seed)[1]
+        held += interval.low <= 0.4 <= interval.high
+    assert held >= 182
