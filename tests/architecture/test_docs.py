@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,29 @@ def test_the_lock_pins_everything_and_names_no_host(path: Path) -> None:
     assert not [line for line in path.read_text().splitlines() if "://" in line or "index" in line.split()[:1]]
     for pin in pins:
         assert re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9,_-]+\])?==[^\s;]+( *;.*)?", pin), pin
+
+
+def _helps(node: Any, path: tuple[str, ...] = ("lab",)) -> Iterator[tuple[str, str]]:
+    """Yield the name of every command and option of the command line, with its help."""
+    yield " ".join(path), node.help or ""
+    for parameter in node.params:
+        yield f"{' '.join(path)} {parameter.name}", getattr(parameter, "help", None) or ""
+    for name, child in getattr(node, "commands", {}).items():
+        yield from _helps(child, (*path, name))
+
+
+def test_help_names_only_commands_that_exist() -> None:
+    helps = dict(_helps(typer.main.get_command(app)))
+    wrong = {where: [words for words in commands(text) if check_command(words)] for where, text in helps.items()}
+
+    assert len(helps) > 300
+    assert {where: found for where, found in wrong.items() if found} == {}
+
+
+def test_messages_name_only_extras_that_exist() -> None:
+    extras = set(tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    texts = [*DOCUMENTS, *(PROJECT / "src").rglob("*.py")]
+    named = {name: path for path in texts for name in re.findall(r"relab\[([a-z]+)\]", path.read_text())}
+
+    assert named
+    assert {name: path for name, path in named.items() if name not in extras} == {}

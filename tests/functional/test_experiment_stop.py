@@ -147,7 +147,7 @@ def test_ctrl_c_finishes_what_is_at_work_and_one_process_goes_on(tmp_path: Path)
     go_on = ("--continue", str(run.path), "--no-telemetry")
     with project.start(*go_on) as first:
         first.wait_for(tmp_path / "started-trial_3", tmp_path / "started-trial_4")
-        for command in (("run", *go_on), ("clean", "--runs")):
+        for command in (("run", *go_on), ("clean", "--runs", "--yes")):
             refused = project.json(*command, code=1)["error"]
             assert (refused["code"], str(run.path) in refused["message"]) == ("run_busy", True)
         (tmp_path / "go").touch()

@@ -7,7 +7,7 @@ import functools
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 from relab.access.models import Scope
 from relab.api.access import requires
@@ -15,8 +15,8 @@ from relab.api.body import read_body, require_json
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
 from relab.api.examples import AGENT_RUN_EXAMPLE
-from relab.api.openapi import POSTED_REFERENCE, reference
-from relab.core.clock import parse_time
+from relab.api.openapi import NO_NUL, POSTED_REFERENCE, reference
+from relab.core.clock import TIME_PATTERN, parse_time
 from relab.core.ids import ExternalId
 from relab.telemetry.models import (
     AgentRun,
@@ -46,11 +46,17 @@ def _read_time(text: str | None) -> str | None:
     return text
 
 
-Filter = Annotated[str | None, Query(max_length=1_000), AfterValidator(_refuse_nul)]
+Filter = Annotated[
+    str | None,
+    Query(max_length=1_000),
+    AfterValidator(_refuse_nul),
+    WithJsonSchema({"type": "string", "pattern": NO_NUL, "maxLength": 1_000}),
+]
 TimeText = Annotated[
     str | None,
     Query(max_length=40, description="An RFC 3339 time; `after` is inclusive, `before` is not."),
     AfterValidator(_read_time),
+    WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "maxLength": 40}),
 ]
 
 _BODY_SCHEMA = {

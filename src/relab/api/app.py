@@ -15,7 +15,7 @@ from relab.api.errors import Problem, install_error_handlers
 from relab.api.incident_metrics import IncidentCollector
 from relab.api.metrics import DatabaseCollector, HttpMetrics
 from relab.api.middleware import BodyLimitMiddleware, RequestContextMiddleware
-from relab.api.openapi import POSTED_REFERENCE, DocumentedApi, components
+from relab.api.openapi import ANY_JSON, ANY_JSON_SCHEMA, DocumentedApi, components, posted_components
 from relab.bootstrap import Services
 from relab.telemetry.models import AgentRun
 
@@ -25,6 +25,11 @@ _DESCRIPTION = """
 Agent runs in, root causes out. Errors are RFC 9457 problem documents (`application/problem+json`).
 Until the first token exists only this machine may call; with tokens send `Authorization: Bearer <token>`.
 """
+
+_SCHEMAS = (
+    posted_components(AgentRun) | {ANY_JSON: ANY_JSON_SCHEMA} | components(Problem) | flags.SCHEMAS | incidents.SCHEMAS
+)
+"""What no route declares as a model."""
 
 
 def create_app(services: Services) -> FastAPI:
@@ -62,7 +67,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
         # A redirect to the path without the slash would be built from the Host header of the caller.
         redirect_slashes=False,
-        extra_schemas=components(AgentRun, POSTED_REFERENCE) | components(Problem) | flags.SCHEMAS | incidents.SCHEMAS,
+        extra_schemas=_SCHEMAS,
     )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))

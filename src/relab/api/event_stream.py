@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
 from relab.api.errors import problem_responses
@@ -17,6 +18,12 @@ from relab.progress.tailer import NumberedEvent
 from relab.serving.limits import BEGIN_STREAM
 
 _Event = TypeVar("_Event", bound=NumberedEvent)
+_EVENT: Final = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "required": ["id", "data"],
+    "properties": {"id": {"type": "string", "pattern": "^[0-9]+$"}, "data": {"type": "string", "description": "JSON."}},
+}
 _HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -24,6 +31,8 @@ def get_after(
     last_event_id: Annotated[
         str | None,
         Header(max_length=20, description="The `id` of the last event received; only later ones are sent."),
+        # Without this the document would also allow null, which a header cannot be.
+        WithJsonSchema({"type": "string", "pattern": "^[0-9]*$", "maxLength": 20}),
     ] = None,
 ) -> int:
     """Return the number of the last event that a follower has received; 0 if there is none.
@@ -47,7 +56,7 @@ AfterDep = Annotated[int, Depends(get_after)]
 def stream_responses(example: str) -> dict[int | str, dict[str, Any]]:
     """Return the documentation of a route whose answer is a stream."""
     return {
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": example}}},
+        200: {"content": {"text/event-stream": {"schema": _EVENT, "example": example}}},
         **problem_responses(401, 403, 404, 422, 503),
     }
 

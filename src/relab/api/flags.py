@@ -13,7 +13,7 @@ from relab.api.access import requires
 from relab.api.body import arriving_in_time, require_json
 from relab.api.deps import ServicesDep
 from relab.api.errors import problem_responses
-from relab.api.openapi import POSTED_REFERENCE, components, reference
+from relab.api.openapi import POSTED_REFERENCE, posted_components, reference
 from relab.core.errors import InvalidInputError, PreconditionRequiredError, TooLargeError, UnsupportedMediaError
 from relab.core.json import JsonValue, parse_json
 from relab.flags.models import (
@@ -44,15 +44,20 @@ _Author = Annotated[Caller, _OPERATES]
 Key = Annotated[str, Path(pattern=FLAG_KEY_PATTERN, description="The flag's key.", examples=["checkout.new-search"])]
 Version = Annotated[int, Path(ge=1, le=MAX_INT32)]
 VersionQuery = Annotated[int | None, Query(ge=1, le=MAX_INT32)]
-IfMatch = Annotated[
-    str | None,
-    Header(
-        alias="If-Match",
-        max_length=1_000,
-        description="The version that the change was made for, in quotation marks; `*` is whichever there is.",
-        examples=['"3"'],
-    ),
-]
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=1_000, include_in_schema=False)]
+_IF_MATCH: dict[str, Any] = {
+    "name": "If-Match",
+    "in": "header",
+    # The code reads a request without it, to answer 428 and not 422.
+    "required": True,
+    "description": "The version that the change was made for, in quotation marks; `*` is whichever there is.",
+    "schema": {
+        "type": "string",
+        "pattern": r'^(?:\*|(?:W/)?"[\x21\x23-\x7e]*"(?: *, *(?:W/)?"[\x21\x23-\x7e]*")*)$',
+        "maxLength": 1_000,
+    },
+    "example": "*",
+}
 
 
 class _Body(BaseModel):
@@ -110,7 +115,7 @@ FLAG_EXAMPLE: dict[str, Any] = {
 }
 
 _BODIES = (FlagDraft, FlagUpdate, FlagRollback, FlagArchiving)
-SCHEMAS = {name: schema for body in _BODIES for name, schema in components(body, POSTED_REFERENCE).items()}
+SCHEMAS = {name: schema for body in _BODIES for name, schema in posted_components(body).items()}
 """The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
 
 
@@ -165,6 +170,11 @@ def documented_body(model: type[BaseModel], example: Any) -> dict[str, Any]:
     """Return the OpenAPI description of a body that is read by hand."""
     content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
+
+
+def _documented_change(model: type[BaseModel], example: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a change of a flag: its body, and the version that it was made for."""
+    return {**documented_body(model, example), "parameters": [_IF_MATCH]}
 
 
 def _expected(if_match: str | None) -> frozenset[int] | None:
@@ -249,7 +259,7 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
     "/flags/{key}",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=documented_body(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
+    openapi_extra=_documented_change(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
     summary="Change a flag: add a version",
 )
 def put_flag(
@@ -311,7 +321,7 @@ def get_flag_diff(
     "/flags/{key}/rollback",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 412, 413, 415, 422, 428, 503),
-    openapi_extra=documented_body(FlagRollback, {"version": 1, "note": "Errors rose."}),
+    openapi_extra=_documented_change(FlagRollback, {"version": 1, "note": "Errors rose."}),
     summary="Give a flag the content of an earlier version again",
 )
 def post_flag_rollback(
@@ -329,7 +339,7 @@ def post_flag_rollback(
     "/flags/{key}/archive",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=documented_body(FlagArchiving, {"note": "The rollout is over."}),
+    openapi_extra=_documented_change(FlagArchiving, {"note": "The rollout is over."}),
     summary="Take a flag out of use",
 )
 def post_flag_archive(

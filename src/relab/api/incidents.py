@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Caller, Scope
@@ -17,7 +17,7 @@ from relab.api.errors import problem_responses
 from relab.api.event_stream import AfterDep, stream, stream_responses
 from relab.api.flags import RawBody, body_of_at_most, documented_body
 from relab.api.negotiation import preferred
-from relab.api.openapi import POSTED_REFERENCE, components
+from relab.api.openapi import posted_components
 from relab.core.errors import InvalidInputError, UnavailableError
 from relab.core.json import JsonValue, canonical_json, parse_json
 from relab.incidents.service import (
@@ -107,7 +107,7 @@ ALERTS_EXAMPLE: dict[str, Any] = {
 }
 
 _BODIES = (TriggerRequest, ApprovalAnswer, Dismissal, SwitchRequest, AlertNotification)
-SCHEMAS = {name: schema for body in _BODIES for name, schema in components(body, POSTED_REFERENCE).items()}
+SCHEMAS = {name: schema for body in _BODIES for name, schema in posted_components(body).items()}
 """The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
 
 _STREAM_EXAMPLE = (
@@ -205,7 +205,11 @@ def list_agent_incidents(
     services: ServicesDep,
     status: Annotated[list[IncidentStatus] | None, Query(description="Only of these.")] = None,
     target: Annotated[str | None, Query(min_length=1, max_length=200, description="Only of this one.")] = None,
-    cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        str | None,
+        Query(max_length=200, description="`next_cursor` of the page before."),
+        WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,18}\.[0-9a-zA-Z-]{1,36}$"}),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> IncidentPage:
     """Without what is heavy: findings, symptoms and plans are in each incident itself."""

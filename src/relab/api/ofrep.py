@@ -20,6 +20,7 @@ from relab.api.body import require_json
 from relab.api.deps import ServicesDep
 from relab.api.errors import PROBLEM_TYPE, problem_responses
 from relab.api.flags import RawBody
+from relab.api.openapi import without_nul
 from relab.core.errors import InvalidInputError, MalformedBodyError, NotFoundError, UnsupportedMediaError
 from relab.core.json import canonical_json, parse_json
 from relab.flags.models import Context, Evaluation, EvaluationFailure, Reason
@@ -86,16 +87,18 @@ _BODY: dict[str, Any] = {
         "required": True,
         "content": {
             JSON_TYPE: {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "context": {
-                            "type": "object",
-                            "properties": {"targetingKey": {"type": "string"}},
-                            "additionalProperties": True,
-                        }
-                    },
-                },
+                "schema": without_nul(
+                    {
+                        "type": "object",
+                        "properties": {
+                            "context": {
+                                "type": "object",
+                                "properties": {"targetingKey": {"type": "string"}},
+                                "additionalProperties": True,
+                            }
+                        },
+                    }
+                ),
                 "example": {"context": {"targetingKey": "user-123", "plan": "beta"}},
             }
         },

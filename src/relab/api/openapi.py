@@ -35,6 +35,54 @@ def components(model: type[BaseModel], template: str = REFERENCE) -> dict[str, A
     return {name.format(model=part): value for part, value in {**parts, model.__name__: schema}.items()}
 
 
+def posted_components(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a model that is sent to the server as JSON, and those of its parts, as components.
+
+    They say that no text holds a NUL character, which `core/json.py` refuses anywhere in a body.
+    """
+    return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
+
+
+def without_nul(schema: Any) -> Any:
+    """Return a JSON Schema that allows what another one does, less texts and names with a NUL character."""
+    if schema is True or schema == {}:
+        return {"$ref": REFERENCE.format(model=ANY_JSON)}
+    if isinstance(schema, list):
+        return [without_nul(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: without_nul(value) if name in _INNER else value for name, value in schema.items()}
+    found |= {
+        name: {key: without_nul(each) for key, each in schema[name].items()} for name in _INNER_BY_NAME & schema.keys()
+    }
+    kind = schema.get("type")
+    if kind == "string" and not schema.keys() & {"pattern", "format", "enum", "const"}:
+        found["pattern"] = NO_NUL
+    if kind == "object":
+        found.setdefault("additionalProperties", {"$ref": REFERENCE.format(model=ANY_JSON)})
+        if found["additionalProperties"] is not False:
+            found.setdefault("propertyNames", {"pattern": NO_NUL})
+    if kind is None and not schema.keys() & {"$ref", "anyOf", "oneOf", "allOf", "enum", "const"}:
+        # A title or a description alone allows everything.
+        found["$ref"] = REFERENCE.format(model=ANY_JSON)
+    return found
+
+
+ANY_JSON: Final = "AnyJson"
+NO_NUL: Final = r"^[^\u0000]*$"
+_INNER: Final = {"items", "additionalProperties", "anyOf", "oneOf", "allOf", "prefixItems"}
+_INNER_BY_NAME: Final = {"properties", "$defs"}
+_ANY: Final = {"$ref": REFERENCE.format(model=ANY_JSON)}
+ANY_JSON_SCHEMA: Final = {
+    "description": "Any JSON in which no text and no name holds a NUL character.",
+    "anyOf": [
+        {"type": ["null", "boolean", "number"]},
+        {"type": "string", "pattern": NO_NUL},
+        {"type": "array", "items": _ANY},
+        {"type": "object", "propertyNames": {"pattern": NO_NUL}, "additionalProperties": _ANY},
+    ],
+}
+
 BEARER: Final = "token"
 INGEST_SECRET: Final = "ingestSecret"  # noqa: S105 a name in the document
 _CREDENTIALS: Final = {

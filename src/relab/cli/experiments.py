@@ -1,4 +1,4 @@
-"""`lab init`, `describe`, `run`, `run-dev`, `run-experiment`, `compare`, `clean` and `experiments`."""
+"""`lab init`, `describe`, `run`, `run-dev`, `run-experiment` and `experiments`."""
 
 from __future__ import annotations
 
@@ -82,8 +82,7 @@ def run(
         typer.Option(
             "--continue",
             "--resume",
-            help="Go on with a run that was interrupted or killed: only trials without a result are run. "
-            "(A paused trial is resumed by `lab resume`.)",
+            help="Continue a run that was interrupted or killed: only trials without a result are run.",
         ),
     ] = None,
     container: Annotated[bool, typer.Option("--container", help="Run trials in containers.")] = False,
@@ -136,25 +135,6 @@ def run_experiment(
 
     options = RunOptions(Command.RUN_EXPERIMENT, overrides=overrides, keep=_keep(keep))
     return _run(experiment, options, quiet, no_telemetry, json)
-
-
-def clean(
-    init: Annotated[bool, typer.Option("--init", help="Delete .lab/experiment.yaml and its schema.")] = False,
-    runs: Annotated[bool, typer.Option("--runs", help="Delete all runs of this project, and the cache.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Delete what lab has made in this project."""
-    from relab.core.errors import InvalidInputError
-
-    if not (init or runs):
-        raise InvalidInputError("Say what to delete: --init, --runs, or both.")
-    with open_experiments(telemetry=False) as service:
-        removed = service.clean(Path.cwd(), init=init, runs=runs)
-    if json:
-        print_json("clean", removed=[str(path) for path in removed])
-    else:
-        for path in removed:
-            print(f"removed: {plain(path)}")
 
 
 @app.command("list")

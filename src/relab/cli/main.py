@@ -7,16 +7,19 @@ Exit codes: 0 ok or PASS · 1 FAIL or failed work · 2 EDGE or INVALID · 64 usa
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from relab import __version__
 from relab.cli import (
     agent_runs,
     auth,
+    clean,
     compare,
     db,
     doctor,
@@ -37,9 +40,28 @@ from relab.cli import (
 
 EXIT_USAGE = 64
 EXIT_INTERRUPTED = 130
+ALIKE = 0.65
+"""How much a command must resemble a mistyped one to be suggested, as `difflib` measures it: a swap of two letters in three."""
+
+
+class LabGroup(TyperGroup):
+    """A group that suggests a command for a mistyped one only if the two are much alike: `fork` is not `worker`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that the first argument names, and the arguments that are left."""
+        self.suggest_commands = False
+        try:
+            return super().resolve_command(ctx, args)
+        except TyperException as error:
+            near = get_close_matches(args[0], self.commands, n=1, cutoff=ALIKE) if args else []
+            if near:
+                error.message = f"{error.message} Did you mean {near[0]!r}?"
+            raise
+
 
 app = typer.Typer(
     name="lab",
+    cls=LabGroup,
     help="relab: the reliability lab for AI agents and the services they keep alive.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -56,7 +78,7 @@ for _name, _command in (
     ("run", experiments.run),
     ("run-dev", experiments.run_dev),
     ("run-experiment", experiments.run_experiment),
-    ("clean", experiments.clean),
+    ("clean", clean.clean),
     ("compare", compare.compare),
     ("knobs-init", knobs.knobs_init),
     ("knobs-validate", knobs.knobs_validate),
@@ -75,7 +97,7 @@ for _name, _group in (
     ("auth", auth.app),
     ("testbed", testbed.app),
 ):
-    app.add_typer(_group, name=_name)
+    app.add_typer(_group, name=_name, cls=LabGroup)
 
 
 def _print_version(wanted: bool) -> None:

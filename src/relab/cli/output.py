@@ -70,7 +70,11 @@ def report_error(error: Exception) -> int:
 
     if not isinstance(error, RelabError):
         traceback.print_exception(error)
-        _print_error("internal", f"Internal error: {type(error).__name__}: {error}", {})
+        message = f"Internal error: {type(error).__name__}: {error}"
+        if "--json" not in sys.argv:
+            # The line above names the error already.
+            message = "Internal error: the lines above say where. Please report them."
+        _print_error("internal", message, {})
         return EXIT_INTERNAL
     details: dict[str, Any] = {}
     if isinstance(error, InvalidInputError) and error.problems:
@@ -93,4 +97,7 @@ def _print_error(code: str, message: str, details: dict[str, Any]) -> None:
         return
     print(f"lab: {plain(message)}", file=sys.stderr)
     for problem in details.get("problems", []):
-        print(f"  {plain(problem['field'])}: {plain(problem['message'])}", file=sys.stderr)
+        said = f"{problem['field']}: {problem['message']}"
+        # Most messages quote the first problem.
+        if said not in message:
+            print(f"  {plain(said)}", file=sys.stderr)

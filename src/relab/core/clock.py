@@ -85,11 +85,21 @@ def _read_text(value: object) -> object:
     raise ValueError("a time is an RFC 3339 string such as 2024-01-15T10:30:00Z")
 
 
+TIME_PATTERN = (
+    # A year of the accepted range, and a day that its month has; 29 February in leap years alone.
+    r"^(?:(?:19[7-9][0-9]|2[01][0-9]{2})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+    r"|(?:19(?:7[26]|8[048]|9[26])|20(?:[02468][048]|[13579][26])|21(?:0[48]|[2468][048]|[13579][26]))-02-29)"
+    r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+"""The RFC 3339 times that relab accepts; an offset may still move one of the first or the last day out of range."""
+
 _AS_TEXT = PlainSerializer(format_time, return_type=str, when_used="json")
 _SCHEMA = WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2024-01-15T10:30:00Z"]})
+_POSTED_SCHEMA = WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "examples": ["2024-01-15T10:30:00Z"]})
 
 Timestamp = Annotated[int, BeforeValidator(_read), _AS_TEXT, _SCHEMA]
 """A model field that is int microseconds in Python and an RFC 3339 string in JSON."""
 
-ReportedTime = Annotated[int, BeforeValidator(_read_text), _AS_TEXT, _SCHEMA]
+ReportedTime = Annotated[int, BeforeValidator(_read_text), _AS_TEXT, _POSTED_SCHEMA]
 """A `Timestamp` from outside: only text, because a bare number does not say its unit."""

@@ -90,6 +90,11 @@ def _refuse_infinity(value: JsonValue) -> None:
             )
 
 
+def whole(value: object) -> object:
+    """Return a float without a fraction as an int, which JSON does not tell apart; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def canonical_json(value: object) -> str:
     """Return compact JSON with sorted keys: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

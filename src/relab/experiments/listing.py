@@ -1,21 +1,18 @@
-"""The runs of a project: listed, shown, deleted. Reads folders; no database is asked."""
+"""The runs of a project: listed and shown. Reads folders; no database is asked."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from relab.core.errors import RelabError
-from relab.experiments.errors import RunBusyError, RunNotFoundError
+from relab.experiments.errors import RunNotFoundError
 from relab.experiments.integrity import check_products
 from relab.experiments.journal import read_journal
-from relab.experiments.pathing import LAB, runs_folder
+from relab.experiments.pathing import runs_folder
 from relab.experiments.run_facts import read_facts
 from relab.experiments.run_folder import RunFolder, open_run
-from relab.experiments.skeleton import EXPERIMENT, SCHEMA
-from relab.experiments.workspace import remove_tree
 
 MAX_FAILED = 20
 
@@ -74,39 +71,6 @@ def find_run(root: Path, named: Path) -> Path:
     raise RunNotFoundError(
         f"There is no run {str(named)!r}.", remedy="`lab experiments list` lists those of this project."
     )
-
-
-def clean_init(root: Path) -> Sequence[Path]:
-    """Delete what `lab init` and `lab knobs-init` have written; return what was there."""
-    removed = []
-    for path in (root / EXPERIMENT, root / SCHEMA, root / LAB / "knobs"):
-        if path.is_dir():
-            remove_tree(path)
-        elif path.exists():
-            path.unlink()
-        else:
-            continue
-        removed.append(path)
-    return removed
-
-
-def clean_runs(root: Path) -> Sequence[Path]:
-    """Delete all runs of a project and the cache of its snapshots; return what was there.
-
-    Raises:
-        RunBusyError: a process is at work on one of them; nothing is deleted then.
-    """
-    for path in runs_folder(root).glob("*/"):
-        try:
-            busy = open_run(path).status() == "running"
-        except RelabError:
-            continue
-        if busy:
-            raise RunBusyError(f"A process is at work on {path}.", remedy="Stop it first.")
-    removed = [path for path in (runs_folder(root), root / LAB / "cache") if path.exists()]
-    for path in removed:
-        remove_tree(path)
-    return removed
 
 
 def _listed(path: Path) -> dict[str, Any]:

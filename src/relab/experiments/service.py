@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock
-from relab.experiments import knobs, listing, schemas, skeleton
+from relab.experiments import cleaning, knobs, listing, schemas, skeleton
+from relab.experiments.cleaning import Cleaning as Cleaning  # noqa: PLC0414 told to others from here
 from relab.experiments.compare import Comparison, parse_gates
 from relab.experiments.compare import compare as compare_run
 from relab.experiments.errors import ExperimentInvalidError
@@ -33,6 +34,7 @@ class ExperimentService:
     def __init__(
         self, clock: Clock, telemetry: TelemetryService | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
+        self._clock = clock
         self._runs = ExperimentRuns(clock, telemetry, environment)
 
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
@@ -128,13 +130,32 @@ class ExperimentService:
         run_dir = open_run(listing.find_run(root, named)).path
         return run_dir, damage_of_run(run_dir)
 
-    def clean(self, root: Path, *, init: bool, runs: bool) -> Sequence[Path]:
-        """Delete what `init` or runs have made in a project; return what was there.
+    def plan_cleaning(
+        self,
+        root: Path,
+        named: Sequence[Path] = (),
+        *,
+        init: bool = False,
+        runs: bool = False,
+        older_than_us: int | None = None,
+    ) -> Cleaning:
+        """Return what would be deleted of a project: named runs, runs created longer ago than this, all of them, `init`.
 
         Raises:
-            RunBusyError: a process is at work on a run.
+            InvalidInputError: nothing is named, or runs are named in two ways.
+            RunNotFoundError: this project has no such run.
+            RunBusyError: a process is at work on one of the runs.
         """
-        return [*(listing.clean_init(root) if init else ()), *(listing.clean_runs(root) if runs else ())]
+        before_us = None if older_than_us is None else self._clock.now_us() - older_than_us
+        return cleaning.plan_cleaning(root, named, init=init, runs=runs, before_us=before_us)
+
+    def clean(self, planned: Cleaning) -> Sequence[Path]:
+        """Delete what was planned; return it.
+
+        Raises:
+            RunBusyError: a process is at work on one of the runs; nothing is deleted then.
+        """
+        return cleaning.clean(planned)
 
     def init_knobs(self, root: Path) -> Sequence[Path]:
         """Write a manifest of knobs and overrides that set none; return the files.

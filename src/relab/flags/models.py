@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from relab.core.clock import Timestamp
 from relab.core.errors import InvalidInputError
-from relab.core.json import JsonValue
+from relab.core.json import JsonValue, whole
 from relab.flags.values import ValueType, fits, is_scalar
 
 ControlPolicy = Literal["aimd", "fixed"]
@@ -134,7 +134,7 @@ MAX_INT32: Final = 2**31 - 1
 FLAG_KEY_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$"
 FlagKey = Annotated[str, Field(pattern=FLAG_KEY_PATTERN)]
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-VersionNumber = Annotated[int, Field(ge=1, le=MAX_INT32)]
+VersionNumber = Annotated[int, Field(ge=1, le=MAX_INT32), BeforeValidator(whole)]
 Note = Annotated[str, Field(max_length=1_000)]
 
 Operator = Literal["eq", "in", "starts_with", "lt", "gt"]
@@ -182,7 +182,7 @@ class SplitPart(_Strict):
     """A variant's share of a split, in basis points."""
 
     variant: VariantName
-    weight_bp: Annotated[int, Field(ge=0, le=ALL_BP)]
+    weight_bp: Annotated[int, Field(ge=0, le=ALL_BP), BeforeValidator(whole)]
 
 
 class Serve(_Strict):

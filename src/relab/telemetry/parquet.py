@@ -1,4 +1,4 @@
-"""Rows into a Parquet file, with DuckDB (the extra `[parquet]`), in memory that does not grow with the rows.
+"""Rows into a Parquet file, with DuckDB, in memory that does not grow with the rows.
 
 DuckDB writes a Parquet file from a query and in one go, so the rows are collected in a
 DuckDB table on disk first; it compresses them, and is about as large as the file.
@@ -20,7 +20,7 @@ MEMORY_LIMIT: Final = "256MB"
 
 
 class ParquetUnavailableError(ConfigurationError):
-    """The extra is not installed: install it, or export JSON lines."""
+    """DuckDB is not installed: install it, or export JSON lines."""
 
     code = "parquet_unavailable"
 
@@ -38,11 +38,11 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping
         OSError: the disk is full, or the like.
     """
     try:
-        import duckdb  # noqa: PLC0415 an extra
+        import duckdb  # noqa: PLC0415 takes long to import
     except ImportError as error:
         raise ParquetUnavailableError(
             "The package duckdb, which writes Parquet, is not installed.",
-            remedy="Install it with: pip install 'relab[parquet]', or use --format jsonl.",
+            remedy="Install it with: pip install duckdb, or use --format jsonl.",
         ) from error
 
     declared = ", ".join(f'"{name}" {"BIGINT" if kind == TIME else kind}' for name, kind in columns.items())

@@ -172,7 +172,7 @@ def test_without_the_extra_parquet_says_what_to_install(empty: Lab, tmp_path: Pa
 
     outcome = bare.run(*EXPORT, "x", "--format", "parquet", code=EXIT_UNAVAILABLE)
 
-    assert "pip install 'relab[parquet]'" in outcome.err
+    assert "pip install duckdb" in outcome.err
     assert bare.run(*EXPORT, "x").out == "0 agent run(s) exported to x.\n"
 
 

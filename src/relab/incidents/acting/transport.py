@@ -108,14 +108,22 @@ def _address(url: str) -> httpx.URL:
         found = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise _no_address(url) from error
+    if found.userinfo:
+        # The client would send them in the place of the token.
+        raise ConfigurationError(
+            f"The address of the action server ({found.scheme}://…@{found.host}) carries a user or a password.",
+            remedy="Leave them out of ACTION_SERVER_URL; ACTION_SERVER_TOKEN alone says who asks.",
+        )
     if found.scheme not in {"http", "https"} or not found.host or found.query or found.fragment:
         raise _no_address(url)
     return found
 
 
 def _no_address(url: str) -> ConfigurationError:
+    # What stands before an @ may be a password.
+    shown = f"…@{url.rpartition('@')[2]}" if "@" in url else url
     return ConfigurationError(
-        f"{url[:200]!r} is no address of an action server.", remedy="One is such as http://127.0.0.1:9000."
+        f"{shown[:200]!r} is no address of an action server.", remedy="One is such as http://127.0.0.1:9000."
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +33,13 @@ class WrongScopeError(InvalidInputError):
     code = "wrong_scope"
 
 
+class WrongTokenNameError(InvalidInputError):
+    """No token can be called so."""
+
+    code = "wrong_token_name"
+
+
+MAX_NAME_LENGTH: Final = 100
 SCOPES: Final = (*Scope, *(f"act:{kind.value}" for kind in ActionClass if kind is not ActionClass.READ))
 
 
@@ -96,21 +105,30 @@ class Tokens:
     def make(self, name: str, scopes: Sequence[str]) -> str:
         """Make a token and return it; it cannot be read again. An older one of this name is replaced.
 
+        Several processes may make tokens at the same time; none is lost.
+
         Raises:
             WrongScopeError: a scope is none of `SCOPES`, or none is given.
+            WrongTokenNameError: the name is empty, too long or not printable; it stands in records and messages.
         """
+        if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+            raise WrongTokenNameError(
+                f"The name of a token has 1 to {MAX_NAME_LENGTH} printable characters; this one has {len(name)}, "
+                "or one that cannot be printed."
+            )
         wrong = [scope for scope in scopes if scope not in SCOPES]
         if wrong or not scopes:
             said = f"{wrong[0][:60]!r} is no scope" if wrong else "A token needs a scope"
             raise WrongScopeError(f"{said}.", remedy=f"Some of: {', '.join(SCOPES)}.")
         token = f"actions_{secrets.token_urlsafe(32)}"
-        known = self._read()
-        known[name] = {"digest": _digest(token), "scopes": list(scopes)}
-        building = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=2)
-        building.replace(self._path)
+        with self._locked():
+            known = self._read()
+            known[name] = {"digest": _digest(token), "scopes": list(scopes)}
+            building = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
+            descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(known, file, indent=2)
+            building.replace(self._path)
         return token
 
     def caller(self, authorization: str | None) -> Caller:
@@ -120,7 +138,8 @@ class Tokens:
             MissingTokenError: there is none, or it is unknown.
         """
         kind, _, token = (authorization or "").partition(" ")
-        digest = _digest(token.strip()) if kind.lower() == "bearer" else ""
+        # The digest of a request without a token is compared as well, and is the digest of no token.
+        digest = _digest(token.strip() if kind.lower() == "bearer" else "")
         found = None
         # All of them, in the same time, whichever it is.
         for name, known in self._read().items():
@@ -132,6 +151,16 @@ class Tokens:
                 remedy="Make one with `lab testbed token`, and send it as: Authorization: Bearer TOKEN",
             )
         return found
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one process at a time read the file, change it and write it."""
+        lock = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

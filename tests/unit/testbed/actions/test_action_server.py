@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
+from relab.core.errors import ConfigurationError
+from relab.incidents.acting.actions_client import ActionsClient
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import Guard, Limits
 from relab.testbed.actions.health import TargetHealth
@@ -18,7 +22,7 @@ from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
 from relab.testbed.actions.server import Services, create_app
 from relab.testbed.actions.service import ActionService
-from relab.testbed.actions.tokens import Tokens
+from relab.testbed.actions.tokens import Tokens, WrongTokenNameError
 from support.clocks import MovableClock
 from support.valves import TurnValve, Valves
 
@@ -206,3 +210,97 @@ def test_a_target_that_does_not_answer_is_not_well(server: Server) -> None:
 
     assert found["is_healthy"] is False
     assert all("Connect" in problem for problem in found["problems"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "", " ", "Bearer", "Bearer ", "Bearer    ", "Bearer \t", "Bearer null", "Bearer {}x", "Bearer x{}", "Bearer {},{}",
+        "Bearer \u00fc{}", "Basic {}", "Token {}", "{}", "Bearer\t{}", "bearer=\"{}\"", "Bearer actions_", "Bearer " + "x" * 20_000,
+    ],
+)  # fmt: skip
+def test_what_is_not_exactly_a_known_token_is_none(server: Server, given: str) -> None:
+    header = given.replace("{}", server.tokens["admin"]).encode("latin-1")
+
+    refused = server.client.get("/actions", headers={"authorization": header})
+    assert code_of(refused) == (401, "invalid_token")
+    assert server.tokens["admin"] not in refused.text
+    for path in ("/actions?token={}", "/actions?access_token={}", "/actions?authorization=Bearer%20{}"):
+        assert code_of(server.client.get(path.replace("{}", server.tokens["admin"]))) == (401, "invalid_token")
+
+
+def test_a_request_with_two_credentials_has_none(server: Server) -> None:
+    reader, admin = (("authorization", f"Bearer {server.tokens[name]}") for name in ("reader", "admin"))
+
+    for pair in ([reader, admin], [admin, reader], [admin, admin]):
+        assert code_of(server.client.put("/kill-switch", headers=pair, json={"stopped": True})) == (
+            401,
+            "invalid_token",
+        )
+    assert server.ask("GET", "/kill-switch", "reader").json() == {"stopped": False}
+
+
+def test_a_token_in_the_address_is_neither_recorded_nor_repeated(server: Server, tmp_path: Path) -> None:
+    secret = server.tokens["admin"]
+
+    refused = server.ask("POST", f"/action/turn_valve?component=a&to=1&token={secret}")
+    server.turn(1, headers={"Idempotency-Key": "k"})
+    assert code_of(refused)[0] == 422
+    assert secret not in refused.text
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    assert files
+    assert not any(token in path.read_text() for token in server.tokens.values() for path in files)
+
+
+def test_which_records_exist_is_not_told_to_a_token_that_may_only_read_or_nothing(server: Server) -> None:
+    record_id = server.turn(1).json()["record"]["record_id"]
+
+    for each in (record_id, "no-such-record"):
+        assert code_of(server.ask("POST", f"/records/{each}/undo", "reader")) == (403, "missing_scope")
+        assert code_of(server.ask("GET", f"/records/{each}", "blind")) == (403, "missing_scope")
+
+
+def test_tokens_made_at_the_same_time_are_all_valid(tmp_path: Path) -> None:
+    path, count = tmp_path / "tokens.json", 24
+    start = threading.Barrier(count)
+
+    def make(number: int) -> str:
+        start.wait(30)
+        return Tokens(path).make(f"token {number}", ["read"])
+
+    with ThreadPoolExecutor(count) as threads:
+        made = list(threads.map(make, range(count)))
+
+    assert [Tokens(path).caller(f"Bearer {token}").name for token in made] == [f"token {n}" for n in range(count)]
+    assert {file.name for file in tmp_path.iterdir()} == {"tokens.json", "tokens.json.lock"}
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101, "a\nb", "a\x1b[2Jb", "a\u202eb"])
+def test_a_name_that_cannot_stand_in_a_record_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WrongTokenNameError):
+        Tokens(tmp_path / "tokens.json").make(name, ["read"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ada:hunter2@127.0.0.1:9",
+        "http://hunter2@h",
+        "ftp://a:hunter2@h",
+        "http://a:hunter2@h/?x",
+        "http://a:hunter2@",
+    ],
+)
+def test_an_address_with_a_password_in_it_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ActionsClient(url, "actions_token")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("token", ["", " ", "a b", "a\nX-Evil: 1", "t\u00f6ken", "x" * 1_001])
+def test_a_token_that_no_header_can_carry_is_refused_without_repeating_it(token: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        ActionsClient("http://127.0.0.1:9", token)
+    assert len(token) < 3 or token not in str(refused.value)

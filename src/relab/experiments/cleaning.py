@@ -1,0 +1,137 @@
+"""Deleting what lab has made in a project: first what would be deleted, then, once a person has agreed, the deletion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relab.core.clock import parse_time
+from relab.core.errors import InvalidInputError, RelabError
+from relab.experiments.errors import RunBusyError, RunNotFoundError
+from relab.experiments.pathing import LAB, runs_folder
+from relab.experiments.run_folder import open_run
+from relab.experiments.skeleton import EXPERIMENT, SCHEMA
+from relab.experiments.workspace import remove_tree, used_bytes
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What would be deleted.
+
+    Attributes:
+        runs: folders of runs.
+        others: further files and folders: the cache of snapshots, and what `lab init` has written.
+        damaged: runs of unknown age, because they cannot be read; they stay.
+    """
+
+    runs: tuple[Path, ...]
+    others: tuple[Path, ...]
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Everything that would be deleted."""
+        return (*self.runs, *self.others)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the disk."""
+        files = sum(path.lstat().st_size for path in self.paths if not path.is_dir())
+        return files + used_bytes(*(path for path in self.paths if path.is_dir()))
+
+
+def plan_cleaning(
+    root: Path, named: Sequence[Path] = (), *, init: bool = False, runs: bool = False, before_us: int | None = None
+) -> Cleaning:
+    """Return what would be deleted of a project; nothing is.
+
+    Args:
+        root: the project.
+        named: runs, by id or folder.
+        init: what `lab init` and `lab knobs-init` have written.
+        runs: all runs, and the cache of their snapshots.
+        before_us: the runs created before this time, in UTC microseconds.
+
+    Raises:
+        InvalidInputError: nothing is named, or runs are named in two ways.
+        RunNotFoundError: this project has no such run.
+        RunBusyError: a process is at work on one of the runs.
+    """
+    if not (named or init or runs or before_us is not None):
+        raise InvalidInputError("Say what to delete: RUN…, --older-than, --runs, --init.")
+    if (bool(named), runs, before_us is not None).count(True) > 1:
+        raise InvalidInputError("Name runs in one way: RUN…, --older-than or --runs.")
+    found: list[Path] = []
+    damaged: list[Path] = []
+    if named:
+        found = list(dict.fromkeys(_run_of(root, each) for each in named))
+    elif runs:
+        found = _all_runs(root)
+    elif before_us is not None:
+        for path in _all_runs(root):
+            created_us = _created_us(path)
+            if created_us is None:
+                damaged.append(path)
+            elif created_us < before_us:
+                found.append(path)
+    _refuse_busy(found)
+    others = [root / LAB / "cache", *(path for path in _leftovers(root) if path not in found)] if runs else []
+    others += [root / EXPERIMENT, root / SCHEMA, root / LAB / "knobs"] if init else []
+    return Cleaning(tuple(found), tuple(path for path in others if path.exists()), tuple(damaged))
+
+
+def clean(planned: Cleaning) -> Sequence[Path]:
+    """Delete what was planned; return it. Runs are looked at once more, because a person may have thought for long.
+
+    Raises:
+        RunBusyError: a process is at work on one of the runs; nothing is deleted then.
+    """
+    _refuse_busy(planned.runs)
+    for path in planned.paths:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return planned.paths
+
+
+def _all_runs(root: Path) -> list[Path]:
+    folder = runs_folder(root)
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _leftovers(root: Path) -> list[Path]:
+    """Return what lies among the runs and is none."""
+    folder = runs_folder(root)
+    return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
+
+
+def _run_of(root: Path, named: Path) -> Path:
+    """Return the folder of a run of this project. No other folder is ever deleted, whatever it looks like."""
+    folder = runs_folder(root).absolute()
+    for path in (folder / named, named.absolute()):
+        if path.parent.resolve() == folder.resolve() and path.name not in {"", ".", ".."} and path.is_dir():
+            return folder / path.name
+    raise RunNotFoundError(
+        f"This project has no run {str(named)!r}.", remedy="`lab experiments list` lists those that it has."
+    )
+
+
+def _created_us(path: Path) -> int | None:
+    """Return when a run was created; None if its manifest does not say. The rest of the run may be damaged."""
+    try:
+        return parse_time(json.loads((path / "manifest.json").read_bytes())["created_at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _refuse_busy(runs: Sequence[Path]) -> None:
+    for path in runs:
+        try:
+            busy = open_run(path).status() == "running"
+        except RelabError:
+            continue
+        if busy:
+            raise RunBusyError(f"A process is at work on {path}.", remedy="Stop it first.")
