@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from relab.core.ids import ExternalId
 from relab.experiments.sandbox.egress_rules import Rule
@@ -254,11 +254,23 @@ class Harness(_Section):
 
 
 class Resources(_Section):
-    """Limits of a sandbox; enforced where the host can, and recorded where it cannot."""
+    """Limits of a trial, by default as `limits.py` has them; 0 is no limit. What enforces each is recorded."""
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None
-    memory_mb: Annotated[int, Field(ge=4)] | None = None
-    max_pids: Annotated[int, Field(ge=1)] | None = None
+    memory_mb: Annotated[int, Field(ge=0)] | None = None
+    """Of all processes together; by default a share of the machine."""
+    max_pids: Annotated[int, Field(ge=0)] | None = None
+    """Processes and threads at the same time."""
+    max_open_files: Annotated[int, Field(ge=0)] | None = None
+    """Of each process."""
+
+    @field_validator("memory_mb", "max_open_files")
+    @classmethod
+    def _is_enough_to_start(cls, value: int | None, info: ValidationInfo) -> int | None:
+        least = {"memory_mb": 4, "max_open_files": 16}[info.field_name or ""]
+        if value is not None and 0 < value < least:
+            raise ValueError(f"{value} is too little for any program; give at least {least}, or 0 for no limit")
+        return value
 
 
 class Hardening(_Section):
@@ -318,7 +330,7 @@ class Workspace(_Section):
     max_output_mb: Annotated[float, Field(gt=0)] = 64.0
     """Of each of stdout and stderr; a trial that writes more is ended."""
     max_written_mb: Annotated[float, Field(gt=0)] = 1_024.0
-    """Of all files that a trial leaves; looked at while it runs."""
+    """Of all that a trial writes beside its copy of the project, with /tmp and with files that it has deleted."""
 
 
 class Runtime(_Section):

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from relab.experiments.config import ExperimentConfig, NetworkMode, SandboxMode
 from relab.experiments.harness_identity import identity_fields
+from relab.experiments.limits import limits_record
 from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.sanitization import contract_profile, violations
 
@@ -32,7 +33,7 @@ def inventory(config: ExperimentConfig, posture: Posture | None, harness_identit
 
     Returns:
         A document whose `ext` holds what the contract has no field for: `sandbox` (`local`, `bwrap`, `container`), `started`,
-        `network` (`enforcement` and the whole `egress_self_test`), `limits` (`{name: what is enforced, and by what}`) and, where
+        `network` (`enforcement` and the whole `egress_self_test`), `limits` (as `limits_record` returns them) and, where
         the contract does not know it, `sanitization_profile`.
     """
     profile = config.design.sanitization_profile
@@ -48,7 +49,7 @@ def inventory(config: ExperimentConfig, posture: Posture | None, harness_identit
             "enforcement": posture.enforcement if posture is not None else "none",
             "egress_self_test": dict(posture.egress_self_test) if posture is not None else {"performed": False},
         },
-        "limits": dict(posture.limits) if posture is not None else {},
+        "limits": limits_record(config, posture.limits if posture is not None else {}),
     }
     if not is_known:
         ext["sanitization_profile"] = profile.value

@@ -29,6 +29,8 @@ class ErrorType(StrEnum):
     OUTPUT_LIMIT = "output_limit_exceeded"
     DISK_LIMIT = "disk_limit_exceeded"
     MEMORY_LIMIT = "memory_limit_exceeded"
+    PROCESS_LIMIT = "process_limit_exceeded"
+    OPEN_FILES_LIMIT = "open_files_limit_exceeded"
     INVALID_OUTPUT = "invalid_trial_output"
     FOREIGN_OUTPUT = "foreign_trial_output"
     INVALID_EVENTS = "invalid_events"

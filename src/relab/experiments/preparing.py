@@ -20,6 +20,7 @@ from relab.experiments.plain_files import read_plain, write_new, write_own
 from relab.experiments.rows import RunContext
 from relab.experiments.sandbox.protocol import Folders, Launch, Places
 from relab.experiments.sanitization import base_environment
+from relab.experiments.watch import MB
 from relab.experiments.workspace import Clone, clone, remove_tree
 
 
@@ -78,8 +79,14 @@ def prepare_launch(
         stderr=folder.stderr,
         mounts=_mounts(task, context.root),
         listeners=listeners,
+        max_file_bytes=disk_bytes_of(context),
     )
     return launch, given
+
+
+def disk_bytes_of(context: RunContext) -> int:
+    """Return how many bytes a trial's folders may take: its copy of the project, and what it may write besides."""
+    return int(context.config.runtime.workspace.max_written_mb * MB) + context.snapshot.manifest.total_bytes
 
 
 def mend_input(folder: TrialFolder, given: bytes) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from relab.experiments.config import ExperimentConfig, SandboxMode
+from relab.experiments.limits import limits_of
 from relab.experiments.sandbox.local import LocalSandbox
-from relab.experiments.sandbox.protocol import Limits, Network, Sandbox
+from relab.experiments.sandbox.protocol import Network, Sandbox
 
 
 def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None = None) -> Sandbox:
@@ -17,10 +18,9 @@ def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None 
     """
     sandbox = config.runtime.sandbox
     network = network or Network(config.runtime.network.mode.value)
-    resources = sandbox.resources
-    limits = Limits(resources.cpu_count, resources.memory_mb, resources.max_pids)
+    limits = limits_of(config)
     if sandbox.mode is SandboxMode.LOCAL:
-        return LocalSandbox(network, limits)
+        return LocalSandbox(network, limits, run_id)
     if sandbox.mode is SandboxMode.BWRAP:
         from relab.experiments.sandbox.bwrap import BwrapSandbox
 

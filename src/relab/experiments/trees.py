@@ -102,9 +102,12 @@ def remove_tree(root: Path) -> None:
         os.rmdir(folder)  # noqa: PTH106 as above
 
 
-def used_bytes(*roots: Path) -> int:
-    """Return the bytes that files below these folders take on the disk; what vanishes meanwhile is not counted."""
-    total = 0
+def use_of_disk(*roots: Path) -> tuple[int, int]:
+    """Return the bytes that files below these folders take on the disk, and the size of the largest file.
+
+    What vanishes meanwhile is not counted.
+    """
+    total = largest = 0
     for root in roots:
         stack = [str(root)]
         while stack:
@@ -114,8 +117,10 @@ def used_bytes(*roots: Path) -> int:
                         if entry.is_dir(follow_symlinks=False):
                             stack.append(entry.path)
                         else:
-                            total += entry.stat(follow_symlinks=False).st_blocks * 512
-    return total
+                            status = entry.stat(follow_symlinks=False)
+                            total += status.st_blocks * 512
+                            largest = max(largest, status.st_size)
+    return total, largest
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:

@@ -23,12 +23,13 @@ from relab.experiments.events import read_events
 from relab.experiments.evidence import REF, EvidenceStore, hash_chain
 from relab.experiments.folders import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
 from relab.experiments.inventory import inventory
+from relab.experiments.limits import limits_of
 from relab.experiments.manifests import compare
 from relab.experiments.measures import collect, measure
 from relab.experiments.models import ErrorType, Keep, Outcome, TrialIds, TrialResult, TrialRow
 from relab.experiments.plain_files import write_own
 from relab.experiments.plan import Slot
-from relab.experiments.preparing import make_workspace, mend_input, prepare_launch
+from relab.experiments.preparing import disk_bytes_of, make_workspace, mend_input, prepare_launch
 from relab.experiments.rows import Attempt, RunContext, Stopped, error_of, make_row
 from relab.experiments.sandbox.protocol import Posture, Running, SandboxError
 from relab.experiments.watch import MB, Bounds, Watched, cut, watch
@@ -125,18 +126,17 @@ class TrialRunner:
             grace_s=config.runtime.timeouts.grace_seconds,
             output_bytes=int(config.runtime.workspace.max_output_mb * MB),
             outputs=(folder.stdout, folder.stderr),
-            disk_bytes=int(config.runtime.workspace.max_written_mb * MB) + self._context.snapshot.manifest.total_bytes,
-            disk=(folder.root,),
+            disk_bytes=disk_bytes_of(self._context),
+            # Not what earlier attempts have left beside them.
+            disk=(folder.workspace, folder.state, folder.out, folder.root / "tmp"),
             budgets=wire.budgets_of(config, task),
             events=folder.host_path(config.runtime.harness.events.path),
+            limits=limits_of(config),
         )
         try:
             if running.posture.egress_self_test.get("passed") is False:
                 return Watched(running.end(0), ErrorType.EGRESS_OPEN, "the egress self-test found a way out")
-            watched = watch(running, bounds, stop_now)
-            if running.out_of_memory:
-                return Watched(watched.exit_code, ErrorType.MEMORY_LIMIT, "the trial used more memory than it may")
-            return watched
+            return watch(running, bounds, stop_now)
         finally:
             running.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -11,10 +12,11 @@ from typing import Final
 
 import jiter
 
+from relab.experiments.limits import describe_exceeded
 from relab.experiments.models import ErrorType
 from relab.experiments.plain_files import open_plain
-from relab.experiments.sandbox.protocol import Running
-from relab.experiments.workspace import used_bytes
+from relab.experiments.sandbox.protocol import Limits, Running
+from relab.experiments.workspace import use_of_disk
 
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 0.5
@@ -31,7 +33,8 @@ class Bounds:
     Attributes:
         seconds: its time; None for any.
         output_bytes: of each of `outputs`.
-        disk_bytes: of everything below `disk`.
+        disk_bytes: of everything below `disk`, and of a single file.
+        limits: of its room; says which one it has run into.
         budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from its events.
     """
 
@@ -43,6 +46,7 @@ class Bounds:
     disk: tuple[Path, ...]
     budgets: Mapping[str, int]
     events: Path
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watche
         left = None if bounds.seconds is None else bounds.seconds - (time.monotonic() - started)
         code = running.wait(look_s if left is None else max(min(look_s, left), 0))
         if code is not None:
-            return _ended_by_itself(code, bounds, budget)
+            return _ended_by_itself(running, code, bounds, budget)
         look_s = min(look_s * 2, _LONGEST_LOOK_S)
         now = time.monotonic()
         reason: tuple[ErrorType, str] | None = None
@@ -135,9 +139,9 @@ def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watche
         elif bounds.seconds is not None and now - started >= bounds.seconds:
             reason = ErrorType.TIMEOUT, f"the trial took longer than {bounds.seconds:g} s"
         else:
-            reason = _passed(bounds, budget)
+            reason = _exceeded(running, bounds) or _passed(bounds, budget)
         if reason is None and now >= next_disk_look:
-            reason = _disk(bounds)
+            reason = _disk(running, bounds)
             took = time.monotonic() - now
             next_disk_look = time.monotonic() + max(2 * _LONGEST_LOOK_S, _DISK_SHARE * took)
         if reason is not None:
@@ -146,17 +150,20 @@ def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watche
             return Watched(running.end(grace_s), *reason)
 
 
-def _ended_by_itself(code: int, bounds: Bounds, budget: BudgetCount) -> Watched:
+def _ended_by_itself(running: Running, code: int, bounds: Bounds, budget: BudgetCount) -> Watched:
     if bounds.budgets:
         budget.finish()
-    reason = _passed(bounds, budget, is_read=True)
+    reason = _exceeded(running, bounds) or _passed(bounds, budget, is_read=True) or _disk(running, bounds)
+    if reason is None and code == -signal.SIGXFSZ:
+        reason = _too_much_written(bounds)
     return Watched(code) if reason is None else Watched(code, *reason)
 
 
 def _passed(bounds: Bounds, budget: BudgetCount, *, is_read: bool = False) -> tuple[ErrorType, str] | None:
     for path in bounds.outputs:
         if _size(path) > bounds.output_bytes:
-            return ErrorType.OUTPUT_LIMIT, f"{path.name} is larger than {bounds.output_bytes / MB:g} MB"
+            what = f"{path.name} is larger than {bounds.output_bytes / MB:g} MB"
+            return ErrorType.OUTPUT_LIMIT, f"{what}; to allow more, set runtime.workspace.max_output_mb"
     if bounds.budgets:
         if not is_read:
             budget.read()
@@ -166,10 +173,22 @@ def _passed(bounds: Bounds, budget: BudgetCount, *, is_read: bool = False) -> tu
     return None
 
 
-def _disk(bounds: Bounds) -> tuple[ErrorType, str] | None:
-    if used_bytes(*bounds.disk) > bounds.disk_bytes:
-        return ErrorType.DISK_LIMIT, f"the trial has written more than {bounds.disk_bytes / MB:g} MB"
+def _exceeded(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
+    limit = running.exceeded()
+    return describe_exceeded(limit, bounds.limits) if limit is not None else None
+
+
+def _disk(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
+    total, largest = use_of_disk(*bounds.disk)
+    # A file of the largest size was not finished, whatever the harness has made of the error.
+    if total + running.hidden_bytes() > bounds.disk_bytes or largest >= bounds.disk_bytes:
+        return _too_much_written(bounds)
     return None
+
+
+def _too_much_written(bounds: Bounds) -> tuple[ErrorType, str]:
+    what = f"the trial has written more than {bounds.disk_bytes / MB:,.0f} MB, its copy of the project included"
+    return ErrorType.DISK_LIMIT, f"{what}; to allow more, set runtime.workspace.max_written_mb"
 
 
 def _size(path: Path) -> int:

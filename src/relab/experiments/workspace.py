@@ -27,7 +27,7 @@ from relab.experiments.errors import DiskFullError, ExperimentInvalidError
 from relab.experiments.manifests import FileEntry, Manifest
 from relab.experiments.trees import check_holes, make_accessible
 from relab.experiments.trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
-from relab.experiments.trees import used_bytes as used_bytes  # noqa: PLC0414 as above
+from relab.experiments.trees import use_of_disk as use_of_disk  # noqa: PLC0414 as above
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
 """As in .gitignore; no pattern of the configuration brings them back."""

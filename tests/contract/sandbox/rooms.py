@@ -67,7 +67,7 @@ class Rooms:
         """Return a sandbox that is prepared, and closed after the test."""
         sandbox: Sandbox
         if self.kind == "local":
-            sandbox = LocalSandbox(network, limits)
+            sandbox = LocalSandbox(network, limits, self.run_id)
         elif self.kind == "bwrap":
             sandbox = BwrapSandbox(run_id=self.run_id, network=network, limits=limits, **options)
         else:
@@ -115,7 +115,7 @@ class Rooms:
             code,
             launch.stdout.read_text(errors="replace"),
             launch.stderr.read_text(errors="replace"),
-            running.out_of_memory,
+            running.exceeded() == "memory_mb",
             running,
         )
 

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from contract.sandbox.rooms import Rooms, make_rooms
-from relab.experiments.sandbox.cgroups import Cgroups
-from relab.experiments.sandbox.protocol import Limits, SandboxError
+from contract.sandbox.rooms import HOLD, PATH, Rooms, make_rooms, wait_until_free
+from relab.experiments.sandbox.cgroups import Cgroups, Group, _Hierarchy
+from relab.experiments.sandbox.limit_watch import LimitWatch
+from relab.experiments.sandbox.protocol import Limits, Running, SandboxError
+from support.waiting import wait_until
+
+UNPRIVILEGED = 61_234
+"""A user id that has no account and, on a machine that runs tests, no process."""
 
 
 def is_enforced(text: str) -> bool:
@@ -20,12 +33,206 @@ def test_limits_that_are_not_asked_for_are_not_told(rooms: Rooms) -> None:
     assert rooms.run(rooms.make(), rooms.launch("exit 0")).running.posture.limits == {}
 
 
-def test_a_plain_local_run_says_that_it_limits_nothing(tmp_path: Path) -> None:
+def no_controllers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the control groups of this machine away."""
+
+    def nowhere(*_: object) -> None:
+        raise OSError(2, "no controllers here")
+
+    monkeypatch.setattr(Cgroups, "_place", nowhere)
+
+
+def wait_for_limit(running: Running, limit: str) -> None:
+    wait_until(lambda: running.exceeded() == limit, what=f"an attempt that has run into {limit}")
+
+
+MANY = "(i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i + 1)); done); exec sleep 1000"
+"""At most 300 processes, however badly they are limited. Not for bash, which waits and tries again.
+
+The shell in parentheses ends when it is refused a process; the outer one stays.
+"""
+THREE_OF_30_MB = (
+    "for i in 1 2 3; do (x=$(head -c 30000000 /dev/zero | tr '\\0' x); touch \"$out/$i\"; sleep 1000) & done; wait"
+)
+
+
+@pytest.mark.parametrize("with_groups", [True, False])
+def test_more_processes_than_allowed_are_seen_and_leave_nothing(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch, *, with_groups: bool
+) -> None:
+    # An engine limits its containers itself, and does so in both cases.
+    if not with_groups:
+        no_controllers(monkeypatch)
+    sandbox = rooms.make(limits=Limits(max_pids=40))
+    script = HOLD.replace("'", '"') + f"exec /bin/sh -c '{MANY}'"
+    running, launch = rooms.start(sandbox, script)
+    try:
+        wait_for_limit(running, "max_pids")
+    finally:
+        running.close()
+    assert running.exceeded() == "max_pids"
+    wait_until_free(launch.folders.out / "lock")
+
+
+def test_memory_of_several_processes_is_measured_where_there_are_no_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_controllers(monkeypatch)
+    for kind in ("local", "bwrap"):
+        rooms = make_rooms(kind, tmp_path / kind)
+        running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}')
+        wait_for_limit(running, "memory_mb")
+        assert "watched by the runner" in running.posture.limits["memory_mb"]
+        running.close()
+        rooms.close()
+
+
+def test_pages_that_processes_share_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_controllers(monkeypatch)
     rooms = make_rooms("local", tmp_path)
-    limits = rooms.run(rooms.make(limits=Limits(1.0, 64, 10)), rooms.launch("exit 0")).running.posture.limits
+    shared = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); for i in 1 2 3 4 5; do (sleep 1000; : \"$x\") & done; "
+    running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=150)), shared + 'sleep 0.2; touch "$out/started"; wait')
+    assert running.exceeded() is None
+    running.close()
     rooms.close()
-    assert set(limits) == {"cpu_count", "memory_mb", "max_pids"}
-    assert all(text.startswith("not enforced: ") for text in limits.values())
+
+
+def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
+    # bash opens from 10 on by itself; the rest is given. No program could load its libraries then, so it stops itself.
+    script = (
+        'touch "$out/started"; for i in {1..200}; do exec {fd}</dev/null || break; done; '
+        "exec 3</dev/null 4</dev/null 5</dev/null 6</dev/null 7</dev/null 8</dev/null 9</dev/null; kill -STOP $$"
+    )
+    running, launch = rooms.start(rooms.make(limits=Limits(max_open_files=64)), script)
+    try:
+        wait_for_limit(running, "max_open_files")
+        assert "RLIMIT_NOFILE" in running.posture.limits["max_open_files"]
+    finally:
+        running.close()
+    assert "Too many open files" in launch.stderr.read_text()
+
+
+def test_a_file_is_not_larger_than_it_may_be(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    launch = rooms.launch("")
+    script = rooms.shell('trap "" XFSZ; head -c 3000000 /dev/zero > "$out/file"', sandbox.places(launch.folders))
+    ended = rooms.run(sandbox, replace(launch, command=["/bin/bash", "-c", script], max_file_bytes=1_000_000))
+    assert ended.code != 0
+    assert (launch.folders.out / "file").stat().st_size == 1_000_000
+    assert "RLIMIT_FSIZE" in ended.running.posture.limits["max_written_mb"]
+
+
+def test_deleted_files_that_are_open_are_counted(rooms: Rooms) -> None:
+    script = 'exec 7>"$out/x"; head -c 5000000 /dev/zero >&7; rm "$out/x"; touch "$out/started"; sleep 1000'
+    running, _ = rooms.start(rooms.make(), script)
+    try:
+        assert 5_000_000 <= running.hidden_bytes() <= 6_000_000
+    finally:
+        running.close()
+
+
+def test_what_is_written_to_memory_is_counted_and_has_a_size(closed_rooms: Rooms) -> None:
+    script = (
+        "head -c 5000000 /dev/zero > /tmp/x; df -B1 --output=size /tmp | tail -n 1; head -c 20000000 /dev/zero > /tmp/y; "
+        'echo $? ; touch "$out/started"; sleep 1000'
+    )
+    running, launch = closed_rooms.start(closed_rooms.make(limits=Limits(tmp_mb=16)), script)
+    try:
+        assert 5_000_000 <= running.hidden_bytes() <= 16 * 1_048_576
+    finally:
+        running.close()
+    assert launch.stdout.read_text().split() == [str(16 * 1_048_576), "1"]
+
+
+def test_the_devices_of_a_room_are_no_place_to_write(tmp_path: Path) -> None:
+    rooms = make_rooms("bwrap", tmp_path)
+    script = (
+        "echo x > /dev/new; echo x > /dev/shm/new && echo y > /dev/null && df -B1 --output=size /dev/shm | tail -n 1"
+    )
+    ended = rooms.run(rooms.make(limits=Limits(tmp_mb=16)), rooms.launch(script))
+    rooms.close()
+    assert ended.stdout.strip() == str(16 * 1_048_576)
+    assert "/dev/new: Read-only file system" in ended.stderr
+
+
+AS_A_USER = """
+import ctypes, json, os, sys
+from pathlib import Path
+from contract.sandbox.rooms import make_rooms
+from relab.experiments.sandbox.protocol import Limits
+from support.waiting import wait_until
+kind = sys.argv[1]
+if os.getuid() == 0:
+    # Only now: the interpreter may lie where only root may read.
+    os.setgroups([])
+    os.setresgid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+    os.setresuid(UNPRIVILEGED, UNPRIVILEGED, UNPRIVILEGED)
+    # prctl(2), PR_SET_DUMPABLE: else /proc of this process stays root's.
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+rooms = make_rooms(kind, Path(sys.argv[2]))
+limits = Limits(cpu_count=0.5, memory_mb=256, max_pids=40, max_open_files=512)
+running, _ = rooms.start(rooms.make(limits=limits), 'touch "$out/started"; exec /bin/sh -c "$MANY"', environment={
+    "PATH": "/usr/bin:/bin", "MANY": sys.argv[3]})
+wait_until(lambda: running.exceeded() == "max_pids", what="the limit")
+print(json.dumps(dict(running.posture.limits)))
+running.close()
+rooms.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["local", "bwrap"])
+def test_a_user_without_groups_is_limited_by_the_kernel_and_by_measuring(tmp_path: Path, kind: str) -> None:
+    make_rooms(kind, tmp_path)
+    tests = Path(__file__).parents[2]
+    tmp_path.chmod(0o777)
+    with temporary_folder_for_all() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_A_USER.replace("UNPRIVILEGED", str(UNPRIVILEGED)), kind, str(folder), MANY],
+            cwd=tests,
+            env={"PATH": PATH, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "HOME": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    limits = json.loads(done.stdout)
+    assert set(limits) == {"cpu_count", "memory_mb", "max_pids", "max_open_files"}
+    if "no cgroup" not in limits["max_pids"]:
+        pytest.skip("this machine gives control groups to every user")
+    assert limits["cpu_count"].startswith("not enforced: ")
+    assert limits["memory_mb"].startswith("watched by the runner; RLIMIT_DATA, per process; no cgroup: ")
+    assert limits["max_pids"].startswith("watched by the runner; RLIMIT_NPROC, ")
+
+
+@contextmanager
+def temporary_folder_for_all() -> Iterator[Path]:
+    """Make a folder that every user can reach; pytest's own are for the user who runs the tests."""
+    with TemporaryDirectory(prefix="relab-limits-") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ("version", "controller", "name", "text", "limit"),
+    [
+        (1, "memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n", "memory_mb"),
+        (2, "memory", "memory.events", "low 0\nmax 9\noom 1\noom_kill 1\n", "memory_mb"),
+        (1, "pids", "pids.events", "max 3\n", "max_pids"),
+        (2, "pids", "pids.events", "max 3\n", "max_pids"),
+    ],
+)
+def test_the_counts_of_both_versions_name_the_limit(
+    tmp_path: Path, version: int, controller: str, name: str, text: str, limit: str
+) -> None:
+    group = Group([(_Hierarchy(version, tmp_path, frozenset((controller,))), tmp_path)])
+    (tmp_path / "cgroup.procs").write_text("")
+    (tmp_path / name).write_text(re.sub(r"(oom_kill|max) \d+$", r"\1 0", text, flags=re.MULTILINE))
+    watch = LimitWatch(Limits(memory_mb=1, max_pids=1), group, group.processes)
+    assert watch.exceeded() is None
+    (tmp_path / name).write_text(text)
+    assert watch.exceeded() == limit
 
 
 def test_too_much_memory_ends_the_attempt_and_is_told(closed_rooms: Rooms) -> None:
@@ -93,11 +300,7 @@ def test_where_there_are_no_groups_each_limit_says_why(tmp_path: Path) -> None:
 
 def test_without_groups_memory_is_limited_by_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rooms = make_rooms("bwrap", tmp_path)
-
-    def nowhere(*_: object) -> None:
-        raise OSError(2, "no controllers here")
-
-    monkeypatch.setattr(Cgroups, "_place", nowhere)
+    no_controllers(monkeypatch)
     ended = rooms.run(rooms.make(limits=Limits(memory_mb=48)), rooms.launch("exec tail /dev/zero"))
     rooms.close()
     assert ended.code != 0

@@ -34,14 +34,14 @@ def checked(document: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_enforcement_is_the_word_of_the_contract_and_exact_in_ext(mode: str, enforcement: str, word: str) -> None:
-    posture = Posture("none", enforcement, CLOSED, {"/workspace": "rw", "/": "ro"}, {"max_pids": "4, by cgroup v2"})
+    posture = Posture("none", enforcement, CLOSED, {"/workspace": "rw", "/": "ro"}, {"max_pids": "cgroup v2 pids"})
     found = checked(inventory(config(runtime__sandbox={"mode": mode}), posture, IDENTITY))
 
     assert found["network"]["enforcement_effective"] == word
     assert found["ext"]["network"]["enforcement"] == enforcement
     assert found["ext"]["network"]["egress_self_test"] == CLOSED
     assert (found["ext"]["sandbox"], found["ext"]["started"]) == (mode, True)
-    assert found["ext"]["limits"] == {"max_pids": "4, by cgroup v2"}
+    assert found["ext"]["limits"]["max_pids"]["enforced_by"] == "cgroup v2 pids"
     assert found["mounts"] == [
         {"name": "workspace", "path": "/workspace", "writable": True},
         {"name": "root", "path": "/", "writable": False},

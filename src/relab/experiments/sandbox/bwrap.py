@@ -6,6 +6,7 @@ Options of the program: https://github.com/containers/bubblewrap/blob/main/bwrap
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -17,13 +18,14 @@ from typing import Any, Final
 
 from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.bwrap_running import BwrapRunning, Room
-from relab.experiments.sandbox.cgroups import Cgroups, rlimits
+from relab.experiments.sandbox.cgroups import Cgroups
 from relab.experiments.sandbox.host_system import (
     interpreter_folders,
     kernel_interface_mounts,
     make_etc,
     system_mounts,
 )
+from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
 from relab.experiments.sandbox.namespaces import (
     RoomNetworks,
     call_all,
@@ -34,6 +36,7 @@ from relab.experiments.sandbox.namespaces import (
 from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
 from relab.experiments.sandbox.process import as_user
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.rlimits import set_rlimits
 from relab.experiments.sandbox.seccomp import compile_filter
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
 from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
@@ -129,7 +132,10 @@ class BwrapSandbox:
         self._shared += [] if self._network is Network.FULL else ["--unshare-net"]
         self._shared += [*system_mounts(), *etc, "--proc", "/proc", "--dev", "/dev"]
         self._shared += kernel_interface_mounts(self._folder / "covers")
-        self._shared += ["--tmpfs", "/tmp", "--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108
+        # What is kept in memory has a size, and nothing else of it can be written.
+        size = [] if self._limits.tmp_mb is None else ["--size", str(self._limits.tmp_mb * 1_048_576)]
+        self._shared += [*size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *size, "--tmpfs", "/tmp"]  # noqa: S108
+        self._shared += ["--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108 as above
         for path in self._read_only_paths:
             self._shared += ["--ro-bind", path, path]
         self._try_a_room()
@@ -176,14 +182,21 @@ class BwrapSandbox:
             if group is not None:
                 group.add(room.pid)
             with acting_as(self._other_user()):
-                enforced = self._cgroups.enforced | rlimits(self._limits, self._cgroups.missing, room.pid)
+                enforced = self._cgroups.enforced | self._set_rlimits(room.pid, launch)
             posture = self._posture(room.pid, shown, enforced)
             if self._network is not Network.FULL:
                 closers += self._networks.serve(room.pid, launch.listeners)
             # A room with a way out stays closed; whoever watches it sees the posture and ends it.
             if posture.egress_self_test.get("passed", True):
                 room.let_go()
-            running = BwrapRunning(self.forget, room, posture, group, closers, launch)
+            watch = LimitWatch(
+                self._limits,
+                group,
+                functools.partial(descendants, room.pid),
+                own_tasks=1,
+                memory_folders=("/tmp", "/dev/shm"),  # noqa: S108 of the room
+            )
+            running = BwrapRunning(self.forget, room, posture, group, closers, launch, watch)
             undo.pop_all()
         with self._lock:
             self._at_work[id(running)] = running
@@ -269,6 +282,14 @@ class BwrapSandbox:
                 f"A room of {self._program} would not be safe here: the kernel reports {wrong} of a process in it.",
                 remedy=f"Install a recent bubblewrap: {INSTALL}; or use the container sandbox.",
             )
+
+    def _set_rlimits(self, pid: int, launch: Launch) -> dict[str, str]:
+        most = self._limits.max_pids
+        if most is not None:
+            # The room's first process is not the harness's. In a user namespace of its own a room counts for itself.
+            most = (most + 1) * (self._limits.at_once if os.getuid() == 0 else 1)
+        missing = self._cgroups.missing
+        return set_rlimits(pid, self._limits, missing, max_file_bytes=launch.max_file_bytes, most_tasks=most)
 
     def _mounts(self, launch: Launch) -> tuple[list[str], dict[str, str]]:
         """Return bubblewrap's options for an attempt's own folders, and how each place is mounted."""

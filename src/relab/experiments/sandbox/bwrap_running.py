@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.sandbox.cgroups import Group
+from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import call_all, exit_code_of
 from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.process import MARKER, Child, streams_of
@@ -147,8 +148,12 @@ class BwrapRunning:
         group: Group | None,
         closers: list[Callable[[], None]],
         launch: Launch,
+        watch: LimitWatch,
     ) -> None:
         self.posture = posture
+        self.exceeded = watch.exceeded
+        self.hidden_bytes = watch.hidden_bytes
+        self._watch = watch
         self._launch = launch
         self._forget = forget
         self._room = room
@@ -156,15 +161,7 @@ class BwrapRunning:
         self._closers = closers
         self._code: int | None = None
         self._is_ended = False
-        self._was_out_of_memory = False
         self._is_reclaimed = False
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether the memory limit has ended a process of the room."""
-        if self._group is not None and not self._was_out_of_memory:
-            self._was_out_of_memory = self._group.was_out_of_memory()
-        return self._was_out_of_memory
 
     def wait(self, timeout_s: float | None) -> int | None:
         """Wait for the harness; return its exit code, or None after the time.
@@ -200,7 +197,7 @@ class BwrapRunning:
         finally:
             call_all(self._closers)
             if self._group is not None:
-                self._was_out_of_memory = self.out_of_memory
+                self._watch.finish()
                 self._group.close()
                 self._group = None
             self._forget(self)

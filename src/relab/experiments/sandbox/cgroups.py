@@ -12,7 +12,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ class Group:
     def __init__(self, folders: Sequence[tuple[_Hierarchy, Path]]) -> None:
         self._folders = folders
 
-    def add(self, pid: int) -> None:
+    def add(self, pid: int, *, may_have_ended: bool = False) -> None:
         """Move a process in; what it starts from then on is in as well.
 
         Raises:
@@ -52,17 +52,63 @@ class Group:
             try:
                 (folder / "cgroup.procs").write_text(str(pid))
             except OSError as error:
+                if may_have_ended and isinstance(error, ProcessLookupError):
+                    return
                 raise SandboxError(f"cannot limit process {pid} by {folder}: {error.strerror}") from error
+
+    def add_tree(self, find: Callable[[], Sequence[int]]) -> None:
+        """Move processes in until `find` returns only processes that are in: what these start from then on is in as well.
+
+        Raises:
+            SandboxError: the kernel refuses.
+        """
+        added: set[int] = set()
+        while new := [pid for pid in find() if pid not in added]:
+            for pid in new:
+                self.add(pid, may_have_ended=True)
+            added.update(new)
+
+    @property
+    def limits(self) -> frozenset[str]:
+        """The fields of `Limits` that the group enforces."""
+        controllers = {controller for hierarchy, _ in self._folders for controller in hierarchy.controllers}
+        return frozenset(limit for limit, controller in _CONTROLLERS.items() if controller in controllers)
+
+    def processes(self) -> list[int]:
+        """Return the processes that are in, as this machine counts."""
+        return _processes(self._folders[0][1]) if self._folders else []
 
     def was_out_of_memory(self) -> bool:
         """Return whether the memory limit has ended a process of the group."""
+        return self._count("memory", ("memory.oom_control", "memory.events"), "oom_kill") > 0
+
+    def was_out_of_processes(self) -> bool:
+        """Return whether the kernel has refused the group another process or thread."""
+        return self._count("pids", ("pids.events", "pids.events"), "max") > 0
+
+    def kill(self) -> None:
+        """End every process that is in, also of a program that starts processes without end."""
         for hierarchy, folder in self._folders:
-            if "memory" in hierarchy.controllers:
-                name = "memory.events" if hierarchy.version == 2 else "memory.oom_control"
+            if "pids" in hierarchy.controllers:
+                # Without this they could be faster than the signals.
                 with contextlib.suppress(OSError):
-                    counts = dict(line.split() for line in (folder / name).read_text().splitlines())
-                    return int(counts.get("oom_kill", 0)) > 0
-        return False
+                    (folder / "pids.max").write_text("0")
+        deadline = time.monotonic() + _EMPTY_WITHIN_S
+        while (pids := self.processes()) and time.monotonic() < deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.002)
+
+    def _count(self, controller: str, names: tuple[str, str], field: str) -> int:
+        for hierarchy, folder in self._folders:
+            if controller in hierarchy.controllers:
+                with contextlib.suppress(OSError):
+                    counts = dict(
+                        line.split() for line in (folder / names[hierarchy.version - 1]).read_text().splitlines()
+                    )
+                    return int(counts.get(field, 0))
+        return 0
 
     def close(self) -> None:
         """Remove the group, whose processes have ended. May be called again."""
@@ -78,9 +124,11 @@ class Cgroups:
         run_id: names the groups, so that a later runner of the same run finds what was left.
         limits: of each attempt.
         proc: what tells of this process; another folder in tests.
+        own_tasks: how many processes of each attempt are the sandbox's and not the harness's.
     """
 
-    def __init__(self, run_id: str, limits: Limits, proc: Path = Path("/proc/self")) -> None:
+    def __init__(self, run_id: str, limits: Limits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1) -> None:
+        self._own_tasks = own_tasks
         self._prefix = f"relab-{run_id}-"
         self._own_prefix = f"{self._prefix}{os.getpid()}-"
         self._name = f"{self._own_prefix}{next(_instances)}"
@@ -166,6 +214,8 @@ class Cgroups:
 
     def _write(self, version: int, limit: str, folder: Path) -> None:
         value = getattr(self._limits, limit)
+        if limit == "max_pids":
+            value += self._own_tasks
         for name, text, is_needed in _settings(version, limit, value):
             try:
                 (folder / name).write_text(text)
@@ -213,8 +263,7 @@ def _settings(version: int, limit: str, value: float) -> Iterator[tuple[str, str
         else:
             yield "cpu.max", f"{quota} {_CPU_PERIOD_US}", True
     else:
-        # The room's own first process is no process of the harness.
-        yield "pids.max", str(int(value) + 1), True
+        yield "pids.max", str(int(value)), True
 
 
 def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
@@ -297,27 +346,27 @@ def _remove(folder: Path) -> None:
             return
 
 
-def rlimits(limits: Limits, missing: Mapping[str, str], pid: int) -> dict[str, str]:
-    """Limit a process by what needs no group, and return what holds for each limit that groups do not enforce.
+def group_of(pid: int, proc: Path = Path("/proc")) -> Group | None:
+    """Return the control group of a process that another program limits, to read its counts; None if it is not visible.
 
-    Memory is limited per process (private writable memory) and processes per user of the room's user namespace, so
-    both are weaker than a group's.
+    It must not be closed by its reader.
     """
-    import resource  # noqa: PLC0415 it does not exist everywhere, and groups make it needless
-
-    found: dict[str, str] = {}
-    for limit, reason in missing.items():
-        found[limit] = f"not enforced: {reason}"
-        value = getattr(limits, limit)
-        kind, size, how = {
-            "memory_mb": (resource.RLIMIT_DATA, int(value) * _MB, "RLIMIT_DATA, per process"),
-            "max_pids": (resource.RLIMIT_NPROC, int(value) + 1, "RLIMIT_NPROC"),
-            "cpu_count": (None, 0, ""),
-        }[limit]
-        # The kernel exempts the superuser from RLIMIT_NPROC.
-        if kind is None or (limit == "max_pids" and os.getuid() == 0):
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            resource.prlimit(pid, kind, (size, size))
-            found[limit] = f"{how}; no cgroup: {reason}"
-    return found
+    folders: list[tuple[_Hierarchy, Path]] = []
+    try:
+        own = dict(_own_groups(proc / str(pid)))
+        mounts = list(_mounts(proc / "self"))
+    except OSError:
+        return None
+    for controller in ("memory", "pids"):
+        for options, mount, root in mounts:
+            version, name = (1, controller) if options else (2, "")
+            if name not in own or (version == 1 and controller not in options):
+                continue
+            with contextlib.suppress(OSError):
+                folder = _below(mount, root, own[name])
+                if (
+                    folder / f"{controller}.{'events' if version == 2 or controller == 'pids' else 'oom_control'}"
+                ).exists():
+                    folders.append((_Hierarchy(version, folder.parent, frozenset((controller,))), folder))
+                    break
+    return Group(folders) if folders else None

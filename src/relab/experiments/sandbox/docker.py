@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.errors import SandboxUnavailableError
+from relab.experiments.sandbox.cgroups import group_of
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.docker_running import DockerRunning
+from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
 from relab.experiments.sandbox.namespaces import RoomNetworks, call_all, listen_here, look_for_ways_out, with_ports
 from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.rlimits import WATCHED
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
 
 INSTALL: Final = "apt-get install docker.io, and start dockerd"
@@ -28,8 +32,10 @@ _SHELL: Final = "/bin/sh"
 _GATE: Final = 'read -r _ || exit 125; exec "$@"'
 """Waits for a line before the harness's own input; a runner that dies first lets nothing start."""
 _NETWORK_CHECK = "the network is asked for in full"
+_SERVED_BY: Final = "Docker Engine"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SOFT_FILES: Final = 16_384
 _instances = itertools.count(1)
 
 
@@ -121,10 +127,11 @@ class DockerSandbox:
                 self._network_mode = "bridge" if "bridge" in names else "host"
         except EngineError as error:
             raise SandboxUnavailableError(_sentence(error)) from error
-        for limit, feature in _LIMITS.items():
-            if getattr(self._limits, limit) is not None:
-                is_there = bool(info.get(feature))
-                self._enforced[limit] = "Docker Engine" if is_there else f"not enforced: the engine has no {feature}"
+        if self._limits.max_open_files is not None:
+            self._enforced["max_open_files"] = f"{_SERVED_BY}: RLIMIT_NOFILE, per process"
+        for limit in self._asked():
+            is_there = bool(info.get(_LIMITS[limit]))
+            self._enforced[limit] = _SERVED_BY if is_there else f"not enforced: the engine has no {_LIMITS[limit]}"
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
         """Return where the wire contract has the folders."""
@@ -160,6 +167,7 @@ class DockerSandbox:
             posture = self._posture(pid, launch)
             if not is_shared and launch.listeners:
                 closers += self._networks.serve(pid, launch.listeners)
+            running.watch_limits(self._watch_of(pid, container))
             may_start = posture.egress_self_test.get("passed", True)
             running.let_go(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
             undo.pop_all()
@@ -240,12 +248,14 @@ class DockerSandbox:
     def _host_config(self, launch: Launch) -> dict[str, Any]:
         limits = self._limits
         memory = None if limits.memory_mb is None else limits.memory_mb * 1_048_576
+        size = "" if limits.tmp_mb is None else f",size={limits.tmp_mb}m"
         return {
             "Mounts": [
                 {"Type": "bind", "Source": source, "Target": place, "ReadOnly": mode == "ro"}
                 for place, (source, mode) in _mounts(launch).items()
             ],
-            "Tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
+            "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777{size}"},  # noqa: S108
+            "Ulimits": _ulimits(limits, launch),
             "NetworkMode": self._network_mode,
             "ReadonlyRootfs": self._read_only_root,
             "SecurityOpt": self._security,
@@ -260,17 +270,45 @@ class DockerSandbox:
             "PidsLimit": 0 if limits.max_pids is None else limits.max_pids + 1,
         }
 
+    def _watch_of(self, pid: int, container: str) -> LimitWatch:
+        """Return what watches a container, as far as its processes are visible: the engine may be on another machine."""
+        group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
+        if not _is_of(pid, container):
+            return LimitWatch(Limits(), None, list)
+        processes = functools.partial(descendants, pid)
+        return LimitWatch(self._limits, group, processes, own_tasks=1, memory_folders=(PLACES.tmp,))
+
+    def _asked(self) -> list[str]:
+        return [limit for limit in _LIMITS if getattr(self._limits, limit) is not None]
+
     def _posture(self, pid: int, launch: Launch) -> Posture:
         mounts = {place: mode for place, (_, mode) in _mounts(launch).items()} | {PLACES.tmp: "rw"}
+        enforced = dict(self._enforced)
+        if launch.max_file_bytes is not None:
+            enforced["max_written_mb"] = f"{WATCHED}; {_SERVED_BY}: RLIMIT_FSIZE, per file"
         if self._network is Network.FULL:
             test: dict[str, Any] = {"performed": False, "reason": _NETWORK_CHECK, "network": self._network_mode}
-            return Posture(Network.FULL, "none", test, mounts, self._enforced)
+            return Posture(Network.FULL, "none", test, mounts, enforced)
         enforcement = "network_namespace_and_proxy" if self._network is Network.ALLOWLIST else "network_namespace"
         test = look_for_ways_out(pid) | {"before_start": self._has_gate}
         # Without a gate the harness may have ended before anybody could look.
         if not test["performed"] and self._has_gate:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
-        return Posture(self._network, enforcement, test, mounts, self._enforced)
+        return Posture(self._network, enforcement, test, mounts, enforced)
+
+
+def _ulimits(limits: Limits, launch: Launch) -> list[dict[str, Any]]:
+    # A soft limit above what is usual makes old programs close a million files before they start another one.
+    files, size = limits.max_open_files, launch.max_file_bytes
+    found = [{"Name": "fsize", "Soft": size, "Hard": size}] if size is not None else []
+    return found + ([{"Name": "nofile", "Soft": min(files, _SOFT_FILES), "Hard": files}] if files is not None else [])
+
+
+def _is_of(pid: int, container: str) -> bool:
+    """Return whether a process of this machine is in a container."""
+    with contextlib.suppress(OSError):
+        return container in Path(f"/proc/{pid}/cgroup").read_text()
+    return False
 
 
 def _mounts(launch: Launch) -> dict[str, tuple[str, str]]:

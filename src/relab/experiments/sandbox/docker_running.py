@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
+from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import exit_code_of
 from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
@@ -37,8 +38,9 @@ class DockerRunning:
 
     def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
         self.posture = Posture("none", "none", {"performed": False, "reason": "the container has not started"}, {})
-        self.out_of_memory = False
         self._launch = launch
+        self._watch: LimitWatch | None = None
+        self._was_out_of_memory = False
         self._engine = engine
         self._container = container
         self._forget = forget
@@ -74,6 +76,20 @@ class DockerRunning:
         self._closers = closers
         if is_open:
             self._streams.give_input(b"\n" if with_line else b"")
+
+    def watch_limits(self, watch: LimitWatch) -> None:
+        """Take over what finds out which limit the container runs into."""
+        self._watch = watch
+
+    def exceeded(self) -> str | None:
+        """Return the limit that it has run into, by the engine's account or by what this machine shows of it."""
+        if self._was_out_of_memory:
+            return "memory_mb"
+        return self._watch.exceeded() if self._watch is not None else None
+
+    def hidden_bytes(self) -> int:
+        """Return the bytes in its memory file systems and deleted files, as far as this machine shows them."""
+        return self._watch.hidden_bytes() if self._watch is not None else 0
 
     def wait(self, timeout_s: float | None) -> int | None:
         """Wait for the harness; return its exit code, or None after the time.
@@ -143,7 +159,7 @@ class DockerRunning:
             self._code = exit_code_of(self._waiter.status())
             with contextlib.suppress(EngineError):
                 state = self._engine.call("GET", f"/containers/{self._container}/json")["State"]
-                self.out_of_memory = bool(state.get("OOMKilled"))
+                self._was_out_of_memory = bool(state.get("OOMKilled"))
         except EngineError as error:
             self._problem = error
         finally:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
+from relab.experiments.sandbox.cgroups import Cgroups, Group
+from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import listen_here, with_ports
 from relab.experiments.sandbox.ownership import reclaim
-from relab.experiments.sandbox.process import Child, end_all_orphans, streams_of
+from relab.experiments.sandbox.process import Child, end_all_orphans, stop_all, streams_of
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.rlimits import set_rlimits, tasks_of_user
 
-_NO_ROOM = "not enforced: a plain local run has no room of its own"
+_OTHER_TASKS: Final = 1_024
+"""That other programs of the same user may start while a run is at work."""
 
 
 class LocalSandbox:
@@ -19,17 +25,24 @@ class LocalSandbox:
 
     Args:
         network: what is asked for; nothing of it can be enforced here.
-        limits: what is asked for; neither can this.
+        limits: enforced by control groups where the machine has them for us, else by rlimits and by measuring.
+        run_id: tells the groups of this run from others.
     """
 
     name = "local"
 
-    def __init__(self, network: Network, limits: Limits) -> None:
+    def __init__(self, network: Network, limits: Limits, run_id: str) -> None:
         self._network = network
         self._limits = limits
+        self._cgroups = Cgroups(run_id, limits, own_tasks=0)
+        self._most_tasks: int | None = None
 
     def prepare(self) -> None:
-        """Do nothing: a process can always be started."""
+        """Find out what can be limited by groups."""
+        self._cgroups.prepare()
+        if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
+            # The kernel counts everything of this user, so this only stops what measuring is too slow for.
+            self._most_tasks = tasks_of_user() + _OTHER_TASKS + self._limits.max_pids * self._limits.at_once
 
     def places(self, folders: Folders) -> Places:
         """Return the folders as they are."""
@@ -53,7 +66,7 @@ class LocalSandbox:
         try:
             for place, path in launch.mounts.items():
                 _link(launch.folders, place, path)
-            return LocalRunning(launch, self._posture(), closers, ports)
+            return self._start(launch, closers, ports)
         except BaseException:
             for close in closers:
                 close()
@@ -62,11 +75,35 @@ class LocalSandbox:
     def close(self) -> None:
         """End what the run has left."""
         end_all_orphans()
+        self._cgroups.close()
 
-    def _posture(self) -> Posture:
-        limits = {
-            name: _NO_ROOM for name in ("cpu_count", "memory_mb", "max_pids") if getattr(self._limits, name) is not None
-        }
+    def _start(self, launch: Launch, closers: list[Callable[[], None]], ports: dict[int, int]) -> LocalRunning:
+        group = self._cgroups.make()
+        try:
+            running = LocalRunning(launch, closers, ports, group, self._limits)
+        except BaseException:
+            if group is not None:
+                group.close()
+            raise
+        try:
+            if group is not None:
+                group.add_tree(running.processes)
+            # What it has started already is limited too; there is no gate that would hold it.
+            for pid in reversed(running.processes()):
+                enforced = set_rlimits(
+                    pid,
+                    self._limits,
+                    self._cgroups.missing,
+                    max_file_bytes=launch.max_file_bytes,
+                    most_tasks=self._most_tasks,
+                )
+            running.posture = self._posture(self._cgroups.enforced | enforced)
+        except BaseException:
+            running.close()
+            raise
+        return running
+
+    def _posture(self, limits: Mapping[str, str]) -> Posture:
         return Posture(
             network_effective=Network.FULL,
             enforcement="none",
@@ -79,14 +116,20 @@ class LocalSandbox:
 class LocalRunning:
     """A harness at work as a plain child process."""
 
+    posture: Posture
+
     def __init__(
-        self, launch: Launch, posture: Posture, closers: list[Callable[[], None]], ports: dict[int, int]
+        self,
+        launch: Launch,
+        closers: list[Callable[[], None]],
+        ports: dict[int, int],
+        group: Group | None,
+        limits: Limits,
     ) -> None:
-        self.posture = posture
         self._launch = launch
         self._is_reclaimed = False
-        self.out_of_memory = False
         self._closers = closers
+        self._group = group
         environment = with_ports(launch.environment, ports)
         with streams_of(launch) as (stdin, stdout, stderr):
             self._child = Child(
@@ -97,6 +140,10 @@ class LocalRunning:
                 stdout=stdout,
                 stderr=stderr,
             )
+        self.processes = self._child.processes
+        self._watch = LimitWatch(limits, group, self.processes)
+        self.exceeded = self._watch.exceeded
+        self.hidden_bytes = self._watch.hidden_bytes
 
     def wait(self, timeout_s: float | None) -> int | None:
         """Wait for the harness; return its exit code, or None after the time."""
@@ -108,7 +155,16 @@ class LocalRunning:
 
     def close(self) -> None:
         """End what the harness has left running."""
+        if self._group is not None:
+            self._watch.finish()
+            self._group.kill()
+        else:
+            self._watch.finish()
+            stop_all(self.processes)
         self._child.close()
+        if self._group is not None:
+            self._group.close()
+            self._group = None
         while self._closers:
             self._closers.pop()()
         if not self._is_reclaimed:

@@ -17,11 +17,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from relab.experiments.sandbox.limit_watch import descendants
 from relab.experiments.sandbox.protocol import Launch, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
@@ -138,6 +139,18 @@ class Child:
             raise SandboxError(f"process {self.pid} does not end, though it was killed")
         return code
 
+    def processes(self) -> list[int]:
+        """Return the process, what it has started, and what carries its marker and has lost its parent."""
+        with _lock:
+            others = {own for own in _own.values() if own and own != self._marker}
+            known = set(_own)
+        orphans = [
+            pid
+            for pid in (_children() if _IS_LINUX else [])
+            if pid not in known and _belongs(pid, self._marker, others, self._since_s)
+        ]
+        return [pid for first in (self.pid, *orphans) for pid in descendants(first)]
+
     def close(self) -> None:
         """End everything that the process has left behind. May be called again."""
         if self._popen.poll() is None:
@@ -172,6 +185,19 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
         return list(command), {"user": user.uid, "group": user.gid, "extra_groups": []}
     # Popen can change the user only after a fork, which takes 8 ms in a process of this size; vfork and setpriv take 1.
     return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--", *command], {}
+
+
+def stop_all(find: Callable[[], Sequence[int]]) -> None:
+    """Stop processes (SIGSTOP) until `find` returns no other one, so that none of them starts more while they are ended."""
+    stopped: set[int] = set()
+    for _ in range(_SWEEPS):
+        new = [pid for pid in find() if pid not in stopped]
+        if not new:
+            return
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGSTOP)
+        stopped.update(new)
 
 
 def end_all_orphans() -> None:

@@ -54,11 +54,21 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one attempt may use; None is no limit of its own."""
+    """What one attempt may use; None is no limit of its own.
+
+    Attributes:
+        cpu_count, memory_mb, max_pids: of all its processes together; `max_pids` counts processes and threads.
+        max_open_files: of each process.
+        tmp_mb: of each folder that the room keeps in memory, such as /tmp.
+        at_once: how many attempts run at the same time, because the kernel counts some things by user.
+    """
 
     cpu_count: float | None = None
     memory_mb: int | None = None
     max_pids: int | None = None
+    max_open_files: int | None = None
+    tmp_mb: int | None = None
+    at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,7 @@ class Launch:
         stdin: a file to read; stdout, stderr: files to write, made anew.
         mounts: further folders or files to read: `{place in the room: path on this machine}`.
         listeners: what the runner serves inside the room's network.
+        max_file_bytes: of each file that it writes; None for any size.
     """
 
     name: str
@@ -96,6 +107,7 @@ class Launch:
     stderr: Path
     mounts: Mapping[str, Path] = field(default_factory=dict)
     listeners: Sequence[Listener] = ()
+    max_file_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +145,11 @@ class Running(Protocol):
     def close(self) -> None:
         """Release everything; whatever the harness left running is ended first. May be called again."""
 
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether the memory limit ended it, as far as the room can tell."""
+    def exceeded(self) -> str | None:
+        """Return the field of `Limits` that it has run into, as far as the room can see; also after `close`."""
+
+    def hidden_bytes(self) -> int:
+        """Return the bytes that it has written where no folder shows them: in memory, or to deleted files."""
 
 
 class Sandbox(Protocol):

@@ -1,0 +1,168 @@
+"""What an attempt uses and which limit it has run into, read from its control group and from /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.sandbox.cgroups import Group
+from relab.experiments.sandbox.protocol import Limits
+
+_KB: Final = 1_024
+_MB: Final = 1_048_576
+_BLOCK: Final = 512
+"""Of `st_blocks`, see stat(2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What processes use together: memory of their own and shared memory in bytes, and tasks (processes and threads)."""
+
+    memory_bytes: int
+    tasks: int
+
+
+class LimitWatch:
+    """Finds out whether an attempt has run into a limit.
+
+    A control group counts the refusals of the kernel; what no group enforces is measured.
+
+    Args:
+        limits: of the attempt.
+        group: of the attempt, if there is one; its limits are not measured.
+        processes: returns the ids of the attempt's processes, as this machine counts.
+        own_tasks: how many of these are the sandbox's and not the harness's.
+        memory_folders: folders of the attempt that are kept in memory, below `/proc/<pid>/root`.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        group: Group | None,
+        processes: Callable[[], Sequence[int]],
+        *,
+        own_tasks: int = 0,
+        memory_folders: Sequence[str] = (),
+    ) -> None:
+        self._limits = limits
+        self._group = group
+        self._processes = processes
+        self._own_tasks = own_tasks
+        self._memory_folders = memory_folders
+        self._found: str | None = None
+
+    def exceeded(self) -> str | None:
+        """Return the field of `Limits` that the attempt has run into; remembered."""
+        self._found = self._found or self._counted() or self._measured()
+        return self._found
+
+    def finish(self) -> None:
+        """Read the counts of the group for the last time; nothing is measured from then on."""
+        self._found = self._found or self._counted()
+        self._group = None
+        self._limits = Limits()
+
+    def hidden_bytes(self) -> int:
+        """Return the bytes that the attempt has written to no file of its folders: in memory, or deleted and still open."""
+        pids = self._processes()
+        total = sum(_used_in(f"/proc/{pids[0]}/root{folder}") for folder in self._memory_folders) if pids else 0
+        return total + _deleted_bytes(pids)
+
+    def _counted(self) -> str | None:
+        if self._group is None:
+            return None
+        if self._group.was_out_of_memory():
+            return "memory_mb"
+        return "max_pids" if self._group.was_out_of_processes() else None
+
+    def _measured(self) -> str | None:
+        limits, grouped = self._limits, self._group.limits if self._group is not None else frozenset[str]()
+        memory = limits.memory_mb if "memory_mb" not in grouped else None
+        tasks = limits.max_pids if "max_pids" not in grouped else None
+        files = limits.max_open_files
+        if memory is None and tasks is None and files is None:
+            return None
+        pids = self._processes()
+        if memory is not None or tasks is not None:
+            use = use_of(pids)
+            if tasks is not None and use.tasks > tasks + self._own_tasks:
+                return "max_pids"
+            # Pages that processes share are counted for each at first, which takes less time.
+            if memory is not None and use.memory_bytes > memory * _MB and _exact_bytes(pids) > memory * _MB:
+                return "memory_mb"
+        if files is not None and any(_open_files(pid) >= files for pid in pids):
+            return "max_open_files"
+        return None
+
+
+def descendants(pid: int) -> list[int]:
+    """Return a process and all that it has started, and what these have, as far as their parents are alive."""
+    found = [pid]
+    # The list grows while it is read.
+    for parent in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 read several times a second
+                with contextlib.suppress(OSError):
+                    found += map(int, Path(f"/proc/{parent}/task/{task}/children").read_bytes().split())
+    return found
+
+
+def use_of(pids: Iterable[int]) -> Use:
+    """Return what processes use; pages that they share count for each. What has ended meanwhile is left out."""
+    memory = tasks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/status").read_bytes().splitlines():
+                name, _, value = line.partition(b":")
+                if name in {b"RssAnon", b"RssShmem"}:
+                    memory += int(value.split()[0]) * _KB
+                elif name == b"Threads":
+                    tasks += int(value)
+    return Use(memory, tasks)
+
+
+def _exact_bytes(pids: Iterable[int]) -> int:
+    """Return the memory of processes, where pages that several share count once."""
+    total = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines()
+        except OSError:
+            total += use_of([pid]).memory_bytes
+            continue
+        parts = [line.split() for line in lines]
+        total += sum(int(part[1]) * _KB for part in parts if part[0] in {b"Pss_Anon:", b"Pss_Shmem:"})
+    return total
+
+
+def _open_files(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        # From Linux 6.2 on the size is the count, see proc_pid_fd(5).
+        return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH116, PTH208 as above
+    return 0
+
+
+def _deleted_bytes(pids: Iterable[int]) -> int:
+    """Return the room that open files take whose last name is gone."""
+    found: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 as above
+                with contextlib.suppress(OSError):
+                    status = os.stat(f"/proc/{pid}/fd/{number}")  # noqa: PTH116 as above
+                    if status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                        found[status.st_dev, status.st_ino] = status.st_blocks * _BLOCK
+    return sum(found.values())
+
+
+def _used_in(folder: str) -> int:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return 0
+    return (status.f_blocks - status.f_bfree) * status.f_frsize

@@ -1,0 +1,97 @@
+"""Limits that the kernel keeps for each process, see getrlimit(2) and prlimit(2)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.sandbox.protocol import Limits, SandboxError
+
+_MB: Final = 1_048_576
+WATCHED: Final = "watched by the runner"
+
+
+def set_rlimits(
+    pid: int, limits: Limits, missing: Mapping[str, str], *, max_file_bytes: int | None, most_tasks: int | None
+) -> dict[str, str]:
+    """Limit a process that is held at the gate or has just started, and all that it starts.
+
+    Args:
+        pid: the process, as this machine counts.
+        limits: of the attempt.
+        missing: the limits that no control group enforces, and why.
+        max_file_bytes: of each file that it writes.
+        most_tasks: what the kernel may count for the process's user: at least the attempt's own tasks, more where others
+            count for the same user; None to leave the kernel's limit as it is.
+
+    Returns:
+        By what each limit is enforced, for those in `missing` and those that are of each process.
+
+    Raises:
+        SandboxError: the kernel refuses a limit of each process.
+    """
+    found: dict[str, str] = {}
+    for limit, reason in missing.items():
+        found[limit] = f"not enforced: {reason}"
+        if limit == "memory_mb" and limits.memory_mb is not None:
+            how = [WATCHED]
+            if _set(pid, resource.RLIMIT_DATA, limits.memory_mb * _MB):
+                how.append("RLIMIT_DATA, per process")
+            found[limit] = f"{'; '.join(how)}; no cgroup: {reason}"
+        if limit == "max_pids":
+            how = [WATCHED]
+            # Somewhat more than measuring allows, so that the trial is ended with the name of its limit. The superuser is
+            # exempt.
+            most = most_tasks + most_tasks // 8 + 16 if most_tasks is not None else 0
+            if most and _user_of(pid) != 0 and _set(pid, resource.RLIMIT_NPROC, most):
+                how.append(f"RLIMIT_NPROC, {most:,} of its user")
+            found[limit] = f"{'; '.join(how)}; no cgroup: {reason}"
+    if limits.max_open_files is not None:
+        if not _set(pid, resource.RLIMIT_NOFILE, limits.max_open_files):
+            raise SandboxError(f"the open files of process {pid} cannot be limited")
+        found["max_open_files"] = "RLIMIT_NOFILE, per process"
+    if max_file_bytes is not None:
+        if not _set(pid, resource.RLIMIT_FSIZE, max_file_bytes):
+            raise SandboxError(f"the size of the files of process {pid} cannot be limited")
+        found["max_written_mb"] = f"{WATCHED}; RLIMIT_FSIZE, per file"
+    return found
+
+
+def tasks_of_user() -> int:
+    """Return the number of processes and threads of this process's user, which RLIMIT_NPROC is compared with."""
+    total = 0
+    own = os.getuid()
+    for name in os.listdir("/proc"):  # noqa: PTH208 a list of numbers
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                lines = Path(f"/proc/{name}/status").read_text().splitlines()
+                fields = dict(line.split(":", 1) for line in lines if ":" in line)
+                total += int(fields["Threads"]) if int(fields["Uid"].split()[0]) == own else 0
+    return total
+
+
+def _set(pid: int, kind: int, size: int) -> bool:
+    """Lower a limit to this size, or leave a lower one; return whether it holds."""
+    try:
+        soft, hard = resource.prlimit(pid, kind)
+        infinity = resource.RLIM_INFINITY
+        lower = (size if soft == infinity else min(soft, size), size if hard == infinity else min(hard, size))
+        resource.prlimit(pid, kind, lower)
+    except ProcessLookupError:
+        # It has ended, and has nothing to be limited any more.
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _user_of(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("Uid:"):
+                return int(line.split()[1])
+    return 0
