@@ -16,7 +16,7 @@ from support.routes import Signed, declared_scope, product_routes
 DESCRIPTION = {"/openapi.json", "/docs", "/docs/{name}"}
 """They describe the API and hold no data; where tokens are needed they need one that reads."""
 
-PUBLIC = {"/", "/healthz", "/readyz"}
+PUBLIC = {"/", "/health", "/healthz", "/readyz"}
 """Asked by load balancers and people before they have a token; they tell no secrets."""
 
 SIGNED = {"/slack/command"}

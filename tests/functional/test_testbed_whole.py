@@ -13,7 +13,7 @@ import pytest
 
 from relab.testbed import service
 from relab.testbed.episodes import SECRET_HEADER
-from relab.testbed.supervisor.plan import STANDARD_ROWS
+from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
 from support.testbeds import Bed, bed_home, processes_of
 from support.waiting import wait_until
 
@@ -70,6 +70,19 @@ def test_the_lines_of_the_seed_break_mend_and_verify(bed: Bed) -> None:
 
 
 @pytest.mark.full
+def test_with_open_actions_the_lines_of_the_seed_work_as_they_are_printed() -> None:
+    with bed_home() as home:
+        bed = Bed.start(home, "o", rows=OPEN_ROWS)
+        assert ask(bed, "chaos", "POST", "/api/v1/break/db_pool").status_code == 201
+        wait_until(
+            lambda: ask(bed, "target", "GET", "/api/v1/pool/status").json()["pool_utilization"] == "exhausted",
+            what="an exhausted pool",
+        )
+        mended = ask(bed, "actions", "POST", "/action/remediate-db-pool-exhaustion")
+        assert (mended.status_code, mended.json()["ok"]) == (200, True)
+        assert "is_healthy" in ask(bed, "actions", "GET", "/action/verify-target-health").json()
+
+
 def test_a_token_allows_its_scopes_and_no_more(bed: Bed) -> None:
     reader = token_of(bed, "read")
     assert ask(bed, "actions", "GET", "/actions", reader).status_code == 200

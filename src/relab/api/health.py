@@ -50,6 +50,12 @@ def get_healthz() -> Health:
     return Health(status="ok", version=__version__)
 
 
+@router.get("/health", dependencies=[public()], summary="Liveness: the seed's name of /healthz")
+def get_health() -> Health:
+    """The same as `GET /healthz`."""
+    return get_healthz()
+
+
 @router.get(
     "/readyz",
     dependencies=[public()],

@@ -40,6 +40,7 @@ def doctor(as_json: JsonOption = False) -> None:
             _access(services),
             _model(services),
             _attempt("runbooks", str(services.knowledge.folder), services.knowledge.check),
+            *_responder(services),
             *_autonomy(services),
             *_notices(services),
             *_extras(),
@@ -122,6 +123,30 @@ def _model(services: Services) -> Check:
     if importlib.util.find_spec("langchain_core") is None:
         return Check("language model", "problem", "one is set, the extra is missing", "pip install 'relab[llm]'")
     return Check("language model", "ok", settings.llm.base_url or "the provider's own endpoint")
+
+
+def _responder(services: Services) -> list[Check]:
+    """Return whether the target that is watched answers, and the action server with the token of the settings."""
+    from relab.core.errors import RelabError
+    from relab.incidents.surroundings import health_of, offered_actions
+
+    settings, url, watched = services.settings, services.settings.watched_url, services.incidents.watched
+    if url is None or watched is None:
+        return [Check("target", "note", "nothing is watched", "Optional: set TARGET_API_BASE_URL.")]
+    try:
+        services.incidents.check()
+        target = Check("target", "ok", f"{watched.name}: {health_of(url)}")
+    except RelabError as error:
+        target = Check("target", "problem", error.message, error.remedy)
+    token = settings.action_server_token
+    if token is None and settings.incidents.autonomy == "observe":
+        found = "no token: the responder observes, and looks at the target alone"
+        return [target, Check("action server", "note", found, "Optional: set ACTION_SERVER_TOKEN.")]
+    try:
+        offered = offered_actions(settings.action_server_url, None if token is None else token.get_secret_value())
+    except RelabError as error:
+        return [target, Check("action server", "problem", error.message, error.remedy)]
+    return [target, Check("action server", "ok", f"{settings.action_server_url}: {len(offered)} actions")]
 
 
 def _autonomy(services: Services) -> list[Check]:

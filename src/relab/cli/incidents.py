@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,6 +83,7 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
         print_json("incidents show", incident=found.model_dump(mode="json"), events=told)
         return
     _print_incident(found)
+    _print_briefing(found, events)
     for event in events:
         _print_event(event)
 
@@ -261,6 +262,29 @@ def _print_incident(found: IncidentDetails) -> None:
         answer = question.decision
         said = "no answer yet" if answer is None else f"{'approved' if answer.approved else 'rejected'} by {answer.by}"
         print(f"question {plain(question.request.approval_id)}: {plain(question.request.plan.action)}: {plain(said)}")
+
+
+def _print_briefing(found: IncidentDetails, events: list[TimelineEvent]) -> None:
+    """Print the evidence of the last diagnosis, what alerts say, and all about questions that have no answer yet."""
+    from relab.incidents import briefing
+
+    _print_pairs("", briefing.diagnosis_details(briefing.last_diagnosis(events)))
+    _print_pairs("", briefing.alert_details(briefing.alerts_of(events)))
+    for question in found.questions:
+        if question.decision is None and not found.is_over:
+            request = question.request
+            print(
+                f"question {plain(request.approval_id)}, {plain(request.plan.action)} on {plain(request.plan.target)}:"
+            )
+            _print_pairs(
+                "  ", briefing.question_details(request, briefing.diagnosis_before(events, request.approval_id))
+            )
+            print(f"  answer: lab incidents approve|reject {plain(request.approval_id)}")
+
+
+def _print_pairs(indent: str, pairs: Iterable[tuple[str, str]]) -> None:
+    for name, text in pairs:
+        print(f"{indent}{name.lower()}: {plain(text)}")
 
 
 def _print_event(event: TimelineEvent) -> None:

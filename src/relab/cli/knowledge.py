@@ -24,6 +24,10 @@ app.command()(incidents)
 app.command()(forget)
 app.command()(correct)
 
+AskOption = Annotated[
+    bool, typer.Option("--ask", help="Ask ACTION_SERVER_URL for its actions; else those of the testbed's are known.")
+]
+
 
 @app.command("list")
 def list_runbooks(as_json: JsonOption = False) -> None:
@@ -79,13 +83,15 @@ def add(
     replace: Annotated[
         bool, typer.Option("--replace", help="Also over the folder's own runbook of the cause.")
     ] = False,
+    ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a runbook and copy it into the folder; one of a shipped cause takes the shipped one's place."""
+    """Check a runbook as `lab knowledge lint` does and copy it into the folder; one of a shipped cause replaces that."""
     from relab.cli.context import open_services
 
     with open_services() as services:
-        runbook = services.knowledge.add(file, replace=replace)
+        around = _surroundings(services.settings, ask=ask)
+        runbook = services.knowledge.add(file, replace=replace, surroundings=around)
     if as_json:
         print_json("knowledge add", cause=runbook.cause, source=runbook.source)
     else:
@@ -186,10 +192,7 @@ def accept(
 @app.command()
 def lint(
     strict: Annotated[bool, typer.Option("--strict", help="Fail also on warnings.")] = False,
-    ask: Annotated[
-        bool,
-        typer.Option("--ask", help="Ask ACTION_SERVER_URL for its actions; else those of the testbed's are known."),
-    ] = False,
+    ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> int:
     """Say what is to be mended in the runbooks; exit code 1 if one of them cannot be used as it is."""

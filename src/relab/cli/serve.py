@@ -98,11 +98,16 @@ def _check(settings: Settings, address: str) -> None:
     Raises:
         RelabError: some part cannot be used; the command prints it instead of a stack trace of the server's.
     """
+    import structlog
+
     from relab.bootstrap import build
 
     services = build(settings)
     try:
         services.prepare()
+        if services.knowledge.make_folder():
+            log = structlog.get_logger("relab.serve")
+            log.info("runbooks_folder_made", folder=str(services.knowledge.folder), setting="RUNBOOKS_PATH")
         services.knowledge.check()
         services.incidents.check()
         services.notices.check()

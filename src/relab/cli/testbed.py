@@ -35,11 +35,15 @@ def up(
     within_s: Annotated[
         float, typer.Option("--within", min=1, max=600, help="Seconds in which all must be ready, at each reset too.")
     ] = 10.0,
+    open_actions: Annotated[
+        bool, typer.Option("--open-actions", help="Programs of this machine may act without a token.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Start a testbed; returns when everything is ready."""
     from relab.cli.context import read_settings
     from relab.testbed import service
+    from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
 
     settings = read_settings()
     token = settings.testbed_token
@@ -47,7 +51,14 @@ def up(
     if settings.qdrant_url is not None:
         target["search"] = {"qdrant_url": settings.qdrant_url}
     began = time.monotonic()
-    status = service.up(settings.home, name, port_base=port_base, start_within_s=within_s, target=target)
+    rows = OPEN_ROWS if open_actions else STANDARD_ROWS
+    status = service.up(settings.home, name, port_base=port_base, rows=rows, start_within_s=within_s, target=target)
+    if open_actions:
+        typer.secho(
+            f"WARNING: every program of every user of this machine may act on {name} without a token.",
+            fg="red",
+            err=True,
+        )
     _show("testbed up", status, time.monotonic() - began, json)
 
 

@@ -28,7 +28,7 @@ from relab.incidents.postmortem.keeping import SignalKeeper
 from relab.incidents.response.graph import build_graph
 from relab.incidents.response.responder import Responder
 from relab.incidents.response.world import Watch, World
-from relab.incidents.service import Watched, token_of
+from relab.incidents.service import Watched, target_name, token_of
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.surroundings import strangers
 from relab.incidents.tracing.looking import ToldLooks
@@ -67,7 +67,7 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
     """Watch a target and respond to its incidents while the block runs.
 
     Raises:
-        ConfigurationError: there is no token for the action server, an address is none, or a runbook that is to be left out.
+        ConfigurationError: the token for the action server is missing though more than observing is allowed, an address is none, or a runbook that is to be left out.
         RunbookFolderError: the folder that the settings name cannot be read.
         UnavailableError: checkpoints cannot be kept.
     """
@@ -103,36 +103,52 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
         with tracing_context(enabled=False):
             async with (
                 scribe.writing(),
-                _telling_strangers(actions, settings.policy.autonomy_by_class, settings.poll_interval_s),
+                _checking_actions(
+                    actions,
+                    target_name(watched.actions_url),
+                    settings.policy.autonomy_by_class,
+                    settings.poll_interval_s,
+                ),
                 _kept_running(responder, settings.poll_interval_s),
             ):
                 yield responder
 
 
 @asynccontextmanager
-async def _telling_strangers(
-    actions: ActionsClient, classes: Collection[str], again_after_s: float
+async def _checking_actions(
+    actions: ActionsClient, name: str, classes: Collection[str], again_after_s: float
 ) -> AsyncIterator[None]:
-    """Have it logged, once the action server says what it offers, which classes of the settings no action is of."""
+    """Ask the action server what it offers until it answers, and log what is wrong: once for each reason.
 
-    async def tell() -> None:
+    Args:
+        actions: asks the server.
+        name: of the server, for the log.
+        classes: of the settings; those that no action has are logged.
+        again_after_s: between two requests.
+    """
+
+    async def check() -> None:
+        logged: set[str] = set()
         while True:
             try:
-                found = strangers(await actions.catalogue(), classes)
-            except ActionServerError:
+                catalogue = await actions.catalogue()
+            except ActionServerError as error:
+                if error.code not in logged:
+                    logged.add(error.code)
+                    _log.warning("action_server_unusable", server=name, reason=error.message, remedy=error.remedy)
                 await asyncio.sleep(again_after_s)
                 continue
-            if found:
+            _log.info("action_server_answers", server=name, actions=len(catalogue.actions))
+            if found := strangers(catalogue, classes):
                 _log.warning("autonomy_of_no_action", setting="RELAB_INCIDENTS__AUTONOMY_BY_CLASS", classes=found)
             return
 
-    task = asyncio.create_task(tell(), name="classes") if classes else None
+    task = asyncio.create_task(check(), name="actions")
     try:
         yield
     finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager

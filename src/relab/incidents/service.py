@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from relab.core.clock import Clock
 from relab.core.errors import ConfigurationError
 from relab.incidents.acting.approvals import Decision, question_meant
 from relab.incidents.acting.policy import Autonomy, Policy
-from relab.incidents.acting.records import ActRecord
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
@@ -41,13 +40,11 @@ from relab.incidents.storage.models import (
 from relab.incidents.tracing.projection import agent_run_id
 from relab.incidents.views import (
     AlertsTaken,
-    Attempt,
     IncidentDetails,
-    OpenIncident,
     Question,
     ResponderStatus,
-    Thought,
     Triggered,
+    open_incident,
 )
 from relab.knowledge.service import KnowledgeService
 from relab.llm import MeteredGateway
@@ -89,9 +86,6 @@ __all__ = [
     "target_name",
 ]
 
-ESCALATED = "escalated"
-"""The phase of a status that says that a person has the incident."""
-
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -131,16 +125,19 @@ def target_name(url: str) -> str:
     return f"{shown}:{port or (443 if parts.scheme == 'https' else 80)}{parts.path.rstrip('/')}"
 
 
-def token_of(watched: Watched) -> str:
-    """Return the token for the action server.
+def token_of(watched: Watched) -> str | None:
+    """Return the token for the action server; None if there is none and the responder only observes.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none, and the autonomy allows more than to observe.
     """
+    if watched.token is None and watched.settings.policy.only_observes:
+        return None
     if watched.token is None:
         raise ConfigurationError(
             f"{watched.name} is to be watched, and ACTION_SERVER_TOKEN is not set: nothing could be looked up or mended.",
-            remedy=f"Set it to a token of the action server at {watched.actions_url}, or unset TARGET_API_BASE_URL.",
+            remedy=f"Set it to a token of the action server at {watched.actions_url} (for a testbed: `lab testbed token`), "
+            "or only observe (RELAB_INCIDENTS__AUTONOMY=observe), or unset TARGET_API_BASE_URL.",
         )
     return watched.token.get_secret_value()
 
@@ -232,7 +229,7 @@ class IncidentService:
             paused_by=switch.by if switch.is_paused else None,
             incident=None
             if current is None
-            else _open_incident(current, self.log.acts.of_incident(current.incident_id)),
+            else open_incident(current, self.log.acts.of_incident(current.incident_id)),
             approvals=[request.approval_id for request in pending],
             cost_usd=0.0 if spent is None else spent.usd,
             tokens=0 if spent is None else spent.prompt_tokens + spent.completion_tokens,
@@ -371,30 +368,3 @@ class IncidentService:
         if len(names) != 1:
             raise NoTargetError(names) if names else without()
         return names[0]
-
-
-def _open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident:
-    return OpenIncident(
-        id=incident.incident_id,
-        title=incident.title,
-        severity=incident.severity,
-        status=incident.status,
-        phase=ESCALATED if incident.status is IncidentStatus.ESCALATED else incident.phase.value,
-        opened_at=incident.opened_at,
-        diagnosis=_thoughts(incident),
-        acts=[Attempt(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts],
-    )
-
-
-def _thoughts(incident: Incident) -> list[Thought]:
-    told = incident.content.get("candidates")
-    found = [
-        Thought(cause=item["cause"], probability=item["probability"])
-        for item in (told if isinstance(told, list) else [])
-        if isinstance(item, dict)
-        and isinstance(item.get("cause"), str)
-        and isinstance(item.get("probability"), int | float)
-    ]
-    if not found and incident.diagnosis is not None:
-        return [Thought(cause=incident.diagnosis, probability=incident.probability or 0.0)]
-    return found

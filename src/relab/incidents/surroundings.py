@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from typing import Final
 
-from relab.core.errors import ConfigurationError
+import httpx
+
+from relab.core.errors import ConfigurationError, UnavailableError
 from relab.core.yaml_source import nearest
 from relab.incidents.acting.actions_client import ActionsClient
 from relab.incidents.acting.catalogue import Catalogue
@@ -13,6 +16,10 @@ from relab.incidents.diagnosis.onset import ONSET
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.looks.service import RELATIVE_FACTS
 from relab.knowledge.service import ACTIONS, Surroundings
+
+_HEALTH: Final = "/api/v1/health"
+_ANSWERS_WITHIN_S: Final = 3.0
+_MOST_CHARACTERS: Final = 100
 
 
 def surroundings(actions: Collection[str] = ACTIONS) -> Surroundings:
@@ -28,6 +35,29 @@ def offered_actions(url: str, token: str | None) -> list[str]:
         ActionServerError: it does not say.
     """
     return sorted(_catalogue(url, token).actions)
+
+
+def health_of(url: str) -> str:
+    """Return what a target says of its health, in one word.
+
+    Raises:
+        UnavailableError: it does not answer within three seconds, or with no health document.
+    """
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_ANSWERS_WITHIN_S, trust_env=False)
+        said = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise UnavailableError(
+            f"The target does not answer GET {_HEALTH}: {type(error).__name__}.",
+            remedy="Start it, or set TARGET_API_BASE_URL to where it is.",
+        ) from error
+    status = said.get("status") if isinstance(said, dict) else None
+    if not isinstance(status, str):
+        raise UnavailableError(
+            f"The target answers GET {_HEALTH} with {answer.status_code} and no status.",
+            remedy="Set TARGET_API_BASE_URL to a service that has this path.",
+        )
+    return status[:_MOST_CHARACTERS]
 
 
 def strange_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:

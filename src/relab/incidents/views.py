@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.core.clock import Timestamp
@@ -10,6 +13,9 @@ from relab.incidents.acting.policy import Autonomy
 from relab.incidents.acting.records import ActRecord
 from relab.incidents.models import Severity
 from relab.incidents.storage.models import Incident, IncidentStatus
+
+ESCALATED: Final = "escalated"
+"""The phase of a status that says that a person has the incident."""
 
 
 class _View(BaseModel):
@@ -90,3 +96,31 @@ class AlertsTaken(_View):
     fresh: int = Field(description="How many of its alerts say something that was not known.")
     incident_id: str | None = Field(description="That they opened or joined; null if none did.")
     created: bool
+
+
+def open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident:
+    """Return an open incident in short, with what was done for it."""
+    return OpenIncident(
+        id=incident.incident_id,
+        title=incident.title,
+        severity=incident.severity,
+        status=incident.status,
+        phase=ESCALATED if incident.status is IncidentStatus.ESCALATED else incident.phase.value,
+        opened_at=incident.opened_at,
+        diagnosis=_thoughts(incident),
+        acts=[Attempt(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts],
+    )
+
+
+def _thoughts(incident: Incident) -> list[Thought]:
+    told = incident.content.get("candidates")
+    found = [
+        Thought(cause=item["cause"], probability=item["probability"])
+        for item in (told if isinstance(told, list) else [])
+        if isinstance(item, dict)
+        and isinstance(item.get("cause"), str)
+        and isinstance(item.get("probability"), int | float)
+    ]
+    if not found and incident.diagnosis is not None:
+        return [Thought(cause=incident.diagnosis, probability=incident.probability or 0.0)]
+    return found

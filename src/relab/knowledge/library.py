@@ -102,7 +102,7 @@ def folder_shelf(folder: Path) -> Shelf:
     except OSError as error:
         raise RunbookFolderError(
             f"The folder of runbooks {folder} cannot be read: {error.strerror}.",
-            remedy="Make it, or set RUNBOOKS_PATH to one that is there.",
+            remedy="Make it (`lab serve` does so), or set RUNBOOKS_PATH to one that is there.",
         ) from error
     if len(paths) > MAX_FILES:
         raise RunbookFolderError(f"The folder of runbooks {folder} has {len(paths):,} files; {MAX_FILES:,} are read.")

@@ -82,6 +82,23 @@ class KnowledgeService:
         """Where the installation's own runbooks are, or would be."""
         return self._folder or self._home_folder
 
+    def make_folder(self) -> bool:
+        """Make the folder that the settings name if it is not there; return whether it was made.
+
+        Raises:
+            RunbookFolderError: it cannot be made.
+        """
+        if self._folder is None or self._folder.is_dir():
+            return False
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunbookFolderError(
+                f"The folder of runbooks {self._folder} cannot be made: {error.strerror}.",
+                remedy="Set RUNBOOKS_PATH to a folder that can be made, or that is there.",
+            ) from error
+        return True
+
     def check(self) -> None:
         """Return if what the settings say of runbooks can be had.
 
@@ -143,7 +160,8 @@ class KnowledgeService:
         """
         text = read_text(path)
         runbook = parse_runbook(text, str(path))
-        _refuse_useless(lint([runbook], surroundings))
+        others = [each for each in self.library().runbooks if each.cause != runbook.cause]
+        _refuse_useless([each for each in lint([*others, runbook], surroundings) if each.source == runbook.source])
         own = folder_shelf(self.folder) if self.folder.is_dir() else Shelf()
         target = self.folder / f"{runbook.cause}{SUFFIX}"
         self._refuse_taken(runbook, target, own, replace=replace)
@@ -345,7 +363,11 @@ def _refuse_useless(remarks: Sequence[Remark]) -> None:
     if wrong:
         place, message = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise RunbookError(f"{place} {message}{more}.", problems=wrong)
+        raise RunbookError(
+            f"{place} {message}{more}.",
+            problems=wrong,
+            remedy="Correct the file. With --ask the actions of your own action server are known.",
+        )
 
 
 def _of_problem(place: str, message: str) -> Remark:

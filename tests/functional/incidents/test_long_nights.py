@@ -71,7 +71,7 @@ async def test_a_clock_that_is_set_back_while_people_are_asked_leads_to_one_othe
 async def test_questions_that_nobody_answers_come_to_an_end(
     fresh: Means, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning_nodes, "_MOST_UNANSWERED", 3)
+    monkeypatch.setattr(planning_nodes, "MOST_UNANSWERED", 3)
     fresh.settings = hasty(ASKS, approval_valid_s=5.0)
     async with watching(fresh) as running:
         await learnt(running)

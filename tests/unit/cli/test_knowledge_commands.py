@@ -17,6 +17,9 @@ EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 SYMPTOM = "the frobnicator overflows now and then"
 
 
+USABLE = (RunbookAction("restart-target", {}, "It mends."),)
+
+
 def write(folder: Path, book: Runbook) -> str:
     path = folder / f"draft-{book.cause}.md"
     path.write_text(write_runbook(book))
@@ -24,7 +27,7 @@ def write(folder: Path, book: Runbook) -> str:
 
 
 def test_a_runbook_is_added_listed_shown_and_found(empty: Lab, tmp_path: Path) -> None:
-    draft = write(tmp_path, runbook("frobnication", symptoms=(SYMPTOM,)))
+    draft = write(tmp_path, runbook("frobnication", symptoms=(SYMPTOM,), actions=USABLE))
 
     added = empty.json("knowledge", "add", draft)
     listed = {each["cause"]: each for each in empty.json("knowledge", "list")["runbooks"]}
@@ -46,10 +49,12 @@ def test_a_shipped_runbook_is_replaced_and_the_folder_can_be_named(tmp_path: Pat
     missing = lab.run("knowledge", "list", code=EXIT_USAGE)
     (tmp_path / "ours").mkdir()
     shipped = lab.json("knowledge", "list")["runbooks"][0]["cause"]
-    lab.run("knowledge", "add", write(tmp_path, runbook(shipped, title="Ours")))
+    lab.run("knowledge", "add", write(tmp_path, runbook(shipped, title="Ours", actions=USABLE)))
 
-    again = lab.run("knowledge", "add", write(tmp_path, runbook(shipped, title="Newer")), code=EXIT_FAILED)
-    lab.run("knowledge", "add", write(tmp_path, runbook(shipped, title="Newer")), "--replace")
+    again = lab.run(
+        "knowledge", "add", write(tmp_path, runbook(shipped, title="Newer", actions=USABLE)), code=EXIT_FAILED
+    )
+    lab.run("knowledge", "add", write(tmp_path, runbook(shipped, title="Newer", actions=USABLE)), "--replace")
 
     assert "RUNBOOKS_PATH" in missing.err
     assert "--replace" in again.err
@@ -75,6 +80,16 @@ def test_what_is_no_runbook_is_refused_and_changes_nothing(empty: Lab, tmp_path:
         assert "Traceback" not in outcome.err
     assert not (empty.home / "knowledge").exists()
     assert "no runbook has the cause" in empty.run("knowledge", "show", "none", code=EXIT_FAILED).err.lower()
+
+
+def test_add_refuses_what_lint_calls_an_error(empty: Lab, tmp_path: Path) -> None:
+    unknown = write(tmp_path, runbook("odd", actions=(RunbookAction("restart-targt", {}, ""),)))
+
+    refused = empty.run("knowledge", "add", unknown, code=EXIT_USAGE).err
+
+    assert "there is no action 'restart-targt' (did you mean 'restart-target'?)" in refused
+    assert "--ask" in refused
+    assert not (empty.home / "knowledge" / "odd.md").exists()
 
 
 @pytest.mark.full

@@ -93,7 +93,7 @@ class ActionsClient:
     def __init__(
         self,
         url: str,
-        token: str,
+        token: str | None,
         patience: Patience | None = None,
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,

@@ -13,6 +13,8 @@ from relab.core.errors import ConflictError
 from relab.incidents.acting.planning import Plan
 
 _US: Final = 1_000_000
+MOST_UNANSWERED: Final = 24
+"""After so many questions in a row without an answer an incident is escalated."""
 
 
 class ApprovalDecidedError(ConflictError):

@@ -98,6 +98,11 @@ class Policy:
     window_s: float = 3_600.0
     cooldown_s: float = 30.0
 
+    @property
+    def only_observes(self) -> bool:
+        """Whether no class of actions may be suggested, approved or done."""
+        return {self.autonomy, *self.autonomy_by_class.values()} == {Autonomy.OBSERVE}
+
     def autonomy_of(self, action_class: str) -> Autonomy:
         """Return how much may be done by itself with actions of a class."""
         return self.autonomy_by_class.get(action_class, self.autonomy)

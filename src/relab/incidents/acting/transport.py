@@ -13,7 +13,7 @@ import httpx
 from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import JsonValue, parse_json
 from relab.incidents.acting.answers import Answer
-from relab.incidents.acting.errors import OutcomeUnknownError, UnreachableError, UnreadableError
+from relab.incidents.acting.errors import DeniedError, OutcomeUnknownError, UnreachableError, UnreadableError
 from relab.incidents.fresh_clients import FreshClients
 from relab.incidents.server_clocks import ahead_us
 
@@ -27,7 +27,7 @@ class Transport:
 
     Args:
         url: where it is.
-        token: who asks.
+        token: who asks; without one nothing is sent.
         connect_s: for how long a connection may take.
         transport: another one than the network, in tests.
 
@@ -36,13 +36,14 @@ class Transport:
     """
 
     def __init__(
-        self, url: str, token: str, *, connect_s: float, transport: httpx.AsyncBaseTransport | None = None
+        self, url: str, token: str | None, *, connect_s: float, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        if not _TOKEN.fullmatch(token):
+        if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigurationError(
                 "The token for the action server is empty or has characters that no token has.",
                 remedy="Ask for one where the action server runs.",
             )
+        self._is_known = token is not None
         address = _address(url)
         # A proxy of the environment has no business with the token.
         self._clients = FreshClients(
@@ -67,10 +68,16 @@ class Transport:
             key: the `Idempotency-Key`.
 
         Raises:
+            DeniedError: there is no token.
             UnreachableError: the request was not sent.
             OutcomeUnknownError: it was, perhaps, and no whole answer came.
             UnreadableError: the answer is too long, or no JSON although it says that all is well.
         """
+        if not self._is_known:
+            raise DeniedError(
+                "There is no token for the action server: actions can neither be looked up nor done.",
+                remedy="Set ACTION_SERVER_TOKEN.",
+            )
         headers = {"Idempotency-Key": key} if key is not None else {}
         try:
             async with (

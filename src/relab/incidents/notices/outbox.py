@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from relab.incidents.notices import repository
 from relab.incidents.notices.models import ReceiverState
-from relab.incidents.storage.models import TimelineEvent
+from relab.incidents.storage.models import EventKind, TimelineEvent
 from relab.incidents.storage.texts import cut
 from relab.storage import Database
 from relab.storage.errors import ConstraintError
@@ -23,6 +23,7 @@ LONGEST_PAUSE_US: Final = 3_600 * 1_000_000
 """A receiver that is put off for longer was so before the clock was set back."""
 MOST_ERROR: Final = 500
 _MOST_WAITING: Final = 50
+_MOST_ALERTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,11 @@ class Outbox:
         """Return the content of the last diagnosis before an event, or None."""
         with self._database.read() as session:
             return repository.event_before(session, incident_id, "diagnosed", seq)
+
+    def first_alerts(self, incident_id: str) -> list[dict[str, Any]]:
+        """Return the contents of the first alerts of an incident, five at most."""
+        with self._database.read() as session:
+            return repository.first_events(session, incident_id, EventKind.ALERT, _MOST_ALERTS)
 
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
         """Return whether a signed request has not come before, and note it; earlier ones are forgotten after a while."""

@@ -90,6 +90,12 @@ def event_before(session: Session, incident_id: str, kind: str, seq: int) -> dic
     return session.execute(statement.order_by(EventRow.seq.desc()).limit(1)).scalar_one_or_none()
 
 
+def first_events(session: Session, incident_id: str, kind: str, most: int) -> list[dict[str, Any]]:
+    """Return the contents of the first events of a kind."""
+    statement = select(EventRow.content).where(EventRow.incident_id == incident_id, EventRow.kind == kind)
+    return list(session.execute(statement.order_by(EventRow.seq).limit(most)).scalars())
+
+
 def take_request(session: Session, signature: str, at: int) -> bool:
     """Note a request of Slack's; False if it was noted before."""
     added = insert_into(session, table_of(SlackRequestRow)).values(signature=signature, at=at)

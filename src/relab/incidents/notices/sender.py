@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 
 from relab.core.clock import Clock
 from relab.core.errors import UnavailableError
 from relab.incidents.acting.approvals import ApprovalRequest
+from relab.incidents.briefing import DIAGNOSED
 from relab.incidents.notices.models import Notice
 from relab.incidents.notices.outbox import LONGEST_PAUSE_US, Outbox, Waiting
 from relab.incidents.notices.posting import Fate, Poster, Reply
@@ -25,6 +26,7 @@ from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import EventKind, NewEvent, TimelineEvent
 
 _US: Final = 1_000_000
+_FOLLOW_A_DIAGNOSIS: Final = frozenset((DIAGNOSED, EventKind.APPROVAL_ASKED, "escalated"))
 _LONGEST_PAUSE_S: Final = LONGEST_PAUSE_US / _US
 _MOST_DOUBLINGS: Final = 20
 
@@ -202,11 +204,14 @@ class Sender:
         except IncidentNotFoundError:
             return None
         earlier = question = None
-        if event.kind == "diagnosed":
+        alerts: tuple[Mapping[str, Any], ...] = ()
+        if event.kind in _FOLLOW_A_DIAGNOSIS:
             earlier = desk.outbox.earlier_diagnosis(event.incident_id, event.seq)
-        elif event.kind == EventKind.APPROVAL_ASKED:
+        if event.kind == EventKind.APPROVAL_ASKED:
             question = self._open_question(event)
-        return notice_of(event, Context(incident, earlier, question, desk.public_url, desk.answers_slack))
+        if event.kind == EventKind.OPENED:
+            alerts = tuple(desk.outbox.first_alerts(event.incident_id))
+        return notice_of(event, Context(incident, earlier, alerts, question, desk.public_url, desk.answers_slack))
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
         """Return what an event asks if it still can be answered: who is called for nothing does not come the next time."""

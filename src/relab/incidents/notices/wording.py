@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relab.core.clock import format_time
-from relab.core.json import canonical_json
 from relab.incidents.acting.approvals import ApprovalRequest
+from relab.incidents.briefing import DIAGNOSED, alert_details, diagnosis_details, question_details
 from relab.incidents.models import Severity
 from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.storage.models import Incident, IncidentStatus, TimelineEvent
@@ -29,7 +28,8 @@ class Context:
 
     Attributes:
         incident: as it is now.
-        earlier: the content of the diagnosis before this one, if there is one.
+        earlier: the content of the last diagnosis before the event, if there is one.
+        alerts: contents of the alerts of the incident that came with the event.
         question: that an event asks, if it still waits for an answer.
         public_url: where people reach relab, if that is known; without a slash at the end.
         answers_slack: whether people may answer by Slack.
@@ -37,6 +37,7 @@ class Context:
 
     incident: Incident
     earlier: Mapping[str, Any] | None = None
+    alerts: tuple[Mapping[str, Any], ...] = ()
     question: ApprovalRequest | None = None
     public_url: str | None = None
     answers_slack: bool = False
@@ -82,11 +83,12 @@ def notice_of(event: TimelineEvent, context: Context) -> Notice | None:
     )
 
 
-def _opened(event: TimelineEvent, _context: Context) -> _Words:
+def _opened(event: TimelineEvent, context: Context) -> _Words:
     found = event.content.get("findings")
     said = [item.get("detail") for item in (found if isinstance(found, list) else []) if isinstance(item, dict)]
     details = [("Found", text) for text in said if isinstance(text, str) and text and text != event.message]
-    return _Words(NoticeKind.OPENED, "Incident opened", event.message, tuple(details[:_MOST_FINDINGS]))
+    told = (*details[:_MOST_FINDINGS], *alert_details(context.alerts))
+    return _Words(NoticeKind.OPENED, "Incident opened", event.message, told)
 
 
 def _diagnosed(event: TimelineEvent, context: Context) -> _Words | None:
@@ -94,7 +96,7 @@ def _diagnosed(event: TimelineEvent, context: Context) -> _Words | None:
     # It is thought of anew after each act; people need to know when another cause comes out.
     if cause is not None and context.earlier is not None and _cause(context.earlier) == cause:
         return None
-    return _Words(NoticeKind.DIAGNOSED, "Diagnosed", event.message)
+    return _Words(NoticeKind.DIAGNOSED, "Diagnosed", event.message, diagnosis_details(event.content))
 
 
 def _approval_wanted(_event: TimelineEvent, context: Context) -> _Words | None:
@@ -102,14 +104,6 @@ def _approval_wanted(_event: TimelineEvent, context: Context) -> _Words | None:
     if asked is None:
         return None
     plan, approval_id = asked.plan, asked.approval_id
-    details = [
-        ("Action", f"{plan.action} {canonical_json(plan.parameters)} (class {plan.action_class})"),
-        ("Reaches", plan.blast_radius.value),
-        ("Why", plan.why),
-        ("Effect", plan.effect),
-        ("Asked because", asked.ground),
-        ("Until", format_time(asked.expires_at)),
-    ]
     path = f"{context.public_url or ''}/agent/approvals/{approval_id}"
     commands = [f"lab incidents approve {approval_id}", f'POST {path} {{"approved": true}}']
     if context.answers_slack:
@@ -118,7 +112,7 @@ def _approval_wanted(_event: TimelineEvent, context: Context) -> _Words | None:
         NoticeKind.APPROVAL_WANTED,
         "Approval wanted",
         f"{plan.action} on {plan.target} waits for a person, for {plan.cause} is thought to be the cause.",
-        tuple((name, text) for name, text in details if text),
+        question_details(asked, context.earlier),
         tuple(commands),
         wants_person=True,
     )
@@ -163,7 +157,8 @@ def _failed(event: TimelineEvent, context: Context) -> _Words:
 def _escalated(event: TimelineEvent, context: Context) -> _Words:
     incident = context.incident
     thought = incident.diagnosis
-    details = () if thought is None else (("Likeliest cause", f"{thought} ({incident.probability or 0.0:.2f})"),)
+    likeliest = () if thought is None else (("Likeliest cause", f"{thought} ({incident.probability or 0.0:.2f})"),)
+    details = (*likeliest, *diagnosis_details(context.earlier))
     return _Words(NoticeKind.ESCALATED, "A person is needed", event.message, details, wants_person=True)
 
 
@@ -196,7 +191,7 @@ def _cause(content: Mapping[str, Any]) -> str | None:
 
 _READERS: Final = {
     "opened": _opened,
-    "diagnosed": _diagnosed,
+    DIAGNOSED: _diagnosed,
     "approval_asked": _approval_wanted,
     "approval_decided": _decided,
     "act_finished": _act_finished,

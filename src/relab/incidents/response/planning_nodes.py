@@ -10,7 +10,7 @@ from typing import Any, Final
 from langgraph.types import interrupt
 
 from relab.core.clock import format_time
-from relab.incidents.acting.approvals import Standing, ask, standing
+from relab.incidents.acting.approvals import MOST_UNANSWERED, Standing, ask, standing
 from relab.incidents.acting.catalogue import Catalogue
 from relab.incidents.acting.errors import ActionServerError, BusyError, Reaction
 from relab.incidents.acting.planning import Escalation, Plan, next_plan
@@ -27,8 +27,6 @@ from relab.incidents.storage.models import IncidentStatus, NewEvent, Phase
 _MOST_PLANS: Final = 20
 _MOST_KEPT: Final = 20
 _DONE_WITH: Final = frozenset((Effect.MITIGATED, Effect.FAILED, Effect.WORSE))
-_MOST_UNANSWERED: Final = 24
-"""So many questions in a row that nobody has answered are asked, of an hour each; then a person is needed for more than a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Planning:
         # Too late, or the service is not as it was when people were asked.
         reason = f"The approval of {plan.action} is {found.value}."
         unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
-        if unanswered >= _MOST_UNANSWERED:
+        if unanswered >= MOST_UNANSWERED:
             return {"way": "escalate", "reason": f"{reason} Nobody has answered {unanswered} questions."}
         over = NewEvent("question_over", reason, once=f"over.{request.approval_id}")
         await world.tell(incident_id, Phase.PLAN, over, status=IncidentStatus.OPEN)

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--audit", type=Path, required=True)
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--open", action="store_true", help="Requests of this machine need no token.")
     parser.add_argument("--window-s", type=float, default=Limits.window_s)
     parser.add_argument("--most-in-window", type=int, default=Limits.most_in_window)
     parser.add_argument("--most-on-target", type=int, default=Limits.most_on_target)
@@ -36,7 +37,7 @@ def main() -> None:
     plant, audit, health = Plant(args.control, args.target), AuditLog(args.audit), TargetHealth(args.target)
     try:
         service = ActionService(all_operations(plant), audit, Guard(audit, limits), SystemClock())
-        app = create_app(Services(service, Tokens(args.tokens), health, Looks(plant)))
+        app = create_app(Services(service, Tokens(args.tokens), health, Looks(plant), is_open=args.open))
         uvicorn.run(app, host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     finally:
         health.close()

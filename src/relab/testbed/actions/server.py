@@ -13,7 +13,7 @@ from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import MAX_LINES, Looks
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
 from relab.testbed.actions.service import ActionService, Answer
-from relab.testbed.actions.tokens import Caller, Scope, Tokens
+from relab.testbed.actions.tokens import ANYONE, Caller, Scope, Tokens, refuse_pages
 from relab.testbed.episodes import forgetting
 from relab.testbed.problems import add_problems
 
@@ -38,12 +38,14 @@ class Services:
         tokens: says who may.
         health: looks at the target as its users see it.
         looks: looks at what surrounds it.
+        is_open: whether requests without a token, from programs of this machine, may read and act.
     """
 
     actions: ActionService
     tokens: Tokens
     health: TargetHealth
     looks: Looks
+    is_open: bool = False
 
 
 def create_app(services: Services) -> FastAPI:
@@ -62,9 +64,12 @@ def _services(request: Request) -> Services:
 
 
 def _caller(request: Request) -> Caller:
-    given = request.headers.getlist("authorization")
+    services, given = _services(request), request.headers.getlist("authorization")
+    if services.is_open and not given:
+        refuse_pages(request.headers)
+        return ANYONE
     # Of two, a proxy may have checked the one that is not looked at here.
-    return _services(request).tokens.caller(given[0] if len(given) == 1 else None)
+    return services.tokens.caller(given[0] if len(given) == 1 else None)
 
 
 With = Annotated[Services, Depends(_services)]

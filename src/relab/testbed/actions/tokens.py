@@ -8,7 +8,7 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from relab.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from relab.testbed.actions.models import ActionClass
+
+_OWN_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
 class Scope(StrEnum):
@@ -92,6 +94,37 @@ class Caller:
             self.require(f"act:{action_class.value}")
 
 
+ANYONE: Final = Caller("anyone", frozenset((Scope.READ, Scope.ACT)))
+"""The caller of a request without a token, where none is needed."""
+
+
+class PageRefusedError(ForbiddenError):
+    """A request without a token comes from a web page, or by a name that is not this machine's."""
+
+    code = "page_refused"
+
+
+def refuse_pages(headers: Mapping[str, str]) -> None:
+    """Return if a request without a token was sent by a program and not by a page in a browser.
+
+    Pages can send requests to this machine, also by a name of their own that leads here; they cannot leave out what the browser
+    says of them.
+
+    Args:
+        headers: of the request, by lower-case name.
+
+    Raises:
+        PageRefusedError: a page sent it, or the host is not a name of this machine.
+    """
+    host = headers.get("host", "").rpartition("@")[2].lower()
+    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    if name not in _OWN_NAMES or "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
+        raise PageRefusedError(
+            "Without a token only programs on this machine may ask for actions, not web pages.",
+            remedy="Call it as localhost or 127.0.0.1 from a program, or make a token with `lab testbed token`.",
+        )
+
+
 class Tokens:
     """The tokens of one testbed.
 
@@ -148,7 +181,8 @@ class Tokens:
         if found is None:
             raise MissingTokenError(
                 "An action needs a token that is known here.",
-                remedy="Make one with `lab testbed token`, and send it as: Authorization: Bearer TOKEN",
+                remedy="Make one with `lab testbed token`, and send it as: Authorization: Bearer TOKEN. "
+                "On a machine of your own `lab testbed up --open-actions` makes actions work without one.",
             )
         return found
 

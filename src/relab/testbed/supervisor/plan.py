@@ -90,8 +90,13 @@ REPORT_ROW = ProgramRow(
     started=False,
 )
 
+OPEN_ACTIONS_ROW = ACTIONS_ROW.model_copy(update={"command": [*ACTIONS_ROW.command, "--open"]})
+"""The action server without the need of a token for programs of this machine."""
+
 STANDARD_ROWS: tuple[ProgramRow, ...] = (TARGET_ROW, ACTIONS_ROW, CHAOS_ROW, REPORT_ROW)
 """Every program of a testbed beside PostgreSQL, Redis and the links."""
+OPEN_ROWS = tuple(OPEN_ACTIONS_ROW if row is ACTIONS_ROW else row for row in STANDARD_ROWS)
+"""The same, with actions open to every program of this machine."""
 
 
 class Ports(Strict):

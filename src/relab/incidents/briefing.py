@@ -1,0 +1,123 @@
+"""What a person needs before deciding: the evidence, what else it could be, how far an action reaches, and its way back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from relab.core.clock import format_time
+from relab.core.json import canonical_json
+from relab.incidents.acting.approvals import MOST_UNANSWERED, ApprovalRequest
+from relab.incidents.storage.models import EventKind, TimelineEvent
+from relab.incidents.storage.texts import cut
+
+DIAGNOSED: Final = "diagnosed"
+_MOST_EVIDENCE: Final = 5
+_MOST_OTHERS: Final = 3
+_MOST_ALERTS: Final = 5
+_LEAST_PROBABILITY: Final = 0.005
+_MOST_CHARACTERS: Final = 300
+_WITHOUT_ANSWER: Final = f"Nothing is done. The question is asked again when it expires, {MOST_UNANSWERED} times in all; then the incident is escalated."
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+def diagnosis_details(diagnosis: Mapping[str, Any] | None) -> Pairs:
+    """Return the evidence of a diagnosis and the other causes it considers, as pairs of a name and a text.
+
+    Args:
+        diagnosis: the content of a `diagnosed` event; what it lacks is left out.
+    """
+    return (*(("Evidence", text) for text in _evidence(diagnosis)), *_others(diagnosis))
+
+
+def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | None) -> Pairs:
+    """Return all that an approval request says, as pairs of a name and a text.
+
+    Args:
+        request: the question.
+        diagnosis: the content of the `diagnosed` event that it follows from; None if there is none.
+    """
+    plan = request.plan
+    undo = f"{plan.undo} takes it back" if plan.undo else "nothing takes it back"
+    found = (
+        ("Action", f"{plan.action} {canonical_json(plan.parameters)} (class {plan.action_class})"),
+        ("Cause", f"{plan.cause} ({plan.probability:.2f})"),
+        *diagnosis_details(diagnosis),
+        ("Reaches", plan.blast_radius.value),
+        ("Undo", undo),
+        ("Why", plan.why),
+        ("Effect", plan.effect),
+        ("Asked because", request.ground),
+        ("Until", format_time(request.expires_at)),
+        ("Without an answer", _WITHOUT_ANSWER),
+    )
+    return tuple((name, text) for name, text in found if text)
+
+
+def alert_details(alerts: Iterable[Mapping[str, Any]]) -> Pairs:
+    """Return the descriptions and the addresses of runbooks that alerts carry, as pairs of a name and a text, each once.
+
+    Args:
+        alerts: contents of `alert` events.
+    """
+    found: dict[tuple[str, str], None] = {}
+    for content in alerts:
+        alert = content.get("alert")
+        annotations = alert.get("annotations") if isinstance(alert, Mapping) else None
+        if not isinstance(annotations, Mapping):
+            continue
+        for key, name in (("description", "Alert"), ("runbook_url", "Runbook of the alert")):
+            text = annotations.get(key)
+            if isinstance(text, str) and text.strip():
+                found[name, cut(text.strip(), _MOST_CHARACTERS)] = None
+    return tuple(found)[: 2 * _MOST_ALERTS]
+
+
+def last_diagnosis(events: Iterable[TimelineEvent]) -> Mapping[str, Any] | None:
+    """Return the content of the last diagnosis of a timeline, or None."""
+    found = [event.content for event in events if event.kind == DIAGNOSED]
+    return found[-1] if found else None
+
+
+def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mapping[str, Any] | None:
+    """Return the content of the diagnosis that a question follows from: the last one before it was asked, or None."""
+    found = None
+    for event in events:
+        if event.kind == DIAGNOSED:
+            found = event.content
+        elif event.kind == EventKind.APPROVAL_ASKED and event.content.get("approval_id") == approval_id:
+            break
+    return found
+
+
+def alerts_of(events: Iterable[TimelineEvent]) -> list[Mapping[str, Any]]:
+    """Return the contents of the alerts in a timeline."""
+    return [event.content for event in events if event.kind == EventKind.ALERT]
+
+
+def _evidence(diagnosis: Mapping[str, Any] | None) -> Iterator[str]:
+    told = None if diagnosis is None else diagnosis.get("evidence")
+    rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)]
+    for row in rows[:_MOST_EVIDENCE]:
+        fact, request, verbatim = (row.get(name) for name in ("fact", "request", "verbatim"))
+        if isinstance(fact, str):
+            quoted = f" {verbatim!r}" if isinstance(verbatim, str) and verbatim else ""
+            source = f" ({request})" if isinstance(request, str) and request else ""
+            yield cut(f"{fact} = {row.get('value')}:{quoted}{source}", _MOST_CHARACTERS)
+    if len(rows) > _MOST_EVIDENCE:
+        yield f"and {len(rows) - _MOST_EVIDENCE} more"
+
+
+def _others(diagnosis: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    told = None if diagnosis is None else diagnosis.get("candidates")
+    rows = [row for row in (told if isinstance(told, list) else []) if isinstance(row, Mapping)][1:]
+    others = [
+        f"{row['cause']} ({row['probability']:.2f})"
+        for row in rows
+        if isinstance(row.get("cause"), str)
+        and isinstance(row.get("probability"), int | float)
+        and row["probability"] >= _LEAST_PROBABILITY
+    ]
+    if others:
+        yield "It could also be", ", ".join(others[:_MOST_OTHERS])
