@@ -185,7 +185,9 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
         ConfigurationError: the settings contradict themselves or need an extra that is missing.
     """
     clock = clock or SystemClock()
-    database = Database.open(settings.database_url.get_secret_value())
+    database = Database.open(
+        settings.database_url.get_secret_value(), min_free_bytes=int(settings.storage.min_free_mb * 1_048_576)
+    )
     announcer, signal = _broker(settings)
     queue = JobQueue(database, clock, announcer)
     progress = ProgressLog(database, clock, signal)

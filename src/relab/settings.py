@@ -94,6 +94,14 @@ class HttpSettings(_Section):
     )
 
 
+class StorageSettings(_Section):
+    """The database."""
+
+    min_free_mb: Annotated[float, Field(ge=0, le=1_048_576)] = Field(
+        16.0, description="With less free on the disk of SQLite's file, /readyz answers 503."
+    )
+
+
 class ProgressSettings(_Section):
     """Progress streams."""
 
@@ -258,6 +266,7 @@ class Settings(BaseSettings):
     )
     jobs: JobSettings = JobSettings()
     http: HttpSettings = HttpSettings()
+    storage: StorageSettings = StorageSettings()
     progress: ProgressSettings = ProgressSettings()
     llm: LlmSettings = LlmSettings()
     incidents: IncidentSettings = IncidentSettings()

@@ -51,6 +51,9 @@ STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
     (ConfigurationError, 503),
 )
 
+CLIENT_CLOSED_REQUEST = 499
+"""No registered status: as nginx logs it."""
+
 _TITLES = {
     400: "Bad request",
     401: "Authentication needed",
@@ -65,6 +68,7 @@ _TITLES = {
     422: "Invalid input",
     428: "Precondition required",
     429: "Too many requests",
+    499: "Client closed request",
     500: "Internal error",
     503: "Unavailable",
 }
@@ -151,8 +155,12 @@ async def _on_relab_error(request: Request, error: Exception) -> Response:
     errors = None
     if isinstance(error, InvalidInputError):
         errors = [FieldProblem(field=field, message=message) for field, message in error.problems]
-    # What is wrong inside (hosts, users, versions) is for the log, not for whoever called.
-    detail = str(error) if status < 500 else f"relab cannot answer right now ({error.code}); its log says why."
+    # What is wrong inside (hosts, users, versions) is for the log, unless the error says otherwise.
+    detail = (
+        str(error)
+        if status < 500 or error.is_told
+        else f"relab cannot answer right now ({error.code}); its log says why."
+    )
     return problem_response(request, status, error.code, detail, errors=errors, headers=headers)
 
 
@@ -187,8 +195,12 @@ def methods_of(request: Request) -> list[str]:
 
 
 async def _on_disconnect(request: Request, _error: Exception) -> Response:
-    """Note a client that left while it sent its body: nobody reads this, but it is no bug of ours either."""
-    return problem_response(request, 400, "client_disconnected", "The body did not arrive whole.")
+    """Note a client that left while it sent its body.
+
+    No client reads this response, so its status is only for log and metrics: not 400, which would say that a client was
+    told that its request is wrong.
+    """
+    return problem_response(request, CLIENT_CLOSED_REQUEST, "client_disconnected", "The body did not arrive whole.")
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

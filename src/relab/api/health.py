@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
@@ -10,6 +11,8 @@ from relab.api.access import public
 from relab.api.deps import ServicesDep
 from relab.core.errors import RelabError
 from relab.storage.migrate import require_current
+
+_log = structlog.get_logger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -54,11 +57,15 @@ def get_healthz() -> Health:
     summary="Readiness: database and queue can be used",
 )
 def get_readyz(response: Response, services: ServicesDep) -> Readiness:
-    """503 while the database, its schema or the broker cannot be used."""
+    """503 while the database, its schema or the broker cannot be used, or nothing can be written (`disk`).
+
+    A write is tried at most once a second. Reads may still be served then.
+    """
     checks: dict[str, str] = {}
     for name, check in (
         ("database", services.database.ping),
         ("schema", lambda: require_current(services.database)),
+        ("disk", services.database.check_writable),
         ("queue", services.announcer.ping),
     ):
         try:
@@ -67,6 +74,7 @@ def get_readyz(response: Response, services: ServicesDep) -> Readiness:
         except RelabError as error:
             # The code, not the message: a public route tells nothing of hosts and versions.
             checks[name] = error.code
+            _log.warning("not_ready", check=name, code=error.code, error=str(error))
     ready = all(state == "ok" for state in checks.values())
     response.status_code = 200 if ready else 503
     return Readiness(status="ok" if ready else "unavailable", checks=checks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +18,7 @@ from relab.api.event_stream import AfterDep, stream, stream_responses
 from relab.api.flags import RawBody, body_of_at_most, documented_body
 from relab.api.negotiation import preferred
 from relab.api.openapi import POSTED_REFERENCE, components
-from relab.core.errors import InvalidInputError
+from relab.core.errors import InvalidInputError, UnavailableError
 from relab.core.json import JsonValue, canonical_json, parse_json
 from relab.incidents.service import (
     AlertNotification,
@@ -138,7 +138,11 @@ def _optional_body(request: Request, raw: RawBody) -> JsonValue:
 
 async def _alerts_body(request: Request) -> JsonValue:
     require_json(request)
-    return parse_json(await body_of_at_most(request, MOST_ALERT_BYTES))
+    try:
+        return parse_json(await body_of_at_most(request, MOST_ALERT_BYTES))
+    except HTTPException as error:
+        # 408 elsewhere; but Alertmanager never repeats what is answered 4xx.
+        raise UnavailableError(f"A notification of Alertmanager was cut off: {error.detail}.") from error
 
 
 JsonBody = Annotated[Any, Depends(_optional_body)]
@@ -333,13 +337,13 @@ def post_agent_resume(body: JsonBody, services: ServicesDep, caller: _Author) ->
 @router.post(
     "/alerts/alertmanager",
     dependencies=[requires(Scope.INGEST)],
-    responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=problem_responses(401, 403, 409, 413, 415, 422, 503),
     openapi_extra=documented_body(AlertNotification, ALERTS_EXAMPLE),
     summary="Take in a notification of Prometheus' Alertmanager",
 )
 def post_alertmanager(body: AlertsBody, services: ServicesDep) -> AlertsTaken:
     """Webhook version 4. The same notification again changes nothing, so it may be sent until it is taken.
 
-    Firing alerts open an incident of the target, or join the open one; 409 if nothing is watched.
+    Firing alerts open an incident of the target, or join the open one; 503 while no target is watched, 409 if several are.
     """
     return services.incidents.take_in_alerts(body)

@@ -17,6 +17,8 @@ class RelabError(Exception):
     """
 
     code = "internal"
+    is_told = False
+    """Whether the API gives the message to clients even though the server is at fault (a 5xx status)."""
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.core.errors import ConflictError, NotFoundError
+from relab.core.errors import ConflictError, NotFoundError, UnavailableError
 
 
 class NoTargetError(ConflictError):
@@ -13,6 +13,7 @@ class NoTargetError(ConflictError):
     code = "no_target"
 
     def __init__(self, watched: Sequence[str] = ()) -> None:
+        self.watched = tuple(watched)
         if watched:
             super().__init__(f"More than one target is watched: {', '.join(watched)}.", remedy="Name one of them.")
         else:
@@ -20,6 +21,18 @@ class NoTargetError(ConflictError):
                 "No target is watched.",
                 remedy="Start `lab serve --only incidents`, or `lab serve` with TARGET_API_BASE_URL set.",
             )
+
+
+class NoTargetYetError(UnavailableError):
+    """No target is watched right now: a responder that starts, or takes over, has one soon. Send the alerts again."""
+
+    code = "no_target_yet"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Alerts came in, and no target is watched.",
+            remedy="Start `lab serve --only incidents`, or `lab serve` with TARGET_API_BASE_URL set.",
+        )
 
 
 class NoQuestionError(NotFoundError):

@@ -18,7 +18,7 @@ from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.acting.records import ActRecord
 from relab.incidents.alertmanager import AlertNotification, read_notification
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
-from relab.incidents.errors import NoQuestionError, NoTargetError
+from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
 from relab.incidents.models import Anomaly, Severity
 from relab.incidents.notices.service import NoticeService, NoticeSettings, Pace, PageFrom, SlackCommand
 from relab.incidents.postmortem.models import Postmortem
@@ -345,11 +345,19 @@ class IncidentService:
 
         Raises:
             InvalidInputError: it is none.
-            NoTargetError: nothing is watched.
+            NoTargetYetError: no target is watched; the sender must repeat the notification.
+            NoTargetError: more than one target is watched.
         """
         sent = read_notification(document)
+        try:
+            target = self._target()
+        except NoTargetError as error:
+            if error.watched:
+                raise
+            # Alertmanager never repeats what is answered 4xx, and another process may be about to take the lease.
+            raise NoTargetYetError from error
         taken = self.log.alerts.take_in(
-            self._target(),
+            target,
             sent.group_key,
             sent.alerts,
             at_us=self._clock.now_us(),

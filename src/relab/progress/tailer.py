@@ -88,11 +88,12 @@ class ProgressTailer(Generic[Event]):
         self._wake = asyncio.Event()
         self._followed = asyncio.Event()
         self._ending = False
+        self._follower_count = 0
 
     @property
     def follower_count(self) -> int:
-        """How many subscribers this process serves right now."""
-        return sum(topic.followers for topic in self._topics.values())
+        """How many subscribers this process serves right now; any thread may ask."""
+        return self._follower_count
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -124,6 +125,7 @@ class ProgressTailer(Generic[Event]):
         """
         topic = self._topics.setdefault(topic_id, _Topic[Event]([]))
         topic.followers += 1
+        self._follower_count += 1
         self._followed.set()
         try:
             await self._refresh(topic_id, topic)
@@ -142,6 +144,7 @@ class ProgressTailer(Generic[Event]):
                     yield None
         finally:
             topic.followers -= 1
+            self._follower_count -= 1
             if topic.followers == 0 and self._topics.get(topic_id) is topic:
                 del self._topics[topic_id]
 

@@ -86,6 +86,8 @@ class LimitedProtocol(HttpToolsProtocol):
         place: Place,
     ) -> None:
         super().__init__(config, server_state, {**app_state, BEGIN_STREAM: self._begin_stream}, _loop)
+        self._inner_app = self.app
+        self.app = self._with_whole_bodies
         self._registry: Final = connections
         self._limits: Final = connections.limits
         self._client_key: Final = client
@@ -278,6 +280,22 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._reading is _Reading.HEAD:
             # The next request has begun, so the connection is not idle; its headers have a time limit of their own.
             self._unset_keepalive_if_required()
+
+    async def _with_whole_bodies(self, scope: Any, receive: Any, send: Any) -> None:
+        """Call the app, which gets a body that has arrived whole even if the client has gone since.
+
+        uvicorn drops it. A sender that gave up waiting (Alertmanager, while the server starts) has sent its records all the same.
+        """
+        cycle = self._running
+
+        async def received() -> Any:
+            if cycle is not None and cycle.disconnected and cycle.body and not cycle.more_body:
+                body = bytes(cycle.body)
+                cycle.body.clear()
+                return {"type": "http.request", "body": body, "more_body": False}
+            return await receive()
+
+        await self._inner_app(scope, received, send)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from relab.storage.disk import DatabaseDisk
 from relab.storage.engine import DURABLE, RELAXED, WRITE_OPTION, create_database_engine, parse_url
 from relab.storage.errors import ConstraintError, DatabaseUnavailableError
 
@@ -49,9 +50,10 @@ class Database:
     services need not know the driver.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, min_free_bytes: int = 0) -> None:
         self.engine: Final = engine
         self.is_sqlite: Final = engine.dialect.name == "sqlite"
+        self.disk: Final = DatabaseDisk(engine, min_free_bytes=min_free_bytes)
         # SQLite has one writer; threads of this process queue here instead of polling the file lock.
         self._writer = threading.Lock() if self.is_sqlite else None
         # By default PostgreSQL shows each statement another state: a run's row from before and
@@ -65,13 +67,15 @@ class Database:
         self._relaxed_writer = engine.execution_options(**{WRITE_OPTION: RELAXED})
 
     @classmethod
-    def open(cls, url: str, *, pool_size: int = 10) -> Database:
+    def open(cls, url: str, *, pool_size: int = 10, min_free_bytes: int = 0) -> Database:
         """Make a database for `url` without connecting yet.
+
+        With fewer than `min_free_bytes` on the disk of SQLite's file `check_writable` fails.
 
         Raises:
             ConfigurationError: the URL is not one of SQLite or PostgreSQL.
         """
-        return cls(create_database_engine(parse_url(url), pool_size=pool_size))
+        return cls(create_database_engine(parse_url(url), pool_size=pool_size), min_free_bytes=min_free_bytes)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -94,12 +98,14 @@ class Database:
 
         Raises:
             ConstraintError: a write broke a constraint; nothing of the block was stored.
+            DiskFullError: the disk of the database is full.
             DatabaseUnavailableError: the database cannot be used right now.
         """
         writer = self._durable_writer if durable else self._relaxed_writer
         with (
             self._writer or nullcontext(),
             translate_errors(),
+            self.disk.watching(),
             Session(writer, expire_on_commit=False) as session,
         ):
             unit = UnitOfWork(session)
@@ -115,6 +121,16 @@ class Database:
         """
         with self.read() as session:
             session.execute(text("SELECT 1"))
+
+    def check_writable(self) -> None:
+        """Make sure that a write is possible: one is made and committed, at most once a second.
+
+        Raises:
+            DiskFullError: the disk is full or nearly so, or this process has just failed to write because of that.
+            DatabaseUnavailableError: a write fails for another reason.
+        """
+        with translate_errors():
+            self.disk.check()
 
     def describe(self) -> str:
         """Name the database for people, without its password or options (which may hold one)."""

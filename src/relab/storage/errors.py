@@ -11,6 +11,26 @@ class DatabaseUnavailableError(UnavailableError):
     code = "database_unavailable"
 
 
+class DiskFullError(DatabaseUnavailableError):
+    """The disk of the database has no room for a write: an operator must free some. Reads go on.
+
+    Args:
+        place: the file or the server of the database.
+        free_bytes: what is left on that file system, where this process can see it.
+    """
+
+    code = "disk_full"
+    is_told = True
+
+    def __init__(self, place: str, *, free_bytes: int | None = None, reason: str) -> None:
+        left = "" if free_bytes is None else f" ({free_bytes:,} bytes are free)"
+        super().__init__(
+            f"The disk of the database {place} is full{left}: {reason}. Nothing can be stored.",
+            remedy="Free space there, say with `lab agent-runs prune --older-than 30d`, or move the database (DATABASE_URL).",
+        )
+        self.free_bytes = free_bytes
+
+
 class ConstraintError(ConflictError):
     """A write broke a constraint, mostly because another one came first: look again, then decide."""
 

@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.api.app import create_app
+from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services, build
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
@@ -173,6 +174,14 @@ def test_without_a_target_nothing_is_triggered(api: TestClient) -> None:
     assert (status["target"], status["incident"], status["leading"], status["polls"]) == (None, None, False, 0)
     assert_problem(api.post("/agent/trigger"), 409, "no_target")
     assert_problem(api.post("/agent/trigger", json={"nonsense": 1}), 422)
+
+
+def test_alerts_without_a_target_are_to_be_sent_again(api: TestClient) -> None:
+    response = api.post("/alerts/alertmanager", json=ALERTS_EXAMPLE)
+
+    # Another process may be about to watch it, and Alertmanager does not repeat what is answered 4xx.
+    assert_problem(response, 503, "no_target_yet")
+    assert int(response.headers["retry-after"]) >= 1
 
 
 def test_what_another_process_watches_alone_is_what_is_meant(

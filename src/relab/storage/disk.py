@@ -1,0 +1,133 @@
+"""Whether the database's disk has room for a write."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from relab.storage.errors import DatabaseUnavailableError, DiskFullError
+
+CHECK_STANDS_S = 1.0
+"""Probes of several clients share one write."""
+FAILURE_STANDS_S = 30.0
+"""A write that found the disk full counts for so long where no write can be tried without growing a table."""
+_POSTGRESQL_DISK_FULL = "53100"
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+class DatabaseDisk:
+    """The disk that one database is on.
+
+    Args:
+        min_free_bytes: less is as good as nothing; only seen where the file is on this machine (SQLite).
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, engine: Engine, *, min_free_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._engine: Final = engine
+        self._path: Final = Path(str(engine.url.database)) if is_sqlite else None
+        self._place: Final = engine.url.set(query={}).render_as_string(hide_password=True)
+        self._min_free_bytes: Final = min_free_bytes
+        self._clock: Final = clock
+        self._lock: Final = threading.Lock()
+        self._checked_at: float | None = None
+        self._found: Exception | None = None
+        self._failed_at: float | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Turn the driver's word of a full disk inside the block into an error that names the disk.
+
+        Raises:
+            DiskFullError: the disk is full.
+        """
+        try:
+            yield
+        except DBAPIError as error:
+            if not self._says_full(error.orig):
+                raise
+            self._failed_at = self._clock()
+            raise self._error(str(error.orig).strip().partition("\n")[0].rstrip(".")) from error
+
+    def check(self) -> None:
+        """Make sure that a write is possible; what was found stands for a second.
+
+        Raises:
+            DiskFullError: it is not, for lack of room.
+            DatabaseUnavailableError: it is not, for another reason.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._checked_at is None or now - self._checked_at >= CHECK_STANDS_S:
+                self._found = self._try(now)
+                self._checked_at = self._clock()
+            if self._found is not None:
+                raise self._found
+
+    def _try(self, now: float) -> Exception | None:
+        if self._path is None:
+            # To try it would take a table that grows: PostgreSQL has room for its log reserved.
+            is_recent = self._failed_at is not None and now - self._failed_at < FAILURE_STANDS_S
+            return self._error("a write has just failed for that") if is_recent else None
+        free = self._free_bytes()
+        if free is not None and free < self._min_free_bytes:
+            return self._error(f"less than {self._min_free_bytes:,} bytes are left (RELAB_STORAGE__MIN_FREE_MB)")
+        try:
+            with closing(sqlite3.connect(self._path, timeout=0, isolation_level=None)) as connection:
+                _write(connection)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                # Another writer is at work, so that writing is possible.
+                return None
+            if self._says_full(error):
+                return self._error(str(error))
+            return DatabaseUnavailableError(
+                f"The database {self._path} cannot be written: {error}.",
+                remedy="Check that the file, its folder and its file system are writable (`lab doctor`).",
+            )
+        return None
+
+    def _error(self, reason: str) -> DiskFullError:
+        return DiskFullError(str(self._path or self._place), free_bytes=self._free_bytes(), reason=reason)
+
+    def _free_bytes(self) -> int | None:
+        if self._path is None:
+            return None
+        try:
+            found = os.statvfs(self._path.parent)
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize
+
+    def _says_full(self, error: BaseException | None) -> bool:
+        if getattr(error, "sqlstate", None) == _POSTGRESQL_DISK_FULL:
+            return True
+        code = getattr(error, "sqlite_errorcode", None)
+        if code in _FULL:
+            return True
+        # SQLite has one code for all that its own files meet; the system's error is lost.
+        return code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and self._free_bytes() == 0
+
+
+def _write(connection: sqlite3.Connection) -> None:
+    """Write a page and commit it durably, changing nothing."""
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        # Writes the first page of the file, also when the number stays as it was.
+        connection.execute(f"PRAGMA user_version={int(version)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")

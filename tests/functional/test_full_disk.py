@@ -1,0 +1,89 @@
+"""A file system without room: what readiness, ingest and the log say, and that all goes on once there is room again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.installation import Installation
+from support.runs import minimal_run
+from support.waiting import wait_until
+
+SIZE_MB = 48
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with little room."""
+    if os.geteuid() != 0:
+        message = "mounting a small file system needs root"
+        if os.environ.get("RELAB_REQUIRE_ALL") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "relab-test", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        block = b"\0" * 65_536
+        while block:
+            try:
+                file.write(block)
+            except OSError:
+                block = block[: len(block) // 2]
+    return filler
+
+
+def test_full_disk_is_named_and_reads_go_on(small_disk: Path) -> None:
+    installation = Installation.on_sqlite(small_disk / "home")
+    with installation.serve("--workers", "0") as server, server.client() as client:
+        assert client.post("/agent-runs", json=minimal_run("before")).status_code == 201
+        filler = fill(small_disk)
+
+        wait_until(lambda: client.get("/readyz").status_code == 503, what="the server being not ready")
+        assert client.get("/readyz").json()["checks"]["disk"] == "disk_full"
+        assert client.get("/healthz").status_code == 200
+
+        def refused() -> dict[str, str] | None:
+            # What the database's own files have room for may still be taken.
+            answer = client.post("/agent-runs", json=minimal_run("full", error_message="x" * 1_000_000))
+            return answer.json() if answer.status_code == 503 else None
+
+        problem = wait_until(refused, what="a post that is refused")
+        assert problem is not None
+        assert problem["type"] == "urn:relab:problem:disk_full"
+        database = f"{small_disk}/home/relab.db"
+        assert database in problem["detail"]
+        assert "bytes are free" in problem["detail"]
+        assert "lab agent-runs prune" in problem["detail"]
+        assert client.get("/agent-runs/before").status_code == 200
+        # The log cannot grow on the full disk, where this installation has it.
+        filler.unlink()
+
+        wait_until(lambda: client.get("/readyz").status_code == 200, what="the server being ready again")
+        assert client.post("/agent-runs", json=minimal_run("after")).status_code == 201
+        assert {run["run_id"] for run in client.get("/agent-runs").json()["items"]} >= {"before", "after"}
+
+
+def test_disk_that_is_nearly_full_makes_the_server_unready(small_disk: Path) -> None:
+    installation = Installation.on_sqlite(
+        small_disk / "home", RELAB_STORAGE__MIN_FREE_MB=str(SIZE_MB), LOG_LEVEL="WARNING"
+    )
+    server = installation.serve("--workers", "0")
+    try:
+        server.start(wait=False)
+        wait_until(lambda: server.answers("/healthz"), what="the server being alive")
+        assert not server.answers("/readyz")
+        assert "RELAB_STORAGE__MIN_FREE_MB" in server.log()
+    finally:
+        server.destroy()

@@ -1,0 +1,119 @@
+"""Whether the disk has room: what is found stands for a while, and each driver's word of a full disk is understood."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+
+from relab.storage import Database
+from relab.storage.disk import CHECK_STANDS_S, FAILURE_STANDS_S, DatabaseDisk
+from relab.storage.errors import DatabaseUnavailableError, DiskFullError
+from relab.storage.migrate import upgrade
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class PostgresqlError(Exception):
+    """What psycopg raises, with the code of the server."""
+
+    sqlstate = "53100"
+
+
+def driver_error(cause: Exception) -> OperationalError:
+    return OperationalError("INSERT", {}, cause)
+
+
+def test_check_writes_without_changing_the_schema_version(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'relab.db'}")
+    upgrade(database)
+    with sqlite3.connect(tmp_path / "relab.db") as connection:
+        connection.execute("PRAGMA user_version=7")
+
+    database.check_writable()
+
+    with sqlite3.connect(tmp_path / "relab.db") as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (7,)
+    database.close()
+
+
+def test_too_little_free_space_is_a_full_disk_and_stands_for_a_second(tmp_path: Path) -> None:
+    clock = Clock()
+    engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
+    disk = DatabaseDisk(engine, min_free_bytes=2**62, clock=clock)
+
+    with pytest.raises(DiskFullError, match="RELAB_STORAGE__MIN_FREE_MB") as found:
+        disk.check()
+    with pytest.raises(DiskFullError) as again:
+        disk.check()
+    clock.now_s += CHECK_STANDS_S
+    with pytest.raises(DiskFullError) as anew:
+        disk.check()
+
+    assert again.value is found.value
+    assert anew.value is not found.value
+    assert str(tmp_path / "relab.db") in found.value.message
+    engine.dispose()
+
+
+def test_database_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    # A folder where the file should be: also root cannot write that.
+    (tmp_path / "relab.db").mkdir()
+    engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
+
+    with pytest.raises(DatabaseUnavailableError, match="cannot be written"):
+        DatabaseDisk(engine).check()
+    engine.dispose()
+
+
+def test_another_writer_is_no_failure(tmp_path: Path) -> None:
+    path = tmp_path / "relab.db"
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("PRAGMA journal_mode=WAL")
+    writer.execute("BEGIN IMMEDIATE")
+    engine = create_engine(f"sqlite:///{path}")
+
+    DatabaseDisk(engine).check()
+
+    writer.close()
+    engine.dispose()
+
+
+def test_write_that_postgresql_refused_for_its_disk_makes_it_unwritable_for_a_while() -> None:
+    clock = Clock()
+    engine = create_engine("postgresql+psycopg://user:secret@db.example/relab")
+    disk = DatabaseDisk(engine, clock=clock)
+    disk.check()
+
+    with pytest.raises(DiskFullError, match=r"db\.example") as found, disk.watching():
+        raise driver_error(PostgresqlError('could not extend file "base/1": No space left on device'))
+    clock.now_s += CHECK_STANDS_S
+    with pytest.raises(DiskFullError):
+        disk.check()
+    clock.now_s += FAILURE_STANDS_S
+    disk.check()
+
+    assert "secret" not in found.value.message
+    engine.dispose()
+
+
+def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'relab.db'}")
+    error = driver_error(sqlite3.OperationalError("no such table: runs"))
+
+    with pytest.raises(OperationalError) as found, DatabaseDisk(engine).watching():
+        raise error
+
+    assert found.value is error
+    engine.dispose()
