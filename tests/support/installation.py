@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,9 +62,9 @@ class Installation:
         """Whether `lab serve` starts a worker beside it by default."""
         return "REDIS_URL" not in self.settings
 
-    def serve(self, *options: str) -> LabProcess:
-        """Return a `lab serve` that is not started yet."""
-        return LabProcess.serve(self.home, *options, settings=self.settings)
+    def serve(self, *options: str, prefix: Sequence[str] = ()) -> LabProcess:
+        """Return a `lab serve` that is not started yet, with the words of a program before it that runs it."""
+        return LabProcess.serve(self.home, *options, settings=self.settings, prefix=prefix)
 
     def worker(self) -> LabProcess:
         """Return a `lab worker` that is not started yet."""

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -71,6 +71,7 @@ class LabProcess:
         settings: environment variables beside RELAB_HOME.
         port: where it serves; None for a process that does not.
         open_files: its limit of open files, soft and hard; None for that of this process.
+        prefix: words before its command line, of a program that runs it in its own place.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class LabProcess:
         settings: Mapping[str, str] | None = None,
         port: int | None = None,
         open_files: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.port = port
         self._arguments = arguments
         shell = ["/bin/sh", "-c", f'ulimit -n {open_files} && exec "$0" "$@"'] if open_files else []
-        self._command = [*shell, sys.executable, "-m", "relab", *arguments]
+        self._command = [*prefix, *shell, sys.executable, "-m", "relab", *arguments]
         self._environment = lab_environment(home, settings)
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
@@ -99,12 +101,12 @@ class LabProcess:
         *options: str,
         settings: Mapping[str, str] | None = None,
         open_files: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> Self:
         """Return `lab serve` on a free port, not yet started."""
         port = free_port()
-        return cls(
-            "serve", "--port", str(port), *options, home=home, settings=settings, port=port, open_files=open_files
-        )
+        arguments = ("serve", "--port", str(port), *options)
+        return cls(*arguments, home=home, settings=settings, port=port, open_files=open_files, prefix=prefix)
 
     @classmethod
     def worker(cls, home: Path, *, settings: Mapping[str, str] | None = None) -> Self:

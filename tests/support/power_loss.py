@@ -1,0 +1,226 @@
+"""Power loss: record what a process writes and syncs, and rebuild what a disk may hold if the power fails in between.
+
+`strace` records the real system calls of the real process. A write counts as lost, kept or torn at will until a sync of its
+file has returned; a new name, or a deleted one, until a sync of its folder has. What this does not show: disks that lie
+about syncs, file systems that damage blocks which nobody wrote, and writes through shared memory (SQLite's `-shm`,
+which is rebuilt anyway).
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+SECTOR = 512
+CALLS = "pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync,ftruncate,unlink,openat"
+
+_LINE = re.compile(r"^(?P<pid>\d+) +(?P<rest>.*)$")
+_RESUMED = re.compile(r"^<\.\.\. (?P<call>\w+) resumed>")
+_CALL = re.compile(r"^(?P<call>\w+)\((?P<arguments>.*)$")
+_FILE = re.compile(r"^\d+<(?P<path>[^>]*)>")
+_OFFSET = re.compile(r'", \d+, (\d+)')
+_TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+
+
+def recording(trace: Path) -> list[str]:
+    """Return the words of a command line that record the command after them, which stays a child of the caller."""
+    return [
+        "strace",
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        "-xx",
+        "-s",
+        "4194304",
+        "-e",
+        f"trace={CALLS}",
+        "-o",
+        str(trace),
+    ]
+
+
+class Kind(Enum):
+    """What an event of a recording is."""
+
+    WRITE = "write"
+    TRUNCATE = "truncate"
+    CREATE = "create"
+    UNLINK = "unlink"
+    SYNC = "sync"
+    SEND = "send"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that the process did.
+
+    Attributes:
+        path: the file, with a number that tells it from others that had its name before; of a sync possibly a folder; empty
+            for bytes on a socket.
+        started: of a sync: how many events there were when it began.
+    """
+
+    kind: Kind
+    path: str
+    data: bytes = b""
+    offset: int = 0
+    started: int = 0
+
+
+def read_trace(trace: Path, folder: Path) -> list[Event]:
+    """Return the events on files below a folder and on sockets, in order."""
+    events: list[Event] = []
+    pending: dict[tuple[str, str], tuple[str, int]] = {}
+    known: dict[str, str] = {}
+    with trace.open() as lines:
+        for line in lines:
+            if (found := _LINE.match(line)) is None:
+                continue
+            pid, rest = found["pid"], found["rest"]
+            if (resumed := _RESUMED.match(rest)) is not None:
+                path, started = pending.pop((pid, resumed["call"]), ("", 0))
+                if path and rest.rstrip().endswith("= 0"):
+                    events.append(Event(Kind.SYNC, path, started=started))
+                continue
+            if (called := _CALL.match(rest)) is None:
+                continue
+            is_open = rest.rstrip().endswith("<unfinished ...>")
+            for event in _events(called["call"], called["arguments"], str(folder), known, len(events)):
+                if event.kind is Kind.SYNC and is_open:
+                    pending[pid, called["call"]] = (event.path, len(events))
+                else:
+                    events.append(event)
+    return events
+
+
+def _events(call: str, arguments: str, folder: str, known: dict[str, str], count: int) -> Iterator[Event]:
+    on_file = _FILE.match(arguments)
+    path = _unhex(on_file["path"]) if on_file else ""
+    texts = [_unhex_bytes(text) for text in _TEXT.findall(arguments)]
+    if call in {"write", "writev", "sendto", "sendmsg"} and path.startswith("socket:"):
+        yield Event(Kind.SEND, "", b"".join(texts))
+    elif call in {"unlink", "openat"}:
+        name = texts[-1].decode() if texts else ""
+        if call == "unlink" and name in known:
+            yield Event(Kind.UNLINK, known.pop(name))
+        elif call == "openat" and _is_of(name, folder) and "O_CREAT" in arguments and name not in known:
+            known[name] = f"{name}#{count}"
+            yield Event(Kind.CREATE, known[name])
+    elif call in {"fsync", "fdatasync"} and path.startswith(folder):
+        yield Event(Kind.SYNC, known.get(path, path), started=count)
+    elif _is_of(path, folder) and call == "pwrite64":
+        yield Event(Kind.WRITE, known[path], texts[0], int(_OFFSET.findall(arguments)[-1]))
+    elif _is_of(path, folder) and call == "ftruncate":
+        yield Event(Kind.TRUNCATE, known[path], offset=int(re.split(r"[,)]", arguments)[1]))
+
+
+def _is_of(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/relab.db") and not path.endswith("-shm")
+
+
+def _unhex(text: str) -> str:
+    return _unhex_bytes(text).decode() if "\\x" in text else text
+
+
+def _unhex_bytes(text: str) -> bytes:
+    return bytes.fromhex(text.replace("\\x", ""))
+
+
+class Fate(Enum):
+    """What becomes of writes that were not synced."""
+
+    LOST = "lost"
+    KEPT = "kept"
+    MIXED = "mixed"
+    TORN = "torn"
+
+
+@dataclass
+class Disk:
+    """What is durable at one point of a recording, and what is on its way.
+
+    Attributes:
+        heeds_syncs: False is a disk on which a sync does nothing.
+    """
+
+    heeds_syncs: bool = True
+    _durable: dict[str, bytearray] = field(default_factory=dict)
+    _names: dict[str, str] = field(default_factory=dict)
+    _pending: defaultdict[str, list[tuple[int, Event]]] = field(default_factory=lambda: defaultdict(list))
+    _entries: list[tuple[int, Event]] = field(default_factory=list)
+    _count: int = 0
+
+    def apply(self, event: Event) -> None:
+        """Take in the next event."""
+        number, self._count = self._count, self._count + 1
+        if event.kind in {Kind.WRITE, Kind.TRUNCATE}:
+            self._pending[event.path].append((number, event))
+        elif event.kind in {Kind.CREATE, Kind.UNLINK}:
+            self._entries.append((number, event))
+        elif event.kind is Kind.SYNC and self.heeds_syncs:
+            self._sync(event)
+
+    def _sync(self, event: Event) -> None:
+        for path in [event.path] if event.path in self._pending else []:
+            done = [item for number, item in self._pending[path] if number < event.started]
+            self._pending[path] = [(number, item) for number, item in self._pending[path] if number >= event.started]
+            content = self._durable.setdefault(path, bytearray())
+            for item in done:
+                _change(content, item)
+        is_folder = [item for number, item in self._entries if number < event.started and _parent(item) == event.path]
+        for item in is_folder:
+            _name(self._names, item)
+        self._entries = [entry for entry in self._entries if entry[1] not in is_folder]
+
+    def after_power_loss(self, fate: Fate, rng: random.Random) -> dict[str, bytes]:
+        """Return what the files may hold once the power is back, by path."""
+        names, contents = dict(self._names), {path: bytearray(content) for path, content in self._durable.items()}
+        for _, event in self._entries:
+            # The folder keeps the order of its changes: it is journaled.
+            if fate is Fate.LOST:
+                break
+            _name(names, event)
+        for path, events in self._pending.items():
+            content = contents.setdefault(path, bytearray())
+            for event in _survivors([item for _, item in events], fate, rng):
+                _change(content, event)
+        return {name: bytes(contents.get(path, b"")) for name, path in names.items()}
+
+
+def _survivors(events: Sequence[Event], fate: Fate, rng: random.Random) -> Iterator[Event]:
+    for event in events:
+        if fate is Fate.KEPT or (fate is not Fate.LOST and rng.random() < 0.5):
+            if fate is Fate.TORN and event.kind is Kind.WRITE:
+                start = rng.randrange(0, len(event.data) + 1, SECTOR)
+                end = rng.randrange(start, len(event.data) + SECTOR, SECTOR)
+                yield Event(Kind.WRITE, event.path, event.data[start:end], event.offset + start)
+            else:
+                yield event
+
+
+def _change(content: bytearray, event: Event) -> None:
+    if event.kind is Kind.TRUNCATE:
+        del content[event.offset :]
+        content.extend(bytes(event.offset - len(content)))
+        return
+    end = event.offset + len(event.data)
+    content.extend(bytes(max(end - len(content), 0)))
+    content[event.offset : end] = event.data
+
+
+def _name(names: dict[str, str], event: Event) -> None:
+    name = event.path.partition("#")[0]
+    if event.kind is Kind.CREATE:
+        names[name] = event.path
+    else:
+        names.pop(name, None)
+
+
+def _parent(event: Event) -> str:
+    return str(Path(event.path).parent)
