@@ -13,7 +13,6 @@ class NoTargetError(ConflictError):
     code = "no_target"
 
     def __init__(self, watched: Sequence[str] = ()) -> None:
-        self.watched = tuple(watched)
         if watched:
             super().__init__(f"More than one target is watched: {', '.join(watched)}.", remedy="Name one of them.")
         else:

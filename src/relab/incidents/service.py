@@ -345,19 +345,11 @@ class IncidentService:
 
         Raises:
             InvalidInputError: it is none.
-            NoTargetYetError: no target is watched; the sender must repeat the notification.
-            NoTargetError: more than one target is watched.
+            NoTargetYetError, NoTargetError: no target is watched, so send it again; or several are, which stays wrong.
         """
         sent = read_notification(document)
-        try:
-            target = self._target()
-        except NoTargetError as error:
-            if error.watched:
-                raise
-            # Alertmanager never repeats what is answered 4xx, and another process may be about to take the lease.
-            raise NoTargetYetError from error
         taken = self.log.alerts.take_in(
-            target,
+            self._target(without=NoTargetYetError),
             sent.group_key,
             sent.alerts,
             at_us=self._clock.now_us(),
@@ -370,14 +362,14 @@ class IncidentService:
             created=taken.opened is not None and taken.opened.created,
         )
 
-    def _target(self) -> str:
+    def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
         """Return the name of what is watched: by this process, or by the only one that watches anything."""
         if self._watched is not None:
             return self._watched.name
         leases = self.log.leases.held(now_us=self._clock.now_us())
         names = [lease.target for lease in leases if not lease.target.startswith(NOTICES)]
         if len(names) != 1:
-            raise NoTargetError(names)
+            raise NoTargetError(names) if names else without()
         return names[0]
 
 
