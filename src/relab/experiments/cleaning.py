@@ -13,7 +13,7 @@ from relab.experiments.errors import RunBusyError, RunNotFoundError
 from relab.experiments.pathing import LAB, runs_folder
 from relab.experiments.run_folder import open_run
 from relab.experiments.skeleton import EXPERIMENT, SCHEMA
-from relab.experiments.workspace import remove_tree, used_bytes
+from relab.experiments.workspace import remove_tree, use_of_disk
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Cleaning:
     def size_bytes(self) -> int:
         """What it takes on the disk."""
         files = sum(path.lstat().st_size for path in self.paths if not path.is_dir())
-        return files + used_bytes(*(path for path in self.paths if path.is_dir()))
+        below, _ = use_of_disk(*(path for path in self.paths if path.is_dir()))
+        return files + below
 
 
 def plan_cleaning(
