@@ -30,7 +30,7 @@ def compare(
     """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no run."""
     from relab.cli.experiments import open_experiments
     from relab.core.errors import NotFoundError
-    from relab.experiments.errors import RunDamagedError
+    from relab.experiments.service import RunDamagedError
 
     with open_experiments(telemetry=False) as service:
         try:

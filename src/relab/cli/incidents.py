@@ -16,7 +16,7 @@ from relab.cli.output import JsonOption, plain, print_json, print_table
 if TYPE_CHECKING:
     from threading import Event
 
-    from relab.incidents.service import Decision, IncidentDetails, IncidentService, SwitchState, TimelineEvent
+    from relab.incidents.service import Briefing, Decision, IncidentDetails, IncidentService, SwitchState, TimelineEvent
 
 app = typer.Typer(
     help="Incidents: watch, list, show, approve, reject, trigger, pause, resume, postmortem, prune, eval.",
@@ -78,12 +78,13 @@ def show(incident_id: IncidentId, as_json: JsonOption = False) -> None:
 
     with open_services() as services:
         found, events = services.incidents.get(incident_id), services.incidents.timeline(incident_id)
+        briefing = services.incidents.briefing(incident_id)
     if as_json:
         told = [event.to_cloudevent() for event in events]
         print_json("incidents show", incident=found.model_dump(mode="json"), events=told)
         return
     _print_incident(found)
-    _print_briefing(found, events)
+    _print_briefing(briefing)
     for event in events:
         _print_event(event)
 
@@ -264,22 +265,12 @@ def _print_incident(found: IncidentDetails) -> None:
         print(f"question {plain(question.request.approval_id)}: {plain(question.request.plan.action)}: {plain(said)}")
 
 
-def _print_briefing(found: IncidentDetails, events: list[TimelineEvent]) -> None:
-    """Print the evidence of the last diagnosis, what alerts say, and all about questions that have no answer yet."""
-    from relab.incidents import briefing
-
-    _print_pairs("", briefing.diagnosis_details(briefing.last_diagnosis(events)))
-    _print_pairs("", briefing.alert_details(briefing.alerts_of(events)))
-    for question in found.questions:
-        if question.decision is None and not found.is_over:
-            request = question.request
-            print(
-                f"question {plain(request.approval_id)}, {plain(request.plan.action)} on {plain(request.plan.target)}:"
-            )
-            _print_pairs(
-                "  ", briefing.question_details(request, briefing.diagnosis_before(events, request.approval_id))
-            )
-            print(f"  answer: lab incidents approve|reject {plain(request.approval_id)}")
+def _print_briefing(found: Briefing) -> None:
+    _print_pairs("", found.details)
+    for request, details in found.questions:
+        print(f"question {plain(request.approval_id)}, {plain(request.plan.action)} on {plain(request.plan.target)}:")
+        _print_pairs("  ", details)
+        print(f"  answer: lab incidents approve|reject {plain(request.approval_id)}")
 
 
 def _print_pairs(indent: str, pairs: Iterable[tuple[str, str]]) -> None:

@@ -43,7 +43,6 @@ def up(
     """Start a testbed; returns when everything is ready."""
     from relab.cli.context import read_settings
     from relab.testbed import service
-    from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
 
     settings = read_settings()
     token = settings.testbed_token
@@ -51,8 +50,9 @@ def up(
     if settings.qdrant_url is not None:
         target["search"] = {"qdrant_url": settings.qdrant_url}
     began = time.monotonic()
-    rows = OPEN_ROWS if open_actions else STANDARD_ROWS
-    status = service.up(settings.home, name, port_base=port_base, rows=rows, start_within_s=within_s, target=target)
+    status = service.up(
+        settings.home, name, port_base=port_base, open_actions=open_actions, start_within_s=within_s, target=target
+    )
     if open_actions:
         typer.secho(
             f"WARNING: every program of every user of this machine may act on {name} without a token.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from relab.core.clock import format_time
@@ -20,6 +21,31 @@ _MOST_CHARACTERS: Final = 300
 _WITHOUT_ANSWER: Final = f"Nothing is done. The question is asked again when it expires, {MOST_UNANSWERED} times in all; then the incident is escalated."
 
 Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a person needs about an incident, as pairs of a name and a text.
+
+    Attributes:
+        details: evidence of the last diagnosis, other causes, and what alerts say.
+        questions: each question without an answer, and all that it says.
+    """
+
+    details: Pairs
+    questions: tuple[tuple[ApprovalRequest, Pairs], ...]
+
+
+def brief(events: Sequence[TimelineEvent], waiting: Iterable[ApprovalRequest]) -> Briefing:
+    """Return what a person needs about an incident.
+
+    Args:
+        events: its whole timeline.
+        waiting: its questions without an answer.
+    """
+    details = (*diagnosis_details(last_diagnosis(events)), *alert_details(alerts_of(events)))
+    asked = ((each, question_details(each, diagnosis_before(events, each.approval_id))) for each in waiting)
+    return Briefing(details, tuple(asked))
 
 
 def diagnosis_details(diagnosis: Mapping[str, Any] | None) -> Pairs:

@@ -16,6 +16,7 @@ from relab.core.errors import ConfigurationError
 from relab.incidents.acting.approvals import Decision, question_meant
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.alertmanager import AlertNotification, read_notification
+from relab.incidents.briefing import Briefing, brief
 from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
 from relab.incidents.errors import NoQuestionError, NoTargetError, NoTargetYetError
 from relab.incidents.models import Anomaly, Severity
@@ -61,6 +62,7 @@ __all__ = [
     "AlertsTaken",
     "AskWhen",
     "Autonomy",
+    "Briefing",
     "Decision",
     "Durations",
     "Figures",
@@ -268,6 +270,16 @@ class IncidentService:
             acts=self.log.acts.of_incident(incident_id),
             questions=questions,
         )
+
+    def briefing(self, incident_id: str) -> Briefing:
+        """Return what a person needs to decide about an incident.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        found = self.get(incident_id)
+        waiting = [each.request for each in found.questions if each.decision is None and not found.is_over]
+        return brief(self.timeline(incident_id), waiting)
 
     def timeline(self, incident_id: str, after: int = 0) -> list[TimelineEvent]:
         """Return the events of an incident with a number greater than `after`; 5,000 at most.

@@ -22,7 +22,7 @@ from relab.testbed.errors import BusyError, NotAnsweringError, NotRunningError, 
 from relab.testbed.layout import Layout, PublicPorts, read_state, write_json
 from relab.testbed.models import BedState, BedStatus
 from relab.testbed.supervisor import guard
-from relab.testbed.supervisor.plan import STANDARD_ROWS, Plan, Ports, ProgramRow
+from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Plan, Ports, ProgramRow
 from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
 
@@ -48,7 +48,8 @@ def up(
     name: str,
     *,
     port_base: int | None = None,
-    rows: Sequence[ProgramRow] = STANDARD_ROWS,
+    rows: Sequence[ProgramRow] | None = None,
+    open_actions: bool = False,
     **options: Any,
 ) -> BedStatus:
     """Start a testbed and return when all of it is ready.
@@ -57,7 +58,8 @@ def up(
         home: of relab.
         name: of the testbed.
         port_base: the first of the three public ports; None means those of the seeds.
-        rows: the programs beside the dependencies.
+        rows: the programs beside the dependencies; by default those of `STANDARD_ROWS`.
+        open_actions: whether programs of this machine may act without a token; only without `rows`.
         options: further fields of `Plan`.
 
     Raises:
@@ -73,6 +75,7 @@ def up(
         state = _state_or_none(layout)
         where = f" at {state.addresses.target}" if state else ""
         raise BusyError(f"The testbed {name} runs already{where}.", remedy=f"lab testbed down --name {name}")
+    rows = rows if rows is not None else OPEN_ROWS if open_actions else STANDARD_ROWS
     plan = Plan(home=layout.home, name=name, ports=Ports(**asdict(ports)), rows=list(rows), **options)
     for folder in (layout.root, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)

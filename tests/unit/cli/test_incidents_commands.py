@@ -51,6 +51,16 @@ def test_incidents_are_listed_shown_and_followed_to_their_end(known: tuple[Lab, 
     ]  # fmt: skip
 
 
+def test_an_incident_is_shown_with_all_that_a_person_needs_to_answer(known: tuple[Lab, str, str]) -> None:
+    lab, _, waits = known
+
+    shown = lab.run("incidents", "show", waits).out
+
+    for part in ("reaches: some_requests", "undo: ", "until: ", "without an answer: Nothing is done."):
+        assert part in shown
+    assert f"lab incidents approve|reject {waits}.1" in shown
+
+
 def test_what_is_not_there_is_said(known: tuple[Lab, str, str]) -> None:
     lab, _, _ = known
 
