@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from relab.experiments.record_schemas import RECORDS
 from relab.experiments.schema_parts import (
+    COMMAND,
+    COMPARISON,
+    CONTENT,
     COUNT,
     DIGEST,
     FLAG,
     IDS,
     LEVEL,
+    MODEL,
+    NETWORK,
     NUMBER,
     OPEN,
     POSITIVE,
+    PROFILE,
     REF,
     SOME_TEXT,
+    STATE,
     TEXT,
     TIME,
-    TRIAL_IDS,
     WHOLE,
     Schema,
     closed,
@@ -30,14 +37,6 @@ from relab.experiments.schema_parts import (
     one_of,
     opened,
 )
-
-_PROFILE: Final = one_of("replay_strict_v2", "hermetic_functional_v2", "perf_benchmark_v2")
-_NETWORK: Final = one_of("none", "full", "allowlist_enforced")
-_STATE: Final = one_of("isolate_per_trial", "persist_per_task", "accumulate")
-_COMPARISON: Final = one_of("paired", "unpaired", "none")
-_MODEL: Final = one_of("independent", "dependent")
-_CONTENT: Final = one_of("store", "hash", "drop")
-_COMMAND: Final = list_of(SOME_TEXT, 1)
 
 _TRIAL_INPUT: Final = document(
     "trial_input_v1",
@@ -48,7 +47,7 @@ _TRIAL_INPUT: Final = document(
         "runtime": closed(
             {
                 "paths": closed(dict.fromkeys(("workspace", "state", "dataset", "out", "tmp"), TEXT), {"cache": TEXT}),
-                "network": closed({"mode_requested": _NETWORK}, {"allowed_hosts": list_of(SOME_TEXT)}),
+                "network": closed({"mode_requested": NETWORK}, {"allowed_hosts": list_of(SOME_TEXT)}),
                 "control_plane": closed({"mode": one_of("file", "sdk"), "path": SOME_TEXT}),
             },
             {
@@ -56,7 +55,7 @@ _TRIAL_INPUT: Final = document(
                 "timeouts": closed({}, {"trial_seconds": COUNT, "tool_seconds": COUNT}),
             },
         ),
-        "design": closed({"sanitization_profile": _PROFILE, "integration_level": LEVEL}),
+        "design": closed({"sanitization_profile": PROFILE, "integration_level": LEVEL}),
     },
     {"task_schema": TEXT, "workload": closed({"type": one_of("agent_harness", "trainer", "custom")})},
 )
@@ -84,7 +83,7 @@ def _event(kind: str, required: dict[str, Schema], optional: dict[str, Schema] |
             "hooks_schema_version": {"const": "hook_events_v1"},
             "step_index": {"type": ["integer", "null"], "minimum": 0},
             "payload_ref": REF,
-            "redaction": closed({}, {"applied": FLAG, "mode": _CONTENT}),
+            "redaction": closed({}, {"applied": FLAG, "mode": CONTENT}),
             "ext": OPEN,
         },
     )
@@ -135,7 +134,7 @@ _HARNESS_MANIFEST: Final = document(
                 "version": SOME_TEXT,
                 "source_digest": DIGEST,
                 "exec_digest": DIGEST,
-                "entry_command": _COMMAND,
+                "entry_command": COMMAND,
                 "runtime": opened({}, {"node": TEXT}),
                 "lockfile_digest": DIGEST,
             },
@@ -147,7 +146,7 @@ _HARNESS_MANIFEST: Final = document(
         "tracing": closed(
             {"mode": one_of("none", "otlp", "manifest")}, {"otlp_endpoint": SOME_TEXT, "trace_manifest_path": SOME_TEXT}
         ),
-        "redaction": closed({"mode": one_of("on", "off")}, {"applied_by_harness": FLAG, "content_policy": _CONTENT}),
+        "redaction": closed({"mode": one_of("on", "off")}, {"applied_by_harness": FLAG, "content_policy": CONTENT}),
     },
 ) | {
     "allOf": [
@@ -168,7 +167,7 @@ _HARNESS_MANIFEST: Final = document(
 _TRACE_MANIFEST: Final = document(
     "trace_manifest_v1",
     {"format": SOME_TEXT, "paths": list_of(SOME_TEXT, 1)},
-    {"version": TEXT, "redaction": closed({}, {"applied": FLAG, "mode": _CONTENT})},
+    {"version": TEXT, "redaction": closed({}, {"applied": FLAG, "mode": CONTENT})},
 )
 
 _KNOB_MANIFEST: Final = document(
@@ -222,7 +221,7 @@ _RESOLVED_EXPERIMENT: Final = opened(
         "design": opened(
             {
                 "sanitization_profile": SOME_TEXT,
-                "comparison": _COMPARISON,
+                "comparison": COMPARISON,
                 "replications": COUNT,
                 "random_seed": {"type": "integer"},
                 "shuffle_tasks": FLAG,
@@ -232,8 +231,8 @@ _RESOLVED_EXPERIMENT: Final = opened(
                 "policies": closed(
                     {
                         "scheduling": one_of("paired_interleaved", "variant_sequential", "randomized"),
-                        "state": _STATE,
-                        "comparison": _COMPARISON,
+                        "state": STATE,
+                        "comparison": COMPARISON,
                         "retry": closed(
                             {"max_attempts": COUNT}, {"retry_on": list_of(one_of("error", "timeout", "failure"))}
                         ),
@@ -265,7 +264,7 @@ _RESOLVED_EXPERIMENT: Final = opened(
                 "policy": opened(
                     {},
                     {
-                        "task_model": _MODEL,
+                        "task_model": MODEL,
                         "reset_strategy": one_of("per_trial", "per_chain", "never"),
                         "evaluator_mode": one_of("official", "custom"),
                         "scoring_lifecycle": one_of("predict_then_score", "integrated_score"),
@@ -273,153 +272,20 @@ _RESOLVED_EXPERIMENT: Final = opened(
                         "chain_failure_policy": one_of("stop_on_error", "continue_with_flag"),
                     },
                 ),
-                "adapter": opened({}, {"command": _COMMAND, "manifest": {"type": "object"}}),
+                "adapter": opened({}, {"command": COMMAND, "manifest": {"type": "object"}}),
             },
         )
     },
 )
 
-_MANIFEST: Final = document(
-    "manifest_v1",
-    {"run_id": SOME_TEXT, "created_at": TIME, "runner_version": SOME_TEXT, "resolved_experiment": closed({"digest": DIGEST})},
-    {
-        "image_digest": DIGEST,
-        "git": closed({}, {"sha": TEXT, "dirty": FLAG, "diff_digest": DIGEST}),
-        "tool_registry": list_of(closed({"name": SOME_TEXT, "version": SOME_TEXT}, {"digest": DIGEST})),
-    },
-)  # fmt: skip
-
-_GRADES: Final = closed(
-    {
-        "schema_version": {"const": "grades_v1"},
-        "integration_level": LEVEL,
-        "replay_grade": one_of("strict", "checkpointed", "best_effort", "none"),
-        "isolation_grade": one_of("hermetic", "bounded", "leaky"),
-        "comparability_grade": one_of("valid_paired", "valid_unpaired", "invalid", "unknown"),
-        "provenance_grade": one_of("attested", "recorded", "partial"),
-        "privacy_grade": one_of("redacted", "raw", "unknown"),
-    },
-    {"evidence": closed({}, {"hooks": FLAG, "traces": FLAG, "sdk": FLAG}), "notes": list_of(TEXT)},
-)
-
-_ATTESTATION: Final = document(
-    "attestation_v1",
-    {
-        "resolved_experiment_digest": DIGEST,
-        "events_hashchain": list_of(closed({"trial_id": SOME_TEXT, "head": DIGEST})),
-        "grades_summary": {"$ref": "grades_v1.jsonschema"},
-    },
-    {
-        "image_digest": DIGEST,
-        "sbom": closed({}, {"format": TEXT, "artifact_ref": REF}),
-        "artifact_store_root": DIGEST,
-        "harness_identity": closed(
-            {},
-            {
-                "source_digest": DIGEST,
-                "exec_digest": DIGEST,
-                "entry_command": _COMMAND,
-                "runtime_fingerprint": OPEN,
-                "lockfile_digest": DIGEST,
-            },
-        ),
-        "hooks_schema_version": TEXT,
-        "trace_ingestion": closed({}, {"mode": one_of("none", "hooks", "otlp", "manifest"), "artifact_ref": REF}),
-        "redaction": closed({}, {"rules_digest": DIGEST, "summary_digest": DIGEST}),
-    },
-)
-
-_EGRESS_CASE: Final = closed(
-    {
-        "target": SOME_TEXT,
-        "expected": one_of("allow", "block"),
-        "observed": one_of("allow", "block", "error", "unknown"),
-        "ok": FLAG,
-    },
-    {"artifact_ref": REF},
-)
-_STATE_INVENTORY: Final = document(
-    "state_inventory_v1",
-    {
-        "sanitization_profile": _PROFILE,
-        "integration_level": LEVEL,
-        "mounts": list_of(closed({"name": TEXT, "path": TEXT, "writable": FLAG})),
-        "network": closed(
-            {
-                "mode_requested": _NETWORK,
-                "mode_effective": _NETWORK,
-                "enforcement_effective": one_of("docker_none", "netns_iptables", "sidecar_proxy", "unknown"),
-                "egress_self_test": closed({"performed": FLAG, "cases": list_of(_EGRESS_CASE)}),
-            },
-            {"allowed_hosts": list_of(SOME_TEXT)},
-        ),
-        "harness_identity": closed(
-            {"exec_digest": DIGEST}, {"name": TEXT, "source_digest": DIGEST, "entry_command": _COMMAND}
-        ),
-        "violations": closed({"state_leak": FLAG, "profile_invariant_violation": FLAG}, {"notes": list_of(TEXT)}),
-    },
-)
-
-_CHANGE_REFS: Final = ("diff_incremental_ref", "diff_cumulative_ref", "patch_incremental_ref", "patch_cumulative_ref")
-_TRIAL_REFS: Final = ("trial_input_ref", "trial_output_ref", "workspace_pre_ref", "workspace_post_ref")
-_LATER_REFS: Final = ("stdout_ref", "stderr_ref", "hook_events_ref", "harness_request_ref", "harness_response_ref")
-_PATHS: Final = ("trial_dir", "trial_input", "trial_output", "stdout", "stderr", "hook_events", "workspace_pre_snapshot",
-                 "workspace_post_snapshot", "diff_incremental", "diff_cumulative", "patch_incremental", "patch_cumulative")  # fmt: skip
-_EVIDENCE_RECORD: Final = document(
-    "evidence_record_v1",
-    {
-        "ids": IDS,
-        "runtime": closed(
-            {
-                "executor": one_of("local_docker", "local_process", "remote"),
-                "container_mode": FLAG,
-                "exit_status": TEXT,
-            },
-            {"duration_ms": POSITIVE},
-        ),
-        "evidence": closed(
-            dict.fromkeys((*_TRIAL_REFS, *_CHANGE_REFS), REF),
-            {**dict.fromkeys(_LATER_REFS, REF), "supplemental_refs": list_of(REF)},
-        ),
-    },
-    {
-        "ts": TIME,
-        "policy": closed(
-            {}, {"state_policy": _STATE, "task_model": _MODEL, "chain_id": SOME_TEXT, "chain_step_index": WHOLE}
-        ),
-        "paths": closed({}, dict.fromkeys(_PATHS, SOME_TEXT)),
-    },
-)
-
-_TASK_CHAIN_STATE: Final = document(
-    "task_chain_state_v1",
-    {
-        "run_id": SOME_TEXT,
-        "chain_id": SOME_TEXT,
-        "task_model": _MODEL,
-        "step_index": WHOLE,
-        "ids": closed(TRIAL_IDS),
-        "snapshots": closed(dict.fromkeys(("chain_root_ref", "prev_ref", "post_ref"), REF)),
-        "diffs": closed(
-            dict.fromkeys(("incremental_ref", "cumulative_ref", "patch_incremental_ref", "patch_cumulative_ref"), REF)
-        ),
-    },
-    {"ts": TIME},
-)
-
 CONTRACT: Final[dict[str, Schema]] = {
-    "attestation_v1": _ATTESTATION,
-    "evidence_record_v1": _EVIDENCE_RECORD,
     "experiment_overrides_v1": _OVERRIDES,
-    "grades_v1": _GRADES,
     "harness_manifest_v1": _HARNESS_MANIFEST,
     "hook_events_v1": _HOOK_EVENTS,
     "knob_manifest_v1": _KNOB_MANIFEST,
-    "manifest_v1": _MANIFEST,
     "resolved_experiment_v0_3": _RESOLVED_EXPERIMENT,
-    "state_inventory_v1": _STATE_INVENTORY,
-    "task_chain_state_v1": _TASK_CHAIN_STATE,
     "trace_manifest_v1": _TRACE_MANIFEST,
     "trial_input_v1": _TRIAL_INPUT,
     "trial_output_v1": _TRIAL_OUTPUT,
+    **RECORDS,
 }
