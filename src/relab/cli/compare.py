@@ -29,8 +29,7 @@ def compare(
 ) -> int:
     """Judge each variant of a run. Exit code: 0 PASS, 1 FAIL, 2 EDGE, INVALID or a damaged run; 64 if there is no run."""
     from relab.cli.experiments import open_experiments
-    from relab.core.errors import NotFoundError
-    from relab.experiments.service import RunDamagedError
+    from relab.core.errors import ConflictError, NotFoundError
 
     with open_experiments(telemetry=False) as service:
         try:
@@ -39,7 +38,8 @@ def compare(
             # As everywhere a 1, it would read as FAIL.
             report_error(error)
             return EXIT_USAGE
-        except RunDamagedError as error:
+        except ConflictError as error:
+            # A damaged run; 1 would read as FAIL here too.
             report_error(error)
             return EXIT_UNDECIDED
     code = {"PASS": 0, "FAIL": EXIT_FAILED}.get(found.verdict.value, EXIT_UNDECIDED)

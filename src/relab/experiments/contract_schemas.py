@@ -8,23 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from relab.experiments.contract_records import EVIDENCE_RECORD, STATE_INVENTORY, TASK_CHAIN_STATE
+from relab.experiments.record_schemas import RECORDS
 from relab.experiments.schema_parts import (
     COMMAND,
+    COMPARISON,
+    CONTENT,
     COUNT,
     DIGEST,
     FLAG,
     IDS,
     LEVEL,
-    NETWORK_MODE,
+    MODEL,
+    NETWORK,
     NUMBER,
     OPEN,
     POSITIVE,
     PROFILE,
     REF,
     SOME_TEXT,
-    STATE_POLICY,
-    TASK_MODEL,
+    STATE,
     TEXT,
     TIME,
     WHOLE,
@@ -36,9 +38,6 @@ from relab.experiments.schema_parts import (
     opened,
 )
 
-_COMPARISON: Final = one_of("paired", "unpaired", "none")
-_CONTENT: Final = one_of("store", "hash", "drop")
-
 _TRIAL_INPUT: Final = document(
     "trial_input_v1",
     {
@@ -48,7 +47,7 @@ _TRIAL_INPUT: Final = document(
         "runtime": closed(
             {
                 "paths": closed(dict.fromkeys(("workspace", "state", "dataset", "out", "tmp"), TEXT), {"cache": TEXT}),
-                "network": closed({"mode_requested": NETWORK_MODE}, {"allowed_hosts": list_of(SOME_TEXT)}),
+                "network": closed({"mode_requested": NETWORK}, {"allowed_hosts": list_of(SOME_TEXT)}),
                 "control_plane": closed({"mode": one_of("file", "sdk"), "path": SOME_TEXT}),
             },
             {
@@ -84,7 +83,7 @@ def _event(kind: str, required: dict[str, Schema], optional: dict[str, Schema] |
             "hooks_schema_version": {"const": "hook_events_v1"},
             "step_index": {"type": ["integer", "null"], "minimum": 0},
             "payload_ref": REF,
-            "redaction": closed({}, {"applied": FLAG, "mode": _CONTENT}),
+            "redaction": closed({}, {"applied": FLAG, "mode": CONTENT}),
             "ext": OPEN,
         },
     )
@@ -147,7 +146,7 @@ _HARNESS_MANIFEST: Final = document(
         "tracing": closed(
             {"mode": one_of("none", "otlp", "manifest")}, {"otlp_endpoint": SOME_TEXT, "trace_manifest_path": SOME_TEXT}
         ),
-        "redaction": closed({"mode": one_of("on", "off")}, {"applied_by_harness": FLAG, "content_policy": _CONTENT}),
+        "redaction": closed({"mode": one_of("on", "off")}, {"applied_by_harness": FLAG, "content_policy": CONTENT}),
     },
 ) | {
     "allOf": [
@@ -168,7 +167,7 @@ _HARNESS_MANIFEST: Final = document(
 _TRACE_MANIFEST: Final = document(
     "trace_manifest_v1",
     {"format": SOME_TEXT, "paths": list_of(SOME_TEXT, 1)},
-    {"version": TEXT, "redaction": closed({}, {"applied": FLAG, "mode": _CONTENT})},
+    {"version": TEXT, "redaction": closed({}, {"applied": FLAG, "mode": CONTENT})},
 )
 
 _KNOB_MANIFEST: Final = document(
@@ -222,7 +221,7 @@ _RESOLVED_EXPERIMENT: Final = opened(
         "design": opened(
             {
                 "sanitization_profile": SOME_TEXT,
-                "comparison": _COMPARISON,
+                "comparison": COMPARISON,
                 "replications": COUNT,
                 "random_seed": {"type": "integer"},
                 "shuffle_tasks": FLAG,
@@ -232,8 +231,8 @@ _RESOLVED_EXPERIMENT: Final = opened(
                 "policies": closed(
                     {
                         "scheduling": one_of("paired_interleaved", "variant_sequential", "randomized"),
-                        "state": STATE_POLICY,
-                        "comparison": _COMPARISON,
+                        "state": STATE,
+                        "comparison": COMPARISON,
                         "retry": closed(
                             {"max_attempts": COUNT}, {"retry_on": list_of(one_of("error", "timeout", "failure"))}
                         ),
@@ -265,7 +264,7 @@ _RESOLVED_EXPERIMENT: Final = opened(
                 "policy": opened(
                     {},
                     {
-                        "task_model": TASK_MODEL,
+                        "task_model": MODEL,
                         "reset_strategy": one_of("per_trial", "per_chain", "never"),
                         "evaluator_mode": one_of("official", "custom"),
                         "scoring_lifecycle": one_of("predict_then_score", "integrated_score"),
@@ -279,69 +278,14 @@ _RESOLVED_EXPERIMENT: Final = opened(
     },
 )
 
-_MANIFEST: Final = document(
-    "manifest_v1",
-    {"run_id": SOME_TEXT, "created_at": TIME, "runner_version": SOME_TEXT, "resolved_experiment": closed({"digest": DIGEST})},
-    {
-        "image_digest": DIGEST,
-        "git": closed({}, {"sha": TEXT, "dirty": FLAG, "diff_digest": DIGEST}),
-        "tool_registry": list_of(closed({"name": SOME_TEXT, "version": SOME_TEXT}, {"digest": DIGEST})),
-    },
-)  # fmt: skip
-
-_GRADES: Final = closed(
-    {
-        "schema_version": {"const": "grades_v1"},
-        "integration_level": LEVEL,
-        "replay_grade": one_of("strict", "checkpointed", "best_effort", "none"),
-        "isolation_grade": one_of("hermetic", "bounded", "leaky"),
-        "comparability_grade": one_of("valid_paired", "valid_unpaired", "invalid", "unknown"),
-        "provenance_grade": one_of("attested", "recorded", "partial"),
-        "privacy_grade": one_of("redacted", "raw", "unknown"),
-    },
-    {"evidence": closed({}, {"hooks": FLAG, "traces": FLAG, "sdk": FLAG}), "notes": list_of(TEXT)},
-)
-
-_ATTESTATION: Final = document(
-    "attestation_v1",
-    {
-        "resolved_experiment_digest": DIGEST,
-        "events_hashchain": list_of(closed({"trial_id": SOME_TEXT, "head": DIGEST})),
-        "grades_summary": {"$ref": "grades_v1.jsonschema"},
-    },
-    {
-        "image_digest": DIGEST,
-        "sbom": closed({}, {"format": TEXT, "artifact_ref": REF}),
-        "artifact_store_root": DIGEST,
-        "harness_identity": closed(
-            {},
-            {
-                "source_digest": DIGEST,
-                "exec_digest": DIGEST,
-                "entry_command": COMMAND,
-                "runtime_fingerprint": OPEN,
-                "lockfile_digest": DIGEST,
-            },
-        ),
-        "hooks_schema_version": TEXT,
-        "trace_ingestion": closed({}, {"mode": one_of("none", "hooks", "otlp", "manifest"), "artifact_ref": REF}),
-        "redaction": closed({}, {"rules_digest": DIGEST, "summary_digest": DIGEST}),
-    },
-)
-
 CONTRACT: Final[dict[str, Schema]] = {
-    "attestation_v1": _ATTESTATION,
-    "evidence_record_v1": EVIDENCE_RECORD,
     "experiment_overrides_v1": _OVERRIDES,
-    "grades_v1": _GRADES,
     "harness_manifest_v1": _HARNESS_MANIFEST,
     "hook_events_v1": _HOOK_EVENTS,
     "knob_manifest_v1": _KNOB_MANIFEST,
-    "manifest_v1": _MANIFEST,
     "resolved_experiment_v0_3": _RESOLVED_EXPERIMENT,
-    "state_inventory_v1": STATE_INVENTORY,
-    "task_chain_state_v1": TASK_CHAIN_STATE,
     "trace_manifest_v1": _TRACE_MANIFEST,
     "trial_input_v1": _TRIAL_INPUT,
     "trial_output_v1": _TRIAL_OUTPUT,
+    **RECORDS,
 }

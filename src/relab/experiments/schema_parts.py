@@ -58,10 +58,10 @@ def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | Non
 
 TRIAL_IDS: Final = {"trial_id": SOME_TEXT, "variant_id": SOME_TEXT, "task_id": SOME_TEXT, "repl_idx": WHOLE}
 IDS: Final = closed({"run_id": SOME_TEXT, **TRIAL_IDS})
-
-
 PROFILE: Final = one_of("replay_strict_v2", "hermetic_functional_v2", "perf_benchmark_v2")
-NETWORK_MODE: Final = one_of("none", "full", "allowlist_enforced")
-STATE_POLICY: Final = one_of("isolate_per_trial", "persist_per_task", "accumulate")
-TASK_MODEL: Final = one_of("independent", "dependent")
+NETWORK: Final = one_of("none", "full", "allowlist_enforced")
+STATE: Final = one_of("isolate_per_trial", "persist_per_task", "accumulate")
+COMPARISON: Final = one_of("paired", "unpaired", "none")
+MODEL: Final = one_of("independent", "dependent")
+CONTENT: Final = one_of("store", "hash", "drop")
 COMMAND: Final = list_of(SOME_TEXT, 1)

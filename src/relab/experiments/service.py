@@ -12,7 +12,6 @@ from relab.experiments.cleaning import Cleaning as Cleaning  # noqa: PLC0414 tol
 from relab.experiments.compare import Comparison, parse_gates
 from relab.experiments.compare import compare as compare_run
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.errors import RunDamagedError as RunDamagedError  # noqa: PLC0414 for those who compare runs
 from relab.experiments.integrity import check_compared, damage_of_run
 from relab.experiments.models import OnResult, RunOptions, RunSummary, StopSwitch
 from relab.experiments.resolve import Resolved
