@@ -112,6 +112,26 @@ def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
     assert "Too many open files" in launch.stderr.read_text()
 
 
+def test_more_open_files_than_an_engine_can_give_leave_its_own_limit(tmp_path: Path) -> None:
+    rooms = make_rooms("docker", tmp_path)
+    # More than any kernel allows (fs.nr_open), so that every engine refuses it.
+    ended = rooms.run(rooms.make(limits=Limits(max_open_files=2**31 - 1)), rooms.launch("ulimit -Hn"))
+    rooms.close()
+    assert (ended.code, ended.stderr) == (0, "")
+    assert "its own limit" in ended.running.posture.limits["max_open_files"]
+
+
+def test_memory_that_a_plain_process_took_before_it_was_in_its_group_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = make_rooms("local", tmp_path)
+    monkeypatch.setattr(Group, "add_tree", lambda *_: None)
+    running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}')
+    wait_for_limit(running, "memory_mb")
+    running.close()
+    rooms.close()
+
+
 def test_a_file_is_not_larger_than_it_may_be(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launch = rooms.launch("")

@@ -36,6 +36,8 @@ _SERVED_BY: Final = "Docker Engine"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOFT_FILES: Final = 16_384
+_NO_MORE_FILES: Final = "error setting rlimit"
+"""From runc, of any resource limit; only that of open files can be more than the engine itself has."""
 _instances = itertools.count(1)
 
 
@@ -90,6 +92,7 @@ class DockerSandbox:
         self._at_work: dict[str, DockerRunning] = {}
         self._lent: set[Path] = set()
         self._has_gate = False
+        self._sets_files = self._limits.max_open_files is not None
         self._network_mode = "none"
         self._enforced: dict[str, str] = {}
 
@@ -143,6 +146,18 @@ class DockerSandbox:
         Raises:
             SandboxError: the engine refuses; its reason is told.
         """
+        sets_files = self._sets_files
+        try:
+            return self._start(launch)
+        except SandboxError as error:
+            # An engine without CAP_SYS_RESOURCE cannot give more open files than it may have itself.
+            if _NO_MORE_FILES not in str(error) or not sets_files:
+                raise
+        self._sets_files = False
+        self._enforced["max_open_files"] = f"{_SERVED_BY}: its own limit, which it cannot raise"
+        return self._start(launch)
+
+    def _start(self, launch: Launch) -> DockerRunning:
         with contextlib.ExitStack() as undo:
             closers: list[Callable[[], None]] = []
             undo.callback(call_all, closers)
@@ -255,7 +270,7 @@ class DockerSandbox:
                 for place, (source, mode) in _mounts(launch).items()
             ],
             "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777{size}"},  # noqa: S108
-            "Ulimits": _ulimits(limits, launch),
+            "Ulimits": _ulimits(limits if self._sets_files else Limits(), launch),
             "NetworkMode": self._network_mode,
             "ReadonlyRootfs": self._read_only_root,
             "SecurityOpt": self._security,

@@ -38,6 +38,7 @@ class LimitWatch:
         processes: returns the ids of the attempt's processes, as this machine counts.
         own_tasks: how many of these are the sandbox's and not the harness's.
         memory_folders: folders of the attempt that are kept in memory, below `/proc/<pid>/root`.
+        measures_all: measure the limits of the group too, because the attempt had started before it was in.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class LimitWatch:
         *,
         own_tasks: int = 0,
         memory_folders: Sequence[str] = (),
+        measures_all: bool = False,
     ) -> None:
         self._limits = limits
         self._group = group
         self._processes = processes
         self._own_tasks = own_tasks
         self._memory_folders = memory_folders
+        self._grouped = frozenset[str]() if group is None or measures_all else group.limits
         self._found: str | None = None
 
     def exceeded(self) -> str | None:
@@ -81,7 +84,7 @@ class LimitWatch:
         return "max_pids" if self._group.was_out_of_processes() else None
 
     def _measured(self) -> str | None:
-        limits, grouped = self._limits, self._group.limits if self._group is not None else frozenset[str]()
+        limits, grouped = self._limits, self._grouped
         memory = limits.memory_mb if "memory_mb" not in grouped else None
         tasks = limits.max_pids if "max_pids" not in grouped else None
         files = limits.max_open_files

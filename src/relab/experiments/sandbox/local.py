@@ -141,7 +141,7 @@ class LocalRunning:
                 stderr=stderr,
             )
         self.processes = self._child.processes
-        self._watch = LimitWatch(limits, group, self.processes)
+        self._watch = LimitWatch(limits, group, self.processes, measures_all=True)
         self.exceeded = self._watch.exceeded
         self.hidden_bytes = self._watch.hidden_bytes
 
