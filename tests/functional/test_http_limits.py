@@ -25,6 +25,8 @@ LIMITS = {
     "RELAB_PROGRESS__HEARTBEAT_S": "1",
     "LOG_LEVEL": "WARNING",
 }
+LARGE = 16_000_000
+"""Bytes that the kernel's buffers of both sides do not hold."""
 LENGTH_3 = "Content-Length: 3"
 CHUNKED = "Transfer-Encoding: chunked"
 
@@ -220,11 +222,11 @@ def test_request_after_a_bad_one_is_not_answered(server: LabProcess) -> None:
 
 def test_client_that_does_not_read_its_response_is_cut_off(server: LabProcess) -> None:
     assert server.port is not None
+    with server.client() as client:
+        client.post("/agent-runs", json=minimal_run("large", error_message="x" * LARGE)).raise_for_status()
+        assert len(client.get("/agent-runs/large").content) > LARGE
     with RawConnection(server.port, receive_buffer=4_096) as connection:
-        # More than the kernel's buffers of both sides hold.
-        for _ in range(400):
-            if not connection.send(get("/openapi.json")):
-                break
+        connection.send(get("/agent-runs/large"))
         wait_until(lambda: "stalled_reader" in server.log(), what="the log's word of a stalled reader")
         wait_until(lambda: not connection.send(b"x"), what="the end of the connection")
 
