@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+from contract.sandbox.rooms import INSTALL
+from support.components import require_program
 from support.experiments import Project, Run, files_with, without_privileges
 
 SECRET = 'sk-hostile-7f3a9c"e1/+ü'
@@ -276,6 +278,44 @@ def test_a_link_in_carried_state_leads_the_runner_nowhere(tmp_path: Path) -> Non
     assert run.rows["trial_2"]["error_type"] == "workspace_error"
     assert "leads out of the trial's folder" in run.rows["trial_2"]["error_message"]
     assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["local", "bwrap"])
+def test_link_in_the_place_of_a_folder_gives_a_trial_no_file_of_this_machine(tmp_path: Path, mode: str) -> None:
+    if mode == "bwrap":
+        require_program("bwrap", INSTALL)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    harness = """
+folder = output.parent
+folder.rename(folder.with_name("was"))
+folder.symlink_to(bindings["outside"])
+"""
+    project = Project.make(tmp_path, harness, tasks=1)
+    project.configure(
+        baseline={"bindings": {"outside": str(outside)}},
+        design={"policies": {"retry": {"max_attempts": 1}}},
+        runtime={
+            "sandbox": {"mode": mode},
+            "network": {"mode": "none" if mode == "bwrap" else "full"},
+            "harness": {
+                "output_path": "/out/deep/trial_output.json",
+                "events": {"path": "/out/deep/harness_events.jsonl"},
+            },
+        },
+    )
+    # What a run begins with is its own; the files of another are what the link leads to.
+    (outside / "trial_output.json").write_text(json.dumps({"password": TOKEN}))
+    (outside / "harness_events.jsonl").write_text(json.dumps({"password": TOKEN}) + "\n")
+
+    run = project.run()
+
+    (row,) = run.rows.values()
+    assert (row["outcome"], row["error_type"]) == ("error", "invalid_trial_output")
+    assert (row["hook_events_total"], row["hook_events_invalid"]) == (0, 0)
+    assert files_with(run.path, [TOKEN.encode()]) == []
+    (evidence,) = map(json.loads, (run.path / "evidence/evidence_records.jsonl").read_text().splitlines())
+    assert "hook_events_ref" not in evidence["evidence"]
 
 
 @pytest.mark.full

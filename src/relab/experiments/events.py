@@ -103,16 +103,17 @@ class _Dialogue:
         return f"no control_ack follows the agent_step_end of line {owed}"
 
 
-def read_events(path: Path, ids: TrialIds, *, is_answered: bool = False) -> EventStream:
+def read_events(path: Path, ids: TrialIds, *, below: Path, is_answered: bool = False) -> EventStream:
     """Read the events that a trial has written; none if there is no such file.
 
     Args:
         path: of the file.
         ids: that each event must carry.
+        below: the trial's folder; no link below it is followed.
         is_answered: whether each step's end must be followed by a `control_ack` (levels `sdk_control`, `sdk_full`).
     """
     stream = EventStream()
-    file = open_plain(path)
+    file = open_plain(path, below=below)
     if file is None:
         return stream
     with file:

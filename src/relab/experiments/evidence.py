@@ -54,7 +54,7 @@ class Evidence:
             "stderr": self.folder.stderr,
             "hook_events": self.events,
         }
-        digests = {name: digest_plain(path) for name, path in files.items()}
+        digests = {name: digest_plain(path, below=root) for name, path in files.items()}
         refs = {f"{name}_ref": REF + digest for name, digest in digests.items() if digest is not None}
         paths = {
             name: f"{row.trial_dir}/{files[name].relative_to(root)}" for name in files if digests[name] is not None
@@ -183,10 +183,15 @@ class EvidenceStore:
         return name
 
 
-def hash_chain(path: Path) -> str:
-    """Return the head of the chain over a trial's events: each line's digest covers all lines before it."""
+def hash_chain(path: Path, *, below: Path) -> str:
+    """Return the head of the chain over a trial's events: each line's digest covers all lines before it.
+
+    Args:
+        path: of the events.
+        below: the trial's folder; no link below it is followed.
+    """
     head = _EMPTY_HEAD
-    file = open_plain(path)
+    file = open_plain(path, below=below)
     if file is None:
         return head
     with file:

@@ -69,17 +69,17 @@ def damage_of_trials(run_dir: Path) -> Iterator[str]:
         record = entry.get("evidence")
         if record is not None:
             refs, paths = record["evidence"], record["paths"]
-            yield from _differing((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items())
+            yield from _differing(run_dir, ((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items()))
             folder, own = run_dir / paths["trial_dir"], record.get("ext", {}).get("files", {})
-            yield from _differing((folder / name, ref) for name, ref in own.items())
-    yield from _differing((path, REF + path.stem) for path in sorted((run_dir / STORE).glob("*.json")))
+            yield from _differing(run_dir, ((folder / name, ref) for name, ref in own.items()))
+    yield from _differing(run_dir, ((path, REF + path.stem) for path in sorted((run_dir / STORE).glob("*.json"))))
 
 
-def _differing(files: Iterable[tuple[Path, str | None]]) -> Iterator[str]:
+def _differing(run_dir: Path, files: Iterable[tuple[Path, str | None]]) -> Iterator[str]:
     for path, ref in files:
         if ref is None:
             continue
-        digest = digest_plain(path)
+        digest = digest_plain(path, below=run_dir)
         if digest is None:
             yield f"{path} is missing"
         elif REF + digest != ref:

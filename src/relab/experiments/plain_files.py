@@ -1,22 +1,30 @@
-"""Files that runner and harness both reach: no link is followed, no pipe waited for, and few system calls are made."""
+"""Files that runner and harness both reach: no link is followed, no pipe waited for, and few system calls are made.
+
+A harness chooses the names and links in its folders, so a reader names the folder `below` which nothing is trusted. Every
+folder between it and the file is opened from the one above it and never through a link.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
 _PIECE: Final = 1_048_576
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Only to open what is in it, which works without the permission to list it.
+_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def read_plain(path: str | os.PathLike[str], limit: int) -> bytes | None:
-    """Return the content of a file; None if it is none, a link, or larger than the limit."""
-    try:
-        # A link would make a file of this machine the trial's, and a pipe would hold us up.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
+    """Return the content of a file; None if it is absent, no regular file, behind a link, or larger than the limit."""
+    descriptor = _open(path, below)
+    if descriptor is None:
         return None
     try:
         status = os.fstat(descriptor)
@@ -36,11 +44,10 @@ def read_plain(path: str | os.PathLike[str], limit: int) -> bytes | None:
     return found if len(found) <= limit else None
 
 
-def open_plain(path: str | os.PathLike[str]) -> BinaryIO | None:
-    """Return a file to read; None if there is none, or it is a link, a pipe or a folder."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
+    """Return a file to read; None if it is absent, behind a link, or a link, a pipe or a folder itself."""
+    descriptor = _open(path, below)
+    if descriptor is None:
         return None
     # A folder can be opened, but not as a file of Python's.
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -49,11 +56,10 @@ def open_plain(path: str | os.PathLike[str]) -> BinaryIO | None:
     return os.fdopen(descriptor, "rb")
 
 
-def digest_plain(path: str | os.PathLike[str]) -> str | None:
-    """Return the SHA-256 of a file's content, in hex; None if there is none, or it is a link, a pipe or a folder."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+def digest_plain(path: Path, *, below: Path) -> str | None:
+    """Return the SHA-256 of a file's content, in hex; None as `open_plain` does."""
+    descriptor = _open(path, below)
+    if descriptor is None:
         return None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -64,6 +70,19 @@ def digest_plain(path: str | os.PathLike[str]) -> str | None:
         return digest.hexdigest()
     finally:
         os.close(descriptor)
+
+
+def stands(path: Path, *, below: Path) -> bool:
+    """Return whether anything, a link included, has this name or takes the place of a folder on the way to it."""
+    parts = path.relative_to(below).parts
+    try:
+        with _folder_of(parts, below) as folder:
+            os.stat(parts[-1], dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_new(path: str | os.PathLike[str], data: bytes) -> None:
@@ -102,3 +121,37 @@ def write_all(descriptor: int, data: bytes) -> None:
     done = 0
     while done < len(data):
         done += os.write(descriptor, data[done:] if done else data)
+
+
+def _open(path: Path, below: Path) -> int | None:
+    """Open a file to read; None if that is not possible without a link. A pipe is opened without waiting for its writer."""
+    # A damaged record may name any path.
+    parts = path.relative_to(below).parts if path.is_relative_to(below) else ()
+    if not parts:
+        return None
+    try:
+        with _folder_of(parts, below) as folder:
+            # A link would make a file of this machine the trial's.
+            return os.open(parts[-1], _READ, dir_fd=folder)
+    except OSError:
+        return None
+
+
+@contextmanager
+def _folder_of(parts: tuple[str, ...], below: Path) -> Iterator[int]:
+    """Open the folder that holds the last of these names.
+
+    Raises:
+        OSError: a folder on the way is absent, or is a link or a file; or a name leads back (`..`).
+    """
+    folder = os.open(below, _FOLDER)
+    try:
+        for part in parts[:-1]:
+            if part == "..":
+                raise OSError(errno.ELOOP, "The path leads back", str(below.joinpath(*parts)))
+            inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)

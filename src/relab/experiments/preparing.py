@@ -96,7 +96,7 @@ def mend_input(folder: TrialFolder, given: bytes) -> None:
         OSError: there is no room.
     """
     record = folder.root / INPUT
-    if read_plain(record, len(given)) != given:
+    if read_plain(record, len(given), below=folder.root) != given:
         write_own(record, given)
 
 

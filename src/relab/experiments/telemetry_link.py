@@ -93,7 +93,8 @@ class TelemetryLink:
                 self._note(error)
                 continue
             row = read_row(document)
-            events = read_events(trial_folder(context.run_dir, row.trial_id).host_path(events_path), row.ids)
+            folder = trial_folder(context.run_dir, row.trial_id)
+            events = read_events(folder.host_path(events_path), row.ids, below=folder.root)
             bindings = variants[row.variant_id].bindings
             run = agent_run_of(row, experiment_id=context.config.experiment.id, bindings=bindings, events=events.events)
             self.send_run(run)

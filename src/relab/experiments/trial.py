@@ -131,6 +131,7 @@ class TrialRunner:
             disk=(folder.workspace, folder.state, folder.out, folder.root / "tmp"),
             budgets=wire.budgets_of(config, task),
             events=folder.host_path(config.runtime.harness.events.path),
+            root=folder.root,
             limits=limits_of(config),
         )
         try:
@@ -158,9 +159,14 @@ class TrialRunner:
         remove_tree(folder.root / "tmp")
         context.redactor.files([folder.root])
         harness = context.config.runtime.harness
-        output = wire.read_output(folder.host_path(harness.output_path), folder.stdout, ids, watched.exit_code)
+        output = wire.read_output(
+            folder.host_path(harness.output_path), folder.stdout, ids, watched.exit_code, below=folder.root
+        )
         events = read_events(
-            folder.host_path(harness.events.path), ids, is_answered=harness.integration_level in _ANSWERING
+            folder.host_path(harness.events.path),
+            ids,
+            below=folder.root,
+            is_answered=harness.integration_level in _ANSWERING,
         )
         after = copied.now()
         diff = compare(copied.manifest, after)
@@ -235,7 +241,7 @@ class TrialRunner:
             policy = context.config.design.policies.state.value
             entry["evidence"] = attempt.evidence.record(row, self._chain_id(ids), policy, own)
             entry["chain"] = attempt.evidence.chain(row, self._chain_id(ids), policy)
-        entry["head"] = hash_chain(folder.host_path(context.config.runtime.harness.events.path))
+        entry["head"] = hash_chain(folder.host_path(context.config.runtime.harness.events.path), below=folder.root)
         return TrialResult(row, agent_run, entry)
 
     def _chain_id(self, ids: TrialIds) -> str:

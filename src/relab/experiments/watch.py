@@ -36,6 +36,8 @@ class Bounds:
         disk_bytes: of everything below `disk`, and of a single file.
         limits: of its room; says which one it has run into.
         budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from its events.
+        events: the file of its events.
+        root: the trial's folder; no link below it is followed.
     """
 
     seconds: float | None
@@ -46,6 +48,7 @@ class Bounds:
     disk: tuple[Path, ...]
     budgets: Mapping[str, int]
     events: Path
+    root: Path
     limits: Limits = field(default_factory=Limits)
 
 
@@ -68,6 +71,7 @@ class BudgetCount:
     """Steps, tokens and tool calls, counted from the events as they are written."""
 
     path: Path
+    below: Path
     steps: int = 0
     tokens: float = 0
     tool_calls: int = 0
@@ -77,7 +81,7 @@ class BudgetCount:
     def read(self) -> None:
         """Count the events that were written since the last look."""
         # Neither a link out of the trial's folder nor a pipe that nobody writes may hold us up.
-        file = open_plain(self.path)
+        file = open_plain(self.path, below=self.below)
         if file is None:
             return
         with file:
@@ -123,7 +127,7 @@ class BudgetCount:
 def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watched:
     """Wait for a trial's end, and bring it about when a bound is passed or the run is stopped at once."""
     started = time.monotonic()
-    budget = BudgetCount(bounds.events)
+    budget = BudgetCount(bounds.events, bounds.root)
     next_disk_look = started + 2 * _LONGEST_LOOK_S
     look_s = _FIRST_LOOK_S
     while True:

@@ -18,7 +18,7 @@ from relab.core.json import canonical_json, parse_json
 from relab.experiments.config import ExperimentConfig, Variant
 from relab.experiments.dataset import Task
 from relab.experiments.models import ErrorType, Outcome, TrialIds
-from relab.experiments.plain_files import open_plain, read_plain
+from relab.experiments.plain_files import open_plain, read_plain, stands
 from relab.experiments.sandbox.protocol import Places
 from relab.experiments.sanitization import contract_profile
 
@@ -190,11 +190,19 @@ class ReadOutput:
     message: str | None = None
 
 
-def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None) -> ReadOutput:
-    """Read the output of a trial: its file, else the last line of its standard output if that is JSON."""
-    if not os.path.lexists(path):
-        return _read_last_line(stdout, ids, exit_code)
-    raw = read_plain(path, MAX_OUTPUT_BYTES)
+def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, *, below: Path) -> ReadOutput:
+    """Read the output of a trial: its file, else the last line of its standard output if that is JSON.
+
+    Args:
+        path: of its output.
+        stdout: what it printed.
+        ids: that the output must carry.
+        exit_code: of the harness, for the message if there is no output.
+        below: the trial's folder; no link below it is followed.
+    """
+    if not stands(path, below=below):
+        return _read_last_line(stdout, ids, exit_code, below)
+    raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
     if raw is None:
         return _unread(ErrorType.INVALID_OUTPUT, f"the output is no file of at most {MAX_OUTPUT_BYTES:,} bytes")
     try:
@@ -206,8 +214,8 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None) 
     return _check(document, ids)
 
 
-def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None) -> ReadOutput:
-    line = _last_line(stdout)
+def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
+    line = _last_line(stdout, below)
     try:
         document = parse_json(line or b"")
     except MalformedBodyError:
@@ -241,9 +249,9 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
     return ReadOutput({}, None, error_type, message)
 
 
-def _last_line(path: Path) -> bytes | None:
+def _last_line(path: Path, below: Path) -> bytes | None:
     """Return the last line of a file that is not blank, without reading the rest."""
-    file = open_plain(path)
+    file = open_plain(path, below=below)
     if file is None:
         return None
     with file:

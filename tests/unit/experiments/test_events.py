@@ -25,7 +25,7 @@ def event(seq: int, kind: str = "agent_step_start", **fields: Any) -> dict[str, 
 def read(folder: Path, *lines: Any, is_answered: bool = False) -> EventStream:
     path = folder / "harness_events.jsonl"
     path.write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
-    return read_events(path, IDS, is_answered=is_answered)
+    return read_events(path, IDS, below=path.parent, is_answered=is_answered)
 
 
 def test_events_are_read_in_order_and_counted(tmp_path: Path) -> None:
@@ -177,15 +177,15 @@ def test_what_is_no_file_has_no_events(tmp_path: Path, kind: str) -> None:
     elif kind == "pipe":
         os.mkfifo(path)
 
-    assert read_events(path, IDS).events == []
+    assert read_events(path, IDS, below=path.parent).events == []
 
 
 def test_a_last_line_that_was_cut_short_is_a_problem(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(json.dumps(event(1)) + "\n" + json.dumps(event(2)))
-    assert len(read_events(path, IDS).events) == 2
+    assert len(read_events(path, IDS, below=path.parent).events) == 2
     path.write_text(json.dumps(event(1)) + "\n" + json.dumps(event(2))[:-5])
-    assert len(read_events(path, IDS).events) == 1
+    assert len(read_events(path, IDS, below=path.parent).events) == 1
 
 
 def test_sums_over_events(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_sums_over_events(tmp_path: Path) -> None:
 def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
     path = tmp_path_factory.getbasetemp() / "any_events.jsonl"
     path.write_bytes(b"\n".join(lines))
-    stream = read_events(path, IDS)
+    stream = read_events(path, IDS, below=path.parent)
 
     assert stream.counts.total() == len(stream.events)
     seqs = [item["seq"] for item in stream.events]

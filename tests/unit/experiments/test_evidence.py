@@ -66,10 +66,10 @@ def test_each_link_covers_all_lines_before_it(
     path = tmp_path / "events.jsonl"
     path.write_bytes(raw)
 
-    assert hash_chain(path) == chained(*lines)
+    assert hash_chain(path, below=path.parent) == chained(*lines)
     # Long lines are read in pieces, which makes no difference.
     monkeypatch.setattr(evidence, "_PIECE", 10)
-    assert hash_chain(path) == chained(*lines)
+    assert hash_chain(path, below=path.parent) == chained(*lines)
 
 
 def test_an_exchange_of_events_shows(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_exchange_of_events_shows(tmp_path: Path) -> None:
     for number, raw in enumerate([b"a\nb\n", b"b\na\n", b"ab\n", b"a\nb\nb\n", b"a\n"]):
         path = tmp_path / f"events-{number}.jsonl"
         path.write_bytes(raw)
-        heads.add(hash_chain(path))
+        heads.add(hash_chain(path, below=path.parent))
 
     assert len(heads) == 5
 
@@ -92,7 +92,7 @@ def test_what_is_no_file_has_an_empty_chain(tmp_path: Path, kind: str) -> None:
     elif kind == "folder":
         path.mkdir()
 
-    assert hash_chain(path) == EMPTY
+    assert hash_chain(path, below=path.parent) == EMPTY
 
 
 def test_documents_are_stored_by_their_digest_once(tmp_path: Path) -> None:

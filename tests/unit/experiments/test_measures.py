@@ -25,7 +25,7 @@ def stream(folder: Path, *found: dict[str, Any]) -> EventStream:
     path = folder / "events.jsonl"
     lines = [{"ts": TS, "seq": number, "ids": IDS.to_json(), **item} for number, item in enumerate(found)]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return read_events(path, IDS)
+    return read_events(path, IDS, below=path.parent)
 
 
 def measured(

@@ -57,7 +57,7 @@ class Trial:
         self.stdout.write_bytes(b"")
 
     def read(self, exit_code: int | None = 0) -> ReadOutput:
-        return read_output(self.output, self.stdout, IDS, exit_code)
+        return read_output(self.output, self.stdout, IDS, exit_code, below=self.output.parent)
 
 
 @pytest.fixture
