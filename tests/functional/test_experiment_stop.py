@@ -111,6 +111,58 @@ def test_a_killed_run_goes_on_with_what_has_no_result(tmp_path: Path) -> None:
     assert project.processes() == []
 
 
+SIGNALLING = """
+if ids["trial_id"] == "trial_2" and not Path(bindings["meet"], "sent").exists():
+    Path(bindings["meet"], "sent").touch()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+    runner = os.getppid()
+    # No other program must be met, whatever becomes of the runner.
+    if os.path.samefile(f"/proc/{runner}/cwd", bindings["root"]):
+        os.kill(runner, bindings["number"])
+    wait_for(bindings["meet"] + "/go")
+"""
+"""A harness of a plain local run that sends its runner a signal, once, and leaves a process in a session of its own."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda number: number.name)
+def test_a_local_harness_that_signals_its_runner_costs_no_result(tmp_path: Path, number: signal.Signals) -> None:
+    project = _project(tmp_path, "....", harness=COUNTED + SIGNALLING + "answer()\n", concurrency=1)
+    bindings = {"meet": str(tmp_path), "root": str(project.root), "number": int(number)}
+    project.configure(baseline={"bindings": bindings}, design={"max_concurrency": 1})
+
+    with project.start() as runner:
+        run = runner.wait_done(1)
+        if number is signal.SIGKILL:
+            assert runner.process.wait(100) == -signal.SIGKILL
+            assert project.processes(), "a plain local harness outlives its runner"
+        elif number is signal.SIGTERM:
+            runner.says("finishing the trials at work")
+        else:
+            wait_until(
+                lambda: psutil.Process(runner.process.pid).status() == psutil.STATUS_STOPPED, what="the stopped runner"
+            )
+            runner.press(signal.SIGCONT)
+        before = run.journal()
+        (tmp_path / "go").touch()
+        if number is not signal.SIGKILL:
+            runner.end(None)
+        answer = project.json("run", "--continue", str(run.path))
+
+    assert (answer["finished"], answer["trials"]) == (True, {"total": 4, "done": 4})
+    assert answer["outcomes"] == {"control": {"success": 4}}
+    assert sorted(row["trial_id"] for row in run.journal()) == [f"trial_{number}" for number in range(1, 5)]
+    assert run.journal()[: len(before)] == before
+    launches = _launches(tmp_path)
+    assert launches.pop("trial_2") == (2 if number is signal.SIGKILL else 1)
+    assert launches == {f"trial_{number}": 1 for number in (1, 3, 4)}
+    assert project.processes() == []
+
+
 def test_a_run_that_goes_on_remembers_how_often_a_variant_failed(tmp_path: Path) -> None:
     failing = WAITING.replace("answer()", 'answer("failure", error={"error_type": "wrong", "message": "no answer"})')
     project = _project(tmp_path, "..w...", harness=failing, concurrency=1)

@@ -33,6 +33,12 @@ class SystemClock:
         return time.time_ns() // 1_000
 
 
+def uptime_us() -> int:
+    """Return how long the machine has been up, in microseconds: never set back, and it counts while the machine sleeps."""
+    has_boottime = hasattr(time, "CLOCK_BOOTTIME")
+    return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) if has_boottime else time.monotonic_ns()) // 1_000
+
+
 def parse_time(text: str) -> int:
     """Read an RFC 3339 / ISO 8601 time as microseconds since the epoch.
 

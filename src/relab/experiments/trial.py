@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from relab.core.clock import format_time
+from relab.core.clock import format_time, uptime_us
 from relab.experiments import wire
 from relab.experiments.agent_run import agent_run_of
 from relab.experiments.config import IntegrationLevel, StatePolicy, Variant
@@ -105,7 +105,7 @@ class TrialRunner:
         context = self._context
         folder.make()
         copied = make_workspace(context, self._previous(slot), task, folder)
-        started_us = context.clock.now_us()
+        started_us, begun_us = context.clock.now_us(), uptime_us()
         launch, given = prepare_launch(context, ids, variant, task, folder, started_us)
         started = time.perf_counter()
         posture = None
@@ -117,7 +117,9 @@ class TrialRunner:
             watched = Watched(-1, ErrorType.SANDBOX, str(error))
         duration_ms = (time.perf_counter() - started) * 1_000
         mend_input(folder, given)
-        return self._read(ids, folder, copied, watched, posture, started_us, duration_ms)
+        # By the wall clock a trial could end before it has begun, or a year later.
+        ended_us = started_us + uptime_us() - begun_us
+        return self._read(ids, folder, copied, watched, posture, (started_us, ended_us), duration_ms)
 
     def _watch(self, running: Running, task: Task, folder: TrialFolder, stop_now: threading.Event) -> Watched:
         config = self._context.config
@@ -148,11 +150,11 @@ class TrialRunner:
         copied: Clone,
         watched: Watched,
         posture: Posture | None,
-        started_us: int,
+        times_us: tuple[int, int],
         duration_ms: float,
     ) -> Attempt:
         context = self._context
-        ended_us = context.clock.now_us()
+        started_us, ended_us = times_us
         limit = int(context.config.runtime.workspace.max_output_mb * MB)
         for path in (folder.stdout, folder.stderr):
             cut(path, limit)

@@ -18,6 +18,8 @@ from relab.jobs.models import DEFAULT_MAX_ATTEMPTS, Job, JobCounts, JobStatus
 from relab.storage import Database, UnitOfWork
 
 SWEEP_LEASE = "job-sweeper"
+LONGEST_SWEEP_LEASE_US = 3_600 * 1_000_000
+"""No sweeper takes a longer lease, so one that ends later was taken before the clock was set back."""
 """The lease of the worker that does the housekeeping."""
 
 
@@ -119,8 +121,9 @@ class JobQueue:
 
     def worker_lives(self) -> bool:
         """Return whether some worker does the housekeeping of the queue right now."""
+        now = self._clock.now_us()
         with self._database.read() as session:
-            return repository.is_leased(session, SWEEP_LEASE, self._clock.now_us())
+            return repository.is_leased(session, SWEEP_LEASE, now, now + LONGEST_SWEEP_LEASE_US)
 
     def retry(self, job_id: str) -> None:
         """Make a parked job run again, with all its attempts.

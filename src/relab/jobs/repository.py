@@ -114,13 +114,37 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
     return [Job.model_validate(row, from_attributes=True) for row in session.execute(statement)]
 
 
+def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
+    """Bring back jobs whose times a clock that was set back has left in the future; return how many there were.
+
+    Args:
+        session: of the transaction.
+        now: when such a pending job may start.
+        latest_start: no pause before an attempt ends later than this.
+        latest_lease: no lease that was taken or extended by the present clock ends later than this.
+        lease_until: the end of such a lease from now on; a worker that is alive extends it before.
+    """
+    pending = (
+        update(table_of(JobRow))
+        .where(JobRow.status == JobStatus.PENDING, JobRow.run_after > latest_start)
+        .values(run_after=now, announced_at=None)
+    )
+    running = (
+        update(table_of(JobRow))
+        .where(JobRow.status == JobStatus.RUNNING, JobRow.lease_until > latest_lease)
+        .values(lease_until=lease_until, announced_at=None)
+    )
+    return sum(len(session.execute(each.returning(JobRow.job_id)).all()) for each in (pending, running))
+
+
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[str]:
     """Mark and return the ids of runnable jobs that no broker was told of since `announced_before`."""
     candidates = (
         select(JobRow.job_id)
         .where(
             _runnable(now),
-            or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before),
+            # Announced in the future: the clock was set back since.
+            or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
         )
         .order_by(JobRow.run_after, JobRow.job_id)
         .limit(limit)
@@ -181,7 +205,8 @@ def count(session: Session, now: int) -> JobCounts:
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
     """Take or keep the lease of a loop; False while another owner holds it.
 
-    One statement, so that two who come first at the same moment cannot break a constraint.
+    A lease that ends more than twice as late as the wanted one was taken before the clock was set back, and counts as
+    ended. One statement, so that two who come first at the same moment cannot break a constraint.
     """
     dialect = session.get_bind().dialect.name
     statement = (postgresql if dialect == "postgresql" else sqlite).insert(table_of(LeaseRow))
@@ -189,14 +214,14 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
     statement = statement.on_conflict_do_update(
         index_elements=["name"],
         set_={"owner": owner, "until": until},
-        where=or_(LeaseRow.owner == owner, LeaseRow.until <= now),
+        where=or_(LeaseRow.owner == owner, LeaseRow.until <= now, LeaseRow.until > now + 2 * (until - now)),
     )
     return session.execute(statement.returning(LeaseRow.name)).one_or_none() is not None
 
 
-def is_leased(session: Session, name: str, now: int) -> bool:
-    """Return whether somebody holds the lease."""
-    statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now)
+def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
+    """Return whether a lease is held now; one that ends after `latest` was taken before the clock was set back."""
+    statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now, LeaseRow.until <= latest)
     return session.execute(statement).first() is not None
 
 

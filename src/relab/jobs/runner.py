@@ -27,6 +27,8 @@ from relab.storage.errors import DatabaseUnavailableError
 MAX_ERROR_CHARS = 4_000
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 60.0
+SLACK_S = 60.0
+"""By how much the clocks of two workers may differ without one of them taking the other's times for a clock that was set back."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,7 +92,7 @@ class JobRunner:
         return True
 
     def sweep(self, *, keep_done_s: float) -> None:
-        """Park what died on its last attempt and delete old finished jobs.
+        """Park what died on its last attempt, delete old finished jobs, and mend what a clock that was set back has delayed.
 
         Raises:
             DatabaseUnavailableError: the database is away; the next sweep makes up for it.
@@ -98,12 +100,22 @@ class JobRunner:
         now = self._clock.now_us()
         error = "The worker died or lost its lease during the last allowed attempt."
         with self._database.write(durable=False) as unit:
+            mended = repository.mend_times(
+                unit.session,
+                now=now,
+                latest_start=now + int((BACKOFF_MOST_S + SLACK_S) * 1_000_000),
+                # Twice, because another worker may be configured with a longer lease.
+                latest_lease=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),
+                lease_until=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),
+            )
             repository.prune_done(unit.session, now - int(keep_done_s * 1_000_000))
             # Leased like for an attempt: from here on, whoever comes back late cannot finish the
             # job, and if this process dies before it has parked it, another sweep takes it up.
             exhausted = repository.take_exhausted(
                 unit.session, owner=self.owner, now=now, lease_until=now + self._lease_us
             )
+        if mended:
+            _log.warning("clock_was_set_back", jobs=mended)
         for job in exhausted:
             _log.error("job_parked", job_id=job.job_id, job=job.name, error=error)
             self._park(job, error)

@@ -1,0 +1,103 @@
+"""Trials that send signals to everything they see: the runner and its neighbours go on, and nothing of the trial does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from contract.sandbox.rooms import HOLD, Rooms, is_held
+
+GUARD = '[ "$(readlink /proc/self/ns/pid)" != "$host" ] || exit 99; '
+"""Without walls the signals would end what this machine does, so nothing is sent then."""
+
+SIGNALS = "CONT USR1 TERM HUP INT STOP KILL"
+
+SENDING = f"""
+trap '' TERM HUP INT USR1
+for name in {SIGNALS}; do
+  for folder in /proc/[0-9]*; do
+    pid=${{folder#/proc/}}
+    [ "$pid" = "$$" ] || kill -"$name" "$pid" 2>/dev/null
+  done
+  for pid in 1 "$PPID" "$runner" "$bystander"; do
+    [ "$pid" = "$$" ] || [ "$pid" = 0 ] || kill -"$name" "$pid" 2>/dev/null
+    [ "$pid" = "$$" ] || [ "$pid" = 0 ] || kill -"$name" -- "-$pid" 2>/dev/null
+  done
+  kill -"$name" -- -1 2>/dev/null
+done
+echo alive
+"""
+
+
+@contextmanager
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program of the runner's user beside the trial, in the runner's session: others count as a trial's orphans."""
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _is_at_work(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None and psutil.Process(process.pid).status() != psutil.STATUS_STOPPED
+
+
+def test_no_signal_leaves_a_closed_room(closed_rooms: Rooms) -> None:
+    with bystander() as other:
+        known = f"host='{Path('/proc/self/ns/pid').readlink()}'; runner={os.getpid()}; bystander={other.pid}; "
+        ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(known + GUARD + SENDING))
+
+        assert ended.code != 99, "the room shows the processes of this machine"
+        assert (ended.code, ended.stdout) == (0, "alive\n"), ended.stderr
+        assert _is_at_work(other)
+
+
+def test_a_trial_that_ends_its_own_group_ends_nothing_else(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    with bystander() as other:
+        guard = f"[ $(cut -d' ' -f5 /proc/$$/stat) != {os.getpgrp()} ] || exit 99; "
+        ended = rooms.run(
+            sandbox, rooms.launch(guard + "trap '' TERM; kill -TERM 0; sleep 1000 & kill -KILL 0; exit 4")
+        )
+
+        # The first process of a room is spared its own signals.
+        assert ended.code in {-signal.SIGKILL, 4}
+        assert _is_at_work(other)
+    assert rooms.run(sandbox, rooms.launch("exit 5")).code == 5
+
+
+def test_what_stops_itself_is_ended(rooms: Rooms) -> None:
+    running, launch = rooms.start(rooms.make(), HOLD + 'trap "" TERM; sleep 1000 & kill -STOP $! $$; sleep 1000')
+
+    assert running.wait(0.1) is None
+    running.end(0)
+    running.close()
+
+    assert not is_held(launch.folders.out / "lock")
+
+
+def test_what_keeps_the_output_open_is_not_waited_for(rooms: Rooms) -> None:
+    sandbox = rooms.make()
+    staying = '( setsid bash -c \'trap "" TERM HUP; echo more; touch "$out/stays"; exec sleep 1000\' & ); '
+    launch = rooms.launch("")
+    script = rooms.shell(
+        'export out; exec 9>"$out/lock"; flock 9; '
+        + staying
+        + 'until [ -e "$out/stays" ]; do sleep 0.01; done; exit 3',
+        sandbox.places(launch.folders),
+    )
+    launch = replace(launch, command=["/bin/bash", "-c", script])
+
+    ended = rooms.run(sandbox, launch)
+
+    assert (ended.code, ended.stdout) == (3, "more\n")
+    assert not is_held(launch.folders.out / "lock")
