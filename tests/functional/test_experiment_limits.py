@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from contract.sandbox.rooms import INSTALL
+from relab.experiments.trees import use_of_disk
 from support.components import require_program
 from support.experiments import Project
 from support.waiting import wait_until
@@ -94,3 +95,31 @@ def test_each_limit_ends_its_trial_and_is_named(tmp_path: Path, mode: str) -> No
         assert {"memory_mb", "max_pids", "max_open_files", "max_written_mb"} == set(limits)
         assert all(limit["enforced_by"] for limit in limits.values())
     wait_until(lambda: not project.processes(), what="the end of all harnesses")
+
+
+def test_files_of_holes_are_counted_by_their_size_and_not_carried_on(tmp_path: Path) -> None:
+    harness = """
+for folder in ("holes", paths["state"]):
+    os.makedirs(folder, exist_ok=True)
+    for number in range(30):
+        with open(Path(folder, str(number)), "wb") as file:
+            file.truncate(1_900_000)
+Path("kept").write_text("kept")
+answer()
+"""
+    project = Project.make(tmp_path, harness, tasks=2)
+    project.configure(
+        design={"policies": {"state": "accumulate"}},
+        runtime={"workspace": {"max_written_mb": 2}, "network": {"mode": "full"}},
+    )
+
+    run = project.run()
+
+    for row in run.rows.values():
+        assert (row["outcome"], row["error_type"]) == ("error", "disk_limit_exceeded"), row["error_message"]
+        assert "60 files that were mostly holes were deleted" in row["error_message"]
+        trial = run.trial(row["trial_id"])
+        assert list((trial / "state").glob("[0-9]*")) == []
+        assert (trial / "workspace" / "kept").read_text() == "kept"
+    on_disk, _ = use_of_disk(run.path)
+    assert on_disk < 10_000_000

@@ -9,11 +9,13 @@ import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_HOLES: Final = 4 * 1_073_741_824
 """Of one file, in bytes. Holes take no room on the disk, but reading them takes as long as reading what is there."""
 
+_SMALL_HOLES: Final = 65_536
+"""In bytes: compressed and inlined files of some file systems look as if they had holes."""
 _LONG_PATH: Final = 3_000
 """In bytes; the kernel takes 4,095, and a name has up to 255."""
 
@@ -107,7 +109,47 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 
     What vanishes meanwhile is not counted.
     """
-    total = largest = 0
+    used = _used(*roots)
+    return used.on_disk, used.largest
+
+
+def size_of_copy(*roots: Path) -> tuple[int, int]:
+    """Return the bytes that a copy of these folders may take, and the size of the largest file.
+
+    A file counts with its size, holes included, or with what it takes on the disk if that is more. What vanishes
+    meanwhile is not counted.
+    """
+    used = _used(*roots)
+    return used.copied, used.largest
+
+
+def remove_hollow_files(*roots: Path) -> int:
+    """Delete the files below these folders that have more holes than data; return how many there were.
+
+    Raises:
+        OSError: one cannot be deleted.
+    """
+    count = 0
+    for root in roots:
+        if not root.is_dir() or root.is_symlink():
+            continue
+        for entry in walk(root):
+            if entry.is_file(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                if status.st_size - status.st_blocks * 512 > max(status.st_blocks * 512, _SMALL_HOLES):
+                    os.unlink(entry.path)  # noqa: PTH108 paths are text here
+                    count += 1
+    return count
+
+
+class _Used(NamedTuple):
+    on_disk: int
+    copied: int
+    largest: int
+
+
+def _used(*roots: Path) -> _Used:
+    total = copied = largest = 0
     for root in roots:
         stack = [str(root)]
         while stack:
@@ -119,8 +161,9 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
                         else:
                             status = entry.stat(follow_symlinks=False)
                             total += status.st_blocks * 512
+                            copied += max(status.st_blocks * 512, status.st_size)
                             largest = max(largest, status.st_size)
-    return total, largest
+    return _Used(total, copied, largest)
 
 
 def _listed(folder: str) -> list[os.DirEntry[str]]:

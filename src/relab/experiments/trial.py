@@ -33,7 +33,7 @@ from relab.experiments.preparing import disk_bytes_of, make_workspace, mend_inpu
 from relab.experiments.rows import Attempt, RunContext, Stopped, error_of, make_row
 from relab.experiments.sandbox.protocol import Posture, Running, SandboxError
 from relab.experiments.watch import MB, Bounds, Watched, cut, watch
-from relab.experiments.workspace import Clone, remove_tree
+from relab.experiments.workspace import Clone, remove_hollow_files, remove_tree
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
@@ -159,6 +159,8 @@ class TrialRunner:
         for path in (folder.stdout, folder.stderr):
             cut(path, limit)
         remove_tree(folder.root / "tmp")
+        if watched.ended_for is ErrorType.DISK_LIMIT:
+            watched = _without_holes(watched, folder)
         context.redactor.files([folder.root])
         harness = context.config.runtime.harness
         output = wire.read_output(
@@ -304,6 +306,14 @@ class TrialRunner:
         row = make_row(self._context, slot, ids, task, Outcome.ERROR, (ErrorType.WORKSPACE.value, message), attempts=1)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000)
         return TrialResult(row, None, {"row": row.to_json()})
+
+
+def _without_holes(watched: Watched, folder: TrialFolder) -> Watched:
+    """Delete what takes long to read and takes no room, so that a trial cannot hold up its runner after its end."""
+    count = remove_hollow_files(folder.workspace, folder.state, folder.out)
+    if not count:
+        return watched
+    return replace(watched, message=f"{watched.message}; {count:,} files that were mostly holes were deleted")
 
 
 def _mode(path: Path) -> int:

@@ -16,7 +16,7 @@ from relab.experiments.limits import describe_exceeded
 from relab.experiments.models import ErrorType
 from relab.experiments.plain_files import open_plain
 from relab.experiments.sandbox.protocol import Limits, Running
-from relab.experiments.workspace import use_of_disk
+from relab.experiments.workspace import size_of_copy
 
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 0.5
@@ -183,7 +183,8 @@ def _exceeded(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
 
 
 def _disk(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
-    total, largest = use_of_disk(*bounds.disk)
+    # Holes count: what a trial leaves is read whole for its digests, and a copy for the next trial may fill them.
+    total, largest = size_of_copy(*bounds.disk)
     # A file of the largest size was not finished, whatever the harness has made of the error.
     if total + running.hidden_bytes() > bounds.disk_bytes or largest >= bounds.disk_bytes:
         return _too_much_written(bounds)

@@ -26,7 +26,9 @@ from relab.experiments.dataset import WorkspaceFile
 from relab.experiments.errors import DiskFullError, ExperimentInvalidError
 from relab.experiments.manifests import FileEntry, Manifest
 from relab.experiments.trees import check_holes, make_accessible
+from relab.experiments.trees import remove_hollow_files as remove_hollow_files  # noqa: PLC0414 as above
 from relab.experiments.trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
+from relab.experiments.trees import size_of_copy as size_of_copy  # noqa: PLC0414 as above
 from relab.experiments.trees import use_of_disk as use_of_disk  # noqa: PLC0414 as above
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")

@@ -118,3 +118,33 @@ def test_used_bytes_are_those_of_the_disk(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/")
 
     assert 100_000 <= use_of_disk(tmp_path, tmp_path / "none")[0] <= 200_000
+
+
+def test_a_copy_is_as_large_as_its_files_say(tmp_path: Path) -> None:
+    with (tmp_path / "holes").open("wb") as file:
+        file.truncate(5_000_000)
+    (tmp_path / "data").write_bytes(b"x" * 100_000)
+    (tmp_path / "link").symlink_to("holes")
+
+    copied, largest = trees.size_of_copy(tmp_path, tmp_path / "none")
+
+    assert 5_100_000 <= copied <= 5_200_000
+    assert largest == 5_000_000
+
+
+def test_files_of_holes_are_removed_and_no_others(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    with outside.open("wb") as file:
+        file.truncate(5_000_000)
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    for name in ("one", "deep/two"):
+        with (tree / name).open("wb") as file:
+            file.truncate(1_000_000)
+    (tree / "data").write_bytes(b"x" * 100_000)
+    (tree / "empty").touch()
+    (tree / "link").symlink_to(outside)
+
+    assert trees.remove_hollow_files(tree, tmp_path / "none") == 2
+    assert sorted(path.name for path in tree.iterdir()) == ["data", "deep", "empty", "link"]
+    assert outside.stat().st_size == 5_000_000
