@@ -105,7 +105,8 @@ BECOMES: dict[str, tuple[str, str | None]] = {
     "links_the_runners_files": ("error", "harness_process_error"),
     "rewrites_its_input": ("success", None),
     "makes_pipes": ("success", None),
-    "answers_in_a_pipe": ("error", "invalid_trial_output"),
+    # Pipes are removed before anything is read, so it has written no output.
+    "answers_in_a_pipe": ("error", "harness_process_error"),
     "spends_and_stays": ("error", "budget_exceeded"),
     "spends_and_ends": ("error", "budget_exceeded"),
     "garbles_its_events": ("success", None),

@@ -117,7 +117,7 @@ def test_every_operation_is_described_with_its_problems(openapi: dict[str, Any])
         for method, operation in operations.items():
             assert operation["summary"], (method, path)
             codes = set(operation["responses"])
-            if path not in {"/", "/healthz", "/readyz"}:
+            if path not in {"/", "/health", "/healthz", "/readyz"}:
                 # Whoever signs for Slack is not refused for a lack of scope.
                 wanted = {"401", "503"} if path == "/slack/command" else {"401", "403", "503"}
                 assert wanted <= codes, (method, path)
@@ -136,10 +136,11 @@ def test_problems_are_as_described(api: TestClient, openapi: dict[str, Any]) -> 
 
 def test_the_process_is_alive_and_ready(api: TestClient) -> None:
     assert api.get("/healthz").json() == {"status": "ok", "version": __version__}
+    assert api.get("/health").json() == api.get("/healthz").json()
     ready = api.get("/readyz")
 
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ok", "checks": {"database": "ok", "schema": "ok", "queue": "ok"}}
+    assert ready.json() == {"status": "ok", "checks": {"database": "ok", "schema": "ok", "disk": "ok", "queue": "ok"}}
 
 
 def test_readiness_ends_when_the_schema_is_outdated(services: Services) -> None:

@@ -105,7 +105,7 @@ def test_without_redis_work_is_taken_in_and_not_lost(
         assert answer.status_code == 202
         assert (ready.status_code, ready.json()["checks"]) == (
             503,
-            {"database": "ok", "schema": "ok", "queue": "broker_unavailable"},
+            {"database": "ok", "schema": "ok", "disk": "ok", "queue": "broker_unavailable"},
         )
         own_redis.start()
         wait_until(lambda: client.get("/readyz").status_code == 200, what="readiness")
