@@ -281,6 +281,19 @@ def test_a_token_expires_at_its_time(make: Make, clock: MovableClock) -> None:
         access.authorize(bearer(token), Scope.READ)
 
 
+def test_clock_that_is_set_back_revives_no_revoked_token_and_opens_nothing(make: Make, clock: MovableClock) -> None:
+    access = make()
+    made = access.create_token("brief", [Scope.READ])
+    access.revoke_token(made.info.token_id)
+
+    for moved in (-24 * HOUR_US, 365 * 24 * HOUR_US):
+        clock.us += moved
+        with pytest.raises(InvalidTokenError):
+            access.authorize(bearer(made.token), Scope.READ)
+        with pytest.raises(MissingTokenError):
+            access.authorize(local(), Scope.READ)
+
+
 def test_forged_tokens_are_invalid(make: Make) -> None:
     access = make()
     real = access.create_token("real", [Scope.ADMIN])
