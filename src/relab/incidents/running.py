@@ -138,7 +138,8 @@ async def _checking_actions(
                     _log.warning("action_server_unusable", server=name, reason=error.message, remedy=error.remedy)
                 await asyncio.sleep(again_after_s)
                 continue
-            _log.info("action_server_answers", server=name, actions=len(catalogue.actions))
+            if logged:
+                _log.info("action_server_answers", server=name, actions=len(catalogue.actions))
             if found := strangers(catalogue, classes):
                 _log.warning("autonomy_of_no_action", setting="RELAB_INCIDENTS__AUTONOMY_BY_CLASS", classes=found)
             return
