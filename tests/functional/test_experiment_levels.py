@@ -30,7 +30,7 @@ for step in range(2):
     order = json.loads(raw)
     event(
         "control_ack", step_index=step, control_version="sha256:" + hashlib.sha256(raw).hexdigest(),
-        control_seq=order["seq"], action_observed=order["action"], action_taken=order["action"], reason=None,
+        control_seq=order["seq"], action_observed=order["action"], action_taken=order["action"],
     )
     if task.get("goes_on"):
         event("control_ack", step_index=step, control_version="sha256:" + "0" * 64, action_observed="stop")

@@ -17,6 +17,7 @@ from support.slack import EXAMPLE_SECRET, command_body, signed_headers
 from support.waiting import wait_until
 from support.well_targets import a_well_target
 
+EXIT_UNAVAILABLE = 69
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 
 
@@ -52,7 +53,8 @@ def test_people_are_told_and_heard_through_a_kill(tmp_path: Path) -> None:
                     "/slack/command", content=body, headers=signed_headers(body, time.time_ns() // 1_000)
                 )
                 status = client.get("/agent/status").json()
-            found = Lab(home, settings).json("doctor")
+            # The target is away, which the exit code says.
+            found = Lab(home, settings).run("doctor", "--json", code=EXIT_UNAVAILABLE).json
             said = lab.log()
 
     # What was sent and could not be noted is sent again, and then what followed, in order.

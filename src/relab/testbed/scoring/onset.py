@@ -115,11 +115,11 @@ class Onset:
             self._looking.result()
         for event in [event for event in self._due if self._is_due(event, escalated_s)]:
             self._due.remove(event)
-            is_fault = event in self._episode.faults
+            is_fault, now_s = event in self._episode.faults, self._now()
             if is_fault and self.trouble_s is None:
-                self.trouble_s = self._now()
+                self.trouble_s = now_s
             if event in self._episode.measured and self.onset_s is None:
-                self.onset_s = self._now()
+                self.onset_s = now_s
             self._under_way.append(self._pool.submit(self._begin_fault if is_fault else self._begin_noise, event))
 
     def _is_due(self, event: Event, escalated_s: float | None) -> bool:
