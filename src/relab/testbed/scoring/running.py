@@ -90,7 +90,9 @@ def run_episode(
         clock.end()
         seen.acts = _acts(bed, clock)
     seen.onset_s, seen.trouble_s = onset.onset_s, onset.trouble_s
-    seen.looks, seen.notes = onset.looks, [*seen.notes, *onset.notes]
+    # A look that ended after the clock did has no time.
+    seen.looks = [look for look in onset.looks if onset.onset_s is not None and look.at_s >= onset.onset_s]
+    seen.notes = [*seen.notes, *onset.notes]
     return seen, onset.truth()
 
 
