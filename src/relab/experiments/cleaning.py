@@ -104,7 +104,7 @@ def _all_runs(root: Path) -> list[Path]:
 
 
 def _leftovers(root: Path) -> list[Path]:
-    """Return what lies among the runs and is none."""
+    """Return the entries of the runs folder that are not runs."""
     folder = runs_folder(root)
     return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
 

@@ -1,4 +1,4 @@
-"""What was run, with what, by whom: manifest, attestation."""
+"""Provenance of a run: its manifest and its attestation."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Thought(_View):
     probability: float
 
 
-class Attempt(_View):
+class ActSummary(_View):
     """Something that was done for an incident."""
 
     action: str
@@ -46,7 +46,7 @@ class OpenIncident(_View):
     phase: str = Field(description="The node that is at work; `escalated`: a person has it.")
     opened_at: Timestamp
     diagnosis: list[Thought] = Field(description="The likeliest first; empty as long as there is none.")
-    acts: list[Attempt] = Field(description="What was done for it, the first first.")
+    acts: list[ActSummary] = Field(description="What was done for it, the first first.")
 
 
 class ResponderStatus(_View):
@@ -108,7 +108,7 @@ def open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident
         phase=ESCALATED if incident.status is IncidentStatus.ESCALATED else incident.phase.value,
         opened_at=incident.opened_at,
         diagnosis=_thoughts(incident),
-        acts=[Attempt(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts],
+        acts=[ActSummary(action=act.action, verdict=None if act.effect is None else act.effect.value) for act in acts],
     )
 
 
