@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.incidents.detection.detector import Findings
-from relab.incidents.detection.outages import BOUND_S, NewsKind, Outages
+from relab.incidents.detection.outages import BOUND_S, News, NewsKind, Outages
 from relab.incidents.models import Anomaly, Severity
 
 SECOND_US = 1_000_000
@@ -31,27 +31,49 @@ class Follower:
         self.is_handed_over = is_handed_over
         self.interval_us = int(interval_s * SECOND_US)
         self.now_us = START_US
-        self.told: list[tuple[int, list[NewsKind]]] = []
+        self.told: list[tuple[int, list[News]]] = []
 
     def poll(self, *anomalies: Anomaly, times: int = 1) -> None:
         for _ in range(times):
             self.now_us += self.interval_us
             self.outages.observe(Findings(anomalies), self.now_us)
             if news := self.outages.due(self.now_us, is_handed_over=self.is_handed_over):
-                self.told.append((self.now_us, [item.kind for item in news]))
-                self.outages.note_news(self.now_us)
+                self.told.append((self.now_us, news))
+                self.outages.note_news(news, self.now_us)
 
     @property
     def kinds(self) -> list[NewsKind]:
-        return [kind for _, kinds in self.told for kind in kinds]
+        return [item.kind for _, news in self.told for item in news]
 
 
 def test_what_people_know_is_no_news_however_long_it_lasts() -> None:
     follower = Follower()
     follower.outages.observe(Findings((errors(30),)), START_US)
-    follower.outages.note_told(START_US)
+    follower.outages.note_told(follower.outages.seen(START_US))
     follower.poll(errors(32), times=1_000)
     assert follower.told == []
+
+
+def test_what_begins_or_becomes_much_worse_while_a_notice_is_written_is_news() -> None:
+    follower = Follower()
+    follower.outages.observe(Findings((errors(10),)), START_US)
+    seen = follower.outages.seen(START_US)
+    follower.outages.observe(Findings((errors(60), down("mail"))), START_US + SECOND_US)
+    follower.outages.note_told(seen)
+    follower.now_us = START_US + SECOND_US
+    follower.poll(errors(60), down("mail"), times=40)
+    assert follower.kinds == [NewsKind.NEW, NewsKind.WORSE]
+
+
+def test_a_notice_noted_twice_counts_once() -> None:
+    follower = Follower()
+    follower.outages.observe(Findings((errors(10),)), START_US)
+    seen = follower.outages.seen(START_US)
+    follower.outages.note_told(seen)
+    follower.poll(errors(60))
+    follower.outages.note_told(seen)
+    follower.poll(errors(60), times=2)
+    assert follower.kinds == [NewsKind.WORSE]
 
 
 def test_new_recurred_and_much_worse_are_news_once_each() -> None:
@@ -150,7 +172,9 @@ def test_each_outage_longer_than_a_minute_is_notified_in_time(
             began = {item.signal: began.get(item.signal, follower.now_us) for item in anomalies}
             for signal, begin_us in began.items():
                 if follower.now_us - begin_us >= BOUND_S * SECOND_US:
-                    assert any(begin_us <= at_us for at_us, _ in follower.told), signal
+                    named = [at_us for at_us, news in follower.told if signal in {item.anomaly.signal for item in news}]
+                    assert named, signal
+                    assert begin_us <= named[-1], signal
 
 
 @settings(max_examples=100)

@@ -6,7 +6,7 @@ something, since when it is wrong without a break and when people were notified 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -56,6 +56,19 @@ class News:
     began_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is wrong at a moment.
+
+    Attributes:
+        at_us: that moment.
+        anomalies: by signal.
+    """
+
+    at_us: int
+    anomalies: Mapping[str, Anomaly]
+
+
 @dataclass(slots=True)
 class _Signal:
     """A signal that is wrong, or was.
@@ -89,11 +102,11 @@ class _Signal:
         if self.worse_polls == 1:
             self.worse_us = at_us
 
-    def note_told(self, at_us: int) -> None:
-        if self.told_us is not None and self.began_us > self.told_us:
+    def note_told(self, at_us: int, anomaly: Anomaly) -> None:
+        if self.told_us is not None and at_us >= self.began_us > self.told_us:
             is_forgiven = at_us - self.told_us > _FORGIVEN_S * _US
             self.recurrences = 1 if is_forgiven else self.recurrences + 1
-        self.told_us, self.told, self.worse_polls = at_us, self.anomaly, 0
+        self.told_us, self.told, self.worse_polls = at_us, anomaly, 0
 
     def news(self) -> News | None:
         if not self.is_present:
@@ -170,16 +183,21 @@ class Outages:
             elif len(self._signals) < _MOST_SIGNALS:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
-    def note_told(self, at_us: int) -> None:
-        """Note that people are notified of everything that is wrong now."""
-        for signal in self._signals.values():
-            if signal.is_present:
-                signal.note_told(at_us)
+    def seen(self, at_us: int) -> Seen:
+        """Return what is wrong now, before it is written down: what a poll finds while that is written is news."""
+        return Seen(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
-    def note_news(self, at_us: int) -> None:
-        """Note that people are notified of news; the next ones wait for a moment."""
+    def note_told(self, seen: Seen) -> None:
+        """Note that people are notified of what was seen; a second note of the same moment changes nothing."""
+        for name, anomaly in seen.anomalies.items():
+            signal = self._signals.get(name)
+            if signal is not None and (signal.told_us is None or signal.told_us < seen.at_us):
+                signal.note_told(seen.at_us, anomaly)
+
+    def note_news(self, news: Iterable[News], at_us: int) -> None:
+        """Note that people are notified of this news; the next one waits for a moment."""
         self._last_us = at_us
-        self.note_told(at_us)
+        self.note_told(Seen(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
         """Return whether there is news that people do not have yet: one more poll decides."""

@@ -84,7 +84,9 @@ class Ending:
             once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
-        await self._world.tell(
+        heard = _triggers(await self._world.blocking(self._world.log.get, state["incident_id"]))
+        seen = self._world.watch.outages.seen(self._world.clock.now_us())
+        handed_over = await self._world.tell(
             state["incident_id"],
             Phase.ESCALATE,
             told,
@@ -92,15 +94,14 @@ class Ending:
             recommendation=said,
             symptoms=dict(known.facts),
         )
-        incident = await self._world.blocking(self._world.log.get, state["incident_id"])
-        # They are notified of how it is now; what comes later is news.
-        self._world.watch.outages.note_told(self._world.clock.now_us())
+        # They are notified of how it was then; what came while it was written is news already.
+        self._world.watch.outages.note_told(seen)
         return {
             "is_resolved": False,
             "recommendation": said,
             "known": dump_known(known),
-            "heard": _triggers(incident),
-            "heard_seq": incident.last_seq,
+            "heard": heard,
+            "heard_seq": handed_over.last_seq,
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:

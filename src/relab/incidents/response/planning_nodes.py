@@ -59,6 +59,7 @@ class Planning:
         world, incident_id = self._world, state["incident_id"]
         plan = Plan.model_validate(state["action_plan"][-1])
         approval_id = asked_as(state)
+        seen = world.watch.outages.seen(world.clock.now_us())
         request = await world.blocking(
             world.log.approvals.request,
             ask(
@@ -71,7 +72,9 @@ class Planning:
                 valid_s=world.settings.approval_valid_s,
             ),
         )
-        world.watch.outages.note_told(world.clock.now_us())
+        if request.asked_at >= seen.at_us:
+            # Not when this node runs again after the answer.
+            world.watch.outages.note_told(seen)
         answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
         if answered in {PASSED, NEWS}:
             is_over = answered == PASSED

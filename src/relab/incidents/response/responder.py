@@ -190,7 +190,7 @@ class Responder:
         is_open = await world.blocking(self._join, incident_id, anomalies, at_us, tell)
         if news and is_open:
             # After they are written down: what could not be is found again by the next poll.
-            outages.note_news(at_us)
+            outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[News]:
         """Return the news that people are to be notified of now."""
