@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from support.browser import Watched, chromium, watched_page
@@ -33,6 +34,7 @@ def _try(page: Page) -> str:
     return status.inner_text().split()[0]
 
 
+@pytest.mark.full
 def test_the_page_works_without_a_network_and_takes_a_token_as_a_password(tmp_path: Path) -> None:
     with chromium() as browser, LabProcess.serve(tmp_path, "--workers", "0") as server:
         assert _try(_shown(watched_page(browser), server)) == "200"

@@ -103,8 +103,20 @@ def need(mode: str) -> dict[str, Any]:
     return {"mode": mode}
 
 
-@pytest.mark.parametrize("mode", ["local", "bwrap", "container"])
-@pytest.mark.parametrize("network", ["none", "full"])
+_LONG = pytest.mark.full
+
+
+@pytest.mark.parametrize(
+    ("network", "mode"),
+    [
+        ("none", "bwrap"),
+        ("full", "container"),
+        pytest.param("none", "local", marks=_LONG),
+        pytest.param("none", "container", marks=_LONG),
+        pytest.param("full", "local", marks=_LONG),
+        pytest.param("full", "bwrap", marks=_LONG),
+    ],
+)
 def test_every_document_keeps_to_its_schema_however_trials_end(tmp_path: Path, mode: str, network: str) -> None:
     sandbox = need(mode)
     runtime = {"sandbox": sandbox, "network": {"mode": network}}
@@ -145,6 +157,7 @@ def test_documents_of_carried_state_retries_and_pruned_trials_keep_to_their_sche
     assert run.json("attestation.json")["grades_summary"]["provenance_grade"] == "recorded"
 
 
+@pytest.mark.full
 def test_documents_of_an_interrupted_and_of_a_continued_run_keep_to_their_schemas(tmp_path: Path) -> None:
     project = project_of(tmp_path, runtime={"timeouts": {"trial_seconds": 20, "grace_seconds": 0.1}})
     with project.start("--no-telemetry") as runner:

@@ -21,6 +21,7 @@ def home() -> Iterator[Path]:
         yield made
 
 
+@pytest.mark.full
 def test_an_episode_from_up_to_down(home: Path) -> None:
     lab, bed = Lab(home, {}), Bed(Layout.of(home, "shop"))
     base = free_base()
