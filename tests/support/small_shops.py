@@ -103,6 +103,7 @@ class Shop:
         told_clock: the target's.
         broken: valves that do not stand as they should.
         cure: how they should.
+        unfelt: those of them by which no request fails.
         p95_ms: how long its users wait.
         word: what the target calls itself while no valve is shut.
         lies: paths of the target with what it answers in place of the truth; an exception is raised.
@@ -117,6 +118,7 @@ class Shop:
     told_clock: OtherClock
     broken: set[str] = field(default_factory=set)
     cure: int = CURE
+    unfelt: frozenset[str] = frozenset()
     p95_ms: float = 12.0
     word: str = "healthy"
     lies: dict[str, Any] = field(default_factory=dict)
@@ -150,7 +152,7 @@ class Shop:
     def truth(self) -> dict[str, Any]:
         """Return what the target says of itself, by path."""
         now, failing = format_time(self.told_clock.now_us()), self.failing()
-        errors = 99.0 if RUIN in self.valves.read().values() else 40.0 if failing else 0.0
+        errors = 99.0 if RUIN in self.valves.read().values() else 40.0 if set(failing) - self.unfelt else 0.0
         health = {
             "timestamp": now,
             "health_status": "degraded" if failing else self.word,

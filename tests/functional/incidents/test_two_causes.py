@@ -42,6 +42,21 @@ async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_per
     assert past.cause == second.cause
 
 
+async def test_a_second_cause_that_no_user_feels_is_repaired_before_all_patience_is_over(fresh: Means) -> None:
+    """The target calls itself degraded for it; a service that recovers by itself is watched for a long time."""
+    fresh.shop.unfelt = frozenset("b")
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken |= {"a", "b"}
+        found = await running.until(over(running))
+        first, second = running.log.acts.of_incident(found.incident_id)
+
+    assert (found.outcome, first.cause, second.cause) == (Outcome.RESOLVED, "valve_a_shut", "valve_b_shut")
+    assert (first.effect, second.effect) == (Effect.MITIGATED, Effect.VERIFIED)
+    waited_s = (second.asked_at - first.finished_at) / 1_000_000
+    assert waited_s < 2 * fresh.settings.verification.patience_s
+
+
 async def test_the_second_cause_is_repaired_within_the_budget_of_the_incident_only(fresh: Means) -> None:
     policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1)
     async with watching(replace(fresh, settings=hasty(policy))) as running:

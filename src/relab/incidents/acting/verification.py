@@ -123,7 +123,8 @@ class Verification:
 
     Attributes:
         well_s: for how long users have been served well, up to the last poll.
-        suspects_other: whether the cause is known to be gone while users still suffer, so that another one may be there.
+        suspects_other: whether the cause is known to be gone, and another one may be there: users still suffer, or suffer
+            more, or the service is not back to normal after half of the patience with an act.
     """
 
     outcome: Outcome
@@ -147,7 +148,7 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
     polls = [poll for poll in course.polls if poll.at_us > course.ended_at_us]
     worse = _worse(course, polls, settings)
     if worse:
-        return Verification(Outcome.WORSE, worse)
+        return _worse_since(course, polls, settings, worse)
     streak = _streak(course, polls, bounds, settings)
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.sustained_s and len(streak) >= settings.least_polls
@@ -159,6 +160,15 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
     if seen:
         return Verification(Outcome.FAILED, f"The cause is still there: {seen}.", well_s)
     return _undecided(course, polls, bounds, settings, streak=streak, waits_for=open_conditions)
+
+
+def _worse_since(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str) -> Verification:
+    """Return the verdict on an act since which it is worse: the act's doing, unless another cause explains it."""
+    is_right = _was_seen(course) and _is_gone(course, polls, settings)
+    if is_right and course.other:
+        reason = f"The cause is gone, and it is worse since, probably for {course.other}: {worse}."
+        return Verification(Outcome.OTHER_CAUSE, reason)
+    return Verification(Outcome.WORSE, worse, suspects_other=is_right)
 
 
 def _undecided(
@@ -204,12 +214,16 @@ def _undecided(
 def _recovering(
     course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings, well_s: float
 ) -> Verification:
-    """Return the verdict on a service that recovers: watched on, or mitigated once its time is over."""
+    """Return the verdict on a service that recovers: watched on, another cause once one is confirmed, mitigated at the end."""
     since_s = (polls[-1].at_us - course.ended_at_us) / _US
     left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
     reason = f"The cause is gone and users are served, {since_s:.0f} s after the act; not back to normal: {left}."
+    if course.other:
+        return Verification(Outcome.OTHER_CAUSE, f"{reason} Probably {course.other} is there as well.", well_s)
     is_over = since_s >= settings.recovery_s and len(polls) >= settings.least_polls
-    return Verification(Outcome.MITIGATED if is_over else Outcome.RECOVERING, reason, well_s)
+    outcome = Outcome.MITIGATED if is_over else Outcome.RECOVERING
+    # Most services are back to normal before that; what is left then may have a cause of its own.
+    return Verification(outcome, reason, well_s, since_s >= settings.patience_s / 2)
 
 
 def _rest(course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings) -> Outcome | None:
@@ -223,12 +237,16 @@ def _rest(course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: V
         return None
     late = _latest(polls, settings)
     served = [poll for poll in late if _serves(course, poll, bounds)]
-    if served:
+    if 2 * len(served) >= len(late):
         # A poll with a few errors among them is no reason to give up; it stays in the target's figures for a while.
         is_back = not any(_problem(course, poll, bounds) for poll in late)
         return Outcome.RECOVERING if not is_back and _is_better(course, late, bounds) else None
-    was_seen = any(item.holds(course.facts_before or {}) is False for item in course.mended)
-    return Outcome.OTHER_CAUSE if was_seen else None
+    return Outcome.OTHER_CAUSE if _was_seen(course) else None
+
+
+def _was_seen(course: Course) -> bool:
+    """Return whether the cause was seen before the act: else the act may have been for the wrong one."""
+    return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
 
 def _is_gone(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:

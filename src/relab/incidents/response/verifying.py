@@ -69,10 +69,12 @@ class Verifying:
         while True:
             course = replace(course, polls=await follow.polls(), stale=frozenset(world.watch.stale))
             found = verify(course, world.bounds(before), settings)
-            if found.suspects_other and not course.other and rest.is_due():
+            is_last_word = not found.outcome.is_pending
+            if found.suspects_other and not course.other and (is_last_word or rest.is_due()):
                 other = await rest.cause(course)
                 # That took a while: whether the cause is still gone is asked again.
                 course = await self._looked(replace(course, other=other), looks)
+                found = verify(course, world.bounds(before), settings)
             if not found.outcome.is_pending:
                 return found
             if found.outcome is Outcome.RECOVERING:

@@ -44,6 +44,7 @@ def verdict(
     facts: Mapping[str, FactValue] = GONE,
     facts_before: Mapping[str, FactValue] = SEEN,
     of: VerificationSettings = SETTINGS,
+    other: str = "",
 ) -> Verification:
     seen = [item for part in parts for item in part]
     (was,) = polls(-2, -1, before)
@@ -57,6 +58,7 @@ def verdict(
             facts=facts,
             facts_at_us=seen[-1].at_us,
             facts_before=facts_before,
+            other=other,
         ),
         BOUNDS,
         of,
@@ -82,6 +84,28 @@ def test_a_target_that_calls_itself_degraded_longer_than_its_users_suffer_is_rec
     assert verdict(polls(1, 100, WELL, "degraded")).outcome is Outcome.RECOVERING
     assert verdict(polls(1, 100, WELL, "degraded"), polls(100, 109, WELL)).outcome is Outcome.VERIFIED
     assert verdict(polls(1, 161, WELL, "degraded")).outcome is Outcome.MITIGATED
+
+
+def test_what_is_not_back_to_normal_for_long_may_have_another_cause_which_ends_the_wait_once_it_is_confirmed() -> None:
+    assert not verdict(polls(1, 20, WELL, "degraded")).suspects_other
+    late = verdict(polls(1, 22, WELL, "degraded"))
+    assert (late.outcome, late.suspects_other) == (Outcome.RECOVERING, True)
+    found = verdict(polls(1, 22, WELL, "degraded"), other="cache_full")
+    assert found.outcome is Outcome.OTHER_CAUSE
+    assert "cache_full" in found.reason
+
+
+def test_errors_that_rise_after_the_cause_is_gone_are_not_blamed_on_the_act_if_another_cause_is_confirmed() -> None:
+    """The case of `cache_auth` with `db_pool`: the cache is mended in a second, and the pool is full four seconds later."""
+    begun = {**WELL, "errors.pct": 5.0}
+    seen = polls(1, 18, ILL)
+    alone = verdict(seen, before=begun)
+    assert (alone.outcome, alone.suspects_other) == (Outcome.WORSE, True)
+    assert verdict(seen, before=begun, other="connection_pool_leak").outcome is Outcome.OTHER_CAUSE
+    # A cause that was not seen before the act, or is still there, says nothing for the act.
+    for facts_before, facts in ((GONE, GONE), (SEEN, SEEN)):
+        found = verdict(seen, before=begun, facts_before=facts_before, facts=facts, other="connection_pool_leak")
+        assert (found.outcome, found.suspects_other) == (Outcome.WORSE, False)
 
 
 def test_latency_that_wavers_around_its_bound_is_recovering() -> None:
