@@ -59,6 +59,8 @@ def answer(server: LabProcess, request: bytes) -> tuple[int, str]:
         status, headers, body = connection.read_response()
         if headers["content-type"] != "application/problem+json":
             return status, ""
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
         return status, str(json.loads(body)["type"]).removeprefix("urn:relab:problem:")
 
 

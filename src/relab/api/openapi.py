@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from relab.access.models import Scope
 from relab.api.access import ScopeCheck
-from relab.api.security_headers import SecurityHeaders
+from relab.serving.security_headers import SecurityHeaders
 
 REFERENCE = "#/components/schemas/{model}"
 POSTED_REFERENCE = "#/components/schemas/{model}-Input"

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from relab.serving.security_headers import HEADERS
+
 HEALTH_PATHS: Final = frozenset({b"/healthz", b"/readyz"})
 """What the reserved connections are for."""
 
@@ -126,6 +128,7 @@ def response_of(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]]
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
+        *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
     ]
     if refusal.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", b"1"))
