@@ -33,13 +33,17 @@ class Remainder:
         at_us = self._looked_at_us
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
 
-    async def cause(self, course: Course) -> str:
-        """Return another cause that fresh looks confirm; empty if they confirm none."""
+    async def cause(self, course: Course, *, is_worse: bool) -> str:
+        """Return another cause that fresh looks confirm; empty if they confirm none.
+
+        Args:
+            course: since the act.
+            is_worse: than before the act; then no symptom is taken for one that the act's cause has left behind.
+        """
         self._looked_at_us = self._world.clock.now_us()
         known = course.facts_before or {}
-        investigator = await self._world.investigator(
-            self._act.incident_id, known, mended={self._act.cause}, asks_model=False
-        )
+        left_by = set() if is_worse else {self._act.cause}
+        investigator = await self._world.investigator(self._act.incident_id, known, mended=left_by, asks_model=False)
         thought = await investigator.investigate(await investigator.gather(course.polls[-1]))
         best = thought.best
         is_sure = thought.is_confirmed and not best.unproven and best.probability >= _LEAST

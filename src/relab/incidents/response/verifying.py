@@ -71,7 +71,7 @@ class Verifying:
             found = verify(course, world.bounds(before), settings)
             is_last_word = not found.outcome.is_pending
             if found.suspects_other and not course.other and (is_last_word or rest.is_due()):
-                other = await rest.cause(course)
+                other = await rest.cause(course, is_worse=is_last_word)
                 # That took a while: whether the cause is still gone is asked again.
                 course = await self._looked(replace(course, other=other), looks)
                 found = verify(course, world.bounds(before), settings)
