@@ -141,14 +141,9 @@ class Child:
 
     def processes(self) -> list[int]:
         """Return the process, what it has started, and what carries its marker and has lost its parent."""
+        # The lock is held throughout: the process of a trial that starts meanwhile would look like an orphan of this one.
         with _lock:
-            others = {own for own in _own.values() if own and own != self._marker}
-            known = set(_own)
-        orphans = [
-            pid
-            for pid in (_children() if _IS_LINUX else [])
-            if pid not in known and _belongs(pid, self._marker, others, self._since_s)
-        ]
+            orphans = _orphans(self._marker, self._since_s) if _IS_LINUX else []
         return [pid for first in (self.pid, *orphans) for pid in descendants(first)]
 
     def close(self) -> None:
@@ -220,8 +215,7 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
     """Kill our orphans that carry this marker, or none at all while no other trial could own them."""
     for _ in range(_SWEEPS):
         with _lock:
-            others = {own for own in _own.values() if own and own != marker}
-            orphans = [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others, since_s)]
+            orphans = _orphans(marker, since_s)
         if not orphans:
             return
         for pid in orphans:
@@ -230,6 +224,12 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
         for pid in orphans:
             _reap(pid)
         # What they in turn had started is ours now, and is found by the next look.
+
+
+def _orphans(marker: bytes | None, since_s: float) -> list[int]:
+    """Return our orphans that carry this marker, or none at all while no other trial could own them; `_lock` is held."""
+    others = {own for own in _own.values() if own and own != marker}
+    return [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others, since_s)]
 
 
 def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float) -> bool:
