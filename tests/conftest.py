@@ -15,6 +15,7 @@ from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage import Database
 from relab.storage.migrate import upgrade
+from support.components import summary_of
 from support.servers import PostgresServer, RedisServer
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
@@ -113,3 +114,13 @@ def services(request: pytest.FixtureRequest, make_services: Callable[..., Servic
         redis_url=redis_server.url,
         rq_queue_name=f"rca-{os.getpid()}-{next(_database_numbers)}",
     )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say for each missing component how many tests it left out, and what installs it."""
+    skipped = terminalreporter.getreports("skipped")
+    lines = summary_of(str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))
+    if lines:
+        terminalreporter.section("left out")
+        for line in lines:
+            terminalreporter.write_line(line)

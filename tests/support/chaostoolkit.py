@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
+from support.components import leave_out
 
 _INSTALL = "pip install chaostoolkit 'chaostoolkit-lib[jsonpath]'"
 
@@ -18,18 +18,11 @@ def chaos_command() -> str:
     # The interpreter may be run without its environment being active.
     beside = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     found = shutil.which("chaos", path=beside)
-    return found or _missing("chaos")
+    return found or leave_out("chaos", _INSTALL)
 
 
 def require_chaoslib() -> None:
     """Return if chaostoolkit's library and its paths into JSON can be imported; else as for the command."""
     for module in ("chaoslib", "jsonpath2"):
         if importlib.util.find_spec(module) is None:
-            _missing(module)
-
-
-def _missing(what: str) -> str:
-    message = f"{what} is missing; install it with: {_INSTALL}"
-    if os.environ.get("RELAB_REQUIRE_ALL") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
+            leave_out(module, _INSTALL)

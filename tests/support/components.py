@@ -1,18 +1,50 @@
-"""System programs that some tests need: skipped with a hint where missing, and never in CI."""
+"""System components that some tests need: skipped with a hint where missing, and never in CI."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections import Counter
+from collections.abc import Iterable
+from typing import NoReturn
 
 import pytest
 
+_MISSING = re.compile(
+    r"(?:Skipped: )?(?P<component>[^;:]+) is missing(?:: .*)?; install it with: (?P<install>.+)", re.DOTALL
+)
+
 
 def require_program(program: str, install: str) -> None:
-    """Return if the program is there; else skip the test, or fail it where nothing may be skipped."""
-    if shutil.which(program) is not None:
-        return
-    message = f"{program} is missing; install it with: {install}"
+    """Return if the program is installed; else skip the test, or fail it where no test may be skipped."""
+    if shutil.which(program) is None:
+        leave_out(program, install)
+
+
+def leave_out(component: str, install: str, why: str = "") -> NoReturn:
+    """Skip the test because a component is missing, or fail it where no test may be skipped (`RELAB_REQUIRE_ALL=1`).
+
+    Args:
+        component: its name, without `;` and `:`.
+        install: the one command that installs it.
+        why: how the test found out that it is missing.
+    """
+    detail = f": {why}" if why else ""
+    message = f"{component} is missing{detail}; install it with: {install}"
     if os.environ.get("RELAB_REQUIRE_ALL") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def summary_of(reasons: Iterable[str]) -> list[str]:
+    """Return a line for each missing component: how many tests it left out, and what installs it.
+
+    Args:
+        reasons: why each skipped test was skipped; other reasons than `leave_out` gives are ignored.
+    """
+    found = Counter((match["component"], match["install"]) for reason in reasons if (match := _MISSING.search(reason)))
+    return [
+        f"{component} is missing, so {count} {'test was' if count == 1 else 'tests were'} left out; install it with: {install}"
+        for (component, install), count in sorted(found.items())
+    ]

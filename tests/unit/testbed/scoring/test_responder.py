@@ -21,6 +21,7 @@ from relab.testbed.scoring.responder import (
     a_responder,
     can_blind,
 )
+from support.components import require_program
 from support.waiting import wait_until
 
 ADDRESSES = {"target": "http://127.0.0.1:9", "actions": "http://127.0.0.1:9", "token": "a-token"}
@@ -97,7 +98,8 @@ def is_there(process: psutil.Process) -> bool:
 
 
 def test_a_responder_sees_neither_other_processes_nor_what_is_hidden(tmp_path: Path) -> None:
-    assert can_blind(), "bubblewrap is missing, or may not be used"
+    require_program("bwrap", ".ci/system-packages")
+    assert can_blind(), "bubblewrap may not be used here"
     hidden, home = tmp_path / "hidden", tmp_path / "hidden" / "responders" / "its own"
     home.mkdir(parents=True)
     (hidden / "truth.json").write_text("hang")
