@@ -291,7 +291,7 @@ class IncidentService:
         return self.log.read_after(incident_id, after)
 
     def decide(self, approval_id: str, *, approved: bool, by: str, note: str = "") -> Decision:
-        """Approve or reject the plan of a question; with the id of an incident, the question of that incident.
+        """Approve or reject the plan of a question; with the id of an incident, the last question of that incident.
 
         Raises:
             NotFoundError: no question and no incident with a question has this id.

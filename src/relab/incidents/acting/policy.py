@@ -13,7 +13,7 @@ from relab.incidents.acting.records import ActRecord, ActStatus
 _US: Final = 1_000_000
 _LOOKS_AGAIN_S: Final = 10.0
 OUTAGE_DEPENDENCIES: Final = 2
-"""With at least so many failing dependencies and a failing host, the outage is wider than one service."""
+"""With at least this many failing dependencies and a failing host, the outage is wider than one service."""
 SETTLES_WITHIN_S: Final = 90.0
 """How long an act may be in transit or in progress before a missing record on the server means that it was not begun."""
 

@@ -24,10 +24,10 @@ class ActStatus(StrEnum):
     """How far an act is."""
 
     ASKED = "asked"
-    """Written down; whether it was done is not known yet."""
+    """Stored, and perhaps requested; it is unknown whether it was done."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """It was begun and did not succeed, or nobody knows how far it came."""
+    """It was begun and did not succeed, or it was interrupted."""
     REFUSED = "refused"
     """Nothing was done."""
     UNDONE = "undone"
@@ -38,7 +38,7 @@ class Effect(StrEnum):
 
     VERIFIED = "verified"
     MITIGATED = "mitigated"
-    """Its cause is gone; users are not served as usual yet, or suffer from another cause."""
+    """Its cause is gone; users are not served as usual yet, or are affected by another cause."""
     FAILED = "failed"
     WORSE = "worse"
 

@@ -53,7 +53,7 @@ class VerificationSettings:
         patience_s: the time from the end of the act until it counts as failed.
         cause_patience_s: the time from the end of the act during which the cause may still be seen.
         recovery_s: the time from the end of the act until a service that still recovers counts as mitigated only.
-        window_s: the window of the target's own figures; for so long after the act they include the act itself.
+        window_s: the window of the target's own figures; for this long after the act they still cover the act itself.
         worse_s: for how long the figures must be worse.
         worse_errors_pct, worse_latency_factor, worse_latency_ms: the least increase that counts as worse: errors in
             percentage points; P95 by both the factor and the milliseconds.

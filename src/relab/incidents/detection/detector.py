@@ -22,7 +22,7 @@ _US: Final = 1_000_000
 _MOST_GAP: Final = 60
 """In poll intervals: half an hour by default."""
 _GONE_US: Final = 600 * 1_000_000
-"""A muted anomaly that was not seen for so long counts again."""
+"""A muted anomaly that was not seen for this long counts again."""
 LEAST_ERRORS: Final = 2.5
 """One or two errors appear in several polls, so several polls do not confirm them. Not 3, because shares are rounded."""
 LEAST_OF_A_ROUTE: Final = 20

@@ -21,7 +21,7 @@ _SHORT_POLLS_S: Final = 5.0
 _GAP_S: Final = 20.0
 """The least time between two notifications of news; the next one includes all news since the last."""
 _RECOVERED_S: Final = 30.0
-"""A signal has recovered if it was well for so long; one that flaps more quickly is news only if it stays wrong."""
+"""A signal has recovered if it was well for this long; one that flaps more quickly is news only if it stays wrong."""
 _LONGEST_BACKOFF: Final = 5
 _FORGIVEN_S: Final = 3_600.0
 _MOST_SIGNALS: Final = 500
@@ -36,7 +36,7 @@ _SEVERITIES: Final = list(Severity)
 
 
 class NewsKind(StrEnum):
-    """Why people must be notified again of an incident that they know."""
+    """Why people must be notified again about an incident that is open."""
 
     RECURRED = "recurred"
     NEW = "new"

@@ -24,7 +24,7 @@ from relab.knowledge.models import UNNAMED
 _MOST_TOLD = 8
 _MOST_PAIRS = 3
 _MOST_DOUBTS = 3
-"""How often a confirmed cause is looked for again when new looks do not show it: many symptoms come and go."""
+"""How often to look again for a confirmed cause, on which no act was done since, if new looks miss it: symptoms come and go."""
 _BELIEVED = frozenset(("trigger", "alert"))
 """Sources whose findings are investigated even if polls do not show them; acting on them has the same conditions."""
 

@@ -175,7 +175,7 @@ class Planning:
                 waits += 1
                 wait_s = error.retry_after_s if isinstance(error, BusyError) else world.settings.wait_s
                 if wait_s > world.settings.verification.patience_s:
-                    # So long a wait would leave people uninformed, and the situation would be different after it.
+                    # Escalate: during such a long wait people are not informed, and the situation changes.
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
                 await world.pause(wait_s)
                 if wait_s > world.settings.wait_s:

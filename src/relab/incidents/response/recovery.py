@@ -15,7 +15,7 @@ WELL_AGAIN: Final = "Users have been served well again for long enough, and no f
 PASSED: Final = "passed"
 """The value that resumes a waiting question when the problem has passed."""
 _UNHEARD_US: Final = 5 * 3_600 * _US
-"""Alertmanager repeats firing alerts every four hours by default; an alert that was not repeated for so long is ignored."""
+"""Alertmanager repeats firing alerts every four hours by default; an alert that was not repeated for this long is ignored."""
 
 
 class Recovery:

@@ -200,7 +200,7 @@ class Responder:
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
-            # The responder's own notices have already told people of older outages.
+            # The notices of the responder's own work cover older outages.
             last_us = await last_notice_us(self._world, incident)
             news = [item for item in news if item.began_us >= last_us]
         return news
@@ -260,7 +260,7 @@ class Responder:
             try:
                 await self._run_graph(incident_id)
             except LoopLostError:
-                # Another process leads now and continues with the incident.
+                # Nothing was done: another process leads now, and continues with the incident.
                 _log.warning("incident_left_to_another", incident_id=incident_id)
                 self._incident_id = None
                 return
