@@ -16,7 +16,7 @@ from relab.incidents.storage.models import ReceivedAlert
 from relab.incidents.storage.texts import cut
 
 MOST_ALERTS: Final = 1_000
-"""How many alerts of a notification are stored. A larger one is cut and not rejected, as Alertmanager would not send it again."""
+"""How many alerts of a notification are stored; the rest is dropped. Alertmanager never resends a rejected notification."""
 _MOST_PROBLEMS: Final = 20
 _MOST_SAID: Final = 250
 """The maximum length of an alert's text in a title that also has a count."""
@@ -123,7 +123,7 @@ def read_notification(document: Any) -> Notified:
 
 
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
-    """Return the title: the summary that all alerts share, or else the first firing alert; with the number of further alerts."""
+    """Return the title: the summary that all alerts share, or else the first firing alert; plus the number of other alerts."""
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)
     named = {**sent.group_labels, **sent.common_labels}.get("alertname")

@@ -1,4 +1,4 @@
-"""The briefing for a person's decision: the evidence, other causes, an action's blast radius and its rollback. Pure functions."""
+"""The briefing for a person's decision: evidence, other causes, an action's blast radius and rollback. Pure functions."""
 
 from __future__ import annotations
 

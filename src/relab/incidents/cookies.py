@@ -8,7 +8,7 @@ from urllib.request import Request
 
 
 class NoCookies(CookieJar):
-    """Stores no cookies: with one, a load balancer could send each request to the same worker, even one that no longer answers.
+    """Stores no cookies: with one, a load balancer could send each request to the same worker, even after it has hung.
 
     It does not parse cookies either: the server may be broken or hostile, and the responder runs for months.
     """

@@ -272,7 +272,7 @@ class IncidentService:
         )
 
     def briefing(self, incident_id: str) -> Briefing:
-        """Return the briefing from which a person decides about an incident; an incident that is over has no open questions.
+        """Return the briefing for a person's decision about an incident; if it is over, without open questions.
 
         Raises:
             NotFoundError: no incident has this id.

@@ -1,4 +1,4 @@
-"""The looks, facts and actions that exist, for the lint of runbooks and settings: unknown names are reported before an incident."""
+"""The looks, facts and actions that exist; the lint of runbooks and settings reports unknown names before an incident."""
 
 from __future__ import annotations
 

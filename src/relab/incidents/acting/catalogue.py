@@ -1,4 +1,4 @@
-"""Read the parts of an action server's catalogue that a plan needs. It is untrusted data: invalid entries are left out and counted."""
+"""Read the parts of an action server's catalogue that a plan needs. It is untrusted: invalid entries are only counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of acts: the responder's own, stored before they are requested, and the action server's, which cover all its clients."""
+"""Records of acts: the responder's own, stored before they are requested, and the action server's, of all its clients."""
 
 from __future__ import annotations
 

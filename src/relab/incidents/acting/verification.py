@@ -165,7 +165,10 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
 
 
 def _worse_since(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str) -> Verification:
-    """Return the verdict if the figures are worse since the act: `WORSE`, or `OTHER_CAUSE` if a confirmed cause explains it."""
+    """Return the verdict for worse figures since the act: `WORSE`, or `OTHER_CAUSE` if another cause is confirmed.
+
+    `OTHER_CAUSE` also requires that the act's own cause was seen before and is gone.
+    """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
         reason = f"The cause is gone, and it is worse since, probably for {course.other}: {worse}."

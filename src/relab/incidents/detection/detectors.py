@@ -1,4 +1,4 @@
-"""Detectors: each checks polls and returns the anomalies of the last one. Pure functions; `detector` confirms anomalies that last."""
+"""Pure detectors: each checks polls and returns the anomalies of the last one. `detector` confirms anomalies that last."""
 
 from __future__ import annotations
 

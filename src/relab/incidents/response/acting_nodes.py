@@ -109,7 +109,7 @@ class Acting:
         }
 
     def _once_more(self, state: IncidentState, act: ActRecord) -> list[str]:
-        """Return the keys of acts that may be planned again; add this act if it was refused and fewer than `_MOST_AGAIN` are in."""
+        """Return the keys of acts that may be planned again; add a refused act if there are fewer than `_MOST_AGAIN`."""
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActStatus.REFUSED and len(again) < _MOST_AGAIN else again
 
@@ -150,7 +150,7 @@ class Acting:
     async def _seen_through(
         self, state: IncidentState, plan: Plan, act: ActRecord, book: Runbook | None
     ) -> Verification:
-        """Return the result of an act; roll back an act that sheds load once the load has fallen, and verify again without it."""
+        """Return the result of an act; if it sheds load, roll it back once the load has fallen, and verify again."""
         world, sheds = self._world, book is not None and book.sheds
         before, facts = load_poll(state["before"]), load_known(state.get("known", {})).facts
         # Skip the first verification if the act was already verified before this process was restarted.

@@ -24,7 +24,7 @@ from relab.knowledge.models import UNNAMED
 _MOST_TOLD = 8
 _MOST_PAIRS = 3
 _MOST_DOUBTS = 3
-"""How often to look again for a confirmed cause, on which no act was done since, if new looks miss it: symptoms come and go."""
+"""How often to look again for a confirmed, untreated cause that new looks do not show: many symptoms come and go."""
 _BELIEVED = frozenset(("trigger", "alert"))
 """Sources whose findings are investigated even if polls do not show them; acting on them has the same conditions."""
 
@@ -106,7 +106,7 @@ class Assessing:
         return changed
 
     async def look_again(self, state: IncidentState) -> IncidentState:
-        """Diagnose again with new looks, because the responder or others have acted meanwhile; return the changes of the state."""
+        """Diagnose again with new looks, because the responder or others have acted; return the changes of the state."""
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}

@@ -223,7 +223,7 @@ class Ending:
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActRecord]
     ) -> list[ServerRecord]:
-        """Return the records of what others did during the incident, oldest first; empty if the action server does not answer."""
+        """Return the records of what others did during the incident, oldest first; empty if they cannot be read."""
         try:
             return list(await self._others(state, incident, acts))[::-1]
         except ActionServerError as error:

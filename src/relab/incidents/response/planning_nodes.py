@@ -103,7 +103,7 @@ class Planning:
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
     async def _needed_no_more(self, approval_id: str) -> IncidentState:
-        """Withdraw a question because the problem has passed; a decision that a person has just made is ignored."""
+        """Withdraw a question because the problem has passed; an approval that came just before is not used any more."""
         world = self._world
         now_us = world.clock.now_us()
         await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=WELL_AGAIN)

@@ -152,7 +152,7 @@ class Surveying:
         )
 
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActRecord]:
-        """Return the target's acts within the policy's window, and all acts of the incident; unsettled ones are updated first."""
+        """Return the target's acts within the policy's window and all acts of the incident; update unsettled ones first."""
         world = self._world
         since_us = now_us - int(world.settings.policy.window_s * _US)
         recent = await world.blocking(world.log.acts.of_target, world.target, since_us=since_us)
