@@ -1,1 +1,1 @@
-"""The blind incident responder: from polls to an incident, a cause, an act, a proof, and what is learnt of it."""
+"""The blind incident responder: it polls a target, opens incidents, diagnoses, acts, verifies and learns from the result."""

@@ -1,4 +1,4 @@
-"""Notifications of Prometheus' Alertmanager (webhook version 4) as alerts of ours. Pure."""
+"""Convert notifications of Prometheus' Alertmanager (webhook version 4) to alerts of the responder. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from relab.incidents.storage.models import ReceivedAlert
 from relab.incidents.storage.texts import cut
 
 MOST_ALERTS: Final = 1_000
-"""Taken in of a notification. A storm must not be refused: a refused notification is not sent again."""
+"""How many alerts of a notification are stored; the rest is dropped. Alertmanager never resends a rejected notification."""
 _MOST_PROBLEMS: Final = 20
 _MOST_SAID: Final = 250
-"""Of an alert in a title that says more than that."""
+"""The maximum length of an alert's text in a title that also has a count."""
 _SEVERITIES: Final = {
     "critical": Severity.CRITICAL,
     "page": Severity.CRITICAL,
@@ -32,18 +32,18 @@ _SEVERITIES: Final = {
 _NO_TIME: Final = "0001-01-01T00:00:00Z"
 _EARLIEST: Final = "1970-01-01T00:00:00Z"
 
-# However long they are: what is stored of them is cut there.
+# No length limit here: the code that stores the values truncates them.
 Words = dict[str, str]
 
 
 class InvalidAlertsError(InvalidInputError):
-    """It is no notification that could be taken in."""
+    """The document is not a valid notification."""
 
     code = "invalid_alerts"
 
 
 class _Sent(BaseModel):
-    # Later versions of the sender may say more.
+    # Later versions of Alertmanager may send more fields.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
@@ -59,7 +59,7 @@ class SentAlert(_Sent):
     @field_validator("starts_at", mode="before")
     @classmethod
     def _begin(cls, value: object) -> object:
-        """Take the sender's `no time` for the earliest one."""
+        """Replace the value by which Alertmanager says "no time" with the earliest time."""
         return _EARLIEST if value == _NO_TIME else value
 
 
@@ -79,12 +79,12 @@ class AlertNotification(_Sent):
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """A notification, read.
+    """A parsed notification.
 
     Attributes:
-        title: of an incident that it opens.
-        severity: the worst of its firing alerts.
-        left_out: how many alerts of the group are not among these, by the sender's limit or by ours.
+        title: the title of the incident that the notification opens.
+        severity: the highest severity of its firing alerts.
+        left_out: the number of alerts that are missing here because of the sender's limit or `MOST_ALERTS`.
     """
 
     group_key: str
@@ -98,7 +98,7 @@ def read_notification(document: Any) -> Notified:
     """Read the JSON of a notification.
 
     Raises:
-        InvalidAlertsError: names every field at fault.
+        InvalidAlertsError: the document is not valid; the error lists the invalid fields.
     """
     try:
         sent = AlertNotification.model_validate(document)
@@ -113,7 +113,7 @@ def read_notification(document: Any) -> Notified:
             problems=problems[:_MOST_PROBLEMS],
             remedy="Send what Alertmanager's webhook_config sends, version 4.",
         ) from error
-    # Sorting keeps the order of those that are alike.
+    # Sorting is stable, so alerts with the same status keep their order.
     kept = sorted(sent.alerts, key=lambda alert: alert.status != "firing")[:MOST_ALERTS]
     alerts = tuple(_received(alert) for alert in kept)
     left_out = sent.truncated_alerts + len(sent.alerts) - len(kept)
@@ -123,7 +123,7 @@ def read_notification(document: Any) -> Notified:
 
 
 def _title(sent: AlertNotification, firing: Sequence[Anomaly], left_out: int) -> str:
-    """Return what a notification says: what its alerts have in common, or the first one and how many more there are."""
+    """Return the title: the summary that all alerts share, or else the first firing alert; plus the number of other alerts."""
     common = sent.common_annotations.get("summary")
     more = left_out if common else left_out + max(len(firing) - 1, 0)
     named = {**sent.group_labels, **sent.common_labels}.get("alertname")

@@ -1,4 +1,4 @@
-"""What a person needs before deciding: the evidence, what else it could be, how far an action reaches, and its way back. Pure."""
+"""The briefing for a person's decision: evidence, other causes, an action's blast radius and rollback. Pure functions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Briefing:
-    """What a person needs about an incident, as pairs of a name and a text.
+    """The information about an incident that a person needs for a decision, as pairs of a name and a text.
 
     Attributes:
-        details: evidence of the last diagnosis, other causes, and what alerts say.
-        questions: each question without an answer, and all that it says.
+        details: the evidence of the last diagnosis, other causes, and the texts of alerts.
+        questions: each question without an answer, with its details.
     """
 
     details: Pairs
@@ -37,10 +37,10 @@ class Briefing:
 
 
 def brief(events: Sequence[TimelineEvent], waiting: Iterable[ApprovalRequest]) -> Briefing:
-    """Return what a person needs about an incident.
+    """Return the briefing about an incident.
 
     Args:
-        events: its whole timeline.
+        events: the whole timeline of the incident.
         waiting: its questions without an answer.
     """
     details = (*diagnosis_details(last_diagnosis(events)), *alert_details(alerts_of(events)))
@@ -52,17 +52,17 @@ def diagnosis_details(diagnosis: Mapping[str, Any] | None) -> Pairs:
     """Return the evidence of a diagnosis and the other causes it considers, as pairs of a name and a text.
 
     Args:
-        diagnosis: the content of a `diagnosed` event; what it lacks is left out.
+        diagnosis: the content of a `diagnosed` event; missing parts are left out.
     """
     return (*(("Evidence", text) for text in _evidence(diagnosis)), *_others(diagnosis))
 
 
 def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | None) -> Pairs:
-    """Return all that an approval request says, as pairs of a name and a text.
+    """Return the details of an approval request, as pairs of a name and a text.
 
     Args:
-        request: the question.
-        diagnosis: the content of the `diagnosed` event that it follows from; None if there is none.
+        request: the approval request.
+        diagnosis: the content of the `diagnosed` event on which the request is based; None if there is no such event.
     """
     plan = request.plan
     undo = f"{plan.undo} takes it back" if plan.undo else "nothing takes it back"
@@ -82,10 +82,10 @@ def question_details(request: ApprovalRequest, diagnosis: Mapping[str, Any] | No
 
 
 def alert_details(alerts: Iterable[Mapping[str, Any]]) -> Pairs:
-    """Return the descriptions and the addresses of runbooks that alerts carry, as pairs of a name and a text, each once.
+    """Return the descriptions and runbook addresses in alerts, as pairs of a name and a text, without duplicates.
 
     Args:
-        alerts: contents of `alert` events.
+        alerts: the contents of `alert` events.
     """
     found: dict[tuple[str, str], None] = {}
     for content in alerts:
@@ -107,7 +107,7 @@ def last_diagnosis(events: Iterable[TimelineEvent]) -> Mapping[str, Any] | None:
 
 
 def diagnosis_before(events: Iterable[TimelineEvent], approval_id: str) -> Mapping[str, Any] | None:
-    """Return the content of the diagnosis that a question follows from: the last one before it was asked, or None."""
+    """Return the content of the last diagnosis before a question was asked; None if there is no diagnosis before it."""
     found = None
     for event in events:
         if event.kind == DIAGNOSED:

@@ -1,4 +1,4 @@
-"""Where the graph of an incident keeps how far it is: a SQLite file of its own, or a schema of the PostgreSQL database."""
+"""Storage for the checkpoints of incidents' graphs: a separate SQLite file, or a schema in the PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ SCHEMA: Final = "relab_checkpoints"
 FILE: Final = "checkpoints.db"
 _LOCK_FILE: Final = f"{FILE}.lock"
 _LOCK: Final = 7_205_759_403
-"""Of those who make the tables; a number that nobody else is likely to lock."""
+"""The advisory lock for creating the tables; a number that other software is unlikely to lock."""
 _LOOK_AGAIN_S: Final = 0.2
 _CONNECTIONS: Final = 4
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether an error says that the database, or the file of checkpoints, cannot be used at present.
+    """Return whether an error means that the database, or the file of checkpoints, is unavailable at present.
 
-    What keeps checkpoints lets the errors of its driver out as they are.
+    The errors of the database drivers count too, because the checkpoint savers do not wrap them.
     """
     if isinstance(error, DatabaseUnavailableError):
         return True
     if isinstance(error, sqlite3.OperationalError):
-        # A statement that SQLite refuses (no such table): waiting does not help.
+        # SQLITE_ERROR is an invalid statement (for example, no such table), so waiting does not help.
         return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) != sqlite3.SQLITE_ERROR
     psycopg: Any = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
@@ -51,12 +51,12 @@ def is_outage(error: BaseException) -> bool:
 
 @asynccontextmanager
 async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    """Yield what keeps checkpoints beside a database.
+    """Yield the checkpoint saver for a database.
 
-    The state of an incident is plain JSON, so nothing is read back but plain values, whatever somebody has written there.
+    The state of an incident is plain JSON, so the saver loads only plain values, even if the stored data was manipulated.
 
     Raises:
-        ConfigurationError: PostgreSQL is used without its extra, or its schema may not be made.
+        ConfigurationError: PostgreSQL is used without its extra, or its user may not create the schema.
         DatabaseUnavailableError: PostgreSQL cannot be reached.
     """
     serializer = JsonPlusSerializer(allowed_msgpack_modules=None)
@@ -68,16 +68,16 @@ async def checkpoints(database: Database, home: Path) -> AsyncIterator[BaseCheck
     async with aiosqlite.connect(home / FILE) as connection:
         saver = AsyncSqliteSaver(connection, serde=serializer)
         with (home / _LOCK_FILE).open("ab") as lock:
-            # Those who turn one file to write-ahead logging at once do not wait for each other: they fail.
+            # Processes that switch one file to write-ahead logging at the same time do not wait but fail, so lock here.
             await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
             with contextlib.suppress(sqlite3.OperationalError):
-                # If it cannot be used now, whoever uses it first tries again, and is told.
+                # If the file cannot be used now, the saver's first use runs the setup again, and raises the error.
                 await saver.setup()
         yield saver
 
 
 async def forget_threads(database: Database, home: Path, thread_ids: Sequence[str]) -> None:
-    """Delete how far the graphs of incidents were; of those that have no checkpoints nothing is deleted.
+    """Delete the checkpoints of some incidents; ids without checkpoints are ignored.
 
     Raises:
         DatabaseUnavailableError: the database, or the file of checkpoints, cannot be used right now.
@@ -87,7 +87,7 @@ async def forget_threads(database: Database, home: Path, thread_ids: Sequence[st
     try:
         async with checkpoints(database, home) as saver:
             if isinstance(saver, AsyncSqliteSaver):
-                # Alone it makes no tables before it deletes from them.
+                # `adelete_thread` does not create the tables that it deletes from.
                 await saver.setup()
             for thread_id in thread_ids:
                 await saver.adelete_thread(thread_id)
@@ -125,7 +125,7 @@ async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> As
         min_size=1,
         max_size=_CONNECTIONS,
         open=False,
-        # One that the server has closed is replaced before it is used.
+        # The pool replaces a connection that the server has closed before it is used.
         check=AsyncConnectionPool.check_connection,
     )
     try:
@@ -146,8 +146,8 @@ async def _in_postgres(database: Database, serializer: JsonPlusSerializer) -> As
 
 
 async def _make_tables(saver: Any, connection: AsyncConnection[DictRow]) -> None:
-    """Make schema and tables; of several processes one at a time."""
-    # Not by waiting for the lock: what waits holds a snapshot, and an index that is made concurrently waits for that.
+    """Create schema and tables; only one process at a time does so."""
+    # Poll for the lock: a statement that waits for it holds a snapshot, and CREATE INDEX CONCURRENTLY waits for that.
     while True:
         row = await (await connection.execute("SELECT pg_try_advisory_lock(%s) AS got", (_LOCK,))).fetchone()
         if row is not None and row["got"]:
@@ -156,5 +156,5 @@ async def _make_tables(saver: Any, connection: AsyncConnection[DictRow]) -> None
     found = await connection.execute("SELECT 1 AS found FROM pg_namespace WHERE nspname = %s", (SCHEMA,))
     if await found.fetchone() is None:
         await connection.execute(f"CREATE SCHEMA {SCHEMA}")
-    # The lock ends with the connection.
+    # The lock is released when the connection closes.
     await saver.setup()

@@ -1,4 +1,4 @@
-"""The cookies of the responder's HTTP clients: none."""
+"""A cookie jar for the responder's HTTP clients that stores no cookies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from urllib.request import Request
 
 
 class NoCookies(CookieJar):
-    """Takes no cookie: by one a load balancer would send each request to the same worker, also one that has stopped to answer.
+    """Stores no cookies: with one, a load balancer could send each request to the same worker, even after it has hung.
 
-    What is not taken is not read either: whoever is asked may be broken or hostile, and a client lives for months.
+    It does not parse cookies either: the server may be broken or hostile, and the responder runs for months.
     """
 
     def extract_cookies(self, response: HTTPResponse, request: Request) -> None:
-        """Leave an answer's cookies where they are."""
+        """Ignore the cookies of an answer."""

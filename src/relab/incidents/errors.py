@@ -1,4 +1,4 @@
-"""What can be wrong with what people ask of the responder."""
+"""Errors in requests to the incident service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from relab.core.errors import ConflictError, NotFoundError, UnavailableError
 
 
 class NoTargetError(ConflictError):
-    """Nothing is watched, so nothing can be wrong with it; or more than one target is, and none is named."""
+    """No target is watched, or several targets are watched and the request does not name one."""
 
     code = "no_target"
 
@@ -23,7 +23,7 @@ class NoTargetError(ConflictError):
 
 
 class NoTargetYetError(UnavailableError):
-    """No target is watched right now: a responder that starts, or takes over, has one soon. Send the alerts again."""
+    """No target is watched right now. The sender should retry: a responder that starts or takes over will watch one soon."""
 
     code = "no_target_yet"
 
@@ -35,6 +35,6 @@ class NoTargetYetError(UnavailableError):
 
 
 class NoQuestionError(NotFoundError):
-    """Nobody was asked this, or the incident waits for no answer."""
+    """No question has this id, and no incident of this id has asked a question."""
 
     code = "no_question"

@@ -1,4 +1,4 @@
-"""HTTP clients of the responder: one for each request, so that nothing of one is left for the next."""
+"""HTTP clients of the responder: a new one for each request, so that requests share no state."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from relab.incidents.cookies import NoCookies
 
 
 class FreshClients:
-    """Makes a client for each request; what is slow to make, the certificates, is made once.
+    """Makes a new HTTP client for each request; loads the certificates, which is slow, only once.
 
-    A client that is kept counts its connections, and a connection whose request is given up in the very moment in which it
-    ends by itself is counted for ever. A service that hangs for a minute fills up that count by being asked in vain, and from
-    then on nothing would be asked of it, however well it is.
+    A client that is reused counts its connections. If a request is cancelled at the very moment when it ends by itself, its
+    connection stays in the count for ever. A service that hangs for a minute could so fill the count, and then the client
+    would send it no more requests, even after it has recovered.
 
     Args:
-        is_secure: whether certificates are needed; to read them all takes long, and without TLS nobody asks for them.
-        trust_env: whether proxies and certificates that the environment names are used.
-        given: to each client, as httpx takes it.
+        is_secure: whether certificates are needed; loading them is slow, and requests without TLS do not use them.
+        trust_env: whether to use the proxies and certificates that the environment names.
+        given: further arguments of `httpx.AsyncClient`.
 
     Raises:
-        OSError, ValueError, httpx.InvalidURL, ImportError: by what the environment names nothing can be asked.
+        OSError, ValueError, httpx.InvalidURL, ImportError: the environment or the arguments name something unusable.
     """
 
     def __init__(self, *, is_secure: bool, trust_env: bool = False, **given: Any) -> None:
         self._verify = httpx.create_ssl_context(verify=is_secure, trust_env=trust_env)
         self._given = {"follow_redirects": False, "trust_env": trust_env, **given}
-        # Made to see that it can be; it has connected to nobody.
+        # Make one client now, so that invalid arguments raise here; it opens no connection.
         self.one()
 
     def one(self) -> httpx.AsyncClient:
-        """Return a client for one request; as a context it leaves no connection open."""
-        # Also answers of one request may set cookies, of a kind that nobody should read.
+        """Return a client for one request; use it as a context manager, so that no connection stays open."""
+        # The answer to a single request may set cookies too; they are not read.
         return httpx.AsyncClient(verify=self._verify, cookies=NoCookies(), **self._given)

@@ -1,4 +1,4 @@
-"""Values of the responder: what a poll has seen, and what is wrong with it."""
+"""Values of the responder: the snapshot of a poll, and the anomalies in it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Final
 
 ANSWER: Final = "answer.ms"
-"""The signal of how long the target took to answer a poll. Its own figures begin when a request is read: what waits for
-a processor before that is in none of them."""
+"""The signal of how long the target took to answer a poll. The target's own figures begin when it reads a request, so they
+do not include the time that the request waits for a processor before that."""
 
 
 class Absence(StrEnum):
-    """Why a part of a poll is not there: three very different things to an operator."""
+    """The reason why a part of a poll is absent; operators react to each one differently."""
 
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
@@ -25,13 +25,13 @@ class Snapshot:
     """One poll of a target, as numbers and words by name.
 
     Attributes:
-        at_us: when it was asked for.
-        told_at_us: the target's own time in its answer; None if it told none. One that stands still is frozen.
-        numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and the like; what is not known is absent.
-        words: `health`, `pool`, `dependency.database`, `worker.1` and the like.
-        absent: parts that did not answer as they should, and why.
-        absurd: fields whose values cannot be (negative, not a number, above 100 percent); they are in no other place.
-        templates: how many log lines of each template came since the poll before.
+        at_us: the time when the poll was requested.
+        told_at_us: the target's own time in its answers; None if they contain none. If it stands still, the target is frozen.
+        numbers: `errors.pct`, `latency.p95_ms`, `traffic.rps`, `pool.used_pct` and others; unknown numbers are absent.
+        words: `health`, `pool`, `dependency.database`, `worker.1` and others.
+        absent: the parts without a usable answer, with the reason.
+        absurd: the names of impossible values (negative, not a number, above 100 percent); these are in no other attribute.
+        templates: the number of log lines since the poll before, by template.
     """
 
     at_us: int
@@ -44,7 +44,7 @@ class Snapshot:
 
     @property
     def failing(self) -> frozenset[str]:
-        """What the target depends on and calls failing."""
+        """The names of the dependencies that the target reports as failing."""
         of = (
             name.removeprefix("dependency.")
             for name, word in self.words.items()
@@ -63,14 +63,14 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """Something that a detector finds wrong.
+    """A problem that a detector, an alert or a person reports.
 
     Attributes:
-        detector: which: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence`, `state`; `alert`, `trigger` for those outside.
-        signal: of the snapshot.
-        value, expected: as found, and where the baseline or the rule has its bound; None where there is no number.
+        detector: `seed_rule`, `burn_rate`, `level_shift`, `trend`, `absence` or `state`; from outside `alert` or `trigger`.
+        signal: the name of the signal in the snapshot.
+        value, expected: the value found, and the bound of the baseline or the rule; None if there is no number.
         detail: one sentence for people.
-        opens: whether an incident may open on it alone: users notice it, or will.
+        opens: whether this anomaly alone may open an incident, because users notice it or will notice it.
     """
 
     detector: str

@@ -1,4 +1,4 @@
-"""From a target's answers to a snapshot. Answers are data from outside: whatever they hold, a snapshot comes of them."""
+"""Convert a target's answers to a snapshot. Answers are untrusted data: any content gives a valid snapshot."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _PERCENT: Final = frozenset(("errors.pct", "pool.used_pct", "search.faiss_share_
 
 @dataclass(slots=True)
 class _Draft:
-    """A snapshot in the making."""
+    """A snapshot while it is built."""
 
     numbers: dict[str, float] = field(default_factory=dict)
     words: dict[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class _Draft:
     told_at_us: int | None = None
 
     def number(self, name: str, value: Any) -> None:
-        """Take a number in, if it is one that can be."""
+        """Store a number; if the value is not a number within bounds, add its name to `absurd`. None is ignored."""
         if value is None:
             return
         most = 100.0 if name in _PERCENT else _MOST
@@ -60,7 +60,7 @@ class _Draft:
             self.numbers[name] = float(value)
 
     def word(self, name: str, value: Any) -> None:
-        """Take a word in; a long one is cut."""
+        """Store a word, truncated to 100 characters; a boolean becomes `ok` or `failing`, other types go to `absurd`."""
         if isinstance(value, bool):
             value = "ok" if value else "failing"
         if isinstance(value, str) and value:
@@ -69,7 +69,7 @@ class _Draft:
             self.absurd.append(name)
 
     def time(self, value: Any) -> None:
-        """Take the target's own time in; the latest of all parts counts."""
+        """Store the target's own time; the latest of all parts of the poll counts."""
         try:
             told = parse_time(value) if isinstance(value, str) else None
         except ValueError:
@@ -82,12 +82,12 @@ class _Draft:
 
 
 def read_poll(at_us: int, answers: Mapping[str, Any | Absence], templates: Mapping[str, int] | None = None) -> Snapshot:
-    """Return what a poll has seen.
+    """Return the snapshot of a poll.
 
     Args:
-        at_us: when it was asked for.
-        answers: by part, its JSON or why there is none; a part that was not asked for is not in it.
-        templates: of the log lines that came since the poll before.
+        at_us: the time when the poll was requested.
+        answers: by part, its JSON or the reason why it is absent; parts that were not requested are missing.
+        templates: the number of log lines since the poll before, by template.
     """
     draft = _Draft()
     absent = {part: answer for part, answer in answers.items() if isinstance(answer, Absence)}
@@ -158,7 +158,7 @@ def _read_processes(draft: _Draft, document: Mapping[str, Any]) -> None:
         if _is_amount(rss):
             draft.number(f"{name}.rss_mb", float(rss) / 1_048_576)
         if _is_amount(used) and _is_amount(most) and most:
-            # Whole numbers as large as a target may tell divide only as floats.
+            # Convert first: dividing integers as large as a target may send could overflow.
             draft.number(f"{name}.fds_pct", 100 * (float(used) / float(most)))
 
 

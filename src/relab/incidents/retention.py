@@ -1,4 +1,4 @@
-"""Deleting what ended long ago: incidents, all that is told of them, and how far their graphs were."""
+"""Delete incidents that ended long ago, with their timelines and checkpoints."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DEFAULT_BATCH = 100
 
 
 class Retention:
-    """Deletes old incidents, beside servers that go on meanwhile.
+    """Deletes old incidents while servers continue to run.
 
-    What past incidents have taught stays: it is bounded by itself, and `lab knowledge forget` takes it back. An incident that
-    is open, or waits for a person, stays however old it is.
+    The knowledge from past incidents stays: its size is bounded, and `lab knowledge forget` deletes it. An incident that is
+    open, or waits for a person, stays at any age.
 
     Args:
-        home: where checkpoints are if the database is SQLite.
+        home: the folder of the checkpoints if the database is SQLite.
     """
 
     def __init__(self, database: Database, log: IncidentLog, home: Path) -> None:
@@ -33,21 +33,21 @@ class Retention:
         return self._log.count_ended(before_us)
 
     def prune(self, before_us: int, *, batch: int = DEFAULT_BATCH) -> Iterator[int]:
-        """Delete the incidents that ended before a time, those that ended first first; yield how many each step deleted.
+        """Delete the incidents that ended before a time, oldest first, in batches; yield the number that each batch deleted.
 
-        To stop between two steps, or in the middle of one, loses nothing: the next pruning goes on.
+        Stopping at any point is safe: the next call continues. After the last batch, old alerts are deleted as well.
 
         Raises:
             UnavailableError: the database, or the file of checkpoints, cannot be used right now.
         """
         while ids := self._log.ended_before(before_us, limit=batch):
             began_s = time.monotonic()
-            # First these: an incident that is there still is found again, a checkpoint of none is not.
+            # Delete checkpoints first: after an interruption the incidents are found again, but orphaned checkpoints are not.
             self._forget_checkpoints(ids)
             self._log.forget(ids)
             yield len(ids)
             if self._database.is_sqlite:
-                # Its one write lock goes to whoever looks at the right moment: others get as long to look.
+                # SQLite's only write lock has no fair queue, so leave other processes as much time to acquire it.
                 time.sleep(time.monotonic() - began_s)
         self._log.forget_alerts(before_us)
 

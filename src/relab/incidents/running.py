@@ -1,4 +1,4 @@
-"""A responder at work: its parts put together, its loop kept running, its connections closed at the end."""
+"""Build a responder from its parts, keep its loop running, and close its connections at the end."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ from relab.storage import Database
 from relab.telemetry.service import TelemetryService
 
 _ENDS_WITHIN_S: Final = 2.0
-"""How long a poll in hand may take once the responder is told to stop."""
+"""How long a running poll may take after the responder is asked to stop."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a responder works with beside its target.
+    """The services that a responder needs besides its target.
 
     Attributes:
-        home: where its checkpoints are if the database is SQLite.
+        home: the folder for its checkpoints if the database is SQLite.
     """
 
     database: Database
@@ -67,14 +67,15 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
     """Watch a target and respond to its incidents while the block runs.
 
     Raises:
-        ConfigurationError: the token for the action server is missing though more than observing is allowed, an address is none, or a runbook that is to be left out.
-        RunbookFolderError: the folder that the settings name cannot be read.
-        UnavailableError: checkpoints cannot be kept.
+        ConfigurationError: the token for the action server is missing although the autonomy allows more than to observe, an
+            address is not valid, or a runbook that the settings leave out does not exist.
+        RunbookFolderError: the folder in the settings cannot be read.
+        UnavailableError: checkpoints cannot be stored.
     """
     token = token_of(watched)
     await asyncio.to_thread(means.knowledge.check)
     if watched.gateway is not None:
-        # An incident should not have to wait for its libraries.
+        # Load the model's libraries now, so that an incident does not wait for them.
         threading.Thread(target=watched.gateway.preload, name="preload-model", daemon=True).start()
     asker, actions = Asker(watched.url, watched.actions_url, token=token), ActionsClient(watched.actions_url, token)
     async with checkpoints(means.database, means.home) as saver:
@@ -99,7 +100,7 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
         )
         recorder = RunRecorder(means.log, means.telemetry, means.clock, watched.name)
         scribe = Scribe(responder, watch.feed, recorder, SignalKeeper(means.log, means.clock))
-        # Whatever the environment says: what is seen of a target goes to nobody else.
+        # Turn LangSmith tracing off, whatever the environment says: observations of a target must not leave this process.
         with tracing_context(enabled=False):
             async with (
                 scribe.writing(),
@@ -118,13 +119,13 @@ async def a_responder(watched: Watched, means: Means) -> AsyncIterator[Responder
 async def _checking_actions(
     actions: ActionsClient, name: str, classes: Collection[str], again_after_s: float
 ) -> AsyncIterator[None]:
-    """Ask the action server what it offers until it answers, and log what is wrong: once for each reason.
+    """While the block runs, request the action server's catalogue until it answers, and log each kind of failure once.
 
     Args:
-        actions: asks the server.
-        name: of the server, for the log.
-        classes: of the settings; those that no action has are logged.
-        again_after_s: between two requests.
+        actions: the client of the server.
+        name: the name of the server, for the log.
+        classes: the classes of actions in the settings; those that no action of the server has are logged.
+        again_after_s: the time between two requests.
     """
 
     async def check() -> None:

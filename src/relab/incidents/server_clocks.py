@@ -1,4 +1,4 @@
-"""The clocks of those who answer: what they say of times is by theirs, and theirs may be wrong, or ours. Pure."""
+"""Measure the difference between a server's clock and the local one; either may be wrong. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Final
 from relab.core.clock import EPOCH, MICROSECOND
 
 _COARSE_US: Final = 2_000_000
-"""`Date` tells whole seconds, and an answer takes its time: less than this is no difference."""
+"""Differences up to this are ignored, because `Date` has whole seconds and an answer takes time."""
 
 
 def ahead_us(date: str | None, now_us: int) -> int:
-    """Return how far the clock of whoever answers is ahead of ours; 0 where it is not, or does not tell.
+    """Return by how many microseconds the server's clock is ahead of the local clock, negative if it is behind.
+
+    Return 0 if the difference is at most 2 s, or `date` is missing or not valid.
 
     Args:
         date: the `Date` header of the answer (RFC 9110, 6.6.1).
-        now_us: by our clock, as it came.
+        now_us: the local time when the answer came.
     """
     if date is None:
         return 0

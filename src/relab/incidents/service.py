@@ -1,4 +1,4 @@
-"""What the edges may ask of the responder: how it is, what it knows, and what people tell it to do."""
+"""The use cases of the responder for API and CLI: read its status and incidents, and pass on decisions of people."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A target that is watched, and who mends it.
+    """A target that the responder watches, and the action server that changes it.
 
     Attributes:
-        name: that its incidents are stored under.
-        url: of the target.
-        actions_url, token: of the action server.
-        gateway: to the language model that is asked for a second opinion; None: there is none.
+        name: the name under which the incidents of the target are stored.
+        url: the address of the target.
+        actions_url, token: the address of the action server, and the token for it.
+        gateway: the language model that gives a second opinion; None: no model is used.
     """
 
     name: str
@@ -109,10 +109,10 @@ class Watched:
 
 
 def target_name(url: str) -> str:
-    """Return the name of the target at an address: host and port, and a path if there is one; no secrets.
+    """Return the name of the target at an address: host and port, then the path if the address has one; no secrets.
 
     Raises:
-        ConfigurationError: it is no address of an HTTP server.
+        ConfigurationError: `url` is not the address of an HTTP server.
     """
     try:
         parts = urlsplit(url)
@@ -128,10 +128,10 @@ def target_name(url: str) -> str:
 
 
 def token_of(watched: Watched) -> str | None:
-    """Return the token for the action server; None if there is none and the responder only observes.
+    """Return the token for the action server; None if no token is set and the responder only observes.
 
     Raises:
-        ConfigurationError: there is none, and the autonomy allows more than to observe.
+        ConfigurationError: no token is set, and the autonomy allows more than to observe.
     """
     if watched.token is None and watched.settings.policy.only_observes:
         return None
@@ -148,10 +148,10 @@ class IncidentService:
     """Incidents, the switches of the responder, and the responder itself.
 
     Args:
-        signal: wakes those who follow timelines.
-        telemetry: has each incident as an agent run.
-        home: where the responder keeps its checkpoints if the database is SQLite.
-        watched: None: nothing is, and what is known of earlier incidents can be read.
+        signal: wakes the readers that follow timelines.
+        telemetry: stores each incident as an agent run.
+        home: the folder for the responder's checkpoints if the database is SQLite.
+        watched: the watched target; None: no target is watched, and only earlier incidents can be read.
     """
 
     def __init__(
@@ -178,30 +178,30 @@ class IncidentService:
 
     @property
     def watched(self) -> Watched | None:
-        """What is watched, if anything is."""
+        """The watched target; None if no target is watched."""
         return self._watched
 
     def check(self) -> None:
-        """Return if what is configured can be responded to, or if nothing is.
+        """Check that the configured target can be responded to; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: there is no token for the action server.
+            ConfigurationError: the token for the action server is missing, and the autonomy allows more than to observe.
         """
         if self._watched is not None:
             token_of(self._watched)
 
     @asynccontextmanager
     async def responding(self) -> AsyncIterator[None]:
-        """Watch the target and respond to its incidents while the block runs; do nothing if none is configured.
+        """Watch the target and respond to its incidents while the block runs; do nothing if no target is configured.
 
         Raises:
-            ConfigurationError: there is no token for the action server, or an address is none.
-            UnavailableError: checkpoints cannot be kept.
+            ConfigurationError: the token for the action server is missing, or an address is not valid.
+            UnavailableError: checkpoints cannot be stored.
         """
         if self._watched is None:
             yield
             return
-        # The graph's library takes long to load, and most processes respond to nothing.
+        # The graph's library takes long to load, and most processes do not respond to incidents.
         from relab.incidents.running import Means, a_responder
 
         means = Means(self._database, self._clock, self.log, self._knowledge, self._telemetry, self._home)
@@ -248,7 +248,7 @@ class IncidentService:
         """Return incidents, the newest first.
 
         Raises:
-            InvalidInputError: the cursor is none of this list.
+            InvalidInputError: the cursor does not belong to this list.
         """
         return self.log.list_incidents(target=target, statuses=statuses, cursor=cursor, limit=limit)
 
@@ -256,7 +256,7 @@ class IncidentService:
         """Return an incident with its acts and questions.
 
         Raises:
-            NotFoundError: there is none of that id.
+            NotFoundError: no incident has this id.
         """
         incident = self.log.get(incident_id)
         questions = [
@@ -272,10 +272,10 @@ class IncidentService:
         )
 
     def briefing(self, incident_id: str) -> Briefing:
-        """Return what a person needs to decide about an incident.
+        """Return the briefing for a person's decision about an incident; if it is over, without open questions.
 
         Raises:
-            NotFoundError: there is none of that id.
+            NotFoundError: no incident has this id.
         """
         found = self.get(incident_id)
         waiting = [each.request for each in found.questions if each.decision is None and not found.is_over]
@@ -291,11 +291,11 @@ class IncidentService:
         return self.log.read_after(incident_id, after)
 
     def decide(self, approval_id: str, *, approved: bool, by: str, note: str = "") -> Decision:
-        """Answer a question; by the id of an incident its last one.
+        """Approve or reject the plan of a question; with the id of an incident, the last question of that incident.
 
         Raises:
-            NotFoundError: nobody was asked this.
-            ConflictError: it is too late, somebody has decided otherwise, or it is not clear which plan is approved.
+            NotFoundError: no question and no incident with a question has this id.
+            ConflictError: the question has expired, it was decided otherwise, or it is not clear which plan is approved.
         """
         asked = self.log.approvals.of_incident(approval_id)
         question = question_meant(asked, approved=approved).approval_id if asked else approval_id
@@ -308,9 +308,9 @@ class IncidentService:
             ) from error
 
     def dismiss(self, incident_id: str, *, by: str, why: str = "") -> IncidentDetails:
-        """End an incident that a person says is none: as it is now, it may stay; one that is over stays as it is.
+        """Dismiss an incident as a false positive; an incident that is over does not change.
 
-        What was found is no reason for another one until it has gone, or is a fifth worse.
+        Its anomalies open no other incident until they have gone, or are a fifth worse.
 
         Raises:
             NotFoundError: there is no such incident.
@@ -320,23 +320,23 @@ class IncidentService:
         return self.get(incident_id)
 
     def pause(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Have nothing done any more, to a target or to any; looking goes on."""
+        """Stop all actions on a target (None: on every target); polls and looks go on."""
         return self.log.switches.pause(target, by=by, why=why, at_us=self._clock.now_us())
 
     def resume(self, *, by: str, why: str = "", target: str | None = None) -> SwitchState:
-        """Take a pause back."""
+        """End a pause of a target (None: of every target)."""
         return self.log.switches.resume(target, by=by, why=why, at_us=self._clock.now_us())
 
     def trigger(self, detail: str, *, by: str, target: str | None = None) -> Triggered:
-        """Open an incident because a person says so; the responder takes it up with its next poll.
+        """Open an incident at the request of a person; the responder works on it from its next poll on.
 
         Args:
-            detail: what is wrong, in a person's words.
-            by: who says so.
-            target: the name of what it is about; by default what is watched.
+            detail: the problem, in a person's words.
+            by: the name of the person.
+            target: the name of the target; by default the watched one.
 
         Raises:
-            NoTargetError: nothing is watched.
+            NoTargetError: no target is given, and not exactly one is watched.
         """
         said = detail.strip() or "Somebody says that something is wrong."
         anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, f"{by}: {said}")
@@ -350,11 +350,12 @@ class IncidentService:
         return Triggered(incident_id=opened.incident.incident_id, created=opened.created)
 
     def take_in_alerts(self, document: Any) -> AlertsTaken:
-        """Take in a notification of Alertmanager; the same one again changes nothing.
+        """Store the alerts of a notification from Alertmanager; the same notification again changes nothing.
 
         Raises:
-            InvalidInputError: it is none.
-            NoTargetYetError, NoTargetError: no target is watched, so send it again; or several are, which stays wrong.
+            InvalidInputError: the document is not a notification.
+            NoTargetYetError: no target is watched yet; the sender should retry.
+            NoTargetError: several targets are watched; a retry does not help.
         """
         sent = read_notification(document)
         taken = self.log.alerts.take_in(
@@ -372,7 +373,7 @@ class IncidentService:
         )
 
     def _target(self, *, without: type[NoTargetError | NoTargetYetError] = NoTargetError) -> str:
-        """Return the name of what is watched: by this process, or by the only one that watches anything."""
+        """Return the name of the target that this process watches, or else of the only target that any process watches."""
         if self._watched is not None:
             return self._watched.name
         leases = self.log.leases.held(now_us=self._clock.now_us())

@@ -1,4 +1,4 @@
-"""How a responder behaves: what follows from its poll interval, and what its operators decide."""
+"""Settings of a responder: those that are derived from the poll interval, and those that operators choose."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from relab.incidents.diagnosis.modelled import ModelSettings
 
 @dataclass(frozen=True, slots=True)
 class ResponderSettings:
-    """How one target is responded to.
+    """The settings of the response to one target.
 
     Attributes:
-        poll_interval_s: between two polls (`POLL_INTERVAL_SECONDS`).
-        approval_valid_s: how long people have to approve.
-        stand_down_s, most_stand_downs: how long is waited before looking again after standing down, and how often.
-        wait_s, most_waits: the same for an action server that is busy or away.
+        poll_interval_s: the time between two polls (`POLL_INTERVAL_SECONDS`).
+        approval_valid_s: how long an approval request is valid.
+        stand_down_s, most_stand_downs: how long to wait before the next look after a stand-down, and how often.
+        wait_s, most_waits: how long to wait for an action server that is busy or does not answer, and how often.
         remembers: whether past incidents raise priors.
-        model: when a language model is asked for a second opinion, and what that may cost.
+        model: when a language model is asked for a second opinion, and the limits of its cost.
     """
 
     poll_interval_s: float = 30.0
@@ -48,12 +48,12 @@ def settings_for(
     remembers: bool = True,
     model: ModelSettings | None = None,
 ) -> ResponderSettings:
-    """Return settings whose times follow from the poll interval; those of 30 s are the classes' own defaults.
+    """Return settings with times that are derived from the poll interval; from 30 s on they equal the classes' defaults.
 
     Args:
-        poll_interval_s: between two polls.
-        policy: what may be done.
-        error_rate_pct: of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        poll_interval_s: the time between two polls.
+        policy: the limits for actions.
+        error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
         remembers: whether past incidents raise priors.
         model: when a language model is asked; by default never.
     """

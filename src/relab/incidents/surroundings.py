@@ -1,4 +1,4 @@
-"""What a responder can see and do, for the lint of runbooks and settings: who names what there is not is told before the night."""
+"""The looks, facts and actions that exist; the lint of runbooks and settings reports unknown names before an incident."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_CHARACTERS: Final = 100
 
 
 def surroundings(actions: Collection[str] = ACTIONS) -> Surroundings:
-    """Return the looks with their facts, and the actions of a server; by default of the one that relab brings."""
+    """Return the looks with their facts, and the actions of a server; by default those of relab's own action server."""
     return Surroundings(actions, {name: look.facts for name, look in LOOKS.items()}, (*RELATIVE_FACTS, ONSET))
 
 
@@ -31,17 +31,17 @@ def offered_actions(url: str, token: str | None) -> list[str]:
     """Return the names of the actions that a server offers.
 
     Raises:
-        ConfigurationError: there is no token for it, or the address is none.
-        ActionServerError: it does not say.
+        ConfigurationError: there is no token for the server, or the address is not valid.
+        ActionServerError: the request failed.
     """
     return sorted(_catalogue(url, token).actions)
 
 
 def health_of(url: str) -> str:
-    """Return what a target says of its health, in one word.
+    """Return the health status that a target reports, in at most 100 characters.
 
     Raises:
-        UnavailableError: it does not answer within three seconds, or with no health document.
+        UnavailableError: the target does not answer within three seconds, or its answer contains no health status.
     """
     try:
         answer = httpx.get(f"{url.rstrip('/')}{_HEALTH}", timeout=_ANSWERS_WITHIN_S, trust_env=False)
@@ -61,19 +61,19 @@ def health_of(url: str) -> str:
 
 
 def strange_classes(url: str, token: str | None, named: Collection[str]) -> list[str]:
-    """Return those of some classes of actions that a server has no action of; see `strangers`.
+    """Return the named classes of actions in which a server has no action; see `strangers`.
 
     Raises:
-        ConfigurationError: there is no token for it, or the address is none.
-        ActionServerError: it does not say.
+        ConfigurationError: there is no token for the server, or the address is not valid.
+        ActionServerError: the request failed.
     """
     return strangers(_catalogue(url, token), named)
 
 
 def strangers(catalogue: Catalogue, named: Collection[str]) -> list[str]:
-    """Return those of some classes that no action is of, each with what may have been meant.
+    """Return the named classes in which a catalogue has no action, each with the nearest existing name.
 
-    What is allowed or forbidden of such a class is so of nothing: the actions that were meant are done by the rule for all.
+    A rule for such a class has no effect: the general rule applies to the actions that were meant.
     """
     offered = sorted({entry.action_class for entry in catalogue.actions.values()})
     return [f"{name[:100]!r}{nearest(name, offered)}" for name in sorted(named) if name not in offered]

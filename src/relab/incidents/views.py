@@ -1,4 +1,4 @@
-"""What the edges show of the responder, as values."""
+"""Values about the responder and its incidents that API and CLI show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.incidents.models import Severity
 from relab.incidents.storage.models import Incident, IncidentStatus
 
 ESCALATED: Final = "escalated"
-"""The phase of a status that says that a person has the incident."""
+"""The phase in a status if a person is in charge of the incident."""
 
 
 class _View(BaseModel):
@@ -99,7 +99,7 @@ class AlertsTaken(_View):
 
 
 def open_incident(incident: Incident, acts: Sequence[ActRecord]) -> OpenIncident:
-    """Return an open incident in short, with what was done for it."""
+    """Return the summary of an open incident, with its acts."""
     return OpenIncident(
         id=incident.incident_id,
         title=incident.title,

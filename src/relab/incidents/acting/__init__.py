@@ -1,1 +1,1 @@
-"""From a cause to an act and its proof: what is planned, what is allowed, how it is asked for, and whether it helped."""
+"""Plan actions for a cause, check them against the policy, request them from the action server, and verify the result."""

@@ -1,4 +1,4 @@
-"""The client of an action server: what comes back is a value to rely on, or an error that says what to do about it."""
+"""Client of an action server: every call returns a checked value, or raises an error that names the reaction."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _DIGEST: Final = re.compile(r"[!-~]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the action server is waited for.
+    """Time limits and retries for requests to the action server.
 
     Attributes:
-        look_s: for anything that changes nothing.
-        act_s: for an action; a restart of a database takes its time.
-        asks: how often an action whose outcome is not known is asked for with its key, the first time included.
-        pause_s: between these.
-        most_wait_s: the longest that a `Retry-After` is waited out.
+        look_s: the time limit for a request that changes nothing.
+        act_s: the time limit for an action; for example, a restart of a database is slow.
+        asks: how often an action is requested with the same key while its outcome is unknown, including the first request.
+        pause_s: the pause between these requests.
+        most_wait_s: the longest wait for a `Retry-After`.
     """
 
     look_s: float = 5.0
@@ -52,11 +52,11 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a dry run has found: the action would be done.
+    """The result of a dry run that succeeded: the server would execute the action.
 
     Attributes:
-        state: that the action concerns.
-        state_digest: names that state; None if the server gives none.
+        state: the state that the action would change.
+        state_digest: the server's digest of that state; None if the server sends no valid one.
     """
 
     state: Mapping[str, Any]
@@ -65,11 +65,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What was done to the service lately.
+    """The recent records of the action server.
 
     Attributes:
-        records: newest first.
-        is_whole: whether nothing of the time asked for may be missing.
+        records: the records, newest first.
+        is_whole: whether the list is complete for the requested time.
     """
 
     records: tuple[ServerRecord, ...]
@@ -77,17 +77,17 @@ class Recent:
 
 
 class ActionsClient:
-    """Asks an action server.
+    """Sends requests to one action server.
 
     Args:
-        url: where it is.
-        token: who asks.
-        patience: how long it is waited for.
-        pause: waits some seconds; tests pass one that does not.
-        transport: another one than the network, in tests.
+        url: the address of the server.
+        token: the bearer token.
+        patience: time limits and retries.
+        pause: sleeps for some seconds; tests pass a function that returns at once.
+        transport: replaces the network in tests.
 
     Raises:
-        ConfigurationError: the address or the token cannot be one.
+        ConfigurationError: the address or the token is not valid.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class ActionsClient:
         self._transport = Transport(url, token, connect_s=self._patience.look_s, transport=transport)
 
     async def catalogue(self) -> Catalogue:
-        """Return what the server offers; what nobody can read of it is left out.
+        """Return the server's catalogue of actions; entries that are not valid are left out.
 
         Raises:
-            ActionServerError: it does not say.
+            ActionServerError: the request failed.
         """
         return read_catalogue(await self._look("GET", "/actions"))
 
@@ -115,7 +115,7 @@ class ActionsClient:
         """Return whether the server's kill switch is on.
 
         Raises:
-            ActionServerError: it does not say.
+            ActionServerError: the request failed, or the answer does not contain the state of the switch.
         """
         document = await self._look("GET", "/kill-switch")
         stopped = document.get("stopped") if isinstance(document, Mapping) else None
@@ -124,33 +124,33 @@ class ActionsClient:
         return stopped
 
     async def records_since(self, at_us: int) -> Recent:
-        """Return what was done from a time on, by anybody.
+        """Return the records from a time on, of all clients of the server.
 
         Raises:
-            ActionServerError: it does not say.
+            ActionServerError: the request failed.
         """
         records, unreadable = await self._records()
         found = tuple(record for record in records if record.requested_at_us >= at_us)
         return Recent(found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MOST_RECORDS))
 
     async def records_after(self, seen: Collection[str]) -> Recent:
-        """Return what was done after some records, by anybody; everything if none of these is known any more.
+        """Return the records that are newer than the given ones, of all clients; all records if the server lists none of these.
 
         Args:
-            seen: ids of records; the server lists the newest first, whatever the clocks say.
+            seen: ids of records. The order of the server's list counts, newest first, and not the clocks.
 
         Raises:
-            ActionServerError: it does not say.
+            ActionServerError: the request failed.
         """
         records, unreadable = await self._records()
         found = tuple(itertools.takewhile(lambda record: record.record_id not in seen, records))
         return Recent(found, is_whole=not unreadable and (len(found) < len(records) or len(records) < _MOST_RECORDS))
 
     async def dry_run(self, action: str, parameters: Mapping[str, ParameterValue]) -> Found:
-        """Return the state that an action would find, if it would be done now.
+        """Return the state that an action would change, if the server would execute it now.
 
         Raises:
-            ActionServerError: it would not be, or the server does not say.
+            ActionServerError: the server would refuse the action, or the request failed.
         """
         document = await self._look("POST", f"{_path(action)}?dry_run=true", dict(parameters))
         state = document.get("before") if isinstance(document, Mapping) else None
@@ -168,22 +168,21 @@ class ActionsClient:
         state_digest: str | None = None,
         may_ask: Callable[[], Awaitable[bool]] | None = None,
     ) -> ServerRecord:
-        """Have an action done once, and return the server's record of it, whether it succeeded or not.
+        """Execute an action once, and return the server's record of it, whether the action succeeded or not.
 
-        Where nobody knows whether it was done it is asked for again with the same key, which the server answers with
-        what was done; never with another. The same call may be made again at any time, also after a restart.
+        While the outcome is unknown, the client retries with the same idempotency key, and never with another one; the server
+        answers a known key with the existing record. The same call may be repeated at any time, also after a restart.
 
         Args:
-            action: its name.
-            parameters: of it.
-            key: follows from the incident and the attempt, and is stored before this is called.
-            state_digest: of the state in which it was decided; in another one the server refuses.
-            may_ask: whether it may be asked for once more; asked each time before that. If not, its record alone is
-                looked for.
+            action: the name of the action.
+            parameters: the parameters of the action.
+            key: the idempotency key, from the incident and the attempt; the caller stores it before this call.
+            state_digest: the digest of the state in which the action was decided; in another state the server refuses.
+            may_ask: is called before each retry; if it returns False, the client only searches for the record.
 
         Raises:
-            OutcomeUnknownError: nobody knows whether it was done.
-            ActionServerError: it was not done.
+            OutcomeUnknownError: it is unknown whether the action was done.
+            ActionServerError: the action was not done.
         """
         path = _path(action) + (f"?if_state={quote(state_digest, safe='')}" if state_digest is not None else "")
         doubt: ActionServerError | None = None
@@ -201,7 +200,7 @@ class ActionsClient:
                 if not is_unknown and not _may_have_begun(error):
                     raise
                 if isinstance(error, RefusedError | StateChangedError) and error.server_code is not None:
-                    # The server itself, and it knows nothing of the key: what was asked for before was not begun.
+                    # The refusal is the server's own, so it does not know the key: the earlier request was not begun.
                     raise
                 doubt = error
                 is_unknown = is_unknown or not isinstance(error, BusyError)
@@ -210,7 +209,12 @@ class ActionsClient:
     async def _by_key(
         self, action: str, key: str, doubt: ActionServerError | None, *, is_unknown: bool
     ) -> ServerRecord:
-        """Return the record with a key, after the server has not answered the request itself."""
+        """Return the finished record of a key, after the requests for the action were not answered with it.
+
+        Raises:
+            BusyError: the server was busy with another action all the time, so this one was not begun.
+            OutcomeUnknownError: there is no finished record, or the records cannot be read.
+        """
         try:
             found = await self.find(key)
         except ActionServerError as error:
@@ -218,24 +222,24 @@ class ActionsClient:
         if found is not None and found.action == action and found.act_status is not ActStatus.ASKED:
             return found
         if found is None and doubt is not None and not is_unknown:
-            # Something else was at work all the time.
+            # Another action was in progress all the time.
             raise doubt
         raise _unknown_outcome(action, doubt, f"key {key!r}") from doubt
 
     async def find(self, key: str, *, since_us: int = 0) -> ServerRecord | None:
-        """Return the record that was made for a key, without asking for anything; None if there is none.
+        """Return the record with an idempotency key, without requesting an action; None if there is no such record.
 
-        What was sent a moment ago may still be on its way.
+        A request that was sent a moment ago may still be in transit, and then has no record yet.
 
         Args:
-            key: of the act.
-            since_us: it was asked for later than this; what is older need not be told of.
+            key: the key of the act.
+            since_us: the act was requested after this time; the server's list need not reach back further.
 
         Raises:
-            ActionServerError: the server does not say, or not of everything.
+            ActionServerError: the request failed, or the record was not found in an incomplete list.
         """
         records, unreadable = await self._records()
-        # Whenever it was done, by whatever clock.
+        # Do not compare times here: the clocks may differ.
         found = next((record for record in records if record.key == key), None)
         is_whole = len(records) < _MOST_RECORDS or any(record.requested_at_us < since_us for record in records)
         if found is None and (unreadable or not is_whole):
@@ -243,10 +247,10 @@ class ActionsClient:
         return found
 
     async def record(self, record_id: str) -> ServerRecord:
-        """Return the record of an action.
+        """Return the record with an id.
 
         Raises:
-            ActionServerError: there is none, or the server does not say.
+            ActionServerError: the record does not exist, or the request failed.
         """
         found = read_record(await self._look("GET", f"/records/{quote(record_id, safe='')}"))
         if found is None or found.record_id != record_id:
@@ -254,13 +258,13 @@ class ActionsClient:
         return found
 
     async def undo(self, record_id: str) -> ServerRecord:
-        """Have an action taken back, and return the record of that, whether it succeeded or not.
+        """Roll back an action, and return the record of the rollback, whether it succeeded or not.
 
-        The server takes an action back once. Where nobody knows whether it did, its record says.
+        The server rolls back an action only once. If the outcome is unknown, the client searches for the record.
 
         Raises:
-            OutcomeUnknownError: nobody knows whether it was taken back.
-            ActionServerError: it was not.
+            OutcomeUnknownError: it is unknown whether the action was rolled back.
+            ActionServerError: the action was not rolled back.
         """
         path = f"/records/{quote(record_id, safe='')}/undo"
         try:
@@ -269,7 +273,7 @@ class ActionsClient:
                 return found
             doubt: ActionServerError = UnreadableError("The answer to an undo is no record of it.")
         except RefusedError:
-            # Perhaps it was taken back already, before a restart of ours.
+            # This process may have rolled the action back before it was restarted.
             known = await self._undo_over(record_id)
             if known is None:
                 raise
@@ -286,21 +290,23 @@ class ActionsClient:
         raise _unknown_outcome("undo", doubt, f"record {record_id!r}") from doubt
 
     async def find_undo(self, record_id: str) -> ServerRecord | None:
-        """Return the record of what took another record back, without asking for anything; None if there is none.
+        """Return the record of a rollback, by the id of the record that it rolls back; None if there is no such record.
+
+        This does not request a rollback.
 
         Raises:
-            ActionServerError: the server does not say, or not of everything since then.
+            ActionServerError: the request failed, or no record was found in an incomplete list.
         """
         recent = await self.records_after((record_id,))
         found = [item for item in recent.records if item.undoes == record_id]
-        # One that failed may have been tried again; the one that is over counts.
+        # A rollback may have several records; one that is finished counts first.
         over = [item for item in found if item.act_status is not ActStatus.ASKED]
         if not found and not recent.is_whole:
             raise UnreadableError(f"The action server does not tell of all records since {record_id[:100]!r}.")
         return next(iter([*over, *found]), None)
 
     async def _undo_over(self, record_id: str) -> ServerRecord | None:
-        """Return the record of an undo that is over; None if there is none, or nobody can tell."""
+        """Return the record of a finished rollback; None if there is no such record, or the request failed."""
         try:
             found = await self.find_undo(record_id)
         except ActionServerError:
@@ -308,10 +314,10 @@ class ActionsClient:
         return found if found is not None and found.act_status is not ActStatus.ASKED else None
 
     async def _records(self) -> tuple[list[ServerRecord], int]:
-        """Return the newest records of everybody's acts, at times of our clock, and how many nobody can read.
+        """Return the newest records of all clients, with times by the local clock, and the number of rows that were not read.
 
         Raises:
-            ActionServerError: the server does not say.
+            ActionServerError: the request failed.
         """
         answer = await self._ask("GET", f"/records?limit={_MOST_RECORDS}")
         records, unreadable = read_records(answer.document)
@@ -319,7 +325,7 @@ class ActionsClient:
         return moved, unreadable
 
     async def _look(self, method: str, path: str, body: dict[str, Any] | None = None) -> JsonValue:
-        """Return the JSON of an answer to a request that changes nothing."""
+        """Send a request that changes nothing, and return the JSON of the answer."""
         return (await self._ask(method, path, body)).document
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
@@ -328,7 +334,7 @@ class ActionsClient:
             if answer.status != 200:
                 raise refusal(answer)
         except OutcomeUnknownError as error:
-            # There is no outcome of a look.
+            # A request that changes nothing has no outcome that could be unknown.
             raise UnreachableError(error.message, server_code=error.server_code) from error
         return answer
 
@@ -341,8 +347,8 @@ def _record_of(answer: Answer, action: str, key: str) -> ServerRecord:
     """Return the record in an answer to an action.
 
     Raises:
-        BusyError: the action is at work.
-        UnreadableError: the record is none, or of something else.
+        BusyError: the action is in progress.
+        UnreadableError: the answer contains no valid record of this action and key.
         ActionServerError: the server refuses.
     """
     found = _read_answer(answer)
@@ -356,16 +362,16 @@ def _record_of(answer: Answer, action: str, key: str) -> ServerRecord:
 def _read_answer(answer: Answer) -> ServerRecord | None:
     document = answer.document
     told = document.get("record") if isinstance(document, Mapping) else None
-    # What was tried and did not succeed is answered with 502 and its record.
+    # The server answers a failed action with 502 and its record.
     if answer.status not in {200, 502} or told is None:
         raise refusal(answer)
     return read_record(told)
 
 
 def _may_have_begun(error: ActionServerError) -> bool:
-    """Return whether an action may have been begun although this came of the request for it."""
+    """Return whether an action may have been begun although the request for it raised this error."""
     if isinstance(error, BusyError):
-        # Perhaps it is this one that is under way: asked for with the same key, before a kill of ours.
+        # This action itself may be in progress, if this process requested it with the same key before it was killed.
         return error.server_code == IN_PROGRESS
     return isinstance(error, OutcomeUnknownError | UnreadableError)
 

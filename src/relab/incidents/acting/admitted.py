@@ -1,4 +1,4 @@
-"""A poll as the users see it whose requests are admitted, and without the target's own word. Pure."""
+"""Copies of a poll without rejected requests, or without the target's own health status. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ SHED: Final = "traffic.shed"
 
 
 def without_refusals(poll: Snapshot) -> Snapshot:
-    """Return a poll as those see it who are let in. What the target calls itself is about all of them, so it tells nothing."""
+    """Return a poll whose error share leaves out the requests that the target shed.
+
+    The target's health status is removed as well if requests were shed, because it covers all requests.
+    """
     requests, errors = poll.numbers.get(REQUESTS, 0.0), poll.numbers.get(ERRORS)
     if not requests or errors is None or not poll.numbers.get(SHED):
         return poll
@@ -23,5 +26,5 @@ def without_refusals(poll: Snapshot) -> Snapshot:
 
 
 def without_word(poll: Snapshot) -> Snapshot:
-    """Return a poll without what the target calls itself."""
+    """Return a poll without the target's own health status."""
     return replace(poll, words={name: word for name, word in poll.words.items() if name != "health"})

@@ -1,4 +1,4 @@
-"""What an action server's refusals mean. Pure."""
+"""Translate an action server's refusals into errors. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relab.incidents.acting.errors import (
 )
 
 IN_PROGRESS: Final = "in_progress"
-"""The code with which a server says that an action is under way, this one or another on the same part."""
+"""The server's code for "an action is in progress": this action, or another one on the same part."""
 _BY_STATUS: Final[dict[int, type[ActionServerError]]] = {401: DeniedError, 403: DeniedError, 412: StateChangedError}
 _MAX_SAID: Final = 300
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -31,10 +31,11 @@ _MOST_WAIT_S: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer: JSON of a bounded length.
+    """An answer of the action server: status, and JSON of a bounded length.
 
     Attributes:
-        ahead_us: how far the server's clock is ahead of ours.
+        retry_after: the `Retry-After` header; None if there is no such header.
+        ahead_us: how far the server's clock is ahead of the local clock, in microseconds.
     """
 
     status: int
@@ -44,14 +45,14 @@ class Answer:
 
 
 def refusal(answer: Answer) -> ActionServerError:
-    """Return what an answer means that is no success. What the server says is quoted, and cut where it is long."""
+    """Return the error for an answer that is not a success; its message quotes the server's text, truncated if long."""
     code, said = _told(answer)
     about = f"The action server answered {answer.status}{f' ({code})' if code else ''}{f': {said}' if said else '.'}"
     if answer.status == 429 or code == IN_PROGRESS:
         return BusyError(about, retry_after_s=_retry_after_s(answer), server_code=code)
     kind = StoppedError if code == "stopped" else _BY_STATUS.get(answer.status)
     if kind is None and answer.status == 503 and code is not None:
-        # It says so itself, by a problem document: it has looked, and a part of the service does not answer.
+        # A problem document: the server itself has checked, and reports that a part of the service does not answer.
         kind = UnreachableError
     if kind is None:
         kind = RefusedError if 400 <= answer.status < 500 else OutcomeUnknownError
@@ -69,5 +70,5 @@ def _told(answer: Answer) -> tuple[str | None, str]:
 
 def _retry_after_s(answer: Answer) -> float:
     told = answer.retry_after or ""
-    # A date is allowed too; by whose clock it is nobody knows.
+    # HTTP allows a date here too; it is ignored, because the server's clock may differ.
     return min(float(told), _MOST_WAIT_S) if _SECONDS.fullmatch(told) else _USUAL_WAIT_S

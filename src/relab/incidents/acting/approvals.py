@@ -1,4 +1,4 @@
-"""What people decide about plans, and how long that holds. Pure."""
+"""Approval requests for plans, people's decisions about them, and how long these are valid. Pure functions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from relab.incidents.acting.planning import Plan
 
 _US: Final = 1_000_000
 MOST_UNANSWERED: Final = 24
-"""After so many questions in a row without an answer an incident is escalated."""
+"""The number of consecutive questions without an answer after which an incident is escalated."""
 
 
 class ApprovalDecidedError(ConflictError):
-    """Somebody has decided otherwise already."""
+    """A person has already rejected the plan, so it cannot be approved."""
 
     code = "approval_decided"
 
 
 class ApprovalExpiredError(ConflictError):
-    """The time in which it could be decided is over."""
+    """The approval request has expired."""
 
     code = "approval_expired"
 
@@ -61,21 +61,21 @@ class Decision(BaseModel):
 
 
 class SeveralPlansError(ConflictError):
-    """An incident has asked about several plans, and it is not said which one is approved."""
+    """An incident has asked about several plans, and the answer does not name the approved one."""
 
     code = "several_plans"
 
 
 class Standing(StrEnum):
-    """What a question and its answer come to now."""
+    """The present status of a question and its answer."""
 
     PENDING = "pending"
     APPROVED = "approved"
     REJECTED = "rejected"
     EXPIRED = "expired"
-    """The time is over: ask anew."""
+    """The question has expired: ask again."""
     STATE_CHANGED = "state_changed"
-    """The plan, or the state that it was made in, is another one: look and ask anew."""
+    """The plan, or the state in which it was made, has changed: look and ask again."""
 
 
 def ask(
@@ -88,7 +88,7 @@ def ask(
     now_us: int,
     valid_s: float,
 ) -> ApprovalRequest:
-    """Return a question about a plan that can be answered for some time."""
+    """Return an approval request for a plan, which expires `valid_s` seconds after `now_us`."""
     return ApprovalRequest(
         approval_id=approval_id,
         incident_id=incident_id,
@@ -103,13 +103,13 @@ def ask(
 def decide(
     request: ApprovalRequest, earlier: Decision | None, *, approved: bool, by: str, now_us: int, note: str = ""
 ) -> Decision:
-    """Return a person's answer.
+    """Return a person's decision.
 
-    The first answer holds, and the same one again changes nothing; but what was approved may still be rejected.
+    The first decision is final, and the same one again changes nothing; but an approved plan may still be rejected.
 
     Raises:
-        ApprovalExpiredError: it is too late, or the clock was set back so that nobody can tell.
-        ApprovalDecidedError: it was rejected, and now somebody approves.
+        ApprovalExpiredError: the plan is approved after the request has expired, or before it was made (the clock was set back).
+        ApprovalDecidedError: the plan is approved after it was rejected.
     """
     if earlier is not None and earlier.approved is approved:
         return earlier
@@ -128,16 +128,16 @@ def decide(
 
 
 def question_meant(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, approved: bool) -> ApprovalRequest:
-    """Return which question of an incident an answer is meant for that names the incident alone: the last one.
+    """Return the question for an answer that names only the incident: the last question.
 
-    To say no is safe. Whoever says yes may have read of another plan, which was not the last one any more by then.
+    A rejection is always safe. A person who approves may have read about an earlier plan.
 
     Args:
-        asked: questions of one incident, at least one.
-        approved: what is answered.
+        asked: the questions of one incident, at least one.
+        approved: whether the answer is an approval.
 
     Raises:
-        SeveralPlansError: it is approved, and people were asked about several plans.
+        SeveralPlansError: the answer is an approval, and the incident has asked about several plans.
     """
     last = asked[-1][0]
     if approved and any(request.plan.fingerprint != last.plan.fingerprint for request, _ in asked):
@@ -149,7 +149,10 @@ def question_meant(asked: Sequence[tuple[ApprovalRequest, Decision | None]], *, 
 
 
 def rejecter_of(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action: str, target: str) -> str | None:
-    """Return who has said no to an action on a part, in any question of an incident, also in a withdrawn one."""
+    """Return the name of the person who rejected an action on a part of the service; None if no person did.
+
+    All questions in `asked` count, also withdrawn ones.
+    """
     for request, decision in asked:
         is_same = (request.plan.action, request.plan.target) == (action, target)
         if is_same and decision is not None and not decision.approved:
@@ -160,14 +163,14 @@ def rejecter_of(asked: Iterable[tuple[ApprovalRequest, Decision | None]], action
 def standing(
     request: ApprovalRequest, decision: Decision | None, *, plan: Plan, state_digest: str | None, now_us: int
 ) -> Standing:
-    """Return whether a plan may be executed now, as far as people have decided.
+    """Return the present status of an approval request for a plan.
 
     Args:
-        request: what people were asked.
-        decision: what they have answered, to this question.
-        plan: that would be executed.
-        state_digest: of the state now, from a dry run.
-        now_us: the time.
+        request: the approval request.
+        decision: the decision about it; None if there is none yet. A decision about another request is ignored.
+        plan: the plan to execute.
+        state_digest: the digest of the present state, from a dry run.
+        now_us: the current time.
     """
     if decision is not None and decision.approval_id != request.approval_id:
         decision = None
@@ -181,5 +184,8 @@ def standing(
 
 
 def _is_in_time(request: ApprovalRequest, now_us: int) -> bool:
-    """Return whether an answer counts now. Before it was asked it does not: the clock was set back, and would never end."""
+    """Return whether the request is valid now.
+
+    It is not valid before `asked_at` either: if the clock was set back far, the request would never expire.
+    """
     return request.asked_at <= now_us < request.expires_at

@@ -1,4 +1,4 @@
-"""How far above what is usual one more poll may come of a service with which nothing is wrong. Pure."""
+"""Compute how far above the usual a poll of a healthy service may be: prediction bands. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Final
 from relab.incidents.detection.baseline import Usual
 
 _LEAST_FREEDOM: Final = 4.0
-"""Below it the expansion of the quantile holds no longer, and the band would be wider than any outage."""
+"""With fewer degrees of freedom the quantile's expansion is not valid, and the band would be wider than any outage."""
 _OF_EXCESS: Final = 0.25
-"""A wide band is no reason to call a repair good: of what users waited too long before it, so much may be left at most."""
+"""The largest share of the excess latency before a repair that may remain after it, however wide the band is."""
 
 
 def prediction_width(usual: Usual, deviations: float, overlap: float) -> float:
-    """Return the width of the upper prediction band, in the unit of the signal: up to there one more poll is as usual.
+    """Return the width of the upper prediction band, in the unit of the signal; one more poll within it is usual.
 
     w = t(p, n - 1) * s * sqrt(1 + 1 / n), the bound for one future observation of a normal distribution whose mean and
-    deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7), with p = Phi(deviations). Figures of
-    polls that are told over one window repeat each other, so that n counts windows and not polls. s is the larger of the
-    robust deviation and of the one that the upper tail tells.
+    deviation are estimated (Hahn and Meeker, Statistical Intervals, 1991, section 4.7), with p = Phi(deviations). Polls whose
+    figures cover the same window repeat each other, so n counts windows and not polls. s is the larger of the robust
+    deviation and the deviation of the upper tail.
 
     Args:
-        usual: what was learnt.
-        deviations: how many standard deviations are the bound where the baseline is known without error.
-        overlap: polls of which the figures share a window, at least 1.
+        usual: the baseline of the signal.
+        deviations: the bound in standard deviations if the baseline were known without error.
+        overlap: the number of polls whose figures share a window; values below 1 count as 1.
     """
     count = max(usual.count / max(overlap, 1.0), 1.0)
     spread = max(usual.deviation, usual.upper_deviation)
@@ -32,12 +32,12 @@ def prediction_width(usual: Usual, deviations: float, overlap: float) -> float:
 
 
 def bounded_band(narrow: float, wide: float, before: float | None) -> float:
-    """Return up to which value a signal counts as back to normal after a repair.
+    """Return the upper bound within which a signal counts as back to normal after a repair.
 
     Args:
-        narrow: the bound of a baseline that is known well.
-        wide: the bound of this baseline, uncertain as it is.
-        before: the signal before the repair; None if it is not known.
+        narrow: the bound for a baseline without uncertainty.
+        wide: the bound that includes the uncertainty of this baseline.
+        before: the signal before the repair; None if it is unknown.
     """
     if before is not None and before > narrow:
         wide = min(wide, narrow + _OF_EXCESS * (before - narrow))
@@ -45,9 +45,9 @@ def bounded_band(narrow: float, wide: float, before: float | None) -> float:
 
 
 def _t_beyond(z: float, freedom: float) -> float:
-    """Return the quantile of Student's t that a normal value stays below as often as `z` (Abramowitz and Stegun, 26.7.5).
+    """Return the quantile of Student's t for the probability with which a normal value is below `z`.
 
-    By the expansion, for loading the exact function takes longer than a poll.
+    This is the expansion of Abramowitz and Stegun, 26.7.5; loading a library for the exact function takes longer than a poll.
     """
     terms = (
         z,

@@ -1,4 +1,4 @@
-"""The catalogue of an action server, as far as a plan needs it. It is data from outside: what cannot be read is left out and named."""
+"""Read the parts of an action server's catalogue that a plan needs. It is untrusted: invalid entries are only counted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 ParameterValue = bool | int | float | str
-"""What a parameter of an action can be."""
+"""The type of a parameter's value."""
 
 READ: Final = "read"
 """The class of actions that change nothing."""
 WHOLE_SERVICE_TARGET: Final = "service"
-"""What an action changes that does not say what it changes."""
+"""The target of an action that does not name one."""
 MAX_TEXT: Final = 200
 MAX_ACTIONS: Final = 500
 _MAX_PARAMETERS: Final = 50
@@ -42,12 +42,12 @@ class BlastRadius(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParameterRule:
-    """What a parameter may be. The server checks more than this; what fails here need not be asked for.
+    """The rule for one parameter's value. The server checks more; a value that fails here need not be sent.
 
     Attributes:
-        kinds: JSON types; empty where the catalogue does not say.
-        choices: the only values, if there are such.
-        least, most: of a number.
+        kinds: the allowed JSON types; empty if the catalogue does not list any.
+        choices: the only allowed values; empty if every value is allowed.
+        least, most: the bounds of a number.
     """
 
     name: str
@@ -58,9 +58,9 @@ class ParameterRule:
     most: float | None = None
 
     def fit(self, value: ParameterValue) -> ParameterValue | None:
-        """Return a value as the parameter takes it; None if it takes no such value.
+        """Return a value converted to the parameter's type; None if the parameter does not allow it.
 
-        Facts tell numbers as words and whole ones with a point; that much is forgiven.
+        Facts may hold numbers as strings, and integers as floats; these are converted.
         """
         fitted = self._of_kind(value)
         if fitted is None or (self.choices and not any(_is_same(fitted, choice) for choice in self.choices)):
@@ -98,10 +98,10 @@ class ActionEntry:
     """An action that the server offers.
 
     Attributes:
-        action_class: what kind of change it is; `read` changes nothing.
-        effect: what should be different afterwards.
-        inverse: the action that takes it back, if one can.
-        target: the part of the service that it changes; None where a parameter names it.
+        action_class: the kind of change; actions of the class `read` change nothing.
+        effect: the expected difference after the action.
+        inverse: the action that rolls it back; None if there is no such action.
+        target: the part of the service that it changes; None if a parameter names it.
     """
 
     name: str
@@ -116,16 +116,16 @@ class ActionEntry:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether it changes nothing. One that calls itself so and that users may notice does not count."""
+        """Whether the action changes nothing: its class is `read`, and its blast radius is `none`."""
         return self.action_class == READ and self.blast_radius is BlastRadius.NONE
 
     def target_of(self, parameters: Mapping[str, ParameterValue]) -> str:
-        """Return the part of the service that it changes; all of it if nothing says."""
+        """Return the part of the service that the action changes; `service` if neither entry nor parameters name one."""
         named = next((parameters[name] for name in _TARGET_PARAMETERS if name in parameters), None)
         return self.target or (str(named) if named is not None else WHOLE_SERVICE_TARGET)
 
     def fit(self, given: Mapping[str, ParameterValue]) -> tuple[dict[str, ParameterValue], list[str]]:
-        """Return parameters as the action takes them, and what is wrong with those that it does not take."""
+        """Return the parameters converted to the types of the action, and a list of the problems with the others."""
         fitted: dict[str, ParameterValue] = {}
         problems = [f"{name} is no parameter of {self.name}" for name in given if name not in self.parameters]
         for name, rule in self.parameters.items():
@@ -143,11 +143,11 @@ class ActionEntry:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What a server offers.
+    """The actions that a server offers.
 
     Attributes:
-        actions: by name.
-        unreadable: how many entries nobody can read; no plan is made with them.
+        actions: the actions by name.
+        unreadable: the number of entries that were left out as invalid or duplicate; plans do not use them.
     """
 
     actions: Mapping[str, ActionEntry] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class Catalogue:
 
 
 def read_catalogue(document: Any) -> Catalogue:
-    """Return what a server offers; any document is a catalogue, if need be an empty one."""
+    """Parse the catalogue of a server; a document that is not valid gives an empty catalogue."""
     rows = document.get("actions") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):
         return Catalogue(unreadable=1)
@@ -174,7 +174,7 @@ def _entry(row: Any) -> ActionEntry | None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         return None
     if not isinstance(action_class, str) or not _NAME.fullmatch(action_class) or radius not in list(BlastRadius):
-        # Without these two nobody can say whether it may be done.
+        # Without class and blast radius the policy cannot rule on the action.
         return None
     parameters = _rules(row.get("parameters"))
     if parameters is None:
@@ -194,7 +194,10 @@ def _entry(row: Any) -> ActionEntry | None:
 
 
 def _rules(schema: Any) -> dict[str, ParameterRule] | None:
-    """Return the rules of a JSON schema of an object; what they leave out the server checks. None: there is none."""
+    """Return the parameter rules of an object's JSON schema; None if it is not a usable schema.
+
+    The rules cover only a part of the schema; the server checks the rest.
+    """
     if not isinstance(schema, Mapping):
         return None
     properties = schema.get("properties", {})

@@ -1,4 +1,4 @@
-"""The polls since an act by one clock: what a clock that is set back or forward, or a process that slept, does to them. Pure."""
+"""Correct the times of polls since an act when the clock was set back or forward, or the process slept. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from relab.incidents.acting.verification import Course, VerificationSettings
 
 MOST_GAP: Final = 3
-"""In poll intervals; longer gaps are holes, of which nobody knows what happened in them."""
+"""In poll intervals; longer gaps between polls are holes, and nothing is known of that time."""
 _US: Final = 1_000_000
 
 
 def by_one_clock(course: Course) -> Course:
-    """Return what has happened since the clock was last set back; what was before then is at no known distance."""
+    """Return the course with only the polls since the clock was last set back.
+
+    The distance in time to earlier polls is not known. The end of the act moves to just before the first poll that is kept.
+    """
     begin, last_us = 0, course.began_at_us
     for number, poll in enumerate(course.polls):
         if poll.at_us < last_us:
@@ -24,16 +27,16 @@ def by_one_clock(course: Course) -> Course:
         return course
     course = replace(course, ended_at_us=course.polls[begin].at_us - 1, polls=course.polls[begin:])
     if course.facts_at_us is not None and course.facts_at_us > course.polls[-1].at_us:
-        # They were seen before the clock was set.
+        # The facts were seen before the clock was set back.
         course = replace(course, facts=None, facts_at_us=None)
     return course
 
 
 def without_leaps(course: Course, settings: VerificationSettings) -> Course:
-    """Return what has happened as if nobody had slept, and no clock had been set forward.
+    """Return the course with long gaps between polls shortened, as if the process had not slept and no clock was set forward.
 
-    A hole between polls that is longer than all patience is no time in which something could have been seen to fail. It stays
-    a hole, of a length that no row of polls goes over.
+    A gap longer than `patience_s` must not count as time in which the act failed, because no poll watched. It is shortened to
+    just over `MOST_GAP` intervals, so that it still ends a row of consecutive polls.
     """
     most_us = int(settings.patience_s * _US)
     kept_us = int(MOST_GAP * settings.poll_interval_s * _US) + 1

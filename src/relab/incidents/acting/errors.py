@@ -1,4 +1,4 @@
-"""What may go wrong between the responder and an action server, by the reaction that it wants."""
+"""Errors between the responder and an action server; each names the reaction that it needs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from relab.core.errors import ConflictError, ForbiddenError, RelabError, Unavail
 
 
 class Reaction(StrEnum):
-    """What a responder does about it."""
+    """The responder's reaction to an error."""
 
     WAIT = "wait"
-    """Nothing was done; the same may be asked for later."""
+    """Nothing was done; retry the same action later."""
     LOOK_AGAIN = "look_again"
-    """Nothing was done; the service is not as it was seen."""
+    """Nothing was done; the service has changed since the last look, so look again."""
     ANOTHER_PLAN = "another_plan"
-    """Nothing was done, and this action will not be."""
+    """Nothing was done, and the server will not do this action; choose another plan."""
     STAND_DOWN = "stand_down"
     """Nothing was done; people have stopped everything."""
     ESCALATE = "escalate"
     """Nothing was done; a person must change something first."""
     ASK_AGAIN = "ask_again"
-    """Nobody knows whether it was done: ask again with the same key, and with no other."""
+    """It is unknown whether the action was done: retry with the same key, and with no other."""
 
 
 class ActionServerError(RelabError):
-    """The action server did not do what it was asked.
+    """The action server did not fulfil a request.
 
     Attributes:
-        reaction: what a responder does about it.
+        reaction: the responder's reaction to this error.
         server_code: the code of the server's problem document, if it sent one.
     """
 
@@ -41,31 +41,31 @@ class ActionServerError(RelabError):
 
 
 class DeniedError(ActionServerError, ForbiddenError):
-    """The token is not known, or does not allow this."""
+    """The server does not know the token, or the token does not allow the request."""
 
     code = "action_denied"
     reaction = Reaction.ESCALATE
 
 
 class RefusedError(ActionServerError, ConflictError):
-    """The server will not do this: it makes no sense in the state of the service, or is not as the catalogue wants it."""
+    """The server refuses: the action does not fit the state of the service, or the request does not match the catalogue."""
 
     code = "action_refused"
     reaction = Reaction.ANOTHER_PLAN
 
 
 class StateChangedError(ActionServerError, ConflictError):
-    """The state in which this was decided is over."""
+    """The state of the service has changed since the action was decided."""
 
     code = "action_state_changed"
     reaction = Reaction.LOOK_AGAIN
 
 
 class BusyError(ActionServerError, UnavailableError):
-    """Not now: another action is at work, or there were too many.
+    """The server is busy: another action is in progress, or there were too many requests.
 
     Attributes:
-        retry_after_s: when it may be asked for again, as the server says, within bounds.
+        retry_after_s: after how many seconds to retry, from the server's answer, within bounds.
     """
 
     code = "action_server_busy"
@@ -91,14 +91,14 @@ class UnreachableError(ActionServerError, UnavailableError):
 
 
 class UnreadableError(ActionServerError, UnavailableError):
-    """The server answered what nobody can read: too long, no JSON, or not what was asked for."""
+    """The server's answer is not usable: too long, not JSON, or not an answer to the request."""
 
     code = "action_server_unreadable"
     reaction = Reaction.WAIT
 
 
 class OutcomeUnknownError(ActionServerError, UnavailableError):
-    """It was asked for, and nobody knows whether it was done."""
+    """The action was requested, and it is unknown whether it was done."""
 
     code = "action_outcome_unknown"
     reaction = Reaction.ASK_AGAIN

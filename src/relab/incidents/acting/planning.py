@@ -1,4 +1,4 @@
-"""What to do next: from what is thought of the causes, to one action that was not tried yet. Pure."""
+"""Choose the next action: from the probabilities of the causes to one action that was not tried yet. Pure functions."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """What tells it from another plan."""
+        """The digest of action and parameters, by which plans are compared."""
         return fingerprint(self.action, self.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """There is nothing that should be tried; a person takes over.
+    """The result of planning if no action should be tried; a person takes over.
 
     Attributes:
-        reason: in one sentence.
-        left_out: actions of the best runbook that were not planned, and why.
+        reason: the reason, in one sentence.
+        left_out: the actions of the best runbook that were not planned, each with the reason.
     """
 
     reason: str
@@ -67,10 +67,10 @@ class Escalation:
 
 @dataclass(frozen=True, slots=True)
 class PlanningSettings:
-    """When a cause is sure enough.
+    """The confidence that a plan needs.
 
     Attributes:
-        least_confidence: by how much an action of the runbook may harm if the cause is another one.
+        least_confidence: the least confidence, by the risk of the runbook (the harm of its actions if the cause is wrong).
     """
 
     least_confidence: Mapping[Risk, float] = field(
@@ -80,7 +80,7 @@ class PlanningSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An action of a runbook, as it would be done now; without an entry it cannot be, and `problem` says why."""
+    """An action of a runbook with its parameters filled in; if `entry` is None it cannot be done, and `problem` says why."""
 
     wanted: RunbookAction
     entry: ActionEntry | None = None
@@ -89,7 +89,7 @@ class _Step:
 
     @property
     def fingerprint(self) -> str:
-        """What tells it from another plan."""
+        """The digest of action and parameters, by which steps and tried acts are compared."""
         return fingerprint(self.wanted.action, self.parameters)
 
 
@@ -101,18 +101,18 @@ def next_plan(
     tried: Collection[Tried],
     settings: PlanningSettings,
 ) -> Plan | Escalation:
-    """Return what to do next.
+    """Return the next plan, or an escalation if no action should be tried.
 
-    A cause whose actions were all tried, and did not help, is taken for refuted; the others share its probability. Of two causes
-    that are thought to be there at once, the other one is still there then.
+    A cause whose actions were all tried without success counts as refuted; the other causes share its probability. If two
+    causes may be present at once, refuting one does not refute the other.
 
     Args:
-        candidates: causes, the most probable first; `UNKNOWN` among them.
-        runbooks: of the causes.
-        facts: what is known; parameters are filled in from it.
-        catalogue: what the action server offers.
-        tried: what was tried for this incident, or refused by the server.
-        settings: when a cause is sure enough.
+        candidates: the causes, the most probable first, including `UNKNOWN`.
+        runbooks: the runbooks of the causes.
+        facts: the known facts; parameters are filled in from them.
+        catalogue: the actions that the server offers.
+        tried: the acts of this incident that must not be tried again, and those that the server refused.
+        settings: the confidence that a plan needs.
     """
     books = {runbook.cause: runbook for runbook in runbooks}
     steps = {cause: [_step(wanted, facts, catalogue) for wanted in book.actions] for cause, book in books.items()}
@@ -149,7 +149,7 @@ def _unknown(standing: Sequence[Candidate], best: Candidate, *, was_refuted: boo
 
 
 def _is_refuted(steps: Sequence[_Step], tried: Collection[Tried]) -> bool:
-    """Return whether all that can be done about a cause was done; where nothing can be, nothing is refuted."""
+    """Return whether all possible actions for a cause were tried; False if no action is possible."""
     doable = [step for step in steps if step.entry is not None]
     return bool(doable) and all(_was_tried(step, tried) for step in doable)
 
@@ -157,8 +157,8 @@ def _is_refuted(steps: Sequence[_Step], tried: Collection[Tried]) -> bool:
 def _was_tried(step: _Step, tried: Collection[Tried]) -> bool:
     """Return whether a step was tried.
 
-    What can be taken back sets something. After it was set once, facts tell the setting that was replaced as the other
-    one, and to set that would be to go back and forth: it is done once to one part of the service, whatever the value.
+    An action with an inverse changes a setting. After it, the facts name the replaced value as the alternative, and a second
+    action would only switch back. So such an action counts as tried on a part of the service, whatever its parameters.
     """
     if step.entry is None:
         return False
@@ -211,7 +211,7 @@ def _filled(value: FactValue, facts: Mapping[str, FactValue]) -> ParameterValue:
         return value
     whole = _PLACE.fullmatch(value)
     if whole is not None:
-        # Alone it keeps its kind: a number stays one.
+        # A value that is only a placeholder keeps the type of the fact: a number stays a number.
         return facts[whole[1]]
     return _PLACE.sub(lambda found: _word(facts[found[1]]), value)
 
@@ -221,7 +221,7 @@ def _word(value: FactValue) -> str:
         return value
     if isinstance(value, bool):
         return str(value).lower()
-    # A process id of seven digits is none with an exponent.
+    # Write whole floats as integers: a process id of seven digits must not get an exponent.
     return str(int(value)) if float(value).is_integer() else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Whether something may be done now. Pure: all that is known goes in, a ruling comes out, and every refusal says what would change it."""
+"""Decide whether an action may be executed now. Pure functions; every refusal names what would change it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from relab.incidents.acting.records import ActRecord, ActStatus
 _US: Final = 1_000_000
 _LOOKS_AGAIN_S: Final = 10.0
 OUTAGE_DEPENDENCIES: Final = 2
-"""From so many failing dependencies on, together with a failing host, it is no incident of one service any more."""
+"""With at least this many failing dependencies and a failing host, the outage is wider than one service."""
 SETTLES_WITHIN_S: Final = 90.0
-"""So long an act may be on its way, or at work, before what the server knows of it counts as all there is."""
+"""How long an act may be in transit or in progress before a missing record on the server means that it was not begun."""
 
 
 class Autonomy(StrEnum):
@@ -28,13 +28,13 @@ class Autonomy(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What a ruling comes to."""
+    """The result of a ruling."""
 
     ALLOWED = "allowed"
     NEEDS_APPROVAL = "needs_approval"
     REFUSED = "refused"
     STAND_DOWN = "stand_down"
-    """Nothing may be done at all for now: wait, and look again."""
+    """No action at all is allowed for now: wait, then check again."""
 
 
 class Ground(StrEnum):
@@ -58,12 +58,13 @@ class Ground(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Whether something may be done.
+    """The decision whether an action may be executed.
 
     Attributes:
-        reason: in one sentence.
-        remedy: what would change it; empty where it is allowed.
-        retry_after_s: when time alone changes it; None where it does not.
+        ground: the rule that decided.
+        reason: the reason, in one sentence.
+        remedy: what would change the decision; empty if the action is allowed.
+        retry_after_s: after how many seconds time alone changes the decision; None if it does not.
     """
 
     verdict: Verdict
@@ -74,20 +75,21 @@ class Ruling:
 
     @property
     def is_allowed(self) -> bool:
-        """Whether it may be done now."""
+        """Whether the action may be executed now."""
         return self.verdict is Verdict.ALLOWED
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the operators of a service allow.
+    """The limits that the operators of a service set.
 
     Attributes:
-        autonomy: for every class of action that has none of its own.
-        autonomy_by_class: by class of action.
-        most_in_incident: actions for one incident.
-        most_in_window, most_on_target: actions within `window_s`, on everything and on one part of the service.
-        cooldown_s: between two of the same action on the same part.
+        autonomy: the autonomy for every class of actions that `autonomy_by_class` does not name.
+        autonomy_by_class: the autonomy by class of actions.
+        most_in_incident: the maximum number of actions for one incident.
+        most_in_window, most_on_target: the maximum number of actions within `window_s`, in total and on one part of the
+            service.
+        cooldown_s: the least time between two executions of the same action on the same part.
     """
 
     autonomy: Autonomy = Autonomy.APPROVE
@@ -100,22 +102,22 @@ class Policy:
 
     @property
     def only_observes(self) -> bool:
-        """Whether no class of actions may be suggested, approved or done."""
+        """Whether the autonomy of every class of actions is `OBSERVE`."""
         return {self.autonomy, *self.autonomy_by_class.values()} == {Autonomy.OBSERVE}
 
     def autonomy_of(self, action_class: str) -> Autonomy:
-        """Return how much may be done by itself with actions of a class."""
+        """Return the autonomy for a class of actions."""
         return self.autonomy_by_class.get(action_class, self.autonomy)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody would like to do.
+    """An action for which the responder needs a ruling.
 
     Attributes:
-        target: the part of the service that it changes.
-        is_undo: whether it takes back what this responder did: that much was decided with the act.
-        is_approved: whether a person has allowed exactly this, and the approval holds.
+        target: the part of the service that the action changes.
+        is_undo: whether it rolls back an act of this responder; the decision about the act covers its rollback.
+        is_approved: whether a person has approved exactly this action, and the approval is still valid.
     """
 
     action: ActionEntry
@@ -127,18 +129,18 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known at the moment.
+    """The state of target, switches and records at the time of a ruling.
 
     Attributes:
         scope: what users notice of the incident.
-        is_stopped: the kill switch here.
-        server_is_stopped: the one of the action server; None if it does not tell.
+        is_stopped: whether the responder's own kill switch is on.
+        server_is_stopped: whether the kill switch of the action server is on; None if the server does not answer that.
         is_stale: whether the target's figures are old.
-        failing_dependencies: by name.
-        host_is_failing: whether the machine itself is short of something, or parts of it do not answer.
-        others: what others did since the incident was detected, or since it was looked at again after that, in words;
-            None if nobody can tell.
-        acts: everything that this responder did to the target, of this incident and of others.
+        failing_dependencies: the names of the failing dependencies.
+        host_is_failing: whether the machine itself lacks a resource, or parts of it do not answer.
+        others: descriptions of what others did since the incident was detected, or since the last look after that;
+            None if that is unknown.
+        acts: all acts of this responder on the target, for this incident and for others.
     """
 
     now_us: int
@@ -153,7 +155,7 @@ class Situation:
 
 
 def rule(policy: Policy, wish: Wish, situation: Situation) -> Ruling:
-    """Return whether a wish may be fulfilled now; the first rule that objects decides."""
+    """Return whether an action may be executed now; the first rule that objects decides."""
     if wish.action.is_read_only:
         return Ruling(Verdict.ALLOWED, Ground.READ_ONLY, f"{wish.action.name} changes nothing.")
     objection = (
@@ -209,7 +211,7 @@ def _stand_down(situation: Situation) -> Ruling | None:
 
 def _unsettled(policy: Policy, situation: Situation) -> Ruling | None:
     for act in situation.acts:
-        # It counts in all budgets; but what was asked for that long ago is not at work any more, whatever came of it.
+        # An act that was requested longer ago than the window is not in progress any more; it still counts in the budgets.
         if act.status is ActStatus.ASKED and situation.now_us - act.asked_at < policy.window_s * _US:
             reason = f"Nobody knows yet whether {act.action} on {act.target} was done; one action at a time."
             left_s = SETTLES_WITHIN_S - (situation.now_us - act.asked_at) / _US
@@ -225,7 +227,7 @@ def _budgets(policy: Policy, wish: Wish, situation: Situation) -> Ruling | None:
         reason = f"{len(mine)} actions were done for this incident, and {policy.most_in_incident} may be."
         return Ruling(Verdict.REFUSED, Ground.INCIDENT_BUDGET, reason, "A person takes over.")
     now_us, window_s = situation.now_us, policy.window_s
-    # After a clock was set back, acts of "later" are recent ones too.
+    # If the clock was set back, acts with a later time count as recent too.
     recent = [act for act in counted if now_us - act.asked_at < window_s * _US]
     if len(recent) >= policy.most_in_window:
         reason = f"{len(recent)} actions were done within {window_s:g} s, and {policy.most_in_window} may be."

@@ -1,4 +1,4 @@
-"""What was done: the responder's own acts, written down before they are asked for, and the action server's records of everybody's."""
+"""Records of acts: the responder's own, stored before they are requested, and the action server's, of all its clients."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class ActStatus(StrEnum):
     """How far an act is."""
 
     ASKED = "asked"
-    """Written down; whether it was done is not known yet."""
+    """Stored, and perhaps requested; it is unknown whether it was done."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """It was begun and did not succeed, or nobody knows how far it came."""
+    """It was begun and did not succeed, or it was interrupted."""
     REFUSED = "refused"
     """Nothing was done."""
     UNDONE = "undone"
@@ -38,17 +38,17 @@ class Effect(StrEnum):
 
     VERIFIED = "verified"
     MITIGATED = "mitigated"
-    """Its cause is gone; users are not served as usual yet, or suffer from another cause."""
+    """Its cause is gone; users are not served as usual yet, or are affected by another cause."""
     FAILED = "failed"
     WORSE = "worse"
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """Something that is not to be tried again.
+    """An action on a part of the service that must not be tried again.
 
     Attributes:
-        fingerprint: of action and parameters.
+        fingerprint: the digest of action and parameters.
     """
 
     action: str
@@ -94,22 +94,26 @@ class ActRecord(BaseModel):
 
     @property
     def tried(self) -> Tried:
-        """What is not to be tried again."""
+        """This act as an entry in the list of acts that must not be tried again."""
         return Tried(self.action, self.target, fingerprint(self.action, self.parameters))
 
     @property
     def counts(self) -> bool:
-        """Whether it counts as an action: it may have changed something, and not back."""
+        """Whether the act counts as an action: it may have changed something, and is not a rollback."""
         return self.status is not ActStatus.REFUSED and self.undoes is None
 
 
 def fingerprint(action: str, parameters: Mapping[str, ParameterValue]) -> str:
-    """Return what tells one plan from another."""
+    """Return a digest of action and parameters, by which plans are compared."""
     return digest([action, dict(parameters)])
 
 
 def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
-    """Return the key of an act. It follows from what is stored, so that after a kill the same one is sent again."""
+    """Return the idempotency key of an act.
+
+    It is derived from stored values only, so that a restarted process sends the same key again. A key that is too long or
+    not printable ASCII is replaced with a digest.
+    """
     key = f"{incident_id}:{attempt}:{action}"
     if len(key) <= MAX_KEY and key.isascii() and key.isprintable():
         return key
@@ -117,7 +121,7 @@ def idempotency_key(incident_id: str, attempt: int, action: str) -> str:
 
 
 class ServerStatus(StrEnum):
-    """How far the action server says that an action is."""
+    """The status of an action, as the action server reports it."""
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
@@ -137,13 +141,13 @@ _ACT_STATUSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ServerRecord:
-    """A record of the action server, of whomever.
+    """A record of the action server, of any client.
 
     Attributes:
         actor: the name of the token.
-        requested_at_us: as read, by the server's clock; the client moves it to ours.
-        undoes: the record that it takes back.
-        parameters: numbers, words and truth values; what else there is, is left out.
+        requested_at_us: by the server's clock when it is read; the client converts it to the local clock.
+        undoes: the id of the record that this one rolls back.
+        parameters: only numbers, strings and booleans; other parameters are left out.
     """
 
     record_id: str
@@ -160,12 +164,12 @@ class ServerRecord:
 
     @property
     def act_status(self) -> ActStatus:
-        """How far the act is that this is the record of."""
+        """The status of the act to which this record belongs."""
         return _ACT_STATUSES[self.status]
 
 
 def read_record(document: Any) -> ServerRecord | None:
-    """Return a record of the server; None if nobody can read it."""
+    """Parse a record of the server; return None if it is not valid."""
     if not isinstance(document, Mapping):
         return None
     texts = {name: document.get(name) for name in ("record_id", "action", "actor", "target", "requested_at")}
@@ -195,7 +199,7 @@ def read_record(document: Any) -> ServerRecord | None:
 
 
 def read_records(document: Any) -> tuple[list[ServerRecord], int]:
-    """Return the records of an answer, newest first as the server has them, and how many nobody can read."""
+    """Return the records of an answer in the server's order, newest first, and the number of rows that were not read."""
     rows = document.get("records") if isinstance(document, Mapping) else None
     if not isinstance(rows, list):
         return [], 1
@@ -206,10 +210,10 @@ def read_records(document: Any) -> tuple[list[ServerRecord], int]:
 def of_others(
     records: Collection[ServerRecord], acts: Sequence[ActRecord], *, since_us: int
 ) -> tuple[ServerRecord, ...]:
-    """Return the records of changes that this responder did not make, from a time on.
+    """Return the records, from a time on, of changes that this responder did not make.
 
-    Ours are those with a key or an id of our acts, and what takes one of them back in the name of the same token: an
-    undo has no key, and a responder that was killed while it asked for one does not know its id.
+    The responder's own records have a key or an id of its acts, or roll back such a record with the same token: an undo has
+    no key, and a responder that was killed while it requested one does not know its id.
     """
     keys = {act.key for act in acts}
     ids = {act.record_id for act in acts if act.record_id is not None}

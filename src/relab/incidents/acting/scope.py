@@ -1,4 +1,4 @@
-"""How much of a service an incident touches, as users notice it: no act may touch more without a person. Pure."""
+"""Compute how much of a service an incident affects; an act with a larger blast radius needs a person. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _PARTS: Final = frozenset(("health", "metrics"))
 _OF_ALL: Final = frozenset(("errors.pct", "latency.p95_ms", "pool", "health", "traffic.shed", "pool.timeouts", ANSWER))
 """Signals of the service as a whole."""
 _CENTRAL: Final = "dependency.database"
-"""Without it no route answers."""
+"""No route answers without the database."""
 
 
 def scope_of(anomalies: Iterable[Anomaly], snapshot: Snapshot) -> BlastRadius:
-    """Return the widest of what the findings of an incident, and its last poll, tell.
+    """Return the widest scope among the anomalies of an incident and its last poll.
 
     Args:
-        anomalies: all that were confirmed since the incident was opened.
+        anomalies: the confirmed anomalies of the incident.
         snapshot: the last poll.
     """
     scopes = [_scope(anomaly) for anomaly in anomalies]
@@ -34,7 +34,7 @@ def _scope(anomaly: Anomaly) -> BlastRadius:
     if not anomaly.opens:
         return BlastRadius.NONE
     if anomaly.detector == "trend" or signal in _OF_ALL or signal in _PARTS or signal == _CENTRAL:
-        # What runs out takes everything with it.
+        # A resource that runs out stops the whole service.
         return BlastRadius.WHOLE_SERVICE
     if signal.startswith(("dependency.", "cache.", "database.", "search.")):
         return BlastRadius.ONE_DEPENDENCY

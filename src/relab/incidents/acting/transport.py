@@ -1,4 +1,4 @@
-"""Requests to an action server, each within a bounded time and size, and what became of them."""
+"""Send requests to an action server, with a limit on the time and size of each, and classify their failures."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class Transport:
-    """Sends requests to one action server, each by a connection of its own.
+    """Sends requests to one action server, each on a new connection.
 
     Args:
-        url: where it is.
-        token: who asks; without one nothing is sent.
-        connect_s: for how long a connection may take.
-        transport: another one than the network, in tests.
+        url: the address of the server.
+        token: the bearer token; without a token no request is sent.
+        connect_s: the time limit for a connection.
+        transport: replaces the network in tests.
 
     Raises:
-        ConfigurationError: the address or the token cannot be one.
+        ConfigurationError: the address or the token is not valid.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Transport:
             )
         self._is_known = token is not None
         address = _address(url)
-        # A proxy of the environment has no business with the token.
+        # A proxy from the environment must not see the token.
         self._clients = FreshClients(
             is_secure=address.scheme == "https",
             base_url=address,
-            # `send` times the whole: each part of an answer may come in time, and the last one never.
+            # `send` limits the total time: a time limit per read would not stop an answer that never ends.
             timeout=httpx.Timeout(None, connect=connect_s),
             headers={"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"},
             transport=transport,
@@ -58,20 +58,20 @@ class Transport:
     async def send(
         self, method: str, path: str, body: Mapping[str, Any] | None, within_s: float, *, key: str | None = None
     ) -> Answer:
-        """Send a request and return what was answered, whatever it says.
+        """Send a request and return the answer, whatever its status.
 
         Args:
-            method: of HTTP.
-            path: with the query.
-            body: becomes JSON.
-            within_s: for the whole, until the last byte of the answer.
+            method: the HTTP method.
+            path: the path with the query.
+            body: is sent as JSON.
+            within_s: the time limit until the last byte of the answer.
             key: the `Idempotency-Key`.
 
         Raises:
             DeniedError: there is no token.
             UnreachableError: the request was not sent.
-            OutcomeUnknownError: it was, perhaps, and no whole answer came.
-            UnreadableError: the answer is too long, or no JSON although it says that all is well.
+            OutcomeUnknownError: the request may have been sent, but no complete answer came.
+            UnreadableError: the answer is too long, or its status is 200 and its body is not JSON.
         """
         if not self._is_known:
             raise DeniedError(
@@ -106,7 +106,7 @@ def _document(status: int, raw: bytes) -> JsonValue:
     except MalformedBodyError as error:
         if status == 200:
             raise UnreadableError("The answer of the action server is no JSON.") from error
-        # Whoever refuses without words, a proxy perhaps, is understood by the status.
+        # A refusal without JSON, for example from a proxy, is classified by its status.
         return None
 
 
@@ -116,7 +116,7 @@ def _address(url: str) -> httpx.URL:
     except httpx.InvalidURL as error:
         raise _no_address(url) from error
     if found.userinfo:
-        # The client would send them in the place of the token.
+        # The client would send user and password instead of the token.
         raise ConfigurationError(
             f"The address of the action server ({found.scheme}://…@{found.host}) carries a user or a password.",
             remedy="Leave them out of ACTION_SERVER_URL; ACTION_SERVER_TOKEN alone says who asks.",
@@ -127,7 +127,7 @@ def _address(url: str) -> httpx.URL:
 
 
 def _no_address(url: str) -> ConfigurationError:
-    # What stands before an @ may be a password.
+    # The text before an @ may be a password.
     shown = f"…@{url.rpartition('@')[2]}" if "@" in url else url
     return ConfigurationError(
         f"{shown[:200]!r} is no address of an action server.", remedy="One is such as http://127.0.0.1:9000."
@@ -136,7 +136,7 @@ def _no_address(url: str) -> ConfigurationError:
 
 async def _body(response: httpx.Response) -> bytes:
     found = bytearray()
-    # As it comes: what is packed although nobody asked for that is not unpacked, to whatever size.
+    # Read raw bytes: decompressing an answer that is compressed without need could fill the memory.
     async for part in response.aiter_raw():
         found += part
         if len(found) > MOST_BYTES:

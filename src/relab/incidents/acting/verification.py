@@ -1,4 +1,4 @@
-"""Whether an act has helped: as users see it, for a sustained time, and with the cause gone. Pure."""
+"""Verify an act: users are served well for a sustained time, and the cause is gone. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,47 +15,49 @@ from relab.incidents.models import Snapshot
 from relab.knowledge.models import Condition, FactValue
 
 LEAST_REQUESTS: Final = 5
-"""Shares and quantiles of fewer say nothing."""
+"""Error shares and quantiles of fewer requests are not meaningful."""
 _NEEDED: Final = ("health", "metrics")
 _US: Final = 1_000_000
 
 
 class Outcome(StrEnum):
-    """What has come of an act so far."""
+    """The result of an act so far."""
 
     VERIFIED = "verified"
     NOT_YET = "not_yet"
     RECOVERING = "recovering"
-    """The cause is gone and users are served; latency, or the target's own word, is not back to normal yet: keep watching."""
+    """The cause is gone and users are served; latency, or the target's own health status, is not normal yet: keep watching."""
     MITIGATED = "mitigated"
-    """Recovery did not end within its time: the cause is gone, users are served, and some latency is left."""
+    """The recovery took too long: the cause is gone and users are served, but the service is not back to normal."""
     OTHER_CAUSE = "other_cause"
-    """The cause is gone, and users still suffer: something else is wrong as well, and is to be diagnosed."""
+    """The cause is gone, but users are still affected: there is another cause, which must be diagnosed."""
     FAILED = "failed"
     WORSE = "worse"
-    """Errors or P95 are beyond what they were when it began: take it back."""
+    """Errors or P95 are clearly higher than before the act: roll it back."""
 
     @property
     def is_pending(self) -> bool:
-        """Whether more polls decide."""
+        """Whether the result is open, so that more polls are needed."""
         return self in {Outcome.NOT_YET, Outcome.RECOVERING}
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationSettings:
-    """What counts as recovered, as worse, and how long is waited.
+    """Thresholds and waiting times for recovery and for a change for the worse.
 
     Attributes:
-        poll_interval_s: between two polls; a gap of more than three of them breaks what is sustained.
+        poll_interval_s: the time between two polls; a gap of more than three intervals ends a row of good polls.
         sustained_s, least_polls: for how long, and over how many polls, users must be served well.
-        quiet_s: for how long, and nothing else found wrong, where nobody has done anything: then it has passed.
-        patience_s: from the end of the act until it has failed.
-        cause_patience_s: as long the cause may still be seen.
-        recovery_s: from the end of the act, how long a service that recovers is watched before it counts as mitigated only.
-        window_s: over which the target's figures are taken; so long they tell of the act itself, too.
-        worse_s: for how long it must be worse.
-        worse_errors_pct, worse_latency_factor, worse_latency_ms: by how much, at least.
-        ruin_errors_pct: so much more errors are not waited out until the window is over.
+        quiet_s: for how long users must be served well, with no other anomaly, before an incident without any act counts
+            as passed.
+        patience_s: the time from the end of the act until it counts as failed.
+        cause_patience_s: the time from the end of the act during which the cause may still be seen.
+        recovery_s: the time from the end of the act until a service that still recovers counts as mitigated only.
+        window_s: the window of the target's own figures; for this long after the act they still cover the act itself.
+        worse_s: for how long the figures must be worse.
+        worse_errors_pct, worse_latency_factor, worse_latency_ms: the least increase that counts as worse: errors in
+            percentage points; P95 by both the factor and the milliseconds.
+        ruin_errors_pct: an increase of errors, in percentage points, that counts as worse before `window_s` is over.
     """
 
     poll_interval_s: float = 30.0
@@ -75,11 +77,11 @@ class VerificationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Up to what users are served well.
+    """Upper bounds within which users are served well.
 
     Attributes:
-        errors_pct, p95_ms: from the baseline; without one, what the operators say.
-        needs_traffic: whether there usually is some: then nobody is served well as long as nobody is served.
+        errors_pct, p95_ms: the bounds from the baseline; without a baseline, those that the operators set.
+        needs_traffic: whether the target usually has traffic: then a poll with too few requests does not count as well.
     """
 
     errors_pct: float
@@ -89,19 +91,19 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What has happened since an act.
+    """The observations since an act.
 
     Attributes:
-        began_at_us, ended_at_us: of the act.
-        before: the last poll before it; what is worse is worse than this.
-        polls: since then, in the order in which they were made.
-        stale: times (`at_us`) of those polls whose figures are old.
-        mended: what must hold for the cause to be gone.
-        facts: of a fresh look at that; empty if there was none.
-        facts_at_us: when it was made.
-        facts_before: what was known before the act; whether the cause was seen then is read from it.
-        other: another cause that looks since the act have confirmed; empty if none is known.
-        sheds: whether what is too much is refused on purpose: then refusals are no sign that it has failed.
+        began_at_us, ended_at_us: the times when the act began and ended.
+        before: the last poll before the act; "worse" means worse than this poll.
+        polls: the polls since then, in the order in which they were made.
+        stale: the times (`at_us`) of those polls whose figures are old.
+        mended: the conditions that must hold for the cause to be gone.
+        facts: the facts of a new look at these conditions; None or empty if there was no look.
+        facts_at_us: the time of that look.
+        facts_before: the facts that were known before the act; they show whether the cause was seen then.
+        other: another cause that looks since the act have confirmed; empty if there is no such cause.
+        sheds: whether the act rejects excess load on purpose: then rejected requests are not a sign of failure.
     """
 
     began_at_us: int
@@ -119,12 +121,12 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What has come of an act, and why it is thought so.
+    """The result of an act, and the reason for it.
 
     Attributes:
         well_s: for how long users have been served well, up to the last poll.
-        suspects_other: whether the cause is known to be gone, and another one may be there: users still suffer, or suffer
-            more, or the service is not back to normal after half of the patience with an act.
+        suspects_other: whether the cause is known to be gone and there may be another one: users are still affected, or
+            more than before, or the service is not back to normal after half of `patience_s`.
     """
 
     outcome: Outcome
@@ -134,12 +136,12 @@ class Verification:
 
 
 def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Verification:
-    """Return what has come of an act so far.
+    """Return the result of an act so far.
 
     Args:
-        course: what has happened since.
-        bounds: up to what users are served well.
-        settings: how long that must be so.
+        course: the observations since the act.
+        bounds: the upper bounds within which users are served well.
+        settings: thresholds and waiting times.
     """
     course = without_leaps(by_one_clock(course), settings)
     if course.sheds:
@@ -163,7 +165,10 @@ def verify(course: Course, bounds: Bounds, settings: VerificationSettings) -> Ve
 
 
 def _worse_since(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings, worse: str) -> Verification:
-    """Return the verdict on an act since which it is worse: the act's doing, unless another cause explains it."""
+    """Return the verdict for worse figures since the act: `WORSE`, or `OTHER_CAUSE` if another cause is confirmed.
+
+    `OTHER_CAUSE` also requires that the act's own cause was seen before and is gone.
+    """
     is_right = _was_seen(course) and _is_gone(course, polls, settings)
     if is_right and course.other:
         reason = f"The cause is gone, and it is worse since, probably for {course.other}: {worse}."
@@ -180,10 +185,10 @@ def _undecided(
     streak: Sequence[Snapshot],
     waits_for: Sequence[str],
 ) -> Verification:
-    """Return the verdict on an act that is neither verified nor refuted: by what is left, and by the time that has passed.
+    """Return the verdict on an act that is neither verified nor refuted, from the remaining problem and the time since.
 
-    `streak` has the last polls in a row in which users were served well, `waits_for` the conditions for the cause to be gone
-    that are not known to hold.
+    `streak` holds the latest consecutive polls in which users were served well; `waits_for` holds the conditions in
+    `course.mended` that are not known to hold.
     """
     well_s = (streak[-1].at_us - streak[0].at_us) / _US if streak else 0.0
     is_sustained = well_s >= settings.sustained_s and len(streak) >= settings.least_polls
@@ -191,15 +196,15 @@ def _undecided(
     rest = _rest(course, polls, bounds, settings)
     if rest is Outcome.RECOVERING and (not streak or since_s >= settings.patience_s):
         return _recovering(course, polls, bounds, settings, well_s)
-    # What is well at the moment is given the time to stay so, but not for ever; so is a target that serves its users
-    # well, and does not yet call itself so.
+    # The patience is doubled if users have been served well for a while, or if they are served well and only the
+    # target's own health status says otherwise.
     is_on_the_way = bool(streak) and not is_sustained
     is_served = not streak and _is_served(course, polls, bounds)
     patience_s = settings.patience_s * (2 if is_on_the_way or is_served else 1)
     problem = "" if streak or not polls else _problem(course, polls[-1], bounds)
     suspects_other = rest is Outcome.OTHER_CAUSE
     is_plain = suspects_other and (bool(course.other) or _has_new_part(course, polls, settings))
-    # Polls, not the time alone: a process that was not polling has seen nothing fail.
+    # Require polls as well as time: a process that was not polling has not seen a failure.
     if (since_s >= patience_s or is_plain) and len(polls) >= settings.least_polls:
         if rest is Outcome.OTHER_CAUSE:
             other = f", probably {course.other}" if course.other else ""
@@ -214,7 +219,10 @@ def _undecided(
 def _recovering(
     course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings, well_s: float
 ) -> Verification:
-    """Return the verdict on a service that recovers: watched on, another cause once one is confirmed, mitigated at the end."""
+    """Return the verdict on a service that recovers.
+
+    `RECOVERING`; `OTHER_CAUSE` once another cause is confirmed; `MITIGATED` after `recovery_s` and enough polls.
+    """
     since_s = (polls[-1].at_us - course.ended_at_us) / _US
     left = next((said for poll in reversed(polls) if (said := _problem(course, poll, bounds))), "")
     reason = f"The cause is gone and users are served, {since_s:.0f} s after the act; not back to normal: {left}."
@@ -222,35 +230,36 @@ def _recovering(
         return Verification(Outcome.OTHER_CAUSE, f"{reason} Probably {course.other} is there as well.", well_s)
     is_over = since_s >= settings.recovery_s and len(polls) >= settings.least_polls
     outcome = Outcome.MITIGATED if is_over else Outcome.RECOVERING
-    # Most services are back to normal before that; what is left then may have a cause of its own.
+    # Most services are back to normal before half of the patience; a problem that lasts longer may have another cause.
     return Verification(outcome, reason, well_s, since_s >= settings.patience_s / 2)
 
 
 def _rest(course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings) -> Outcome | None:
-    """Return what it is that users may still notice once the cause is known to be gone.
+    """Return why the service is not back to normal although the cause is gone.
 
     Returns:
-        `RECOVERING` if users are served and it is better than before, `OTHER_CAUSE` if they are not and the cause was seen
-        before the act (else the act was for the wrong one), None if the cause is not known to be gone or nothing is left.
+        `RECOVERING` if users are served, better than before, but not yet normally; `OTHER_CAUSE` if users are not served
+        and the cause was seen before the act (otherwise the act may have been for the wrong cause); None if the cause is
+        not known to be gone, or no problem is left.
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
     late = _latest(polls, settings)
     served = [poll for poll in late if _serves(course, poll, bounds)]
     if 2 * len(served) >= len(late):
-        # A poll with a few errors among them is no reason to give up; it stays in the target's figures for a while.
+        # A few errors stay in the target's figures for a while, so up to half of the polls may be bad.
         is_back = not any(_problem(course, poll, bounds) for poll in late)
         return Outcome.RECOVERING if not is_back and _is_better(course, late, bounds) else None
     return Outcome.OTHER_CAUSE if _was_seen(course) else None
 
 
 def _was_seen(course: Course) -> bool:
-    """Return whether the cause was seen before the act: else the act may have been for the wrong one."""
+    """Return whether the cause was seen before the act: otherwise the act may have been for the wrong cause."""
     return any(item.holds(course.facts_before or {}) is False for item in course.mended)
 
 
 def _is_gone(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a look of lately, after the figures of the act itself have passed, shows that the cause is gone."""
+    """Return whether a recent look shows that the cause is gone; looks within `window_s` after the act do not count."""
     if not course.mended or course.facts is None or course.facts_at_us is None:
         return False
     since_us = max(polls[-1].at_us - _memory_us(settings), course.ended_at_us + int(settings.window_s * _US))
@@ -258,7 +267,10 @@ def _is_gone(course: Course, polls: Sequence[Snapshot], settings: VerificationSe
 
 
 def _memory_us(settings: VerificationSettings) -> int:
-    """Return how long what happened once may still be seen in the target's figures, and be told apart from a row of it."""
+    """Return the span, in microseconds, of polls that count as recent.
+
+    It is long enough for one event to leave the target's window and be told apart from a series of events.
+    """
     return int(max(settings.window_s + settings.worse_s, MOST_GAP * settings.poll_interval_s) * _US)
 
 
@@ -267,15 +279,19 @@ def _latest(polls: Sequence[Snapshot], settings: VerificationSettings) -> list[S
 
 
 def _serves(course: Course, poll: Snapshot, bounds: Bounds) -> bool:
-    """Return whether users get what they ask for: whatever it takes, and whatever the target calls itself."""
+    """Return whether users get answers without too many errors, and no dependency fails that did not fail before the act.
+
+    Latency and the target's own health status do not matter here.
+    """
     patient = replace(bounds, p95_ms=math.inf)
     return not _problem(course, without_word(poll), patient) and poll.failing <= course.before.failing
 
 
 def _is_better(course: Course, late: Sequence[Snapshot], bounds: Bounds) -> bool:
-    """Return whether users are better off than before the act.
+    """Return whether recent polls (`late`, in which users are served) are better than the last poll before the act.
 
-    They got errors or no answer then; or waited, and at least half of what was too long is gone; or a part works again.
+    True if users were not served before; or if P95 was above its bound and at least half of the excess is gone; or if a
+    dependency that failed before works again.
     """
     before = course.before
     if not _serves(course, before, bounds):
@@ -288,7 +304,7 @@ def _is_better(course: Course, late: Sequence[Snapshot], bounds: Bounds) -> bool
 
 
 def _has_new_part(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings) -> bool:
-    """Return whether a part has failed for a while that did not fail before the act: no recovery ends that."""
+    """Return whether a dependency that worked before the act has failed for `worse_s`: waiting does not repair it."""
     late = _latest(polls, settings)
     return late[-1].at_us - late[0].at_us >= settings.worse_s * _US and bool(
         frozenset.intersection(*(poll.failing for poll in late)) - course.before.failing
@@ -296,9 +312,9 @@ def _has_new_part(course: Course, polls: Sequence[Snapshot], settings: Verificat
 
 
 def _is_served(course: Course, polls: Sequence[Snapshot], bounds: Bounds) -> bool:
-    """Return whether only the target's own word says that users are not served well, and no part fails that did not before.
+    """Return whether the latest poll shows no problem but the target's own health status, and no newly failing dependency.
 
-    Such a part is a reason for the word, and another cause: that is not waited for.
+    A newly failing dependency explains the status and is another cause, so waiting would not help.
     """
     if not polls or _problem(course, without_word(polls[-1]), bounds):
         return False
@@ -308,7 +324,7 @@ def _is_served(course: Course, polls: Sequence[Snapshot], bounds: Bounds) -> boo
 def _streak(
     course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: VerificationSettings
 ) -> list[Snapshot]:
-    """Return the last polls in a row in which users were served well, oldest first; a long gap ends the row."""
+    """Return the latest consecutive polls in which users were served well, oldest first; a long gap ends the row."""
     found: list[Snapshot] = []
     for poll in reversed(polls):
         gap_s = (found[-1].at_us - poll.at_us) / _US if found else 0.0
@@ -319,7 +335,7 @@ def _streak(
 
 
 def _problem(course: Course, poll: Snapshot, bounds: Bounds) -> str:
-    """Return why users are not served well in a poll, or why nobody can tell; empty if they are."""
+    """Return why users are not served well in a poll, or why the poll does not show it; empty if they are served well."""
     absent = [part for part in _NEEDED if part in poll.absent]
     if absent:
         return f"{absent[0]} does not answer"
@@ -336,7 +352,7 @@ def _problem(course: Course, poll: Snapshot, bounds: Bounds) -> str:
 
 
 def _beyond(poll: Snapshot, bounds: Bounds) -> str:
-    """Return which figure of a poll is not within its bound, or is not told; empty if all are."""
+    """Return which figure of a poll is above its bound or missing, as text; empty if both are within their bounds."""
     for signal, most in ((ERRORS, bounds.errors_pct), (P95, bounds.p95_ms)):
         value = poll.numbers.get(signal)
         if value is None:
@@ -347,7 +363,10 @@ def _beyond(poll: Snapshot, bounds: Bounds) -> str:
 
 
 def _open(course: Course, streak: Sequence[Snapshot], settings: VerificationSettings) -> list[str]:
-    """Return which conditions for the cause to be gone are not known to hold; only a look of these last polls counts."""
+    """Return, as text, the conditions in `course.mended` that are not known to hold.
+
+    Only facts of a recent look that is not older than `streak` count.
+    """
     facts: Mapping[str, FactValue] = {}
     if streak and course.facts_at_us is not None:
         recent_us = streak[-1].at_us - int(MOST_GAP * settings.poll_interval_s * _US)
@@ -361,7 +380,7 @@ def _open(course: Course, streak: Sequence[Snapshot], settings: VerificationSett
 
 
 def _seen_cause(course: Course, settings: VerificationSettings) -> str:
-    """Return which sign of the cause is still seen although it should be gone by now; empty if none is."""
+    """Return the signs of the cause that are still seen after `cause_patience_s`, as text; empty if there are none."""
     if course.facts is None or course.facts_at_us is None:
         return ""
     if course.facts_at_us - course.ended_at_us < settings.cause_patience_s * _US:
@@ -370,7 +389,7 @@ def _seen_cause(course: Course, settings: VerificationSettings) -> str:
 
 
 def _worse(course: Course, polls: Sequence[Snapshot], settings: VerificationSettings) -> str:
-    """Return what has been worse than before the act for long enough; empty if nothing has."""
+    """Return which figure has been worse than before the act for at least `worse_s`, as text; empty if no figure has."""
     for is_ruin in (False, True):
         after_us = course.ended_at_us + (0 if is_ruin else int(settings.window_s * _US))
         late = [poll for poll in polls if poll.at_us >= after_us and poll.at_us not in course.stale]
@@ -386,12 +405,12 @@ def _worse(course: Course, polls: Sequence[Snapshot], settings: VerificationSett
 
 
 def _exceeds(course: Course, poll: Snapshot, settings: VerificationSettings, *, is_ruin: bool) -> str:
-    """Return what is worse in a poll than it was before the act; empty if nothing is."""
+    """Return which figure of a poll is worse than before the act, as text; empty if no figure is."""
     before = course.before.numbers
     was_absent = any(part in course.before.absent for part in _NEEDED)
     is_absent = any(part in poll.absent for part in _NEEDED)
     if is_absent or was_absent:
-        # Figures of nobody are no measure; a target that has fallen silent is the worst there is.
+        # Missing figures cannot be compared; but a target that no longer answers is always worse.
         return "the target does not answer any more" if is_absent and not was_absent else ""
     if poll.numbers.get(REQUESTS, 0.0) < LEAST_REQUESTS:
         return ""
@@ -400,7 +419,7 @@ def _exceeds(course: Course, poll: Snapshot, settings: VerificationSettings, *, 
     if errors is not None and errors > most + margin:
         return f"errors are {errors:.4g} %, and were {most:.4g} % when it began"
     p95, was = poll.numbers.get(P95), before.get(P95)
-    # Requests that fail at once take no time: that they are answered again takes longer, and is not worse.
+    # Requests that fail at once are fast: latency rises when they are answered again, and that is not worse.
     is_answered = errors is not None and errors < most - settings.worse_errors_pct
     if is_ruin or is_answered or p95 is None or was is None:
         return ""

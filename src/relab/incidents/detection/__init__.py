@@ -1,1 +1,1 @@
-"""From polls to findings, without a clock, a network or a word of what was done to the target."""
+"""Find anomalies in polls, without a clock, a network, or knowledge of what was done to the target."""

@@ -1,4 +1,4 @@
-"""What is usual for a target: learnt from polls in which nothing was wrong."""
+"""The baseline of a target: the usual values of its signals, learnt from quiet polls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.incidents.models import Snapshot
 LEAST_POLLS: Final = 5
 MOST_POLLS: Final = 240
 MOST_SIGNALS: Final = 2_000
-"""A target that names its routes anew in every poll must not fill the memory; what was not seen for longest goes first."""
+"""A target that gives its routes new names in every poll must not fill the memory; the least recently seen go first."""
 _TO_SIGMA: Final = 1.4826
 """The median absolute deviation of a normal distribution times this is its standard deviation."""
 _Z_90: Final = 1.2816
@@ -23,14 +23,14 @@ _Z_90: Final = 1.2816
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """A signal while all is well.
+    """The usual values of one signal in quiet polls.
 
     Attributes:
-        median: of its values.
+        median: the median of the values.
         deviation: the robust standard deviation, from the median absolute deviation.
-        count: polls that it rests on.
-        upper_deviation: the standard deviation that its upper tail tells: (90th percentile - median) / 1.2816. A noisy host
-            shows in the tail, and not in the median absolute deviation, which half of all polls may leave unmoved.
+        count: the number of polls.
+        upper_deviation: the standard deviation from the upper tail: (90th percentile - median) / 1.2816. A noisy host
+            raises this value, but not the median absolute deviation, on which up to half of all polls may have no effect.
     """
 
     median: float
@@ -40,10 +40,10 @@ class Usual:
 
 
 class Baseline:
-    """A sliding window of good polls.
+    """A sliding window of quiet polls.
 
     Args:
-        most: how many polls it holds.
+        most: the maximum number of polls per signal.
     """
 
     def __init__(self, most: int = MOST_POLLS) -> None:
@@ -53,19 +53,19 @@ class Baseline:
 
     @property
     def polls(self) -> int:
-        """How many good polls were learnt from."""
+        """The number of polls that were learnt."""
         return self._polls
 
     @property
     def is_learnt(self) -> bool:
-        """Whether it rests on enough."""
+        """Whether at least `LEAST_POLLS` polls were learnt."""
         return self._polls >= LEAST_POLLS
 
     def learn(self, snapshot: Snapshot) -> None:
-        """Take in a poll in which nothing was wrong."""
+        """Add a poll without anomalies to the window."""
         self._polls += 1
         for name, value in snapshot.numbers.items():
-            # Put in anew, so that they stand in the order in which they were seen last.
+            # Remove and insert again, so that the dict is in the order in which signals were last seen.
             values = self._values.pop(name, None) or deque(maxlen=self._most)
             values.append(value)
             self._values[name] = values
@@ -73,7 +73,7 @@ class Baseline:
             del self._values[name]
 
     def usual(self, signal: str) -> Usual | None:
-        """Return what is usual for a signal; None if it was not seen often enough to say."""
+        """Return the usual values of a signal; None if it was seen in fewer than `LEAST_POLLS` polls."""
         values = self._values.get(signal)
         if values is None or len(values) < LEAST_POLLS:
             return None
@@ -83,17 +83,17 @@ class Baseline:
         return Usual(median, spread * _TO_SIGMA, len(values), max(tail - median, 0.0) / _Z_90)
 
     def dump(self) -> dict[str, list[float]]:
-        """Return its content as JSON holds it, for a responder that starts again."""
+        """Return the content as JSON values, to store for a restart."""
         return {name: list(values) for name, values in self._values.items()}
 
     def take(self, content: Mapping[str, Iterable[float]]) -> None:
-        """Take in a `dump`, in the place of what was learnt."""
+        """Replace the content with that of a `dump`."""
         self._values = {name: deque(values, maxlen=self._most) for name, values in content.items()}
         self._polls = max((len(values) for values in self._values.values()), default=0)
 
     @classmethod
     def load(cls, content: Mapping[str, Iterable[float]], most: int = MOST_POLLS) -> Baseline:
-        """Return the baseline of a `dump`."""
+        """Return a new baseline with the content of a `dump`."""
         made = cls(most)
         made.take(content)
         return made

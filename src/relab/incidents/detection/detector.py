@@ -1,4 +1,4 @@
-"""What counts: anomalies that stay, told apart from those that pass; and polls that may be learnt from."""
+"""Confirm the anomalies that last, hold back those that pass, and let the baseline learn from quiet polls."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _HISTORY: Final = 720
 _SEVERITIES: Final = list(Severity)
 _MOST_WORKERS: Final = 500
 _WORSE: Final = 1.2
-"""Times as far beyond what is expected: no longer what a person has seen."""
+"""Factor on the distance from the expected value: beyond it, a muted anomaly counts again."""
 _US: Final = 1_000_000
 _MOST_GAP: Final = 60
 """In poll intervals: half an hour by default."""
 _GONE_US: Final = 600 * 1_000_000
-"""What a person has said may be, and was not seen for so long, is heeded again."""
+"""A muted anomaly that was not seen for this long counts again."""
 LEAST_ERRORS: Final = 2.5
-"""One error is told in several polls, and so are two: they confirm nothing but themselves. Shares are rounded."""
+"""One or two errors appear in several polls, so several polls do not confirm them. Not 3, because shares are rounded."""
 LEAST_OF_A_ROUTE: Final = 20
-"""The 95th percentile of fewer requests is what one of them took."""
+"""With fewer requests, the 95th percentile is the duration of a single request."""
 _AT_ONCE: Final = frozenset(("seed_rule", "trend"))
-"""They look at enough by themselves."""
+"""Detectors whose anomalies need no confirmation by further polls: one finding is enough evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a poll has come to.
+    """The anomalies after one poll.
 
     Attributes:
-        confirmed: anomalies that count.
-        passing: those that have not stayed long enough yet.
-        is_stale: the target's figures are old: nothing may be concluded from them.
-        is_pressing: an incident opens if the next poll shows the same; there is no reason to wait long for it.
+        confirmed: anomalies that have lasted long enough to count.
+        passing: anomalies that have not lasted long enough yet.
+        is_stale: whether the target's figures are old, so that they prove nothing.
+        is_pressing: whether an incident opens if the next poll shows the same; the next poll should then come early.
     """
 
     confirmed: tuple[Anomaly, ...] = ()
@@ -54,13 +54,13 @@ class Findings:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing at all was found."""
+        """Whether there are no anomalies."""
         return not self.confirmed and not self.passing
 
 
 @dataclass(slots=True)
 class _Muted:
-    """What a person has said may be: how far it was beyond what is expected, when it was seen last, and how severe it was."""
+    """A muted anomaly: its distance from the expected value, the time when it was last seen, and its severity."""
 
     distance: float | None
     seen_at_us: int
@@ -69,11 +69,11 @@ class _Muted:
 
 @dataclass(slots=True)
 class Detector:
-    """Looks at one poll after the other.
+    """Finds anomalies in a series of polls.
 
     Args:
-        settings: when something is wrong.
-        baseline: what is usual; it is learnt from quiet polls.
+        settings: the thresholds.
+        baseline: the usual values; it learns from quiet polls.
     """
 
     settings: DetectionSettings
@@ -88,12 +88,12 @@ class Detector:
     _muted: dict[tuple[str, str], _Muted] = field(default_factory=dict)
 
     def look(self, snapshot: Snapshot, *, learn: bool = True) -> Findings:
-        """Take a poll in and return what it has come to.
+        """Add a poll to the history and return its anomalies.
 
         Args:
-            snapshot: newer than all before; one that is not (a clock has jumped), or that comes long after them (the machine
-                has slept), begins the history anew.
-            learn: whether it may be learnt from if it is quiet; not while an incident is open.
+            snapshot: the new poll. If it is not newer than the last one (a clock has jumped), or comes long after it (the
+                machine has slept), the history starts again from this poll.
+            learn: whether the baseline may learn from the poll if it is quiet; False while an incident is open.
         """
         if self._is_apart(snapshot):
             self.begin_anew()
@@ -114,21 +114,21 @@ class Detector:
         return findings
 
     def begin_anew(self) -> None:
-        """Forget the polls of before; what is usual stays."""
+        """Clear the history of polls; the baseline stays."""
         self.history.clear()
         self._seen.clear()
-        # By the time of before, it might last for days.
+        # These times come from the clock before the jump; kept, they might suppress anomalies for days.
         self._restarted_at_us, self._burnt_until_us = None, 0
 
     def settle(self) -> None:
-        """Count no errors of until now as budget that is burnt: they belong to an incident that is over."""
+        """Exclude all polls until now from the burn rate: their errors belong to an incident that is over."""
         if self.history:
             self._burnt_until_us = self.history[-1].at_us
 
     def mute(self, anomalies: Iterable[Anomaly]) -> None:
-        """Have these be no reason for anything until they have gone, or are a fifth worse: a person says that they may be.
+        """Ignore these anomalies until they have gone for ten minutes, are a fifth worse, or become more severe.
 
-        Polls are learnt from meanwhile, so that what stays becomes usual.
+        The baseline learns from polls meanwhile, so a lasting value becomes usual.
         """
         at_us = self.history[-1].at_us if self.history else 0
         self._muted |= {
@@ -136,12 +136,12 @@ class Detector:
         }
 
     def dump(self) -> dict[str, Any]:
-        """Return what a responder that starts again goes on with."""
+        """Return the state to store, for `take` after a restart: the baseline and the muted anomalies."""
         muted = [[*key, item.distance, item.seen_at_us, item.severity] for key, item in self._muted.items()]
         return {"baseline": self.baseline.dump(), "muted": muted}
 
     def take(self, content: Mapping[str, Any]) -> None:
-        """Go on with a `dump`, also one of an older release."""
+        """Load the state that `dump` returned, also from an older release."""
         self.baseline.take(content.get("baseline", {}))
         self._muted |= {(detector, signal): _Muted(*more) for detector, signal, *more in content.get("muted", [])}
 
@@ -149,11 +149,11 @@ class Detector:
         if not self.history:
             return False
         since_us = snapshot.at_us - self.history[-1].at_us
-        # Rows of polls are counted in places; with a hole in it such a row tells of no hours.
+        # Windows are counted in polls; with a gap in the history a number of polls is no longer a length of time.
         return not 0 < since_us <= _MOST_GAP * self.settings.poll_interval_s * _US
 
     def _heeded(self, found: Sequence[Anomaly], at_us: int) -> list[Anomaly]:
-        """Return what nobody has said may be; what has gone for a while is heeded when it comes again."""
+        """Return the anomalies that are not muted; end the mute of those that were not seen for `_GONE_US`."""
         for item in found:
             muted = self._muted.get((item.detector, item.signal))
             if muted is not None:
@@ -193,7 +193,7 @@ class Detector:
         )
         if sum(key in seen for seen in list(self._seen)[-of:]) < least:
             return False
-        # Who restarts a service on purpose is given the time for it; what is still wrong then counts.
+        # A deliberate restart gets a grace period; anomalies that last longer count.
         return anomaly.detector == "burn_rate" or snapshot.at_us >= self._grace_until_us(anomaly)
 
     def _is_pressing(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
@@ -202,12 +202,16 @@ class Detector:
 
     @property
     def _lingering(self) -> tuple[int, int]:
-        """In how many of how many polls something small has to be seen."""
+        """In how many polls (first) of the latest polls (second) a small anomaly must be seen to be confirmed."""
         least = max(self.settings.confirm, math.ceil(self.settings.linger_s / self.settings.poll_interval_s))
         return least, max(self.settings.confirm_of, least + least // 5)
 
     def _is_small(self, anomaly: Anomaly, snapshot: Snapshot) -> bool:
-        """Return whether it is nothing unless it stays: a few slow or failed requests, or a worker that is away while others serve."""
+        """Return whether an anomaly is so small that it needs a longer confirmation.
+
+        Small are: a few slow or failed requests, a slow answer to a poll, a worker that is down, or a degraded dependency or
+        health status; none of the states while a worker restarts in a loop.
+        """
         if anomaly.detector == "state":
             word = snapshot.words.get(anomaly.signal)
             is_partial = (word == "down") if anomaly.signal.startswith("worker.") else (word == "degraded")
@@ -232,14 +236,15 @@ class Detector:
         return self._restarted_at_us + int(pause_s * 1e6)
 
     def _notice_restart(self, snapshot: Snapshot) -> None:
-        """Begin a grace period when a process is younger than it was last; one for each, until all was quiet again.
+        """Begin a grace period when the uptime of a worker is less than in the poll before.
 
-        Workers are restarted one after the other. A crash loop restarts again and again: it is not waited for again and again.
+        Workers are often restarted one after the other, so each may restart once. A worker that restarts again before a
+        poll was quiet is in a crash loop, and there is no more grace period until a poll is quiet.
         """
         for name, uptime_s in snapshot.numbers.items():
             if not (name.startswith("worker.") and name.endswith(".uptime_s")):
                 continue
-            # One that is away tells no time of its own.
+            # A worker that is down reports no uptime, so its earlier one is still stored here.
             before = self._uptimes.pop(name, 0.0)
             self._uptimes[name] = uptime_s
             if uptime_s < before:
@@ -247,20 +252,20 @@ class Detector:
                 self._graced.add(name)
                 self._restarted_at_us = snapshot.at_us
         for name in list(self._uptimes)[: max(len(self._uptimes) - _MOST_WORKERS, 0)]:
-            # A target that names its workers anew in every poll must not fill the memory.
+            # A target that gives its workers new names in every poll must not fill the memory.
             del self._uptimes[name]
             self._graced.discard(name)
 
 
 def _distance(anomaly: Anomaly) -> float | None:
-    """Return how far it is beyond what is expected, where there are numbers."""
+    """Return the absolute difference between value and expected value; None if either is missing."""
     if anomaly.value is None or anomaly.expected is None:
         return None
     return abs(anomaly.value - anomaly.expected)
 
 
 def _requests(signal: str, snapshot: Snapshot) -> float:
-    """Return how many requests a percentile or a share is of, as far as the poll tells."""
+    """Return the number of requests behind a percentile or a share; for a route, its share of all requests by rate."""
     numbers = snapshot.numbers
     requests, rate = numbers.get("traffic.requests", 0.0), numbers.get("traffic.rps", 0.0)
     own = numbers.get(f"{signal.removesuffix('.p95_ms').removesuffix('.errors.pct')}.rps")

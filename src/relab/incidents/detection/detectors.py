@@ -1,4 +1,4 @@
-"""Detectors: each looks at polls and returns what is wrong in the last one. Pure; what counts for long enough is decided in `detector`."""
+"""Pure detectors: each checks polls and returns the anomalies of the last one. `detector` confirms anomalies that last."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.models import ANSWER, Absence, Anomaly, Severity, Snapshot
 
 LEAST_REQUESTS: Final = 5
-"""Shares and quantiles of fewer requests say nothing."""
+"""Error shares and quantiles of fewer requests are not meaningful."""
 _FAST_BURN: Final = 14.4
 _SLOW_BURN: Final = 6.0
 _FAST_WINDOWS_S: Final = (3_600.0, 300.0)
 _SLOW_WINDOWS_S: Final = (21_600.0, 1_800.0)
 _USUAL_INTERVAL_S: Final = 30.0
 _GROWS: Final = 0.8
-"""The share of later polls that are above an earlier one, of all pairs, from which on a signal grows."""
+"""A signal grows if in at least this share of all pairs of polls the later value is higher."""
 _VANISHED: Final = 0.1
 
 
 def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
-    """Errors above the threshold, a critical pool and slow answers, all at once."""
+    """Find errors above the threshold, a critical pool and slow answers, all in the same poll."""
     errors, average = snapshot.numbers.get("errors.pct"), snapshot.numbers.get("latency.avg_ms")
     if errors is None or average is None or snapshot.words.get("pool") != "critical":
         return []
@@ -35,9 +35,10 @@ def seed_rule(snapshot: Snapshot, settings: DetectionSettings) -> list[Anomaly]:
 
 
 def burn_rate(history: Sequence[Snapshot], settings: DetectionSettings) -> list[Anomaly]:
-    """The error budget is burnt too fast, over a long and a short window at once.
+    """Find an error budget that burns too fast, over a long and a short window at the same time.
 
-    With an interval below 30 s the windows shrink alike, so that short runs see them too.
+    Windows are counted in polls: with a poll interval below 30 s they become shorter in proportion, so that short runs
+    fill them too.
     """
     interval_s = max(settings.poll_interval_s, _USUAL_INTERVAL_S)
     budget_pct = 100.0 - settings.slo_pct
@@ -60,7 +61,7 @@ def _mean_errors(history: Sequence[Snapshot], polls: int) -> float:
 
 
 def level_shift(snapshot: Snapshot, baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """A signal is outside of what is usual, and by so much that users notice."""
+    """Find signals that are above their usual range by so much that users notice."""
     found = []
     if snapshot.numbers.get("traffic.requests", 0) >= LEAST_REQUESTS:
         for name, value in snapshot.numbers.items():
@@ -82,7 +83,7 @@ def _risen(
     usual = baseline.usual(name)
     median, deviation = (usual.median, usual.deviation) if usual else (0.0, 0.0)
     if usual is None and name.endswith(("_ms", ".ms")):
-        # Of a duration that was never seen nobody can say whether it is long.
+        # Without a baseline a duration cannot be called long.
         return []
     bound = max(median + settings.deviations * deviation, median * factor, median + least)
     if value <= bound:
@@ -93,7 +94,7 @@ def _risen(
 
 
 def states(snapshot: Snapshot) -> list[Anomaly]:
-    """What the target itself says is not well: a dependency, a worker, the whole."""
+    """Find states that the target itself reports as not well: of a dependency, a worker, the pool, or the whole target."""
     found = []
     for name, word in snapshot.words.items():
         if name.startswith("dependency.") and name.count(".") == 1 and word != "ok":
@@ -111,7 +112,7 @@ def states(snapshot: Snapshot) -> list[Anomaly]:
 
 
 def absence(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """Something is not there: an answer, the traffic, or the passing of the target's time."""
+    """Find missing answers, vanished traffic, a timestamp of the target that stands still, and impossible values."""
     last = history[-1]
     found = [_absent(part, why) for part, why in last.absent.items()]
     usual, rate = baseline.usual("traffic.rps"), last.numbers.get("traffic.rps")
@@ -120,7 +121,7 @@ def absence(history: Sequence[Snapshot], baseline: Baseline, settings: Detection
         found.append(
             Anomaly("absence", "traffic.rps", Severity.DEGRADED, rate, usual.median, detail, opens=bool(last.absent))
         )
-    # A poll that was told no time says nothing of it: one such among them must not make figures of before new again.
+    # Skip polls without a timestamp: such a poll must not make old figures count as new.
     times = [snapshot.told_at_us for snapshot in history if snapshot.told_at_us is not None][
         -settings.stale_polls - 1 :
     ]
@@ -141,7 +142,7 @@ def _absent(part: str, why: Absence) -> Anomaly:
 
 
 def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSettings) -> list[Anomaly]:
-    """A resource grows without an end and will be used up, or have doubled, within the horizon."""
+    """Find resources that grow steadily and will be used up, or have doubled, within the horizon."""
     recent = history[-settings.trend_polls :]
     if len(recent) < settings.trend_polls:
         return []
@@ -163,12 +164,12 @@ def trend(history: Sequence[Snapshot], baseline: Baseline, settings: DetectionSe
 
 
 def theil_sen(points: Sequence[tuple[float, float]]) -> float:
-    """Return the median slope of all pairs: what a straight line through most of them has. In units a second."""
+    """Return the Theil-Sen slope of (seconds, value) points, the median slope of all pairs, in units per second."""
     slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in itertools.combinations(points, 2) if x2 > x1]
     return statistics.median(slopes) if slopes else 0.0
 
 
 def share_of_growth(points: Sequence[tuple[float, float]]) -> float:
-    """Return the share of pairs of which the later one is higher."""
+    """Return the share of all pairs of points in which the later value is higher; 0 without pairs."""
     pairs = list(itertools.combinations(points, 2))
     return sum(y2 > y1 for (_, y1), (_, y2) in pairs) / len(pairs) if pairs else 0.0

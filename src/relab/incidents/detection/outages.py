@@ -1,7 +1,7 @@
-"""Outages that people were not notified of: signals that are new, that recovered and broke again, or that are much worse. Pure.
+"""Find outages of which people were not notified: signals that are new, recovered and broke again, or are much worse. Pure.
 
-An incident that is open says nothing of what goes wrong in it later. This keeps, for each signal by which users notice
-something, since when it is wrong without a break and when people were notified of it last; what is wrong since later is news.
+The notification of an open incident does not cover later outages. So this module stores, for each signal that users notice,
+since when it has been wrong without a break and when people were last notified of it. A later begin is news.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from relab.incidents.detection.detector import Findings
 from relab.incidents.models import Anomaly, Severity
 
 BOUND_S: Final = 60.0
-"""No outage is longer than this without a notification that is newer than its begin."""
+"""The longest time from the begin of an outage to its notification."""
 _OVERDUE_S: Final = 30.0
 _SHORT_POLLS_S: Final = 5.0
 _GAP_S: Final = 20.0
-"""Between two notifications of news; what comes in between is in the next one."""
+"""The least time between two notifications of news; the next one includes all news since the last."""
 _RECOVERED_S: Final = 30.0
-"""What was well for as long has recovered; what wavers has not, and is news only if it stays."""
+"""A signal has recovered if it was well for this long; one that flaps more quickly is news only if it stays wrong."""
 _LONGEST_BACKOFF: Final = 5
 _FORGIVEN_S: Final = 3_600.0
 _MOST_SIGNALS: Final = 500
@@ -31,12 +31,12 @@ _FACTOR: Final = 2.0
 _WORSE_POLLS: Final = 2
 _US: Final = 1_000_000
 _LINGERS: Final = "burn_rate"
-"""Its long window shows errors long after they have ended, so it can tell of no recovery."""
+"""This detector shows errors long after they have ended, because of its long window; so it cannot show a recovery."""
 _SEVERITIES: Final = list(Severity)
 
 
 class NewsKind(StrEnum):
-    """Why people are to be notified although they know of the incident."""
+    """Why people must be notified again about an incident that is open."""
 
     RECURRED = "recurred"
     NEW = "new"
@@ -45,10 +45,11 @@ class NewsKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A signal that people were not notified of as it is now.
+    """A signal that is new, or has changed, since people were last notified of it.
 
     Attributes:
-        began_us: since when it has been so.
+        anomaly: its latest anomaly.
+        began_us: the time since when this is so.
     """
 
     kind: NewsKind
@@ -58,11 +59,11 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is wrong at a moment.
+    """The anomalies that are present at one moment.
 
     Attributes:
         at_us: that moment.
-        anomalies: by signal.
+        anomalies: the anomalies by signal.
     """
 
     at_us: int
@@ -71,13 +72,13 @@ class Seen:
 
 @dataclass(slots=True)
 class _Signal:
-    """A signal that is wrong, or was.
+    """A signal that is wrong now, or was earlier.
 
     Attributes:
-        began_us, seen_us: of the last run of polls without a break that show it.
-        well_us: for how long it was not there before that run.
-        told_us, told: when people were notified of it last, and how it was then; None: never.
-        worse_us, worse_polls: since when, and in how many polls in a row, it is much worse than that.
+        began_us, seen_us: the times of the first and the last poll of its latest outage (a run of polls that all show it).
+        well_us: for how long the signal was well before that outage.
+        told_us, told: when people were last notified of the signal, and its anomaly then; None: never.
+        worse_us, worse_polls: since when, and in how many consecutive polls, it has been much worse than `told`.
         recurrences: how often people were notified that it broke again.
     """
 
@@ -120,7 +121,7 @@ class _Signal:
         return None
 
     def is_at_once(self, kind: NewsKind, at_us: int) -> bool:
-        """Return whether people who have the incident need to know now, and not only if it stays."""
+        """Return whether people in charge of the incident need this news at once, and not only if the outage lasts."""
         if not self.is_confirmed:
             return False
         if kind is not NewsKind.RECURRED or self.told_us is None:
@@ -132,10 +133,10 @@ class _Signal:
 
 @dataclass(slots=True)
 class Outages:
-    """Follows the signals of the incident that is open.
+    """Follows the signals of the open incident.
 
     Args:
-        poll_interval_s: between two polls. The bound of 60 s holds for intervals of up to 30 s.
+        poll_interval_s: the time between two polls. `BOUND_S` (60 s) holds for intervals of up to 30 s.
     """
 
     poll_interval_s: float
@@ -143,17 +144,17 @@ class Outages:
     _last_us: int | None = None
 
     def begin(self) -> None:
-        """Begin with an incident: what is wrong from now on is news until people are notified."""
+        """Start with a new incident: every signal that is wrong from now on is news until people are notified."""
         self._signals.clear()
         self._last_us = None
 
     def resume(self, seen: Iterable[tuple[Anomaly, int, int]], *, told_us: int, now_us: int) -> None:
-        """Begin with an incident that was opened by now, or long ago.
+        """Start with an incident that is already open, perhaps for long.
 
         Args:
-            seen: its anomalies, each with the times when it was seen first and last.
-            told_us: when people were notified last.
-            now_us: the time; what was seen less than a minute ago goes on, for all that is known.
+            seen: the anomalies of the incident, each with the times when it was first and last seen.
+            told_us: when people were last notified.
+            now_us: the current time; an anomaly that was seen within the last minute counts as still present.
         """
         self.begin()
         for anomaly, first_us, last_us in seen:
@@ -164,11 +165,11 @@ class Outages:
                 self._signals[anomaly.signal] = signal
 
     def observe(self, findings: Findings, at_us: int) -> None:
-        """Take in what a poll has come to; old figures show neither a begin nor an end."""
+        """Update the signals with the findings of a poll; ignore stale findings, which show neither a begin nor an end."""
         if findings.is_stale:
             return
         if self._signals and at_us < max(each.seen_us for each in self._signals.values()):
-            # The clock was set back: times of before are at no known distance.
+            # The clock was set back, so stored times must move to stay before the present.
             self._move(at_us)
         found: dict[str, tuple[Anomaly, bool]] = {}
         for anomalies, is_confirmed in ((findings.passing, False), (findings.confirmed, True)):
@@ -184,32 +185,34 @@ class Outages:
                 self._signals[name] = _Signal(anomaly, at_us, at_us, is_confirmed=is_confirmed)
 
     def seen(self, at_us: int) -> Seen:
-        """Return what is wrong now, before it is written down: what a poll finds while that is written is news."""
+        """Return the present anomalies; read them before a notification is stored, so that later changes stay news."""
         return Seen(at_us, {name: signal.anomaly for name, signal in self._signals.items() if signal.is_present})
 
     def note_told(self, seen: Seen) -> None:
-        """Note that people are notified of what was seen; a second note of the same moment changes nothing."""
+        """Record that people are notified of these anomalies; a second call with the same moment changes nothing."""
         for name, anomaly in seen.anomalies.items():
             signal = self._signals.get(name)
             if signal is not None and (signal.told_us is None or signal.told_us < seen.at_us):
                 signal.note_told(seen.at_us, anomaly)
 
     def note_news(self, news: Iterable[News], at_us: int) -> None:
-        """Note that people are notified of this news; the next one waits for a moment."""
+        """Record that people are notified of this news; the next news is not due for `_GAP_S`."""
         self._last_us = at_us
         self.note_told(Seen(at_us, {item.anomaly.signal: item.anomaly for item in news}))
 
     def is_pressing(self) -> bool:
-        """Return whether there is news that people do not have yet: one more poll decides."""
+        """Return whether there is news without a notification yet; the next poll should then come early."""
         return any(signal.news() is not None for signal in self._signals.values())
 
     def due(self, at_us: int, *, is_handed_over: bool) -> list[News]:
-        """Return all news if some of it is due, the oldest first.
+        """Return the news to notify people of, sorted by kind and then by age; empty if none of it is due.
+
+        Once one item is due, every item that is confirmed or overdue is returned.
 
         Args:
             at_us: the time of the last poll.
-            is_handed_over: whether people have the incident or are asked: then they need to know at once. Else the
-                responder is at work on it, and they need to know if it lasts.
+            is_handed_over: whether people are in charge of the incident or asked for an approval: then they need news at
+                once. Otherwise the responder works on it, and they need news only of outages that last.
         """
         if self._last_us is not None and 0 <= at_us - self._last_us < _GAP_S * _US:
             return []
@@ -225,7 +228,7 @@ class Outages:
     def _overdue_us(self) -> int:
         if self.poll_interval_s <= _SHORT_POLLS_S:
             return int(_OVERDUE_S * _US)
-        # Up to one interval has passed before the first poll that shows it; the next one comes early.
+        # Up to one interval passes between the begin of an outage and the first poll that shows it; the next comes early.
         return int(min(_OVERDUE_S, self.poll_interval_s / 4) * _US)
 
     def _move(self, at_us: int) -> None:
@@ -239,15 +242,16 @@ class Outages:
 
 
 def _counts(anomaly: Anomaly) -> bool:
-    """Return whether users notice it."""
+    """Return whether an anomaly is one that users notice, from a detector that can show a recovery."""
     return anomaly.opens and anomaly.severity is not Severity.WARNING and anomaly.detector != _LINGERS
 
 
 def _is_much_worse(now: Anomaly, then: Anomaly) -> bool:
-    """Return whether a signal is of another order than it was.
+    """Return whether an anomaly is much worse than an earlier one of the same signal.
 
-    A share of errors: by ten points, and twice as many fail or half as many succeed. A duration: twice as long, by 200 ms. Any
-    other number: twice as far beyond its bound. A word: of a higher severity.
+    It is if its severity is higher. Otherwise, for a share of errors: at least ten percentage points more, and twice as many
+    requests fail or half as many succeed. For a duration: at least twice as long, and by 200 ms. For any other number: at
+    least twice as far from its bound, and by 1. Without a number only the severity counts.
     """
     if _SEVERITIES.index(now.severity) > _SEVERITIES.index(then.severity):
         return True

@@ -1,4 +1,4 @@
-"""Bounds of detection: the seed's thresholds, and what is added to them."""
+"""Thresholds of detection: those of the seed, and the additional ones."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DetectionSettings:
-    """When something is wrong.
+    """Thresholds of the detectors.
 
     Attributes:
-        poll_interval_s: between two polls; windows in polls follow from it.
-        error_rate_pct: of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
-        response_time_ms: of the seed's rule.
+        poll_interval_s: the time between two polls; windows that are counted in polls are derived from it.
+        error_rate_pct: the error threshold of the seed's rule (`ANOMALY_THRESHOLD_ERROR_RATE`).
+        response_time_ms: the response time threshold of the seed's rule.
         slo_pct: the share of requests that should succeed, in percent.
-        deviations: how far outside of the usual a level is a shift.
-        least_errors_pct, least_latency_ms, latency_factor: what users notice at all.
-        least_answer_ms: the same for answers to polls, which come by new connections, and one at a time.
-        grave_latency_ms: beyond its bound, from which on a duration is a shift like others; a smaller one has to stay.
-        confirm, confirm_of: a shift counts if it is there in so many of the last polls.
-        linger_s: how long a small shift of a duration, or the absence of a worker, has to be there to count. Figures are told over
-            a window of several polls, so that a few slow requests are seen in all of them: twice that window.
-        stale_polls: after how many polls a clock that stands still makes the data stale.
-        trend_polls, horizon_s: over how many polls a trend is fitted, and how far ahead it is looked.
-        grace_polls: after a worker was restarted by somebody, so many polls are waited before anything counts.
-        grace_s: the same for what is not critical: whoever has just started is slow.
+        deviations: how many standard deviations above the median a level shift begins.
+        least_errors_pct, least_latency_ms, latency_factor: the least increase that users notice.
+        least_answer_ms: the least increase of the time of answers to polls, which use new connections, one at a time.
+        grave_latency_ms: the distance above its bound from which a duration needs no longer confirmation than others.
+        confirm, confirm_of: an anomaly counts if it is in at least `confirm` of the last `confirm_of` polls.
+        linger_s: how long a small anomaly, such as a slight rise of a duration or an absent worker, must last to count. The
+            target's figures cover a window of several polls, so a few slow requests are seen in all of them: use twice
+            that window.
+        stale_polls: after how many polls with the same timestamp the target's data is stale.
+        trend_polls, horizon_s: the number of polls over which a trend is fitted, and how far ahead it is extrapolated.
+        grace_polls: the grace period after the restart of a worker, in polls; anomalies do not count before its end.
+        grace_s: the least grace period for anomalies that are not critical, because a process is slow after its start.
     """
 
     poll_interval_s: float = 30.0

@@ -1,1 +1,1 @@
-"""The responder's graph: what is done for one incident, node by node."""
+"""The responder's graph: the nodes that handle one incident, and the loop that runs them."""

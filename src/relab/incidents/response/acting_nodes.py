@@ -1,4 +1,4 @@
-"""The act and what comes of it: the nodes execute and verify."""
+"""The graph's nodes `execute` and `verify`: execute an act, and verify its effect."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _WAYS: Final = {
 
 
 class Acting:
-    """Nodes that change the world, and look whether it is better for it."""
+    """Nodes that change the service, and verify that the change helped."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -53,16 +53,16 @@ class Acting:
         self._undoing = Undoing(world)
 
     async def execute(self, state: IncidentState) -> IncidentState:
-        """Have the plan done once, if it may still be done.
+        """Execute the last plan once, if it is still allowed.
 
-        It is written down before it is asked for, and asked for again with the same key.
+        The act is stored before it is requested, and every retry uses the same idempotency key.
         """
         world = self._world
         plan = Plan.model_validate(state["action_plan"][-1])
         known = await self._known(self._key(state, plan))
         before = self._last_before(state, known)
         if known is not None and known.status is not ActStatus.ASKED:
-            # It was done before a restart of ours, or is known now never to have been begun.
+            # The act was finished before this process was restarted, or the server has confirmed that it was never begun.
             return {**self._over(state, known), "again": self._once_more(state, known), "before": before}
         objection = await self._objection(state, plan)
         if objection is not None:
@@ -86,14 +86,14 @@ class Acting:
         return {**self._over(state, act), "before": before}
 
     def _last_before(self, state: IncidentState, known: ActRecord | None) -> dict[str, Any]:
-        """Return the last poll before the act: of one that was asked for already, what came after it tells of its effects."""
+        """Return the last poll before the act, as JSON; polls after an earlier request of the act already show its effects."""
         polls = self._world.watch.feed.polls
         if known is not None:
             polls = [poll for poll in polls if poll.at_us <= known.asked_at]
         return dump_poll(polls[-1]) if polls else state["symptoms"]
 
     async def _refused(self, state: IncidentState, act: ActRecord, error: ActionServerError) -> IncidentState:
-        """Return where an act leads that was not begun; where only the moment was wrong it may be planned once more."""
+        """Record that an act was refused, and return the next node; after a temporary reason the act may be planned again."""
         act = await self._finished(act, ActStatus.REFUSED, error=str(error))
         results = [*state.get("execution_results", []), act.model_dump(mode="json")]
         again = state.get("again", [])
@@ -109,19 +109,19 @@ class Acting:
         }
 
     def _once_more(self, state: IncidentState, act: ActRecord) -> list[str]:
-        """Return the keys of acts that may be planned once more, with this one if it was not begun; not without an end."""
+        """Return the keys of acts that may be planned again; add a refused act if there are fewer than `_MOST_AGAIN`."""
         again = state.get("again", [])
         return [*again, act.key] if act.status is ActStatus.REFUSED and len(again) < _MOST_AGAIN else again
 
     async def verify(self, state: IncidentState) -> IncidentState:
-        """Watch until users are served well and the cause is gone, or until it has failed, or made things worse."""
+        """Watch the polls until the act is verified, mitigated, failed or made things worse, and record the effect."""
         world = self._world
         plan = Plan.model_validate(state["action_plan"][-1])
         key = self._key(state, plan)
         act = await world.blocking(world.log.acts.get, key)
         book = next((book for book in await world.runbooks() if book.cause == plan.cause), None)
         if act.effect is Effect.WORSE:
-            # It was being taken back before a restart of ours: what is seen by now may be due to that.
+            # The rollback had begun before this process was restarted, so new polls may show the rollback's effect.
             found = Verification(Outcome.WORSE, f"{act.action} has made it worse.")
         else:
             found = await self._seen_through(state, plan, act, book)
@@ -138,22 +138,22 @@ class Acting:
         if found.outcome is Outcome.VERIFIED:
             return {**changed, "way": "learn", "is_resolved": True}
         if found.outcome is Outcome.MITIGATED:
-            # The diagnosis stays: what is left is no sign of another cause, and a person decides whether it matters.
+            # Keep the diagnosis: the remaining latency is not a sign of another cause, and a person decides about it.
             return {**changed, "way": "escalate", "is_resolved": False, "reason": f"Mitigated: {found.reason}"}
         if found.outcome is Outcome.WORSE and plan.undo is not None and act.record_id is not None:
             await self._undoing.take_back(state, plan, act, f"{act.action} has made it worse.")
         if came_back and len(again := state.get("again", [])) < _MOST_AGAIN:
-            # It did help for as long as it was in force.
+            # The act helped while it was in force, so it may be planned again.
             changed["again"] = [*again, key]
         return {**changed, "way": "investigate", "is_resolved": False}
 
     async def _seen_through(
         self, state: IncidentState, plan: Plan, act: ActRecord, book: Runbook | None
     ) -> Verification:
-        """Return what has come of an act; what it refuses is let in again before all users are asked."""
+        """Return the result of an act; if it sheds load, roll it back once the load has fallen, and verify again."""
         world, sheds = self._world, book is not None and book.sheds
         before, facts = load_poll(state["before"]), load_known(state.get("known", {})).facts
-        # It may have been on the way to that before a restart of ours.
+        # Skip the first verification if the act was already verified before this process was restarted.
         if not (sheds and act.effect is Effect.VERIFIED):
             found = await self._verifying.watched(act, before, book, facts)
             if found.outcome is not Outcome.VERIFIED or not sheds or plan.undo is None or act.record_id is None:
@@ -169,7 +169,10 @@ class Acting:
         return Verification(Outcome.FAILED, f"Without {act.action} it came back: {found.reason}", found.well_s)
 
     async def _may_ask(self, act: ActRecord) -> bool:
-        """Return whether an act may be asked for once more: nobody has paused meanwhile, said no, ended it, or taken the loop over."""
+        """Return whether an act may be requested once more.
+
+        False if meanwhile the responder was paused, the act was rejected, the incident was closed, or the lease was lost.
+        """
         try:
             await self._world.blocking(self._world.log.acts.put, act, lease=self._world.watch.lease)
         except (PausedError, RejectedError, LoopLostError, IncidentOverError):
@@ -177,7 +180,7 @@ class Acting:
         return True
 
     async def _known(self, key: str) -> ActRecord | None:
-        """Return the act with a key if it was written down before a restart of ours; what became of it is asked first."""
+        """Return the stored act with a key, after updating an unsettled one from the server; None if there is no such act."""
         world = self._world
         try:
             act = await world.blocking(world.log.acts.get, key)
@@ -188,11 +191,11 @@ class Acting:
         try:
             return await self._survey.settled(act)
         except ActionServerError:
-            # Whether it is asked for once more is decided as if it had never been; the key is the same.
+            # Decide about the request as if it were the first one; the key is the same, so it is still done only once.
             return act
 
     async def _objection(self, state: IncidentState, plan: Plan) -> IncidentState | None:
-        """Return where it leads if the plan may not be executed any more: much may have happened since it was made."""
+        """Return the changes of the state if the plan may not be executed any more; None if it still may."""
         world = self._world
         approval_id = state.get("approval_id")
         if by := await self._rejected_by(state, plan):
@@ -209,12 +212,12 @@ class Acting:
                 state, plan, is_approved=bool(approval_id), leave_out=self._key(state, plan)
             )
         except ActionServerError as error:
-            # Nothing was asked for: the next plan waits for the server, and not without an end.
+            # Nothing was requested: the node `plan` waits for the server, for a limited number of times.
             return await self._not_asked(state, plan, str(error))
         return None if ruling.is_allowed else await self._not_asked(state, plan, ruling.reason)
 
     async def _rejected_by(self, state: IncidentState, plan: Plan) -> str | None:
-        """Return who has rejected this action on this part in any question of the incident, also in a withdrawn one."""
+        """Return who has rejected this action on this part in any question of the incident, also a withdrawn one."""
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         return rejecter_of(asked, plan.action, plan.target)
 
@@ -224,7 +227,7 @@ class Acting:
         return {"way": "investigate", "reason": reason, "approval_id": None, "before": {}}
 
     async def _written_down(self, state: IncidentState, plan: Plan) -> ActRecord | IncidentState:
-        """Store the act before it is asked for; where somebody has said no meanwhile, return where that leads."""
+        """Store the act before it is requested; if it was paused or rejected meanwhile, return the changes of the state."""
         world, decision = self._world, None
         if state.get("approval_id"):
             _, decision = await world.blocking(world.log.approvals.get, str(state["approval_id"]))
@@ -265,7 +268,7 @@ class Acting:
         )
 
     def _over(self, state: IncidentState, act: ActRecord) -> IncidentState:
-        """Return where an act that is over leads: to see what came of it, if it was done at all."""
+        """Return the changes of the state after an act: verify it if it succeeded, otherwise investigate again."""
         results = [*state.get("execution_results", []), act.model_dump(mode="json")]
         if act.status is ActStatus.SUCCEEDED:
             return {"way": "verify", "execution_results": results}

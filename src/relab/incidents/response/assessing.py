@@ -1,4 +1,4 @@
-"""From a poll to a cause: the nodes monitor, detect, gather, diagnose and investigate."""
+"""The graph's nodes `monitor`, `detect`, `gather`, `diagnose` and `investigate`: from a poll to a cause."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from relab.knowledge.models import UNNAMED
 _MOST_TOLD = 8
 _MOST_PAIRS = 3
 _MOST_DOUBTS = 3
-"""What was sure a moment ago, and was not touched since, has not gone because one look does not show it: much comes and goes."""
+"""How often to look again for a confirmed, untreated cause that new looks do not show: many symptoms come and go."""
 _BELIEVED = frozenset(("trigger", "alert"))
-"""People and alerts may notice what polls do not show: it is looked into, and acted on no sooner than anything else."""
+"""Sources whose findings are investigated even if polls do not show them; acting on them has the same conditions."""
 
 
 class Assessing:
-    """Nodes that look and think, and change nothing outside."""
+    """Nodes that look and diagnose, and do not change the service."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def monitor(self, state: IncidentState) -> IncidentState:
-        """Take the poll at hand."""
+        """Store the latest poll as the symptoms, and the records of the action server that exist already."""
         feed = self._world.watch.feed
         poll = feed.latest or (await feed.after(0))[-1]
         now_us = self._world.clock.now_us()
@@ -44,19 +44,19 @@ class Assessing:
         seen = await Surveying(self._world).records_seen()
         if seen is None:
             return changed
-        # What others did before news is looked into was not looked at yet.
+        # Keep the ids of an earlier pass: acts of others since then have not been examined yet.
         first = state.get("others_first_seen", seen)
         return {**changed, "others_seen": state.get("others_seen", seen), "others_first_seen": first}
 
     async def detect(self, state: IncidentState) -> IncidentState:
-        """Ask whether it is still there: after a restart of ours it may have passed."""
+        """Check whether the problem is still there: it may have passed, for example during a restart of this process."""
         incident = await self._world.blocking(self._world.log.get, state["incident_id"])
         if any(finding.detector in _BELIEVED for finding in incident.findings):
             return {"is_unhealthy": True}
         feed, number = self._world.watch.feed, self._world.watch.feed.number
         for _ in range(self._world.settings.detection.confirm_of):
             findings = self._world.watch.findings
-            # Old figures are no sign that it has passed.
+            # Stale figures do not show that the problem has passed.
             if findings.is_stale or findings.opens or any(item.opens for item in findings.passing):
                 return {"is_unhealthy": True}
             await feed.after(number)
@@ -72,7 +72,7 @@ class Assessing:
         }
 
     async def gather(self, state: IncidentState) -> IncidentState:
-        """Take the first looks."""
+        """Take the first looks, and store their facts."""
         poll = load_poll(state["symptoms"])
         investigator = await self._world.investigator(state["incident_id"], {})
         known = await investigator.gather(poll)
@@ -81,7 +81,7 @@ class Assessing:
         return {"known": dump_known(known)}
 
     async def diagnose(self, state: IncidentState) -> IncidentState:
-        """Weigh what is known so far."""
+        """Rank the causes by the facts that are known so far."""
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
         candidates = investigator.diagnose(known)
@@ -97,7 +97,7 @@ class Assessing:
         }
 
     async def investigate(self, state: IncidentState) -> IncidentState:
-        """Look until a cause is sure, or until nothing tells more."""
+        """Take more looks until a cause is confirmed, or until no look would add information."""
         known = load_known(state["known"])
         investigator = await self._world.investigator(state["incident_id"], known.facts)
         thought = await investigator.investigate(known)
@@ -106,7 +106,7 @@ class Assessing:
         return changed
 
     async def look_again(self, state: IncidentState) -> IncidentState:
-        """Return what is thought by looks of now: something was done meanwhile, by us or by others."""
+        """Diagnose again with new looks, because the responder or others have acted; return the changes of the state."""
         feed = self._world.watch.feed
         poll = feed.latest or load_poll(state["symptoms"])
         facts = load_known(state["known"]).facts if "known" in state else {}
@@ -148,7 +148,7 @@ class Assessing:
 
 
 def _was_sure(state: IncidentState) -> bool:
-    """Return whether a cause was confirmed, and nothing was done about it since."""
+    """Return whether a cause is confirmed, and the last plan has not been executed since."""
     if not state.get("is_confirmed") or state.get("diagnosis", UNNAMED) == UNNAMED:
         return False
     attempt = state.get("attempt")
@@ -167,7 +167,7 @@ def _said(thought: Thought) -> str:
 
 
 def _together(thought: Thought) -> list[dict[str, Any]]:
-    """Return the pairs of causes that the best one may be in, the most probable first."""
+    """Return up to three causes that may be present together with the best one, as pairs with their probabilities."""
     found = list(thought.best.together.items())[:_MOST_PAIRS]
     return [{"causes": [thought.best.cause, other], "probability": round(each, 4)} for other, each in found]
 

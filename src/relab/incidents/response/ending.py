@@ -1,4 +1,4 @@
-"""How an incident ends: the nodes learn, escalate and watch."""
+"""The graph's nodes `learn`, `escalate` and `watch`: the end of an incident."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED
 
 
 class Ending:
-    """Nodes that close an incident, or hand it over and wait for its end."""
+    """Nodes that close an incident, or hand it over to people and wait for its end."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def learn(self, state: IncidentState) -> IncidentState:
-        """Remember what was seen, tried and helped, and close the incident."""
+        """Store the incident's facts and the results of its acts for later incidents, and close the incident."""
         world, incident_id = self._world, state["incident_id"]
         incident = await world.blocking(world.log.get, incident_id)
         acts = await world.blocking(world.log.acts.of_incident, incident_id)
@@ -70,17 +70,17 @@ class Ending:
         return {"is_resolved": True, "recommendation": said}
 
     async def escalate(self, state: IncidentState) -> IncidentState:
-        """Hand the incident to people, with what was seen and why nothing more is done."""
+        """Hand the incident over to people, with the known facts and the reason why the responder stops."""
         reason = state.get("reason") or "There is nothing that should be tried."
         thought = state.get("diagnosis", UNNAMED)
         said = f"A person is needed. {reason}"
-        # Whoever takes over wants to see everything, and what differed is learnt from if they end it.
+        # A person who takes over needs all facts; and if that person ends the incident, the responder learns from them.
         known = load_known(state.get("known", {})).with_looks(LOOKS, await self._world.take(list(LOOKS)))
         told = NewEvent(
             "escalated",
             said,
             {"diagnosis": thought, "confidence": state.get("confidence"), "root_cause": state.get("root_cause", "")},
-            # Who was killed in between hands it over again, and wakes nobody twice.
+            # A process that was killed here hands over again; the key keeps people from a second notification.
             once=f"escalated.{state.get('relooks', 0)}",
         )
         await self._keep_signals(state["incident_id"], "escalate")
@@ -94,7 +94,7 @@ class Ending:
             recommendation=said,
             symptoms=dict(known.facts),
         )
-        # They are notified of how it was then; what came while it was written is news already.
+        # People are notified of the state at `seen`; anomalies that came after it are news.
         self._world.watch.outages.note_told(seen)
         return {
             "is_resolved": False,
@@ -105,9 +105,10 @@ class Ending:
         }
 
     async def watch(self, state: IncidentState) -> IncidentState:
-        """Wait until users are served well again, whoever sees to that.
+        """Wait until users are served well again, or a person closes the incident.
 
-        An outage that begins meanwhile is diagnosed anew, whatever was done before: it may be something that a runbook knows.
+        If a person triggers the incident again, or another outage begins, the graph starts again from `monitor`: a runbook may
+        cover the new problem.
         """
         world = self._world
         recovery = Recovery(world, state["incident_id"], state["symptoms"])
@@ -126,7 +127,10 @@ class Ending:
                 return await self._look_again(state, news, news[-1].message)
 
     async def _has_mended(self, state: IncidentState) -> bool:
-        """Return whether the last act ended it: its cause was gone then and is gone now, and nobody else did anything."""
+        """Return whether the last act has ended the incident, and record it as verified if so.
+
+        It has if the act was mitigated for the present diagnosis, its cause is still gone, and no other person or process acted.
+        """
         world, incident_id = self._world, state["incident_id"]
         acts = [act for act in await world.blocking(world.log.acts.of_incident, incident_id) if act.undoes is None]
         if not acts or acts[-1].effect is not Effect.MITIGATED or acts[-1].cause != state.get("diagnosis"):
@@ -149,7 +153,7 @@ class Ending:
         return {"way": "monitor", **looked_into(state, news, found, now_us)}
 
     async def _what_stays(self, cause: str, acts: Sequence[ActRecord]) -> str:
-        """Return in words what people should take back when they know that it is not needed any more; empty if nothing."""
+        """Return, as text, the limit that stays in force and that people should reset later; empty if there is none."""
         world = self._world
         book = next((book for book in await world.runbooks() if book.cause == cause), None)
         helped = [act for act in acts if act.effect is Effect.VERIFIED and act.status is not ActStatus.UNDONE]
@@ -163,13 +167,13 @@ class Ending:
         return f" {said}"
 
     async def _outages(self, incident_id: str) -> str:
-        """Return in words how often it broke again in the meantime; empty if it did not."""
+        """Return, as text, how often the outage recurred before the end; empty if it did not recur."""
         events = await self._world.blocking(self._world.log.read_after, incident_id)
         count = sum(event.kind == RECURRED for event in events)
         return f" It broke again {count} time{'' if count == 1 else 's'} before that." if count else ""
 
     async def _draft(self, incident_id: str, books: Sequence[Runbook]) -> None:
-        """Write runbooks as drafts, for people to accept; without them the incident is remembered all the same."""
+        """Write runbooks as drafts for people to accept; a draft that cannot be written is only noted in the timeline."""
         world = self._world
         for book in books:
             try:
@@ -182,14 +186,14 @@ class Ending:
             await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
 
     async def _keep_signals(self, incident_id: str, when: str) -> None:
-        """Write down the polls around the incident: nobody keeps them otherwise, and a postmortem shows them."""
+        """Store the polls around the incident in its timeline: postmortems show them, and they are stored nowhere else."""
         world, incident = self._world, await self._world.blocking(self._world.log.get, incident_id)
         wanted = [finding.signal for finding in incident.findings]
         told = signals_event(world.watch.feed.polls, incident.opened_at, wanted, once=f"signals.{when}")
         await world.blocking(world.log.append, incident_id, told, at_us=world.clock.now_us())
 
     async def _well(self, state: IncidentState) -> dict[str, FactValue]:
-        """Return what the looks of the incident show now that it is over: what differed then is told by it."""
+        """Return the facts of the latest poll and of the incident's looks after its end, to compare with those during it."""
         poll, looks = self._world.watch.feed.latest, load_known(state.get("known", {})).looked
         found: dict[str, FactValue] = {} if poll is None else {**poll.words, **poll.numbers}
         return {**found, **(await self._world.take(looks)).facts}
@@ -202,24 +206,24 @@ class Ending:
     async def _others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActRecord]
     ) -> tuple[ServerRecord, ...]:
-        """Return what others did during the incident, the last first.
+        """Return the records of what others did during the incident, newest first.
 
         Raises:
-            ActionServerError: the action server does not say.
+            ActionServerError: a request to the action server failed.
         """
         actions, seen = self._world.actions, state.get("others_first_seen")
         if seen is not None:
             found = of_others((await actions.records_after(seen)).records, acts, since_us=0)
             if found:
                 return found
-        # Somebody may have been at work before the first look; by the time that is told, and clocks are set.
+        # A person may have acted before the first look, so compare times as well, although clocks may differ.
         recent = await actions.records_since(incident.opened_at)
         return of_others(recent.records, acts, since_us=incident.opened_at)
 
     async def _done_by_others(
         self, state: IncidentState, incident: Incident, acts: Sequence[ActRecord]
     ) -> list[ServerRecord]:
-        """Return what others did during the incident, the first first; nothing if the action server does not say."""
+        """Return the records of what others did during the incident, oldest first; empty if they cannot be read."""
         try:
             return list(await self._others(state, incident, acts))[::-1]
         except ActionServerError as error:
@@ -242,10 +246,10 @@ class Ending:
         ours = [
             Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act))
             for act in acts
-            # What ended another cause tells nothing of this one.
+            # An act that ended another cause says nothing about this one.
             if act.undoes is None and not (act.effect is Effect.MITIGATED and act.cause != state.get("diagnosis"))
         ]
-        # Of several acts of a person nobody can tell which one it was: the last one before all was well.
+        # Which of several acts of a person helped is unknown; assume the last one that succeeded.
         done = [each for each in others if each.undoes is None and each.status is ServerStatus.SUCCEEDED]
         theirs = [
             Tried(
@@ -272,7 +276,7 @@ class Ending:
 
 
 def _mended(cause: str, acts: Sequence[ActRecord]) -> str:
-    """Return in words what the responder has mended: the last cause, and those that other acts ended before."""
+    """Return, as text, the causes that the responder has mended: the last one, and those that earlier acts ended."""
     before = [act.cause for act in acts if act.effect is Effect.MITIGATED and act.cause != cause]
     causes = [*dict.fromkeys(before), cause]
     if len(causes) == 1:
@@ -281,7 +285,7 @@ def _mended(cause: str, acts: Sequence[ActRecord]) -> str:
 
 
 def _triggers(incident: Incident) -> int:
-    """Return how often people have triggered it."""
+    """Return how often people have triggered an incident."""
     return sum(each.count for each in incident.findings if each.detector == "trigger")
 
 

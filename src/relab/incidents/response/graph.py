@@ -1,4 +1,4 @@
-"""The graph of an incident: the nodes and edges of the workflow, with an approval, an escalation and an end besides."""
+"""The graph of an incident: the nodes and edges of the seed's workflow, plus approval, escalation and end."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """Return the graph; a thread of it is one incident, by its id.
+    """Return the compiled graph; each incident is one thread of it, with the incident's id as thread id.
 
-    Every node writes what it decided before the next one runs. A node that was killed is run again, so each of them
-    may be: what changes something outside is `execute` alone, by a key that follows from the state.
+    The state is stored after every node. A node that was killed runs again, so every node must tolerate that: acts use
+    idempotency keys that are derived from the state.
     """
     assessing, acting, ending = Assessing(world), Acting(world), Ending(world)
     planning = Planning(world, assessing)
@@ -64,7 +64,7 @@ def build_graph(world: World, checkpointer: BaseCheckpointSaver[Any] | None = No
 def _after_detect(state: IncidentState) -> str:
     if state["is_unhealthy"]:
         return "gather"
-    # A person has the incident: it is over when it stays well for as long as is asked for then.
+    # After a handover the incident ends only when users have been served well for long enough, so return to `watch`.
     return "watch" if state.get("relooks") else "learn"
 
 

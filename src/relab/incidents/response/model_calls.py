@@ -1,4 +1,4 @@
-"""Calls to a language model for one incident: written down before they are made, so that a restart does not begin to count anew."""
+"""Calls to a language model for one incident; each is stored before it is made, so that the budget survives a restart."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANSWERED: Final = "model_answered"
 FAILED: Final = "model_failed"
 NOT_ASKED: Final = "model_not_asked"
 _LEAST_S: Final = 1.0
-"""With less time left a call is not worth its while."""
+"""With less time left no call is made."""
 _MOST_TRIES: Final = 5
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What calls for an incident have cost; one of which nobody knows how it ended counts as the most that it may have."""
+    """The cost of the calls for an incident; a call with an unknown end counts with its maximum."""
 
     calls: int = 0
     tokens: int = 0
@@ -47,10 +47,10 @@ class Spending:
 
 
 def spending_of(events: Iterable[TimelineEvent]) -> Spending:
-    """Return what the calls of a timeline have cost."""
+    """Return the total cost of the calls in a timeline."""
     asked: dict[str, Mapping[str, Any]] = {}
     for event in events:
-        # What came of a call comes after it, and takes the place of what was reserved.
+        # The event of the result comes later, and replaces the reserved maximum.
         if event.kind in {ASKED, ANSWERED, FAILED}:
             asked[str(event.content.get("call_id"))] = event.content
     calls = asked.values()
@@ -63,7 +63,7 @@ def spending_of(events: Iterable[TimelineEvent]) -> Spending:
 
 
 class ModelCalls:
-    """Asks a model about one incident, within its budget, and tells so in the incident's timeline."""
+    """Calls a model for one incident, within the incident's budget, and writes each call to the timeline."""
 
     def __init__(
         self, gateway: LlmGateway, log: IncidentLog, clock: Clock, incident_id: str, settings: ModelSettings
@@ -78,7 +78,7 @@ class ModelCalls:
         """Return the model's answer.
 
         Raises:
-            LlmError: there is none, or the budget of the incident does not cover the call.
+            LlmError: the model gives no answer, or the budget of the incident does not cover the call.
         """
         call_id, within_s = await self._begin(prompt)
         loop = asyncio.get_running_loop()
@@ -93,7 +93,7 @@ class ModelCalls:
         except Exception as error:  # noqa: BLE001 a second opinion that fails must not end the incident
             _log.exception("model_failed", incident_id=self._incident_id)
             failure = LlmUnavailableError(f"Asking the model has failed: {type(error).__name__}.")
-        # Where no request was made nothing was billed.
+        # Without a request there is no bill.
         spent = bills[0] if bills else Spent(0, 0, 0, 0.0)
         content = {
             "call_id": call_id,
@@ -111,15 +111,19 @@ class ModelCalls:
         return answer
 
     async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
-        """Write down what has come of an answer."""
+        """Append an event about the model's answer to the timeline."""
         await self._append(NewEvent(kind, message, content, evidence))
 
     async def spending(self) -> Spending:
-        """Return what the calls for this incident have cost so far."""
+        """Return the total cost of the calls for this incident so far."""
         return spending_of(await asyncio.to_thread(self._timeline))
 
     async def _begin(self, prompt: Prompt) -> tuple[str, float]:
-        """Write a call down with the most that it may cost; return its id, and how long it may take."""
+        """Store a call with its maximum cost; return its id and its time limit in seconds.
+
+        Raises:
+            LlmBudgetExceededError: the budget does not cover the call, or another process makes calls for this incident.
+        """
         call_id, settings = new_id(), self._settings
         for _ in range(_MOST_TRIES):
             so_far = await self.spending()
@@ -138,14 +142,14 @@ class ModelCalls:
             told = await self._append(NewEvent(ASKED, message, content, once=f"{ASKED}.{number}"))
             if told.content.get("call_id") == call_id:
                 return call_id, within_s
-            # Another process, which has lost the lease and does not know yet, has taken this number.
+            # Another process that has lost the lease, and has not noticed it yet, has taken this number.
         raise LlmBudgetExceededError("Somebody else asks the model about this incident.")
 
     async def _require(self, so_far: Spending, prompt: Prompt, within_s: float) -> None:
-        """Return if the budget covers a call.
+        """Check that the budget covers a call.
 
         Raises:
-            LlmBudgetExceededError: it does not.
+            LlmBudgetExceededError: the budget does not cover the call.
         """
         settings = self._settings
         tokens = so_far.tokens + prompt.most_tokens() + settings.answer_tokens

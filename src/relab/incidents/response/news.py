@@ -1,4 +1,4 @@
-"""News of an open incident: outages that came after people were notified of it, from the loop that polls to the graph."""
+"""News of an open incident: outages since the last notification of people, passed from the polling loop to the graph."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from relab.incidents.response.world import World
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, TimelineEvent
 
 NEWS: Final = "news"
-"""What a question is answered with when something else goes wrong meanwhile."""
+"""The value that resumes a waiting question when there is news."""
 MOST_RELOOKS: Final = 3
-"""How often within an hour news is looked into; people are notified of all of it."""
+"""How often within an hour the graph looks again because of news; people are notified of all news."""
 _RELOOKS_US: Final = 3_600 * 1_000_000
 RECURRED: Final = "recurred"
 WORSENED: Final = "worsened"
 NOTIFIES: Final = frozenset(
     ("opened", "approval_asked", "act_finished", "escalated", "failed", "not_undone", RECURRED, WORSENED)
 )
-"""Kinds of events that are always sent to people."""
+"""The kinds of events that are always sent to people."""
 HANDED_OVER: Final = frozenset((IncidentStatus.ESCALATED, IncidentStatus.WAITING_APPROVAL))
 _RECENT_EVENTS: Final = 300
 _MOST_TOLD: Final = 3
@@ -32,7 +32,7 @@ _SAID: Final = {
 
 
 def event_of_news(news: Sequence[News]) -> NewEvent:
-    """Return the event by which people are notified of news; it names the first three signals."""
+    """Return the event that notifies people of news; its message names the first three signals."""
     said = "; ".join(item.anomaly.detail or item.anomaly.signal for item in news[:_MOST_TOLD])
     more = f"; and {len(news) - _MOST_TOLD} more" if len(news) > _MOST_TOLD else ""
     is_again = any(item.kind is NewsKind.RECURRED for item in news)
@@ -45,17 +45,17 @@ def event_of_news(news: Sequence[News]) -> NewEvent:
 
 
 async def last_notice_us(world: World, incident: Incident) -> int:
-    """Return when people were notified last of an incident; its opening if that was the only time."""
+    """Return when people were last notified of an incident; its opening if the recent events contain no notification."""
     after = max(incident.last_seq - _RECENT_EVENTS, 0)
     events = await world.blocking(world.log.read_after, incident.incident_id, after)
     return max((event.at for event in events if event.kind in NOTIFIES), default=incident.opened_at)
 
 
 async def unheeded(world: World, state: IncidentState, incident: Incident) -> list[TimelineEvent]:
-    """Return the news since the incident was handed over that should be looked into now.
+    """Return the news since `heard_seq` for which the graph should look again now.
 
-    Nothing while figures are old, while nothing that opens an incident is seen any more, or where as much was looked into within
-    the last hour as may be.
+    Empty while the figures are stale, while no anomaly is present that opens incidents, or if the graph has already looked
+    again `MOST_RELOOKS` times within the last hour.
     """
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:
@@ -68,10 +68,10 @@ async def unheeded(world: World, state: IncidentState, incident: Incident) -> li
 
 
 def looked_into(state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int) -> IncidentState:
-    """Return what changes of the state when news is looked into.
+    """Return the changes of the state when the graph looks again because of news.
 
-    After a recovery it is another outage: what was tried before may be right now. What people rejected stays rejected, and all
-    acts of the incident count in its budgets.
+    After a recovery it is another outage, for which earlier acts may be tried again. Plans that people rejected stay rejected,
+    and all acts of the incident count in its budgets.
     """
     changed: IncidentState = {
         "heard_seq": incident.last_seq,

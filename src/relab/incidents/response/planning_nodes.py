@@ -1,4 +1,4 @@
-"""From a cause to an act that is allowed: the nodes plan and approve."""
+"""The graph's nodes `plan` and `approve`: choose the next act, and get the approval that it needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DONE_WITH: Final = frozenset((Effect.MITIGATED, Effect.FAILED, Effect.WORSE))
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A plan, in the state that it was made in, and what the policy says."""
+    """A plan that passed its dry run, with the digest of the state and the ruling of the policy."""
 
     plan: Plan
     digest: str | None
@@ -39,7 +39,7 @@ class _Ready:
 
 
 class Planning:
-    """Nodes that decide what is done next, and by whose leave."""
+    """Nodes that choose the next act, and ask people for approval if the policy requires it."""
 
     def __init__(self, world: World, assessing: Assessing) -> None:
         self._world = world
@@ -47,7 +47,7 @@ class Planning:
         self._survey = Surveying(world)
 
     async def plan(self, state: IncidentState) -> IncidentState:
-        """Choose the next act, after looking again if something was done since the diagnosis."""
+        """Choose the next act; diagnose again first if an earlier node asked for that (`way` is `investigate`)."""
         changed: IncidentState = {}
         if state.get("way") == "investigate":
             changed = await self._assessing.look_again(state)
@@ -55,7 +55,10 @@ class Planning:
         return {**changed, **found}
 
     async def approve(self, state: IncidentState) -> IncidentState:
-        """Ask people, and wait for them; this node alone, for it is run anew when they have answered."""
+        """Ask people for approval, and wait for the decision.
+
+        This is a node of its own, because LangGraph runs it again from the start after the answer.
+        """
         world, incident_id = self._world, state["incident_id"]
         plan = Plan.model_validate(state["action_plan"][-1])
         approval_id = asked_as(state)
@@ -73,7 +76,7 @@ class Planning:
             ),
         )
         if request.asked_at >= seen.at_us:
-            # Not when this node runs again after the answer.
+            # The request is new: skip this when the node runs again after the answer.
             world.watch.outages.note_told(seen)
         answered = interrupt({"approval_id": request.approval_id, "until": format_time(request.expires_at)})
         if answered in {PASSED, NEWS}:
@@ -90,7 +93,7 @@ class Planning:
             return {"way": "escalate", "reason": f"{plan.action} was rejected by {by}."}
         if found is Standing.PENDING:
             return await self._still_asked(state, plan, request.approval_id)
-        # Too late, or the service is not as it was when people were asked.
+        # The request has expired, or the service has changed since people were asked.
         reason = f"The approval of {plan.action} is {found.value}."
         unanswered = 0 if decision is not None else state.get("unanswered", 0) + 1
         if unanswered >= MOST_UNANSWERED:
@@ -100,14 +103,14 @@ class Planning:
         return {"way": "investigate", "approval_id": None, "reason": reason, "unanswered": unanswered}
 
     async def _needed_no_more(self, approval_id: str) -> IncidentState:
-        """Withdraw a question about what has passed meanwhile; whoever has just said yes to it has seen it as it was."""
+        """Withdraw a question because the problem has passed; an approval that came just before is not used any more."""
         world = self._world
         now_us = world.clock.now_us()
         await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=WELL_AGAIN)
         return {"way": "learn", "approval_id": None, "reason": WELL_AGAIN}
 
     async def _amid_news(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
-        """Look again because something else goes wrong; where another cause comes out, withdraw the question."""
+        """Diagnose again because of news; withdraw the question if the diagnosis is now another cause."""
         world = self._world
         incident = await world.blocking(world.log.get, state["incident_id"])
         changed = looked_into(state, await unheeded(world, state, incident), incident, world.clock.now_us())
@@ -118,11 +121,11 @@ class Planning:
         why = f"Something else goes wrong, and the likeliest cause is {thought['diagnosis']} now."
         now_us = world.clock.now_us()
         answer = await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=why)
-        # An answer that came first is heeded.
+        # A decision that came before the withdrawal counts.
         return asked if answer is not None else {**asked, "way": "investigate", "approval_id": None, "reason": why}
 
     async def _still_asked(self, state: IncidentState, plan: Plan, approval_id: str) -> IncidentState:
-        """Withdraw a question that need not be asked any more, and plan anew; else go on asking."""
+        """Withdraw a question that is not needed any more, and plan again; otherwise continue to wait for the answer."""
         world = self._world
         asked: IncidentState = {"way": "approve", "approval_id": approval_id}
         if not await self._survey.needs_nobody(state, plan):
@@ -130,14 +133,14 @@ class Planning:
         why = f"users notice as much of the incident by now as it may touch ({plan.blast_radius.value})."
         now_us = world.clock.now_us()
         answer = await world.blocking(world.log.approvals.withdraw, approval_id, now_us=now_us, why=why)
-        # Who was faster is heard.
+        # A decision that came before the withdrawal counts.
         return asked if answer is not None else {"way": "investigate", "approval_id": None, "reason": why}
 
     async def _digest(self, plan: Plan) -> str | None:
         try:
             return (await self._world.actions.dry_run(plan.action, plan.parameters)).state_digest
         except ActionServerError as error:
-            # Any other state than the one that was approved; why, the next plan finds out.
+            # This differs from the digest of the approved state, so the node plans again.
             return f"not to be done now: {error.code}"
 
     async def _choose(self, state: IncidentState) -> IncidentState:
@@ -172,7 +175,7 @@ class Planning:
                 waits += 1
                 wait_s = error.retry_after_s if isinstance(error, BusyError) else world.settings.wait_s
                 if wait_s > world.settings.verification.patience_s:
-                    # By then it would be another situation, and people have heard of nothing.
+                    # Escalate: during such a long wait people are not informed, and the situation changes.
                     return {"way": "escalate", "reason": str(error), "tried": _plain(refused), "waits": waits}
                 await world.pause(wait_s)
                 if wait_s > world.settings.wait_s:
@@ -185,19 +188,23 @@ class Planning:
         return {"way": "escalate", "reason": "No plan could be made.", "tried": _plain(refused), "waits": waits}
 
     async def _rejected(self, state: IncidentState) -> list[Tried]:
-        """Return what people have said no to in this incident."""
+        """Return the actions that people have rejected in this incident."""
         asked = await self._world.blocking(self._world.log.approvals.of_incident, state["incident_id"])
         plans = [request.plan for request, decision in asked if decision is not None and not decision.approved]
         return [Tried(plan.action, plan.target, plan.fingerprint) for plan in plans]
 
     async def _try(self, state: IncidentState, plan: Plan, catalogue: Catalogue) -> _Ready:
-        """Look whether a plan would be done now, and whether it may be."""
+        """Run a dry run of a plan, and get the ruling of the policy.
+
+        Raises:
+            ActionServerError: the server would refuse the plan, or a request failed.
+        """
         found = await self._world.actions.dry_run(plan.action, plan.parameters)
         ruling = await self._survey.ruling(state, plan, catalogue.actions[plan.action])
         return _Ready(plan, found.state_digest, ruling)
 
     async def _decide(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState | None:
-        """Return where a ruling leads; None where time alone changes it, which has passed by then."""
+        """Return the changes of the state after a ruling; None after waiting out a refusal that ends with time."""
         world, ruling = self._world, ready.ruling
         if ruling.verdict is Verdict.STAND_DOWN:
             return await self._stand_down(state, ruling)
@@ -228,7 +235,7 @@ class Planning:
         }
 
     async def _refused(self, state: IncidentState, ready: _Ready, waits: int) -> IncidentState:
-        """Hand over what may not be done; where suggesting is all that is allowed, with what a person should do."""
+        """Escalate a plan that the policy refuses; with the autonomy `suggest`, suggest the action to people."""
         world, plan, ruling = self._world, ready.plan, ready.ruling
         reason = f"{ruling.reason} {ruling.remedy}"
         if (
@@ -253,7 +260,7 @@ class Planning:
         await world.tell(state["incident_id"], Phase.PLAN, told)
         if count > world.settings.most_stand_downs:
             return {"way": "escalate", "reason": ruling.reason, "stand_downs": count}
-        # What others did until now will have been looked at, once it has been looked at again.
+        # The next look covers everything that others did until now, so only later acts of others count then.
         seen_us, seen = world.clock.now_us(), await self._survey.records_seen()
         await world.pause(world.settings.stand_down_s)
         changed: IncidentState = {"way": "investigate", "reason": ruling.reason, "stand_downs": count}
@@ -265,12 +272,13 @@ class Planning:
 
 
 def tried_of(acts: list[ActRecord], again: Collection[str] = (), *, since_us: int = 0) -> list[Tried]:
-    """Return what of an incident's acts is not to be tried again: what was done and did not help, or was refused.
+    """Return the acts of an incident that must not be tried again: they did not help, were refused, or were rolled back.
 
     Args:
-        acts: of the incident.
-        again: keys of those that may be tried once more: they were not begun, or have helped for as long as they were in force.
-        since_us: when the present outage began. Acts of an earlier one may be tried once more, unless they made things worse.
+        acts: the acts of the incident.
+        again: the keys of acts that may be tried once more: they were not begun, or they helped while they were in force.
+        since_us: the begin of the present outage. An act of an earlier outage may be tried once more, unless it made things
+            worse or was already repeated.
     """
     own = [act for act in acts if act.undoes is None and act.key not in again]
     times = Counter((act.action, act.target, act.tried.fingerprint) for act in own)

@@ -1,4 +1,4 @@
-"""Whether an incident that nobody has mended is over: users are served well, and what it was about is not seen any more."""
+"""Detect that an incident has passed without an act: users are served well, and its anomalies are not seen any more."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from relab.incidents.response.world import World
 _US: Final = 1_000_000
 WELL_AGAIN: Final = "Users have been served well again for long enough, and no finding is left."
 PASSED: Final = "passed"
-"""What a question is answered with that need not be answered any more."""
+"""The value that resumes a waiting question when the problem has passed."""
 _UNHEARD_US: Final = 5 * 3_600 * _US
-"""Alertmanager repeats what fires every four hours, unless it is told otherwise: what was not repeated is not waited for."""
+"""Alertmanager repeats firing alerts every four hours by default; an alert that was not repeated for this long is ignored."""
 
 
 class Recovery:
-    """Follows the polls from now on.
+    """Follows the polls of an incident from now on.
 
     Args:
-        world: whose polls.
-        incident_id: what may have passed.
-        before: the poll that it was opened on.
+        world: the surroundings of the incident, with its polls.
+        incident_id: the incident that may have passed.
+        before: the poll on which the incident was opened, as JSON.
     """
 
     def __init__(self, world: World, incident_id: str, before: Mapping[str, Any]) -> None:
@@ -40,14 +40,14 @@ class Recovery:
         feed = self._world.watch.feed
         self._polls.extend(await feed.after(self._number))
         self._number = feed.number
-        # What is long over tells nothing any more, and a night is long.
+        # Drop old polls: they are not needed, and the incident may last for a night.
         horizon_us = self._polls[-1].at_us - int(2 * self._world.settings.verification.quiet_s * _US)
         self._polls = [poll for poll in self._polls if poll.at_us >= horizon_us]
 
     async def has_passed(self) -> bool:
-        """Return whether users have been served well for long enough, nothing else is wrong, and no alert of it fires.
+        """Return whether users have been served well for `quiet_s`, with no other anomaly, and no alert of the incident fires.
 
-        Longer than after a repair: what comes and goes without a reason is one incident, and wakes people once.
+        `quiet_s` is longer than the time after a repair, so that a problem that comes and goes is one incident.
         """
         world, settings = self._world, self._world.settings.verification
         if not self._polls:

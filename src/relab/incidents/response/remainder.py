@@ -1,4 +1,4 @@
-"""What else is wrong, where the cause of an act is gone and users still suffer: the rest of the symptoms is diagnosed anew."""
+"""Diagnose the remaining symptoms if the cause of an act is gone and users are still affected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relab.incidents.diagnosis.candidates import UNKNOWN
 from relab.incidents.response.world import World
 
 _LEAST: Final = 0.8
-"""Patience is cut short only for a cause as sure as a runbook of high risk demands."""
+"""The least probability of another cause: as much as a runbook of high risk needs, because it ends the waiting early."""
 _US: Final = 1_000_000
 
 
@@ -18,8 +18,8 @@ class Remainder:
     """Looks for another cause after an act, at most every quarter of the patience with the act.
 
     Args:
-        world: of the incident.
-        act: that is over, and whose cause is known to be gone.
+        world: the surroundings of the incident.
+        act: the finished act, whose cause is known to be gone.
     """
 
     def __init__(self, world: World, act: ActRecord) -> None:
@@ -34,11 +34,12 @@ class Remainder:
         return at_us is None or not 0 <= self._world.clock.now_us() - at_us < between_us
 
     async def cause(self, course: Course, *, is_worse: bool) -> str:
-        """Return another cause that fresh looks confirm; empty if they confirm none.
+        """Return another cause that new looks confirm; empty if they confirm no other cause.
 
         Args:
-            course: since the act.
-            is_worse: than before the act; then no symptom is taken for one that the act's cause has left behind.
+            course: the observations since the act.
+            is_worse: whether the service is worse than before the act; then all symptoms count for another cause, also those
+                that the act's own cause may have left behind.
         """
         self._looked_at_us = self._world.clock.now_us()
         known = course.facts_before or {}

@@ -1,4 +1,4 @@
-"""The loop that watches one target for ever, and the task that responds to its incident."""
+"""The loop that polls one target until it is stopped, and the task that responds to the open incident."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Responder:
-    """Watches a target: polls, opens an incident when something is wrong, and has its graph run.
+    """Watches a target: polls it, opens an incident when something is wrong, and runs the graph of the incident.
 
     Args:
-        world: what the graph has to do with.
-        graph: compiled with a checkpointer.
+        world: everything that the nodes of the graph use.
+        graph: the graph, compiled with a checkpointer.
         poller: makes the polls.
-        detector: on the baseline of the world.
-        owner: names this process; of several, one runs the loop of a target.
+        detector: finds anomalies; it shares its baseline with `world`.
+        owner: the name of this process; only one of several processes runs the loop of a target.
     """
 
     def __init__(self, world: World, graph: Graph, poller: Poller, detector: Detector, *, owner: str) -> None:
@@ -73,11 +73,11 @@ class Responder:
 
     @property
     def incident_id(self) -> str | None:
-        """The incident that is being responded to."""
+        """The id of the incident that this process responds to; None if there is no such incident."""
         return self._incident_id
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Watch until told to stop; an incident that is open then is gone on with at the next start."""
+        """Poll the target until `stop` is set; the next start continues with an incident that is still open then."""
         loop = asyncio.get_running_loop()
         rhythm = Rhythm(self._world.settings.poll_interval_s, loop.time())
         try:
@@ -93,12 +93,15 @@ class Responder:
             await self._stop()
 
     async def trigger(self, detail: str) -> Incident:
-        """Open an incident because somebody says so; if one is open, that joins it."""
+        """Open an incident at the request of a person; if one is open already, add the request to it."""
         anomaly = Anomaly("trigger", "trigger", Severity.WARNING, None, None, detail)
         return await self._open([anomaly], detail)
 
     async def _lead(self) -> bool:
-        """Return whether this process runs the loop; another one takes over when it has not said so for a while."""
+        """Take or renew the lease of the target, and return whether this process leads.
+
+        Another process takes over when the lease has expired.
+        """
         world, now_us = self._world, self._world.clock.now_us()
         lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _LEAST_LEASE_S), _LONGEST_LEASE_S)
         try:
@@ -111,7 +114,7 @@ class Responder:
             )
             held = world.watch.lease
             if held is not None and (lease is None or lease.term != held.term):
-                # Another term: somebody else had it in between, while this process stood still.
+                # Another term: another process held the lease in between, while this process was suspended.
                 _log.warning("lease_lost", target=world.target)
                 await self._cancel()
             if lease is not None and not self.is_leading:
@@ -121,9 +124,9 @@ class Responder:
         return self.is_leading
 
     async def _take_up(self, lease: Lease) -> None:
-        """Go on with what an earlier process has left: what is usual, and the open incident."""
+        """Become the leader: load the stored state of the detector, and continue with the open incident."""
         world = self._world
-        # Another process may have led for days since this one did.
+        # Another process may have led for days since this process last led.
         self._detector.begin_anew()
         await world.watch.begin_anew()
         content = await world.blocking(world.log.baselines.load, world.target)
@@ -146,11 +149,11 @@ class Responder:
             watch.wrong_at_us = poll.at_us
         if findings.is_stale:
             watch.stale.add(poll.at_us)
-            # Those of polls that nobody has any more: a target may stand still for a whole night.
+            # Drop the times of polls that the feed no longer holds: a target may be frozen for a whole night.
             watch.stale &= {item.at_us for item in (*watch.feed.polls, poll)}
         await watch.feed.put(poll)
         if incident_id is not None and self._incident_id is None:
-            # It has just ended: what it was about is no reason to open another one; the next poll tells how it is.
+            # The incident has just ended: its anomalies must not open another one, so the next poll decides.
             return
         try:
             await self._notice(findings, poll)
@@ -158,7 +161,7 @@ class Responder:
                 await self._save()
                 await self._survey.settle_all()
         except UnavailableError as error:
-            # The next poll finds the same again.
+            # The next poll finds the same anomalies again.
             _log.warning("poll_not_written", target=self._world.target, error=str(error))
 
     async def _notice(self, findings: Findings, poll: Snapshot) -> None:
@@ -169,16 +172,16 @@ class Responder:
         if findings.opens:
             opened = await self._open(findings.confirmed, findings.confirmed[0].detail)
             if self._incident_id is None:
-                # It was given up for a while; people are to know of what goes wrong in it all the same.
+                # The responder has given the incident up for a while; people still need its notifications.
                 await self._follow(opened.incident_id, findings, poll.at_us)
             return
-        # People and alerts open incidents as well, in other processes too.
+        # People and alerts open incidents too, also in other processes.
         current = await self._world.blocking(self._world.log.current, self._world.target)
         if current is not None and self._may_respond(current.incident_id):
             await self._respond(current)
 
     async def _follow(self, incident_id: str, findings: Findings, at_us: int) -> None:
-        """Have what a poll shows join the open incident, and notify people of outages that they do not know of."""
+        """Add the anomalies of a poll to the open incident, and notify people of outages that are new to them."""
         world, outages = self._world, self._world.watch.outages
         news: list[News] = []
         if outages.due(at_us, is_handed_over=True):
@@ -189,21 +192,24 @@ class Responder:
         anomalies = (*findings.confirmed, *(item.anomaly for item in news if item.anomaly not in findings.confirmed))
         is_open = await world.blocking(self._join, incident_id, anomalies, at_us, tell)
         if news and is_open:
-            # After they are written down: what could not be is found again by the next poll.
+            # Only after the database has stored them: otherwise the next poll must report them again.
             outages.note_news(news, at_us)
 
     async def _due(self, incident: Incident, at_us: int) -> list[News]:
-        """Return the news that people are to be notified of now."""
+        """Return the news of which people must be notified now."""
         outages = self._world.watch.outages
         news = outages.due(at_us, is_handed_over=incident.status in HANDED_OVER or self._incident_id is None)
         if news and incident.status not in HANDED_OVER:
-            # What the responder does about it is sent to people as well.
+            # The notices of the responder's own work cover older outages.
             last_us = await last_notice_us(self._world, incident)
             news = [item for item in news if item.began_us >= last_us]
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether it was not given up, or that is long enough ago: what it failed by may have been mended."""
+        """Return whether the responder never gave the incident up, or did so `_GIVEN_UP_S` or longer ago.
+
+        The reason of its failures may be gone by then.
+        """
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -222,7 +228,7 @@ class Responder:
         return opened.incident
 
     def _join(self, incident_id: str, anomalies: Sequence[Anomaly], at_us: int, tell: Sequence[NewEvent]) -> bool:
-        # It may have ended while this waited for the database.
+        # The incident may have ended while this method waited for the database; `join` returns whether it is open.
         severity = max((item.severity for item in anomalies), key=_ORDER.index)
         return self._world.log.join(incident_id, at_us=at_us, severity=severity, anomalies=anomalies, tell=tell)
 
@@ -230,7 +236,7 @@ class Responder:
         world, incident_id = self._world, incident.incident_id
         told_us = await last_notice_us(world, incident)
         if self._incident_id is not None:
-            # Another task was first while this one waited for the database.
+            # Another task took up an incident while this one waited for the database.
             return
         seen = [(each.anomaly, each.first_at, each.last_at) for each in incident.findings]
         world.watch.outages.resume(seen, told_us=told_us, now_us=world.clock.now_us())
@@ -239,7 +245,7 @@ class Responder:
         self._task.add_done_callback(self._notice_end)
 
     def _notice_end(self, task: asyncio.Task[None]) -> None:
-        """Go back to watching whatever the task ended by: who believes to be at work on an incident opens no other."""
+        """Release the incident if its task failed: otherwise this responder would never open another incident."""
         if task is not self._task or task.cancelled() or (error := task.exception()) is None:
             return
         _log.error("incident_dropped", incident_id=self._incident_id, exc_info=error)
@@ -248,27 +254,27 @@ class Responder:
         self._incident_id = None
 
     async def _see_through(self, incident_id: str) -> None:
-        """Run the graph of an incident to its end, through restarts of nodes that failed, and outages of the database."""
+        """Run the graph of an incident to its end; restart nodes that fail, and wait out outages of the database."""
         failures, failed_at = 0, ""
         while failures < _MOST_FAILURES:
             try:
                 await self._run_graph(incident_id)
             except LoopLostError:
-                # Nothing was done; the next poll does not lead either.
+                # Nothing was done: another process leads now, and continues with the incident.
                 _log.warning("incident_left_to_another", incident_id=incident_id)
                 self._incident_id = None
                 return
             except IncidentOverError:
-                # A person has ended it.
+                # A person has ended the incident.
                 break
             except Exception as error:  # noqa: BLE001 whatever a node met, the incident is not dropped
                 if is_outage(error):
-                    # However long it lasts: nothing is done that cannot be written down, and nothing is forgotten.
+                    # Wait as long as the outage lasts: no action may go unrecorded, and the checkpoint keeps the state.
                     _log.warning("incident_waits", incident_id=incident_id, error=str(error))
                     await self._world.pause(self._world.settings.wait_s)
                     continue
                 came_to = await self._checkpoint(incident_id)
-                # One that goes on between its failures is not given up for all of them together.
+                # Failures at different checkpoints do not add up: the graph has made progress between them.
                 failures, failed_at = (failures + 1, failed_at) if came_to in {failed_at, ""} else (1, came_to)
                 _log.exception("incident_failed", incident_id=incident_id, failures=failures)
                 if not await self._tell_failure(incident_id, error, failures):
@@ -277,12 +283,12 @@ class Responder:
             else:
                 break
         else:
-            # A person has it; whatever it failed by, it is tried once more after a while.
+            # The incident is escalated to a person; the responder tries again after a while.
             self._given_up[incident_id] = asyncio.get_running_loop().time() + _GIVEN_UP_S
         await self._end(incident_id)
 
     async def _end(self, incident_id: str) -> None:
-        """Go back to watching, and heed what a person has said of the incident."""
+        """Release an incident that is over, mute the anomalies that may stay, and save the detector's state."""
         self._detector.settle()
         with contextlib.suppress(UnavailableError):
             incident = await self._world.blocking(self._world.log.get, incident_id)
@@ -294,7 +300,10 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return what a repair was verified with: latency within the band of an uncertain baseline is not a new incident."""
+        """Return level shifts of P95 latency within the bound with which a repair was verified.
+
+        The baseline may be uncertain, so latency within its band must not open a new incident.
+        """
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -303,7 +312,7 @@ class Responder:
         ]
 
     async def _checkpoint(self, incident_id: str) -> str:
-        """Return how far the graph of an incident has come; nothing if nobody can tell."""
+        """Return the id of the latest checkpoint of an incident's graph; empty if it has none or cannot be read."""
         try:
             found = await self._graph.aget_state({"configurable": {"thread_id": incident_id}})
         except Exception:  # noqa: BLE001 it is asked after an error, and must not be a second one that ends the task
@@ -324,7 +333,16 @@ class Responder:
             given = Command(resume=await self._until_decided(cast("IncidentState", found)))
 
     async def _until_decided(self, state: IncidentState) -> bool | str:
-        """Wait until people have answered, or need not any more, or the time for it is over; return what the node goes on with."""
+        """Wait for the end of an approval request, and return the value with which its node resumes.
+
+        Returns:
+            True if a person has decided, the request has expired or does not exist, or the survey finds that no approval
+            is needed any more; `PASSED` if the problem has passed by itself; `NEWS` if there is news that the graph has
+            not used yet.
+
+        Raises:
+            IncidentOverError: the incident was closed meanwhile.
+        """
         world, recovery = self._world, Recovery(self._world, state["incident_id"], state["symptoms"])
         while True:
             try:
@@ -344,7 +362,10 @@ class Responder:
                 return NEWS
 
     async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
-        """Tell people of a failure; return whether the incident goes on: a person may have ended it meanwhile."""
+        """Write a failure of the responder to the timeline, and escalate after the last one.
+
+        Return False if the incident is over: a person may have ended it meanwhile.
+        """
         world = self._world
         told = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
         is_last = failures >= _MOST_FAILURES
@@ -376,11 +397,11 @@ class Responder:
                     world.log.baselines.save, world.target, self._detector.dump(), at_us=world.clock.now_us()
                 )
             except (UnavailableError, BaselineTooLargeError) as error:
-                # The one from before stays; a start from that one learns the rest again.
+                # The earlier state stays stored; a restart loads that one and learns the rest again.
                 _log.warning("baseline_not_kept", target=world.target, error=str(error))
 
     async def _cancel(self) -> None:
-        """Do nothing more of what this process was doing: it leads no longer."""
+        """Cancel the task of the incident, and stop leading."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

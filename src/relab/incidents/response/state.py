@@ -1,4 +1,4 @@
-"""The state of one incident's graph: plain JSON, so that a checkpoint holds nothing that has to be trusted when it is read."""
+"""The state of one incident's graph: plain JSON, so that loading a checkpoint does not require trust in its content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.incidents.diagnosis.investigation import Known, Thought
 from relab.incidents.models import Snapshot
 
 Way = Literal["investigate", "plan", "approve", "execute", "verify", "learn", "escalate", "end", "monitor"]
-"""Which node comes next, where there is a choice."""
+"""The next node, after a node with several successors."""
 
 _SNAPSHOT = TypeAdapter(Snapshot)
 _KNOWN = TypeAdapter(Known)
@@ -21,36 +21,37 @@ _CANDIDATES = TypeAdapter(tuple[Candidate, ...])
 
 
 class IncidentState(TypedDict, total=False):
-    """What nodes hand on.
+    """The state that the nodes pass on.
 
-    The first ten are those of the seed; `is_unhealthy` is what its edges ask for.
+    The first ten keys are those of the seed; the edges of the seed's graph read `is_unhealthy`.
 
     Attributes:
-        symptoms: the poll that the incident was opened on.
-        root_cause: why it is thought so, in one sentence.
-        action_plan: every plan that was made, the last one last.
-        execution_results: what came of each act.
-        known, candidates: what was seen, and what is thought of all causes.
-        is_confirmed: whether the diagnosis was the same by looks of two moments.
-        others_since_us: acts of others since then were not looked at yet.
-        others_seen: ids of the newest records that were looked at; absent where the action server did not tell them.
-        others_first_seen: those of when it began.
-        attempt: number of the last plan, from 1.
-        state_digest: of the state that the last plan was made in.
-        approval_id: of the question about the last plan; None where nobody had to be asked.
+        symptoms: the poll on which the incident was opened, or the latest one when the graph looks again.
+        root_cause: the reason for the diagnosis, in one sentence.
+        action_plan: the plans that were made, the last one last.
+        execution_results: the record of each act.
+        known, candidates: the known facts, and the probabilities of all causes.
+        is_confirmed: whether looks at two different times gave the same diagnosis.
+        others_since_us: the time since which acts of others have not been examined yet.
+        others_seen: the ids of the newest records that were examined; absent if the action server did not return them.
+        others_first_seen: the ids of the newest records at the begin of the incident.
+        attempt: the number of the last plan, from 1.
+        state_digest: the digest of the state in which the last plan was made.
+        approval_id: the id of the question about the last plan; None if no approval was needed.
         ground: why a person is asked.
         before: the last poll before the act.
-        again: keys of acts that may be planned once more: they were not begun, for a reason of the moment, or what they had
-            ended came back when they were taken back.
-        tried: action, target and fingerprint of what the server refused.
-        stand_downs, waits: how often was waited so far.
-        unanswered: questions in a row that nobody has answered.
-        heard: how often people had triggered it when it was handed over.
-        heard_seq: the last event of the timeline when it was handed over or a person was asked; later news is not heeded yet.
-        relooks: how often news has been looked into.
-        relooked_at: when that was, the last times.
-        episode_us: since when it has been wrong without a recovery in between; 0: since it was opened.
-        reason: why the way is what it is.
+        again: the keys of acts that may be planned once more: they were not begun, for a temporary reason, or the problem
+            came back when they were rolled back.
+        tried: action, target and fingerprint of the plans that were refused or rejected.
+        stand_downs, waits: how often the graph has stood down, and waited, so far.
+        unanswered: the number of consecutive questions without an answer.
+        heard: how often people had triggered the incident when it was handed over.
+        heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later news
+            has not been used yet.
+        relooks: how often the graph has looked again because of news.
+        relooked_at: the times of the latest of these.
+        episode_us: the begin of the present outage, after the last recovery; 0: the incident's opening.
+        reason: why the graph goes to the next node.
     """
 
     incident_id: str
@@ -105,7 +106,7 @@ def load_poll(document: Mapping[str, Any]) -> Snapshot:
 
 
 def dump_known(known: Known) -> dict[str, Any]:
-    """Return what is known as JSON."""
+    """Return the known facts, their evidence and the looks taken, as JSON."""
     return {
         "facts": dict(known.facts),
         "evidence": {fact: asdict(item) for fact, item in known.evidence.items()},
@@ -114,7 +115,7 @@ def dump_known(known: Known) -> dict[str, Any]:
 
 
 def load_known(document: Mapping[str, Any]) -> Known:
-    """Return what a `dump_known` is of."""
+    """Return the facts, evidence and looks of a `dump_known`."""
     return _KNOWN.validate_python(document)
 
 
@@ -125,12 +126,12 @@ def dump_candidates(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 
 
 def load_candidates(documents: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
-    """Return what a `dump_candidates` is of."""
+    """Return the candidates of a `dump_candidates`."""
     return _CANDIDATES.validate_python(documents)
 
 
 def thought_of(thought: Thought) -> IncidentState:
-    """Return what an investigation changes of the state."""
+    """Return the changes of the state after an investigation."""
     best = thought.best
     seen = ", ".join(f"{item.fact} is {item.value}" for item in thought.cited[:4])
     return {

@@ -1,7 +1,7 @@
-"""What is known at the moment that decides whether something may be done, and what the policy says to it.
+"""Collect the present situation, and get the policy's ruling on a plan.
 
-It is asked for twice: when a plan is made, and once more before it is executed. Between the two people may have taken an
-hour to approve, somebody may have pressed the kill switch, or begun to repair by hand.
+This happens twice: when a plan is made, and again before it is executed. Between the two, people may have taken an hour to
+approve, pressed the kill switch, or begun to repair by hand.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from relab.incidents.storage.models import Incident
 _US: Final = 1_000_000
 _HOST_SHORT: Final = 97.0
 _MOST_SEEN: Final = 50
-"""Ids of records that are kept: the newest ones are enough to find the place from which on there is something new."""
+"""How many record ids are stored; the newest ones are enough to find where new records begin."""
 _MOST_SETTLED: Final = 3
-"""At a time: a server that does not answer takes its while for each."""
+"""How many acts are settled at a time; with a server that does not answer, each one takes until its time limit."""
 _CLOCKS_DIFFER_S: Final = 3_600.0
-"""By so much the action server's clock may be behind or ahead when a record is looked for by its key."""
+"""The largest difference between the action server's clock and the local one in a search for a record by its key."""
 
 
 class Surveying:
-    """Looks at switches, records and polls, and settles acts that nobody knows the end of."""
+    """Reads switches, records and polls for rulings, and settles acts whose outcome is unknown."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -46,18 +46,18 @@ class Surveying:
         is_undo: bool = False,
         leave_out: str = "",
     ) -> Ruling:
-        """Return whether a plan may be executed now.
+        """Return the policy's ruling on a plan in the present situation.
 
         Args:
-            state: of the incident.
-            plan: that would be executed.
-            entry: of the action in the server's catalogue; None: it is looked up.
-            is_approved: whether a person has allowed exactly this, and that holds.
-            is_undo: whether what the plan has done is to be taken back.
-            leave_out: the key of the act itself, if it is written down already.
+            state: the state of the incident's graph.
+            plan: the plan to execute.
+            entry: the action's entry in the server's catalogue; None: it is requested from the server.
+            is_approved: whether a person has approved exactly this plan, and the approval is still valid.
+            is_undo: whether the ruling is on the rollback of the plan's act.
+            leave_out: the key of the act itself, if it is stored already.
 
         Raises:
-            ActionServerError: the action server does not say how things are, or has no such action.
+            ActionServerError: a request to the action server failed, or the server does not offer the action.
         """
         entry = entry or (await self._world.actions.catalogue()).actions.get(plan.action)
         if entry is None:
@@ -66,16 +66,17 @@ class Surveying:
         return rule(self._world.settings.policy, wish, await self._situation(state, leave_out))
 
     async def needs_nobody(self, state: IncidentState, plan: Plan) -> bool:
-        """Return whether a plan about which a person is asked may be executed by now without.
+        """Return whether a plan that waits for approval may now be executed without it.
 
-        So it is where a person was asked because an act may touch more than users noticed, and by now they notice as much.
+        This happens if the approval was needed because the plan's blast radius was wider than what users noticed, and users
+        now notice as much. The autonomy for the plan's class must be `ACT`.
         """
         world, poll = self._world, self._world.watch.feed.latest
         if poll is None or world.settings.policy.autonomy_of(plan.action_class) is not Autonomy.ACT:
             return False
         incident = await world.blocking(world.log.get, state["incident_id"])
         if plan.blast_radius.exceeds(scope_of(_of_now(state, incident), poll)):
-            # Nobody else has to be asked to know that, so it may be looked at in every poll.
+            # This check needs no request to the action server, so it is cheap enough for every poll.
             return False
         try:
             return (await self.ruling(state, plan)).is_allowed
@@ -83,10 +84,12 @@ class Surveying:
             return False
 
     async def settled(self, act: ActRecord) -> ActRecord:
-        """Return an act as it stands after asking what became of it, without asking for it once more.
+        """Update an unsettled act from the server's record, and return it; never request the act again.
+
+        Without a record it counts as refused after `SETTLES_WITHIN_S`; until then it is returned unchanged.
 
         Raises:
-            ActionServerError: the action server does not say.
+            ActionServerError: the record is unknown, because a request failed or the server's list is incomplete.
         """
         world = self._world
         if act.undoes is not None:
@@ -95,7 +98,7 @@ class Surveying:
             record = await world.actions.find(act.key, since_us=act.asked_at - int(_CLOCKS_DIFFER_S * _US))
         now_us = world.clock.now_us()
         if record is None:
-            # What was sent a moment ago may be on its way still; also nobody knows how long ago it was if the clock was set.
+            # The request may still be in transit; and if the clock was set back, the act's age is unknown.
             if now_us - act.asked_at < SETTLES_WITHIN_S * _US:
                 return act
             error = "The action server has no record of it: it was not begun."
@@ -112,13 +115,16 @@ class Surveying:
         )
 
     async def settle_all(self) -> None:
-        """Ask what became of acts that nobody knows the end of, also of incidents that are over: later nobody may tell any more."""
+        """Settle up to `_MOST_SETTLED` acts whose outcome is unknown, also of incidents that are over.
+
+        Later the server may no longer list their records.
+        """
         world = self._world
         for act in (await world.blocking(world.log.acts.unsettled, world.target))[:_MOST_SETTLED]:
             await self._told(act)
 
     async def records_seen(self) -> list[str] | None:
-        """Return the ids of the newest records of everybody's acts; None if the action server does not say."""
+        """Return the ids of the newest records of all clients; None if the request to the action server failed."""
         try:
             recent = await self._world.actions.records_after(())
         except ActionServerError:
@@ -129,7 +135,7 @@ class Surveying:
         world, now_us = self._world, self._world.clock.now_us()
         incident = await world.blocking(world.log.get, state["incident_id"])
         switch = await world.blocking(world.log.switches.state, world.target)
-        # The server first: what it does not say of itself it says of no act either.
+        # Request the kill switch first: if the server does not answer that, settling acts would fail as well.
         server_is_stopped = await world.actions.is_stopped()
         acts = await self._acts(state["incident_id"], now_us, leave_out)
         poll = world.watch.feed.latest or load_poll(state["symptoms"])
@@ -146,7 +152,7 @@ class Surveying:
         )
 
     async def _acts(self, incident_id: str, now_us: int, leave_out: str) -> list[ActRecord]:
-        """Return what was done lately, and everything that was done for the incident however long it lasts."""
+        """Return the target's acts within the policy's window and all acts of the incident; update unsettled ones first."""
         world = self._world
         since_us = now_us - int(world.settings.policy.window_s * _US)
         recent = await world.blocking(world.log.acts.of_target, world.target, since_us=since_us)
@@ -160,11 +166,11 @@ class Surveying:
         try:
             return await self.settled(act)
         except ActionServerError:
-            # It stays unsettled, and nothing else is done until somebody knows.
+            # The act stays unsettled, and the policy allows no other act until its outcome is known.
             return act
 
     async def _others(self, state: IncidentState, acts: Iterable[ActRecord]) -> list[str] | None:
-        # By what was there already, and not by the time: the server has a clock of its own.
+        # Compare with known record ids rather than times, because the server's clock may differ.
         seen, since_us = state.get("others_seen"), state["others_since_us"]
         if seen is None:
             recent = await self._world.actions.records_since(since_us)
@@ -177,7 +183,7 @@ class Surveying:
 
 
 def _of_now(state: IncidentState, incident: Incident) -> list[Anomaly]:
-    """Return the findings of the present outage: one that has ended is no reason to touch more."""
+    """Return the anomalies of the present outage; those of an earlier one do not justify a wider blast radius."""
     since_us = state.get("episode_us", 0)
     return [finding.anomaly for finding in incident.findings if finding.last_at >= since_us]
 

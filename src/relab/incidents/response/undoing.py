@@ -1,4 +1,4 @@
-"""Taking an act back: what is right to be done is asked of the policy first, and written down before it is asked for."""
+"""Roll back an act: get the policy's ruling, store the rollback, and then request it from the action server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from relab.incidents.storage.models import NewEvent, Phase
 
 
 class Undoing:
-    """Takes acts of this responder back, each once, whoever asks for it after a kill."""
+    """Rolls back acts of this responder, each only once, also if a restarted process requests it again."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._survey = Surveying(world)
 
     async def take_back(self, state: IncidentState, plan: Plan, act: ActRecord, why: str) -> ActRecord | None:
-        """Undo an act, and return the undo; None if that could not be done: a person reads so in the timeline."""
+        """Roll back an act, and return the record of the rollback; if it failed, write so to the timeline and return None."""
         world = self._world
         try:
             ruling = await self._ruling(state, plan, act)
@@ -30,7 +30,7 @@ class Undoing:
                 return None
             undo = await self._written_down(act, why)
         except (ActionServerError, PausedError) as error:
-            # Nothing was asked for.
+            # No rollback was requested.
             await self._tell(state, act, str(error))
             return None
         if undo.status is ActStatus.ASKED:
@@ -42,24 +42,26 @@ class Undoing:
         return undo
 
     async def _ruling(self, state: IncidentState, plan: Plan, act: ActRecord) -> Ruling:
-        """Return whether an act may be taken back; what made things worse may keep the server from saying so for a while.
+        """Return the policy's ruling on the rollback of an act; retry while the server does not answer.
+
+        The act itself may have made things so much worse that the server does not answer for a while.
 
         Raises:
-            ActionServerError: it does not say, for longer than is waited for a plan.
+            ActionServerError: the server refuses, or still does not answer after `most_waits` retries.
         """
         world = self._world
         for left in reversed(range(world.settings.most_waits + 1)):
             try:
                 return await self._survey.ruling(state, plan, is_undo=True, leave_out=_key(act))
             except ActionServerError as error:
-                # Looking is all that was asked for, so that nothing is unknown where an answer was lost.
+                # These requests change nothing, so a lost answer leaves no unknown outcome.
                 if error.reaction not in {Reaction.WAIT, Reaction.ASK_AGAIN} or not left:
                     raise
                 await world.pause(world.settings.wait_s)
         raise AssertionError("the last try returns or raises")
 
     async def _undone(self, undo: ActRecord) -> ActRecord:
-        """Have an act taken back, and return what came of that."""
+        """Request a rollback from the action server, and return its stored record with the result."""
         assert undo.undoes is not None
         world = self._world
         record_id: str | None = None
@@ -67,7 +69,7 @@ class Undoing:
         try:
             record = await world.actions.undo(undo.undoes)
         except OutcomeUnknownError:
-            # It is settled before anything else is done.
+            # The unsettled rollback blocks other acts until its outcome is known.
             return undo
         except ActionServerError as error:
             status, said = ActStatus.REFUSED, str(error)
@@ -79,7 +81,7 @@ class Undoing:
         )
 
     async def _written_down(self, act: ActRecord, why: str) -> ActRecord:
-        """Store that an act is to be taken back, before it is asked for; the server does that once, whoever asks."""
+        """Store the rollback of an act before it is requested, and return it; an earlier one with the same key is returned."""
         undo = act.model_copy(
             update={
                 "key": _key(act),

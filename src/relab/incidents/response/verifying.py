@@ -1,4 +1,4 @@
-"""Watching what comes of an act, poll by poll, with looks at whether its cause is gone."""
+"""Follow the polls after an act, and look whether its cause is gone, until the act's result is clear."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from relab.knowledge.models import FactValue, Runbook
 _US: Final = 1_000_000
 _MOST_POLLS: Final = 1_000
 _MOST_OLD: Final = 3
-"""In poll intervals: what was seen longer ago tells nothing of now."""
+"""In poll intervals: facts that are older do not describe the present."""
 _FEW_REFUSED: Final = 0.05
-"""So small a share of all requests is refused by a limit in the busy moments of a usual day."""
+"""A limit rejects up to this share of all requests in the busy moments of a usual day."""
 
 
 class Verifying:
-    """Watches until users are served well and the cause is gone, or until it has failed, or made things worse."""
+    """Watches the service after an act until the act is verified, mitigated, failed or made things worse."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -36,16 +36,15 @@ class Verifying:
     async def watched(
         self, act: ActRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> Verification:
-        """Return what has come of an act.
+        """Return the final result of an act.
 
-        A repair that refuses what is too much is judged by those who are let in, and is verified when no more come than can
-        be served: then it need not refuse any more.
+        An act that sheds load is judged by the admitted requests. It is verified once the load can be served without it.
 
         Args:
-            act: that is over.
-            before: the last poll before it.
-            book: that it is of.
-            facts_before: what was known before it; whether its cause was seen then.
+            act: the finished act.
+            before: the last poll before the act.
+            book: the runbook of the act; None if there is none.
+            facts_before: the facts that were known before the act; they show whether its cause was seen then.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -57,7 +56,7 @@ class Verifying:
     async def without_limits(
         self, act: ActRecord, before: Snapshot, book: Runbook | None, facts_before: Mapping[str, FactValue]
     ) -> Verification:
-        """Return what has come of an act as all users see it.
+        """Return the final result of an act, judged by all requests.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
@@ -72,7 +71,7 @@ class Verifying:
             is_last_word = not found.outcome.is_pending
             if found.suspects_other and not course.other and (is_last_word or rest.is_due()):
                 other = await rest.cause(course, is_worse=is_last_word)
-                # That took a while: whether the cause is still gone is asked again.
+                # The diagnosis took a while, so check again that the cause is still gone.
                 course = await self._looked(replace(course, other=other), looks)
                 found = verify(course, world.bounds(before), settings)
             if not found.outcome.is_pending:
@@ -99,28 +98,32 @@ class Verifying:
                     await self._tell_contained(act)
                 contained_at_us = polls[-1].at_us
             elif not found.outcome.is_pending:
-                # A slow moment of those who are let in is not the end of it.
+                # A short slow phase of the admitted requests is not a failure.
                 patience_us = int(settings.patience_s * _US)
                 is_moment = contained_at_us is not None and 0 <= polls[-1].at_us - contained_at_us < patience_us
                 if not is_moment:
                     return found
             between_s = 2 * settings.poll_interval_s
             if contained_at_us is not None:
-                # That may last for a day, and each look is written down.
+                # High load may last for a day, and each look is stored.
                 between_s = max(between_s, settings.patience_s / 2)
             if self._is_time_to_look(course, found, between_s):
                 course = await self._looked(course, looks)
 
     def _bounds_of_those_let_in(self) -> Bounds:
-        """Return up to what they are served well enough: in a crowd as operators say, not as in a quiet hour.
+        """Return the bounds for admitted requests: under high load, P95 may rise to the operators' threshold.
 
-        It resolves an incident only where the limit cannot be taken back: without it all users must be served as usual.
+        These bounds alone resolve an incident only if the limit cannot be rolled back; otherwise the usual bounds are
+        verified again after the rollback.
         """
         usual = self._world.bounds()
         return replace(usual, p95_ms=max(usual.p95_ms, self._world.settings.detection.response_time_ms))
 
     def _has_subsided(self, course: Course, book: Runbook) -> bool:
-        """Return whether no more come than can be served: hardly anybody is refused, or what the runbook requires is known not to be so."""
+        """Return whether the load can be served again without shedding.
+
+        It can if hardly any request is rejected, or if recent facts refute a condition that the runbook requires.
+        """
         settings, facts = self._world.settings.verification, course.facts or {}
         numbers = course.polls[-1].numbers
         if numbers.get(SHED, 0.0) <= _FEW_REFUSED * numbers.get(REQUESTS, 0.0):
@@ -134,7 +137,7 @@ class Verifying:
         return replace(course, facts=await self._facts(looks), facts_at_us=at_us)
 
     async def is_gone(self, book: Runbook) -> bool:
-        """Return whether fresh looks show that everything holds which the runbook's cause would prevent."""
+        """Return whether new looks show that all of the runbook's conditions for a mended cause hold; False without any."""
         facts = await self._facts(_looks(book))
         return bool(book.mended) and all(condition.holds(facts) is True for condition in book.mended)
 
@@ -153,18 +156,22 @@ class Verifying:
         await self._world.tell(act.incident_id, Phase.VERIFY, told)
 
     def _is_time_to_look(self, course: Course, found: Verification, between_s: float) -> bool:
-        """Whether the cause should be looked for: as users are about to be well for long enough, and when it should be gone."""
+        """Return whether to look for the cause now.
+
+        True if the last look is at least `between_s` ago, and either users have been served well for almost long enough, or
+        the cause should be gone by now.
+        """
         settings, now_us = self._world.settings.verification, self._world.clock.now_us()
         if 0 <= now_us - (course.facts_at_us or 0) < between_s * _US:
             return False
-        # From then on figures tell of the time after the act: users who still suffer may do so from something else.
+        # After `window_s` the figures cover only the time after the act, so users may be affected by another cause.
         late_s = settings.cause_patience_s if found.well_s else min(settings.window_s, settings.cause_patience_s)
         is_late = now_us - course.ended_at_us >= late_s * _US
         return is_late or found.well_s >= settings.sustained_s - 2 * settings.poll_interval_s
 
 
 class _Follow:
-    """The polls since an act, as they come."""
+    """Collects the polls since an act."""
 
     def __init__(self, world: World, incident_id: str) -> None:
         self._world = world
@@ -173,13 +180,13 @@ class _Follow:
         self._polls: list[Snapshot] = []
 
     async def polls(self) -> list[Snapshot]:
-        """Wait for the next poll, and return all.
+        """Wait for the next poll, and return the polls so far, at most `_MOST_POLLS`.
 
         Raises:
             IncidentOverError: a person has ended the incident meanwhile.
         """
         feed = self._world.watch.feed
-        # Visitors may stay for a day.
+        # High load may last for a day, so limit the number of polls.
         self._polls = [*self._polls, *await feed.after(self._number)][-_MOST_POLLS:]
         self._number = feed.number
         if (await self._world.blocking(self._world.log.get, self._incident_id)).is_over:
@@ -193,5 +200,5 @@ def _course(act: ActRecord, before: Snapshot, book: Runbook | None, *, sheds: bo
 
 
 def _looks(book: Runbook | None) -> list[str]:
-    # Facts that compare with the usual are no look's own; they follow from the first ones.
+    # Facts that compare with the baseline belong to no look; they are derived from the first looks.
     return looks_for(condition.fact for condition in (book.mended if book is not None else ())) or list(FIRST_LOOKS)

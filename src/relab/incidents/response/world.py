@@ -1,4 +1,4 @@
-"""What the nodes of a graph have to do with: the target's polls and looks, the action server, what is known and written down."""
+"""The surroundings of the graph's nodes: polls and looks of the target, action server, knowledge and incident log."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _LEAST_RATE = 1.0
 
 @dataclass
 class Watch:
-    """What the loop that polls knows; the nodes only read it.
+    """The state that the polling loop shares with the nodes.
 
     Attributes:
-        findings: of the last poll.
-        wrong_at_us: when a poll has shown last what opens incidents.
-        stale: times (`at_us`) of polls whose figures were old.
-        outages: what is wrong in the open incident, and what of it people were notified of.
-        lease: by which this process runs the loop; None as long as it does not, or where there is no loop.
+        findings: the findings of the last poll.
+        wrong_at_us: the time of the last poll whose findings open an incident.
+        stale: the times (`at_us`) of polls whose figures were old.
+        outages: the signals of the open incident, with the notifications of them.
+        lease: the lease by which this process leads; None while it does not lead, or if there is no loop.
     """
 
     feed: Feed
@@ -62,7 +62,7 @@ class Watch:
     outages: Outages = field(default_factory=lambda: Outages(DetectionSettings().poll_interval_s))
 
     async def begin_anew(self) -> None:
-        """Forget the polls of before: somebody else may have led for days since."""
+        """Clear everything that earlier polls left here: another process may have led for days since."""
         await self.feed.clear()
         self.findings, self.wrong_at_us = Findings(), None
         self.stale.clear()
@@ -71,11 +71,11 @@ class Watch:
 
 @dataclass(frozen=True)
 class World:
-    """Everything outside of an incident's state.
+    """Everything that the nodes use besides the state of the incident.
 
     Attributes:
-        target: the name that incidents of it are stored under.
-        gateway: to the language model that is asked for a second opinion; None: there is none.
+        target: the name under which the incidents of the target are stored.
+        gateway: the language model that gives a second opinion; None: no model is used.
     """
 
     target: str
@@ -92,29 +92,31 @@ class World:
     async def blocking(
         self, work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Found:
-        """Do what blocks, such as a transaction, beside the event loop."""
+        """Run a blocking function, such as a transaction, in a thread, and return its result."""
         return await asyncio.to_thread(work, *args, **kwargs)
 
     async def tell(self, incident_id: str, phase: Phase, *events: NewEvent, **change: Any) -> Incident:
-        """Write down how far an incident is, and what there is to tell of it."""
+        """Store the phase of an incident, events for its timeline, and changes of its fields; return the incident."""
         return await self.blocking(
             self.log.update, incident_id, at_us=self.clock.now_us(), phase=phase, tell=events, **change
         )
 
     async def take(self, names: Sequence[str]) -> Looked:
-        """Take looks."""
+        """Take the named looks at the target, and return what they show."""
         return await self.looks.take(names)
 
     def usual(self) -> dict[str, float]:
-        """Return the medians of what was learnt while all was well."""
+        """Return the baseline's medians of error share, P95 and request rate, by signal, as far as they are learnt."""
         found = {name: self.watch.baseline.usual(name) for name in (ERRORS, P95, RATE)}
         return {name: usual.median for name, usual in found.items() if usual is not None}
 
     def bounds(self, before: Snapshot | None = None) -> Bounds:
-        """Return up to what users are served well: what the detectors would not mind, and what the baseline leaves open.
+        """Return the bounds within which users are served well.
+
+        The bounds follow the thresholds of the detectors; the bound of P95 is wider while the baseline is uncertain.
 
         Args:
-            before: the poll before a repair, or of the begin of the incident; most of what was too slow then must be gone.
+            before: the poll before a repair, or at the begin of the incident; most of the excess latency in it must be gone.
         """
         settings: DetectionSettings = self.settings.detection
         errors, p95 = self.watch.baseline.usual(ERRORS), self.watch.baseline.usual(P95)
@@ -130,23 +132,23 @@ class World:
             overlap = verification.window_s / verification.poll_interval_s
             wide = p95.median + prediction_width(p95, settings.deviations, overlap)
             was = None if before is None else before.numbers.get(P95)
-            # What operators call slow is not as usual, however little is known of that.
+            # Latency above the operators' threshold is never usual, however uncertain the baseline is.
             most_p95 = bounded_band(narrow, min(wide, max(narrow, settings.response_time_ms)), was)
         return Bounds(most_errors, most_p95, needs_traffic=rate is None or rate.median >= _LEAST_RATE)
 
     async def runbooks(self) -> tuple[Runbook, ...]:
-        """Return the runbooks in use, and what people have done here about causes that none of them describes."""
+        """Return the runbooks in use, and, if the settings allow memory, those that `learnt` returns."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         return (*found, *await self.learnt()) if self.settings.remembers else found
 
     async def learnt(self) -> tuple[Runbook, ...]:
-        """Return what people have done here about unknown causes, as runbooks."""
+        """Return runbooks made from the repairs of this target that people did for causes without a runbook."""
         found = (await self.blocking(self.knowledge.library)).runbooks
         gives = {name: look.facts for name, look in LOOKS.items()}
         return await self.blocking(self.knowledge.learnt, self.target, found, gives)
 
     async def mended(self, incident_id: str) -> set[str]:
-        """Return the causes that acts of an incident have ended, whether or not users are served well since."""
+        """Return the causes that acts of an incident have ended, although users may still be affected."""
         acts = await self.blocking(self.log.acts.of_incident, incident_id)
         return {act.cause for act in acts if act.effect is Effect.MITIGATED and act.status is ActStatus.SUCCEEDED}
 
@@ -158,20 +160,20 @@ class World:
         mended: Collection[str] = (),
         asks_model: bool = True,
     ) -> Investigator:
-        """Return who investigates, with the runbooks in use and what is remembered of incidents that looked alike.
+        """Return an investigator with the runbooks in use and the memory of similar past incidents.
 
         Args:
-            incident_id: that is not remembered yet, or was before a restart of ours.
-            facts: by which the alike are found.
+            incident_id: the incident; it is left out of the memory, in which it may be after a restart.
+            facts: the facts by which similar incidents are found.
             mended: causes that are known to be gone, besides those that acts of the incident have ended.
-            asks_model: whether a language model may be asked where the settings say so.
+            asks_model: whether a language model may be used, if the settings allow it.
         """
         memory: dict[str, float] = {}
         templates = self.watch.feed.latest.templates if self.watch.feed.latest else {}
         if self.settings.remembers and facts:
             memory = await self.blocking(self.knowledge.memory, facts, templates, leave_out=(incident_id,))
         books, usual, settings = await self.runbooks(), self.usual(), self.settings
-        # As it was at first: what an act has changed begins anew.
+        # Use the onset that was seen first: an act may change which signals leave their usual range first.
         onset = facts.get(ONSET) or first_to_leave(self.watch.feed.polls, self.watch.baseline.usual)
         gone = frozenset(mended) | await self.mended(incident_id)
         if self.gateway is None or settings.model.when is AskWhen.NEVER or not asks_model:
