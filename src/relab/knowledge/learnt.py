@@ -44,8 +44,8 @@ class _Lesson:
 
     Attributes:
         marks: deviations that may identify the cause, the strongest first.
-            symptoms: deviations that appear in many kinds of incidents.
-            acts: the person's actions that helped.
+        symptoms: deviations that appear in many kinds of incidents.
+        acts: the person's actions that helped.
     """
 
     incident: PastIncident

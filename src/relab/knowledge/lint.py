@@ -35,7 +35,7 @@ class Remark:
     Attributes:
         source: its file.
         field: the dotted name in the front matter.
-            line: the line number in the file; None if it is not known.
+        line: the line number in the file; None if it is not known.
     """
 
     source: str

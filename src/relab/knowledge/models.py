@@ -109,18 +109,18 @@ class Runbook:
 
     Attributes:
         cause: its name in one word, unique among the runbooks in use.
-            symptoms: sentences as an engineer on call would write them; a search covers them.
-            expects: conditions that are likely if this is the cause.
-            looks: names of the most informative looks.
-            actions: in the order in which to try them; one of them repairs the cause.
-            mended: conditions that hold when the cause is gone.
-            requires: conditions that must hold; one that is known not to hold all but rules the cause out, an unknown one does not.
-            sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed, and
-                it is rolled back when the load is back to normal.
-            prior: how often it is the cause, relative to others.
-            text: Markdown for people.
-            source: where the runbook comes from, such as its file; messages name it.
-            lines: line numbers in its file, by dotted field; absent fields have no entry.
+        symptoms: sentences as an engineer on call would write them; a search covers them.
+        expects: conditions that are likely if this is the cause.
+        looks: names of the most informative looks.
+        actions: in the order in which to try them; one of them repairs the cause.
+        mended: conditions that hold when the cause is gone.
+        requires: conditions that must hold; one that is known not to hold all but rules the cause out, an unknown one does not.
+        sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed, and
+            it is rolled back when the load is back to normal.
+        prior: how often it is the cause, relative to others.
+        text: Markdown for people.
+        source: where the runbook comes from, such as its file; messages name it.
+        lines: line numbers in its file, by dotted field; absent fields have no entry.
     """
 
     cause: str

@@ -48,8 +48,8 @@ class _Model:
         causes: of the runbooks, and `UNKNOWN` last.
         conditions: the features.
         likely: shape (features, hypotheses), the probability of the feature; single causes first, in the order of `causes`.
-            otherwise: shape (features,), the base rate of the feature.
-            first, second: for each pair, the indices of its two causes in `causes`.
+        otherwise: shape (features,), the base rate of the feature.
+        first, second: for each pair, the indices of its two causes in `causes`.
     """
 
     def __init__(self, runbooks: Sequence[Runbook]) -> None:
@@ -87,9 +87,9 @@ class Diagnosis:
     Args:
         runbooks: one for each cause.
         facts: the facts that are known so far.
-            memory: by cause, the factor by which past incidents raise its prior; it is bounded here.
-            mended: causes that were repaired in this incident. Unless one of its `mended` conditions is known not to hold, such a
-                cause is no candidate, and its lingering signs do not count for another cause.
+        memory: by cause, the factor by which past incidents raise its prior; it is bounded here.
+        mended: causes that were repaired in this incident. Unless one of its `mended` conditions is known not to hold, such a
+            cause is no candidate, and its lingering signs do not count for another cause.
     """
 
     def __init__(

@@ -109,12 +109,12 @@ class Investigator:
 
     Args:
         take: function that takes looks.
-            runbooks: the runbooks of all known causes.
-            usual: baseline medians of signals.
-            memory: by cause, the factor by which past incidents raise its prior.
-            onset: the kind of signals that deviated first, if known; see `onset`.
-            mended: causes that were repaired in this incident; their lingering signs do not count for another cause.
-            settings: when an investigation stops.
+        runbooks: the runbooks of all known causes.
+        usual: baseline medians of signals.
+        memory: by cause, the factor by which past incidents raise its prior.
+        onset: the kind of signals that deviated first, if known; see `onset`.
+        mended: causes that were repaired in this incident; their lingering signs do not count for another cause.
+        settings: when an investigation stops.
     """
 
     def __init__(

@@ -61,13 +61,13 @@ class ActLog:
 
         Raises:
             IncidentNotFoundError: no incident has this id.
-                IncidentOverError: the incident is over.
-                PausedError: the responder is paused.
-                RejectedError: a person rejected this action on this part, at any time in this incident.
-                LoopLostError: another process runs the loop.
-                ActConflictError: the key belongs to another act.
-                InvalidInputError: the act cannot be stored unchanged, so a retry after a kill would request another one.
-                ValueError: the status of the act is not `asked`.
+            IncidentOverError: the incident is over.
+            PausedError: the responder is paused.
+            RejectedError: a person rejected this action on this part, at any time in this incident.
+            LoopLostError: another process runs the loop.
+            ActConflictError: the key belongs to another act.
+            InvalidInputError: the act cannot be stored unchanged, so a retry after a kill would request another one.
+            ValueError: the status of the act is not `asked`.
         """
         if act.status is not ActStatus.ASKED:
             raise ValueError(f"an act is stored before it is asked for, and this one is {act.status} already")

@@ -53,12 +53,12 @@ class IncidentLog:
 
     Attributes:
         acts: actions that the responder requested.
-            approvals: approval requests and their decisions.
-            alerts: alerts received from outside.
-            switches: whether the responder is paused.
-            leases: which process runs the loop of a target.
-            baselines: the usual values of a target's signals.
-            figures: counts of incidents and acts.
+        approvals: approval requests and their decisions.
+        alerts: alerts received from outside.
+        switches: whether the responder is paused.
+        leases: which process runs the loop of a target.
+        baselines: the usual values of a target's signals.
+        figures: counts of incidents and acts.
     """
 
     def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:
