@@ -146,7 +146,7 @@ class Runbook:
 
 
 class Attempt(StrEnum):
-    """What came of an action."""
+    """The result of an action."""
 
     HELPED = "helped"
     CHANGED_NOTHING = "changed_nothing"
@@ -188,7 +188,7 @@ class _Remembered(BaseModel):
 
 
 class Tried(_Remembered):
-    """An action of an incident, and what came of it."""
+    """An action that was tried in an incident, and its result."""
 
     action: Annotated[str, _cut(200)]
     parameters: Annotated[Mapping[FactName, RememberedFact], Field(max_length=100)] = Field(default_factory=dict)
@@ -196,16 +196,16 @@ class Tried(_Remembered):
 
 
 class PastIncident(_Remembered):
-    """An incident that is over, as it is to be remembered.
+    """An incident that is over, as it is stored.
 
     Attributes:
-        target: the service, as its responder calls it.
-        cause: what it was in the end; a runbook may have it, or none.
-        facts, templates: what was seen when the cause was looked for; log templates with their counts.
-        well: what the same looks told when it was over: what is usual, for whoever asks what differed.
-        tried: what was done, in order.
-        resolved_by, resolver: what kind of actor ended it, and its name.
-        note: what a person has to say about it.
+        target: the service, by the name that its responder uses.
+        cause: its final diagnosis; there may be no runbook for it.
+        facts, templates: the facts known at its diagnosis, and log templates with their counts.
+        well: facts from the same looks when it was over: the usual values, to find what differed.
+        tried: the actions tried, in order.
+        resolved_by, resolver: the kind of actor that ended it, and its name.
+        note: a comment by a person.
     """
 
     incident_id: ExternalId

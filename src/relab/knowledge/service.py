@@ -224,7 +224,7 @@ class KnowledgeService:
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.
-        RunbookNotFoundError: no runbook has the cause.
+            RunbookNotFoundError: no runbook has the cause.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
         incident, causes = self.get(incident_id), sorted({UNNAMED, *self._causes()})

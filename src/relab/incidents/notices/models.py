@@ -67,14 +67,14 @@ class Notice:
 
 
 class ReceiverState(BaseModel):
-    """How it stands with a receiver of notices.
+    """The delivery state of a receiver of notices.
 
     Attributes:
-        since: when it was set up; of what was over by then it is not told.
-        sent, given_up: how many notices it has taken, and how many it was not told in the end.
-        attempts: how often the next notice was tried since the last one that was taken.
-        retry_at: when it is tried again.
-        error: why the last one was not taken; no secrets.
+        since: when it was set up; no notices are sent of incidents that were over by then.
+        sent, given_up: how many notices it accepted, and how many could not be sent to it.
+        attempts: how often sending the next notice was tried since the last success or giving up.
+        retry_at: when the next retry is due.
+        error: why the last notice was not accepted; without secrets.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -293,10 +293,10 @@ class SwitchState(_Remembered):
 
 
 class Lease(_Remembered):
-    """The right to run the loop of a target for some time.
+    """The right to run the loop of a target until a time.
 
     Attributes:
-        term: counts up whenever the owner is another one.
+        term: increases by 1 whenever the owner changes.
     """
 
     target: str
