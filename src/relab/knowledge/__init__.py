@@ -1,1 +1,1 @@
-"""What is known of causes and their repairs: runbooks, and the incidents of the past."""
+"""Knowledge of causes and their repairs: runbooks and past incidents."""

@@ -1,4 +1,4 @@
-"""The actions of the action server that relab brings; another one may have others, and says so itself."""
+"""The actions of the action server that relab ships; another server may have others, and lists them itself."""
 
 from __future__ import annotations
 

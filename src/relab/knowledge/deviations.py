@@ -1,4 +1,4 @@
-"""Which facts of a moment are not as they are when all is well, and by what condition that is told again. Pure."""
+"""Find the facts that deviate from their usual values, and the conditions that recognize each deviation again. Pure."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from relab.knowledge.models import Condition, FactValue, Operator, Runbook
 _SYMPTOMS: Final = (
     "health", "errors.", "latency.", "traffic.", "flow.", "asked.", "logs.errors", "logs.lines", "pool.pending", "pool.timeouts",
 )  # fmt: skip
-"""What users notice, and what follows from that whatever the cause."""
+"""Prefixes of facts that users notice, or that follow from those whatever the cause."""
 _NEVER_TELLING: Final = ("route.",)
 _PASSING: Final = frozenset(("uptime_s", "age_s", "version", "pid", "keys", "lines", "requests", "chunks"))
-"""Last parts of names of what is another value at every look: ages, and counts of what there is."""
+"""Last parts of the names of facts that differ at every look: ages and totals."""
 _ALIKE: Final = 0.5
-"""Numbers of one order of magnitude do not differ; as in what past incidents say."""
+"""Two numbers with a greater likeness are not a deviation; the same value as in `memory`."""
 _WAY: Final = 1 / 3
-"""A number is seen again from this share of the way from usual on: the next time may be milder."""
+"""Where the bound of a number lies, as a share of the way from usual to seen: the next incident may be milder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A fact that is not as usual.
+    """A fact that deviates from its usual values.
 
     Attributes:
-        seen: what it was.
-        required: what must hold for it to be the same again.
-        expected: conditions that tell of it, among them those that runbooks in use have.
-        usual: what holds when it is as usual again; None where it is told in trouble alone.
+        seen: its value in the incident.
+        required: a condition that recognizes the same deviation.
+        expected: conditions that indicate it, including those of runbooks in use.
+        usual: a condition that holds when it is back to usual; None if the fact exists only during incidents.
         strength: how far from usual it was, 0 to 1.
-        is_symptom: whether it shows in many kinds of incidents.
+        is_symptom: whether it appears in many kinds of incidents.
     """
 
     fact: str
@@ -50,13 +50,13 @@ def deviations(
     usual: Mapping[str, Sequence[FactValue]],
     runbooks: Sequence[Runbook] = (),
 ) -> list[Deviation]:
-    """Return what was not as usual, the furthest from it first.
+    """Return the deviations of a moment, the strongest first.
 
     Args:
-        facts: of the moment.
-        well: the same facts when it was over.
-        usual: by fact, all values that were seen when all was well.
-        runbooks: whose conditions are used where they tell of it.
+        facts: the facts of the moment.
+        well: the same facts when the incident was over.
+        usual: for each fact, all values that it had when incidents were over.
+        runbooks: their conditions are used where they indicate a deviation.
     """
     conditions: dict[str, dict[Condition, None]] = {}
     for runbook in runbooks:
@@ -76,7 +76,7 @@ def deviations(
 
 def _is_passing(fact: str) -> bool:
     parts = fact.split(".")
-    # `worker.1.rss_mb` tells of one of several, which is another one the next time.
+    # `worker.1.rss_mb` is about one of several workers, and the next incident may affect another one.
     return parts[-1] in _PASSING or fact.startswith(_NEVER_TELLING) or any(part.isdecimal() for part in parts)
 
 
@@ -85,15 +85,15 @@ def _is_number(value: FactValue) -> bool:
 
 
 def _tells(condition: Condition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
-    """Return whether a condition holds at the moment, and never held when all was well."""
+    """Return whether a condition holds in the incident, and for none of the usual values."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 
 def _of_word(fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[Condition]) -> Deviation | None:
     if value in usual:
         return None
-    # A name of one thing among several is another one by chance; so is what is told in trouble alone, unless a runbook
-    # takes it for a sign.
+    # Ignore names of one thing among several, which differ by chance, and facts that exist only in incidents, unless a
+    # runbook has a condition on them.
     is_name = isinstance(value, str) and any(char.isdigit() for char in value)
     if not known and (is_name or not usual):
         return None

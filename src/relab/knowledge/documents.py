@@ -1,4 +1,4 @@
-"""What is searched: runbooks and past incidents as words and as sentences. Pure."""
+"""Turn runbooks and past incidents into documents for the search, as words and as sentences. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from relab.knowledge.vocabulary import words
 _MAX_TEXT: Final = 20_000
 _MAX_NOTE: Final = 1_000
 _MOST_TEMPLATES: Final = 8
-"""What a log says most often stands for it; incidents of one cause share these, and each is computed once."""
+"""How many of the most frequent log templates represent an incident; incidents share them, so each vector is computed once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is found, and what it is found by.
+    """A searchable runbook or past incident.
 
     Attributes:
-        titles, symptoms, text: as words.
-        sentences: each by itself, for what a sentence means is lost in the mean of many.
+        titles, symptoms, text: the texts for the search by words.
+        sentences: for the search by meaning; each has its own vector, because a mean of many loses their meaning.
     """
 
     kind: HitKind
@@ -34,19 +34,19 @@ class Document:
     sentences: tuple[str, ...]
 
     def fields(self) -> tuple[str, str, str]:
-        """Return titles, symptoms and text, each word in the form that stands for it."""
+        """Return titles, symptoms and text, with each word in its canonical form."""
         titles, symptoms, text = (" ".join(words(each[:_MAX_TEXT])) for each in (self.titles, self.symptoms, self.text))
         return titles, symptoms, text
 
 
 def of_runbook(runbook: Runbook) -> Document:
-    """Return a runbook as it is found."""
+    """Return the document of a runbook."""
     return Document(
         kind=HitKind.RUNBOOK,
         id=runbook.cause,
         cause=runbook.cause,
         title=runbook.title,
-        # The cause is a name of words as well.
+        # The name of the cause consists of words, too.
         titles=f"{runbook.title}\n{runbook.cause}",
         symptoms="\n".join(runbook.symptoms),
         text=runbook.text,
@@ -55,7 +55,7 @@ def of_runbook(runbook: Runbook) -> Document:
 
 
 def of_incident(incident: PastIncident) -> Document:
-    """Return a past incident as it is found: by what was seen and done, and by what people wrote down."""
+    """Return the document of a past incident: its log templates, text facts, actions and note."""
     title = incident.cause.replace("_", " ")
     often = sorted(incident.templates, key=lambda template: -incident.templates[template])[:_MOST_TEMPLATES]
     return Document(
@@ -71,7 +71,7 @@ def of_incident(incident: PastIncident) -> Document:
 
 
 def _seen(incident: PastIncident) -> Iterator[str]:
-    """Yield what was seen in words; a number is no word to be found by."""
+    """Yield log templates, text facts and action names; numbers are left out, because nobody searches for them."""
     yield from incident.templates
     yield from (f"{name} {value}" for name, value in incident.facts.items() if isinstance(value, str))
     yield from (each.action for each in incident.tried)

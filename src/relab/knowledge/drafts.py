@@ -1,4 +1,4 @@
-"""Runbooks that a person is asked to accept: files beside those in use, which nothing but these commands reads."""
+"""Drafts of runbooks, which a person can accept: files in a folder that only the draft commands read."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from relab.knowledge.reading import read_text
 from relab.knowledge.writing import write_runbook
 
 FOLDER: Final = "drafts"
-"""In the folder of the runbooks; nothing in it is in use."""
+"""The folder of drafts, inside the folder of the runbooks; no file in it is in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A runbook that waits for a person.
+    """A runbook that waits for a person to accept it.
 
     Attributes:
         path: of its file, which may be changed before it is accepted.
-        diff: from the runbook of this cause that is in use to it, as unified diff; all of it is new where there is none.
+        diff: a unified diff from the runbook of this cause that is in use; from an empty file if there is none.
         is_new: whether no runbook in use has its cause.
     """
 
@@ -39,14 +39,14 @@ class Drafts:
     """The drafts in the folder of an installation's runbooks.
 
     Args:
-        folder: of the runbooks.
+        folder: the folder of the runbooks.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER
 
     def put(self, runbook: Runbook) -> Path:
-        """Write a draft and return its file; one that is there already stays, for somebody may be at work on it.
+        """Write a draft and return its path; an existing draft is kept, because a person may be editing it.
 
         Raises:
             RunbookFolderError: the folder cannot be written.
@@ -61,10 +61,10 @@ class Drafts:
         return target
 
     def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[Problem, ...]]:
-        """Return the drafts by cause, and what is wrong with files that are none.
+        """Return the drafts, sorted by cause, and the problems of files that cannot be read.
 
         Args:
-            in_use: runbooks by cause.
+            in_use: the runbooks in use, by cause.
 
         Raises:
             RunbookFolderError: the folder cannot be read.
@@ -79,7 +79,7 @@ class Drafts:
         """Return the draft of a cause.
 
         Raises:
-            DraftNotFoundError: there is none, or it is no runbook any more.
+            DraftNotFoundError: the cause has no draft, or the draft cannot be read any more.
             RunbookFolderError: the folder cannot be read.
         """
         drafts, problems = self.all(in_use)
@@ -105,7 +105,7 @@ class Drafts:
 
 def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
     path = Path(runbook.source)
-    # Both as relab writes them, so that only what says something else differs.
+    # Format both in the same way, so that the diff shows only differences in content.
     before = write_runbook(in_use).splitlines(keepends=True) if in_use is not None else []
     after = read_text(path) if in_use is None else write_runbook(runbook)
     source = in_use.source if in_use is not None else "/dev/null"
@@ -114,7 +114,7 @@ def _draft(runbook: Runbook, in_use: Runbook | None) -> Draft:
 
 
 def write_whole(target: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and its folder if need be: a responder may read it at any moment.
+    """Write a file atomically, and create its folder if needed: a responder may read the file at any moment.
 
     Raises:
         OSError: it cannot be written.

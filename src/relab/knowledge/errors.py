@@ -1,4 +1,4 @@
-"""What can be wrong with runbooks and with what is remembered."""
+"""Errors of runbooks, drafts and past incidents."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 
 
 class RunbookError(InvalidInputError):
-    """A file is no runbook; `problems` names file, line and field of each mistake."""
+    """A file is not a valid runbook; `problems` has file, line and field of each error."""
 
     code = "invalid_runbook"
 
@@ -36,7 +36,7 @@ class PastIncidentNotFoundError(NotFoundError):
 
 
 class VectorStoreError(UnavailableError):
-    """What the sentence model has computed cannot be kept where the settings say."""
+    """The store of sentence vectors that the settings name cannot be used."""
 
     code = "vector_store"
 

@@ -1,8 +1,8 @@
-"""What a person did about an unknown cause, as runbooks of what was seen then: the second meeting need not wait for a person. Pure.
+"""Make runbooks from what people did about unknown causes, so that the second such incident need not wait for a person. Pure.
 
-A runbook of experience is made of differences: of facts that were not as they are when all is well. What users notice (errors,
-slow answers) differs in every incident and tells no cause; it is expected, but never enough. Where nothing else differed,
-nothing is learnt: an act that helped once would otherwise be tried against whatever comes.
+A learnt runbook is made of deviations: facts that differed from their usual values. What users notice (errors, slow answers)
+differs in every incident and does not identify a cause; it is expected, but never sufficient. If nothing else differed, no
+runbook is made: otherwise an act that helped once would be tried in any incident.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from relab.knowledge.models import (
 
 PREFIX: Final = "seen_"
 _MOST_REQUIRED: Final = 2
-"""What differed most is taken for the cause's own mark; more would make of every by-effect something that must be there."""
+"""How many of the strongest deviations a learnt runbook requires; with more, it would also require side effects."""
 _MOST_EXPECTED: Final = 12
 _MOST_ACTIONS: Final = 5
 _MARK_LIKELY, _MARK_OTHERWISE = 0.9, 0.05
@@ -40,12 +40,12 @@ _SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE = 0.8, 0.3
 
 @dataclass(frozen=True, slots=True)
 class _Lesson:
-    """An incident that teaches something.
+    """An incident from which a runbook can be learnt.
 
     Attributes:
-        marks: what differed and may tell the cause, the most telling first.
-        symptoms: what differed and shows in many incidents.
-        acts: what the person did that helped.
+        marks: deviations that may identify the cause, the strongest first.
+        symptoms: deviations that appear in many kinds of incidents.
+        acts: the person's actions that helped.
     """
 
     incident: PastIncident
@@ -55,12 +55,12 @@ class _Lesson:
 
     @property
     def required(self) -> tuple[Deviation, ...]:
-        """What must be so again. That it is gone can be seen afterwards, as of what is told in trouble alone it cannot."""
+        """The strongest marks that have a usual value: only for those can a later look show that they are gone."""
         return tuple(each for each in self.marks if each.usual is not None)[:_MOST_REQUIRED]
 
     @property
     def cause(self) -> str:
-        """What the same marks are called every time."""
+        """The name of the cause: a digest of the required marks, so the same marks always give the same name."""
         signs = sorted(f"{each.fact} {each.required.operator.value} {_sign(each)}" for each in self.required)
         return PREFIX + digest(signs).removeprefix("sha256:")[:10]
 
@@ -70,13 +70,13 @@ def learnt_runbooks(
     runbooks: Sequence[Runbook] = (),
     looks: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[Runbook, ...]:
-    """Return a runbook for each unknown cause that a person has ended by an act, by the names of their causes.
+    """Return a runbook for each unknown cause that a person ended by an action, sorted by cause.
 
     Args:
-        incidents: of one target, the last that ended first.
-        runbooks: in use; what they expect is told in their words, so that the two are compared by the same conditions. A
-            cause that one of them has, such as a draft that was accepted, is not made again.
-        looks: by name the facts that each can give.
+        incidents: of one target, the one that ended last first.
+        runbooks: in use; their conditions are used where they match, so that learnt and existing runbooks are compared by
+            the same conditions. No runbook is made for a cause that one of them has, such as an accepted draft.
+        looks: for each look, by name, the facts that it can give.
     """
     past = list(incidents)
     usual = usual_facts(past)
@@ -92,7 +92,7 @@ def learnt_runbooks(
 
 
 def usual_facts(incidents: Iterable[PastIncident]) -> dict[str, tuple[FactValue, ...]]:
-    """Return by fact what it was when incidents were over, each value once."""
+    """Return, for each fact, the distinct values that it had when incidents were over."""
     found: dict[str, dict[FactValue, None]] = {}
     for incident in incidents:
         for fact, value in incident.well.items():
@@ -106,7 +106,7 @@ def _lesson(
     runbooks: Sequence[Runbook],
     past: Sequence[PastIncident],
 ) -> _Lesson | None:
-    # Without looks of afterwards everything would seem to differ.
+    # Without facts from after the incident, every fact would seem to differ.
     if incident.cause != UNNAMED or incident.resolved_by is not Resolver.PERSON or not incident.well:
         return None
     acts = incident.helped
@@ -150,7 +150,7 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
         (_SYMPTOM_LIKELY, _SYMPTOM_OTHERWISE, lesson.symptoms),
     ):
         for condition in itertools.islice((one for each in group for one in each.expected), _MOST_EXPECTED):
-            # How often a condition holds anyway others have said already; to say it otherwise would change their weight.
+            # Take `otherwise` from runbooks that have this condition: another value would change their weight.
             told = [each.otherwise for each in said if each.condition == condition]
             anyway = sum(told) / len(told) if told else otherwise
             if likely - anyway > _MARK_OTHERWISE:
@@ -158,7 +158,7 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
 
 
 def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[RunbookAction, ...]:
-    """Return what people did, what they did last first; the same act once."""
+    """Return the distinct actions of people, those of the latest incident first."""
     found: dict[str, RunbookAction] = {}
     for lesson in lessons:
         for act in lesson.acts:
@@ -169,15 +169,15 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
 
 
 def placed(act: Tried, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
-    """Return the parameters of an act as the next time needs them."""
+    """Return the parameters of an action for reuse in a later incident; see `_place`."""
     return {name: _place(act, name, value, incident, runbooks) for name, value in act.parameters.items()}
 
 
 def _place(act: Tried, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]) -> FactValue:
-    """Return a parameter as the next time needs it: the fact that it was taken from, or else its value.
+    """Return a parameter for reuse: a placeholder `{fact}` if its value came from a fact, or else the value.
 
-    The worker that was restarted then is another one today. Which fact names it runbooks say that do the same; otherwise
-    a fact that told just this name, of one thing among several, is taken for where the person had it from.
+    A worker that was restarted then has another name today. A runbook with the same action says which fact gives the name.
+    Otherwise, the value is a name with a digit, and a fact with the same value is assumed to be its source.
     """
     facts = incident.facts
     for runbook in runbooks:
@@ -187,7 +187,7 @@ def _place(act: Tried, name: str, value: FactValue, incident: PastIncident, runb
                 return place
     if isinstance(value, str) and any(char.isdigit() for char in value):
         named = [fact for fact, told in facts.items() if _same(told, value)]
-        # What is only told in trouble first: it names who is in trouble.
+        # Facts that exist only during the incident come first: they name the failing part.
         named.sort(key=lambda fact: (fact in incident.well, fact))
         if named and "{" not in named[0]:
             return f"{{{named[0]}}}"
@@ -205,12 +205,12 @@ def _word(value: FactValue) -> str:
 
 
 def _sign(each: Deviation) -> str:
-    # Of numbers the side: how much it was differs from time to time.
+    # Leave the value of a number out: it differs between incidents, the side of the bound does not.
     return str(each.required.value) if each.required.operator in {Operator.IS, Operator.IS_NOT} else ""
 
 
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
-    """Return what a person should know who is asked whether this may be used."""
+    """Return the Markdown text for the person who decides whether to accept the runbook."""
     lines = [
         "# An unknown cause that was met before",
         "",
@@ -237,10 +237,10 @@ def _usually(each: Deviation) -> str:
 
 
 def as_code(text: str) -> str:
-    """Return a text of logs or of people as it can stand between the backquotes of Markdown."""
+    """Return a text as one line without backquotes, so that it can stand in a Markdown code span."""
     return _line(text).replace("`", "'")
 
 
 def _line(text: str) -> str:
-    """Return a text as a line of a runbook can hold it."""
+    """Return a text as one line of a runbook: unprintable characters become blanks, and it is cut to 300 characters."""
     return "".join(char if char.isprintable() else " " for char in text)[:300]

@@ -1,4 +1,4 @@
-"""The runbooks in use: those that are shipped, and over them those of a folder of the installation."""
+"""The runbooks in use: the shipped ones, overlaid by those in a folder of the installation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_FILES: Final = 1_000
 _SHIPPED: Final = "shipped"
 
 Problem = tuple[str, str]
-"""A place, and what is wrong there."""
+"""A place (file, line and field), and the error message for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Shelf:
     """The files of one folder.
 
     Attributes:
-        runbooks: those that could be read, in the order of their files; of one cause there may be several.
-        problems: of the files that could not be read.
+        runbooks: those that could be read, in the order of their files; several may have the same cause.
+        problems: the errors in files that could not be read.
     """
 
     runbooks: tuple[Runbook, ...] = ()
@@ -36,11 +36,11 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """What is in use at once: of each cause one runbook.
+    """The runbooks in use, one per cause.
 
     Attributes:
-        runbooks: by the name of their cause.
-        problems: files that were left out, and why; the others are of use all the same.
+        runbooks: sorted by cause.
+        problems: the files that were left out, and why.
         replaced: causes whose shipped runbook the folder replaces.
     """
 
@@ -49,18 +49,19 @@ class Library:
     replaced: tuple[str, ...] = field(default=())
 
     def get(self, cause: str) -> Runbook | None:
-        """Return the runbook of a cause."""
+        """Return the runbook of a cause, or None."""
         return next((runbook for runbook in self.runbooks if runbook.cause == cause), None)
 
 
 def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -> Library:
-    """Return the shipped runbooks, overlaid by those of a folder: one of the same cause replaces, another one adds.
+    """Return the shipped runbooks, overlaid by those of a folder: a runbook with the same cause replaces the shipped one.
 
-    A file that is no runbook is left out and told: the responder of a night is not to lack all for one of them.
+    A file that is not a valid runbook is left out and reported in `problems`, so that one broken file does not stop the
+    responder.
 
     Args:
         folder: of the installation.
-        without: causes whose runbooks are not to be used, wherever they are.
+        without: causes whose runbooks are not used, shipped or not.
 
     Raises:
         RunbookFolderError: the folder cannot be read.
@@ -79,7 +80,7 @@ def load_library(folder: Path | None = None, *, without: Collection[str] = ()) -
 
 @functools.cache
 def shipped_shelf() -> Shelf:
-    """Return the runbooks that come with relab; read once, for nodes of an incident ask for them again and again."""
+    """Return the runbooks that come with relab; cached, because the nodes of an incident need them many times."""
     folder = resources.files("relab.knowledge") / "runbooks"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
     runbooks, problems = list[Runbook](), list[Problem]()
@@ -92,10 +93,10 @@ def shipped_shelf() -> Shelf:
 
 
 def folder_shelf(folder: Path) -> Shelf:
-    """Return the runbooks of a folder's files that end in `.md`; folders in it are not looked into.
+    """Return the runbooks of the `.md` files of a folder, without those in its subfolders.
 
     Raises:
-        RunbookFolderError: the folder is not there, cannot be read, or has more files than anybody would keep.
+        RunbookFolderError: the folder does not exist, cannot be read, or has more than `MAX_FILES` files.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))

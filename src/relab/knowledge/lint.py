@@ -1,4 +1,4 @@
-"""What is wrong with runbooks that can be read: what no single file shows, and what would mislead a responder. Pure."""
+"""Lint runbooks that can be parsed: find conflicts between files, and content that would mislead a responder. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from relab.knowledge.models import Condition, Expectation, Operator, Runbook
 
 _LEAST_WORDS: Final = 4
 _TELLS_NOTHING: Final = 0.05
-"""Two probabilities that are nearer than this are the same to whoever wrote them."""
+"""Two probabilities that differ by less than this are treated as equal: an author cannot estimate more precisely."""
 _TELLS_APART: Final = 0.3
 _POINTS: Final = 3.0
-"""A condition that is so many times likelier with a cause than without it points to the cause."""
+"""A condition points to a cause if it is at least so many times likelier with the cause than without it."""
 
 
 class Weight(StrEnum):
-    """Whether a runbook can be used in spite of a remark."""
+    """The severity of a remark: a runbook with an error cannot be used, one with a warning can."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -30,12 +30,12 @@ class Weight(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something to mend in a runbook.
+    """Something to correct in a runbook.
 
     Attributes:
         source: its file.
-        field: dotted, as in the front matter.
-        line: of its file; None if it is of the file as a whole, or of none.
+        field: the dotted name in the front matter.
+        line: the line number in the file; None if it is not known.
     """
 
     source: str
@@ -46,19 +46,19 @@ class Remark:
 
     @property
     def place(self) -> str:
-        """File, line and field, as editors and people find them."""
+        """The place as `file:line: field`, the form that editors can open."""
         line = "" if self.line is None else f":{self.line}"
         return f"{self.source}{line}: {self.field}".removesuffix(": ")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a responder can do and see, as far as it is known; None is not known, and nothing is said about it.
+    """The actions and facts that a responder has; None means not known, and the checks that need it are skipped.
 
     Attributes:
         actions: names of actions.
-        looks: by name the facts that each can give; `*` stands for any text in them.
-        facts: that are at hand without a look.
+        looks: for each look, by name, the facts that it can give; `*` in a fact matches any text.
+        facts: facts that are known without a look.
     """
 
     actions: Collection[str] | None = None
@@ -67,7 +67,7 @@ class Surroundings:
 
 
 def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) -> list[Remark]:
-    """Return what is to be mended in the runbooks of one folder, by file."""
+    """Return the remarks on the runbooks of one folder, sorted by file and line."""
     around = surroundings or Surroundings()
     remarks = [*_twice(runbooks)]
     for runbook in runbooks:
@@ -85,7 +85,7 @@ def lint(runbooks: Sequence[Runbook], surroundings: Surroundings | None = None) 
 
 
 def alike(one: Runbook, other: Runbook) -> bool:
-    """Return whether whatever is seen, it is seen about as often with the one cause as with the other."""
+    """Return whether two runbooks expect every condition with about the same probability."""
     expected = [{each.condition: each for each in runbook.expects} for runbook in (one, other)]
     return all(
         abs(_likely(expected[0], expected[1], condition) - _likely(expected[1], expected[0], condition)) < _TELLS_APART
@@ -96,7 +96,7 @@ def alike(one: Runbook, other: Runbook) -> bool:
 def _likely(
     own: Mapping[Condition, Expectation], other: Mapping[Condition, Expectation], condition: Condition
 ) -> float:
-    """Return how likely a condition is with a cause; what its runbook does not name holds as often as otherwise."""
+    """Return how likely a condition is with a cause; if its runbook does not name it, take the other runbook's `otherwise`."""
     return own[condition].likely if condition in own else other[condition].otherwise
 
 
@@ -184,7 +184,7 @@ def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield conditions on facts that nobody tells: they neither hold nor fail, whatever is seen."""
+    """Yield a warning for each condition on a fact that no look gives: it can neither hold nor fail."""
     if around.looks is None:
         return
     given = {*around.facts, *(fact for facts in around.looks.values() for fact in facts)}
@@ -200,12 +200,12 @@ def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
 
 
 def _instead(name: str, known: Collection[str]) -> str:
-    """Return what to write instead: the nearest name, or which there are."""
+    """Return a suggestion for a message: the nearest known name, or a list of all known names."""
     return nearest(name, sorted(known)) or f"; there are {', '.join(sorted(known)) or 'none'}"
 
 
 def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
-    """Yield parameters that stand for facts which nothing would give."""
+    """Yield an error for each parameter that refers to a fact which no expectation, requirement or look gives."""
     if runbook.looks and around.looks is None:
         return
     given = {each.condition.fact for each in runbook.expects} | {each.fact for each in runbook.requires}

@@ -1,4 +1,4 @@
-"""What a sentence model says of texts: how near a query is to them. What it has computed is kept."""
+"""Compare a query with texts by a sentence model, whose vectors are cached on disk."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from relab.knowledge.vectors import VectorStore
 
 
 class SentenceModel(Protocol):
-    """Gives each text a direction of length one; those of texts that mean the same are near each other."""
+    """Maps each text to a unit vector; texts with a similar meaning have vectors near each other."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the directions: shape (texts, size)."""
+        """Return the unit vectors of texts: shape (texts, size)."""
         ...
 
 
 class StoredMeaning:
-    """A model, and the store of what it has computed."""
+    """A sentence model with a store that caches its vectors."""
 
     def __init__(self, model: SentenceModel, store: VectorStore) -> None:
         self._model = model
         self._store = store
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> list[float]:
-        """Return for each text, given as its sentences, the cosine of the query and the nearest of them.
+        """Return, for each text (a list of sentences), the cosine similarity of the query and its nearest sentence.
 
         Raises:
             VectorStoreError: the store cannot be used.

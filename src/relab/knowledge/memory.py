@@ -1,7 +1,7 @@
-"""How much past incidents say for a cause: a bounded factor for each, by how much they looked like what is seen now. Pure.
+"""Raise the prior of each cause by a bounded factor, by the similarity of past incidents to the current one. Pure.
 
-What was like today and turned out to be X makes X likelier to begin with. That is all: the factor is a prior's, bounded
-however many incidents there are, and what is seen now is weighed against it like against any prior.
+A similar incident with the cause X makes X more probable a priori. The factor is bounded however many incidents there are,
+and it changes only the prior, so current evidence can outweigh it.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from typing import Final
 from relab.knowledge.models import FactValue, PastIncident, Resolver
 
 MOST_FROM_MEMORY: Final = 4.0
-"""By which factor past incidents may raise the prior of a cause at most."""
+"""The largest factor by which past incidents raise the prior of a cause."""
 
 _NOT_ALIKE: Final = 0.5
-"""Two moments of one service share most facts; only what goes beyond this likeness counts."""
+"""The likeness from which an incident counts: any two moments of one service share many facts."""
 _TEMPLATES_WEIGH: Final = 0.3
 _TRUST: Final = {Resolver.PERSON: 1.0, Resolver.RESPONDER: 0.8, Resolver.ITSELF: 0.4}
-"""How sure the cause of an incident is, by who ended it."""
+"""How reliable the recorded cause of an incident is, by who ended it."""
 _MOST_FROM_ONE: Final = 0.6
-"""How far one incident alone raises a factor, of the whole way."""
+"""The share of the largest raise that one incident alone can cause."""
 
 
 def memory_factors(
     facts: Mapping[str, FactValue], templates: Mapping[str, int], incidents: Iterable[PastIncident]
 ) -> dict[str, float]:
-    """Return by cause the factor for its prior, from above 1 to `MOST_FROM_MEMORY`; causes without one are not in it.
+    """Return, by cause, the factor for its prior, above 1 and up to `MOST_FROM_MEMORY`; other causes are absent.
 
     Args:
-        facts: what is seen now.
-        templates: of the log lines that are seen now, with their counts.
-        incidents: of the past.
+        facts: the facts of the current incident.
+        templates: templates of the current log lines, with their counts.
+        incidents: past incidents.
     """
     doubt: dict[str, float] = {}
     for incident in incidents:
         said = _said(likeness(facts, templates, incident), incident)
         if said > 0:
-            # Incidents are taken for independent witnesses: each lessens the doubt that is left.
+            # Incidents are treated as independent evidence: each reduces the remaining doubt.
             doubt[incident.cause] = doubt.get(incident.cause, 1.0) * (1 - said)
     return {cause: 1 + (MOST_FROM_MEMORY - 1) * (1 - left) for cause, left in sorted(doubt.items())}
 
 
 def likeness(facts: Mapping[str, FactValue], templates: Mapping[str, int], incident: PastIncident) -> float:
-    """Return how much a moment is like what was seen in an incident, 0 to 1; what only one of them knows is unlike."""
+    """Return the likeness of a moment and a past incident, 0 to 1; a fact that only one of them has counts as different."""
     names = facts.keys() | incident.facts.keys()
     by_facts = sum(_alike(facts.get(name), incident.facts.get(name)) for name in names) / len(names) if names else 0.0
     if not templates and not incident.templates:
@@ -73,7 +73,7 @@ def _alike(now: FactValue | None, then: FactValue | None) -> float:
 
 
 def _cosine(one: Mapping[str, int], other: Mapping[str, int]) -> float:
-    """Return how alike two sets of templates are; counts by their logarithm, so that one flood does not drown the rest."""
+    """Return the cosine similarity of two sets of templates, with log counts, so that one frequent template does not dominate."""
     left, right = ({name: math.log1p(max(count, 0)) for name, count in each.items()} for each in (one, other))
     norm = math.sqrt(sum(value**2 for value in left.values()) * sum(value**2 for value in right.values()))
     if not norm:

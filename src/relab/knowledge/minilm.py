@@ -1,8 +1,8 @@
-"""The sentence model all-MiniLM-L6-v2 in NumPy: from texts to directions that are near each other where the texts mean the same.
+"""The sentence model all-MiniLM-L6-v2 in NumPy: it maps texts to unit vectors, near each other for texts of similar meaning.
 
-It is BERT (Devlin et al. 2018) with six layers of 384, and the mean over the pieces of a text, of length one (Reimers and
-Gurevych 2019; Wang et al. 2020). A forward pass of that size needs no deep-learning framework, which would weigh ten times
-as much as everything else here. The directions are those of sentence-transformers but for rounding.
+It is BERT (Devlin et al. 2018) with six layers of size 384, and the mean over the pieces of a text, normalized to length one
+(Reimers and Gurevych 2019; Wang et al. 2020). A forward pass of that size needs no deep-learning framework, which would be ten
+times as large as everything else here. The vectors equal those of sentence-transformers up to rounding.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from relab.knowledge.wordpiece import WordPieces
 Floats = NDArray[np.float32]
 
 MOST_PIECES: Final = 256
-"""The model was trained on no longer texts; what is behind is cut off."""
+"""The longest text in pieces, as in the training of the model; the rest is cut off."""
 _MOST_IN_BATCH: Final = 4_096
-"""Pieces that are computed at once, with what fills up the shorter texts: some 100 MB."""
+"""The most pieces in one batch, padding included: about 100 MB."""
 _MOST_HEADER: Final = 1_000_000
 _WEIGHTS, _VOCABULARY, _CONFIG = "model.safetensors", "vocab.txt", "config.json"
 
@@ -35,11 +35,11 @@ class MiniLm:
     """A sentence model, from the folder of its files as Hugging Face lays them out.
 
     Attributes:
-        digest: of weights and vocabulary; what was computed by others cannot be compared.
-        size: of a direction.
+        digest: of weights and vocabulary; vectors of another digest cannot be compared.
+        size: the dimension of a vector.
 
     Raises:
-        UnavailableError: a file is not there, cannot be read, or is no BERT of this shape.
+        UnavailableError: a file is missing, cannot be read, or is not a BERT of this shape.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,14 +61,14 @@ class MiniLm:
 
     @property
     def size(self) -> int:
-        """The size of a direction."""
+        """The dimension of a vector."""
         return int(self._weights["embeddings.word_embeddings.weight"].shape[1])
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """Return the direction of each text, of length one: shape (texts, size)."""
+        """Return the unit vector of each text: shape (texts, size)."""
         numbers = [self._pieces.numbers(text, MOST_PIECES) for text in texts]
         found = np.zeros((len(texts), self.size), np.float32)
-        # Where other processes are at work, threads that wait for each other take ten times as long as one alone.
+        # On a busy machine, several BLAS threads that wait for each other take ten times as long as one.
         with self._threads.limit(limits=1, user_api="blas"):
             for batch in _batches([len(each) for each in numbers]):
                 found[batch] = self._directions([numbers[place] for place in batch])
@@ -91,7 +91,7 @@ class MiniLm:
         seen = get["embeddings.word_embeddings.weight"][filled]
         seen = seen + get["embeddings.position_embeddings.weight"][:longest]
         seen = self._normed(seen + get["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-        # What fills a text up is not attended to.
+        # Mask the padding out of the attention.
         away = np.where(is_there, 0.0, -1e9).astype(np.float32)[:, None, None, :]
         for number in range(self._layers):
             seen = self._layer(seen, away, f"encoder.layer.{number}")
@@ -130,10 +130,10 @@ class MiniLm:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the places of texts that are computed together: those of like length, that little is filled up."""
+    """Yield the indices of the texts of each batch; texts of similar length are together, so that little padding is needed."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        # In this order the last one is the longest.
+        # The texts are sorted by length, so the current one is the longest.
         if batch and (len(batch) + 1) * lengths[place] > _MOST_IN_BATCH:
             yield batch
             batch = []
@@ -151,9 +151,9 @@ def _digest(*paths: Path) -> str:
 
 
 def _read_weights(path: Path) -> dict[str, Floats]:
-    """Return the tensors of a file of safetensors: the length of a header, the header in JSON, and the numbers.
+    """Return the tensors of a safetensors file, which has the length of a header, the header in JSON, and the numbers.
 
-    They stay in the file, of which the system reads what is used: of thirty thousand pieces few are ever seen.
+    The file is memory-mapped, so the system reads only the used parts: few of the thirty thousand pieces are ever needed.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -1,4 +1,4 @@
-"""Values of knowledge: a runbook, what it expects to be seen and would have done; an incident of the past."""
+"""Value types of knowledge: runbooks with their conditions and actions, past incidents, search hits."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from relab.core.clock import Timestamp
 from relab.core.ids import ExternalId
 
 FactValue = float | str | bool
-"""What a look has found: a number, a word, or whether something is so."""
+"""The value of a fact: a number, a text or a boolean."""
 
 CAUSE_PATTERN: Final = r"^[a-z][a-z0-9_]{0,99}$"
 UNNAMED: Final = "unknown"
-"""The cause that no runbook may have: it stands for all that none describes."""
+"""The cause of incidents that no runbook describes; no runbook may have it."""
 _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
 class Operator(StrEnum):
-    """How a fact is compared with what a condition names."""
+    """How a condition compares a fact with its value."""
 
     AT_LEAST = "at_least"
     AT_MOST = "at_most"
@@ -33,11 +33,11 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that can be seen or not.
+    """A condition on one fact.
 
     Attributes:
-        fact: a dotted name, as looks give it.
-        operator, value: when it holds.
+        fact: the dotted name of the fact, as looks give it.
+        operator, value: how the fact is compared, and with what.
     """
 
     fact: str
@@ -45,7 +45,7 @@ class Condition:
     value: FactValue
 
     def holds(self, facts: Mapping[str, FactValue]) -> bool | None:
-        """Return whether it holds; None if the fact is not known, or of another kind than the condition's."""
+        """Return whether the condition holds; None if the fact is unknown, or cannot be compared by `at_least` or `at_most`."""
         found = facts.get(self.fact)
         if found is None:
             return None
@@ -57,13 +57,13 @@ class Condition:
         return found >= self.value if self.operator is Operator.AT_LEAST else found <= self.value
 
     def __str__(self) -> str:
-        """Return it as people say it."""
+        """Return the condition in words, such as `errors.pct at least 5`."""
         return f"{self.fact} {self.operator.value.replace('_', ' ')} {self.value}"
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """A condition, and what it says about a cause.
+    """A condition, and how probable it is with and without a cause.
 
     Attributes:
         likely: the probability that the condition holds if this is the cause.
@@ -77,11 +77,11 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class RunbookAction:
-    """An action that a runbook would have done.
+    """An action that a runbook proposes.
 
     Attributes:
-        parameters: of the action; `{name}` in a text stands for a fact.
-        why: what it mends.
+        parameters: of the action; `{name}` in a text is replaced by the value of that fact.
+        why: what the action repairs.
     """
 
     action: str
@@ -90,7 +90,7 @@ class RunbookAction:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The facts that its parameters stand for, each once."""
+        """The distinct facts that the parameters refer to."""
         texts = (value for value in self.parameters.values() if isinstance(value, str))
         return tuple(dict.fromkeys(name for text in texts for name in _FIELD.findall(text)))
 
@@ -105,22 +105,22 @@ class Risk(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Runbook:
-    """One cause, as somebody who has met it describes it.
+    """The description of one cause, its signs and its repair.
 
     Attributes:
-        cause: one word for it; of all runbooks in use at once each has another one.
-        symptoms: sentences as people on call would write them; what a search is made over.
-        expects: what is seen if it is the cause.
-        looks: which looks tell most, by name.
-        actions: in the order in which they are to be tried; one of them mends it.
-        mended: what must hold for the cause to be gone.
-        requires: without which it cannot be the cause, whatever else is seen; what is not known rules nothing out.
-        sheds: whether its repair is to refuse what is too much; as long as that lasts refusals are no sign that it has failed,
-            and when no more come than usual it is taken back.
+        cause: its name in one word, unique among the runbooks in use.
+        symptoms: sentences as an engineer on call would write them; a search covers them.
+        expects: conditions that are likely if this is the cause.
+        looks: names of the most informative looks.
+        actions: in the order in which to try them; one of them repairs the cause.
+        mended: conditions that hold when the cause is gone.
+        requires: conditions that must hold; one that is known not to hold all but rules the cause out, an unknown one does not.
+        sheds: whether the repair is load shedding: while it is active, rejected requests do not mean that it failed, and
+            it is rolled back when the load is back to normal.
         prior: how often it is the cause, relative to others.
-        text: for people, Markdown.
-        source: where it comes from, as messages name it.
-        lines: of its file, by dotted field; what is nowhere written down has none.
+        text: Markdown for people.
+        source: where the runbook comes from, such as its file; messages name it.
+        lines: line numbers in its file, by dotted field; absent fields have no entry.
     """
 
     cause: str
@@ -139,14 +139,14 @@ class Runbook:
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def line_of(self, name: str) -> int | None:
-        """Return the line of a field, or of the nearest part around it; None if this was not read from a file."""
+        """Return the line number of a field, or of its nearest enclosing part; None if there is no entry for either."""
         while name and name not in self.lines:
             name = name.rpartition(".")[0]
         return self.lines.get(name)
 
 
 class Attempt(StrEnum):
-    """What came of an action."""
+    """The result of an action."""
 
     HELPED = "helped"
     CHANGED_NOTHING = "changed_nothing"
@@ -166,7 +166,7 @@ _NO_TEXT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _cleaned(value: Any) -> Any:
-    """Return a text that every database can hold: what is remembered came from logs, and may be anything."""
+    """Replace characters that a database cannot store: the texts come from logs and may contain anything."""
     return _NO_TEXT.sub("\ufffd", value) if isinstance(value, str) else value
 
 
@@ -188,7 +188,7 @@ class _Remembered(BaseModel):
 
 
 class Tried(_Remembered):
-    """An action of an incident, and what came of it."""
+    """An action that was tried in an incident, and its result."""
 
     action: Annotated[str, _cut(200)]
     parameters: Annotated[Mapping[FactName, RememberedFact], Field(max_length=100)] = Field(default_factory=dict)
@@ -196,16 +196,16 @@ class Tried(_Remembered):
 
 
 class PastIncident(_Remembered):
-    """An incident that is over, as it is to be remembered.
+    """An incident that is over, as it is stored.
 
     Attributes:
-        target: the service, as its responder calls it.
-        cause: what it was in the end; a runbook may have it, or none.
-        facts, templates: what was seen when the cause was looked for; log templates with their counts.
-        well: what the same looks told when it was over: what is usual, for whoever asks what differed.
-        tried: what was done, in order.
-        resolved_by, resolver: what kind of actor ended it, and its name.
-        note: what a person has to say about it.
+        target: the service, by the name that its responder uses.
+        cause: its final diagnosis; there may be no runbook for it.
+        facts, templates: the facts known at its diagnosis, and log templates with their counts.
+        well: facts from the same looks when it was over: the usual values, to find what differed.
+        tried: the actions tried, in order.
+        resolved_by, resolver: the kind of actor that ended it, and its name.
+        note: a comment by a person.
     """
 
     incident_id: ExternalId
@@ -230,17 +230,17 @@ class PastIncident(_Remembered):
 
     @property
     def failed(self) -> tuple[Tried, ...]:
-        """The actions that did not help, or made it worse."""
+        """The actions that changed nothing or made it worse."""
         return tuple(each for each in self.tried if each.outcome in {Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE})
 
 
 @dataclass(frozen=True, slots=True)
 class Relearnt:
-    """What it has come to that a person took back or corrected what was learnt.
+    """The effect of deleting or correcting a past incident.
 
     Attributes:
-        incident: as it was, or as it is remembered now.
-        gone, new: causes of runbooks of experience of its target that are not in use any more, or are from now on.
+        incident: the deleted or the corrected incident.
+        gone, new: causes of learnt runbooks of its target that are no longer in use, or are newly in use.
     """
 
     incident: PastIncident
@@ -249,12 +249,12 @@ class Relearnt:
 
 
 def _kind(value: object) -> type:
-    # A whole number may come as one, and is the same number.
+    # An int and a float of the same value count as equal.
     return float if type(value) is int else type(value)
 
 
 class HitKind(StrEnum):
-    """What a search has found."""
+    """The kind of a search hit."""
 
     RUNBOOK = "runbook"
     INCIDENT = "incident"
@@ -262,13 +262,13 @@ class HitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Something that a search has found.
+    """One result of a search.
 
     Attributes:
-        id: of a runbook its cause, of a past incident its id.
-        score: of BM25, or of the fusion of two rankings; the higher the better. Scores of two searches cannot be compared.
-        by_words, by_meaning: its place in each ranking, from 1 on; None if it is not there, or there is no such ranking.
-        likeness: the cosine of the query and of what is nearest to it.
+        id: the cause of a runbook, or the id of a past incident.
+        score: from BM25, or from the fusion of two rankings; higher is better. Scores of two searches cannot be compared.
+        by_words, by_meaning: its rank in each ranking, from 1; None if the ranking does not contain it or was not made.
+        likeness: cosine similarity of the query and the nearest sentence.
     """
 
     kind: HitKind

@@ -1,4 +1,4 @@
-"""The sentence model whose weights the package of the extra `[embeddings]` has. Only its files are read; nothing of it is run."""
+"""The sentence model whose weights are in the package of the extra `[embeddings]`; its files are read, its code is not run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FLOAT_BYTES: Final = 4
 
 
 def packaged_meaning(store: Path) -> Meaning | None:
-    """Return the model if it is installed; None if not, and then only words are searched.
+    """Return the model if it is installed, else None; without it a search compares words only.
 
     Args:
-        store: the folder of what it has computed.
+        store: the folder of the cached vectors.
     """
     found = [find_spec(name) for name in _NEEDED]
     package = found[0]
@@ -30,7 +30,7 @@ def packaged_meaning(store: Path) -> Meaning | None:
 
 
 class _LoadedWhenAsked:
-    """A model that is read by the first search: most processes never search."""
+    """A model that is loaded at the first search: most processes never search."""
 
     def __init__(self, folder: Path, store: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""From a runbook's file to a runbook: Markdown for people, and before it what a responder needs, in YAML."""
+"""Parse a runbook's file: YAML front matter for the responder, then Markdown for people."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _READER: Final = YamlReader(RunbookError, max_bytes=MAX_BYTES)
 _OPERATORS: Final = tuple(operator.value for operator in Operator)
 _MAX_PROBLEMS: Final = 50
 
-# A text of one line, as a table or a terminal shows it.
+# A text of one line, which a table or a terminal can show.
 Line = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z][^\x00-\x1f\x7f{}]*$")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
 Text = Annotated[str, Field(strict=True, max_length=1_000)]
 Value = StrictBool | Number | Text
-# Parameters go to somebody else's server, where 3 is not 3.0.
+# Parameters go to an external server, for which 3 and 3.0 may differ.
 Parameter = StrictBool | StrictInt | Number | Text
 
 Part = TypeVar("Part")
@@ -118,7 +118,7 @@ def read_runbook(path: Path) -> Runbook:
     """Return the runbook of a file.
 
     Raises:
-        RunbookError: it cannot be read, or is no runbook; with file, line and field of each mistake.
+        RunbookError: it cannot be read, or is not a valid runbook; with file, line and field of each error.
     """
     return parse_runbook(read_text(path), str(path))
 
@@ -127,20 +127,20 @@ def read_text(path: Path) -> str:
     """Return the text of a runbook's file.
 
     Raises:
-        RunbookError: it is not there, cannot be read, is too large or no UTF-8.
+        RunbookError: it does not exist, cannot be read, is too large, or is not UTF-8.
     """
     return _READER.read_text(path)
 
 
 def parse_runbook(text: str, source: str) -> Runbook:
-    """Return the runbook that a text is: YAML between two lines of `---`, and Markdown.
+    """Parse a runbook: YAML between two lines of `---`, then Markdown.
 
     Args:
         text: the content of a file.
-        source: what messages call the file.
+        source: the name of the file in messages.
 
     Raises:
-        RunbookError: with file, line and field of each mistake.
+        RunbookError: the text is not a valid runbook; with file, line and field of each error.
     """
     path = Path(source)
     if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
@@ -170,7 +170,7 @@ def parse_runbook(text: str, source: str) -> Runbook:
 
 
 def _split(text: str, path: Path) -> tuple[str, str]:
-    """Return front matter and body; lines end as Markdown's do, and not at the odd characters of Unicode."""
+    """Return front matter and body. Lines end at LF or CRLF only, as in Markdown, not at Unicode line separators."""
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[0].rstrip() != FENCE:
         raise _READER.problem(path, 1, f"has no front matter; the first line of a runbook is {FENCE}")
@@ -184,7 +184,7 @@ def _explain(error: ValidationError, read: YamlSource) -> RunbookError:
     found: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         found.setdefault(read.place(_field(item["loc"])), []).append(_message(item))
-    # A value that may be of several kinds is wrong once for each of them.
+    # pydantic reports a value of a union type once for each type of the union.
     problems = [
         (place, messages[0] if len(messages) == 1 else "must be true, false, a number or a text of 1,000 characters")
         for place, messages in found.items()
@@ -195,7 +195,7 @@ def _explain(error: ValidationError, read: YamlSource) -> RunbookError:
 
 
 def _field(loc: Sequence[str | int]) -> tuple[str | int, ...]:
-    """Return where in the file it is: without the names of the kinds that a value may be of."""
+    """Return the path of a field in the file: without the type names that pydantic adds for a union."""
     kinds = ("bool", "int", "float", "str", "constrained-str")
     return tuple(part for index, part in enumerate(loc) if index < len(loc) - 1 or part not in kinds)
 

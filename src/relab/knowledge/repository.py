@@ -14,7 +14,7 @@ from relab.storage.base import table_of
 
 
 def put(session: Session, values: dict[str, Any]) -> None:
-    """Insert an incident, or replace the one of its id."""
+    """Upsert an incident by its id."""
     table = table_of(PastIncidentRow)
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     statement: Any = dialect.insert(table).values(values)
@@ -33,7 +33,7 @@ def get(session: Session, incident_id: str) -> dict[str, Any] | None:
 
 
 def latest(session: Session, *, cause: str | None, target: str | None, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of incidents, the last that ended first."""
+    """Return the contents of incidents, the one that ended last first."""
     statement = select(PastIncidentRow.content)
     if cause is not None:
         statement = statement.where(PastIncidentRow.cause == cause)
@@ -51,5 +51,5 @@ def remove(session: Session, incident_id: str) -> bool:
 
 
 def _in_byte_order(session: Session) -> ColumnElement[str]:
-    """Return the id as both databases sort it alike: PostgreSQL's own order is that of some language."""
+    """Return the id with a byte-order collation, so that both databases sort alike; PostgreSQL's default depends on the locale."""
     return collate(PastIncidentRow.incident_id, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

@@ -1,7 +1,7 @@
-"""A runbook as past incidents of its cause would have it: what mended comes before what did not. Pure.
+"""Propose a new order of a runbook's actions from past incidents: an action that helped before one that failed. Pure.
 
-One incident is an anecdote, so what is made here is a proposal to a person. It moves an action back only behind one that helped
-where it did not, and only while that one has the better record; what was never tried stays where its author put it.
+One incident is weak evidence, so the result is only a proposal to a person. An action moves back only behind one that helped in
+the same incident, and only if that one has the better success rate; an action that was never tried keeps its place.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _SAID: Final = {
 
 @dataclass(slots=True)
 class _Record:
-    """What came of an action so far."""
+    """The results of an action in past incidents."""
 
     helped: int = 0
     failed: int = 0
 
     @property
     def rate(self) -> float:
-        """How often it helps, by the rule of succession: of what was never tried nothing is known."""
+        """The estimated success rate, by the rule of succession: 0.5 for an action that was never tried."""
         return (self.helped + 1) / (self.helped + self.failed + 2)
 
 
 def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | None:
-    """Return a runbook whose order of actions is that of experience; None if there is nothing to propose.
+    """Return a runbook with its actions reordered by past incidents; None if there is no change to propose.
 
     Args:
-        runbook: in use.
-        incidents: the last that ended first; those of other causes say nothing.
+        runbook: the runbook in use.
+        incidents: the one that ended last first; those of other causes are ignored.
     """
     telling = [each for each in incidents if each.cause == runbook.cause and _failed_before_help(each)]
     if not telling:
@@ -60,7 +60,7 @@ def _failed_before_help(incident: PastIncident) -> bool:
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
-    """Return what helped and the runbook does not have, each once."""
+    """Return the distinct actions that helped and that the runbook does not have."""
     found: list[RunbookAction] = []
     for incident in incidents:
         for act in incident.helped:
@@ -72,7 +72,7 @@ def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[Runboo
 
 def _ordered(actions: Sequence[RunbookAction], incidents: Sequence[PastIncident]) -> list[RunbookAction]:
     records = [_Record() for _ in actions]
-    # By action, those that helped where it did not.
+    # For each action, the actions that helped in an incident in which it failed.
     better: list[set[int]] = [set() for _ in actions]
     for incident in incidents:
         helped, failed = (
@@ -85,7 +85,7 @@ def _ordered(actions: Sequence[RunbookAction], incidents: Sequence[PastIncident]
             records[number].failed += 1
             better[number] |= helped
     order = list(range(len(actions)))
-    # The last first, so that those that failed keep the order that they had among themselves.
+    # From the last to the first, so that failed actions keep their relative order.
     for number in reversed(range(len(actions))):
         before = [other for other in better[number] if records[other].rate > records[number].rate]
         behind = max((order.index(other) for other in before), default=-1)
@@ -101,7 +101,7 @@ def _number(actions: Sequence[RunbookAction], act: Tried) -> int | None:
 
 
 def _is(action: RunbookAction, act: Tried) -> bool:
-    """Return whether an act was this action; a parameter that stands for a fact may have been anything."""
+    """Return whether an act was this runbook action; a parameter with a `{fact}` placeholder matches any value."""
     return action.action == act.action and all(
         act.parameters.get(name) == value
         for name, value in action.parameters.items()
@@ -110,7 +110,7 @@ def _is(action: RunbookAction, act: Tried) -> bool:
 
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
-    """Return the text for people with what was met; what it tells already is not told again."""
+    """Return the runbook's text with a section on past incidents, without those that it already mentions."""
     before, _, told = text.partition(HEADING)
     new = [_line(each) for each in incidents[:_MOST_TOLD] if f"`{as_code(each.incident_id)}`" not in told]
     section = "\n".join([HEADING, *([told.strip()] if told.strip() else []), *new])

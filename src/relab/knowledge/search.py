@@ -1,11 +1,10 @@
-"""Search over runbooks and past incidents: by their words, and where there is a sentence model also by what they mean.
+"""Search runbooks and past incidents by words, and by meaning if there is a sentence model.
 
-Words: BM25 of SQLite's FTS5, in memory, whichever the database is. PostgreSQL's own ranking is another one, and what is
-searched is small: thirty runbooks and the last incidents are indexed anew for each search, so that no index can be out of
-step with what it indexes.
+Words: BM25 of SQLite's FTS5, in memory, with any database, because PostgreSQL ranks differently. The corpus is small: thirty
+runbooks and the latest incidents. It is indexed for each search, so the index is never out of date.
 
-Meaning: the cosine of the query and the nearest sentence of a document. The two orders are joined by reciprocal rank fusion
-(Cormack, Clarke and Büttcher 2009), for their scores cannot be compared.
+Meaning: the cosine similarity of the query and the nearest sentence of a document. The two rankings are combined by reciprocal
+rank fusion (Cormack, Clarke and Büttcher 2009), because their scores cannot be compared.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from relab.knowledge.vocabulary import words
 MAX_QUERY_CHARS: Final = 4_000
 MAX_QUERY_WORDS: Final = 100
 _TITLE, _SYMPTOMS, _TEXT = 4.0, 3.0, 0.5
-"""How much a word counts by where it stands: titles and symptoms are written to be found by, the text names look-alikes too."""
+"""The BM25 weights of the fields: titles and symptoms are written for the search, the text also names similar causes."""
 _SMOOTHING: Final = 60
-"""The constant of the rank fusion, as in its paper: the first place is no more than twice the sixtieth."""
+"""The constant of the rank fusion, as in its paper: the first rank scores at most twice as much as the sixtieth."""
 _LEAST_LIKENESS: Final = 0.25
-"""What is no nearer means something else; every two sentences are a little alike."""
+"""The least cosine similarity of a hit; any two sentences are a little similar."""
 
 
 class Meaning(Protocol):
-    """A sentence model, and where it keeps what it has computed."""
+    """A sentence model with a cache of its vectors."""
 
     def likeness(self, query: str, texts: Sequence[Sequence[str]]) -> Sequence[float]:
-        """Return for each text, given as its sentences, the cosine of the query and the nearest of them.
+        """Return, for each text (a list of sentences), the cosine similarity of the query and its nearest sentence.
 
         Raises:
             UnavailableError: the model or its store cannot be used.
@@ -50,17 +49,17 @@ def search(
     limit: int = 10,
     meaning: Meaning | None = None,
 ) -> list[Hit]:
-    """Return what fits best, the best first.
+    """Return the best matches of a query, the best first.
 
-    The query is data: text of people or of logs. Any of its words may be found, in any of its forms; nothing in it is
-    an instruction to the search. What shares no word with it, and is not near to it in meaning, is no hit.
+    The query is data: text of people or of logs, without any search syntax. A document matches if it has any of the
+    query's words, in any inflected form, or is near to it in meaning.
 
     Args:
         query: a sentence, or lines of a log.
-        runbooks: that are searched.
-        incidents: that are searched.
-        limit: of the hits.
-        meaning: without it only words count.
+        runbooks: the runbooks to search.
+        incidents: the past incidents to search.
+        limit: the maximum number of hits.
+        meaning: the sentence model; without it only words are compared.
 
     Raises:
         UnavailableError: this Python's SQLite was built without full-text search, or the sentence model cannot be used.
@@ -90,9 +89,9 @@ def search(
 
 
 def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
-    """Join rankings, each from a document's number to its place from 1 on; return numbers and scores, the best first.
+    """Fuse rankings, each a map from a document's number to its rank (from 1); return numbers and scores, the best first.
 
-    Two that are first and second in turn have the same score: there the last ranking decides.
+    Ties, such as ranks 1 and 2 against 2 and 1, are decided by the last ranking.
     """
     scores: dict[int, float] = {}
     last: Mapping[int, int] = {}
@@ -104,11 +103,11 @@ def fuse(rankings: Iterable[Mapping[int, int]]) -> list[tuple[int, float]]:
 
 
 def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
-    """Return the numbers of documents that share a word with the query, the best first, with their scores."""
+    """Return the BM25 score of each document that shares a word with the query, by its number, the best first."""
     asked = list(dict.fromkeys(words(query)))[:MAX_QUERY_WORDS]
     if not asked:
         return {}
-    # Quoted, a word is a word, also if it is AND or NEAR.
+    # Quotes keep FTS5 from reading AND or NEAR as an operator.
     match = " OR ".join(f'"{word}"' for word in asked)
     with closing(_index(documents)) as connection:
         rows = connection.execute(
@@ -120,7 +119,7 @@ def _by_words(query: str, documents: Sequence[Document]) -> dict[int, float]:
 
 
 def _by_meaning(query: str, documents: Sequence[Document], meaning: Meaning) -> dict[int, float]:
-    """Return the numbers of documents that are near to the query, the nearest first, with how near they are."""
+    """Return the similarity of each document that is near to the query, by its number, the nearest first."""
     likeness = enumerate(meaning.likeness(query, [each.sentences for each in documents]))
     found = [(number, near) for number, near in likeness if near >= _LEAST_LIKENESS]
     return dict(sorted(found, key=lambda item: (-item[1], item[0])))

@@ -1,4 +1,4 @@
-"""Use cases of knowledge: the runbooks in use, what they are found by, and the incidents that are remembered."""
+"""Use cases of knowledge: manage the runbooks in use and their drafts, search them, and store past incidents."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ __all__ = [
 ]
 
 MOST_INCIDENTS: Final = 500
-"""How many of the last incidents are looked at: those of years ago were of another service."""
+"""How many past incidents are read at most, the latest first: the service was a different one years ago."""
 
 
 class KnowledgeService:
     """Runbooks and past incidents.
 
     Args:
-        folder: of the installation's own runbooks; None: there is none, and only the shipped ones are in use.
-        home_folder: where the first runbook that is added goes, if there is no folder yet.
-        without: causes whose runbooks are not to be used.
-        remembers: whether past incidents are found; if not, they are left out of every search.
-        meaning: a sentence model; without it a search goes by words alone.
+        folder: the folder of the installation's own runbooks; None: the settings name no folder, see `home_folder`.
+        home_folder: the folder to use if `folder` is None; the first runbook that is added creates it.
+        without: causes whose runbooks are not used.
+        remembers: whether a search also covers past incidents.
+        meaning: a sentence model; without it, a search compares words only.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class KnowledgeService:
 
     @property
     def folder(self) -> Path:
-        """Where the installation's own runbooks are, or would be."""
+        """The folder of the installation's own runbooks; it may not exist yet."""
         return self._folder or self._home_folder
 
     def make_folder(self) -> bool:
-        """Make the folder that the settings name if it is not there; return whether it was made.
+        """Create the folder that the settings name if it does not exist; return whether it was created.
 
         Raises:
-            RunbookFolderError: it cannot be made.
+            RunbookFolderError: the folder cannot be created.
         """
         if self._folder is None or self._folder.is_dir():
             return False
@@ -100,14 +100,15 @@ class KnowledgeService:
         return True
 
     def check(self) -> None:
-        """Return if what the settings say of runbooks can be had.
+        """Check that the settings of the runbooks can be used.
 
         Raises:
-            ConfigurationError: a cause is to be left out that no runbook has: that of another one would be used all night.
+            ConfigurationError: the settings exclude a cause that no runbook has; with a misspelt name, the runbook that
+                was meant would stay in use unnoticed.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
         causes = self._causes()
-        # A file with a mistake is left out and told; which cause it has only its name says.
+        # A file with a mistake cannot be read, so only its name says which cause it has.
         broken = {Path(_of_problem(*problem).source).stem for shelf in self._shelves() for problem in shelf.problems}
         unknown = sorted(self._without - causes - broken)
         if unknown:
@@ -118,7 +119,7 @@ class KnowledgeService:
             )
 
     def library(self) -> Library:
-        """Return the runbooks in use, read anew.
+        """Read the runbooks in use from their files and return them.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -129,7 +130,7 @@ class KnowledgeService:
         """Return the runbook of a cause.
 
         Raises:
-            RunbookNotFoundError: none in use has it.
+            RunbookNotFoundError: no runbook in use has this cause.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
         found = self.library().get(cause)
@@ -138,7 +139,7 @@ class KnowledgeService:
         return found
 
     def lint(self, surroundings: Surroundings | None = None) -> list[Remark]:
-        """Return what is to be mended: in the shipped runbooks, in those of the folder, and between what is in use.
+        """Return what should be corrected in the shipped runbooks, in those of the folder, and between all that are in use.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -146,16 +147,16 @@ class KnowledgeService:
         shelves = self._shelves()
         unreadable = [_of_problem(place, said) for shelf in shelves for place, said in shelf.problems]
         found = [remark for shelf in shelves for remark in lint(shelf.runbooks, surroundings)]
-        # Across the two folders only those in use can be mistaken for each other.
+        # Across the two folders, only runbooks in use can conflict with each other.
         found += lint(self.library().runbooks, surroundings)
         return list(dict.fromkeys([*unreadable, *found]))
 
     def add(self, path: Path, *, replace: bool = False, surroundings: Surroundings | None = None) -> Runbook:
-        """Copy a file into the folder, if it is a runbook that can be used; return it.
+        """Copy a file into the folder if it is a usable runbook; return the runbook.
 
         Raises:
-            RunbookError: it is none, or has mistakes that make it useless; with the place of each.
-            RunbookExistsError: the folder has one of this cause and it is not to be replaced, or has it in another file.
+            RunbookError: the file is not a runbook, or has errors that make it unusable; with the place of each.
+            RunbookExistsError: the folder has a runbook of this cause and `replace` is false, or has it in another file.
             RunbookFolderError: the folder cannot be read or written.
         """
         text = read_text(path)
@@ -172,17 +173,17 @@ class KnowledgeService:
         return parse_runbook(text, str(target))
 
     def search(self, query: str, *, limit: int = 10, with_incidents: bool = True) -> list[Hit]:
-        """Return runbooks and past incidents by how well they fit words of people or of logs, the best first.
+        """Return the runbooks and past incidents that match a query, such as a sentence or a log line, the best first.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
-            UnavailableError: the sentence model, or the store of what it has computed, cannot be used.
+            UnavailableError: the sentence model or the store of its vectors cannot be used.
         """
         incidents = self.latest() if with_incidents and self._remembers else []
         return search(query, runbooks=self.library().runbooks, incidents=incidents, limit=limit, meaning=self._meaning)
 
     def remember(self, incident: PastIncident) -> None:
-        """Store an incident that is over; one of the same id is replaced, so that nothing is learnt twice."""
+        """Upsert an incident that is over, by its id, so that no incident counts twice."""
         content = incident.model_dump(mode="json")
         values: dict[str, Any] = {
             "incident_id": incident.incident_id,
@@ -195,10 +196,13 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def forget(self, incident_id: str) -> Relearnt:
-        """Delete an incident: one that was wrong would mislead. Return it, and what is no longer in use without it.
+        """Delete a past incident, for example a misleading one.
+
+        Returns:
+            The deleted incident, and the causes of learnt runbooks that are no longer in use without it.
 
         Raises:
-            PastIncidentNotFoundError: there is none of that id.
+            PastIncidentNotFoundError: no past incident has this id.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
         incident = self.get(incident_id)
@@ -209,14 +213,17 @@ class KnowledgeService:
         return _relearnt(incident, before, self._experience(incident.target))
 
     def correct(self, incident_id: str, cause: str) -> Relearnt:
-        """Store another cause of an incident. Return it, and what is in use or no longer in use for that.
+        """Replace the cause of a past incident.
 
         Args:
-            incident_id: of the incident.
-            cause: of a runbook, or `unknown`.
+            incident_id: the id of the incident.
+            cause: the cause of a runbook, or `unknown`.
+
+        Returns:
+            The corrected incident, and the causes of learnt runbooks that are now in use or no longer in use.
 
         Raises:
-            PastIncidentNotFoundError: there is none of that id.
+            PastIncidentNotFoundError: no past incident has this id.
             RunbookNotFoundError: no runbook has the cause.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
@@ -235,7 +242,7 @@ class KnowledgeService:
         """Return a past incident.
 
         Raises:
-            PastIncidentNotFoundError: there is none of that id.
+            PastIncidentNotFoundError: no past incident has this id.
         """
         with self._database.read() as session:
             content = repository.get(session, incident_id) if _can_be_id(incident_id) else None
@@ -246,7 +253,7 @@ class KnowledgeService:
     def latest(
         self, *, cause: str | None = None, target: str | None = None, limit: int = MOST_INCIDENTS
     ) -> list[PastIncident]:
-        """Return past incidents, the last that ended first."""
+        """Return past incidents, of one cause or target if given, the one that ended last first."""
         with self._database.read() as session:
             contents = repository.latest(session, cause=cause, target=target, limit=limit)
         return [PastIncident.model_validate(content) for content in contents]
@@ -254,12 +261,12 @@ class KnowledgeService:
     def memory(
         self, facts: Mapping[str, FactValue], templates: Mapping[str, int], *, leave_out: Collection[str] = ()
     ) -> dict[str, float]:
-        """Return by cause the factor by which past incidents raise its prior; see `knowledge.memory`.
+        """Return, by cause, the factor by which past incidents raise its prior; see `knowledge.memory`.
 
         Args:
-            facts: what is seen now.
-            templates: of the log lines that are seen now, with their counts.
-            leave_out: ids of incidents that do not count.
+            facts: the facts of the current incident.
+            templates: templates of the current log lines, with their counts.
+            leave_out: ids of past incidents to ignore.
         """
         incidents = [incident for incident in self.latest() if incident.incident_id not in leave_out]
         return memory_factors(facts, templates, incidents)
@@ -267,17 +274,17 @@ class KnowledgeService:
     def learnt(
         self, target: str, runbooks: Sequence[Runbook], looks: Mapping[str, Collection[str]]
     ) -> tuple[Runbook, ...]:
-        """Return what people did about unknown causes of a target, as runbooks; see `knowledge.learnt`.
+        """Return runbooks learnt from what people did about unknown causes of a target; see `knowledge.learnt`.
 
         Args:
-            target: the service, as its responder calls it.
-            runbooks: in use.
-            looks: by name the facts that each can give.
+            target: the service, by the name that its responder uses.
+            runbooks: the runbooks in use.
+            looks: for each look, by name, the facts that it can give.
         """
         return learnt_runbooks(self.latest(target=target), runbooks, looks)
 
     def revisions(self, cause: str) -> tuple[Runbook, ...]:
-        """Return the runbook of a cause as past incidents would have it, if they would have it otherwise; see `revising`.
+        """Return a changed runbook of a cause if past incidents suggest a change, else an empty tuple; see `revising`.
 
         Raises:
             RunbookFolderError: the folder that the settings name cannot be read.
@@ -287,9 +294,9 @@ class KnowledgeService:
         return (proposed,) if proposed is not None else ()
 
     def draft(self, runbook: Runbook) -> Path:
-        """Write a runbook where a person can read, change and `accept` it; until then it is not in use. Return its file.
+        """Write a runbook as a draft, which a person can read, change and `accept`; return the path of its file.
 
-        A draft that is there already stays: somebody may be at work on it.
+        The draft is not in use until it is accepted. An existing draft is kept: a person may be editing it.
 
         Raises:
             RunbookFolderError: the folder cannot be written.
@@ -297,7 +304,7 @@ class KnowledgeService:
         return Drafts(self.folder).put(runbook)
 
     def drafts(self) -> tuple[list[Draft], tuple[Problem, ...]]:
-        """Return what waits for a person, by cause, and what is wrong with files there that are no runbooks.
+        """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Raises:
             RunbookFolderError: a folder cannot be read.
@@ -308,17 +315,17 @@ class KnowledgeService:
         """Return the draft of a cause.
 
         Raises:
-            DraftNotFoundError: there is none.
+            DraftNotFoundError: the cause has no draft.
             RunbookFolderError: a folder cannot be read.
         """
         return Drafts(self.folder).get(cause, self._in_use())
 
     def accept(self, cause: str, surroundings: Surroundings | None = None) -> Runbook:
-        """Put the draft of a cause into use, in the place of the runbook that it changes; return it.
+        """Put the draft of a cause into use, in place of the runbook that it changes; return the new runbook.
 
         Raises:
-            DraftNotFoundError: there is none.
-            RunbookError: it has mistakes that make it useless; with the place of each.
+            DraftNotFoundError: the cause has no draft.
+            RunbookError: the draft has errors that make it unusable; with the place of each.
             RunbookExistsError: the folder has the cause's runbook in a file of another name.
             RunbookFolderError: a folder cannot be read or written.
         """
@@ -328,11 +335,11 @@ class KnowledgeService:
         return accepted
 
     def _experience(self, target: str) -> set[str]:
-        """Return the causes of what is learnt from what people did about unknown ones of a target."""
+        """Return the causes of the runbooks that are learnt from past incidents of a target."""
         return {runbook.cause for runbook in self.learnt(target, self.library().runbooks, {})}
 
     def _causes(self) -> set[str]:
-        """Return the causes of all runbooks, also of those that are not to be used."""
+        """Return the causes of all runbooks, including those excluded by `without`."""
         return {runbook.cause for shelf in self._shelves() for runbook in shelf.runbooks}
 
     def _shelves(self) -> list[Shelf]:
@@ -343,7 +350,7 @@ class KnowledgeService:
         return {runbook.cause: runbook for runbook in self.library().runbooks}
 
     def _own(self) -> Path | None:
-        """Return the folder to read: one that is named must be there, the one of the home may not be made yet."""
+        """Return the folder to read, or None: a folder from the settings must exist, the home folder need not exist yet."""
         if self._folder is not None:
             return self._folder
         return self._home_folder if self._home_folder.is_dir() else None
@@ -371,7 +378,7 @@ def _refuse_useless(remarks: Sequence[Remark]) -> None:
 
 
 def _of_problem(place: str, message: str) -> Remark:
-    """Return what is wrong at `file:line: field` as a remark."""
+    """Return a remark for a problem whose place is `file:line: field`."""
     where, _, field = place.partition(": ")
     source, _, line = where.rpartition(":")
     return Remark(source, field, message, line=int(line)) if line.isdecimal() else Remark(where, field, message)
@@ -388,7 +395,7 @@ def _no_incident(incident_id: str) -> PastIncidentNotFoundError:
 
 
 def _can_be_id(incident_id: str) -> bool:
-    # A text that cannot be an id may be one that PostgreSQL cannot even be asked for.
+    # PostgreSQL rejects some texts, such as one with NUL, even as a query parameter.
     try:
         check_id(incident_id).encode()
     except ValueError:

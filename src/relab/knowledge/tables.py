@@ -1,4 +1,4 @@
-"""How past incidents are stored: one row for each, with what is asked for by itself beside its content."""
+"""The table of past incidents: one row each, with a column for each field that queries filter or sort by."""
 
 from __future__ import annotations
 

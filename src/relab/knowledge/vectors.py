@@ -1,6 +1,6 @@
-"""Where directions of sentences are kept: one SQLite file, of one model, of bounded size.
+"""A cache of sentence vectors: one SQLite file, for one model, of bounded size.
 
-What is in it can be computed again. So it is never repaired: what another model has left, or what cannot be read, is made anew.
+Its content can be computed again, so it is never repaired: vectors of another model are deleted, and a damaged file is recreated.
 Every change is one transaction, so that two processes may use it at the same time.
 """
 
@@ -19,7 +19,7 @@ import structlog
 from relab.knowledge.errors import VectorStoreError
 
 MOST_VECTORS: Final = 20_000
-"""Some 30 MB of a model of 384; ten times what the shipped runbooks and 500 incidents have."""
+"""About 30 MB for vectors of 384 numbers; ten times as many as the shipped runbooks and 500 incidents need."""
 FILE: Final = "vectors.sqlite3"
 _VERSION: Final = 1
 _WAIT_S: Final = 10.0
@@ -30,13 +30,13 @@ log = structlog.get_logger(__name__)
 
 
 class VectorStore:
-    """The directions that one model gave, by text.
+    """The vectors of one model, by text.
 
     Args:
-        folder: of the file; made when there is something to keep.
-        model: name and digest of the model. What others left is deleted when this one has something to keep.
-        size: of a direction in bytes; what is kept in another size is taken for damaged, and not found.
-        most: how many are kept; the oldest go first.
+        folder: of the file; created at the first `put`.
+        model: name and digest of the model. `put` deletes the vectors of other models.
+        size: of a vector in bytes; a stored vector of another size counts as damaged, and `get` ignores it.
+        most: how many vectors are kept; the oldest are deleted first.
     """
 
     def __init__(self, folder: Path, *, model: str, size: int, most: int = MOST_VECTORS) -> None:
@@ -46,7 +46,7 @@ class VectorStore:
         self._most = most
 
     def get(self, texts: Collection[str]) -> dict[str, bytes]:
-        """Return by text the directions that are kept.
+        """Return the stored vectors, by text.
 
         Raises:
             VectorStoreError: the file cannot be used.
@@ -67,7 +67,7 @@ class VectorStore:
         return found
 
     def put(self, vectors: Mapping[str, bytes]) -> None:
-        """Keep directions by text.
+        """Store vectors, by text.
 
         Raises:
             VectorStoreError: the file cannot be used.
@@ -85,7 +85,7 @@ class VectorStore:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection in a transaction of its own, which is committed unless something is raised."""
+        """Yield a connection in a new transaction; commit it unless the block raises."""
         try:
             with closing(self._connect()) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -105,7 +105,7 @@ class VectorStore:
             if error.sqlite_errorcode not in _DAMAGED:
                 raise
             log.warning("vectors_made_anew", file=str(self._path), reason=str(error))
-            # What a writer that was killed has left beside the file would be rolled back into the new one.
+            # Delete the journal of a killed writer, too: SQLite would roll it back into the new file.
             for path in (self._path.with_name(f"{FILE}-journal"), self._path):
                 path.unlink(missing_ok=True)
             return _prepared(self._path)

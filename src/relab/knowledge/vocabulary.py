@@ -1,7 +1,7 @@
-"""The words of operators: what counts as the same word, and what counts as none. Pure.
+"""The vocabulary of the search: synonyms and stop words of operations. Pure.
 
-A runbook says cache where a log says Redis, and a person writes db. Only names and abbreviations for one thing stand here;
-what merely goes with something (slow and latency) does not, or every runbook would be found by everything.
+A runbook says cache where a log says Redis, and a person writes db. Only names and abbreviations of the same thing are
+synonyms; merely related words (slow and latency) are not, or every query would match every runbook.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NO_WORDS: Final = frozenset(_NO_WORDS_TEXT.split())
 
 
 def words(text: str) -> Iterator[str]:
-    """Yield the words of a text in small letters, each in the form that stands for it."""
+    """Yield the words of a text in lower case and canonical form, without stop words."""
     for word in _WORD.findall(text.lower()):
         if word not in _NO_WORDS:
             yield _CANONICAL.get(word, word)

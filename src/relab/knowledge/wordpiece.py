@@ -1,7 +1,7 @@
-"""The word pieces of BERT's uncased vocabulary: from a text to the numbers that the model reads. Pure.
+"""Tokenize a text into the word pieces of BERT's uncased vocabulary. Pure.
 
-The rules are those of `BertTokenizer` (Devlin et al. 2018, and the reference code's `tokenization.py`): a text is cleaned, put
-into small letters without accents, split at blanks and punctuation, and each word into the longest pieces that the vocabulary has.
+The rules are those of `BertTokenizer` (Devlin et al. 2018, and the reference code's `tokenization.py`): clean the text, convert it
+to lower case without accents, split it at blanks and punctuation, and split each word into the longest pieces of the vocabulary.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 _START, _END, _UNKNOWN = "[CLS]", "[SEP]", "[UNK]"
 _LONGEST_WORD: Final = 100
 _CHARS_OF_A_PIECE: Final = 40
-"""How many characters of a text are looked at for each piece that is wanted: what is behind them would be cut off anyway."""
+"""How many characters of a text are read for each piece that is needed; the rest would be cut off anyway."""
 _CHINESE: Final = (
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF),
     (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
@@ -24,10 +24,10 @@ class WordPieces:
     """A vocabulary.
 
     Args:
-        vocabulary: all pieces, each at the place of its number; what goes on with a word begins with `##`.
+        vocabulary: all pieces, indexed by their numbers; a piece that continues a word begins with `##`.
 
     Raises:
-        KeyError: it lacks one of the pieces that every text needs.
+        KeyError: it lacks one of the special pieces `[CLS]`, `[SEP]`, `[UNK]`.
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class WordPieces:
         return len(self._numbers)
 
     def numbers(self, text: str, most: int) -> list[int]:
-        """Return the numbers of a text between those of its start and end, at most so many; what is too long is cut."""
+        """Return the numbers of a text's pieces between those of `[CLS]` and `[SEP]`; cut to at most `most`."""
         found = [self._start]
         for word in _words(text[: most * _CHARS_OF_A_PIECE]):
             found.extend(self._pieces(word))
@@ -77,7 +77,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _cleaned(text: str) -> str:
-    """Return a text without what nobody sees, and with a blank on either side of each Chinese character."""
+    """Return a text without invisible characters, and with a blank on either side of each Chinese character."""
     return "".join(_shown(char) for char in text)
 
 
@@ -94,5 +94,5 @@ def _plain(word: str) -> str:
 
 
 def _is_punctuation(char: str) -> bool:
-    # The reference takes all of ASCII that is neither letter nor digit for it, such as $ and ^.
+    # In the reference, every ASCII character that is neither letter nor digit counts as punctuation, such as $ and ^.
     return (char.isascii() and not char.isalnum()) or unicodedata.category(char).startswith("P")

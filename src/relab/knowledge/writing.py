@@ -1,4 +1,4 @@
-"""From a runbook to its file: what `reading` reads is the same runbook again."""
+"""Format a runbook as a file, which `reading` parses to an equal runbook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.knowledge.reading import FENCE
 
 
 def write_runbook(runbook: Runbook) -> str:
-    """Return the text of a runbook's file; JSON is the part of YAML that nothing reads differently."""
+    """Return the text of a runbook's file; values are written as JSON, the subset of YAML that all parsers read alike."""
     front_matter: dict[str, Any] = {
         "cause": runbook.cause,
         "title": runbook.title,
@@ -39,7 +39,7 @@ def _fields(condition: Condition) -> dict[str, Any]:
 
 
 def _lines(name: str, value: Any) -> Iterator[str]:
-    """Yield a field: of a list one line for each item, so that two versions can be compared line by line."""
+    """Yield the lines of a field; a list has one line per item, so that two versions can be compared line by line."""
     if isinstance(value, list) and value:
         yield f"{name}:"
         yield from (f"  - {_flow(item)}" for item in value)
@@ -50,7 +50,7 @@ def _lines(name: str, value: Any) -> Iterator[str]:
 def _flow(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(key)}: {_flow(item)}" for key, item in value.items()) + "}"
-    # Text stays readable; what no editor shows is written as its number.
+    # Text stays readable; unprintable characters are escaped.
     written = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() else _escaped(char) for char in written)
 

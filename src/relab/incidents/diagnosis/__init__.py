@@ -1,1 +1,1 @@
-"""From facts to a cause: which runbooks fit, how sure that is, and which look would tell more."""
+"""Diagnose the cause of an incident from facts: match runbooks, compute probabilities, and choose the next looks."""

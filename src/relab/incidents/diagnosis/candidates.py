@@ -1,4 +1,4 @@
-"""Values of a diagnosis: causes and sets of causes, and how probable each is. Pure, and quick to import."""
+"""Value types of a diagnosis: candidate causes and hypotheses with their probabilities. Pure, and quick to import."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A cause and how probable it is.
+    """A cause and its probability.
 
     Attributes:
-        probability: that it is there, alone or with another cause. Those of all candidates add up to 1 and the probability
-            that there are two causes.
-        for_it, against_it: conditions that speak for and against it, compared with the others, the most telling first.
-        unproven: what it requires and nobody knows yet.
-        together: by other cause, the probability that both are there, where it is not negligible.
+        probability: that it is present, alone or with another cause. Over all candidates these add up to 1 plus the
+            probability that there are two causes.
+        for_it, against_it: conditions that are evidence for and against it, the strongest first.
+        unproven: its required conditions that are not known yet.
+        together: by other cause, the probability that both are present, where it is not negligible.
     """
 
     cause: str
@@ -34,15 +34,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One cause, or two at once, and how probable it is that these and no others are there."""
+    """One cause, or two at once, and the probability that exactly these are present."""
 
     causes: tuple[str, ...]
     probability: float
 
 
 def probability_of_any(candidates: Sequence[Candidate], causes: Collection[str]) -> float:
-    """Return the probability that at least one of these causes is there."""
+    """Return the probability that at least one of these causes is present."""
     found = [candidate for candidate in candidates if candidate.cause in causes]
-    # What is counted with each of two causes is counted twice.
+    # A pair counts with each of its two causes, so it is counted twice.
     twice = sum(probability for each in found for other, probability in each.together.items() if other in causes)
     return sum(each.probability for each in found) - twice / 2

@@ -1,12 +1,12 @@
-"""Which causes fit what is known: naive Bayes over the conditions of all runbooks, for one cause or two at once. Pure.
+"""Compute the probabilities of causes by naive Bayes over the conditions of all runbooks, for one cause or two at once. Pure.
 
-A hypothesis is one cause, two causes at once, or a cause that is in no runbook. Every condition that some runbook names is a
-feature. A cause that does not name a condition expects it as often as it holds anyway, so all hypotheses are judged by the
-same evidence. Features of one fact say much the same; only the most telling one of them counts.
+A hypothesis is one cause, two causes at once, or an unknown cause, which no runbook describes. Every condition of a runbook is
+a feature. If a runbook does not name a condition, its cause has the base rate of that condition, so all hypotheses are judged
+by the same evidence. Features of one fact are highly dependent; only the most informative one of them counts.
 
-Two causes show what either of them shows (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988, 4.3.2),
-so what speaks against one of them alone is not held against the two where the other explains it. Two at once are rarer than
-either, so a second cause must explain what the first one does not.
+Two causes together show the signs of both (a noisy OR, J. Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988, 4.3.2),
+so evidence against one of them does not count against the pair where the other explains it. A pair is less probable a priori
+than either cause, so a second cause must explain something that the first one does not.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from relab.knowledge.models import Condition, FactValue, Runbook
 
 UNKNOWN_PRIOR: Final = 0.1
 UNKNOWN_SHOWS: Final = 0.05
-"""How likely an unknown cause makes any condition hold that seldom holds otherwise."""
+"""The least probability of any condition with the unknown cause, also of conditions with a lower base rate."""
 SECOND_PRIOR: Final = 0.05
-"""How likely a second cause is there at the same time, before anything is seen."""
+"""The prior probability of a second cause at the same time."""
 _SUREST: Final = 0.995
-"""No single look makes a cause certain or impossible: looks err, and runbooks are written by people."""
+"""The upper bound of probabilities (1 less this is the lower one): looks err and runbooks are written by people."""
 _RULED_OUT: Final = math.log(1e-4)
-"""What a requirement that is known not to hold makes of a cause; not nothing at all, for looks err."""
+"""The log factor of a cause for each requirement that is known not to hold; not zero probability, for looks err."""
 _MOST_AT_ONCE: Final = 6
 _MOST_WEIGHED: Final = 80
-"""So many of the most probable hypotheses are weighed when the worth of a look is asked for."""
+"""How many of the most probable hypotheses are used to compute the gain of a look."""
 _LEAST_TOGETHER: Final = 1e-4
 """Pairs that are less probable are not listed."""
 MOST_FROM_MEMORY: Final = 4.0
-"""By which factor past incidents may raise a prior at most; they never stand against what is seen."""
+"""The largest factor by which past incidents raise a prior, so that they never outweigh current evidence."""
 
 Numbers = NDArray[np.float64]
 
 
 class _Model:
-    """What runbooks expect, as arrays.
+    """The expectations of runbooks as arrays.
 
     Attributes:
         causes: of the runbooks, and `UNKNOWN` last.
         conditions: the features.
-        likely: by feature and hypothesis, how likely the feature holds; single causes come first, in the order of `causes`.
-        otherwise: by feature, how likely it holds anyway.
-        first, second: places in `causes` of the members of each pair.
+        likely: shape (features, hypotheses), the probability of the feature; single causes first, in the order of `causes`.
+        otherwise: shape (features,), the base rate of the feature.
+        first, second: for each pair, the indices of its two causes in `causes`.
     """
 
     def __init__(self, runbooks: Sequence[Runbook]) -> None:
@@ -70,7 +70,7 @@ class _Model:
         alone[:, -1] = np.maximum(usual, UNKNOWN_SHOWS)
         self.otherwise = _within(usual)
         alone = _within(alone)
-        # The unknown cause is not one of two: it explains all that it explains by itself.
+        # The unknown cause is in no pair: alone, it can explain any sign.
         self.first, self.second = np.triu_indices(len(runbooks), 1)
         both = _either(alone[:, self.first], alone[:, self.second], self.otherwise[:, None])
         self.likely = np.hstack([alone, both])
@@ -82,14 +82,14 @@ class _Model:
 
 
 class Diagnosis:
-    """What is thought of all causes, at one moment.
+    """The posterior probabilities of all causes, given the facts of one moment.
 
     Args:
         runbooks: one for each cause.
-        facts: what is known so far.
+        facts: the facts that are known so far.
         memory: by cause, the factor by which past incidents raise its prior; it is bounded here.
-        mended: causes that were repaired in this incident. As long as the runbook's conditions for its end hold, such a cause is
-            no candidate, and signs of it that linger speak for no other cause.
+        mended: causes that were repaired in this incident. Unless one of its `mended` conditions is known not to hold, such a
+            cause is no candidate, and its lingering signs do not count for another cause.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Diagnosis:
         return [Hypothesis(*each) for each in sorted(found, key=lambda item: (-item[1], item[0]))]
 
     def candidates(self) -> list[Candidate]:
-        """Return all causes, the most probable first; ties in the order of their names."""
+        """Return all causes, the most probable first; ties are sorted by name."""
         model, weights = self._model, _normalized(self._scores)
         count = len(model.causes)
         both = np.zeros((count, count))
@@ -131,14 +131,14 @@ class Diagnosis:
         return [self._candidate(number, float(marginal[number]), both[number]) for number in order]
 
     def gain(self, facts: Iterable[str]) -> float:
-        """Return by how many bits a look is expected to lessen the doubt, if it tells these facts."""
+        """Return the expected information gain, in bits, of a look that gives these facts."""
         wanted = set(facts)
         unknown = [
             number
             for number, condition in enumerate(self._model.conditions)
             if condition.fact in wanted and condition.holds(self._facts) is None
         ]
-        # The most telling one of each fact: the others would count the same look twice.
+        # Only the most informative feature of each fact: the others would count the same look twice.
         by_fact = {self._model.conditions[number].fact: number for number in sorted(unknown, key=self._spread)}
         chosen = sorted(by_fact.values(), key=self._spread, reverse=True)[:_MOST_AT_ONCE]
         likeliest = np.argsort(-self._scores, kind="stable")[:_MOST_WEIGHED]
@@ -152,17 +152,17 @@ class Diagnosis:
         return max(float(_entropies(before[None, :])[0]) - after, 0.0) if chosen else 0.0
 
     def _is_gone(self, book: Runbook) -> bool:
-        """Return whether a cause that was repaired is not known to be back."""
+        """Return whether a repaired cause is still gone: none of its `mended` conditions is known not to hold."""
         return not any(condition.holds(self._facts) is False for condition in book.mended)
 
     def _explained(self, gone: Sequence[Runbook], likely: Numbers) -> Numbers:
-        """Return how likely features are seen where causes that were repaired may have left their signs."""
+        """Return the probabilities of features, raised where repaired causes may have left their signs."""
         for book in gone:
             signs = self._model.otherwise.copy()
             for expectation in book.expects:
                 number = self._place.get(expectation.condition)
                 if number is not None:
-                    # What it made rare is usual again by now.
+                    # A feature that the cause made rarer is back at its base rate.
                     signs[number] = max(expectation.likely, signs[number])
             likely = _either(likely, _within(signs)[:, None], self._model.otherwise[:, None])
         return likely
@@ -178,7 +178,7 @@ class Diagnosis:
         return np.log(np.insert(shares, len(runbooks), UNKNOWN_PRIOR))
 
     def _ruled_out(self, runbooks: Sequence[Runbook]) -> Numbers:
-        """Return what broken requirements take from each hypothesis: from two causes those of both."""
+        """Return the log penalty of each hypothesis for requirements that do not hold; for a pair, those of both causes."""
         broken = np.array([*(sum(each.holds(self._facts) is False for each in book.requires) for book in runbooks), 0])
         pairs = broken[self._model.first] + broken[self._model.second]
         found: Numbers = np.concatenate([broken, pairs]) * _RULED_OUT
@@ -199,7 +199,7 @@ class Diagnosis:
         return Candidate(cause, probability, for_it, (*broken, *against_it), unproven, together)
 
     def _telling(self) -> list[tuple[int, bool]]:
-        """Return the features that are known: of each fact the one that differs most between causes."""
+        """Return the known features, and whether each holds: for each fact only the one that differs most between causes."""
         best: dict[str, tuple[float, int, bool]] = {}
         for number, condition in enumerate(self._model.conditions):
             holds = condition.holds(self._facts)
@@ -217,16 +217,16 @@ class Diagnosis:
         return max(float(np.ptp(each[number, :count])) for each in outcomes)
 
     def _weight(self, cause: int, number: int, holds: bool) -> float:
-        """Return how much more a feature speaks for a cause than for those that do not name it."""
+        """Return the log likelihood ratio of a feature: with a cause against its base rate."""
         likely, otherwise = self._model.likely[number, cause], self._model.otherwise[number]
         return float(np.log(likely / otherwise) if holds else np.log((1 - likely) / (1 - otherwise)))
 
 
 def _either(one: Numbers, other: Numbers, otherwise: Numbers) -> Numbers:
-    """Return how likely features hold where two causes are at work, from how likely each of them alone makes them.
+    """Return the probabilities of features with two causes at once, from their probabilities with each cause alone.
 
-    One that makes a feature as likely as it is anyway changes nothing. Where one makes it likelier and the other one makes it
-    rarer, the log odds add up: neither outcome speaks against both.
+    A cause that leaves a feature at its base rate changes nothing. If one cause makes it likelier and the other makes it
+    rarer, the log odds add up, so that neither outcome counts against both.
     """
     raised = 1 - (1 - one) * (1 - other) / (1 - otherwise)
     lowered = one * other / otherwise

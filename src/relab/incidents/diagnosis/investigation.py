@@ -1,4 +1,4 @@
-"""From first signs to a cause that can be acted on: which look is taken next, and when enough was seen."""
+"""Investigate an incident: choose the next looks, and stop when one cause is sure enough to act on."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Take = Callable[[Sequence[str]], Awaitable[Looked]]
 """Takes looks by name, all together."""
 
 FIRST_LOOKS: Final = ("service", "pool", "logs", "settings.history")
-"""What whoever is on call looks at before all else; each is one short request."""
+"""The looks that an engineer on call takes first; each is one short request."""
 _PROBABLE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class InvestigationSettings:
-    """When enough was seen.
+    """When an investigation stops.
 
     Attributes:
-        sure: from this probability on nothing more is looked at, but once more at what it rests on.
-        suspected: from this probability on a second cause at the same time is looked for, until it is sure or ruled out.
-        least_gain: a look that is expected to lessen the doubt by fewer bits is not worth its while.
+        sure: a cause of at least this probability is sure; only the looks that it is based on are taken once more.
+        suspected: a second cause of at least this probability is investigated until it is sure or below this value.
+        least_gain: the least information gain, in bits, for which a look is taken.
         together: how many looks are taken at once.
-        most_rounds: how often looks are taken for one diagnosis.
+        most_rounds: how many rounds of looks are taken at most for one diagnosis.
     """
 
     sure: float = 0.9
@@ -46,12 +46,12 @@ class InvestigationSettings:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was seen so far.
+    """The facts known so far.
 
     Attributes:
-        facts: by name, as they were last.
-        evidence: by fact, where it was seen last.
-        looked: looks that were taken, in order.
+        facts: the latest value of each fact, by name.
+        evidence: the latest evidence of each fact, by name.
+        looked: the looks that were taken, in order.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Known:
     looked: tuple[str, ...] = ()
 
     def with_looks(self, names: Iterable[str], found: Looked) -> Known:
-        """Return it with what looks have found; a fact that a look could have told and did not is not known any more."""
+        """Return a copy updated with the result of looks; facts that these looks can give but did not are removed."""
         taken = tuple(dict.fromkeys(names))
         gone = {fact for name in taken for fact in LOOKS[name].facts} - found.facts.keys()
         facts = {fact: value for fact, value in self.facts.items() if fact not in gone} | dict(found.facts)
@@ -70,12 +70,12 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """What is thought in the end.
+    """The result of an investigation.
 
     Attributes:
         candidates: all causes, the most probable first.
-        rounds: how often looks were taken.
-        is_confirmed: whether the first candidate was so twice, by looks of different moments.
+        rounds: how many rounds of looks were taken.
+        is_confirmed: whether looks at two different moments gave the same first candidate.
     """
 
     known: Known
@@ -90,7 +90,7 @@ class Thought:
 
     @property
     def second(self) -> Candidate | None:
-        """The other cause, where two at once are more probable than not; None otherwise."""
+        """The cause that is present together with the best one with a probability above 0.5; None if there is no such cause."""
         other, probability = next(iter(self.best.together.items()), ("", 0.0))
         if probability <= _PROBABLE:
             return None
@@ -98,7 +98,7 @@ class Thought:
 
     @property
     def cited(self) -> tuple[Evidence, ...]:
-        """The evidence for the best candidate, the most telling first, and for the second cause if there is one."""
+        """The evidence for the best candidate, the strongest first, and for the second cause if there is one."""
         causes = (self.best, self.second)
         facts = dict.fromkeys(condition.fact for each in causes if each is not None for condition in each.for_it)
         return tuple(self.known.evidence[fact] for fact in facts if fact in self.known.evidence)
@@ -108,13 +108,13 @@ class Investigator:
     """Investigates one incident.
 
     Args:
-        take: takes looks.
-        runbooks: of all causes that are known.
-        usual: medians of figures while all was well.
+        take: function that takes looks.
+        runbooks: the runbooks of all known causes.
+        usual: baseline medians of signals.
         memory: by cause, the factor by which past incidents raise its prior.
-        onset: which kind of signals was the first, if that is known; see `onset`.
-        mended: causes that were repaired in this incident; what is left of their signs speaks for no other cause.
-        settings: when enough was seen.
+        onset: the kind of signals that deviated first, if known; see `onset`.
+        mended: causes that were repaired in this incident; their lingering signs do not count for another cause.
+        settings: when an investigation stops.
     """
 
     def __init__(
@@ -137,26 +137,26 @@ class Investigator:
         self._settings = settings or InvestigationSettings()
 
     async def gather(self, poll: Snapshot) -> Known:
-        """Return what the first looks show, laid over what a poll has shown."""
+        """Take the first looks, and return their facts together with those of a poll; those of the looks have precedence."""
         relative = relative_facts(poll.numbers, self._usual)
         return await self._look(Known({**poll.words, **poll.numbers, **relative, **self._onset}), FIRST_LOOKS)
 
     def diagnose(self, known: Known) -> list[Candidate]:
-        """Return what is thought of all causes."""
+        """Return all causes with their probabilities, the most probable first."""
         return self._diagnosis(known).candidates()
 
     async def investigate(self, known: Known) -> Thought:
-        """Look until one cause is sure, or until no look would tell more.
+        """Take looks until one cause is sure and confirmed, no look would add information, or `most_rounds` is reached.
 
-        A cause counts once it was the most probable one by looks of two different moments: what is under way at the
-        first, such as workers that are just being restarted, easily looks like something else.
+        A cause is confirmed when it is sure or the most probable one by looks at two different moments: transient states, such
+        as workers that are just restarting, are easily mistaken for another cause.
         """
         rounds, fresh = 0, False
         earlier = frozenset[str]()
         while True:
             candidates = self.diagnose(known)
             best = candidates[0]
-            # Of two causes that are both sure either may come first.
+            # If two causes are both sure, either may come first.
             is_confirmed = fresh and best.cause in earlier
             wanted = self._next(known)
             if rounds >= self._settings.most_rounds or (not wanted and is_confirmed):
@@ -173,7 +173,7 @@ class Investigator:
         return Diagnosis(self._runbooks, known.facts, self._memory, self._mended)
 
     def _next(self, known: Known) -> list[str]:
-        """Return the looks that are worth taking; none if the cause is sure, or nothing tells more."""
+        """Return the names of the looks to take next; empty if the cause is sure or no look adds enough information."""
         diagnosis = self._diagnosis(known)
         candidates = diagnosis.candidates()
         best, second = candidates[0], self._suspect(candidates)
@@ -192,14 +192,14 @@ class Investigator:
         return [look.name for look in worth[: self._settings.together]]
 
     def _suspect(self, candidates: Sequence[Candidate]) -> Candidate | None:
-        """Return the second cause that may be there besides the best one, if it is neither sure nor improbable."""
+        """Return the cause that is likeliest together with the best one, if the pair is neither sure nor improbable."""
         other, probability = next(iter(candidates[0].together.items()), ("", 0.0))
         if not self._settings.suspected <= probability < self._settings.sure:
             return None
         return next(item for item in candidates if item.cause == other)
 
     def _ground_of(self, candidates: Sequence[Candidate]) -> list[str]:
-        """Return the looks that candidates rest on; of the unknown cause, the first ones."""
+        """Return the looks that give the facts of the candidates' runbooks; `FIRST_LOOKS` if there are none."""
         causes = {item.cause for item in candidates}
         books = [book for book in self._runbooks if book.cause in causes]
         facts = {each.condition.fact for book in books for each in book.expects}

@@ -1,7 +1,7 @@
-"""An investigation with a language model as a second opinion. What decides is the rules' posterior; the model's word moves it a little.
+"""Investigate with a language model as a second opinion. The rules' posterior decides; the model's answer adjusts it slightly.
 
-The rules investigate first. Where they are not sure, a model is given the same evidence, and may ask for some more looks. It can
-name a cause of the runbooks in use, and nothing else of what it says is heard. Whatever it does wrong, the rules' answer stands.
+The rules investigate first. If they are not sure, a model gets the same evidence, and may request some more looks. It can only
+name a cause of the runbooks in use; any other content of its answer is ignored. If the model fails, the rules' result is used.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from relab.llm import LlmError, Prompt
 
 
 class AskWhen(StrEnum):
-    """At which incidents a model is asked."""
+    """In which incidents a model is called."""
 
     NEVER = "never"
     UNSURE = "unsure"
-    """Where the rules are not sure."""
+    """Only if the rules are not sure."""
     ALWAYS = "always"
-    """Where they are sure, too; what it says there is written down and changes nothing."""
+    """Also if the rules are sure; the answer is then recorded but changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """When a model is asked, and what an incident may have it cost.
+    """When a model is called, and its budget per incident.
 
     Attributes:
-        most_rounds: how often it may ask for looks, in one diagnosis.
-        together: how many looks at once.
-        most_calls, most_tokens, most_s: for one incident, in all its diagnoses and over restarts.
-        call_s: for one call, retries included.
-        answer_tokens: the most that an answer takes; so many are reserved before each call.
+        most_rounds: how often it may request looks, in one diagnosis.
+        together: how many looks it may request at once.
+        most_calls, most_tokens, most_s: limits for one incident, over all its diagnoses and restarts.
+        call_s: time limit of one call, retries included.
+        answer_tokens: the longest answer in tokens; they are reserved before each call.
     """
 
     when: AskWhen = AskWhen.NEVER
@@ -61,30 +61,30 @@ class ModelSettings:
 
 
 class Model(Protocol):
-    """A model that is asked about one incident, within what that may cost, and where what comes of it is told."""
+    """A language model for one incident, with a budget, and a timeline to which its results are appended."""
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
-        """Return its answer; whether it was asked, and what that cost, is told.
+        """Call the model and return its answer; record the call and its cost.
 
         Raises:
-            LlmError: there is none, or the budget does not cover the call.
+            LlmError: there is no answer, or the budget does not cover the call.
         """
         ...
 
     async def tell(self, kind: str, message: str, content: Mapping[str, Any], evidence: Sequence[str] = ()) -> None:
-        """Write down what has come of an answer."""
+        """Append an event about an answer to the timeline."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is seen and remembered beside facts.
+    """The inputs of an investigation besides facts.
 
     Attributes:
-        usual: medians of figures while all was well.
+        usual: baseline medians of signals.
         memory: by cause, the factor by which past incidents raise its prior.
-        templates: of log lines, with their counts.
-        onset: which kind of signals was the first.
+        templates: templates of log lines, with their counts.
+        onset: the kind of signals that deviated first.
         mended: causes that were repaired in this incident.
     """
 
@@ -96,15 +96,15 @@ class Seen:
 
 
 class ModelledInvestigator(Investigator):
-    """Investigates one incident by rules, and asks a model where they leave a doubt.
+    """Investigates one incident by rules, and calls a model if they are not sure.
 
     Args:
-        take: takes looks.
-        runbooks: of all causes that are known.
-        model: that is asked.
-        seen: beside facts.
-        settings: when enough was seen.
-        asking: when the model is asked.
+        take: function that takes looks.
+        runbooks: the runbooks of all known causes.
+        model: the model to call.
+        seen: baseline, memory, log templates and the like.
+        settings: when an investigation stops.
+        asking: when the model is called, and its budget.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class ModelledInvestigator(Investigator):
         self._asking = asking
 
     async def investigate(self, known: Known) -> Thought:
-        """Look until one cause is sure, or until no look would tell more; then hear the model, if there is a doubt."""
+        """Investigate by rules; then call the model if the rules are not sure, or always if the settings say so."""
         thought = await super().investigate(known)
         if self._asking.when is AskWhen.NEVER:
             return thought
@@ -141,7 +141,7 @@ class ModelledInvestigator(Investigator):
             return thought
         answer, given = await self._hear(thought.known)
         if given is not thought.known:
-            # What the model wanted to see is weighed by the rules as well, and may leave no doubt.
+            # The rules also use the looks that the model requested, and may be sure now.
             thought = await super().investigate(given)
         if answer is None:
             return thought
@@ -149,13 +149,13 @@ class ModelledInvestigator(Investigator):
         return await self._weighed(thought, answer, [cited[each] for each in answer.evidence_ids])
 
     def is_sure(self, thought: Thought) -> bool:
-        """Return whether the rules need no second opinion: nothing that is read in words moves what was counted and measured."""
+        """Return whether the rules need no second opinion: the best cause is known, confirmed, proven and probable enough."""
         best = thought.best
         is_whole = best.cause != UNKNOWN and thought.is_confirmed and not best.unproven
         return is_whole and best.probability >= self._settings.sure
 
     async def _hear(self, known: Known) -> tuple[ModelAnswer | None, Known]:
-        """Return what the model thinks, None if nothing that counts, and what was known when it said so."""
+        """Return the model's answer, or None if there is no valid one, and the facts that were known at that time."""
         for left in range(self._asking.most_rounds, -1, -1):
             case = self._case(known, left)
             answer = await self._asked(case)
@@ -177,7 +177,7 @@ class ModelledInvestigator(Investigator):
         return None, known
 
     async def _hear_only(self, thought: Thought) -> None:
-        """Ask once, of what is sure already, for the record."""
+        """Call the model once about a cause that is sure already, and only record its answer."""
         case = self._case(thought.known, 0)
         answer = await self._asked(case)
         if answer is None:
@@ -200,7 +200,7 @@ class ModelledInvestigator(Investigator):
         try:
             return await self._model.ask(build_prompt(case, code=secrets.token_hex(16)))
         except LlmError:
-            # Told where it was asked; whatever it is, there are the rules.
+            # `ask` has recorded the failure; the rules' result is used.
             return None
 
     def _case(self, known: Known, left: int) -> Case:
@@ -211,7 +211,7 @@ class ModelledInvestigator(Investigator):
         return Case(known, books, self._templates, self._memory, tuple(LOOKS), left)
 
     async def _weighed(self, thought: Thought, answer: ModelAnswer, cited: Sequence[str]) -> Thought:
-        """Return what is thought with the model's word, if it counts and the rules still leave a doubt."""
+        """Return the result adjusted by the model's answer, if the answer is accepted and the rules are not sure."""
         if self.is_sure(thought):
             return thought
         candidates = await self._with_word(thought.candidates, answer, cited, thought.known)
@@ -219,7 +219,7 @@ class ModelledInvestigator(Investigator):
             return thought
         if candidates[0].cause == thought.best.cause:
             return replace(thought, candidates=candidates)
-        # It is another cause now. What is acted on was the most probable one at two moments.
+        # The best cause has changed, so confirm it by looks at a second moment.
         known = await self._look(thought.known, self._ground_of(candidates[:1]))
         by_rules = tuple(self.diagnose(known))
         rounds = thought.rounds + 1
@@ -249,7 +249,7 @@ class ModelledInvestigator(Investigator):
         return found
 
     async def _tell_refusal(self, answer: ModelAnswer, refusal: Refusal) -> None:
-        # No text of the model's own: it has read what others wrote, and people and programs read this.
+        # Leave the model's own text out: it may repeat untrusted input, and people and programs read this event.
         content: dict[str, Any] = {"refusal": refusal.name.lower()}
         if answer.cause == UNKNOWN or answer.cause in {book.cause for book in self._runbooks}:
             content["cause"] = answer.cause

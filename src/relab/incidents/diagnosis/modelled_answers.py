@@ -1,4 +1,4 @@
-"""What of a language model's answer counts, and how much: its word is a bounded one, and never stands against what is seen. Pure."""
+"""Validate and weigh a language model's answer: its effect is bounded, and it cannot contradict known facts. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from relab.incidents.looks.models import Evidence
 from relab.knowledge.models import Runbook
 
 MOST_FROM_MODEL: Final = 4.0
-"""By which factor a model's word may raise the odds of a cause at most: as much as past incidents may.
+"""The largest factor by which a model's answer raises the odds of a cause: the same as for past incidents.
 
-So the rules must hold a cause for likely by themselves before a model can make it sure enough to be acted on: with the
-thresholds of `PlanningSettings`, with 0.2 for a runbook of low risk, 0.28 for one of medium risk, and 0.5 for one of high risk.
+So a cause needs a certain probability by the rules alone before a model can make it sure enough to act on: with the
+thresholds of `PlanningSettings`, 0.2 for a runbook of low risk, 0.28 for one of medium risk, and 0.5 for one of high risk.
 """
 LEAST_PLAUSIBLE: Final = 0.05
-"""What the rules hold for less likely than this is not raised at all: they are far against it."""
+"""A cause with a lower probability by the rules is not raised at all."""
 MOST_CITED: Final = 8
 
 
@@ -37,7 +37,7 @@ class ModelAnswer(BaseModel):
 
 
 class Refusal(StrEnum):
-    """Why an answer does not count."""
+    """Why an answer is rejected."""
 
     UNKNOWN_LOOK = "it asks for a look that is not offered"
     TOO_MANY_LOOKS = "it asks for more looks than it may"
@@ -53,19 +53,19 @@ class Refusal(StrEnum):
 
 
 def refuse_looks(answer: ModelAnswer, offered: Sequence[str], most: int) -> Refusal | None:
-    """Return why looks that an answer asks for are not taken; None if they are."""
+    """Return why the looks that an answer requests are refused; None if they are accepted."""
     if not set(answer.looks) <= set(offered):
         return Refusal.UNKNOWN_LOOK
     return Refusal.TOO_MANY_LOOKS if len(set(answer.looks)) > most else None
 
 
 def refuse_form(answer: ModelAnswer, runbooks: Sequence[Runbook], sent: Sequence[Evidence]) -> Refusal | None:
-    """Return why an answer cannot be one; None if it can.
+    """Return why an answer is not valid; None if it is.
 
     Args:
-        answer: of the model.
-        runbooks: that it was given.
-        sent: the evidence that it was given.
+        answer: the answer of the model.
+        runbooks: the runbooks that the model was given.
+        sent: the evidence that the model was given.
     """
     if answer.cause != UNKNOWN and answer.cause not in {book.cause for book in runbooks}:
         return Refusal.UNKNOWN_CAUSE
@@ -81,21 +81,21 @@ def refuse_form(answer: ModelAnswer, runbooks: Sequence[Runbook], sent: Sequence
 def refuse_cause(
     cause: str, cited: Sequence[str], candidates: Sequence[Candidate], runbooks: Sequence[Runbook], known: Known
 ) -> Refusal | None:
-    """Return why a cause is not raised by a model's word, whatever the model says; None if it may be.
+    """Return why a model's answer must not raise the probability of a cause; None if it may.
 
     Args:
-        cause: that it names.
-        cited: the facts that it cites for it.
-        candidates: what the rules think.
-        runbooks: of all causes.
-        known: what is seen.
+        cause: the cause that the model names.
+        cited: the facts that it cites for the cause.
+        candidates: the causes with their probabilities by the rules.
+        runbooks: the runbooks of all causes.
+        known: the facts that are known.
     """
     by_rules = next((item for item in candidates if item.cause == cause), None)
     if by_rules is None or by_rules.probability < LEAST_PLAUSIBLE:
         return Refusal.FAR_FETCHED
     book = next((book for book in runbooks if book.cause == cause), None)
     if book is None:
-        # Nothing is done about the unknown cause, so nothing has to speak for it.
+        # The unknown cause leads to no action, so it needs no evidence.
         return None
     if any(each.holds(known.facts) is False for each in book.requires):
         return Refusal.RULED_OUT
@@ -106,9 +106,9 @@ def refuse_cause(
 
 
 def raised(candidates: Sequence[Candidate], cause: str, probability: float) -> tuple[Candidate, ...]:
-    """Return what is thought of all causes with a model's word for one of them, the most probable first.
+    """Return all causes with their probabilities after a model named one of them, the most probable first.
 
-    All that involves the cause gains, alone or together with another one.
+    All hypotheses with that cause gain, those of it alone and those of it together with another cause.
     """
     factor = 1 + (MOST_FROM_MODEL - 1) * probability
     named = next((item for item in candidates if item.cause == cause), None)

@@ -1,6 +1,6 @@
-"""What a language model is told of an incident: what is known and what may be the cause, as data that cannot pass for anything else.
+"""Build the prompt for a language model: the facts of an incident and the possible causes, quoted as data, not instructions.
 
-Not what the rules think of it: an answer that has heard theirs would be an echo and no second opinion.
+It omits the rules' probabilities: with them the answer would be an echo and not a second opinion.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_EVIDENCE: Final = 250
 MOST_FIGURES: Final = 80
 MOST_TEMPLATES: Final = 30
 MOST_TEXT: Final = 200
-"""In characters, of any one text."""
+"""The maximum length of any one text, in characters."""
 _MOST_SYMPTOMS: Final = 4
 _WITHHELD: Final = "(not shown: it may hold a secret)"
 _MAY_BE_SECRET: Final = re.compile(
@@ -36,14 +36,14 @@ _MAY_BE_SECRET: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a model is asked about.
+    """The content of a prompt.
 
     Attributes:
-        runbooks: whose causes it may name.
-        templates: of log lines, with their counts.
+        runbooks: the runbooks whose causes the model may name.
+        templates: templates of log lines, with their counts.
         memory: by cause, the factor by which past incidents raise its prior.
-        looks: by name, those that it may ask for.
-        looks_left: how often it may ask for looks.
+        looks: names of the looks that the model may request.
+        looks_left: how often it may still request looks.
     """
 
     known: Known
@@ -55,13 +55,13 @@ class Case:
 
 
 def build_prompt(case: Case, *, code: str) -> Prompt:
-    """Return the prompt. `code` is random, so that nothing that is quoted can forge the closing mark."""
+    """Return the prompt. `code` is random, so that quoted text cannot forge the closing mark."""
     user = Template(_text_of("diagnose.user.txt"))
     return Prompt(system=_text_of("diagnose.system.txt"), user=user.substitute(code=code, incident=_incident(case)))
 
 
 def sent_evidence(known: Known) -> list[Evidence]:
-    """Return the evidence that a model sees, and may cite."""
+    """Return the evidence that the prompt contains, and that a model may cite."""
     return [known.evidence[fact] for fact in sorted(known.evidence)[:MOST_EVIDENCE]]
 
 
@@ -99,7 +99,7 @@ def _evidence(evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     for item in evidence:
         entry = {"id": item.evidence_id, "fact": item.fact, "value": _value(item.value)}
         place = (item.request, item.pointer)
-        # Many facts rest on one place: it is shown once; and not where it says nothing but the value.
+        # Many facts come from one place: quote it once, and not at all if it equals the value.
         if place not in told and item.verbatim != json.dumps(item.value):
             told.add(place)
             entry |= {"asked": item.request[:MOST_TEXT], "said": _shown(item.verbatim)}
@@ -116,7 +116,7 @@ def _value(value: FactValue) -> FactValue:
 
 
 def _shown(text: str) -> str:
-    """Return what was said, unless a secret may be in it: what is sent to a model's provider cannot be taken back."""
+    """Return a text cut to `MOST_TEXT`, or a placeholder if it may contain a secret, which must not reach the provider."""
     return _WITHHELD if _MAY_BE_SECRET.search(text) else text[:MOST_TEXT]
 
 

@@ -1,1 +1,1 @@
-"""How good responders are: figures of many episodes, with what they leave open."""
+"""Evaluate responders: figures over many episodes, with confidence intervals."""

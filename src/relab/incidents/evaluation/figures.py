@@ -1,6 +1,6 @@
-"""From the episodes of a responder to its figures, each with an interval. Pure.
+"""Compute the figures of a responder, with confidence intervals, from its episodes. Pure.
 
-An episode is a mapping as the harness that measures responders writes it: `outcome`, and `metrics` with the names below.
+An episode is a mapping as written by the harness that measures responders: `outcome`, and `metrics` with the names below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from relab.stats.ratio import ratio_of_sums
 
 ERROR: Final = "error"
 POLLS: Final = 960
-"""Of eight hours, at a poll every 30 s: what false alarms are counted by."""
+"""The number of polls in eight hours, at one poll every 30 s: the unit of the false alarm rate."""
 HARM: Final = "harm_user_error_s"
 RATES: Final = (
     "detected", "diagnosis_at_1", "diagnosis_at_3", "mitigated", "mitigated_though_wrong", "mitigated_and_closed",
@@ -27,7 +27,7 @@ RATES: Final = (
 TIMES: Final = ("time_to_detect_polls", "time_to_detect_s", "detection_to_mitigation_s", "time_to_mitigate_s")
 SUMS: Final = ("actions", "harmful_actions", HARM, "cost_usd")
 COUNTED: Final = ("tokens",)
-"""Sums of what not every responder counts."""
+"""Metrics to sum that not every responder has."""
 _NOISY: Final = "noisy"
 _HEALTHY_KINDS: Final = frozenset((_NOISY, "quiet"))
 
@@ -36,11 +36,11 @@ Metrics = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """What came of one episode.
+    """The result of one episode.
 
     Attributes:
-        task_id: which it was; the same for every responder.
-        metrics: empty if the episode says nothing of the responder.
+        task_id: identifies the episode; the same for every responder.
+        metrics: empty if the episode ended in an error.
     """
 
     responder: str
@@ -49,32 +49,32 @@ class Episode:
 
     @property
     def subject(self) -> str:
-        """What it was about; episodes about the same depend on each other."""
+        """The subject of the episode; episodes with the same subject are not independent."""
         return str(self.metrics.get("subject", ""))
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing was wrong in it."""
+        """Whether there was no fault in the episode."""
         return self.metrics.get("kind") in _HEALTHY_KINDS
 
     @property
     def is_noisy(self) -> bool:
-        """Whether nothing was wrong in it, and something looked so."""
+        """Whether there was no fault in the episode, but signs that look like one."""
         return self.metrics.get("kind") == _NOISY
 
 
 def read_episode(document: Mapping[str, Any]) -> Episode:
-    """Return the episode of a trial's output; one that ended in an error has no figures."""
+    """Return the episode of a trial's output; if it ended in an error, without metrics."""
     ids = document["ids"]
     metrics = document.get("metrics") if document.get("outcome") != ERROR else None
     return Episode(ids["variant_id"], ids["task_id"], metrics if isinstance(metrics, Mapping) else {})
 
 
 def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Return the figures of one responder: rates with their intervals, times by their median and ninth decile, sums.
+    """Return the figures of one responder: rates with confidence intervals, median and 90th percentile of times, sums.
 
-    Episodes about the same subject depend on each other, so the intervals of rates are over subjects; where there is
-    only one subject they are over its episodes, and say nothing of others.
+    Episodes with the same subject are not independent, so the intervals of rates are clustered by subject; if there is
+    only one subject, they are over its episodes and do not generalize to other subjects.
     """
     known = [episode for episode in episodes if episode.metrics]
     troubled = [episode.metrics for episode in known if not episode.is_healthy]
@@ -92,7 +92,7 @@ def figures_of(episodes: Sequence[Episode]) -> dict[str, Any]:
 
 
 def _judged_failed(troubled: Sequence[Metrics]) -> dict[str, Any] | None:
-    """Return which share of the repairs that were right the responder judged to have failed; None if there were none."""
+    """Return the share of correct repairs that the responder judged as failed; None if there were no correct repairs."""
     found = []
     for metrics in troubled:
         right, judged = (int(metrics.get(name, 0)) for name in ("right_repairs", "right_repairs_judged_failed"))
@@ -109,12 +109,12 @@ def _counted(known: Sequence[Episode]) -> list[str]:
 
 
 def by_subject(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
-    """Return for each subject in how many of its episodes the responder was right: `{subject: {rate: [hits, of]}}`."""
+    """Return the hits of the main rates for each subject, over episodes with a fault: `{subject: {rate: [hits, of]}}`."""
     return _counts(episodes, "subject")
 
 
 def by_kind(episodes: Sequence[Episode]) -> dict[str, dict[str, list[int]]]:
-    """Return the same for each kind of episode: with one fault, two at once, one after an escalation."""
+    """Return the hits for each kind of episode (one fault, two at once, one after an escalation): `{kind: {rate: [hits, of]}}`."""
     return _counts(episodes, "kind")
 
 
@@ -133,9 +133,9 @@ def _counts(episodes: Sequence[Episode], field: str) -> dict[str, dict[str, list
 
 
 def compared(own: Sequence[Episode], others: Sequence[Episode], *, seed: int = 0) -> dict[str, Any] | None:
-    """Return how one responder did beside another one on the same episodes; None if there are none.
+    """Compare two responders on the episodes that both have; None if there are no such episodes.
 
-    Differences are means over episodes, own less other's, clustered by what the episodes are about.
+    Differences are means over episodes, own minus other's, clustered by the subject of the episodes.
     """
     theirs = {episode.task_id: episode for episode in others if episode.metrics}
     pairs = [(each, theirs[each.task_id]) for each in own if each.metrics and each.task_id in theirs]
@@ -192,7 +192,7 @@ def _rate(troubled: Sequence[Metrics], name: str) -> dict[str, Any] | None:
 
 
 def _share(found: Sequence[tuple[bool, str]]) -> dict[str, Any] | None:
-    """Return how many of some cases, each with its subject, were hits; None if there are none."""
+    """Return hits, rate and confidence interval of pairs (is hit, subject), clustered by subject; None if there are no pairs."""
     if not found:
         return None
     hits, of = sum(hit for hit, _ in found), len(found)
@@ -217,9 +217,9 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def _false_alarms(known: Sequence[Episode]) -> dict[str, Any]:
-    """Return the alarms while nothing was wrong, for 960 polls.
+    """Return the rate of false alarms per 960 polls, with confidence intervals.
 
-    In all episodes until the onset, in those without one, and in those of these that are noisy.
+    It is computed over all episodes (until their onset), over those without a fault, and over the noisy ones among these.
     """
     found: dict[str, Any] = {}
     for name, chosen in (
@@ -247,5 +247,5 @@ def _ends(interval: Interval) -> dict[str, float | None]:
 
 
 def _finite(value: float) -> float | None:
-    """Return a number as JSON has it: nothing bounds what is infinite."""
+    """Return a number that JSON can hold: None for infinity and NaN."""
     return value if math.isfinite(value) else None

@@ -1,1 +1,1 @@
-"""The responder's read-only looks: named questions to the target and the action server, and the facts in their answers."""
+"""The responder's read-only looks: named sets of requests to the target and the action server, and the facts in the answers."""

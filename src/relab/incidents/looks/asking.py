@@ -1,6 +1,6 @@
-"""Asks the target and the action server, side by side, each within a bounded time and size.
+"""Send requests to the target and the action server concurrently, with limits of time and size.
 
-What does not answer is a value, never an error.
+A missing answer is a value (`Absence`), never an error.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from relab.incidents.server_clocks import ahead_us
 
 MOST_BYTES: Final = 4 << 20
 _ATTEMPTS: Final = 3
-"""A worker that does not answer keeps its share of connections waiting: another connection may reach another one."""
+"""How many connections are tried: a worker that hangs leaves its connections waiting, and another one may reach another worker."""
 _MOST_CONNECTIONS: Final = 32
 _STOPS_WITHIN_S: Final = 1.0
 
 
 class Asker:
-    """Makes requests that change nothing, each by a connection of its own.
+    """Makes read-only requests, each over a new connection.
 
-    A kept connection would reach the same worker each time, also one that has stopped to answer.
+    A reused connection would reach the same worker each time, even one that hangs.
 
     Args:
-        target_url, actions_url: where they are. Whatever else an answer names is not asked.
-        token: for the action server; it is sent to nobody else.
-        transports: other ones than the network, in tests.
+        target_url, actions_url: the base URLs. URLs in answers are never requested.
+        token: for the action server; it is sent only there.
+        transports: replacements of the network, for tests.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Asker:
         token: str | None = None,
         transports: Mapping[Base, httpx.AsyncBaseTransport] | None = None,
     ) -> None:
-        # What is packed may unpack to any size; nobody here asks for that, or reads it.
+        # Compressed content may expand to any size, so it is neither requested nor read.
         plain = {"Accept-Encoding": "identity"}
         headers = {
             Base.TARGET: plain,
@@ -58,21 +58,21 @@ class Asker:
                 is_secure=url.startswith("https:"),
                 base_url=url,
                 headers=headers[base],
-                # Each attempt has its time as a whole.
+                # `_attempt` limits the time of a whole attempt.
                 timeout=None,
                 transport=(transports or {}).get(base),
             )
             for base, url in urls.items()
         }
-        # Who is in trouble is not to be asked without a bound.
+        # Limit the concurrent requests: the target may be overloaded.
         self._turns = {base: asyncio.Semaphore(_MOST_CONNECTIONS) for base in Base}
 
     async def together(self, asks: Sequence[Ask], within_s: float) -> dict[Ask, list[Answer]]:
-        """Make requests side by side, and return what came of each of them, in the order in which it was made.
+        """Make requests concurrently; return the answers of each, in the order in which they were requested.
 
         Args:
-            asks: each of them once.
-            within_s: how long it may take in all; what has not come by then has timed out.
+            asks: the requests, without duplicates.
+            within_s: time limit of all together; requests without an answer by then have timed out.
         """
         answered: dict[Ask, list[Answer]] = {ask: [] for ask in asks}
         tasks = [asyncio.create_task(self._ask_all(ask, answered[ask]), name=f"looks {ask}") for ask in asks]
@@ -97,7 +97,7 @@ class Asker:
             found.append(await self._ask(ask))
 
     async def _ask(self, ask: Ask) -> Answer:
-        """Ask, and again by another connection while the first is silent; return what comes first, an answer before a failure."""
+        """Make a request, with hedged retries over new connections; return the first answer, or the last failure."""
         attempts: set[asyncio.Task[Answer]] = set()
         last: Answer | None = None
         next_after_s = ask.within_s / _ATTEMPTS
@@ -146,7 +146,7 @@ class Asker:
         return Answer(str(ask), document, at_s=time.monotonic(), ahead_us=ahead_us(date, time.time_ns() // 1_000))
 
     async def _read(self, ask: Ask) -> tuple[int, bytes | str, str | None]:
-        """Return status, body and `Date`; for a body of which no more is read, in words why."""
+        """Return status, body and `Date`; if the body is not read to its end, the reason as `str` in place of the `bytes`."""
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(self._turns[ask.base])
             client = await stack.enter_async_context(self._clients[ask.base].one())

@@ -1,4 +1,4 @@
-"""All looks by name. Those that share a request cost it once when they are taken together."""
+"""The catalogue of looks, by name. Looks that are taken together make a shared request only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.incidents.looks.models import Ask, Base, Look
 
 _HEALTH: Final = "/api/v1/health"
 _DATABASE: Final = Ask(Base.TARGET, "/api/v1/diagnostics/database", within_s=8.0)
-"""It is a talk of some twenty questions: a slow path to the database makes it long."""
+"""The target answers it with about twenty queries, which take long over a slow path to the database."""
 
 _ALL: Final = (
     Look(
@@ -75,6 +75,6 @@ LOOKS: Final[Mapping[str, Look]] = MappingProxyType({look.name: look for look in
 
 
 def looks_for(facts: Iterable[str]) -> list[str]:
-    """Return the names of the looks that can tell any of these facts, in the order of the catalogue."""
+    """Return the names of the looks that can give any of these facts, in the order of the catalogue."""
     wanted = set(facts)
     return [look.name for look in _ALL if not wanted.isdisjoint(look.facts)]

@@ -1,4 +1,4 @@
-"""Who changed which settings when, and what of it is still in force. Pure."""
+"""Read the history of settings: who changed which setting when, and which change is still in force. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CHANGE_FACTS: Final = (
     "settings.recent_change.age_s", "settings.last_change.version", "settings.before_change.version",
 )  # fmt: skip
 RECENT_S: Final = 3_600.0
-"""What was changed longer ago has been in force while all was well."""
+"""The greatest age of a recent change, in seconds; an older one was in force while all was well."""
 _REPAIRERS: Final = frozenset(("operator", "supervisor"))
-"""Whoever repairs changes settings too; what they have set since is no longer what was set before."""
+"""Authors whose changes are repairs; a setting that they changed later no longer has the suspected value."""
 _SECRET: Final = ("password", "token", "secret")
 _POOL: Final = ("pool", "connections", "overflow", "concurrency")
 _ADDRESS: Final = ("port", "host", "url")
 
 
 def read_changes(answers: Sequence[Answer], now_us: int) -> list[Sighting]:
-    """Read the newest change that somebody rolled out and that nobody has taken back."""
+    """Read the newest change of settings that is still in force and is not a repair."""
     found, versions = Findings(), top(answers, 0).at("versions")
     rows = versions.rows()
     if not rows:
@@ -47,7 +47,7 @@ def read_changes(answers: Sequence[Answer], now_us: int) -> list[Sighting]:
 
 
 def _in_force(rows: Sequence[Place], now_us: int) -> tuple[int, list[str]] | None:
-    """Return the newest recent version that changes something which nobody who repairs has set since, and its names."""
+    """Return the index of the newest recent version with settings that no repair has changed since, and those settings."""
     repaired: set[str] = set()
     for number in range(len(rows) - 1, -1, -1):
         row = rows[number]
@@ -65,7 +65,7 @@ def _in_force(rows: Sequence[Place], now_us: int) -> tuple[int, list[str]] | Non
 
 
 def _touches(names: Sequence[str]) -> str:
-    """Return what a change is about; a password counts most, since it is told by nothing else."""
+    """Return the category of a change; a password has precedence, since no other fact shows its change."""
     told = " ".join(names).lower()
     for word, parts in (("password", _SECRET), ("pool", _POOL), ("address", _ADDRESS)):
         if any(part in told for part in parts):

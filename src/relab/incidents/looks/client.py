@@ -1,4 +1,4 @@
-"""Takes looks: from their names to facts, each with its evidence."""
+"""Take looks by name, and return their facts with the evidence for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from relab.incidents.looks.models import Answer, Evidence, Look, Looked, Sightin
 from relab.knowledge.models import FactValue
 
 BUDGET_S: Final = 6.0
-"""For looks that are taken together: what has not come by then is absent, and the others are told of."""
+"""The time limit, in seconds, of looks taken together; later answers count as absent, and the others are used."""
 
 
 class UnknownLookError(NotFoundError):
@@ -25,7 +25,7 @@ class UnknownLookError(NotFoundError):
 
 
 class LookClient:
-    """Takes looks.
+    """Takes looks and cites their evidence.
 
     Args:
         asker: makes the requests.
@@ -41,11 +41,11 @@ class LookClient:
         """Take looks; each request that several of them need is made once.
 
         Args:
-            names: of looks.
-            within_s: how long it may take in all.
+            names: the names of the looks.
+            within_s: time limit of all together, in seconds.
 
         Raises:
-            UnknownLookError: one of the names is none of the catalogue; nothing is asked then.
+            UnknownLookError: one of the names is not in the catalogue; no request is made.
         """
         wanted = [self._look(name) for name in dict.fromkeys(names)]
         asks = list(dict.fromkeys(ask for look in wanted for ask in look.asks))
@@ -55,7 +55,7 @@ class LookClient:
         evidence: list[Evidence] = []
         for look in wanted:
             answers = [answer for ask in look.asks for answer in answered[ask]]
-            # What an answer says of times is by the clock of whoever gave it.
+            # Times in an answer are by the clock of the server that sent it.
             ahead_us = next((answer.ahead_us for answer in answers if answer.absence is None), 0)
             for sighting in look.read(answers, now_us + ahead_us):
                 facts[sighting.fact] = sighting.value

@@ -1,4 +1,4 @@
-"""The processes of the service as their supervisor and the kernel tell of them, looked at twice. Pure."""
+"""Read the processes of the service, as reported by their supervisor and the kernel in two answers. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TARGET: Final = "target"
 _SERVERS: Final = ("database", "cache", "links")
 _JOBS: Final = "jobs"
 _YOUNG_S: Final = 10.0
-"""A process that was started again by itself no longer ago has not shown yet that it stays."""
+"""A process that restarted automatically within this time is not yet considered stable."""
 _MIB: Final = 1 << 20
 
 PROCESS_FACTS: Final = (
@@ -31,7 +31,7 @@ JOB_FACTS: Final = ("jobs.running", "jobs.competing_per_cpu", "jobs.processes", 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A worker at two looks."""
+    """A worker in two answers."""
 
     name: str
     then: Place
@@ -39,18 +39,18 @@ class _Worker:
 
     @property
     def is_same(self) -> bool:
-        """Whether it is one process at both, and past its start."""
+        """Whether both answers show the same process, and it was ready in the first one."""
         pids = (self.then.at("pid").amount, self.now.at("pid").amount)
         return pids[0] is not None and pids[0] == pids[1] and self.then.at("ready_at").value is not None
 
     def grown(self, *keys: str) -> float | None:
-        """Return by how much a figure has grown in between."""
+        """Return the increase of a value between the two answers; None if one of the values is missing."""
         then, now = self.then.at(*keys).amount, self.now.at(*keys).amount
         return None if then is None or now is None else now - then
 
 
 def read_processes(answers: Sequence[Answer], now_us: int) -> list[Sighting]:
-    """Read the components; what grows, from two answers."""
+    """Read the components from the last answer, and growth rates from two answers."""
     found = Findings()
     last = len(answers) - 1
     if answers:
@@ -111,7 +111,7 @@ def _read_volume(found: Findings, volume: Place) -> None:
 
 
 def _read_endings(found: Findings, workers: Sequence[_Worker], place: Place, now_us: int) -> None:
-    """Read how workers have ended that do not stay: those that were started again by themselves, just now or not yet."""
+    """Read how many workers are down, how those ended that restart automatically, and the memory limits."""
     found.see("workers.count", float(len(workers)), place)
     found.see("workers.down", float(sum(_state(worker.now) not in {"running", "frozen"} for worker in workers)), place)
     found.see(
@@ -121,7 +121,7 @@ def _read_endings(found: Findings, workers: Sequence[_Worker], place: Place, now
     if restless:
         found.see("workers.ending", _ending(restless[0].now), restless[0].now.at("exits"))
     elif all(_state(worker.now) in {"running", "frozen"} for worker in workers):
-        # Of one that is starting it is not known yet how that will end.
+        # While a worker is starting, it is not known yet whether it will stay.
         found.see("workers.ending", "none", place)
     if restless:
         only = restless[0].name if len(restless) == 1 else TARGET
@@ -141,7 +141,7 @@ def _is_restless(worker: _Worker, now_us: int) -> bool:
         return True
     if not worker.now.at("restarts").amount or _state(worker.now) == "frozen":
         return False
-    # One that was told to restart counts from 0 in no other way than by its start: it was asked for, and is no ending.
+    # `restarts` counts automatic restarts only; a requested one changes just `started_at`, and is not a failure.
     started_us = _time_of(worker.now.at("started_at"))
     return started_us is not None and 0 <= now_us - started_us <= _YOUNG_S * 1_000_000
 
@@ -208,9 +208,9 @@ def _time_of(place: Place) -> int | None:
 
 
 def read_jobs(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read whether a job is at work beside the service, with how many processes, and whether it gives way.
+    """Read whether a job runs beside the service, with how many processes, and at which priority.
 
-    The first answer has the components, the second the job's own log.
+    The first answer has the components, the second the log of the job.
     """
     found = Findings()
     rows, kernel = top(answers, 0).at("components").rows(), top(answers, 0).at("kernel")
@@ -223,7 +223,7 @@ def read_jobs(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
     if at_work:
         found.word("jobs.component", at_work[0].at("name"))
     if started is None:
-        # A job says what it does before it does it, and when it is done.
+        # A job logs its start and its end, so without a start that is not done, no job competes.
         found.see("jobs.competing_per_cpu", 0.0, place)
         return found.sightings
     processes, priority = started.at("processes"), started.at("priority")
@@ -236,7 +236,7 @@ def read_jobs(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
 
 
 def _last_start(lines: Place) -> Place | None:
-    """Return the line with which the job began that is not done yet."""
+    """Return the log line of the last job start without a later end; None if there is no such line."""
     begun: Place | None = None
     for line in lines.rows():
         event = line.at("event").word

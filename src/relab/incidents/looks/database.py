@@ -1,4 +1,4 @@
-"""What the database's own views say, as the target's diagnostics pass it on. Pure."""
+"""Read the target's diagnostics of the database, which come from the database's own views. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _IDLE_IN_TRANSACTION: Final = "idle in transaction"
 
 
 def read_sessions(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read whether the server answers, and whose sessions there are."""
+    """Read whether the database server answers, and its sessions by state and application."""
     found, whole = Findings(), top(answers, 0)
     found.truth("database.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -68,7 +68,7 @@ def _read_states(found: Findings, sessions: Place) -> None:
 
 
 def read_waits(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read who waits for whom: of those that hold others up, the one that has sat longest in its transaction."""
+    """Read lock waits and blocking sessions; details are of the blocker that has been longest in its transaction."""
     found, whole = Findings(), top(answers, 0)
     blocked, blockers, slow = whole.at("blocked"), whole.at("blockers"), whole.at("slow")
     if slow.is_list:
@@ -81,7 +81,7 @@ def read_waits(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
     found.see("database.waits.longest_s", longest, blocked)
     if not blockers.is_list:
         return found.sightings
-    # Who waits themselves is no cause, however many wait for them in turn.
+    # A blocker that itself waits is not the root of the chain.
     themselves = {row.at("pid").number for row in blocked.rows()}
     roots = [row for row in blockers.rows() if row.at("pid").number not in themselves]
     found.see("database.blocking.sessions", float(len(roots)), blockers)
@@ -100,7 +100,7 @@ def read_waits(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
 
 
 def read_indexes(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read which indexes are missing, and how the server does the statements of the target."""
+    """Read which indexes are missing or invalid, and the plans and times of the target's statements."""
     found, whole = Findings(), top(answers, 0)
     missing, invalid = whole.at("indexes", "missing"), whole.at("indexes", "invalid")
     if missing.is_list:
@@ -118,7 +118,7 @@ def read_indexes(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
     known = [(server, client) for server, client in times if server is not None and client is not None]
     if known:
         found.see("database.plans.server_ms", max(server for server, _ in known), plans)
-        # The least of several: what the processor adds differs from one to the next, what the way adds does not.
+        # Take the minimum: the delay by the processor varies, that of the network is in all of them.
         found.see("database.plans.way_ms", max(min(client - server for server, client in known), 0.0), plans)
     return found.sightings
 
@@ -128,7 +128,7 @@ def _listed(place: Place) -> list[object]:
 
 
 def _leading_number(text: str) -> float | None:
-    """Return the number with which a setting's text begins; a unit may follow it."""
+    """Return the number at the begin of a setting's text, which may end with a unit; None if there is no number."""
     digits = ""
     for letter in text[:15]:
         if letter not in "0123456789":

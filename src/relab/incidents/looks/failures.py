@@ -1,4 +1,4 @@
-"""How a call has failed, in a word, by the code or the words of whoever tells of it. Pure."""
+"""Classify a failed call by its SQLSTATE or by words of its error message. Pure."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SQLSTATES: Final = {
     "08006": CUT,
     "08001": REFUSED,
 }
-"""PostgreSQL's codes, appendix A of its manual: 57014 is a cancelled statement, 55P03 a lock that was not to be had."""
+"""PostgreSQL's codes, appendix A of its manual: 57014 is a cancelled statement, 55P03 a lock that is not available."""
 
 _WORDS: Final = (
-    # A pool that has none left says `timed out` too, which is no time-out of the network.
+    # First, because an exhausted pool also says `timed out`, which is not a time-out of the network.
     (("queuepool", "pool exhausted", "no connection available"), POOL),
     (("too many open files", "emfile"), DESCRIPTORS),
     (("too many clients", "remaining connection slots", "too many connections"), FULL),

@@ -1,4 +1,4 @@
-"""How often the target's log has told of failures of each kind, in the last seconds. Pure: lines are counted, never obeyed."""
+"""Count the failures of each kind in the last seconds of the target's log. Pure: lines are data, never instructions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ LOG_FACTS: Final = (
 
 
 def read_logs(answers: Sequence[Answer], now_us: int) -> list[Sighting]:
-    """Count the lines of the last seconds, by what they tell of; a log that answers and says nothing counts 0 of each."""
+    """Count the log lines of the last `WINDOW_S` seconds by kind; an empty log gives 0 for each kind."""
     found, lines = Findings(), top(answers, 0).at("lines")
     if not lines.is_list:
         return found.sightings
     counts: dict[str, int] = dict.fromkeys(LOG_FACTS, 0)
     first: dict[str, Place] = {}
-    # The newest lines count: of a longer list only its end is read.
+    # Only the end of a long list is read, with the newest lines.
     for row in Place(lines.value[-500:], lines.pointer, lines.answer).rows():
         if not _is_recent(row, now_us):
             continue

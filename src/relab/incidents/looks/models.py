@@ -1,4 +1,4 @@
-"""Values of looks: what is asked, what was answered, and what was seen in it."""
+"""Value types of looks: requests, answers, and the facts and evidence found in them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.knowledge.models import FactValue
 
 
 class Base(StrEnum):
-    """Who is asked."""
+    """The server that a request goes to."""
 
     TARGET = "target"
     ACTIONS = "actions"
@@ -20,12 +20,12 @@ class Base(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request that changes nothing.
+    """A read-only request.
 
     Attributes:
         path: with its query.
-        within_s: how long an answer may take. Some answers tell of a dependency's time-out, and come after it.
-        times, pause_s: how often it is asked, and how long after the answer before: what grows shows in two answers only.
+        within_s: time limit of an answer. Some answers report a time-out of a dependency, and come only after it.
+        times, pause_s: how often it is sent, and the pause after each answer: growth shows only in two answers.
     """
 
     base: Base
@@ -35,20 +35,20 @@ class Ask:
     pause_s: float = 0.0
 
     def __str__(self) -> str:
-        """Return it as evidence names it."""
+        """Return the request as evidence names it, such as `target GET /path`."""
         return f"{self.base.value} GET {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of an ask.
+    """The result of a request.
 
     Attributes:
-        document: the JSON; None where there is none.
-        absence: why there is none.
-        reason: in words, for people.
-        at_s: by a clock that only goes forward, when it was there; for differences between answers.
-        ahead_us: how far the clock of whoever answered is ahead of ours.
+        document: the JSON; None if there is no answer.
+        absence: why there is no answer.
+        reason: the same in words, for people.
+        at_s: when it arrived, by a monotonic clock; for differences between answers.
+        ahead_us: how far the server's clock is ahead of ours.
     """
 
     request: str
@@ -61,12 +61,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A fact, and where in the answers it stands.
+    """A fact, and its place in the answers.
 
     Attributes:
-        answer: which of the answers, counted from 0.
-        pointer: the place in its JSON, as RFC 6901 writes it.
-        verbatim: what stands there, as JSON; a long one is cut.
+        answer: the index of the answer, from 0.
+        pointer: the place in its JSON, a JSON Pointer (RFC 6901).
+        verbatim: the value at that place, as JSON; a long one is cut.
     """
 
     fact: str
@@ -81,8 +81,8 @@ class Evidence:
     """A sighting that can be cited.
 
     Attributes:
-        evidence_id: follows from all else, so that the same sighting has the same id after a restart.
-        request: whom it was asked of, and what.
+        evidence_id: a hash of the other fields, so that the same sighting has the same id after a restart.
+        request: the request that it came from.
         at_us: when it was seen.
     """
 
@@ -97,10 +97,10 @@ class Evidence:
 
 
 Reader = Callable[[Sequence[Answer], int], list[Sighting]]
-"""From the answers of a look, in the order in which they were asked for, and the time now (UTC, in us, by the clock of whoever
-answered), to what they show.
+"""A function from the answers of a look, in the order of their requests, and the current time (UTC, in us, by the server's
+clock) to the facts that they show.
 
-Answers are data from outside: whatever they hold, a reader returns.
+Answers are data from outside: a reader must not raise, whatever they contain.
 """
 
 
@@ -110,8 +110,8 @@ class Look:
 
     Attributes:
         shows: for people and models, in a few words.
-        cost: relative to a simple request; what takes longer or weighs on the target costs more.
-        facts: all that it can tell; what it does not see it leaves out.
+        cost: relative to a simple request; higher if it takes longer or puts load on the target.
+        facts: all facts that it can give; those that it does not find are absent from its result.
     """
 
     name: str
@@ -124,12 +124,12 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What came of looks that were taken together.
+    """The result of looks that were taken together.
 
     Attributes:
         facts: by name.
         evidence: one for each fact.
-        absent: by request, why it has no answer.
+        absent: for each request without an answer, the reason.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The cache's own figures, the search indexes, the flags in force, and the machine, as the target's diagnostics tell. Pure."""
+"""Read the target's diagnostics of the cache, the search indexes, the flags in force, and the host. Pure."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ HOST_FACTS: Final = (
 )  # fmt: skip
 FEWEST_AT_WORK: Final = 2.0
 SHORTEST_P95_MS: Final = 20.0
-"""Whoever takes on no more than this, or promises to be faster, turns nearly everybody away."""
+"""With a lower target latency, or a concurrency of at most `FEWEST_AT_WORK`, a service rejects nearly all requests."""
 
 
 def read_cache(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read how full the cache is, and whether it may make room."""
+    """Read how full the cache is, and whether it refuses writes."""
     found, whole = Findings(), top(answers, 0)
     found.truth("cache.reachable", whole.at("reachable"))
     if whole.at("reachable").truth is False:
@@ -54,7 +54,7 @@ def read_cache(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
 
 
 def read_search(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read which workers' indexes are not whole."""
+    """Read which workers have search indexes that are not ready."""
     found, workers = Findings(), top(answers, 0).at("workers")
     if not workers.is_list:
         return found.sightings
@@ -77,7 +77,7 @@ def read_search(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
 
 
 def read_flags(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read the flags in force; where one is unusual, also what it is while nobody has set it."""
+    """Read the flags in force; for an unusual one, also its default."""
     found, whole = Findings(), top(answers, 0)
     control, routing = whole.at("control"), whole.at("routing")
     found.amount("flags.version", whole.at("version"))
@@ -100,7 +100,7 @@ def read_flags(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
 
 
 def _unusual(control: Place, routing: Place) -> tuple[str, Place] | None:
-    """Return which flag nobody would set so for good; None if there is nothing to judge."""
+    """Return which flag has a harmful value (`limit`, `route` or `none`), and its place; None if values are missing."""
     most, p95_ms = control.at("max_concurrency"), control.at("target_p95_ms")
     if most.amount is not None and most.amount <= FEWEST_AT_WORK:
         return "limit", most
@@ -113,7 +113,7 @@ def _unusual(control: Place, routing: Place) -> tuple[str, Place] | None:
 
 
 def read_host(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read how busy the machine is; it may be so with somebody else's work."""
+    """Read how busy the host is, possibly with work of other services."""
     found, whole = Findings(), top(answers, 0)
     found.amount("host.busy_pct", whole.at("cpu", "busy_pct"), 100.0)
     found.amount("host.steal_pct", whole.at("cpu", "steal_pct"), 100.0)

@@ -1,4 +1,4 @@
-"""Places in an answer, and the sightings made there. Pure; nothing that an answer holds makes it raise."""
+"""Navigate the JSON of an answer and collect sightings. Pure; no content of an answer raises an error."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MOST_WORD: Final = 100
 MOST_TEXT: Final = 2_000
 _MOST_VERBATIM: Final = 300
 _MOST_SHOWN: Final = 8
-"""Parts of a list or an object that are shown word for word; more would be cut anyway, and might be a great deal."""
+"""How many items of a list or an object are quoted; the rest would be cut anyway, and might be large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A value in the JSON of an answer; one that is not there is a place too.
+    """A place in the JSON of an answer, which may be missing.
 
     Attributes:
-        value: None where there is nothing.
-        pointer: as RFC 6901 writes it.
-        answer: of which of the answers.
+        value: the value; None if it is missing.
+        pointer: a JSON Pointer (RFC 6901).
+        answer: the index of the answer.
     """
 
     value: Any
@@ -35,7 +35,7 @@ class Place:
     answer: int = 0
 
     def at(self, *keys: str) -> Place:
-        """Return the place below, by the names of fields."""
+        """Return the place below this one, by the names of nested fields."""
         value, pointer = self.value, self.pointer
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -43,7 +43,7 @@ class Place:
         return Place(value, pointer, self.answer)
 
     def rows(self) -> list[Place]:
-        """Return the objects of a list."""
+        """Return the places of the objects in a list; at most the first `MOST_ROWS` items are read."""
         if not isinstance(self.value, Sequence) or isinstance(self.value, str):
             return []
         return [
@@ -53,7 +53,7 @@ class Place:
         ]
 
     def fields(self) -> list[tuple[str, Place]]:
-        """Return the fields of an object by their names."""
+        """Return names and places of the fields of an object, at most `MOST_ROWS`."""
         if not isinstance(self.value, Mapping):
             return []
         names = [str(name) for name in list(self.value)[:MOST_ROWS]]
@@ -61,12 +61,12 @@ class Place:
 
     @property
     def is_list(self) -> bool:
-        """Whether a list is there, be it an empty one."""
+        """Whether the value is a list, possibly empty."""
         return isinstance(self.value, list)
 
     @property
     def number(self) -> float | None:
-        """The number that is there, if it is one that can be."""
+        """The value if it is a number within ±`MOST`, else None."""
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST <= value <= MOST:
             return None
@@ -74,28 +74,28 @@ class Place:
 
     @property
     def amount(self) -> float | None:
-        """The number that is there, if it is not below zero."""
+        """The value if it is a number from 0 to `MOST`, else None."""
         found = self.number
         return found if found is not None and found >= 0 else None
 
     @property
     def word(self) -> str | None:
-        """The word that is there; a long one is cut."""
+        """The value if it is a non-empty text, cut to `MOST_WORD`; else None."""
         return self.value[:MOST_WORD] if isinstance(self.value, str) and self.value else None
 
     @property
     def text(self) -> str:
-        """The text that is there, bounded; nothing where there is none."""
+        """The value if it is a text, cut to `MOST_TEXT`; else an empty text."""
         return self.value[:MOST_TEXT] if isinstance(self.value, str) else ""
 
     @property
     def truth(self) -> bool | None:
-        """The truth value that is there."""
+        """The value if it is a boolean, else None."""
         return self.value if isinstance(self.value, bool) else None
 
     @property
     def verbatim(self) -> str:
-        """What is there as JSON, cut."""
+        """The value as JSON, cut to 300 characters."""
         try:
             return json.dumps(_shown(self.value), ensure_ascii=False)[:_MOST_VERBATIM]
         except (ValueError, TypeError):
@@ -103,33 +103,33 @@ class Place:
 
 
 class Findings:
-    """Sightings in the making."""
+    """Collects sightings."""
 
     def __init__(self) -> None:
         self.sightings: list[Sighting] = []
 
     def see(self, fact: str, value: FactValue | None, place: Place) -> None:
-        """Note what follows from a place; None is not noted."""
+        """Add a fact with its place, unless the value is None or not finite."""
         if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return
         self.sightings.append(Sighting(fact, value, place.answer, place.pointer, place.verbatim))
 
     def amount(self, fact: str, place: Place, most: float = MOST) -> None:
-        """Note a number that is not below zero and not above `most`; any other cannot be, and is not noted."""
+        """Add the number at a place if it is from 0 to `most`; others are not plausible and are ignored."""
         found = place.amount
         self.see(fact, found if found is not None and found <= most else None, place)
 
     def word(self, fact: str, place: Place) -> None:
-        """Note a word."""
+        """Add the word at a place."""
         self.see(fact, place.word, place)
 
     def truth(self, fact: str, place: Place) -> None:
-        """Note a truth value."""
+        """Add the boolean at a place."""
         self.see(fact, place.truth, place)
 
 
 def top(answers: Sequence[Answer], number: int) -> Place:
-    """Return the place of a whole answer; nothing is there if there is no such answer."""
+    """Return the place of a whole answer; its value is None if there is no such answer."""
     return Place(answers[number].document if number < len(answers) else None, "", number)
 
 

@@ -1,4 +1,4 @@
-"""What the target says of itself: health, figures, pool, and how its dependencies answer it. Pure."""
+"""Read the target's own reports: health, metrics, pool, and how its dependencies answer it. Pure."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _read_dependency(found: Findings, name: str, place: Place) -> None:
 
 def _read_routes(found: Findings, metrics: Place) -> None:
     requests = metrics.at("requests").amount
-    # Turned away, and given up by their clients before they were answered.
+    # Requests that were rejected, and those that clients abandoned before the answer.
     for name in ("shed", "abandoned"):
         count = metrics.at(name).amount
         if requests and count is not None:
@@ -105,7 +105,7 @@ def _read_flow(found: Findings, flow: Place) -> None:
 
 
 def read_pool(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read the connection pool: all of it, and the fullest worker's."""
+    """Read the connection pool: its total, and that of the worker with the fullest pool."""
     found, pool = Findings(), top(answers, 0)
     found.word("pool", pool.at("pool_health"))
     found.amount("pool.used_pct", pool.at("utilization_pct"), 100.0)
@@ -125,9 +125,9 @@ def read_pool(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
 
 
 def read_paths(answers: Sequence[Answer], _now_us: int) -> list[Sighting]:
-    """Read how long little and much take to each dependency: the least of several looks, which a busy processor blurs less.
+    """Read the latency of small and large payloads to each dependency: the minimum of several probes, to reduce CPU noise.
 
-    What it blurs all the same, it blurs for all of them: `late_ms` is by how much the way to one is longer than the
+    The remaining noise affects all dependencies: `late_ms` is by how much the round trip to one is longer than the
     shortest of the others.
     """
     found = Findings()
@@ -158,17 +158,17 @@ def _least(places: Iterable[Place]) -> Place | None:
 
 
 def _name_of(place: Place) -> str | None:
-    """Return what one of several is called, be it a number or a word."""
+    """Return a name that may be a number or a text."""
     amount = place.amount
     return place.word if amount is None else f"{amount:.0f}"
 
 
 def relative_facts(numbers: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, FactValue]:
-    """Return how many times the usual some figures are.
+    """Return the ratios of traffic and latency to their baseline medians.
 
     Args:
-        numbers: of a snapshot.
-        usual: the medians that were learnt while all was well; a figure that is not among them tells nothing.
+        numbers: the numbers of a snapshot.
+        usual: the baseline medians; signals without one are left out.
     """
     found: dict[str, FactValue] = {}
     for fact, signal in (("traffic.times_usual", "traffic.rps"), ("latency.times_usual", "latency.p95_ms")):

@@ -1,8 +1,8 @@
-"""Log lines as templates: what varies from line to line is masked, so that lines of one kind can be counted. Pure.
+"""Turn log lines into templates: mask the variable parts, so that lines of one kind can be counted. Pure.
 
-By hand, and not with drain3: its last release is of 2022 and pins `cachetools` to a version of 2021, its fork is one
-person's, and the clusters that it learns depend on the order of the lines. The lines that are read here have an event's name,
-so that masks are enough, and the same line has the same template in every process and after every restart.
+drain3 is not used: its last release is of 2022 and pins `cachetools` to a version of 2021, its fork has only one maintainer, and
+the clusters that it learns depend on the order of the lines. The lines read here have an event name, so masks are sufficient,
+and the same line has the same template in every process and after every restart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 MOST_TEMPLATES: Final = 200
 OTHERS: Final = "(others)"
-"""In the place of whatever comes when there are so many templates: a log of random words must not fill the memory."""
+"""The template of all further lines at the limit of templates: a log of random words must not fill the memory."""
 _MOST_LETTERS: Final = 400
 _KEPT_LETTERS: Final = 160
 
@@ -27,11 +27,11 @@ _MASKS: Final = (
     (re.compile(r"\d+(?:[.,:]\d+)*"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
-"""In this order: what is inside of a longer thing is masked with it."""
+"""The masks in order: longer patterns first, so that their parts are masked with them."""
 
 
 def template_of(message: str) -> str:
-    """Return a message with all that varies masked, on one line and cut."""
+    """Return a message with its variable parts masked, on one line and cut."""
     text = message[:_MOST_LETTERS]
     for pattern, mask in _MASKS:
         text = pattern.sub(mask, text)
@@ -39,7 +39,7 @@ def template_of(message: str) -> str:
 
 
 def count_templates(lines: Iterable[Any]) -> dict[str, int]:
-    """Return how many lines there are of each template, with the event's name before it; what is no line is left out."""
+    """Return the number of lines of each template, which begins with the event name; items that are not lines are ignored."""
     counts: Counter[str] = Counter()
     for line in lines:
         if isinstance(line, Mapping):

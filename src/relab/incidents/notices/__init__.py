@@ -1,1 +1,1 @@
-"""Notices: people learn of incidents without looking, by Slack-style webhooks and PagerDuty; and Slack commands."""
+"""Notify people of incidents by Slack-style webhooks and PagerDuty, and answer Slack commands."""

@@ -1,4 +1,4 @@
-"""What people type in Slack: `/relab status`, `/relab approve ID`, and the like."""
+"""Commands that people type in Slack: `/relab status`, `/relab approve ID`, and the like."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SlackCommand:
-    """A command, as Slack sends it.
+    """A command from Slack.
 
     Attributes:
-        text: what stands behind the name of the command.
-        is_check: Slack only looks whether somebody is there.
+        text: the text after the name of the command.
+        is_check: whether it is only Slack's check that the server answers (`ssl_check`).
     """
 
     user_id: str
@@ -49,16 +49,16 @@ class SlackCommand:
 
     @property
     def author(self) -> str:
-        """Who types, as timelines have it."""
+        """The name of the user in timelines."""
         return f"slack:{self.user_name or 'somebody'}/{self.user_id}"
 
 
 def read_command(body: bytes) -> SlackCommand:
-    """Read the form of a request.
+    """Parse the form in the body of a request.
 
     Raises:
-        MalformedBodyError: it is no form of text.
-        InvalidInputError: it does not say who types.
+        MalformedBodyError: the body is not a form in UTF-8.
+        InvalidInputError: the user id is missing or not valid.
     """
     try:
         fields = parse_qs(
@@ -78,16 +78,16 @@ def read_command(body: bytes) -> SlackCommand:
         raise InvalidInputError(
             "user_id is missing, or is no id of Slack's.", problems=(("user_id", "is no id of Slack's"),)
         )
-    # Slack escapes what people type.
+    # Slack escapes the text that people type.
     return SlackCommand(user_id, one_line(given.get("user_name", ""), 80), html.unescape(given.get("text", "")))
 
 
 class SlackDesk:
-    """Does what people type, through the same service as every other edge.
+    """Carries out Slack commands, through the same service as every other edge.
 
     Args:
-        incidents: what it asks and tells.
-        operators: ids of the users who may change something; everybody else may look.
+        incidents: the service that carries out the commands.
+        operators: ids of the users who may change something; all others may only read.
     """
 
     def __init__(self, incidents: IncidentService, operators: frozenset[str]) -> None:
@@ -107,7 +107,7 @@ class SlackDesk:
         }
 
     def answer(self, command: SlackCommand) -> str:
-        """Do what is asked, and return what to say to who asked; whatever is refused is said as well."""
+        """Carry out a command and return the reply; if it is refused or fails, the reply says why."""
         verb, _, rest = command.text.strip().partition(" ")
         verb = verb.lower()
         try:

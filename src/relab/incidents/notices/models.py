@@ -1,4 +1,4 @@
-"""What people are told of an incident, as values."""
+"""Value types of notices."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class NoticeKind(StrEnum):
     DECIDED = "decided"
     ACTED = "acted"
     FAILED = "failed"
-    """The responder itself has failed."""
+    """The responder itself failed."""
     OUTAGE = "outage"
-    """Something else goes wrong while the responder is at work on the incident."""
+    """The target became worse, or broke again, while the responder works on the incident."""
     ESCALATED = "escalated"
     CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that people should know, in words from outside: whoever sends it on escapes and cuts them.
+    """A notice of an incident. Its texts may come from outside: the adapter of each receiver must escape and cut them.
 
     Attributes:
-        seq: of the event of the timeline that it tells of; with the incident's id it names the notice.
-        title: a few words of our own.
+        seq: the number of its timeline event; together with the incident's id it identifies the notice.
+        title: a few words, written by relab.
         headline: one sentence.
-        details: further ones, by what they are about.
-        commands: how to answer, to be typed as they stand.
-        wants_person: somebody has to do something.
-        is_taken: a person has taken it on.
-        is_over: the incident ends with it.
-        is_stale: the incident was over before it could be told.
-        url: of the incident, where relab has an address that people can reach.
+        details: pairs of a label and a text.
+        commands: commands to answer with, to be typed unchanged.
+        wants_person: whether a person has to act.
+        is_taken: whether a person has taken over the incident.
+        is_over: whether the incident ended with this event.
+        is_stale: whether the incident was over before the notice was sent.
+        url: the page of the incident, if the public address of relab is known.
     """
 
     incident_id: str
@@ -62,19 +62,19 @@ class Notice:
 
     @property
     def key(self) -> str:
-        """What is the same if the notice is sent again."""
+        """The idempotency key of the notice: the same for every retry."""
         return f"{self.incident_id}:{self.seq}"
 
 
 class ReceiverState(BaseModel):
-    """How it stands with a receiver of notices.
+    """The delivery state of a receiver of notices.
 
     Attributes:
-        since: when it was set up; of what was over by then it is not told.
-        sent, given_up: how many notices it has taken, and how many it was not told in the end.
-        attempts: how often the next notice was tried since the last one that was taken.
-        retry_at: when it is tried again.
-        error: why the last one was not taken; no secrets.
+        since: when it was set up; no notices are sent of incidents that were over by then.
+        sent, given_up: how many notices it accepted, and how many could not be sent to it.
+        attempts: how often sending the next notice was tried since the last success or giving up.
+        retry_at: when the next retry is due.
+        error: why the last notice was not accepted; without secrets.
     """
 
     model_config = ConfigDict(frozen=True)

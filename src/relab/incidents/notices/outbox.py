@@ -1,7 +1,7 @@
-"""What is still to be told: nothing is copied, each receiver has a place in each timeline.
+"""The outbox of notices: no event is copied; each receiver has a place, the number of the last event sent, in each timeline.
 
-An event is in its timeline in the transaction of what it tells of, and a place moves only after a receiver has taken the
-notice: a kill at any moment loses none. One that was taken just before a kill is sent again, with the same key.
+An event is written in the transaction of its change, and a place moves only after the receiver accepted the notice, so a kill
+at any moment loses no notice. A notice that was accepted just before a kill is sent again, with the same key.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from relab.storage import Database
 from relab.storage.errors import ConstraintError
 
 NEWS_US: Final = 86_400 * 1_000_000
-"""An incident that is over, was opened longer ago than a day, and was never told of, is no news."""
+"""No notices are sent of an incident that was opened longer ago (1 day), is over, and had no notice yet."""
 LONGEST_PAUSE_US: Final = 3_600 * 1_000_000
-"""A receiver that is put off for longer was so before the clock was set back."""
+"""A longer pause of a receiver is ignored: it was set before the clock was set back."""
 MOST_ERROR: Final = 500
 _MOST_WAITING: Final = 50
 _MOST_ALERTS: Final = 5
@@ -28,10 +28,10 @@ _MOST_ALERTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An incident that a receiver is not told all of.
+    """An incident with events that a receiver has not processed yet.
 
     Attributes:
-        seq: the number of the last event that it is told of, or that there was nothing to tell of; 0: of none.
+        seq: the number of the last event that was sent or skipped; 0 if there is none.
     """
 
     incident_id: str
@@ -39,25 +39,25 @@ class Waiting:
 
 
 class Outbox:
-    """The places of receivers, and how it stands with each."""
+    """The places and delivery states of receivers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def set_up(self, receiver: str, *, at_us: int) -> None:
-        """Have a receiver told from now on; one that is known goes on where it was."""
+        """Add a receiver, which gets notices from now on; a known receiver continues at its places."""
         fresh = {"since": at_us, "sent": 0, "given_up": 0, "attempts": 0}
         with self._database.write() as unit:
             repository.add_receiver(unit.session, {"receiver": receiver, **fresh})
 
     def states(self) -> list[ReceiverState]:
-        """Return how it stands with each receiver that was ever set up."""
+        """Return the delivery state of each receiver that was ever set up."""
         with self._database.read() as session:
             rows = repository.get_receivers(session)
         return [ReceiverState.model_validate(row, from_attributes=True) for row in rows]
 
     def waiting(self, receiver: str, *, now_us: int) -> list[Waiting]:
-        """Return what a receiver is still to be told; nothing while it is put off."""
+        """Return the incidents with pending events for a receiver; empty during a retry pause."""
         with self._database.read() as session:
             row = repository.get_receiver(session, receiver)
             if row is None or now_us < (row.retry_at or 0) <= now_us + LONGEST_PAUSE_US:
@@ -67,25 +67,25 @@ class Outbox:
         return [Waiting(each.incident_id, each.seq) for each in found]
 
     def attempts(self, receiver: str) -> int:
-        """Return how often the next notice was tried."""
+        """Return how often sending the next notice was tried."""
         with self._database.read() as session:
             row = repository.get_receiver(session, receiver)
         return 0 if row is None else int(row.attempts)
 
     def pass_over(self, receiver: str, event: TimelineEvent) -> None:
-        """Note that there is nothing to tell of the events up to this one."""
+        """Skip the events up to this one, which need no notice."""
         self._move(receiver, event, {})
 
     def note_sent(self, receiver: str, event: TimelineEvent, *, at_us: int) -> None:
-        """Note that a receiver has taken the notice of an event."""
+        """Store that a receiver accepted the notice of an event."""
         self._move(receiver, event, {"last_sent_at": at_us, "error": None}, count="sent")
 
     def give_up(self, receiver: str, event: TimelineEvent, *, error: str) -> None:
-        """Note that a receiver is not told of an event, and why."""
+        """Skip an event whose notice could not be sent, and store the error."""
         self._move(receiver, event, {"error": cut(error, MOST_ERROR)}, count="given_up")
 
     def put_off(self, receiver: str, *, until_us: int, attempts: int, error: str) -> None:
-        """Note that a receiver is not to be told anything for some time, and why."""
+        """Set a retry pause for a receiver, and store the error."""
         values = {"retry_at": until_us, "attempts": attempts, "error": cut(error, MOST_ERROR)}
         with self._database.write(durable=False) as unit:
             repository.change_receiver(unit.session, receiver, values)
@@ -101,14 +101,14 @@ class Outbox:
             return repository.first_events(session, incident_id, EventKind.ALERT, _MOST_ALERTS)
 
     def is_fresh(self, signature: str, *, at_us: int, keep_us: int) -> bool:
-        """Return whether a signed request has not come before, and note it; earlier ones are forgotten after a while."""
+        """Return whether a signed request is new, and store its signature; delete signatures older than `keep_us`."""
         with self._database.write() as unit:
             repository.forget_requests(unit.session, at_us - keep_us)
             return repository.take_request(unit.session, signature, at_us)
 
     def _move(self, receiver: str, event: TimelineEvent, values: dict[str, Any], *, count: str | None = None) -> None:
-        # Not waited for until it is on the disk: what is told twice after a power failure has the same key.
-        # An incident that was deleted meanwhile has no place any more.
+        # Not durable: after a power failure a notice may be sent twice, with the same key.
+        # An incident that was deleted meanwhile cannot have a place; the constraint error is ignored.
         with contextlib.suppress(ConstraintError), self._database.write(durable=False) as unit:
             repository.put_place(unit.session, receiver, event.incident_id, event.seq, is_over=event.is_terminal)
             if count is not None:

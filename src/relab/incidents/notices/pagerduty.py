@@ -2,8 +2,8 @@
 
 https://developer.pagerduty.com/docs/events-api-v2-overview. One alert for an incident: its `dedup_key` is the incident's id.
 
-What the responder does acknowledges nothing: an acknowledged alert calls nobody again, and if the responder should fail
-after it, everybody would sleep on. A person who rejects a plan has the incident, and that acknowledges it.
+The responder's own actions never acknowledge an alert: PagerDuty does not call anyone again for an acknowledged one, and the
+responder might fail later. A person who rejects a plan takes over the incident, and that acknowledges the alert.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.notices.texts import harmless
 
 _MOST_SUMMARY: Final = 1_000
-"""PagerDuty refuses more than 1,024 characters."""
+"""PagerDuty rejects more than 1,024 characters."""
 _MOST_SOURCE: Final = 200
 _MOST_DETAIL: Final = 1_000
 _ORDER: Final = list(Severity)
@@ -26,19 +26,19 @@ _SEVERITIES: Final = {Severity.WARNING: "warning", Severity.DEGRADED: "error", S
 
 
 class PageFrom(StrEnum):
-    """From when on PagerDuty knows of an incident."""
+    """Which event of an incident triggers the alert in PagerDuty."""
 
     OPENED = "opened"
     PERSON_WANTED = "person_wanted"
-    """Once somebody has to do something: what the responder mends by itself wakes nobody."""
+    """When a person has to act: an incident that the responder resolves alone wakes nobody."""
 
 
 def event_of(notice: Notice, routing_key: str, page_from: PageFrom) -> dict[str, Any] | None:
-    """Return the body of the request for a notice, or None if PagerDuty need not know."""
+    """Return the body of the request for a notice, or None if it is not sent to PagerDuty."""
     if notice.is_over:
         return _event("resolve", notice, routing_key)
     if notice.is_stale:
-        # Nobody is to be called for what is over.
+        # The incident is over, so nobody needs to be called.
         return None
     if notice.is_taken:
         return _event("acknowledge", notice, routing_key)
@@ -54,7 +54,7 @@ def event_of(notice: Notice, routing_key: str, page_from: PageFrom) -> dict[str,
         "payload": {
             "summary": harmless(f"{notice.title}: {notice.target}: {notice.headline}", _MOST_SUMMARY),
             "source": harmless(notice.target, _MOST_SOURCE),
-            # Whoever is asked something should not read of it in the morning.
+            # If a person has to act, raise the severity, so that PagerDuty does not wait until morning.
             "severity": _SEVERITIES[max(notice.severity, _LEAST_ASKING, key=_ORDER.index)]
             if notice.wants_person
             else _SEVERITIES[notice.severity],

@@ -1,4 +1,4 @@
-"""A request to a receiver of notices, within a bounded time and size, and what its answer means."""
+"""Send requests to receivers of notices, with limits of time and size, and interpret the responses."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from relab.incidents.notices.texts import one_line
 _MOST_READ: Final = 4_096
 _MOST_SHOWN: Final = 200
 _LATER: Final = frozenset((408, 425, 429))
-"""Refusals that time changes; every other one of the fours is the same the next time."""
+"""The 4xx status codes that are retried; any other 4xx would be the same the next time."""
 
 
 class Fate(StrEnum):
-    """What became of a notice."""
+    """The result of sending a notice."""
 
     TAKEN = "taken"
     LATER = "later"
     NEVER = "never"
-    """It is not taken, and the same again would not be."""
+    """It was rejected, and a retry would be rejected, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a request.
+    """The result of a request.
 
     Attributes:
-        reason: why it was not taken; no secrets.
-        retry_after_s: what the receiver asks for, if it does.
+        reason: why it was not accepted; without secrets.
+        retry_after_s: the receiver's `Retry-After` in seconds, or None.
     """
 
     fate: Fate
@@ -50,24 +50,24 @@ class Reply:
 
 
 class Poster:
-    """Sends notices, each by a connection of its own.
+    """Sends notices, each over a new connection.
 
     Args:
-        clock: some receivers say by a date when to come again.
-        within_s: for the whole of a request, until the last byte of the answer.
+        clock: needed for a `Retry-After` that is a date.
+        within_s: time limit of a whole request, until the last byte of the response.
 
     Raises:
-        ConfigurationError: by the proxy or with the certificates that the environment names nothing can be sent.
+        ConfigurationError: the proxy or the certificates of the environment cannot be used.
     """
 
     def __init__(self, clock: Clock, *, within_s: float) -> None:
         self._clock = clock
         self._within_s = within_s
         try:
-            # Receivers are out in the world: where a proxy leads there, it is used. What redirects could lead anywhere.
+            # Receivers are on the Internet, so use the proxy of the environment. Follow no redirects: they could lead anywhere.
             self._clients = FreshClients(is_secure=True, trust_env=True, timeout=None)
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
-            # Other words than those about what is not installed may repeat an address, and the password in it.
+            # Messages of other errors than ImportError may contain an address with a password.
             why = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}."
             raise ConfigurationError(
                 f"Notices cannot be sent by the proxy or with the certificates that the environment names: {why}",
@@ -75,12 +75,12 @@ class Poster:
             ) from None
 
     async def post(self, receiver: Receiver, body: Mapping[str, Any], *, key: str) -> Reply:
-        """Send a notice; whatever comes of it is a reply, and nothing is raised.
+        """Send a notice and return the result; failures are part of the reply and raise no error.
 
         Args:
-            receiver: who is told.
-            body: becomes JSON.
-            key: the same for the same notice, for receivers that tell by it what they have already.
+            receiver: the receiver of the notice.
+            body: sent as JSON.
+            key: the idempotency key, by which receivers can recognize a retry.
         """
         headers = {"Content-Type": "application/json; charset=utf-8", "Idempotency-Key": key, "User-Agent": "relab"}
         url, content = receiver.url.get_secret_value(), canonical_json(body).encode()
@@ -104,7 +104,7 @@ class Poster:
         return Reply(Fate.NEVER, reason)
 
     def _seconds(self, header: str | None) -> float | None:
-        """Return what a `Retry-After` asks for, which is seconds or a date; None if it is neither."""
+        """Return the seconds of a `Retry-After` header, which is a number or a date; None if it is neither."""
         if header is None:
             return None
         try:
@@ -113,7 +113,7 @@ class Poster:
             try:
                 at = parsedate_to_datetime(header)
             except (ValueError, OverflowError):
-                # Years and offsets from UTC may have any number of digits.
+                # A year or an offset from UTC may have any number of digits, and overflow.
                 return None
             wanted = (at.replace(tzinfo=at.tzinfo or UTC) - EPOCH).total_seconds() - self._clock.now_us() / 1e6
         return max(wanted, 0.0) if math.isfinite(wanted) else None
@@ -121,7 +121,7 @@ class Poster:
 
 async def _beginning(response: httpx.Response) -> bytes:
     found = bytearray()
-    # As it comes: what is packed is not unpacked, to whatever size.
+    # Read raw bytes: decompressed content could have any size.
     async for part in response.aiter_raw():
         found += part
         if len(found) >= _MOST_READ:

@@ -1,4 +1,4 @@
-"""Who is told of incidents, as the settings say."""
+"""The receivers of notices, built from the settings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAGERDUTY = "pagerduty"
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Somebody who is told.
+    """A receiver of notices.
 
     Attributes:
-        name: that its places in timelines are stored under.
-        url: where it is; a secret may be a part of it.
-        compose: makes the body of a request, or None of what it need not know.
-        secrets: texts that are in no log and no error, beside the URL.
+        name: under which its places in timelines are stored.
+        url: its address, which may contain a secret.
+        compose: returns the body of the request for a notice, or None if it is not sent to this receiver.
+        secrets: texts, besides the URL, that must not be in logs or errors.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Receiver:
     secrets: tuple[SecretStr, ...] = field(default=())
 
     def without_secrets(self, text: str) -> str:
-        """Return a text that may be logged: receivers repeat what they were sent, and libraries where they sent it."""
+        """Return a text with secrets masked, for logs: responses may repeat the request, and errors of libraries the URL."""
         url = self.url.get_secret_value()
         path = urlsplit(url).path.strip("/")
         hidden = [url, *([path] if len(path) >= 8 else []), *(each.get_secret_value() for each in self.secrets)]
@@ -46,10 +46,10 @@ class Receiver:
 
 
 def receivers_of(settings: NoticeSettings) -> list[Receiver]:
-    """Return whom the settings name.
+    """Return the receivers in the settings.
 
     Raises:
-        ConfigurationError: an address is none; it is not repeated, for it may be a secret.
+        ConfigurationError: an address is not valid; the message omits it, because it may be a secret.
     """
     found = []
     webhook, key = settings.slack_webhook_url, settings.pagerduty_routing_key

@@ -1,4 +1,4 @@
-"""Queries over who was told what. Every function takes the session of a transaction."""
+"""Queries over receivers of notices and their places. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RECEIVER = tuple(NoticeReceiverRow.__table__.c)
 
 
 def add_receiver(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a receiver, if it is not there."""
+    """Insert a receiver if it does not exist."""
     session.execute(insert_into(session, table_of(NoticeReceiverRow)).values(**values).on_conflict_do_nothing())
 
 
@@ -38,15 +38,15 @@ def change_receiver(session: Session, receiver: str, values: Mapping[str, Any]) 
 
 
 def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) -> Sequence[Any]:
-    """Return `(incident_id, seq)` of incidents with events beyond a receiver's place, the first opened first.
+    """Return `(incident_id, seq)` of incidents with events after a receiver's place, the first opened first.
 
-    These are incidents that are open, those whose end the receiver is not told yet, and those that were opened lately:
-    each of them is found by an index, however many there were.
+    The candidates are open incidents, those whose end has not been sent to the receiver, and those opened recently; an
+    index finds each of these, however many incidents there are.
 
     Args:
         session: of the transaction.
-        receiver: its name.
-        opened_from: of those that are over, and that it was never told of, only ones that were opened since.
+        receiver: the name of the receiver.
+        opened_from: incidents that are over and without a place are included only if they were opened since this time.
         limit: how many at most.
     """
     candidates = union(
@@ -69,7 +69,7 @@ def waiting(session: Session, receiver: str, *, opened_from: int, limit: int) ->
 
 
 def put_place(session: Session, receiver: str, incident_id: str, seq: int, *, is_over: bool) -> None:
-    """Move a receiver's place forward; another sender may have moved it further, and it never goes back."""
+    """Move a receiver's place forward, never back: another sender may have moved it further."""
     statement = insert_into(session, table_of(NoticePlaceRow)).values(
         receiver=receiver, incident_id=incident_id, seq=seq, is_over=is_over
     )
@@ -97,7 +97,7 @@ def first_events(session: Session, incident_id: str, kind: str, most: int) -> li
 
 
 def take_request(session: Session, signature: str, at: int) -> bool:
-    """Note a request of Slack's; False if it was noted before."""
+    """Store the signature of a Slack request; return False if it was stored before."""
     added = insert_into(session, table_of(SlackRequestRow)).values(signature=signature, at=at)
     statement = added.on_conflict_do_nothing().returning(SlackRequestRow.signature)
     return session.execute(statement).one_or_none() is not None

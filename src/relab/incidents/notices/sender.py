@@ -1,4 +1,4 @@
-"""Tells one receiver what there is to tell: in order within an incident, at least once, and never in the responder's way."""
+"""Send notices to one receiver: in order within an incident, at least once, and without blocking the responder."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What all senders work with.
+    """What all senders share.
 
     Attributes:
-        public_url, answers_slack: what notices say of how to answer.
+        public_url, answers_slack: used in notices that say how to answer.
     """
 
     outbox: Outbox
@@ -53,13 +53,13 @@ class Desk:
 
 
 class Sender:
-    """Tells one receiver of all incidents of a database, as long as no other process does.
+    """Sends notices of all incidents of a database to one receiver, while this process holds the lease for it.
 
     Args:
-        receiver: who is told.
-        desk: what it works with.
-        poster: sends.
-        owner: names this process; of several, one sends.
+        receiver: the receiver of the notices.
+        desk: what all senders share.
+        poster: makes the requests.
+        owner: the name of this process in the lease; only the process that holds the lease sends.
     """
 
     def __init__(self, receiver: Receiver, desk: Desk, poster: Poster, *, owner: str) -> None:
@@ -67,7 +67,7 @@ class Sender:
         self._desk = desk
         self._poster = poster
         self._owner = owner
-        # No target is called so: targets are hosts, or named by people who look at them.
+        # It cannot collide with a target: targets are hosts, or named by people.
         self._lease = f"{NOTICES}{receiver.name}"
         self._held_until_us = 0
         self._ask_again_us = 0
@@ -76,11 +76,11 @@ class Sender:
 
     @property
     def name(self) -> str:
-        """The receiver's."""
+        """The name of the receiver."""
         return self._receiver.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Tell what there is to tell until told to stop."""
+        """Send notices until `stop` is set; then release the lease."""
         desk, name = self._desk, self._receiver.name
         is_set_up = False
         while not stop.is_set():
@@ -91,7 +91,7 @@ class Sender:
                 if await self._leads():
                     await self._tell_all(stop)
             except UnavailableError as error:
-                # The places stand where they stood: the next look finds the same again.
+                # No place has moved, so the next poll finds the same events again.
                 _log.warning("notices_wait", receiver=name, error=str(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), desk.pace.poll_s)
@@ -99,12 +99,12 @@ class Sender:
             await _blocking(desk.log.leases.release, self._lease, self._owner)
 
     async def _leads(self) -> bool:
-        """Return whether this process sends; another one takes over when it has not said so for a while."""
+        """Acquire or renew the lease; return whether this process holds it. Another one takes over when it expires."""
         now_us, lease_us = self._desk.clock.now_us(), int(self._desk.pace.lease_s * _US)
         if now_us < self._held_until_us - lease_us // 2 <= now_us + lease_us:
             return True
         if now_us < self._ask_again_us <= now_us + lease_us:
-            # To ask is to write, and there is one writer.
+            # A try is a write, and the database may allow only one writer.
             return False
         until_us = now_us + lease_us
         lease = await _blocking(self._desk.log.leases.take, self._lease, self._owner, now_us=now_us, until_us=until_us)
@@ -119,7 +119,7 @@ class Sender:
                 return
 
     async def _tell_of(self, waiting: Waiting, stop: asyncio.Event) -> bool:
-        """Tell of one incident what was not told yet; False if the receiver is to be left alone for now."""
+        """Send the pending notices of one incident; return False if sending to this receiver must stop for now."""
         desk, name = self._desk, self._receiver.name
         passed: TimelineEvent | None = None
         for event in await _blocking(desk.log.read_after, waiting.incident_id, waiting.seq):
@@ -130,7 +130,7 @@ class Sender:
                 if event.is_terminal:
                     break
                 continue
-            # A request may take long, so the right to make it is made sure of before each.
+            # A request may take long, so renew the lease before each.
             if stop.is_set() or not await self._leads():
                 return False
             reply = await self._poster.post(self._receiver, body, key=notice.key)
@@ -144,7 +144,7 @@ class Sender:
         return True
 
     async def _note(self, event: TimelineEvent, reply: Reply) -> bool:
-        """Write down what came of a notice; False if it is to be tried again, after a pause."""
+        """Store the result of sending a notice; return False if it is to be retried after a pause."""
         desk, name, now_us = self._desk, self._receiver.name, self._desk.clock.now_us()
         if reply.fate is Fate.TAKEN:
             await _blocking(desk.outbox.note_sent, name, event, at_us=now_us)
@@ -157,7 +157,7 @@ class Sender:
             )
             until_us = now_us + int(pause_s * _US)
             await _blocking(desk.outbox.put_off, name, until_us=until_us, attempts=attempts, error=reply.reason)
-            # After it is written down: a pause that nobody keeps is none.
+            # Count the pause only after it is stored: otherwise it may not take place.
             self._paused_s += pause_s
             return False
         _log.error(
@@ -167,10 +167,10 @@ class Sender:
         return True
 
     def _waited_s(self, event: TimelineEvent) -> float:
-        """Return the pauses so far between the tries of this process to tell of an event.
+        """Return the total of the pauses, in seconds, between this process's tries to send a notice of an event.
 
-        Neither how old the event is nor what a clock says: after a night in which relab itself was away, or a leap of the
-        clock, what waits is as old as can be and was not tried once.
+        The age of the event is not used: after a night in which relab was down, or a jump of the clock, an old event may not
+        have been tried once.
         """
         key = event.incident_id, event.seq
         if self._put_off != key:
@@ -184,7 +184,7 @@ class Sender:
         return min(pause_s, _LONGEST_PAUSE_S)
 
     def _give_up(self, event: TimelineEvent, reason: str) -> None:
-        """Go on without a notice; whoever reads the timeline later sees who was not told of what."""
+        """Skip a notice for good, and append an event to the timeline that says which receiver did not get which notice."""
         desk, name = self._desk, self._receiver.name
         desk.outbox.give_up(name, event, error=reason)
         lost = NewEvent(
@@ -214,7 +214,7 @@ class Sender:
         return notice_of(event, Context(incident, earlier, alerts, question, desk.public_url, desk.answers_slack))
 
     def _open_question(self, event: TimelineEvent) -> ApprovalRequest | None:
-        """Return what an event asks if it still can be answered: who is called for nothing does not come the next time."""
+        """Return the approval request of an event if it can still be decided, else None: people ignore calls after a needless one."""
         asked = event.content.get("request")
         approval_id = asked.get("approval_id") if isinstance(asked, dict) else None
         try:
@@ -225,5 +225,5 @@ class Sender:
 
 
 async def _blocking(work: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
-    """Do what blocks, such as a transaction, beside the event loop."""
+    """Run a blocking function, such as a transaction, in a thread."""
     return await asyncio.to_thread(work, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""People are told of incidents, and answer by Slack: what the composition root starts and the edges ask."""
+"""The service that sends notices of incidents to people, and answers their commands in Slack."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["NoticeService", "NoticeSettings", "Pace", "PageFrom", "SlackCommand"
 
 _US: Final = 1_000_000
 _KEPT_US: Final = 3 * TOLERANCE_S * _US
-"""A signature holds for the tolerance before and after the time in it; for longer than that it is remembered."""
+"""How long signatures are stored against replay: longer than they are valid (the tolerance before and after their time)."""
 _ENDS_WITHIN_S: Final = 2.0
 _AGAIN_AFTER_S: Final = 5.0
 
@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SlackOffError(NotFoundError):
-    """Commands of Slack's are not answered here."""
+    """Slack commands are not set up here."""
 
     code = "slack_off"
 
@@ -58,7 +58,7 @@ class NoticeService:
     """Sends notices while it runs, and answers Slack's commands.
 
     Args:
-        incidents: whose timelines are told of, and what commands ask.
+        incidents: the service whose timelines are the source of notices, and which carries out commands.
     """
 
     def __init__(self, database: Database, clock: Clock, incidents: IncidentService, settings: NoticeSettings) -> None:
@@ -69,38 +69,38 @@ class NoticeService:
         self._desk = SlackDesk(incidents, settings.slack_operators)
 
     def check(self) -> None:
-        """Return if everybody whom the settings name can be told.
+        """Check that notices can be sent to all receivers of the settings.
 
         Raises:
-            ConfigurationError: an address is none, or by what the environment names nothing can be sent.
+            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
         """
         self.configured()
 
     def configured(self) -> list[str]:
-        """Return the names of the receivers that are set up now.
+        """Return the names of the receivers in the settings.
 
         Raises:
-            ConfigurationError: an address is none, or by what the environment names nothing can be sent.
+            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
         """
         receivers = receivers_of(self._settings)
         if receivers:
-            # Made to see that it can be; it has connected to nobody.
+            # Created only to check that it can be; it does not connect.
             self._poster()
         return [receiver.name for receiver in receivers]
 
     def states(self) -> list[ReceiverState]:
-        """Return how it stands with each receiver that was ever set up."""
+        """Return the delivery state of each receiver that was ever set up."""
         return self._outbox.states()
 
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[None]:
-        """Tell the receivers of all incidents while the block runs; do nothing if none is set up.
+        """Send notices of all incidents to the receivers while the block runs; do nothing if no receiver is set up.
 
-        Each of them is told by itself, so that one that is slow keeps no other waiting. All of it is done in a thread with
-        a loop of its own: names that nobody resolves hold up threads, and they should not be those of the responder.
+        Each receiver has its own task, so that a slow one does not delay the others. They run in a thread with its own event
+        loop: slow DNS lookups block threads, and these must not be those of the responder.
 
         Raises:
-            ConfigurationError: an address is none, or by what the environment names nothing can be sent.
+            ConfigurationError: an address is not valid, or the proxy or the certificates of the environment cannot be used.
         """
         receivers = receivers_of(self._settings)
         if not receivers:
@@ -113,7 +113,7 @@ class NoticeService:
         try:
             yield
         finally:
-            # If it has ended by itself, the log says why.
+            # The loop may have ended already; the log then says why.
             with contextlib.suppress(RuntimeError):
                 end()
             await asyncio.to_thread(thread.join, 2 * _ENDS_WITHIN_S)
@@ -132,7 +132,7 @@ class NoticeService:
             if began.done():
                 _log.exception("notices_failed")
             else:
-                # A server that tells nobody looks well all night: it is not to start.
+                # A server that cannot send notices must not start: it would seem healthy.
                 began.set_exception(error)
 
     def _poster(self) -> Poster:
@@ -157,12 +157,12 @@ class NoticeService:
         return [Sender(each, desk, poster, owner=owner) for each in receivers]
 
     def take_in(self, body: bytes, *, timestamp: str | None, signature: str | None) -> SlackCommand:
-        """Return the command in a request that is Slack's and has not come before.
+        """Verify a request of Slack and return its command.
 
         Raises:
-            SlackOffError: nobody has set up that commands are answered.
-            SlackSignatureError: it is not Slack's, or it has come before.
-            InvalidInputError: it cannot be read.
+            SlackOffError: no signing secret is set, so commands are not answered.
+            SlackSignatureError: the signature is not valid, or the request is a replay.
+            InvalidInputError: the request cannot be parsed.
         """
         secret = self._settings.slack_signing_secret
         if secret is None:
@@ -175,7 +175,7 @@ class NoticeService:
         return command
 
     def answer(self, command: SlackCommand) -> str:
-        """Do what a command says, and return what to tell who typed it, in Slack's markup."""
+        """Carry out a command, and return the reply in Slack's markup."""
         return self._desk.answer(command)
 
 

@@ -1,4 +1,4 @@
-"""Who is told of incidents, and who may answer: what operators decide."""
+"""Settings of notices: their receivers, and who may answer in Slack."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PAGERDUTY_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a receiver is told.
+    """Times of sending to a receiver.
 
     Attributes:
-        poll_s: how often it is looked whether there is something to tell.
-        within_s: how long a receiver may take to answer.
-        first_pause_s, longest_pause_s: between two tries; each is twice the one before.
-        give_up_after_s: a notice that is still not taken after pauses of so long in all is given up.
-        lease_s: how long one process sends before another one may take over, if it says nothing more.
+        poll_s: interval of polls for pending events.
+        within_s: time limit of a request.
+        first_pause_s, longest_pause_s: pauses between retries; each is twice as long as the one before.
+        give_up_after_s: a notice is given up when the sum of its pauses reaches this.
+        lease_s: how long the lease of the sending process lasts; another one takes over when it expires.
     """
 
     poll_s: float = 1.0
@@ -34,14 +34,14 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class NoticeSettings:
-    """Receivers of notices, and what Slack may do.
+    """Receivers of notices, and permissions in Slack.
 
     Attributes:
         slack_webhook_url: of an incoming webhook; its path is a secret.
         pagerduty_routing_key: of an integration of Events API v2.
-        page_from: from when on PagerDuty knows of an incident.
-        public_url: where people reach relab; notices link to it.
-        slack_signing_secret: of the Slack app whose commands are answered; None: none are.
+        page_from: which event of an incident triggers the alert in PagerDuty.
+        public_url: the address at which people reach relab; notices link to it.
+        slack_signing_secret: of the Slack app whose commands are answered; if None, no commands are answered.
         slack_operators: ids of the users who may approve, reject, pause and resume; by default nobody.
     """
 

@@ -1,4 +1,4 @@
-"""Whether a request is Slack's: version 0 of its signatures. Pure.
+"""Verify the signatures of Slack requests, version 0. Pure.
 
 https://docs.slack.dev/authentication/verifying-requests-from-slack
 """
@@ -15,19 +15,19 @@ from pydantic import SecretStr
 from relab.core.errors import UnauthenticatedError
 
 TOLERANCE_S: Final = 300
-"""A request that says that it is older, or younger, is refused."""
+"""A request is rejected if its timestamp differs from now by more than this."""
 _US: Final = 1_000_000
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}")
 
 
 class SlackSignatureError(UnauthenticatedError):
-    """The request is not Slack's, or it is one that came before."""
+    """The signature of a Slack request is not valid, or the request is a replay."""
 
     code = "invalid_signature"
 
 
 def signature_of(secret: SecretStr, timestamp: str, body: bytes) -> str:
-    """Return the signature that Slack gives a body, with the version in front."""
+    """Return the signature of a body as Slack computes it, with the version prefix `v0=`."""
     signed = b"v0:" + timestamp.encode("utf-8", "replace") + b":" + body
     return "v0=" + hmac.new(secret.get_secret_value().encode(), signed, hashlib.sha256).hexdigest()
 
@@ -35,10 +35,10 @@ def signature_of(secret: SecretStr, timestamp: str, body: bytes) -> str:
 def require_signature(
     secret: SecretStr, body: bytes, *, timestamp: str | None, signature: str | None, now_us: int
 ) -> None:
-    """Return if Slack has signed this, and not long ago.
+    """Check that Slack signed this request at most `TOLERANCE_S` ago.
 
     Raises:
-        SlackSignatureError: somebody else has, or nobody, or it was long ago.
+        SlackSignatureError: the signature is missing or not valid, or its time is too far from now.
     """
     if timestamp is None or signature is None:
         raise SlackSignatureError(

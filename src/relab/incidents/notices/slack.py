@@ -12,7 +12,7 @@ from relab.incidents.notices.models import Notice
 from relab.incidents.notices.texts import escaped, for_slack, length
 
 _MOST_IN_SECTION: Final = 2_900
-"""Slack refuses a section of more than 3,000 characters."""
+"""Slack rejects a section of more than 3,000 characters."""
 _MOST_HEADLINE: Final = 600
 _MOST_DETAIL: Final = 400
 
@@ -20,7 +20,7 @@ _MOST_DETAIL: Final = 400
 def message_of(notice: Notice) -> dict[str, Any]:
     """Return the body of the request for a notice.
 
-    Whatever is from outside is escaped and one line; `verbatim` keeps Slack from making links and names of it.
+    Texts from outside are escaped and put on one line; `verbatim` keeps Slack from turning them into links and mentions.
     """
     title, target = escaped(notice.title, 150), for_slack(notice.target, 200)
     headline = for_slack(notice.headline, _MOST_HEADLINE)
@@ -28,7 +28,7 @@ def message_of(notice: Notice) -> dict[str, Any]:
     lines += [f"_{escaped(name, 50)}_: {for_slack(text, _MOST_DETAIL)}" for name, text in notice.details]
     blocks = [_section(lines)]
     if notice.commands:
-        # Our own words: the ids in them are ours, too.
+        # Commands and their ids are written by relab, so they need no further masking.
         blocks.append(_section(["Answer by one of", *(f"`{escaped(each, 500)}`" for each in notice.commands)]))
     told = f"incident {notice.incident_id} · event {notice.seq} · {format_time(notice.at_us)}"
     shown = told if notice.url is None else f"{told} · <{notice.url}|show it>"
@@ -44,7 +44,7 @@ def message_of(notice: Notice) -> dict[str, Any]:
 
 
 def _section(lines: list[str]) -> dict[str, Any]:
-    """Return a section of whole lines, as many as there is room for."""
+    """Return a section with as many whole lines as fit."""
     kept, room = [], _MOST_IN_SECTION
     for line in lines:
         room -= length(line) + 1

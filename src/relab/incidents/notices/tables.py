@@ -1,4 +1,4 @@
-"""How it is kept who was told what: a place in each timeline for each receiver, so that no notice needs a copy."""
+"""Tables of notices: a place in each timeline for each receiver, so that notices need not be copied."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relab.storage.base import Base, Micros
 
 
 class NoticeReceiverRow(Base):
-    """A receiver of notices, and how it stands with it."""
+    """A receiver of notices and its delivery state."""
 
     __tablename__ = "notice_receivers"
 
@@ -25,7 +25,7 @@ class NoticeReceiverRow(Base):
 
 
 class NoticePlaceRow(Base):
-    """Up to which event of an incident a receiver is told."""
+    """A receiver's place in a timeline: the last event that was sent or skipped."""
 
     __tablename__ = "notice_places"
     __table_args__ = (Index("ix_notice_places_receiver_is_over", "receiver", "is_over"),)
@@ -34,11 +34,11 @@ class NoticePlaceRow(Base):
     incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(Integer)
     is_over: Mapped[bool] = mapped_column(Boolean)
-    """The incident's end is dealt with; of what is written down later people are not told."""
+    """Whether the incident's end was processed; no notices are sent of later events."""
 
 
 class SlackRequestRow(Base):
-    """A request of Slack's that was taken, for as long as the same one could come again."""
+    """The signature of an accepted Slack request, stored while a replay of it would be valid."""
 
     __tablename__ = "slack_requests"
     __table_args__ = (Index("ix_slack_requests_at", "at"),)

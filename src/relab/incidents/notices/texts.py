@@ -1,4 +1,4 @@
-"""Words from outside in messages: one line, of bounded size, without any power over whoever shows them. Pure."""
+"""Make texts from outside safe for messages: one line, of bounded size, without markup, links or mentions. Pure."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import unicodedata
 from typing import Final
 
 _JOINER: Final = "\u2060"
-"""Takes no room, and is no part of an address or a name."""
+"""WORD JOINER: has no width, and breaks up addresses and mentions."""
 _CALLING: Final = re.compile(r"@(?=\S)")
 _LINKING: Final = re.compile(r":(?=//)|(?<=\bwww)\.|(?<=\bmailto):", re.IGNORECASE)
 _ODD: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
-"""Categories of Unicode: controls, what changes the direction of a text, halves of characters, ends of lines."""
+"""Unicode categories that are replaced: controls, direction marks, surrogates, private use, line separators."""
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _MARK: Final = "…"
 
 
 def one_line(text: str, most: int) -> str:
-    """Return a text as one line of at most `most` characters as UTF-16 counts them; one that was longer ends with a mark."""
-    # Far more than is kept need not be looked at: a log line may have megabytes.
+    """Return a text as one line of at most `most` UTF-16 code units; a longer one is cut and ends with a mark."""
+    # Read only the beginning: a log line may have megabytes.
     seen = "".join(" " if unicodedata.category(char) in _ODD else char for char in text[: 4 * most])
     return _cut(" ".join(seen.split()), most, dict[str, str](), is_whole=len(text) <= 4 * most)
 
 
 def harmless(text: str, most: int) -> str:
-    """Return one line that calls nobody and is no link, also for receivers that make links of addresses by themselves."""
+    """Return one line without mentions and links, even for receivers that turn plain addresses into links."""
     line = one_line(text, most)
     tamed = _LINKING.sub(lambda found: _JOINER + found[0], _CALLING.sub(f"@{_JOINER}", line))
     return _cut(tamed, most, dict[str, str](), is_whole=True)
 
 
 def for_slack(text: str, most: int) -> str:
-    """Return one harmless line with the characters escaped that Slack's markup is made of.
+    """Return one line without mentions and links, with the characters of Slack's markup escaped.
 
     https://docs.slack.dev/messaging/formatting-message-text#escaping
     """
@@ -39,7 +39,7 @@ def for_slack(text: str, most: int) -> str:
 
 
 def escaped(text: str, most: int) -> str:
-    """Return a text escaped for Slack, of at most `most` characters; it is cut between characters, never within an escape."""
+    """Return a text escaped for Slack and cut to at most `most` characters, never within an escape sequence."""
     return _cut(text, most, _ESCAPES, is_whole=True)
 
 
@@ -57,5 +57,5 @@ def _cut(text: str, most: int, escapes: dict[str, str], *, is_whole: bool) -> st
 
 
 def length(text: str) -> int:
-    """Return how long a text is as UTF-16 counts it, which is how Slack and PagerDuty count."""
+    """Return the length of a text in UTF-16 code units, the unit of the limits of Slack and PagerDuty."""
     return len(text.encode("utf-16-le")) // 2

@@ -1,4 +1,4 @@
-"""Which events of a timeline people are told of, and in what words. Pure."""
+"""Turn events of a timeline into notices: which events, and with which texts. Pure."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _BAD_EFFECTS: Final = frozenset(("failed", "worse"))
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known beside an event when it is told of.
+    """The data besides an event that a notice needs.
 
     Attributes:
-        incident: as it is now.
+        incident: its current state.
         earlier: the content of the last diagnosis before the event, if there is one.
-        alerts: contents of the alerts of the incident that came with the event.
-        question: that an event asks, if it still waits for an answer.
-        public_url: where people reach relab, if that is known; without a slash at the end.
-        answers_slack: whether people may answer by Slack.
+        alerts: contents of the first alerts of the incident, for an `opened` event.
+        question: the approval request of the event, if it can still be decided.
+        public_url: the address at which people reach relab, if known; without a trailing slash.
+        answers_slack: whether people may answer in Slack.
     """
 
     incident: Incident
@@ -45,7 +45,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """What differs from one kind of notice to the next."""
+    """The parts of a notice that depend on its kind."""
 
     kind: NoticeKind
     title: str
@@ -57,7 +57,7 @@ class _Words:
 
 
 def notice_of(event: TimelineEvent, context: Context) -> Notice | None:
-    """Return what people are told of an event; None if it is nothing that they need to know, or need to know any more."""
+    """Return the notice of an event; None if people need not know of it, or no longer."""
     reader = _READERS.get(event.kind)
     words = None if reader is None else reader(event, context)
     if words is None:
@@ -93,7 +93,7 @@ def _opened(event: TimelineEvent, context: Context) -> _Words:
 
 def _diagnosed(event: TimelineEvent, context: Context) -> _Words | None:
     cause = _cause(event.content)
-    # It is thought of anew after each act; people need to know when another cause comes out.
+    # A diagnosis is repeated after each act; notify only if its cause has changed.
     if cause is not None and context.earlier is not None and _cause(context.earlier) == cause:
         return None
     return _Words(NoticeKind.DIAGNOSED, "Diagnosed", event.message, diagnosis_details(event.content))
@@ -124,7 +124,7 @@ def _decided(event: TimelineEvent, _context: Context) -> _Words:
     is_approved = isinstance(decision, dict) and decision.get("approved") is True
     details = (("Note", note),) if isinstance(note, str) and note else ()
     title = "Approved" if is_approved else "Rejected"
-    # Whoever rejects a plan has the incident from then on; whoever approves one leaves it to the responder.
+    # A person who rejects a plan takes over the incident; one who approves it leaves the incident to the responder.
     return _Words(NoticeKind.DECIDED, title, event.message, details, is_taken=not is_approved)
 
 
@@ -138,7 +138,7 @@ def _act_finished(event: TimelineEvent, _context: Context) -> _Words:
 def _act_effect(event: TimelineEvent, _context: Context) -> _Words | None:
     effect = event.content.get("effect")
     if effect not in _BAD_EFFECTS:
-        # That it has helped is told when the incident is closed for it.
+        # The notice of the closing covers an act that helped.
         return None
     return _Words(NoticeKind.ACTED, "Worse after the act" if effect == "worse" else "Not mended", event.message)
 
@@ -171,7 +171,7 @@ def _recurred(event: TimelineEvent, context: Context) -> _Words:
 
 
 def _outage(event: TimelineEvent, context: Context, title: str) -> _Words:
-    # While the responder is at work on it people need to know, and need not come yet.
+    # While the responder works on the incident, notify people without calling them.
     is_theirs = context.incident.status in {IncidentStatus.ESCALATED, IncidentStatus.WAITING_APPROVAL}
     kind = NoticeKind.ESCALATED if is_theirs else NoticeKind.OUTAGE
     return _Words(kind, title, event.message, wants_person=is_theirs)

@@ -1,1 +1,1 @@
-"""What is told of an incident afterwards: from what was written down to a page for people."""
+"""Postmortems of incidents: composed from stored data, rendered as Markdown or as a page."""

@@ -1,4 +1,4 @@
-"""What was thought to be the cause, one diagnosis after the other, and why each was given up. Pure; any timeline is read."""
+"""Extract the diagnoses from a timeline, in order, and why each was given up. Pure; any timeline is accepted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REASONS: Final = frozenset(
         EventKind.ACT_FINISHED, EventKind.APPROVAL_DECIDED, EventKind.APPROVAL_WITHDRAWN,
     )
 )  # fmt: skip
-"""Events after which the cause is looked for anew."""
+"""Kinds of events after which the responder diagnoses again."""
 _LOOKED: Final = "Fresh looks showed otherwise."
 _STANDS: Final = "It was not given up."
 _ENDS: Final = {
@@ -31,10 +31,10 @@ _ENDS: Final = {
 
 
 def beliefs(events: Sequence[TimelineEvent], outcome: Outcome | None) -> tuple[Belief, ...]:
-    """Return the diagnoses of a timeline in order; the same one several times in a row is one, as it was last.
+    """Return the diagnoses of a timeline in order; equal ones in a row are merged, with the latest values.
 
     Args:
-        events: of the incident.
+        events: the timeline of the incident.
         outcome: of the incident; None if it is not over.
     """
     found: list[Belief] = []
@@ -78,7 +78,7 @@ def _read(event: TimelineEvent) -> Belief | None:
 
 
 def _again(earlier: Belief, fresh: Belief) -> Belief:
-    """Return a diagnosis that was made once more; it was first made when it was first made."""
+    """Return the merger of two equal diagnoses: the values of the later one with the time of the earlier one."""
     return Belief(
         earlier.at, fresh.causes, fresh.probability, fresh.evidence, earlier.is_confirmed or fresh.is_confirmed
     )

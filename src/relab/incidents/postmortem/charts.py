@@ -1,6 +1,6 @@
-"""The chart of a signal around an incident, as Vega-Lite: figures in, a specification out.
+"""Make the Vega-Lite specification of the chart of a signal around an incident.
 
-What comes from outside (names of signals and of actions) is a value in the data; see `relab.charts.specs`.
+Texts from outside (names of signals and of actions) are values in the data, not part of the code; see `relab.charts.specs`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from relab.incidents.postmortem.models import Figure, Moment
 _HEIGHT: Final = 200
 _BAND: Final = "#808080"
 _WIDE: Final = 0.12
-"""Of the axis: the words would not fit over a narrower gap."""
+"""The share of the axis from which a gap has a label; the label would not fit over a narrower one."""
 _MOMENTS: Final = [moment.value for moment in Moment]
 _COLORS: Final = [PALETTE[4], PALETTE[1], PALETTE[2], PALETTE[5], PALETTE[3]]
 _DASHES: Final = [[2, 2], [1, 0], [6, 3], [4, 2], [8, 3, 2, 3]]
-"""Colours alone tell moments apart only for whoever sees them all."""
+"""Dash patterns besides the colours, for readers who cannot distinguish all colours."""
 
 
 def signal_chart(figure: Figure, marks: Sequence[tuple[int, str, str]]) -> dict[str, Any]:
-    """Return the line of a signal, with a rule for each moment that counts. The line breaks where there are no samples.
+    """Return the line of a signal, interrupted at its gaps, with a vertical rule for each mark.
 
     Args:
         figure: the signal, with its gaps.
-        marks: time in microseconds, moment and label of each.
+        marks: for each mark the time in microseconds, the moment and the label.
     """
-    # By default noon and midnight look alike.
+    # The default time format shows noon and midnight alike.
     axis = alt.Axis(format="%H:%M:%S", tickCount=8)
     time = alt.X("at:T", title="time, UTC", scale=alt.Scale(type="utc"), axis=axis)
-    # A signal that was nothing all the time would lie in the middle of an axis without a scale.
+    # A signal that is always 0 needs a fixed domain: otherwise it lies in the middle of an axis without a scale.
     scale = alt.Scale(zero=True) if any(value for _, value in figure.points) else alt.Scale(domain=[0, 1])
     ends = [gap.end for gap in figure.gaps]
     values = [
@@ -73,7 +73,7 @@ def signal_chart(figure: Figure, marks: Sequence[tuple[int, str, str]]) -> dict[
 
 
 def _bands(figure: Figure, time: alt.X) -> list[alt.Chart]:
-    """Return a band over each gap; a wide one says what it is."""
+    """Return a band over each gap; a wide one has a label."""
     if not figure.gaps:
         return []
     whole_us = max(figure.points[-1][0] - figure.points[0][0], 1)
@@ -94,12 +94,12 @@ def _bands(figure: Figure, time: alt.X) -> list[alt.Chart]:
 
 
 def _of(time: alt.X, shorthand: str) -> alt.X:
-    """Return the same axis for another field; with a title of its own it would be named twice."""
+    """Return a copy of the axis for another field; a new axis would show its title twice."""
     found = time.copy()
     found.shorthand = shorthand
     return found
 
 
 def _time(at_us: int) -> dict[str, Any]:
-    # A tooltip would tell the reader's own time, and the axis has UTC.
+    # A tooltip of a time would be in the reader's time zone, but the axis is in UTC.
     return {"at": at_us / 1_000, "told": format_time(at_us)}

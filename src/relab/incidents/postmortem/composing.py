@@ -1,4 +1,4 @@
-"""From what was written down of an incident to what there is to say about it. Pure; whatever stands in a timeline, it is said."""
+"""Compose the postmortem of an incident from its stored data. Pure; any content of a timeline is accepted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _US: Final = 1_000_000
 _VERIFIED: Final = "verified"
 _EXHIBIT: Final = ("fact", "value", "request", "verbatim")
 _LEVELS: Final = frozenset(("level_shift", "seed_rule"))
-"""Detectors whose bound is one of the signal's own values."""
+"""Detectors whose `expected` is a value of the signal itself, so that samples can be compared with it."""
 _OUTCOMES: Final = {
     Outcome.RESOLVED: "mended by the responder, and verified",
     Outcome.ESCALATED: "ended by a person",
@@ -59,7 +59,7 @@ _STATUSES: Final = {
 
 
 def compose(case: Case) -> Postmortem:
-    """Return the postmortem of an incident; of one that is not over, as far as it is."""
+    """Return the postmortem of an incident; if the incident is not over, up to now."""
     incident, signals = case.incident, recorded(case.events)
     onset_us = onset(case, signals)
     told = beliefs(case.events, case.incident.outcome)
@@ -90,7 +90,7 @@ def compose(case: Case) -> Postmortem:
 
 
 def onset(case: Case, signals: Signals) -> int:
-    """Return since when it was wrong: how far back, from its detection, a signal was beyond its bound without a break."""
+    """Return the onset in microseconds: the earliest time from which a signal was above its bound until the detection."""
     opened_us = case.incident.opened_at
     found = [opened_us, *(finding.first_at for finding in case.incident.findings)]
     for finding in case.incident.findings:
@@ -149,7 +149,7 @@ def _summary(case: Case, onset_us: int) -> Iterator[str]:
 
 
 def _bounded(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """Return the first and the last entries; how it began and how it ended say most."""
+    """Return at most `MOST_ENTRIES` entries: the first half and the last half, because begin and end are most informative."""
     if len(entries) <= MOST_ENTRIES:
         return entries
     half = MOST_ENTRIES // 2
@@ -157,7 +157,7 @@ def _bounded(entries: Sequence[Entry]) -> Sequence[Entry]:
 
 
 def _exhibits(case: Case) -> Iterator[Exhibit]:
-    """Yield the evidence that the timeline cites, each once, the last look first: it is what counted in the end."""
+    """Yield the distinct evidence that the timeline cites, the latest first, because that decided in the end."""
     seen: set[str] = set()
     for event in reversed(case.events):
         rows = event.content.get("evidence")
@@ -173,9 +173,9 @@ def _exhibits(case: Case) -> Iterator[Exhibit]:
 
 
 def _attempts(case: Case, signals: Signals) -> Iterator[Attempt]:
-    """Yield what the responder did, each with the samples around it and the last verdict of verification."""
+    """Yield the responder's acts, each with the samples around it and the last verdict of its verification."""
     verdicts, closed_us = _verdicts(case), case.incident.closed_at
-    # What changed nothing in the service ends no act's time.
+    # A refused act changed nothing, so it does not end the time of the act before it.
     begins = [act.asked_at for act in case.acts if act.status is not ActStatus.REFUSED]
     for act in case.acts:
         later = [at_us for at_us in (*begins, closed_us) if at_us is not None and at_us > act.asked_at]
@@ -183,13 +183,13 @@ def _attempts(case: Case, signals: Signals) -> Iterator[Attempt]:
         told = changes(signals, act.asked_at, ended_us, min(later, default=None)) if act.counts else []
         found = _attempt(act, in_words(told), any(change.has_eased for change in told), verdicts.get(act.key, ""))
         if case.incident.outcome is Outcome.RESOLVED and _is_of_another_cause(act, case):
-            # One of two causes: without this act users would not be served well now.
+            # The act ended one of two causes, so it was needed for the recovery.
             found = replace(found, has_helped=True)
         yield found
 
 
 def _verdicts(case: Case) -> dict[str, str]:
-    """Return the last verdict on each act, by its key: verification tells of the act that was asked for last."""
+    """Return the last verdict on each act, by its key: a verification is about the act that was requested last."""
     found: dict[str, str] = {}
     key = ""
     for event in case.events:
@@ -221,10 +221,10 @@ def _attempt(act: ActRecord, measured: str, has_eased: bool, verdict: str) -> At
 
 
 def _attempts_of_others(case: Case) -> Iterator[Attempt]:
-    """Yield what others did; the last event has it, after the responder's own acts."""
+    """Yield the acts of others; the closing event lists them after the responder's own acts."""
     closed = next((event for event in reversed(case.events) if event.is_terminal), None)
     rows = None if closed is None else closed.content.get("tried")
-    # What took an act back, or ended another cause, is not told among what was tried.
+    # The list omits acts that undid another act or ended another cause.
     own = sum(act.undoes is None and not _is_of_another_cause(act, case) for act in case.acts)
     for row in rows[own:] if isinstance(rows, list) else ():
         if isinstance(row, Mapping) and isinstance(row.get("action"), str):
@@ -241,7 +241,7 @@ def _is_of_another_cause(act: ActRecord, case: Case) -> bool:
 
 
 def _worked(case: Case, attempts: Sequence[Attempt]) -> str:
-    """Return what ended it: what was verified; else which figures improved after an act, and that this is no verdict."""
+    """Return a sentence on what ended the incident: the verified acts, or else the acts after which signals improved."""
     helped = [attempt for attempt in attempts if attempt.has_helped]
     if helped:
         by = " and ".join(dict.fromkeys(f"{attempt.action}, done by {attempt.by}" for attempt in helped))
@@ -275,7 +275,7 @@ def _parameters(parameters: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value of outside as a short text."""
+    """Return a value from outside as a short text."""
     if value is None:
         return ""
     return (value if isinstance(value, str) else canonical_json(bounded(value, _MOST_DOCUMENT)))[:_MOST_TEXT]

@@ -1,4 +1,4 @@
-"""What is to be done after an incident: each follow-up comes of something that was written down, and says of what. Pure."""
+"""Derive follow-up tasks from the stored data of an incident; each names its reason. Pure."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _TOLD: Final = {
     "records_unknown": "Find out what others did meanwhile: the action server did not say.",
     "stood_down": "Say who acts when several do at once; the responder stood down.",
 }
-"""Events that ask for something, and for what."""
+"""Kinds of events that require a follow-up, and its text."""
 
 
 def follow_ups(case: Case, onset_us: int) -> Iterator[FollowUp]:
-    """Yield what is to be done, the gravest first."""
+    """Yield the follow-up tasks, the most important first."""
     yield from _of_the_end(case)
     yield from _of_the_acts(case)
     yield from _of_events(case)

@@ -1,4 +1,4 @@
-"""Keeps the signals of an incident while it goes on, a part at a time, so that they are there before it is over."""
+"""Store the signals of an open incident in its timeline, part by part, so that they are available before it is over."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from relab.incidents.postmortem.recording import BEFORE_S, MOST_SHOWN, recorded,
 from relab.incidents.storage.log import IncidentLog
 
 PART: Final = 60
-"""Polls of a part; later parts have more of them, and at most twice as many points."""
+"""How many polls a part has at least; later parts have more polls, but at most twice as many points."""
 GROWTH: Final = 0.1
-"""A part has so many of all polls so far: a timeline gets longer with the logarithm of the time that an incident takes."""
+"""The size of a part as a share of all polls so far, so that a timeline grows with the logarithm of the duration."""
 _US: Final = 1_000_000
 
 
 class SignalKeeper:
-    """Keeps the signals of incidents, of one after the other."""
+    """Stores the signals of incidents, one incident at a time."""
 
     def __init__(self, log: IncidentLog, clock: Clock) -> None:
         self._log = log
@@ -29,14 +29,14 @@ class SignalKeeper:
         self._count = 0
 
     def keep(self, incident_id: str, polls: Sequence[Snapshot]) -> bool:
-        """Tell the polls that came since the last part if there are enough of them; return whether it was done.
+        """Append the polls since the last part to the timeline if there are enough; return whether that was done.
 
         Args:
-            incident_id: of the open incident.
-            polls: that are at hand, in order.
+            incident_id: the id of the open incident.
+            polls: the polls in memory, in order.
 
         Raises:
-            NotFoundError: there is no such incident.
+            NotFoundError: no incident has this id.
             UnavailableError: the database cannot be reached.
         """
         if incident_id != self._incident_id:
@@ -47,7 +47,7 @@ class SignalKeeper:
             return False
         incident = self._log.get(incident_id)
         wanted = [finding.signal for finding in incident.findings]
-        # How it began is kept as it was; what follows may take all night.
+        # The first part has more points, because the begin matters most; what follows may take all night.
         most = 2 * PART if self._count else MOST_SHOWN
         told = signals_event(fresh, incident.opened_at, wanted, once=f"signals.{fresh[0].at_us}", most=most)
         self._log.append(incident_id, told, at_us=self._clock.now_us())
@@ -56,10 +56,10 @@ class SignalKeeper:
         return True
 
     def _begin(self, incident_id: str) -> None:
-        """Find out how far it was kept: an earlier process may have begun."""
+        """Read from the timeline up to when signals are stored: an earlier process may have begun."""
         opened_us = self._log.get(incident_id).opened_at
         kept = recorded(events_of(self._log, incident_id))
         self._incident_id = incident_id
-        # Kept times are whole milliseconds, cut off.
+        # Stored times are truncated to whole milliseconds.
         self._until_us = kept.times_us[-1] + 999 if kept.times_us else opened_us - int(BEFORE_S * _US) - 1
         self._count = len(kept.times_us)

@@ -1,4 +1,4 @@
-"""A postmortem as Markdown. Nothing of what it tells becomes markup: not by CommonMark, and not by what GitHub adds to it. Pure."""
+"""Render a postmortem as Markdown. All texts are escaped, for CommonMark and for GitHub's extensions of it. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RULE: Final = re.compile(r"-(?=-)")
 
 
 def to_markdown(found: Postmortem) -> str:
-    """Return a postmortem as text."""
+    """Return a postmortem as Markdown."""
     return "\n".join(_lines(found)) + "\n"
 
 
 def escaped(text: str) -> str:
-    """Return a text that Markdown shows as it is, on one line."""
+    """Return a text on one line, escaped so that Markdown shows it literally."""
     line = " ".join(visible(text).replace("\n", " ").replace("\t", " ").split())
     line = _MARKUP.sub(r"\\\1", line)
     line = _LINK.sub(lambda link: link[0].replace(":", "\\:").replace(".", "\\."), line)

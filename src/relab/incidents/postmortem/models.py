@@ -1,4 +1,4 @@
-"""Values of a postmortem: what it is made of, and what it says, before it is Markdown or a page."""
+"""Value types of a postmortem: its inputs and its content, before it becomes Markdown or a page."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from relab.incidents.acting.records import ActRecord
 from relab.incidents.storage.models import Incident, TimelineEvent
 
 USERS_NOTICE: Final = ("errors.pct", "latency.p95_ms")
-"""Signals of what users notice; the lower, the better."""
+"""Signals that users notice; lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """Numbers of polls around an incident.
+    """Samples of signals from the polls around an incident.
 
     Attributes:
-        times_us: of the polls, in order.
-        numbers: by signal a value for each of the times; None where a poll did not tell it.
+        times_us: times of the polls, in order.
+        numbers: by signal, one value for each of the times; None if the poll had no value.
     """
 
     times_us: tuple[int, ...] = ()
     numbers: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def points(self, name: str) -> list[tuple[int, float]]:
-        """Return times and values of a signal, in order, without those that are not known."""
+        """Return times and values of a signal, in order, without polls that had no value."""
         if name not in self.numbers:
             return []
         told = zip(self.times_us, self.numbers[name], strict=True)
@@ -38,12 +38,12 @@ class Signals:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that was written down of an incident.
+    """All stored data of an incident.
 
     Attributes:
         events: its timeline.
-        acts: of the responder.
-        approvals: what people were asked, and what they answered.
+        acts: the acts of the responder.
+        approvals: approval requests with their decisions, or None.
     """
 
     incident: Incident
@@ -53,7 +53,7 @@ class Case:
 
 
 class Moment(StrEnum):
-    """What a chart marks."""
+    """The kinds of moments that a chart marks."""
 
     ONSET = "onset"
     DETECTION = "detection"
@@ -64,7 +64,7 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment that counts.
+    """A moment that a chart marks.
 
     Attributes:
         label: what happened, in a few words.
@@ -80,7 +80,7 @@ class Entry:
     """A line of the timeline.
 
     Attributes:
-        evidence: ids of what it rests on.
+        evidence: ids of the evidence that it is based on.
     """
 
     at: Timestamp
@@ -91,11 +91,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """A piece of evidence, as it was cited.
+    """A piece of evidence that the timeline cites.
 
     Attributes:
-        request: whom it was asked of, and what.
-        verbatim: what stood there, word for word.
+        request: the request that it came from.
+        verbatim: the quoted part of the response.
     """
 
     evidence_id: str
@@ -107,14 +107,14 @@ class Exhibit:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Something that was done, and what came of it.
+    """An act and its result.
 
     Attributes:
-        at: None if nobody has written down when.
-        by: who did it or allowed it.
-        outcome: what is known of it, with the verdict of verification and its reason.
-        has_helped: whether it ended the incident, as verified.
-        measured: figures before and after it, in words; empty if there are no samples around it.
+        at: when; None if the time was not stored.
+        by: who did it, and who approved it.
+        outcome: its result in words, with the verdict of verification and its reason.
+        has_helped: whether it helped, according to verification.
+        measured: signals before and after it, in words; empty if there are no samples around it.
         has_eased: whether errors or latency were considerably lower after it, whatever verification says.
     """
 
@@ -131,15 +131,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """A diagnosis, and what became of it.
+    """A diagnosis, and why it was given up.
 
     Attributes:
         at: when it was first made.
         causes: one cause, or two at once.
-        probability: of the cause or of both at once, as it was last; None if the timeline does not say.
-        evidence: ids of what it rests on.
-        is_confirmed: whether looks of two moments showed it.
-        ended: why it was given up, or that it was not.
+        probability: the latest probability of the cause, or of both at once; None if the timeline does not have it.
+        evidence: ids of the evidence that it is based on.
+        is_confirmed: whether looks at two moments confirmed it.
+        ended: a sentence on why it was given up, or that it was not.
     """
 
     at: Timestamp
@@ -160,11 +160,11 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a signal did around an act.
+    """The change of a signal around an act.
 
     Attributes:
         before, after: the median of some samples just before and some time after the act; None without samples.
-        within_s: from the begin of the act until samples stayed on the side of `after`.
+        within_s: seconds from the begin of the act until all later samples were nearer to `after` than to `before`.
         has_moved: whether `before` and `after` differ by more than noise.
     """
 
@@ -183,10 +183,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """Something to be done afterwards.
+    """A task to be done after an incident.
 
     Attributes:
-        ground: the fact that it follows from.
+        ground: the reason for it.
     """
 
     what: str
@@ -209,13 +209,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Postmortem:
-    """What there is to say. Its texts are of outside, and are to be escaped by whoever shows them.
+    """The content of a postmortem. Its texts come from outside: a renderer must escape them.
 
     Attributes:
-        is_over: whether there is nothing more to come.
+        is_over: whether the incident is over.
         overview: names and values.
         summary: sentences.
-        left_out: how many events of the timeline are not in it.
+        left_out: how many events of the timeline are left out.
         worked: what ended the incident, as far as verification and samples show it.
         beliefs: diagnoses in order, and why each was given up.
     """
@@ -237,5 +237,5 @@ class Postmortem:
 
     @property
     def notice(self) -> str:
-        """What whoever reads it must know first; empty where there is nothing."""
+        """A warning for readers that the incident is not over; empty if it is."""
         return "" if self.is_over else "This incident is not over: what follows is how far it is."

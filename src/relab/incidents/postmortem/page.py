@@ -1,4 +1,4 @@
-"""A postmortem as one page that needs no network and trusts none of what it shows."""
+"""Render a postmortem as one HTML page that needs no network and escapes all texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Page:
     """A postmortem for a browser.
 
     Attributes:
-        policy: its Content-Security-Policy, for whoever sends it by HTTP; the page names it as well.
+        policy: its Content-Security-Policy, for the HTTP header; the page itself contains it, too.
     """
 
     html: str
@@ -41,8 +41,8 @@ def render(found: Postmortem, libraries: str | None = None) -> Page:
     """Return a postmortem as a page.
 
     Args:
-        found: what there is to say.
-        libraries: that draw its charts, as one script; those of `relab.charts` if none are given.
+        found: the content.
+        libraries: the chart libraries as one script; None: those of `relab.charts`.
     """
     scripts = pages.scripts(pages.vega() if libraries is None else libraries)
     policy = pages.policy(scripts)

@@ -1,4 +1,4 @@
-"""The signals of an incident as its timeline keeps them: of bounded size, and read back whatever stands there. Pure."""
+"""Write the signals of an incident to timeline events of bounded size, and read them back, whatever they contain. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from relab.incidents.storage.models import NewEvent, TimelineEvent
 
 KIND: Final = "signals"
 BEFORE_S: Final = 300.0
-"""So long before an incident was opened its signals begin."""
+"""How long before the opening of an incident its stored signals begin."""
 ALWAYS: Final = ("errors.pct", "latency.p95_ms", "traffic.rps", "pool.used_pct")
 MOST_SIGNALS: Final = 8
 MOST_POINTS: Final = 300
 MOST_SHOWN: Final = 600
-"""Points of a signal in a chart; a timeline may keep more of them, told one part after the other."""
+"""The maximum number of points of a signal in a chart; a timeline may have more, in several parts."""
 _US: Final = 1_000_000
 _MOST: Final = 1e15
 
@@ -27,14 +27,14 @@ _MOST: Final = 1e15
 def signals_event(
     polls: Sequence[Snapshot], opened_us: int, wanted: Iterable[str], *, once: str, most: int = MOST_POINTS
 ) -> NewEvent:
-    """Return what is to be told of the polls around an incident, which nobody keeps otherwise.
+    """Return the event that stores the polls around an incident; they are stored nowhere else.
 
     Args:
-        polls: that are at hand, in order.
+        polls: the polls in memory, in order.
         opened_us: when the incident was opened.
-        wanted: signals that findings are about.
-        once: told with the same word again it is there already.
-        most: so many points of each signal are kept.
+        wanted: signals that the findings are about.
+        once: the key of the event; a second event with the same key is not stored.
+        most: the maximum number of points of each signal.
     """
     since_us = opened_us - int(BEFORE_S * _US)
     found = signals_of([poll for poll in polls if poll.at_us >= since_us], wanted, most)
@@ -42,7 +42,7 @@ def signals_event(
 
 
 def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int = MOST_POINTS) -> Signals:
-    """Return the signals of polls; of many polls in a row the one value that is furthest from what is usual."""
+    """Return the signals of polls, downsampled to `most` points; each group keeps the value furthest from the median."""
     told = {name for poll in polls for name in poll.numbers}
     names = [name for name in dict.fromkeys((*ALWAYS, *wanted)) if name in told][:MOST_SIGNALS]
     size = max(math.ceil(len(polls) / most), 1)
@@ -55,8 +55,8 @@ def signals_of(polls: Sequence[Snapshot], wanted: Iterable[str] = (), most: int 
 
 
 def dump_signals(signals: Signals) -> dict[str, Any]:
-    """Return signals as JSON; times are milliseconds after the first."""
-    # Whole milliseconds: a poll that is told twice, with other polls before it, is told with the same time.
+    """Return signals as JSON; times are milliseconds after the first one."""
+    # Whole milliseconds: a poll in two events, after different first polls, then has the same time in both.
     began_ms = signals.times_us[0] // 1_000 if signals.times_us else 0
     return {
         "began_us": began_ms * 1_000,
@@ -66,7 +66,7 @@ def dump_signals(signals: Signals) -> dict[str, Any]:
 
 
 def load_signals(document: Mapping[str, Any]) -> Signals:
-    """Return the signals of a `dump_signals`; of anything else as much as can be read."""
+    """Return the signals from the output of `dump_signals`; invalid parts are left out."""
     began_us, after = document.get("began_us"), document.get("after_ms")
     numbers = document.get("numbers")
     if not _is_whole(began_us) or not isinstance(after, list) or not isinstance(numbers, Mapping):
@@ -82,20 +82,20 @@ def load_signals(document: Mapping[str, Any]) -> Signals:
 
 
 def recorded(events: Iterable[TimelineEvent]) -> Signals:
-    """Return what a timeline has of signals: it is told part by part, and some polls twice."""
+    """Return the signals of a timeline, merged from all its parts; some polls are in two parts."""
     by_time: dict[int, dict[str, float]] = {}
     for event in events:
         if event.kind != KIND:
             continue
         found = load_signals(event.content)
         for at_us in found.times_us:
-            # A poll that told nothing is kept: it is a gap.
+            # Keep a poll without values: it marks a gap.
             by_time.setdefault(at_us, {})
         for name in found.numbers:
             for at_us, value in found.points(name):
                 by_time.setdefault(at_us, {})[name] = value
     times = sorted(by_time)
-    # JSON has no order of its own: what users notice comes first.
+    # The keys of JSON have no order: put the signals of `ALWAYS` first.
     told = dict.fromkeys(name for at_us in times for name in by_time[at_us])
     names = [*(name for name in ALWAYS if name in told), *(name for name in told if name not in ALWAYS)][
         : 2 * MOST_SIGNALS
@@ -104,7 +104,7 @@ def recorded(events: Iterable[TimelineEvent]) -> Signals:
 
 
 def thinned(points: Sequence[tuple[int, float]], most: int = MOST_SHOWN) -> list[tuple[int, float]]:
-    """Return points of a signal; of many in a row the one whose value is furthest from what is usual."""
+    """Return the points of a signal, downsampled to `most`; each group keeps the point furthest from the median."""
     size = max(math.ceil(len(points) / most), 1)
     if size == 1:
         return list(points)

@@ -1,4 +1,4 @@
-"""What samples of signals show and what they do not: gaps between them, and figures before and after an act. Pure."""
+"""Analyse samples of signals: find gaps, and compare values before and after an act. Pure."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Final
 from relab.incidents.postmortem.models import USERS_NOTICE, Change, Gap, Signals
 
 AFTER_S: Final = 300.0
-"""Samples later than this after an act say little about the act."""
+"""How long after an act samples are attributed to it."""
 _MOST_GAP: Final = 3.0
-"""In usual intervals: a longer time without a sample is a gap, in which nobody knows what happened."""
+"""A time without a sample that is longer than so many usual intervals is a gap."""
 _NEIGHBOURS: Final = 5
 _FEW: Final = 3
-"""So many samples give the value before or after an act, as their median."""
+"""How many samples the median before or after an act is taken over."""
 _LEAST: Final = 1.0
 _LEAST_SHARE: Final = 0.1
 _US: Final = 1_000_000
 
 
 def gaps(signals: Signals, name: str) -> tuple[Gap, ...]:
-    """Return where a signal has no samples between its first and its last one, in order.
+    """Return the gaps of a signal between its first and its last sample, in order.
 
-    A poll that did not tell the signal makes a gap; so does a time without any poll that is longer than three intervals of the
-    polls around it, for long incidents keep fewer points.
+    A poll without a value of the signal makes a gap. So does a time without any poll that is longer than three times the median
+    interval of the polls around it; the interval is local because long incidents have fewer points.
     """
     values = signals.numbers.get(name, ())
     known = [number for number, value in enumerate(values) if value is not None]
@@ -38,11 +38,11 @@ def gaps(signals: Signals, name: str) -> tuple[Gap, ...]:
 
 
 def changes(signals: Signals, began_us: int, ended_us: int, until_us: int | None = None) -> list[Change]:
-    """Return what signals did around an act: errors and latency always, other signals where they changed.
+    """Return the changes of signals around an act: errors and latency always, other signals only if they changed.
 
     Args:
-        signals: of the incident.
-        began_us: when the act was asked for.
+        signals: the signals of the incident.
+        began_us: when the act was requested.
         ended_us: when it was done.
         until_us: when the next act began, or the incident ended; None if neither did.
     """
@@ -77,7 +77,7 @@ def _change(signals: Signals, name: str, began_us: int, ended_us: int, last_us: 
         return None
     unseen = gaps(signals, name)
     earlier = [point for point in points if point[0] <= began_us]
-    # A gap up to the act hides what it was like just before.
+    # With a gap at the begin of the act, the value just before it is not known.
     is_hidden = any(gap.begin < began_us < gap.end for gap in unseen) and bool(earlier)
     later = [(at_us, value) for at_us, value in points if ended_us < at_us <= last_us]
     before = None if is_hidden or not earlier else statistics.median(value for _, value in earlier[-_FEW:])
@@ -94,7 +94,7 @@ def _has_moved(before: float, after: float) -> bool:
 
 
 def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, began_us: int) -> float | None:
-    """Return when the last sample on the side of before was followed by one on the side of after; in seconds from the act."""
+    """Return the seconds from the act until all later samples were on the side of `after`; None if the last one is not."""
     middle = (before + after) / 2
     since_us = None
     for at_us, value in reversed(later):
@@ -105,7 +105,7 @@ def _settled_s(later: Sequence[tuple[int, float]], before: float, after: float, 
 
 
 def _usual_interval(times: Sequence[int], place: int) -> float:
-    """Return the median interval of the polls around a place, the interval after it left out."""
+    """Return the median interval of the polls around an index, without the interval right after it."""
     around = list(_intervals(times, place))
     return statistics.median(around) if around else float("inf")
 

@@ -1,1 +1,1 @@
-"""What the responder remembers: incidents and their timelines, acts, approvals, and what every process of it must agree on."""
+"""Storage of incidents: timelines, acts, approvals and alerts, and the state that all processes of a responder share."""

@@ -19,7 +19,7 @@ def add_act(session: Session, values: Mapping[str, Any]) -> None:
     """Insert an act.
 
     Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): its key is taken.
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the key exists already.
     """
     session.execute(insert(table_of(ActRow)).values(**values))
 
@@ -30,18 +30,18 @@ def get_act(session: Session, key: str) -> dict[str, Any] | None:
 
 
 def change_act(session: Session, key: str, *, status: str, content: Mapping[str, Any]) -> None:
-    """Set what is known of an act."""
+    """Update status and content of an act."""
     session.execute(update(table_of(ActRow)).where(ActRow.key == key).values(status=status, content=dict(content)))
 
 
 def acts_of_incident(session: Session, incident_id: str, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of the acts of an incident, in the order in which they were asked for."""
+    """Return the contents of the acts of an incident, in the order in which they were requested."""
     statement = select(ActRow.content).where(ActRow.incident_id == incident_id).order_by(ActRow.seq)
     return session.execute(statement.limit(limit)).scalars().all()
 
 
 def acts_of_target(session: Session, target: str, since: int, limit: int) -> Sequence[dict[str, Any]]:
-    """Return the contents of the last acts on a target, the last first; those that nobody knows the end of whatever their time."""
+    """Return the contents of the acts on a target since a time, and of all without a result, the latest first."""
     statement = select(ActRow.content).where(
         ActRow.target == target, or_(ActRow.asked_at >= since, ActRow.status == ActStatus.ASKED)
     )
@@ -50,7 +50,7 @@ def acts_of_target(session: Session, target: str, since: int, limit: int) -> Seq
 
 
 def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, Any]]:
-    """Return the contents of acts that nobody knows the end of, the first first."""
+    """Return the contents of the acts without a result, the oldest first."""
     statement = select(ActRow.content).where(ActRow.status == ActStatus.ASKED)
     if target is not None:
         statement = statement.where(ActRow.target == target)
@@ -58,42 +58,42 @@ def unsettled_acts(session: Session, target: str | None) -> Sequence[dict[str, A
 
 
 def add_approval(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert a question.
+    """Insert an approval request.
 
     Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): its id is taken.
+        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): the id exists already.
     """
     session.execute(insert(table_of(ApprovalRow)).values(**values))
 
 
 def get_approval(session: Session, approval_id: str) -> Any | None:
-    """Return a question with its answer, or None."""
+    """Return an approval request with its decision, or None."""
     return session.execute(select(*_APPROVAL).where(ApprovalRow.approval_id == approval_id)).one_or_none()
 
 
 def approvals_of_incident(session: Session, incident_id: str) -> Sequence[Any]:
-    """Return the questions of an incident, in the order in which they were asked.
+    """Return the approval requests of an incident, the oldest first.
 
-    Their ids are numbered, and clocks are set back: by the longer id first, ten comes after nine.
+    They are sorted by their numbered ids, because clocks may be set back; shorter ids first, so that 10 comes after 9.
     """
     statement = select(*_APPROVAL).where(ApprovalRow.incident_id == incident_id)
     return session.execute(statement.order_by(func.length(ApprovalRow.approval_id), ApprovalRow.approval_id)).all()
 
 
 def set_decision(session: Session, approval_id: str, decision: Mapping[str, Any]) -> None:
-    """Set the answer to a question."""
+    """Store the decision on an approval request."""
     statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
     session.execute(statement.values(decision=dict(decision)))
 
 
 def set_request(session: Session, approval_id: str, request: Mapping[str, Any], expires_at: int) -> None:
-    """Set a question, and until when it can be answered."""
+    """Update an approval request and its expiry."""
     statement = update(table_of(ApprovalRow)).where(ApprovalRow.approval_id == approval_id)
     session.execute(statement.values(request=dict(request), expires_at=expires_at))
 
 
 def pending_approvals(session: Session, target: str | None, now: int) -> Sequence[Any]:
-    """Return the questions of open incidents that can be answered now, the first first."""
+    """Return the approval requests of open incidents that can be decided now, the oldest first."""
     statement = (
         select(*_APPROVAL)
         .join(IncidentRow, IncidentRow.incident_id == ApprovalRow.incident_id)

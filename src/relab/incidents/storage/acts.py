@@ -1,4 +1,4 @@
-"""What the responder has asked for. An act is stored before it is asked for, so that after a kill the same one is asked for again."""
+"""Store the acts of the responder. An act is stored before it is requested, so that after a kill the same one is retried."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MOST_ACTS_READ: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What came of storing an act.
+    """The result of storing an act.
 
     Attributes:
-        act: as it is stored.
-        created: whether it is new; if not, what is known of it may be more than that it is to be asked for.
+        act: the act as stored.
+        created: whether it is new; if not, the stored act may already have a result.
     """
 
     act: ActRecord
@@ -50,23 +50,24 @@ class ActLog:
         self._timeline = timeline
 
     def put(self, act: ActRecord, *, lease: Lease | None = None) -> Put:
-        """Store an act that is to be asked for; the same one again is returned as it is stored.
+        """Store an act before it is requested; if the key is known, return the stored act.
 
-        It is the last moment at which a pause, a person's no, or another process that runs the loop by now, can stop the
-        act: all are looked at in this transaction, also for an act whose end is not known and that would be asked for again.
+        This is the last moment at which a pause, a rejection by a person, or a process that took over the loop can stop the
+        act. All three are checked in this transaction, also for a stored act without a result, which would be retried.
 
         Args:
-            act: that is to be asked for.
-            lease: by which the caller runs the loop of the target; None: it runs none.
+            act: the act to store, with the status `asked`.
+            lease: the lease by which the caller runs the loop of the target; None if it does not run the loop.
 
         Raises:
-            IncidentNotFoundError: there is no such incident.
-            IncidentOverError: nothing is to be done for it any more.
-            PausedError: somebody has paused the responder.
-            RejectedError: a person has rejected the action on this part, at any time in this incident.
+            IncidentNotFoundError: no incident has this id.
+            IncidentOverError: the incident is over.
+            PausedError: the responder is paused.
+            RejectedError: a person rejected this action on this part, at any time in this incident.
             LoopLostError: another process runs the loop.
             ActConflictError: the key belongs to another act.
-            InvalidInputError: it cannot be stored word for word, so after a kill another one would be asked for.
+            InvalidInputError: the act cannot be stored unchanged, so a retry after a kill would request another one.
+            ValueError: the status of the act is not `asked`.
         """
         if act.status is not ActStatus.ASKED:
             raise ValueError(f"an act is stored before it is asked for, and this one is {act.status} already")
@@ -104,13 +105,14 @@ class ActLog:
     def finish(
         self, key: str, status: ActStatus, *, at_us: int, record_id: str | None = None, error: str | None = None
     ) -> ActRecord:
-        """Store what came of an act. The same again changes nothing; what was done, or begun, may still be undone.
+        """Store the result of an act. A second call with the same status at most sets `record_id`.
 
-        With the status `asked` only the id of the server's record is noted, as soon as it is known.
+        An act that succeeded or failed can still become `undone`. The status `asked` stores only the id of the server's
+        record, as soon as it is known.
 
         Raises:
-            ActNotFoundError: nothing was asked for with this key.
-            ActConflictError: something else came of it.
+            ActNotFoundError: no act has this key.
+            ActConflictError: the act already has another result.
         """
         with self._database.write() as unit:
             act = self._locked(unit, key)
@@ -129,10 +131,10 @@ class ActLog:
             return changed
 
     def note_effect(self, key: str, effect: Effect, *, at_us: int) -> ActRecord:
-        """Store what came of an act as users saw it.
+        """Store the effect of an act on users.
 
         Raises:
-            ActNotFoundError: nothing was asked for with this key.
+            ActNotFoundError: no act has this key.
         """
         with self._database.write() as unit:
             act = self._locked(unit, key)
@@ -146,7 +148,7 @@ class ActLog:
         """Return an act.
 
         Raises:
-            ActNotFoundError: nothing was asked for with this key.
+            ActNotFoundError: no act has this key.
         """
         with self._database.read() as session:
             content = act_repository.get_act(session, key) if is_storable(key) else None
@@ -155,20 +157,20 @@ class ActLog:
         return ActRecord.model_validate(content)
 
     def of_incident(self, incident_id: str) -> list[ActRecord]:
-        """Return the acts of an incident, in the order in which they were asked for."""
+        """Return the acts of an incident, in the order in which they were requested."""
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
             return _acts(act_repository.acts_of_incident(session, incident_id, MOST_ACTS_READ))
 
     def of_target(self, target: str, *, since_us: int) -> list[ActRecord]:
-        """Return the last acts on a service from a time on, the first first; also older ones that nobody knows the end of."""
+        """Return the acts on a service since a time, and older ones without a result, the oldest first; the latest 1,000."""
         with self._database.read() as session:
             found = act_repository.acts_of_target(session, name_of(target), since_us, MOST_ACTS_READ)
         return _acts(found)[::-1]
 
     def unsettled(self, target: str | None = None) -> list[ActRecord]:
-        """Return acts that nobody knows the end of, the first first: after a kill each is asked for again with its key."""
+        """Return the acts without a result, the oldest first: after a kill each is retried with its key."""
         with self._database.read() as session:
             return _acts(act_repository.unsettled_acts(session, None if target is None else name_of(target)))
 
@@ -177,7 +179,7 @@ class ActLog:
         if content is None:
             raise ActNotFoundError(key)
         self._timeline.lock(unit, content["incident_id"])
-        # Once more: another process may have changed it before the lock was had.
+        # Read again: another process may have changed it before this one got the lock.
         content = act_repository.get_act(unit.session, key)
         return ActRecord.model_validate(content)
 
@@ -203,7 +205,7 @@ def _acts(contents: Any) -> list[ActRecord]:
 
 
 def _storable(act: ActRecord) -> ActRecord:
-    """Return an act with its prose cut; what it does must be kept as it is."""
+    """Return an act with its free texts cut; raise if any other field cannot be stored unchanged."""
     for field in ("key", "action", "target", "action_class"):
         text: str = getattr(act, field)
         if not text or not is_storable(text):
@@ -232,7 +234,7 @@ def _require_leave(unit: UnitOfWork, target: str, lease: Lease | None) -> None:
         raise PausedError(target)
     if lease is None:
         return
-    # Locked: whoever takes the loop over does so before this act is stored, and is seen, or sees it.
+    # The lock orders a takeover of the loop before this act, which then fails, or after it, so that the new owner sees it.
     row = agreement_repository.get_lease(unit.session, target, is_locked=True)
     if row is None or (row.owner, row.term) != (lease.owner, lease.term):
         raise LoopLostError(target)

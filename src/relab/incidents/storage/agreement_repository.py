@@ -25,14 +25,14 @@ def switches(session: Session, targets: Collection[str] | None) -> Sequence[Any]
 
 
 def put_switch(session: Session, values: Mapping[str, Any]) -> None:
-    """Turn a switch."""
+    """Upsert a switch."""
     _put(session, SwitchRow, values)
 
 
 def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest: int) -> Any | None:
-    """Take or keep a lease; None while another owner holds it, until `latest` at most.
+    """Acquire or renew a lease; return None while another owner holds it. A lease that ends after `latest` is not valid.
 
-    One statement, so that two who come first at the same moment cannot break a constraint.
+    It is one statement, so that two processes that acquire a new lease at once do not violate a constraint.
     """
     statement = insert_into(session, table_of(ResponderLeaseRow)).values(**values, term=1)
     mine = ResponderLeaseRow.owner == values["owner"]
@@ -49,25 +49,25 @@ def take_lease(session: Session, values: Mapping[str, Any], *, now: int, latest:
 
 
 def release_lease(session: Session, target: str, owner: str) -> None:
-    """End a lease of an owner; its row stays, for the term that it counts."""
+    """End the lease of an owner; keep its row, which counts the terms."""
     mine = (ResponderLeaseRow.target == target, ResponderLeaseRow.owner == owner)
     session.execute(update(table_of(ResponderLeaseRow)).where(*mine).values(until=0))
 
 
 def get_lease(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
-    """Return the lease of a target, whether it holds or not; `is_locked`: nobody takes it until the transaction ends."""
+    """Return the lease of a target, valid or expired, or None; with `is_locked`, lock it until the transaction ends."""
     statement = select(*_LEASE).where(ResponderLeaseRow.target == target)
     return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
 def list_leases(session: Session, *, now: int, latest: int) -> list[Any]:
-    """Return the leases that hold, by target."""
+    """Return the valid leases, sorted by target."""
     holds = (ResponderLeaseRow.until > now, ResponderLeaseRow.until <= latest)
     return list(session.execute(select(*_LEASE).where(*holds).order_by(ResponderLeaseRow.target)))
 
 
 def put_baseline(session: Session, values: Mapping[str, Any]) -> None:
-    """Keep a baseline."""
+    """Upsert a baseline."""
     _put(session, BaselineRow, values)
 
 

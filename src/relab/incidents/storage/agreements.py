@@ -1,4 +1,4 @@
-"""What all processes of a responder agree on: whether it is paused, who runs the loop of a target, and what is usual for it."""
+"""State that all processes of a responder share: whether it is paused, which one runs the loop of a target, and baselines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.storage import Database
 ALL_TARGETS: Final = "*"
 """The name of the switch of all targets."""
 NOTICES: Final = "/notices/"
-"""How the names of leases begin that are of no target, but of who sends notices."""
+"""The prefix of leases that are not for a target but for sending notices."""
 LONGEST_LEASE_US: Final = 600 * 1_000_000
 MOST_BASELINE_BYTES: Final = 8_388_608
 
@@ -29,15 +29,15 @@ class Switches:
         self._timeline = timeline
 
     def pause(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """Have nothing done to a target any more, or to any (None); open incidents tell of it."""
+        """Pause a target, or all targets (None): no acts on it are requested. Append an event to its open incidents."""
         return self._turn(target, is_paused=True, by=by, why=why, at_us=at_us)
 
     def resume(self, target: str | None, *, by: str, why: str = "", at_us: int) -> SwitchState:
-        """Take a pause back; while all are paused, each stays so whatever its own switch says."""
+        """End the pause of a target, or of all targets (None). While all are paused, each target stays paused."""
         return self._turn(target, is_paused=False, by=by, why=why, at_us=at_us)
 
     def state(self, target: str) -> SwitchState:
-        """Return whether a target is paused, by the switch that says so; the one of all comes first."""
+        """Return the switch that pauses a target (that of all targets first), or else the target's own state."""
         name = name_of(target)
         with self._database.read() as session:
             found = {row.target: row for row in agreement_repository.switches(session, (ALL_TARGETS, name))}
@@ -48,7 +48,7 @@ class Switches:
         return SwitchState.model_validate(row, from_attributes=True)
 
     def all_states(self) -> list[SwitchState]:
-        """Return all switches that were ever turned, by name."""
+        """Return all switches that were ever used, sorted by target."""
         with self._database.read() as session:
             rows = agreement_repository.switches(session, None)
         return sorted(
@@ -70,19 +70,19 @@ class Switches:
 
 
 class Leases:
-    """Who runs the loop of a target: one process of all that use the database."""
+    """The leases: of all processes that use the database, the one that holds a target's lease runs its loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def take(self, target: str, owner: str, *, now_us: int, until_us: int) -> Lease | None:
-        """Take the lease of a target or make one's own last longer; None while another owner holds it.
+        """Acquire or renew the lease of a target; return None while another owner holds it.
 
-        A lease of another owner holds no longer than `LONGEST_LEASE_US`: one that ends later was taken before the
-        clock was set back, and would keep everybody out until it is as late again.
+        A lease that ends more than `LONGEST_LEASE_US` from now is treated as expired: it was acquired before the clock was set
+        back, and would otherwise keep all other processes out until the clock reaches its end.
 
         Raises:
-            ValueError: it would hold longer than that.
+            ValueError: `until_us` is not after `now_us`, or more than `LONGEST_LEASE_US` after it.
         """
         if not now_us < until_us <= now_us + LONGEST_LEASE_US:
             raise ValueError(f"a lease holds for up to {LONGEST_LEASE_US // 1_000_000} s from now")
@@ -96,12 +96,12 @@ class Leases:
         return None if row is None else Lease.model_validate(row, from_attributes=True)
 
     def release(self, target: str, owner: str) -> None:
-        """Give the lease up, if it is this owner's; others need not wait until it runs out."""
+        """Release the lease if this owner holds it, so that others need not wait until it expires."""
         with self._database.write(durable=False) as unit:
             agreement_repository.release_lease(unit.session, name_of(target), name_of(owner))
 
     def holder(self, target: str, *, now_us: int) -> Lease | None:
-        """Return the lease of a target if somebody holds it."""
+        """Return the valid lease of a target, or None."""
         with self._database.read() as session:
             row = agreement_repository.get_lease(session, name_of(target))
         if row is None or not now_us < row.until <= now_us + LONGEST_LEASE_US:
@@ -109,25 +109,25 @@ class Leases:
         return Lease.model_validate(row, from_attributes=True)
 
     def held(self, *, now_us: int) -> list[Lease]:
-        """Return the leases that somebody holds, by target."""
+        """Return the valid leases, sorted by target."""
         with self._database.read() as session:
             rows = agreement_repository.list_leases(session, now=now_us, latest=now_us + LONGEST_LEASE_US)
         return [Lease.model_validate(row, from_attributes=True) for row in rows]
 
 
 class Baselines:
-    """What is usual for each target, for a responder that starts again."""
+    """The stored baselines of the targets, for a responder that restarts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def save(self, target: str, content: Mapping[str, Any], *, at_us: int) -> None:
-        """Keep a baseline in place of the one from before.
+        """Replace the baseline of a target.
 
         Raises:
-            BaselineTooLargeError: it is not kept; a part of it would say of the rest that it never was.
+            BaselineTooLargeError: the baseline is not saved, not even a part: the rest would then seem never to have been seen.
         """
-        # More than is kept is taken over, so that what would be cut is seen to be too much.
+        # The cut is above the limit, so that a baseline that is too large is detected and not cut.
         kept = bounded_object(content, 4 * MOST_BASELINE_BYTES)
         if len(canonical_json(kept).encode()) > MOST_BASELINE_BYTES:
             raise BaselineTooLargeError(

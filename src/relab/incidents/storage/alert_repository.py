@@ -1,6 +1,6 @@
-"""Queries over alerts that came in. Every function takes the session of a transaction.
+"""Queries over received alerts. Every function takes the session of a transaction.
 
-Alerts of one group come by the thousand when much is wrong, so what is done is done to all of them at once.
+In a large outage, thousands of alerts of one group arrive at once, so each query handles many alerts.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from relab.incidents.storage.tables import AlertRow
 from relab.storage.base import table_of
 
 AlertKey = tuple[str, int]
-"""Fingerprint and begin: what tells alerts of a group apart."""
+"""Fingerprint and begin: they identify an alert within its group."""
 
 
 def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[AlertKey]:
-    """Insert those alerts of a group that are not there, and return their keys."""
+    """Insert the alerts that are not stored yet, and return their keys."""
     if not rows:
         return set()
     statement = insert_into(session, table_of(AlertRow)).values(list(rows)).on_conflict_do_nothing()
@@ -29,7 +29,7 @@ def add_alerts(session: Session, rows: Sequence[Mapping[str, Any]]) -> set[Alert
 
 
 def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -> Sequence[Any]:
-    """Return all alerts of a group that have these fingerprints; nobody else changes them until the transaction ends."""
+    """Lock all alerts of a group with these fingerprints until the transaction ends, and return them."""
     columns = (AlertRow.fingerprint, AlertRow.starts_at, AlertRow.is_firing, AlertRow.incident_id)
     statement = select(*columns).where(
         AlertRow.group_key == group_key, AlertRow.fingerprint.in_(sorted(set(fingerprints)))
@@ -38,24 +38,24 @@ def alerts_of(session: Session, group_key: str, fingerprints: Collection[str]) -
 
 
 def count_firing(session: Session, incident_id: str, since: int) -> int:
-    """Return how many alerts of an incident fire, and were heard of since a time."""
+    """Return how many alerts of an incident fire and were seen since a time."""
     firing = (AlertRow.incident_id == incident_id, AlertRow.is_firing, AlertRow.last_at >= since)
     return session.execute(select(func.count()).select_from(AlertRow).where(*firing)).scalar_one()
 
 
 def end_alerts(session: Session, group_key: str, keys: Collection[AlertKey]) -> None:
-    """Note that alerts fire no longer."""
+    """Mark alerts as no longer firing."""
     if keys:
         session.execute(_of(group_key, keys).values(is_firing=False))
 
 
 def link_alerts(session: Session, group_key: str, keys: Collection[AlertKey], incident_id: str) -> None:
-    """Say which incident alerts opened or joined."""
+    """Set the incident that alerts opened or joined."""
     session.execute(_of(group_key, keys).values(incident_id=incident_id))
 
 
 def see_alerts(session: Session, group_key: str, keys: Collection[AlertKey], at: int) -> None:
-    """Note when alerts were heard of last."""
+    """Update when alerts were last seen, never to an earlier time."""
     latest = case((AlertRow.last_at > at, AlertRow.last_at), else_=at)
     if keys:
         session.execute(_of(group_key, keys).values(last_at=latest))

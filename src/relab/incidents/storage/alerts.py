@@ -1,4 +1,4 @@
-"""Alerts that come in from outside: each counts once, however often and by how many senders it is sent."""
+"""Receive alerts from outside: each counts once, however often and from however many senders it arrives."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from relab.incidents.storage.timeline import Timeline
 from relab.storage import Database, UnitOfWork
 
 OUTLIVED_US: Final = 600 * 1_000_000
-"""Whoever sends alerts is given so long after the end of an incident to notice that it is over."""
+"""An alert that still fires so long after its incident ended (10 min) counts as new; until then the sender may lag."""
 
 
 class AlertLog:
-    """The alerts that were taken in."""
+    """The alerts that were received."""
 
     def __init__(self, database: Database, timeline: Timeline, opening: Opening) -> None:
         self._database = database
@@ -38,12 +38,12 @@ class AlertLog:
         title: str,
         severity: Severity,
     ) -> AlertIntake:
-        """Take in a notification about a target.
+        """Store the alerts of a notification about a target, in one transaction.
 
-        An alert is told from others by group, fingerprint and begin. Those that are not known and fire open an incident
-        or join the open one, and so does one that fires still ten minutes after the end of its incident: what that was
-        about was not all. Of those that have ended its timeline tells. All of it is one transaction: what was not
-        stored was not taken in, and is taken in when it is sent again.
+        Group, fingerprint and begin identify an alert. New firing alerts open an incident or join the open one; so does an
+        alert that still fires ten minutes after its incident ended, because the incident did not cover all of the problem.
+        When an alert ends, an event is appended to its incident. If the transaction fails, nothing is stored, and a retry of
+        the sender is processed as new.
         """
         group = name_of(group_key)
         received = _by_key(alerts)
@@ -59,20 +59,20 @@ class AlertLog:
                 fresh |= dict.fromkeys(firing, incident_id)
             self._tell(unit, group, {key: (received[key], fresh[key]) for key in fresh}, at_us)
             if opened is not None:
-                # As it stands with what was told since.
+                # Read again: events were appended since.
                 row = repository.get(unit.session, opened.incident.incident_id)
                 opened = Opened(incident_of(row), opened.created)
         return AlertIntake(tuple(received[key] for key in fresh), opened)
 
     def fires(self, incident_id: str, *, since_us: int) -> bool:
-        """Return whether an alert of an incident fires still, as far as it was heard of since a time."""
+        """Return whether an alert of an incident still fires; alerts last seen before `since_us` are ignored."""
         with self._database.read() as session:
             return alert_repository.count_firing(session, incident_id, since_us) > 0
 
     def _tell(
         self, unit: UnitOfWork, group: str, fresh: Mapping[AlertKey, tuple[ReceivedAlert, str | None]], at_us: int
     ) -> None:
-        """Tell of alerts in the timelines of the incidents that they belong to, if these are not over."""
+        """Append an event for each alert to the timeline of its incident, unless the incident is over."""
         for incident_id in sorted({incident_id for _, incident_id in fresh.values() if incident_id is not None}):
             if self._timeline.lock(unit, incident_id).closed_at is None:
                 events = [_event(group, key, alert) for key, (alert, of) in fresh.items() if of == incident_id]
@@ -80,7 +80,7 @@ class AlertLog:
 
 
 def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
-    """Return alerts by what tells them apart, in the order in which all processes lock them."""
+    """Return alerts by key, sorted in the order in which all processes lock them."""
     found: dict[AlertKey, ReceivedAlert] = {}
     for alert in alerts:
         key = name_of(alert.fingerprint), min(max(alert.starts_at_us, EARLIEST_US), LATEST_US)
@@ -92,11 +92,10 @@ def _by_key(alerts: Sequence[ReceivedAlert]) -> dict[AlertKey, ReceivedAlert]:
 def _note(
     unit: UnitOfWork, group: str, received: Mapping[AlertKey, ReceivedAlert], at_us: int
 ) -> dict[AlertKey, str | None]:
-    """Store alerts, and return those that say something new, each with the incident that it belongs to already.
+    """Store alerts, and return the keys of those that are news, each with its incident id or None.
 
-    An alert that has ended does not fire again: one that comes back has begun later. One that has begun earlier than
-    was known is the same one: where two Prometheus servers tell of an alert, Alertmanager moves its begin to that of the
-    one that saw it first.
+    An alert that has ended does not fire again: a recurrence has a later begin. An alert with an earlier begin than the
+    stored one is the same alert: if two Prometheus servers send it, Alertmanager moves its begin to the earlier of the two.
     """
     session = unit.session
     added = alert_repository.add_alerts(session, [_row(group, key, alert, at_us) for key, alert in received.items()])
@@ -126,7 +125,7 @@ def _note(
         if is_news:
             fresh[key] = incident_id
         elif alert.is_firing and key in rows and rows[key].is_firing and rows[key].incident_id in over:
-            # What the incident was about was not all.
+            # Its incident is over, but the alert still fires: the incident did not cover all of the problem.
             fresh[key] = None
     alert_repository.see_alerts(session, group, received.keys() - added, at_us)
     alert_repository.end_alerts(session, group, ended)
@@ -136,7 +135,7 @@ def _note(
 
 
 def _firing(rows: Iterable[Any]) -> defaultdict[str, list[Any]]:
-    """Return the rows of alerts that fire, by fingerprint."""
+    """Return the rows of firing alerts, grouped by fingerprint."""
     found: defaultdict[str, list[Any]] = defaultdict(list)
     for row in rows:
         if row.is_firing:

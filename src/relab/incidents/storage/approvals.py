@@ -1,4 +1,4 @@
-"""What people were asked, and what they have answered; the rules of that are in `acting.approvals`."""
+"""Store approval requests and the decisions of people; the rules are in `acting.approvals`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MOST_REQUEST_BYTES: Final = 32_768
 
 
 class ApprovalLog:
-    """The questions of all incidents, and their answers."""
+    """The approval requests of all incidents, and the decisions on them."""
 
     def __init__(self, database: Database, timeline: Timeline) -> None:
         self._database = database
         self._timeline = timeline
 
     def request(self, request: ApprovalRequest) -> ApprovalRequest:
-        """Store a question, from when on its incident waits for the answer; one of this id is returned as it is stored.
+        """Store an approval request and set its incident to wait for it; if the id is known, return the stored request.
 
         Raises:
-            IncidentNotFoundError: there is no such incident.
-            IncidentOverError: nothing is to be done for it any more.
-            InvalidInputError: its plan cannot be stored word for word, so people would approve another one.
-            ConflictError: the id belongs to a question of another incident.
+            IncidentNotFoundError: no incident has this id.
+            IncidentOverError: the incident is over.
+            InvalidInputError: the plan cannot be stored unchanged, so people would approve a different one.
+            ConflictError: the id belongs to a request of another incident.
         """
         request = _storable(request)
         with self._database.write() as unit:
@@ -59,14 +59,14 @@ class ApprovalLog:
         return request
 
     def decide(self, approval_id: str, *, approved: bool, by: str, now_us: int, note: str = "") -> Decision:
-        """Store a person's answer, and return the one that holds; of several at once each sees those before it.
+        """Store a person's decision, and return the one that is valid; concurrent decisions are serialized.
 
         Raises:
-            ApprovalNotFoundError: nobody was asked this.
-            ApprovalExpiredError: it is too late to approve.
-            ApprovalDecidedError: it was rejected, and now somebody approves.
-            IncidentOverError: the incident is over, and now somebody approves.
-            InvalidInputError: nobody is named.
+            ApprovalNotFoundError: no approval request has this id.
+            ApprovalExpiredError: the request has expired, and this would approve it.
+            ApprovalDecidedError: the request was rejected, and this would approve it.
+            IncidentOverError: the incident is over, and this would approve a plan for it.
+            InvalidInputError: `by` is empty.
         """
         name = cut(by.strip(), 200)
         if not name:
@@ -86,19 +86,19 @@ class ApprovalLog:
         return decision
 
     def withdraw(self, approval_id: str, *, now_us: int, why: str) -> Decision | None:
-        """Ask no longer, so that nobody can approve it any more; whoever has answered before that is heard.
+        """Withdraw an approval request, so that it can no longer be approved, unless it is decided or expired already.
 
         Returns:
-            The answer that came first: then nothing is withdrawn.
+            The earlier decision if there is one (the request is then not withdrawn), else None.
 
         Raises:
-            ApprovalNotFoundError: nobody was asked this.
+            ApprovalNotFoundError: no approval request has this id.
         """
         with self._database.write() as unit:
             request, decision = self._locked(unit, approval_id, approved=False)
             if decision is not None or request.expires_at <= now_us:
                 return decision
-            # Never before it was asked, though the clock may have been set back.
+            # A request must not expire before it was made; the clock may have been set back.
             ended = request.model_copy(update={"expires_at": max(request.asked_at, now_us)})
             act_repository.set_request(unit.session, approval_id, ended.model_dump(mode="json"), ended.expires_at)
             self._go_on(unit, request.incident_id)
@@ -108,23 +108,23 @@ class ApprovalLog:
         return None
 
     def get(self, approval_id: str) -> tuple[ApprovalRequest, Decision | None]:
-        """Return a question, and the answer if there is one.
+        """Return an approval request, and the decision or None.
 
         Raises:
-            ApprovalNotFoundError: nobody was asked this.
+            ApprovalNotFoundError: no approval request has this id.
         """
         with self._database.read() as session:
             row = act_repository.get_approval(session, approval_id) if is_storable(approval_id) else None
         return _read(row, approval_id)
 
     def of_incident(self, incident_id: str) -> list[tuple[ApprovalRequest, Decision | None]]:
-        """Return the questions of an incident with their answers, in the order in which they were asked."""
+        """Return the approval requests of an incident with their decisions, the oldest first."""
         with self._database.read() as session:
             rows = act_repository.approvals_of_incident(session, incident_id) if can_be_id(incident_id) else []
         return [_read(row, row.approval_id) for row in rows]
 
     def pending(self, *, now_us: int, target: str | None = None) -> list[ApprovalRequest]:
-        """Return the questions that can be answered now, of one target or of all, the first first."""
+        """Return the approval requests that can be decided now, of one target or of all, the oldest first."""
         name = None if target is None else name_of(target)
         with self._database.read() as session:
             rows = act_repository.pending_approvals(session, name, now_us)
@@ -137,11 +137,11 @@ class ApprovalLog:
         incident = self._timeline.lock(unit, request.incident_id)
         if approved and incident.closed_at is not None:
             raise IncidentOverError(request.incident_id)
-        # Once more: somebody else may have decided before the lock was had.
+        # Read again: another person may have decided before this process got the lock.
         return _read(act_repository.get_approval(session, approval_id), approval_id)
 
     def _go_on(self, unit: UnitOfWork, incident_id: str) -> None:
-        """Have an incident that has waited wait no more, whatever the answer."""
+        """Set an incident that waits for approval back to open, whatever the decision."""
         if self._timeline.lock(unit, incident_id).status == IncidentStatus.WAITING_APPROVAL:
             repository.change(unit.session, incident_id, {"status": IncidentStatus.OPEN})
 
@@ -153,13 +153,13 @@ def _read(row: Any | None, approval_id: str) -> tuple[ApprovalRequest, Decision 
 
 
 def asked_of(row: Any) -> tuple[ApprovalRequest, Decision | None]:
-    """Return a stored question and what was said to it, if anything was."""
+    """Return an approval request and its decision (or None) from a row."""
     decision = None if row.decision is None else Decision.model_validate(row.decision)
     return ApprovalRequest.model_validate(row.request), decision
 
 
 def _storable(request: ApprovalRequest) -> ApprovalRequest:
-    """Return a question with its prose cut; the plan that people decide about must be kept as it is."""
+    """Return an approval request with its free texts cut; raise if the rest of it cannot be stored unchanged."""
     if not request.approval_id or not is_storable(request.approval_id):
         raise InvalidInputError(
             "approval_id cannot be stored word for word: it is empty, longer than 200 characters, or holds odd characters.",

@@ -1,4 +1,4 @@
-"""Errors of what the responder remembers, by the reaction that they want."""
+"""Errors of the stored incidents, named for the reaction that they require."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, T
 
 
 class IncidentNotFoundError(NotFoundError):
-    """There is no such incident."""
+    """No incident has this id."""
 
     code = "incident_not_found"
 
@@ -15,7 +15,7 @@ class IncidentNotFoundError(NotFoundError):
 
 
 class IncidentOverError(ConflictError):
-    """The incident is over: nothing is to be done for it any more."""
+    """The incident is over: no further act, approval request or change of status is accepted."""
 
     code = "incident_over"
 
@@ -24,7 +24,7 @@ class IncidentOverError(ConflictError):
 
 
 class PausedError(ConflictError):
-    """The kill switch is on: nothing is asked for."""
+    """The kill switch is on: no acts are requested."""
 
     code = "responder_paused"
 
@@ -33,7 +33,7 @@ class PausedError(ConflictError):
 
 
 class RejectedError(ConflictError):
-    """A person has said no: it is not asked for in this incident any more."""
+    """A person has rejected the action: it is not requested again in this incident."""
 
     code = "action_rejected"
 
@@ -42,7 +42,7 @@ class RejectedError(ConflictError):
 
 
 class LoopLostError(ConflictError):
-    """Another process runs the loop of the target by now: this one does nothing any more."""
+    """Another process has taken over the loop of the target: this one must stop acting."""
 
     code = "responder_loop_lost"
 
@@ -51,7 +51,7 @@ class LoopLostError(ConflictError):
 
 
 class ActNotFoundError(NotFoundError):
-    """Nothing was ever asked for with this key."""
+    """No act has this key."""
 
     code = "act_not_found"
 
@@ -60,13 +60,13 @@ class ActNotFoundError(NotFoundError):
 
 
 class ActConflictError(ConflictError):
-    """The key belongs to another act, or what came of the act is known and different."""
+    """The key belongs to another act, or the act already has a different result."""
 
     code = "act_conflict"
 
 
 class ApprovalNotFoundError(NotFoundError):
-    """Nobody was asked this."""
+    """No approval request has this id."""
 
     code = "approval_not_found"
 
@@ -88,6 +88,6 @@ class InvalidIncidentCursorError(InvalidInputError):
 
 
 class BaselineTooLargeError(TooLargeError):
-    """A baseline of so many signals is not kept; the one from before is."""
+    """The baseline has too many signals to be saved; the earlier one is kept."""
 
     code = "baseline_too_large"

@@ -1,4 +1,4 @@
-"""How many incidents and acts are stored, and how long incidents took: what whoever watches the responder counts."""
+"""Counts of stored incidents and acts, and durations of incidents, for the monitoring of the responder."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _US: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """How long incidents took from opening to end.
+    """A histogram of the durations of incidents, from opening to end.
 
     Attributes:
-        within: how many took no longer than each of `DURATION_BOUNDS_S`.
-        number, sum_s: of all.
+        within: for each of `DURATION_BOUNDS_S`, how many incidents took at most so long (cumulative).
+        number, sum_s: count and sum of all durations.
     """
 
     within: tuple[int, ...]
@@ -31,12 +31,12 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is stored at one time.
+    """The counts at one time.
 
     Attributes:
-        incidents: numbers by target, status and outcome; the outcome is empty until an incident is over.
-        durations: of those that are over, by target and outcome.
-        acts: numbers by target and status.
+        incidents: counts by target, status and outcome; the outcome is empty until an incident is over.
+        durations: of the incidents that are over, by target and outcome.
+        acts: counts by target and status.
     """
 
     incidents: Mapping[tuple[str, str, str], int]
@@ -45,16 +45,16 @@ class Figures:
 
 
 class IncidentFigures:
-    """The figures of all targets."""
+    """Reads the counts of all targets."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read(self) -> Figures:
-        """Count."""
+        """Query all counts and return them."""
         kinds = (IncidentRow.target, IncidentRow.status, func.coalesce(IncidentRow.outcome, ""))
         took = IncidentRow.closed_at - IncidentRow.opened_at
-        # A clock that was set back in between is no reason for less than nothing.
+        # The difference is negative if the clock was set back in between.
         lasted = case((took > 0, took), else_=0)
         within = [func.sum(case((lasted <= bound * _US, 1), else_=0)) for bound in DURATION_BOUNDS_S]
         ends = (IncidentRow.target, IncidentRow.outcome)

@@ -1,4 +1,4 @@
-"""What the responder remembers of incidents: one open for a target at most, and everything that is done for it in order."""
+"""Store incidents (at most one open per target) and their timelines."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ from relab.storage import Database
 MOST_RECOMMENDATION: Final = 10_000
 MOST_DIAGNOSIS: Final = 200
 MOST_DOCUMENT_BYTES: Final = 262_144
-"""Of each JSON document of an incident: symptoms, plan, content."""
+"""The maximum size of each JSON document of an incident: symptoms, plan, content."""
 MOST_PAGE: Final = 500
 MOST_EVENTS_READ: Final = 5_000
 _CURSOR: Final = re.compile(r"([0-9]{1,18})\.([0-9a-zA-Z-]{1,36})")
 
 
 class IncidentLog:
-    """Incidents and their timelines; with their acts, approvals and alerts, and what processes of a responder agree on.
+    """Stored incidents and their timelines, acts, approvals and alerts, and the state shared by a responder's processes.
 
-    Whatever is told of a change is told in its transaction. Texts and documents from outside are cut to a bounded size, with
-    a mark where they were. Times are microseconds UTC, by the caller's clock.
+    A change and its timeline events are written in one transaction. Texts and documents from outside are cut to a bounded
+    size, with a mark at each cut. Times are microseconds UTC, by the caller's clock.
 
     Args:
-        signal: wakes those who follow a timeline, in other processes too; they poll without it.
+        signal: wakes followers of timelines, in other processes too; without it they poll.
 
     Attributes:
-        acts: what was asked for.
-        approvals: what people were asked.
-        alerts: what came in from outside.
+        acts: actions that the responder requested.
+        approvals: approval requests and their decisions.
+        alerts: alerts received from outside.
         switches: whether the responder is paused.
-        leases: who runs the loop of a target.
-        baselines: what is usual for a target.
-        figures: how many of all this there are.
+        leases: which process runs the loop of a target.
+        baselines: the usual values of a target's signals.
+        figures: counts of incidents and acts.
     """
 
     def __init__(self, database: Database, signal: ProgressSignal | None = None) -> None:
@@ -76,7 +76,7 @@ class IncidentLog:
     def open(
         self, target: str, *, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly] = ()
     ) -> Opened:
-        """Open an incident; if one is open for the target, the anomalies join that one, and its severity rises to theirs."""
+        """Open an incident; if the target has an open one, add the anomalies to it and raise its severity to theirs."""
         with self._database.write() as unit:
             return self._opening.open(unit, name_of(target), at_us, title, severity, anomalies)
 
@@ -89,17 +89,19 @@ class IncidentLog:
         anomalies: Sequence[Anomaly],
         tell: Sequence[NewEvent] = (),
     ) -> bool:
-        """Have anomalies join this incident; return whether it is still open. They open no other one: they are of before its end.
+        """Add anomalies to this incident if it is open; return whether it is.
+
+        They never open another incident: they were seen before this one ended.
 
         Args:
-            incident_id: of the incident.
+            incident_id: the id of the incident.
             at_us: now.
-            severity: the worst of the anomalies.
-            anomalies: what was found.
-            tell: events that are told in the same transaction.
+            severity: the worst severity of the anomalies.
+            anomalies: the anomalies to add.
+            tell: events to append to the timeline in the same transaction.
 
         Raises:
-            IncidentNotFoundError: there is none of that id.
+            IncidentNotFoundError: no incident has this id.
         """
         with self._database.write() as unit:
             row = self._timeline.lock(unit, incident_id)
@@ -113,14 +115,14 @@ class IncidentLog:
     def update(
         self, incident_id: str, *, at_us: int, tell: Sequence[NewEvent] = (), **change: Unpack[IncidentChange]
     ) -> Incident:
-        """Change an incident, and tell of it; without `tell` a change of phase or status is told by itself.
+        """Change an incident and append the events of `tell`; if that is empty, one event for each change of phase or status.
 
-        Of an incident that is over everything but status and phase can be changed: there may be more to say about it.
+        An incident that is over accepts all changes but those of status and phase.
 
         Raises:
-            IncidentNotFoundError: there is none of that id.
-            IncidentOverError: it is over, and status or phase should change.
-            ValueError: the status is one that only `close` gives, or `tell` has an event that only `close` tells.
+            IncidentNotFoundError: no incident has this id.
+            IncidentOverError: it is over, and status or phase would change.
+            ValueError: only `close` may set this status, or append an event of `tell`.
         """
         status, phase = change.get("status"), change.get("phase")
         if status is not None and status.is_over:
@@ -144,10 +146,10 @@ class IncidentLog:
         message: str = "",
         content: Mapping[str, Any] | None = None,
     ) -> Incident:
-        """End an incident, and its timeline for those who follow it; one that is over stays as it is.
+        """Close an incident and its timeline; does nothing if the incident is over already.
 
         Raises:
-            IncidentNotFoundError: there is none of that id.
+            IncidentNotFoundError: no incident has this id.
         """
         with self._database.write() as unit:
             row = self._timeline.lock(unit, incident_id)
@@ -163,7 +165,7 @@ class IncidentLog:
         """Return an incident.
 
         Raises:
-            IncidentNotFoundError: there is none of that id.
+            IncidentNotFoundError: no incident has this id.
         """
         with self._database.read() as session:
             row = repository.get(session, incident_id) if can_be_id(incident_id) else None
@@ -185,10 +187,10 @@ class IncidentLog:
         cursor: str | None = None,
         limit: int = 50,
     ) -> IncidentPage:
-        """Return incidents, the newest first; of some statuses if any are named.
+        """Return a page of incidents, the newest first; filtered by target and statuses if given.
 
         Raises:
-            InvalidIncidentCursorError: the cursor is none of this list.
+            InvalidIncidentCursorError: the cursor is not from this list.
         """
         before = None if cursor is None else _read_cursor(cursor)
         limit = max(1, min(limit, MOST_PAGE))
@@ -200,18 +202,18 @@ class IncidentLog:
         return IncidentPage(items=items, next_cursor=last and f"{last.opened_at}.{last.incident_id}")
 
     def append(self, incident_id: str, *events: NewEvent, at_us: int) -> list[TimelineEvent]:
-        """Tell events, and return them as they stand in the timeline.
+        """Append events to a timeline, and return them as stored.
 
         Raises:
-            IncidentNotFoundError: there is no such incident.
-            ValueError: one is an event that only `close` tells.
+            IncidentNotFoundError: no incident has this id.
+            ValueError: one of them is an event that only `close` may append.
         """
         require_own(events)
         with self._database.write() as unit:
             return self._timeline.tell(unit, incident_id, at_us, events)
 
     def read_after(self, incident_id: str, seq: int = 0) -> list[TimelineEvent]:
-        """Return the events of an incident with a number greater than `seq`, in order; 5,000 at most."""
+        """Return the events of an incident whose number is greater than `seq`, in order; at most 5,000."""
         with self._database.read() as session:
             if not can_be_id(incident_id):
                 return []
@@ -223,9 +225,9 @@ class IncidentLog:
             return repository.latest_seqs(session, [one for one in incident_ids if can_be_id(one)])
 
     def prune(self, before_us: int, *, limit: int = MOST_PAGE) -> int:
-        """Delete incidents that ended before a time with all that is told of them, and alerts of before; return how many.
+        """Delete up to `limit` incidents that ended before a time, with all their data, and alerts last seen before it.
 
-        Returns `limit` if there may be more.
+        Returns the number of deleted incidents; if it equals `limit`, there may be more.
         """
         ids = self.ended_before(before_us, limit=limit)
         self.forget(ids)
@@ -233,7 +235,7 @@ class IncidentLog:
         return len(ids)
 
     def ended_before(self, before_us: int, *, limit: int = MOST_PAGE) -> list[str]:
-        """Return the ids of incidents that ended before a time, those that ended first first."""
+        """Return the ids of incidents that ended before a time, the one that ended first first."""
         with self._database.read() as session:
             return list(repository.closed_before(session, before_us, limit))
 
@@ -243,18 +245,18 @@ class IncidentLog:
             return repository.count_closed(session, before_us)
 
     def forget(self, incident_ids: Collection[str]) -> None:
-        """Delete incidents with all that is told of them; ids of none are passed over."""
+        """Delete incidents with all their data; unknown ids are ignored."""
         with self._database.write() as unit:
             repository.remove(unit.session, incident_ids)
 
     def forget_alerts(self, before_us: int) -> None:
-        """Delete alerts that were heard of last before a time."""
+        """Delete alerts that were last seen before a time."""
         with self._database.write() as unit:
             repository.remove_alerts(unit.session, before_us)
 
 
 def _columns(change: IncidentChange) -> dict[str, Any]:
-    """Return what a change sets, of bounded size."""
+    """Return the column values of a change, with texts and documents cut to a bounded size."""
     values: dict[str, Any] = dict(change)
     for field, most in (("title", MOST_TITLE), ("recommendation", MOST_RECOMMENDATION), ("diagnosis", MOST_DIAGNOSIS)):
         if values.get(field) is not None:
@@ -268,7 +270,7 @@ def _columns(change: IncidentChange) -> dict[str, Any]:
 
 
 def _course(row: Any, change: IncidentChange) -> list[NewEvent]:
-    """Return what is told of a change that nobody tells of."""
+    """Return the default events for a change of phase or status."""
     events = []
     for field, kind in (("phase", EventKind.PHASE), ("status", EventKind.STATUS)):
         before, after = getattr(row, field), change.get(field)

@@ -1,4 +1,4 @@
-"""What is remembered of incidents, as values. They go to JSON and back unchanged."""
+"""Value types of stored incidents. The pydantic models survive a round trip through JSON unchanged."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class IncidentStatus(StrEnum):
     OPEN = "open"
     WAITING_APPROVAL = "waiting_approval"
     ESCALATED = "escalated"
-    """A person has it."""
+    """A person handles it."""
     RESOLVED = "resolved"
     CLOSED = "closed"
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is done for it any more."""
+        """Whether it has ended: it is resolved or closed."""
         return self in {IncidentStatus.RESOLVED, IncidentStatus.CLOSED}
 
 
@@ -55,22 +55,22 @@ class Outcome(StrEnum):
     """How an incident ended."""
 
     RESOLVED = "resolved"
-    """The responder mended it, and has verified that."""
+    """The responder repaired it and verified the repair."""
     ESCALATED = "escalated"
-    """It was given to a person, who has ended it."""
+    """It was escalated to a person, who ended it."""
     PASSED = "passed"
-    """It is well again, and nothing that the responder did was the reason."""
+    """It is over, but not because of the responder's actions."""
     DISMISSED = "dismissed"
-    """A person says that it was none."""
+    """A person dismissed it as a false positive."""
 
     @property
     def status(self) -> IncidentStatus:
-        """What an incident of this end is from then on."""
+        """The status of an incident that ended with this outcome."""
         return IncidentStatus.RESOLVED if self is Outcome.RESOLVED else IncidentStatus.CLOSED
 
 
 class EventKind(StrEnum):
-    """What the storage itself tells in a timeline; the nodes of the graph have kinds of their own beside these."""
+    """The kinds of events that the storage appends to a timeline; the nodes of the graph append events of other kinds."""
 
     OPENED = "opened"
     FINDING = "finding"
@@ -86,7 +86,7 @@ class EventKind(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     CLOSED = "closed"
-    """The last one of a timeline that is followed."""
+    """The last event that followers of a timeline get."""
 
 
 class _Remembered(BaseModel):
@@ -113,14 +113,14 @@ class Finding(_Remembered):
 
     @property
     def anomaly(self) -> Anomaly:
-        """The anomaly as it was last."""
+        """The latest anomaly of this finding."""
         return Anomaly(
             self.detector, self.signal, self.severity, self.value, self.expected, self.detail, opens=self.opens
         )
 
 
 def finding_of(anomaly: Anomaly, at_us: int) -> Finding:
-    """Return an anomaly as it is remembered: of bounded size, and with numbers that JSON has words for."""
+    """Return a finding made from an anomaly, with texts cut to a bounded size and non-finite numbers replaced by None."""
     return Finding(
         detector=cut(anomaly.detector, 100),
         signal=cut(anomaly.signal, 300),
@@ -160,7 +160,7 @@ class IncidentSummary(_Remembered):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is done for it any more."""
+        """Whether it has ended: it is resolved or closed."""
         return self.status.is_over
 
 
@@ -188,7 +188,7 @@ class IncidentPage(_Remembered):
 
 
 class IncidentChange(TypedDict, total=False):
-    """What can be changed of an incident; what is not given stays as it is."""
+    """The fields of an incident that can be changed; a field that is not given keeps its value."""
 
     status: IncidentStatus
     phase: Phase
@@ -204,14 +204,14 @@ class IncidentChange(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """Something to be told in a timeline.
+    """An event to append to a timeline.
 
     Attributes:
-        kind: what happened, in one word such as `diagnosed`; `closed` is the storage's own.
+        kind: what happened, in one word such as `diagnosed`; only the storage may use `closed`.
         message: one sentence for people.
         content: JSON.
-        evidence: ids of what it rests on.
-        once: told with the same word again, the event is there already: for nodes that may run twice.
+        evidence: ids of the evidence that it is based on.
+        once: a key per incident; a second event with the same key is not appended, for nodes that may run twice.
     """
 
     kind: str
@@ -238,14 +238,14 @@ class TimelineEvent(_Remembered):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the incident has ended with this event."""
+        """Whether this event closed the incident."""
         return self.kind == EventKind.CLOSED
 
     def to_cloudevent(self, source: str = EVENT_SOURCE) -> dict[str, Any]:
-        """Return the event as CloudEvents 1.0 has it; source and id together are unique.
+        """Return the event in the CloudEvents 1.0 format; source and id together are unique.
 
         Args:
-            source: of all events of this responder, a URI reference.
+            source: a URI reference, the same for all events of this responder.
         """
         return {
             "specversion": "1.0",
@@ -267,10 +267,10 @@ class TimelineEvent(_Remembered):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What came of opening an incident.
+    """The result of opening an incident.
 
     Attributes:
-        created: whether it is a new one; otherwise one was open for the target, and the anomalies have joined it.
+        created: whether the incident is new; if not, the anomalies joined the open incident of the target.
     """
 
     incident: Incident
@@ -293,10 +293,10 @@ class SwitchState(_Remembered):
 
 
 class Lease(_Remembered):
-    """The right to run the loop of a target for some time.
+    """The right to run the loop of a target until a time.
 
     Attributes:
-        term: counts up whenever the owner is another one.
+        term: increases by 1 whenever the owner changes.
     """
 
     target: str
@@ -310,9 +310,9 @@ class ReceivedAlert:
     """An alert of a notification.
 
     Attributes:
-        fingerprint: of its labels.
-        anomaly: what it tells.
-        content: its labels and annotations, as they came.
+        fingerprint: a hash of its labels.
+        anomaly: the anomaly that it reports.
+        content: its labels and annotations, unchanged.
     """
 
     fingerprint: str
@@ -324,11 +324,11 @@ class ReceivedAlert:
 
 @dataclass(frozen=True, slots=True)
 class AlertIntake:
-    """What came of a notification.
+    """The result of receiving a notification.
 
     Attributes:
-        fresh: alerts that say something that was not known; of the others nothing came.
-        opened: the incident that they opened or joined; None if none of them is a firing one.
+        fresh: the alerts that were new, changed, or fire again; the others had no effect.
+        opened: the incident that the firing ones among them opened or joined; None if none of them fires.
     """
 
     fresh: tuple[ReceivedAlert, ...]
@@ -336,5 +336,5 @@ class AlertIntake:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number that both databases and JSON can hold, or None."""
+    """Return a number that both databases and JSON can hold; None for NaN, infinity and values beyond ±1e300."""
     return float(value) if value is not None and -1e300 < value < 1e300 and math.isfinite(value) else None

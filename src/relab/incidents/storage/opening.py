@@ -1,4 +1,4 @@
-"""Opening incidents: at most one for a target at a time, which later findings join."""
+"""Open incidents: at most one per target at a time, to which later findings are added."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from relab.storage import UnitOfWork
 
 MOST_TITLE: Final = 300
 MOST_FINDINGS: Final = 100
-"""Kept for one incident; a cause that shows in more places is known by these."""
+"""The maximum number of findings of one incident; so many are enough to recognize its cause."""
 
 
 class Opening:
-    """Opens incidents, in the transaction of whoever has a reason to."""
+    """Opens incidents in the transaction of the caller."""
 
     def __init__(self, timeline: Timeline) -> None:
         self._timeline = timeline
@@ -36,7 +36,7 @@ class Opening:
     def open(
         self, unit: UnitOfWork, target: str, at_us: int, title: str, severity: Severity, anomalies: Sequence[Anomaly]
     ) -> Opened:
-        """Open an incident, or have the anomalies join the one that is open for the target."""
+        """Open an incident, or add the anomalies to the open one of the target."""
         findings = [finding_of(anomaly, at_us) for anomaly in anomalies]
         while True:
             row = repository.get_open(unit.session, target, is_locked=True)
@@ -45,12 +45,12 @@ class Opening:
             values = _new(target, at_us, title, severity, findings)
             if repository.add_open(unit.session, values):
                 return Opened(self._tell_opened(unit, values), created=True)
-            # Another process was first, and its incident may even be over by now.
+            # Another process inserted one first; it may be closed by now, so try again.
 
     def join(
         self, unit: UnitOfWork, row: Any, at_us: int, severity: Severity, anomalies: Sequence[Anomaly]
     ) -> Incident:
-        """Have anomalies join an incident, whose row is locked."""
+        """Add anomalies to an incident whose row the caller has locked."""
         return self._join(unit, row, severity, [finding_of(anomaly, at_us) for anomaly in anomalies], at_us)
 
     def _tell_opened(self, unit: UnitOfWork, values: dict[str, Any]) -> Incident:
@@ -107,7 +107,7 @@ def _new(target: str, at_us: int, title: str, severity: Severity, findings: Sequ
 
 
 def _merged(known: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
-    """Return all findings, one for each detector and signal, and those that are new or worse than they were."""
+    """Return all findings, one per detector and signal, and the list of those that are new or more severe than before."""
     merged = {(each.detector, each.signal): each for each in known}
     fresh = []
     for each in found:
@@ -120,7 +120,7 @@ def _merged(known: Sequence[Finding], found: Sequence[Finding]) -> tuple[list[Fi
             continue
         if _rank(each.severity) > _rank(earlier.severity):
             fresh.append(each)
-        # At its worst: what is told of when it is worse than ever is not told of each time that it wavers.
+        # Keep the worst severity: a finding that wavers then appends an event only when it is worse than ever.
         worst = _worst([each.severity, earlier.severity])
         merged[key] = each.model_copy(
             update={"first_at": earlier.first_at, "count": earlier.count + 1, "severity": worst}

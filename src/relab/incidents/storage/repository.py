@@ -20,15 +20,15 @@ _EVENT = tuple(column for column in EventRow.__table__.c if column.name != "once
 
 
 def insert_into(session: Session, table: Table) -> Any:
-    """Return an INSERT of the session's dialect, which can say what is done about a conflict."""
+    """Return an INSERT of the session's dialect, which supports ON CONFLICT."""
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     return dialect.insert(table)
 
 
 def add_open(session: Session, values: Mapping[str, Any]) -> bool:
-    """Insert an incident that is open; False if one of its target is.
+    """Insert an open incident; return False if its target already has an open one.
 
-    While another process is about to insert one, PostgreSQL waits here until that one is there or is not.
+    While another transaction inserts one, PostgreSQL waits here until that transaction commits or rolls back.
     """
     statement = insert_into(session, table_of(IncidentRow)).values(**values)
     statement = statement.on_conflict_do_nothing(index_elements=["target"], index_where=IS_OPEN)
@@ -41,19 +41,19 @@ def get(session: Session, incident_id: str) -> Any | None:
 
 
 def lock(session: Session, incident_id: str) -> Any | None:
-    """Return an incident that nobody else changes until the transaction ends, or None."""
+    """Lock an incident until the transaction ends; return its row, or None."""
     statement = select(*_INCIDENT).where(IncidentRow.incident_id == incident_id).with_for_update()
     return session.execute(statement).one_or_none()
 
 
 def get_open(session: Session, target: str, *, is_locked: bool = False) -> Any | None:
-    """Return the open incident of a target, or None; `is_locked`: that nobody else changes until the transaction ends."""
+    """Return the open incident of a target, or None; with `is_locked`, lock it until the transaction ends."""
     statement = select(*_INCIDENT).where(IncidentRow.target == target, IncidentRow.closed_at.is_(None))
     return session.execute(statement.with_for_update() if is_locked else statement).one_or_none()
 
 
 def open_ids(session: Session, target: str | None) -> Sequence[str]:
-    """Return the ids of the open incidents, of one target or of all, in the order in which they are to be locked."""
+    """Return the ids of the open incidents, of one target or of all, in locking order."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at.is_(None))
     if target is not None:
         statement = statement.where(IncidentRow.target == target)
@@ -68,7 +68,7 @@ def change(session: Session, incident_id: str, values: Mapping[str, Any]) -> Non
 def list_incidents(
     session: Session, *, target: str | None, statuses: Collection[str], before: tuple[int, str] | None, limit: int
 ) -> Sequence[Any]:
-    """Return incidents without what is heavy, the newest first, from the first before `before` on."""
+    """Return incidents without their large columns, the newest first, starting after the cursor `before`."""
     statement = select(*_SUMMARY)
     if target is not None:
         statement = statement.where(IncidentRow.target == target)
@@ -83,14 +83,14 @@ def list_incidents(
 
 
 def closed_before(session: Session, before: int, limit: int) -> Sequence[str]:
-    """Return the ids of incidents that ended before a time."""
+    """Return the ids of incidents that ended before a time, the one that ended first first."""
     statement = select(IncidentRow.incident_id).where(IncidentRow.closed_at < before)
     ordered = statement.order_by(IncidentRow.closed_at, IncidentRow.incident_id)
     return session.execute(ordered.limit(limit)).scalars().all()
 
 
 def mended_before(session: Session, incident_ids: Collection[str], before: int) -> set[str]:
-    """Return which of these incidents ended by a time, and not because a person says that they were none."""
+    """Return which of these incidents ended by a time and were not dismissed as false positives."""
     if not incident_ids:
         return set()
     ended = (IncidentRow.closed_at <= before, IncidentRow.outcome != Outcome.DISMISSED)
@@ -106,18 +106,18 @@ def count_closed(session: Session, before: int) -> int:
 
 def remove(session: Session, incident_ids: Collection[str]) -> None:
     """Delete incidents with their timelines, acts, approvals and alerts."""
-    # Alerts first: whoever takes one in locks it before the incident.
+    # Alerts first: receiving an alert locks in the same order.
     session.execute(delete(table_of(AlertRow)).where(AlertRow.incident_id.in_(sorted(incident_ids))))
     session.execute(delete(table_of(IncidentRow)).where(IncidentRow.incident_id.in_(sorted(incident_ids))))
 
 
 def add_event(session: Session, values: Mapping[str, Any]) -> None:
-    """Insert an event; the incident is locked, and its number the next one."""
+    """Insert an event; the caller has locked the incident, and the event has its next number."""
     session.execute(insert(table_of(EventRow)).values(**values))
 
 
 def event_told(session: Session, incident_id: str, once: str) -> Any | None:
-    """Return the event that is told once only, or None."""
+    """Return the event with this `once` key, or None."""
     statement = select(*_EVENT).where(EventRow.incident_id == incident_id, EventRow.once == once)
     return session.execute(statement).one_or_none()
 
@@ -137,5 +137,5 @@ def latest_seqs(session: Session, incident_ids: Collection[str]) -> dict[str, in
 
 
 def remove_alerts(session: Session, before: int) -> None:
-    """Delete alerts that were heard of last before a time."""
+    """Delete alerts that were last seen before a time."""
     session.execute(delete(table_of(AlertRow)).where(AlertRow.last_at < before))

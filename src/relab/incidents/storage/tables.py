@@ -1,7 +1,7 @@
-"""How incidents are stored: one row for each with what is asked for by itself, its timeline, its acts and questions to people.
+"""Tables of incidents: one row per incident, its timeline, its acts and its approval requests.
 
-Beside them, what all processes of a responder must agree on: who runs the loop of a target, whether it is paused, what is
-usual, and which alerts have come in.
+Other tables hold the state that all processes of a responder share: leases of the loop, switches, baselines, and the
+alerts received.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from relab.storage.base import Base, IdText, Micros, OwnId, ShortText
 
 IS_OPEN: Final = text("closed_at IS NULL")
-"""The predicate of the index by which one incident at most is open for a target."""
+"""The predicate of the unique index that allows at most one open incident per target."""
 
 _OptionalJson = JSON(none_as_null=True)
 
@@ -67,7 +67,7 @@ class EventRow(Base):
 
 
 class ActRow(Base):
-    """Something that the responder has asked for, or is about to."""
+    """An act that the responder has requested or is about to request."""
 
     __tablename__ = "incident_acts"
     __table_args__ = (
@@ -79,16 +79,16 @@ class ActRow(Base):
     key: Mapped[str] = mapped_column(IdText, primary_key=True)
     incident_id: Mapped[str] = mapped_column(ForeignKey(IncidentRow.incident_id, ondelete="CASCADE"))
     seq: Mapped[int] = mapped_column(Integer)
-    """The number of the event that tells of its being asked for; clocks may be set back, numbers not."""
+    """The number of its `act_asked` event; sort by it, for clocks may be set back."""
     target: Mapped[str] = mapped_column(IdText)
-    """The service; the part of it that the act changes is in the content."""
+    """The service; `content` has the part of it that the act changes."""
     status: Mapped[str] = mapped_column(String(16))
     asked_at: Mapped[int] = mapped_column(Micros)
     content: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class ApprovalRow(Base):
-    """A question to people, and their answer."""
+    """An approval request, and the decision on it."""
 
     __tablename__ = "incident_approvals"
     __table_args__ = (Index("ix_incident_approvals_incident_id_asked_at", "incident_id", "asked_at"),)
@@ -102,7 +102,7 @@ class ApprovalRow(Base):
 
 
 class AlertRow(Base):
-    """An alert that came in: one that began at one time, in one group."""
+    """A received alert, identified by group, fingerprint and begin."""
 
     __tablename__ = "incident_alerts"
     __table_args__ = (Index("ix_incident_alerts_last_at", "last_at"),)
@@ -117,7 +117,7 @@ class AlertRow(Base):
 
 
 class SwitchRow(Base):
-    """Who paused or resumed last, for one target or for all."""
+    """The state of the kill switch of one target, or of all targets."""
 
     __tablename__ = "responder_switches"
 
@@ -129,7 +129,7 @@ class SwitchRow(Base):
 
 
 class ResponderLeaseRow(Base):
-    """Who runs the loop of a target, and how long it holds."""
+    """The lease of a target's loop: its owner, and when it expires."""
 
     __tablename__ = "responder_leases"
 
@@ -140,7 +140,7 @@ class ResponderLeaseRow(Base):
 
 
 class BaselineRow(Base):
-    """What is usual for a target."""
+    """The baseline of a target."""
 
     __tablename__ = "responder_baselines"
 

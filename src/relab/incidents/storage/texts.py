@@ -1,4 +1,4 @@
-"""Words and documents from outside as both databases hold them: of bounded size, cut with a mark, never refused. Pure."""
+"""Make texts and documents from outside storable in both databases: cut them, with a mark, but never reject them. Pure."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ MOST_DEPTH: Final = 40
 _MOST_BITS: Final = 128
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _MARK_BYTES: Final = 48
-"""What the mark of a cut takes at most, with the quotes and the comma around it."""
+"""The maximum size of a cut mark in bytes, with the quotes and the comma around it."""
 
 
 def clean_text(text: str) -> str:
-    """Return a text without what PostgreSQL cannot store: NUL, and halves of characters."""
+    """Return a text with NUL and lone surrogates replaced: PostgreSQL cannot store them."""
     if not _NO_TEXT.search(text):
         return text
-    # Two halves that belong together become the character that they are.
+    # A valid surrogate pair becomes its character.
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return whole.replace("\x00", "\ufffd")
 
 
 def cut(text: str, most: int) -> str:
-    """Return a clean text of at most `most` characters (no less than 40); one that was longer ends with a mark."""
+    """Return a storable text of at most `most` characters (`most` must be 40 or more); a longer one is cut and ends with a mark."""
     if len(text) <= most:
         return clean_text(text)
     mark = f"… [{len(text):,} characters]"
@@ -36,7 +36,7 @@ def cut(text: str, most: int) -> str:
 
 
 def name_of(text: str, most: int = 200) -> str:
-    """Return a name to find something by: as it is if it can be stored, otherwise cut and told apart by a digest."""
+    """Return a text as a storable key: unchanged if possible, else cleaned, cut and made unique by a digest."""
     if 0 < len(text) <= most and not _NO_TEXT.search(text):
         return text
     mark = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -44,15 +44,15 @@ def name_of(text: str, most: int = 200) -> str:
 
 
 def is_storable(text: str, most: int = 200) -> bool:
-    """Return whether a text comes back word for word from a column of `most` characters."""
+    """Return whether a column of `most` characters can store a text unchanged."""
     return len(text) <= most and not _NO_TEXT.search(text)
 
 
 def require_exact(value: object, field: str, most_bytes: int) -> None:
-    """Return if a document comes back word for word.
+    """Check that a document can be stored unchanged.
 
     Raises:
-        InvalidInputError: it would be cut or changed, and what is done by it must be what was decided.
+        InvalidInputError: it would be cut or changed, and an action must be exactly the one that was decided.
     """
     if bounded(value, most_bytes) != value:
         raise InvalidInputError(
@@ -62,12 +62,12 @@ def require_exact(value: object, field: str, most_bytes: int) -> None:
 
 
 def bounded(value: object, most_bytes: int) -> JsonValue:
-    """Return a JSON document of at most `most_bytes` (no less than 4,000); what is left out of it is marked.
+    """Return a JSON document cut to at most `most_bytes` (which must be 4,000 or more), with a mark at each cut.
 
-    What comes first is kept. Numbers that JSON has no word for become texts.
+    The beginning is kept. NaN, infinity and integers of more than 128 bits become texts.
 
     Raises:
-        TypeError: it holds something that is no JSON, which is a mistake of the caller's.
+        TypeError: it contains a value that is not JSON, which is a bug of the caller.
     """
     return _Cutter(most_bytes - MOST_DEPTH * _MARK_BYTES).taken(value, 0)
 
@@ -80,15 +80,15 @@ def bounded_object(value: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
 
 
 class _Cutter:
-    """Takes a document over, part by part, until its size is used up."""
+    """Copies a document part by part until the size limit is reached."""
 
     def __init__(self, most_bytes: int) -> None:
         self._left = most_bytes
         self._most_in_text = most_bytes // 2
-        """A single text must not leave the rest of the document without a place."""
+        """The limit of a single text, so that it leaves room for the rest of the document."""
 
     def taken(self, value: object, depth: int) -> JsonValue:
-        """Return as much of a value as there is room for."""
+        """Return as much of a value as fits into the remaining size."""
         if isinstance(value, str):
             return self._text(value)
         if value is None or isinstance(value, bool):
@@ -126,7 +126,7 @@ class _Cutter:
 
     def _number(self, value: int | float) -> JsonValue:  # noqa: PYI041 mypy takes a float for no int
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-            # Python refuses to write such numbers out, and most readers to read them.
+            # Python refuses to print very long integers, and most JSON parsers reject them.
             return self._text(f"[a number of {value.bit_length():,} bits]")
         if isinstance(value, float) and not math.isfinite(value):
             return self._text("NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity")

@@ -1,4 +1,4 @@
-"""The timelines of incidents: numbered events, told in the transaction of what they tell of."""
+"""The timelines of incidents: numbered events, written in the transaction of the change that they describe."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ MOST_EVIDENCE_ID: Final = 200
 
 
 class Timeline:
-    """Appends to timelines, and wakes those who follow them once it is committed.
+    """Appends events to timelines, and wakes the followers after the commit.
 
-    Every change of an incident begins with `lock`, so that those of one incident take turns: that is what makes its events
-    numbered without a gap, and what makes two answers to one question a first and a second one.
+    Every change of an incident begins with `lock`, so that changes of one incident are serialized: its events are numbered
+    without a gap, and of two decisions on one approval request the second sees the first.
     """
 
     def __init__(self, signal: ProgressSignal) -> None:
         self._signal = signal
 
     def lock(self, unit: UnitOfWork, incident_id: str) -> Any:
-        """Return the row of an incident, which nobody else changes until the transaction ends.
+        """Lock the row of an incident until the transaction ends, and return it.
 
         Raises:
-            IncidentNotFoundError: there is none.
+            IncidentNotFoundError: no incident has this id.
         """
         row = repository.lock(unit.session, incident_id) if can_be_id(incident_id) else None
         if row is None:
@@ -40,10 +40,10 @@ class Timeline:
         return row
 
     def tell(self, unit: UnitOfWork, incident_id: str, at_us: int, events: Sequence[NewEvent]) -> list[TimelineEvent]:
-        """Append events, and return them; one that is told once only, and was, is returned as it was.
+        """Append events, and return them; for an event whose `once` key is stored already, return the stored event.
 
         Raises:
-            IncidentNotFoundError: there is no such incident.
+            IncidentNotFoundError: no incident has this id.
         """
         seq = self.lock(unit, incident_id).last_seq
         told = []
@@ -55,7 +55,7 @@ class Timeline:
                 continue
             seq += 1
             new = _bounded(incident_id, seq, at_us, event)
-            # In Python the id of evidence is a tuple's; in JSON a list's.
+            # The JSON column needs a list, the model has a tuple.
             values = {**new.model_dump(), "evidence": list(new.evidence), "once": once}
             repository.add_event(unit.session, values)
             told.append(new)
@@ -70,15 +70,15 @@ def event_of(row: Any) -> TimelineEvent:
 
 
 def can_be_id(incident_id: str) -> bool:
-    """Return whether a text can be the id of an incident; one that cannot may be one that PostgreSQL cannot be asked for."""
+    """Return whether a text can be the id of an incident; PostgreSQL rejects some other texts as a query parameter."""
     return 1 <= len(incident_id) <= 36 and incident_id.isascii() and incident_id.isprintable()
 
 
 def require_own(events: Sequence[NewEvent]) -> None:
-    """Return if a caller may tell these events.
+    """Check that a caller may append these events.
 
     Raises:
-        ValueError: one says that the incident is closed, which `close` does.
+        ValueError: one has the kind `closed`, which only `close` may append.
     """
     if any(event.kind == EventKind.CLOSED for event in events):
         raise ValueError("the event `closed` ends a timeline; it is told by closing the incident")

@@ -1,1 +1,1 @@
-"""Each incident as an agent run, projected from what is written down of it, so that it is explained as any other run is."""
+"""Project each incident to an agent run, so that it can be analysed like any other run."""

@@ -1,4 +1,4 @@
-"""Looks that are told in the timeline of the incident they are taken for: which, when, what they showed, what did not answer."""
+"""Record looks in the timeline of their incident: their names, times, facts, and requests without an answer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _log = structlog.get_logger(__name__)
 
 
 class ToldLooks(LookClient):
-    """Takes looks, and tells of them.
+    """Takes looks, and records them in a timeline.
 
     Args:
         asker: makes the requests.
-        log: where it is told.
-        incident: returns the id of the incident that is being responded to, if there is one.
+        log: the log with the timelines.
+        incident: returns the id of the incident that the responder works on, or None.
     """
 
     def __init__(self, asker: Asker, log: IncidentLog, clock: Clock, incident: Callable[[], str | None]) -> None:
@@ -42,7 +42,7 @@ class ToldLooks(LookClient):
         self._incident = incident
 
     async def take(self, names: Iterable[str], *, within_s: float = BUDGET_S) -> Looked:
-        """Take looks; see `LookClient.take`. That they cannot be told of now is no reason not to take them."""
+        """Take looks; see `LookClient.take`. A failure to record them is only logged."""
         wanted = tuple(dict.fromkeys(names))
         began_us, began_s = self._time.now_us(), time.monotonic()
         found = await super().take(wanted, within_s=within_s)
@@ -59,7 +59,7 @@ class ToldLooks(LookClient):
 def looked_event(
     names: Sequence[str], found: Looked, *, began_us: int, took_s: float, looks: Mapping[str, Look] = LOOKS
 ) -> NewEvent:
-    """Return what is told of looks that were taken together."""
+    """Return the timeline event of looks that were taken together."""
     rows = [_row(looks[name], found) for name in names]
     silent = list(dict.fromkeys(request for row in rows for request in row["absent"]))
     said = f"Looked at {', '.join(names)}: {facts_of(len(found.facts))}."

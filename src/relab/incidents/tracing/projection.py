@@ -1,4 +1,4 @@
-"""An incident as an agent run. Pure: of the same timeline always the same run, so that it can be written anew at any time."""
+"""Project an incident to an agent run. Pure: the same timeline always gives the same run, so it can be rewritten at any time."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ _MOST_NUMBER: Final = 10**12
 
 
 def agent_run_id(incident_id: str) -> str:
-    """Return the name of an incident in telemetry."""
+    """Return the run id of an incident in telemetry."""
     return f"incident.{incident_id}"
 
 
 def agent_run_of(case: Case) -> AgentRun:
-    """Return the run of an incident; of one that is not over, as far as it is.
+    """Return the agent run of an incident; if the incident is not over, up to now.
 
-    A step is a visit to a node of the graph, a tool call a look or an act. It has succeeded if the responder has mended the
-    incident, and failed if a person had to; an incident that passed by itself, or was none, is neither.
+    A step is a visit to a node of the graph; a tool call is a look, an act or a call of a model. The run has the status
+    `success` if the responder resolved the incident, `failure` if it was escalated to a person, and `cancelled` if the
+    incident passed by itself or was dismissed.
     """
     incident, found = case.incident, Steps(case)
     latest_us = max([incident.opened_at, *(event.at for event in case.events)])
@@ -53,7 +54,7 @@ def agent_run_of(case: Case) -> AgentRun:
         },
     }
     if incident.closed_at is not None:
-        # What was told last may have been told by a clock that was set back since.
+        # The end must not be before the last event, but the clock may have been set back.
         run["ended_at"] = format_time(max(incident.closed_at, latest_us))
     if run["status"] == "failure":
         run |= {"error_type": error_of(case), "error_message": incident.recommendation or "A person had to end it."}
@@ -62,7 +63,7 @@ def agent_run_of(case: Case) -> AgentRun:
 
 
 def error_of(case: Case) -> str:
-    """Return in a word why a person had to be called."""
+    """Return the error type of an escalated incident: why a person was needed."""
     if any(decision is not None and not decision.approved for _, decision in case.approvals):
         return "approval_rejected"
     tried = [act for act in case.acts if act.status is not ActStatus.REFUSED and act.undoes is None]
@@ -91,7 +92,7 @@ def _status(case: Case) -> str:
 
 
 def _cost(case: Case) -> dict[str, Any]:
-    """Return what language models have cost; nothing where none was asked."""
+    """Return tokens and cost of language models; empty if no model was called."""
     ended = [event.content for event in case.events if event.kind in {"model_answered", "model_failed"}]
     if not ended:
         return {}

@@ -1,4 +1,4 @@
-"""Writes incidents into telemetry as agent runs."""
+"""Write incidents to telemetry as agent runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.incidents.tracing.projection import agent_run_id, agent_run_of
 from relab.telemetry.service import TelemetryService
 
 NEWEST: Final = 50
-"""Incidents that are looked at: the newest, which were changed last, or may have been while nobody recorded."""
+"""How many of the newest incidents are checked for events that are not recorded yet, also from times without a recorder."""
 _LONG_OVER_US: Final = 86_400 * 1_000_000
 
 _log = structlog.get_logger(__name__)
@@ -25,8 +25,8 @@ _log = structlog.get_logger(__name__)
 class RunRecorder:
     """Keeps the agent runs of a target's incidents up to date with their timelines.
 
-    A run tells up to which event it was written, so that nothing else has to be remembered: after a kill the next start
-    goes on, and two processes at once write the same.
+    A run contains the number of the last event that it covers, so no other state is needed: after a kill the next start
+    continues, and two processes at once write the same.
     """
 
     def __init__(self, log: IncidentLog, telemetry: TelemetryService, clock: Clock, target: str) -> None:
@@ -37,11 +37,11 @@ class RunRecorder:
         self._written: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Look at everything anew: another process may have written meanwhile."""
+        """Clear the cache of written runs: another process may have written meanwhile."""
         self._written = {}
 
     def catch_up(self) -> int:
-        """Write the runs of incidents of which there is more to tell, and return how many.
+        """Write the runs of incidents with new events, and return how many were written.
 
         Raises:
             UnavailableError: the database cannot be reached.
@@ -55,22 +55,22 @@ class RunRecorder:
                     self.record(each.incident_id)
                     count += 1
             except (ConflictError, ValidationError) as error:
-                # The id is that of a run which somebody has sent as spans, or what is told is no run; others are none the worse.
+                # The id belongs to a run that was sent as spans, or the run is not valid; go on with the others.
                 _log.warning("incident_not_recorded", incident_id=each.incident_id, error=str(error))
             self._written[each.incident_id] = each.last_seq
         return count
 
     def record(self, incident_id: str) -> None:
-        """Write the run of an incident; unchanged, it stays as it is.
+        """Write the run of an incident; writing it again without a change has no effect.
 
         Raises:
-            NotFoundError: there is no such incident.
-            ConflictError: the run's id is taken by one of another source.
+            NotFoundError: no incident has this id.
+            ConflictError: a run from another source has the same id.
         """
         self._telemetry.ingest(agent_run_of(case_of(self._log, incident_id)))
 
     def _is_wanted(self, incident: IncidentSummary) -> bool:
-        """Whether there is more to write; not of one that is long over and has no run: somebody has deleted that."""
+        """Return whether the run must be written; not if the incident ended over a day ago and its run is missing, thus deleted."""
         try:
             header = self._telemetry.get(agent_run_id(incident.incident_id))
         except NotFoundError:

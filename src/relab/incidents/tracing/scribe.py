@@ -1,4 +1,4 @@
-"""What is written beside the responder and never in its way: the agent runs of incidents, and the signals around the open one."""
+"""Write agent runs of incidents, and the signals of the open one, in the background, without blocking the responder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AtWork(Protocol):
-    """Of a responder, whether it is the one that works, and on what."""
+    """The state of a responder: whether it leads, and its current incident."""
 
     @property
     def is_leading(self) -> bool:
@@ -31,17 +31,17 @@ class AtWork(Protocol):
 
     @property
     def has_led(self) -> bool:
-        """Whether it ever has."""
+        """Whether this process has ever run the loop of the target."""
         ...
 
     @property
     def incident_id(self) -> str | None:
-        """The incident that is being responded to."""
+        """The id of the incident that the responder works on, or None."""
         ...
 
 
 class Scribe:
-    """Writes, again and again, what there is to write. What fails is told to the log and tried again."""
+    """Writes agent runs and signals at an interval. A failure is logged, and the next interval retries."""
 
     def __init__(self, responder: AtWork, feed: Feed, recorder: RunRecorder, keeper: SignalKeeper) -> None:
         self._responder = responder
@@ -65,7 +65,7 @@ class Scribe:
         while not is_last:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), every_s)
-            # Of several processes on a database the one that leads writes; one that stops does so no more, and may have.
+            # Only the leader writes; a process that stops leads no more, so it writes once more if it has ever led.
             leads, is_last = self._responder.is_leading, stop.is_set()
             if leads or (is_last and self._responder.has_led):
                 await self._write()

@@ -1,4 +1,4 @@
-"""From the timeline of an incident to the steps, tool calls and guardrail events of an agent run. Pure; any timeline is read."""
+"""Convert the timeline of an incident to steps, tool calls and guardrail events of an agent run. Pure; accepts any timeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.incidents.postmortem.models import Case
 from relab.incidents.storage.models import EventKind, Phase, TimelineEvent
 
 LOOKED: Final = "looked"
-"""The kind of the event that tells of looks that were taken together."""
+"""The kind of the event that records looks that were taken together."""
 MOST_SUMMARY: Final = 2_000
 _US: Final = 1_000_000
 _MOST_US: Final = 3_600 * _US
@@ -47,9 +47,9 @@ _NODES: Final = {
     "not_drafted": Phase.LEARN,
     EventKind.CLOSED: Phase.LEARN,
 }
-"""By kind of event the node that told of it; what is not here belongs to no node, or to the one that is told of next."""
+"""The node that appends each kind of event; other kinds belong to no node, or to the node of the next event."""
 _ONE_VISIT: Final = frozenset((Phase.APPROVE, Phase.EXECUTE, Phase.VERIFY, Phase.LEARN))
-"""Nodes that tell of one visit in several events."""
+"""Nodes that append several events in one visit."""
 _GUARDS: Final = {
     "stood_down": "stand-down",
     "refused": "policy",
@@ -69,10 +69,10 @@ Item = dict[str, Any]
 
 
 class Steps:
-    """Reads a timeline event by event.
+    """Converts a timeline event by event.
 
     Attributes:
-        steps, calls, guards: in the words of telemetry.
+        steps, calls, guards: steps, tool calls and guardrail events, as telemetry's schema has them.
     """
 
     def __init__(self, case: Case) -> None:
@@ -81,7 +81,7 @@ class Steps:
         self.guards: list[Item] = []
         self._acts = {act.key: act for act in case.acts}
         self._waiting: list[Item] = []
-        """Calls of a step that is not told of yet."""
+        """Tool calls whose step has no event yet."""
         self._node: str | None = None
         self._reached_us = case.incident.opened_at
         self._attempt = 0
@@ -92,7 +92,7 @@ class Steps:
         self.calls += self._waiting
 
     def _read(self, event: TimelineEvent) -> None:
-        # Clocks are set back; the order of events is the order in which they were written.
+        # A clock may be set back, so the order of events is the order in which they were written.
         at_us = max(event.at, self._reached_us)
         node = self._node_of(event)
         if event.kind == LOOKED:
@@ -109,7 +109,7 @@ class Steps:
 
     def _node_of(self, event: TimelineEvent) -> Phase | None:
         if event.kind == EventKind.ACT_FINISHED and event.content.get("status") == ActStatus.UNDONE:
-            # It was taken back because of what was seen.
+            # An act is undone because of its verification.
             return Phase.VERIFY
         return _NODES.get(event.kind)
 
@@ -158,7 +158,7 @@ class Steps:
 
     def _extend(self, at_us: int, event: TimelineEvent) -> None:
         step = self.steps[-1]
-        # What was last is what it came to.
+        # The last event of a visit has its result.
         step |= {"ended_at": format_time(at_us), "output_summary": event.message[:MOST_SUMMARY]}
         if step["status"] == "running":
             step["status"] = "success"
@@ -178,7 +178,7 @@ class Steps:
     def _fail(self, error_class: str, message: str) -> None:
         step = self.steps[-1]
         step |= {"status": "failure", "error_class": error_class, "error_message": message[:MOST_SUMMARY]}
-        # Said once: an error is no output.
+        # The error message replaces the output.
         step.pop("output_summary", None)
 
     def _is_at_work(self) -> None:
@@ -203,7 +203,7 @@ class Steps:
         rows = event.content.get("looks")
         began_us = event.content.get("began_us")
         if not isinstance(began_us, int) or not 0 <= event.at - began_us <= _MOST_US:
-            # A clock that was set meanwhile tells no duration.
+            # The clock was set meanwhile, so the duration is not known.
             began_us = event.at
         for place, row in enumerate(rows if isinstance(rows, list) else ()):
             if isinstance(row, Mapping) and isinstance(row.get("look"), str):
@@ -223,19 +223,19 @@ class Steps:
 
 
 def facts_of(count: int) -> str:
-    """Return so many facts in words."""
+    """Return a number of facts in words, such as `2 facts`."""
     return f"{count} fact{'' if count == 1 else 's'}"
 
 
 def _look_call(row: Mapping[str, Any], event: TimelineEvent, began_us: int, number: int) -> Item:
-    """Return a look as a tool call; it has failed if it showed nothing and something did not answer."""
+    """Return a look as a tool call; it failed if it gave no facts and a request had no answer."""
     name, facts, absent = str(row["look"]), _mapping(row.get("facts")), _mapping(row.get("absent"))
     seen = ", ".join(f"{fact} = {_plain(value)}" for fact, value in facts.items())
     silent = "; ".join(f"{request}: {reason}" for request, reason in absent.items())
     call: Item = {
         "tool_name": f"look:{name}"[:_MOST_NAME],
         "status": "success" if facts or not absent else "failure",
-        # The same look again is no repetition: it is taken to see what has changed.
+        # The round makes the arguments differ: taking a look again is not a repeated call, it shows what has changed.
         "args_json": {"look": name, "requests": row.get("requests"), "round": number},
         "started_at": format_time(began_us),
         "ended_at": format_time(event.at),
@@ -269,7 +269,7 @@ def _act_call(act: ActRecord, call_id: str, step_id: str) -> Item:
 
 
 def _model_call(event: TimelineEvent) -> Item:
-    """Return a question to a language model as a tool call; of its answer the next events tell."""
+    """Return a call of a language model as a tool call; later events cover its answer."""
     took_s = event.content.get("took_s")
     took_us = int(took_s * _US) if isinstance(took_s, int | float) and 0 <= took_s * _US <= _MOST_US else 0
     call: Item = {

@@ -1,1 +1,1 @@
-"""Looking at a target again and again: polls, what came of them, and who waits for the next one."""
+"""Poll a target at intervals, and hand the polls to consumers."""

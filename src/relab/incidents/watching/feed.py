@@ -1,4 +1,4 @@
-"""The polls of a target as they come, for those who wait for the next one."""
+"""A feed of the polls of a target, with consumers that wait for the next one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST: Final = 2_000
 
 
 class Feed:
-    """Hands polls from the one who makes them to those who wait for them, within one event loop."""
+    """Passes polls from a producer to waiting consumers, within one event loop."""
 
     def __init__(self) -> None:
         self._polls: deque[tuple[int, Snapshot]] = deque(maxlen=_MOST)
@@ -21,33 +21,33 @@ class Feed:
 
     @property
     def number(self) -> int:
-        """How many polls there were so far."""
+        """The number of polls so far, which is also the number of the last one."""
         return self._number
 
     @property
     def latest(self) -> Snapshot | None:
-        """The last poll."""
+        """The last poll, or None."""
         return self._polls[-1][1] if self._polls else None
 
     @property
     def polls(self) -> list[Snapshot]:
-        """The last polls, in order; some 2,000 of them."""
+        """The last polls, in order; at most 2,000."""
         return [poll for _, poll in self._polls]
 
     async def clear(self) -> None:
-        """Forget the polls of until now; their numbers are not used again."""
+        """Delete all polls; their numbers are not reused."""
         async with self._came:
             self._polls.clear()
 
     async def put(self, poll: Snapshot) -> None:
-        """Hand out a poll."""
+        """Add a poll, and wake the waiting consumers."""
         async with self._came:
             self._number += 1
             self._polls.append((self._number, poll))
             self._came.notify_all()
 
     async def after(self, number: int) -> list[Snapshot]:
-        """Return the polls that came after the first `number`; wait for one if there is none."""
+        """Return the polls with a number above `number`; wait if there are none yet."""
         async with self._came:
             await self._came.wait_for(lambda: self._number > number)
             return [poll for at, poll in self._polls if at > number]

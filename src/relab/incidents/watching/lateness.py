@@ -1,4 +1,4 @@
-"""How late this process itself is: who is busy, or short of processors, cannot tell how long somebody else takes."""
+"""Measure the delay of this process itself: a busy process cannot measure how long others take."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _STEP_S: Final = 0.01
 
 
 class Lateness:
-    """Measures the event loop while something is waited for; used as an asynchronous context.
+    """Measures the delay of the event loop while the block runs; an asynchronous context manager.
 
     Attributes:
-        worst_s: by how much a timer was late at most.
+        worst_s: the largest delay of a timer, in seconds.
     """
 
     def __init__(self) -> None:
@@ -22,14 +22,14 @@ class Lateness:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin."""
+        """Start measuring."""
         self._task = asyncio.create_task(self._watch(), name="lateness")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End."""
+        """Stop measuring."""
         assert self._task is not None
         self._task.cancel()
         await asyncio.wait([self._task])

@@ -1,4 +1,4 @@
-"""Polls of a target: a few requests side by side, and a snapshot of whatever came of them."""
+"""Poll a target: make a few requests concurrently, and return a snapshot of their answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST_S: Final = 1.0
 _LEAST_WINDOW_S: Final = 5
 _POLLS_IN_WINDOW: Final = 4
 _MOST_LATE_S: Final = 0.05
-"""Whoever is later than this itself says nothing of how long the target took."""
+"""If this process was itself delayed by more than this, it does not report the target's answer time."""
 
 
 class Poller:
@@ -32,8 +32,8 @@ class Poller:
 
     Args:
         asker: makes the requests.
-        interval_s: between two polls. Figures are asked for over a few of them: over a longer time what begins would
-            show late. A target that has one window of its own tells that.
+        interval_s: between two polls. Metrics are requested over a window of a few intervals: with a longer one, a change
+        would show late. A target with a fixed window uses that.
     """
 
     def __init__(self, asker: Asker, clock: Clock, *, interval_s: float) -> None:
@@ -51,16 +51,16 @@ class Poller:
         self._cursor = "latest"
 
     async def poll(self) -> Snapshot:
-        """Return what is to be seen now; what is not is told as absent."""
+        """Return a snapshot of the target now; missing parts are marked as absent."""
         at_us, began_s = self._clock.now_us(), time.monotonic()
         logs = self._ask(f"/api/v1/logs?{urlencode({'since': self._cursor, 'limit': _LINES})}")
-        # A silent part is asked for again by another connection, which takes a third of its time more.
+        # Retries over other connections take up to a third of the time limit more.
         async with Lateness() as own:
             answered = await self._asker.together([*self._parts.values(), logs], 1.5 * self._within_s)
         answers = {part: _said(answered[ask]) for part, ask in self._parts.items()}
         lines = answers["logs"] = self._lines(_said(answered[logs]))
         self._offered.update(part for part, answer in answers.items() if not isinstance(answer, Absence))
-        # What a target does not have is not missed; what it had, and what nobody could ask it for, is.
+        # A part that the target never offered is not missing; one that it offered before, or that could not be requested, is.
         told = {
             part: answer
             for part, answer in answers.items()
@@ -75,7 +75,7 @@ class Poller:
     def _lines(self, page: Any | Absence) -> list[Any] | Absence:
         if isinstance(page, Absence):
             if page is Absence.UNREADABLE:
-                # A cursor that nobody knows any more would be refused for ever.
+                # Reset the cursor: the target would reject an expired one forever.
                 self._cursor = "latest"
             return page
         lines, cursor = (page.get("logs"), page.get("cursor")) if isinstance(page, Mapping) else (None, None)

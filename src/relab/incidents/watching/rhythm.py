@@ -1,11 +1,11 @@
-"""When a target is polled: at even distances, and sooner where one more look decides. Pure; the caller brings the time."""
+"""Schedule polls: at regular intervals, and sooner if one more poll decides. Pure; the caller passes the time."""
 
 from __future__ import annotations
 
 from typing import Final
 
 SOON: Final = 0.3
-"""The part of the interval after which a first sign is looked at again."""
+"""The share of the interval after which a poll follows a first sign of an incident."""
 
 
 class Rhythm:
@@ -13,7 +13,7 @@ class Rhythm:
 
     Args:
         interval_s: between two polls.
-        now_s: when the first one is made; by a clock that only goes forward.
+        now_s: when the first one is due; by a monotonic clock.
     """
 
     def __init__(self, interval_s: float, now_s: float) -> None:
@@ -25,11 +25,11 @@ class Rhythm:
         """Return when the poll after one that has just ended is due.
 
         Args:
-            now_s: the time.
-            is_pressing: whether the same once more would be an incident. Then it is looked at again soon, but once in a
-                row: what comes and goes is not to be polled three times as often.
+            now_s: the current time.
+            is_pressing: whether the same result once more would be an incident. The next poll is then early, but never twice
+                in a row: a wavering signal must not triple the poll rate.
         """
         self._is_early = is_pressing and not self._is_early
-        # Late polls are left out: two at once would tell the same.
+        # Skip polls that are overdue: two at once would show the same.
         self._due_s = max(self._due_s + self._interval_s * (SOON if self._is_early else 1.0), now_s)
         return self._due_s
