@@ -1,10 +1,10 @@
-"""A filtering HTTP proxy, and forwarded loopback ports: the ways out of a room whose network is `allowlist_enforced`.
+"""A filtering HTTP proxy, and forwarded loopback ports: the only egress of a sandbox with network `allowlist_enforced`.
 
-It runs in the runner and is reached through a listening socket inside of the room. Tunnels (`CONNECT`, RFC 9110
-9.3.6) and plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; everything else is refused with 403.
+It runs in the runner's process and listens on a socket inside the sandbox. Tunnels (`CONNECT`, RFC 9110
+9.3.6) and plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; other hosts are refused with 403.
 
-Programs do not send requests to loopback addresses through a proxy, so that a listed server of this machine
-(`127.0.0.1:11434`) is served at the same address and port inside of the room, and each connection is carried to it.
+Programs do not send requests to loopback addresses through a proxy. A listed server of this machine
+(`127.0.0.1:11434`) is therefore served at the same address and port inside the sandbox, and each connection is forwarded.
 """
 
 from __future__ import annotations
