@@ -1,4 +1,4 @@
-"""The names of files and folders in a run's folder, defined by the wire contract."""
+"""The names of files and folders in a run's folder, the same as in the seed project."""
 
 from __future__ import annotations
 

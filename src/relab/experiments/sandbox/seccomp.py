@@ -1,9 +1,9 @@
-"""The system calls that a bubblewrap room allows, compiled to a seccomp filter.
+"""Compile the seccomp filter of a bubblewrap room.
 
 The rules follow Docker's default profile for a container without capabilities
-(https://github.com/moby/profiles/blob/main/seccomp/default.json): everything that needs a capability, everything that
-enlarges the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap loads the
-filter as its last step, so the room itself is made without it.
+(https://github.com/moby/profiles/blob/main/seccomp/default.json). They reject system calls that need a capability, calls
+that enlarge the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap loads the
+filter as its last step, so making the room itself is not restricted by it.
 
 Filter language and `struct seccomp_data`: https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
