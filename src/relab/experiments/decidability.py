@@ -20,8 +20,8 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
     """Return the number of tasks or repeats that would decide a gate, under each of two assumptions.
 
     The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is left
-    out if equal variants would break the gate or lie on its bound. Further tasks are assumed to vary as those of the run,
-    and repeats as those within a task.
+    out if equal variants would break the gate or lie on its bound, the second if the estimate equals the first. Further
+    tasks are assumed to vary as those of the run, and repeats as those within a task.
 
     Args:
         delta: the difference that was judged; empty result if it has no interval or fewer than 2 clusters.

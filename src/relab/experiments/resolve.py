@@ -58,7 +58,8 @@ def resolve(
         command: the command that determines the isolation.
         container: `--container` was given.
         overrides: a file of values for knobs.
-        check_posture: raise if the command does not allow the configured isolation; if False, keep the configured one then.
+        check_posture: whether to raise if the command does not allow the configured isolation; if False, the configured
+            isolation is returned unchanged in that case, for a description.
 
     Raises:
         ExperimentInvalidError: the file, the overrides or the data set is invalid.

@@ -143,8 +143,8 @@ class ExperimentService:
     ) -> Cleaning:
         """Return the files that `clean` would delete.
 
-        Choose runs by name, by age (`older_than_us`, in microseconds) or all of them (`runs`); `init` adds the files that
-        `lab init` wrote.
+        Select runs by name, by age (`older_than_us`, in microseconds) or all of them (`runs`); `init` adds the files that
+        `lab init` and `lab knobs-init` wrote.
 
         Raises:
             InvalidInputError: nothing is selected, or runs are selected in two ways.

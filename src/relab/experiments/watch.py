@@ -59,7 +59,7 @@ class Watched:
 
     Attributes:
         exit_code: of the harness.
-        ended_for: the limit that the trial exceeded, or STOPPED; None if it ended by itself within its limits.
+        ended_for: why the attempt is an error, such as an exceeded limit or STOPPED; None if it ended by itself normally.
     """
 
     exit_code: int
