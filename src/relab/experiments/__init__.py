@@ -1,1 +1,1 @@
-"""Experiments: any harness over variants, tasks and repeats, in clean rooms, into tables that can be trusted."""
+"""Experiments: run a harness over variants, tasks and repeats in sandboxes, and write verified result tables."""

@@ -1,4 +1,4 @@
-"""A trial as an agent run: what its harness told, in the words of telemetry, so that RCA can explain it."""
+"""Convert a trial and its harness's events to an agent run of telemetry, so that RCA can analyse it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from relab.experiments.models import Outcome, TrialRow
 ENVIRONMENT = "experiment"
 MAX_TEXT = 8_000
 MAX_NAME = 1_000
-"""What telemetry takes for the name of a step, a tool or an error."""
+"""Longest name of a step, a tool or an error that telemetry accepts."""
 MAX_TRACES = 1_000
 MAX_DEPTH = 150
-"""Of arguments; a body of telemetry may nest 200 deep."""
+"""Largest nesting depth of tool arguments; telemetry accepts bodies nested up to 200 deep."""
 _WELL = frozenset(("ok", "success", "succeeded", "completed"))
 _STATUS = {
     Outcome.SUCCESS: "success",
@@ -26,7 +26,7 @@ _STATUS = {
 
 
 def agent_run_id(run_id: str, trial_id: str) -> str:
-    """Return the name of a trial in telemetry."""
+    """Return the id of a trial's agent run in telemetry: `<run_id>.<trial_id>`."""
     return f"{run_id}.{trial_id}"
 
 
@@ -38,23 +38,23 @@ def agent_run_of(
     events: Sequence[Mapping[str, Any]],
     trace_ids: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the body of an agent run.
+    """Return the body of an agent run for a trial.
 
-    Steps are the harness's own steps and its calls of models, tool calls its calls of tools; their ids come
-    from the events. A trial that has no events is a run of one step: the harness.
+    The steps are the harness's steps and model calls; the tool calls are its tool calls; their ids come
+    from the events. A trial without events becomes a run of one step, `harness`.
 
     Args:
-        row: the trial; it has started.
-        experiment_id: the agent's name; the variant is its version, so that versions of it compare.
+        row: the trial's row; the trial must have started.
+        experiment_id: becomes the agent's name; the variant becomes its version, so that versions can be compared.
         bindings: of the variant.
-        events: of the trial, checked.
+        events: the trial's validated events.
         trace_ids: of OTLP traces that the harness sent.
     """
     assert row.started_at is not None
     steps, calls = _items(events)
     ended_at = row.ended_at
     if ended_at is not None and parse_time(ended_at) < parse_time(row.started_at):
-        # The machine's clock was set back meanwhile.
+        # The machine's clock was set back during the trial.
         ended_at = None
     run: dict[str, Any] = {
         "run_id": agent_run_id(row.run_id, row.trial_id),
@@ -160,7 +160,7 @@ def _tool_call(event: Mapping[str, Any], call_id: str, at: str) -> dict[str, Any
 
 
 def _ended(event: Mapping[str, Any], at: str) -> dict[str, Any]:
-    """Return status and times of something that an event reports when it is over."""
+    """Return the status, times, retries and error of a finished step or call from its end event."""
     outcome = event.get("outcome")
     if not isinstance(outcome, Mapping):
         outcome = {"status": outcome} if isinstance(outcome, str) else {}

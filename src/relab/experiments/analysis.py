@@ -1,4 +1,4 @@
-"""What a run has found: a summary of each variant, and its differences from the baseline.
+"""Analyse a finished run: summarise each variant, and compare it with the baseline.
 
 Source of the method: E. Miller, "Adding Error Bars to Evals", arXiv 2411.00640.
 """
@@ -42,7 +42,7 @@ SUMMARY: Final = "summary.json"
 COMPARISONS: Final = "comparisons.json"
 
 _MEAN_RESAMPLES = 999
-"""A table of hundreds of means needs no more digits than that gives."""
+"""Bootstrap resamples of a mean's interval: enough digits for a table of hundreds of means."""
 _EVERY_K = 20
 
 
@@ -63,11 +63,11 @@ class _Questions:
 
 
 def analyze_run(run_dir: Path) -> dict[str, Any]:
-    """Analyse a run as its own configuration asks for; see `analyze`.
+    """Analyse a run with the metrics and the design of its own configuration; see `analyze`.
 
     Raises:
-        RunNotFoundError, RunChangedError: the folder is no run, or cannot be read.
-        OSError: its tables are not there, or the disk is full.
+        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
+        OSError: the run has no tables, or the disk is full.
     """
     facts = read_facts(run_dir)
     with open_trial_data(run_dir) as data:
@@ -88,13 +88,13 @@ def analyze_run(run_dir: Path) -> dict[str, Any]:
 
 
 def primary_metrics(facts: RunFacts, data: TrialData) -> list[str]:
-    """Return the metrics of the experiment's question; a trainer's objective is the first of them."""
+    """Return the primary metrics of the experiment. For a trainer, its objective is the first."""
     objective = data.objective() if facts.is_trainer else None
     return list(dict.fromkeys([*([] if objective is None else [objective]), *facts.primary_metrics]))
 
 
 def direction_of(facts: RunFacts, data: TrialData, metric: str) -> Direction | None:
-    """Return which way a metric should go: as configured, as the objective says, or by its name; None if unknown."""
+    """Return the direction of a metric: from the configuration, the trainer's objective or its name; None if unknown."""
     declared = facts.directions.get(metric)
     if declared is not None:
         return declared
@@ -118,25 +118,25 @@ def analyze(
     directions: Mapping[str, Direction] | None = None,
     run_id: str | None = None,
 ) -> dict[str, Any]:
-    """Write `analysis/summary.json`, `analysis/comparisons.json` and the table of the variants.
+    """Write `analysis/summary.json`, `analysis/comparisons.json` and the table `variant_summary`.
 
     Args:
-        run_dir: of the run; `write_tables` has been called for it.
+        run_dir: the run's folder; `write_tables` must have been called for it.
         baseline: the id of the baseline.
         variants: the ids of all variants, in the order of the configuration, with or without the baseline.
-        primary_metrics: the family whose intervals hold together and that Holm's correction is for, with all variants.
-        secondary_metrics: compared as well, each by itself.
-        comparison: by pairs of tasks, as two samples, or not at all.
-        replications: the planned repeats of a task: up to so many tries pass@k and pass^k are given for.
+        primary_metrics: the family of metrics that, over all variants, gets simultaneous intervals and Holm's correction.
+        secondary_metrics: further metrics to compare, each without correction for the others.
+        comparison: paired by task, unpaired (two samples), or none.
+        replications: the planned repeats of a task; the largest k of pass@k and pass^k.
         seed: of the resampling, so that the same run gives the same figures.
-        directions: which way metrics should go, for the reader.
-        run_id: as the documents have it; the folder's name if None.
+        directions: the direction of each metric, written to the summary for the reader.
+        run_id: the id to write into the documents; the folder's name if None.
 
     Returns:
         The summary.
 
     Raises:
-        OSError: the tables are not there, or the disk is full.
+        OSError: the run has no tables, or the disk is full.
     """
     questions = _Questions(
         baseline=baseline,
@@ -160,7 +160,7 @@ def analyze(
 
 
 def document_bytes(document: Any) -> bytes:
-    """Return a document as people can read it."""
+    """Return a document as indented JSON in UTF-8, with a newline at the end."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "replace") + b"\n"
 
@@ -213,11 +213,11 @@ def _describe(data: TrialData, variant: str, questions: _Questions, events: Mapp
 
 
 def _rate(found: TaskMeans) -> dict[str, Any]:
-    """Return the share of trials that succeeded; tasks and their clusters are what is independent."""
+    """Return the success rate over trials and its interval; the clusters of tasks are the independent units."""
     if not found.tasks.size:
         return {"success_rate": None, "success_rate_interval": None}
     clusters, total = found.hits(), int(found.trials.sum())
-    # Hits are whole numbers; their sum of means times trials is one but for rounding.
+    # The number of hits is whole; the sum of mean times trials differs from it only by rounding.
     rate = round(float(clusters.sums.sum())) / total
     return {"success_rate": rate, "success_rate_interval": interval_json(clustered_rate(clusters, total))}
 
@@ -252,7 +252,7 @@ def _pass_k(solved: Sequence[tuple[int, int, int]], replications: int) -> Iterat
 
 
 def _tries(replications: int) -> list[int]:
-    """Return the numbers of tries that are of interest: each up to 20, then their doubles, and all."""
+    """Return the values of k for pass@k: 1 to 20, then each time the double, and the number of repeats."""
     found = list(range(1, min(replications, _EVERY_K) + 1))
     while found[-1] * 2 < replications:
         found.append(found[-1] * 2)
@@ -325,7 +325,10 @@ def _sample(data: TrialData, questions: _Questions, variant: str, metric: str) -
 def _compare(
     data: TrialData, questions: _Questions, variant: str, metric: str, sample: Sample | None, joint: Joint
 ) -> tuple[Delta, dict[str, Any]]:
-    """Compare in one metric; `sample` is given for a primary one, whose interval holds together with the others."""
+    """Compare one variant in one metric.
+
+    `sample` is given for a primary metric only; its interval then has the level of the simultaneous intervals.
+    """
     level = LEVEL if sample is None else joint.each
     delta = (sample or _sample(data, questions, variant, metric)).estimate(level=level, seed=questions.seed)
     figures = delta.to_json() | {

@@ -1,4 +1,4 @@
-"""Building `experiment.yaml` in Python."""
+"""Build `experiment.yaml` in Python."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ IntegrationLevelName = Literal["cli_basic", "cli_events", "otel", "sdk_control",
 
 
 class ExperimentBuilder:
-    """Builds `experiment.yaml`; every method returns the builder.
+    """Builds `experiment.yaml`; every method except `build` and `to_yaml` returns the builder.
 
-    Paths are relative to the project's root, the parent of `.lab/`; `to_yaml` writes the data set's
-    relative to `.lab/`, which is what the file's rule is.
+    Paths are relative to the project's root, the parent of `.lab/`. `to_yaml` converts the path of the data set, because
+    in the file it is relative to `.lab/`.
     """
 
     def __init__(self, experiment_id: str, name: str) -> None:
@@ -41,15 +41,15 @@ class ExperimentBuilder:
         return cls(experiment_id, name)
 
     def description(self, text: str) -> Self:
-        """Say what is compared, and why."""
+        """Set the description: what is compared, and why."""
         return self._set("experiment", description=text)
 
     def owner(self, name: str) -> Self:
-        """Say whose experiment it is."""
+        """Set the owner of the experiment."""
         return self._set("experiment", owner=name)
 
     def workload_type(self, name: Literal["agent_harness", "trainer"]) -> Self:
-        """Say whether an agent is evaluated or a model trained."""
+        """Set whether the harness evaluates an agent or trains a model."""
         return self._set("experiment", workload_type=name)
 
     def dataset_jsonl(
@@ -77,33 +77,33 @@ class ExperimentBuilder:
         return self
 
     def environment(self, *, passed: Sequence[str] = (), values: Mapping[str, str] | None = None) -> Self:
-        """Give the harness variables of the runner's environment, by name, and values of your own."""
+        """Set the harness's environment: names of the runner's variables to pass, and further variables with values."""
         self._document["runtime"]["harness"]["environment"] = {"pass": list(passed), "set": dict(values or {})}
         return self
 
     def secrets(self, *names: str) -> Self:
-        """Give the harness variables whose values never reach artifacts."""
+        """Set the names of the runner's variables to pass as secrets, whose values are redacted from artifacts."""
         self._document["runtime"]["harness"]["secrets"] = list(names)
         return self
 
     def sanitization_profile(self, name: str) -> Self:
-        """Set what is made equal for all trials."""
+        """Set the sanitization profile: the conditions that are made equal for all trials."""
         return self._set("design", sanitization_profile=name)
 
     def replications(self, count: int) -> Self:
-        """Set how often each task is repeated with each variant."""
+        """Set the number of trials of each task with each variant."""
         return self._set("design", replications=count)
 
     def random_seed(self, seed: int) -> Self:
-        """Set the seed of every shuffling."""
+        """Set the seed of all shuffling and resampling."""
         return self._set("design", random_seed=seed)
 
     def shuffle_tasks(self, shuffle: bool = True) -> Self:
-        """Take the tasks in an order of their own."""
+        """Set whether the tasks are run in a random order."""
         return self._set("design", shuffle_tasks=shuffle)
 
     def max_concurrency(self, count: int) -> Self:
-        """Set how many trials are at work at a time."""
+        """Set the largest number of concurrent trials."""
         return self._set("design", max_concurrency=count)
 
     def policies(self, **policies: Any) -> Self:
@@ -111,7 +111,7 @@ class ExperimentBuilder:
         return self._set("design", policies=policies)
 
     def baseline(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
-        """Set what the others are compared with."""
+        """Set the baseline variant, with which the others are compared."""
         self._document["baseline"] = {"variant_id": variant_id, "bindings": dict(bindings or {})}
         return self
 
@@ -121,53 +121,53 @@ class ExperimentBuilder:
         return self
 
     def primary_metrics(self, names: Sequence[str]) -> Self:
-        """Set the family of questions that is corrected for its number."""
+        """Set the primary metrics: the family that is corrected for multiple comparisons."""
         return self._set("analysis", primary_metrics=list(names))
 
     def secondary_metrics(self, names: Sequence[str]) -> Self:
-        """Set further figures to report."""
+        """Set further metrics to report."""
         return self._set("analysis", secondary_metrics=list(names))
 
     def network_mode(self, mode: NetworkModeName, allowed_hosts: Sequence[str] = ()) -> Self:
-        """Set what trials may reach."""
+        """Set the network access of trials."""
         self._document["runtime"]["network"] = {"mode": mode, "allowed_hosts": list(allowed_hosts)}
         return self
 
     def sandbox_image(self, image: str) -> Self:
-        """Run trials in containers of this image, which is never built here."""
+        """Run trials in containers of this image; `lab` neither builds nor pulls it."""
         self._document["runtime"]["sandbox"] |= {"mode": "container", "image": image}
         return self
 
     def sandbox_mode(self, mode: Literal["local", "bwrap", "container"]) -> Self:
-        """Set the room that trials run in."""
+        """Set the sandbox that trials run in."""
         self._document["runtime"]["sandbox"]["mode"] = mode
         return self
 
     def timeouts(self, **seconds: float) -> Self:
-        """Set `trial_seconds`, `tool_seconds` and `grace_seconds`."""
+        """Set the time-outs `trial_seconds`, `tool_seconds` and `grace_seconds`."""
         self._document["runtime"]["timeouts"] = dict(seconds)
         return self
 
     def budgets(self, **most: int) -> Self:
-        """Set `max_steps`, `max_total_tokens` and `max_tool_calls`."""
+        """Set the budgets `max_steps`, `max_total_tokens` and `max_tool_calls`."""
         self._document["runtime"]["budgets"] = dict(most)
         return self
 
     def build(self) -> ExperimentConfig:
-        """Return the experiment, checked.
+        """Validate the experiment and return it.
 
         Raises:
-            ExperimentInvalidError: something is missing or wrong.
+            ExperimentInvalidError: a field is missing or invalid.
         """
         text = self._dump()
         source = EXPERIMENT_YAML.parse(text, Path(LAB) / "experiment.yaml")
         return check_config(source.value, source)
 
     def to_yaml(self) -> str:
-        """Return the text of `.lab/experiment.yaml`.
+        """Validate the experiment and return the text of `.lab/experiment.yaml`.
 
         Raises:
-            ExperimentInvalidError: something is missing or wrong.
+            ExperimentInvalidError: a field is missing or invalid.
         """
         self.build()
         return self._dump()

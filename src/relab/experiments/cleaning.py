@@ -1,4 +1,4 @@
-"""Deleting what lab has made in a project: first what would be deleted, then, once a person has agreed, the deletion."""
+"""Delete files that lab made in a project, in two steps: plan the deletion, and delete after the user has confirmed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from relab.experiments.workspace import remove_tree, use_of_disk
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What would be deleted.
+    """The files and folders to delete.
 
     Attributes:
         runs: folders of runs.
-        others: further files and folders: the cache of snapshots, and what `lab init` has written.
-        damaged: runs of unknown age, because they cannot be read; they stay.
+        others: further files and folders: the cache of snapshots, and the files that `lab init` wrote.
+        damaged: unreadable runs, whose age is unknown; they are kept.
     """
 
     runs: tuple[Path, ...]
@@ -32,12 +32,12 @@ class Cleaning:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Everything that would be deleted."""
+        """All files and folders to delete."""
         return (*self.runs, *self.others)
 
     @property
     def size_bytes(self) -> int:
-        """What it takes on the disk."""
+        """The disk space that they take, in bytes."""
         files = sum(path.lstat().st_size for path in self.paths if not path.is_dir())
         below, _ = use_of_disk(*(path for path in self.paths if path.is_dir()))
         return files + below
@@ -46,19 +46,19 @@ class Cleaning:
 def plan_cleaning(
     root: Path, named: Sequence[Path] = (), *, init: bool = False, runs: bool = False, before_us: int | None = None
 ) -> Cleaning:
-    """Return what would be deleted of a project; nothing is.
+    """Return the files and folders that `clean` would delete; delete nothing.
 
     Args:
         root: the project.
-        named: runs, by id or folder.
-        init: what `lab init` and `lab knobs-init` have written.
-        runs: all runs, and the cache of their snapshots.
-        before_us: the runs created before this time, in UTC microseconds.
+        named: select these runs, by id or folder.
+        init: select the files that `lab init` and `lab knobs-init` wrote.
+        runs: select all runs, and the cache of their snapshots.
+        before_us: select the runs created before this time, in UTC microseconds.
 
     Raises:
-        InvalidInputError: nothing is named, or runs are named in two ways.
+        InvalidInputError: nothing is selected, or runs are selected in two ways.
         RunNotFoundError: this project has no such run.
-        RunBusyError: a process is at work on one of the runs.
+        RunBusyError: a process works on one of the runs.
     """
     if not (named or init or runs or before_us is not None):
         raise InvalidInputError("Say what to delete: RUN…, --older-than, --runs, --init.")
@@ -84,10 +84,12 @@ def plan_cleaning(
 
 
 def clean(planned: Cleaning) -> Sequence[Path]:
-    """Delete what was planned; return it. Runs are looked at once more, because a person may have thought for long.
+    """Delete the planned files and folders; return their paths.
+
+    Check first that no run is busy, because time may have passed since the plan was made.
 
     Raises:
-        RunBusyError: a process is at work on one of the runs; nothing is deleted then.
+        RunBusyError: a process works on one of the runs; nothing is deleted.
     """
     _refuse_busy(planned.runs)
     for path in planned.paths:
@@ -110,7 +112,11 @@ def _leftovers(root: Path) -> list[Path]:
 
 
 def _run_of(root: Path, named: Path) -> Path:
-    """Return the folder of a run of this project. No other folder is ever deleted, whatever it looks like."""
+    """Return the folder of a run of this project; folders outside the project's runs folder are rejected.
+
+    Raises:
+        RunNotFoundError: the project has no such run.
+    """
     folder = runs_folder(root).absolute()
     for path in (folder / named, named.absolute()):
         if path.parent.resolve() == folder.resolve() and path.name not in {"", ".", ".."} and path.is_dir():
@@ -121,7 +127,7 @@ def _run_of(root: Path, named: Path) -> Path:
 
 
 def _created_us(path: Path) -> int | None:
-    """Return when a run was created; None if its manifest does not say. The rest of the run may be damaged."""
+    """Return when a run was created, in UTC microseconds; None if its manifest cannot be read. Reads no other file."""
     try:
         return parse_time(json.loads((path / "manifest.json").read_bytes())["created_at"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

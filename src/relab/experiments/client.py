@@ -1,4 +1,4 @@
-"""Driving `lab` from Python: commands in, typed answers out."""
+"""Run `lab` commands from Python and get typed answers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class LabRunnerError(Exception):
     """A command of `lab` failed.
 
     Attributes:
-        code: of the error, such as `experiment_invalid`.
-        details: what else is known, as JSON.
+        code: the error code, such as `experiment_invalid`.
+        details: further details as JSON.
         exit_code: of the process; None if it could not be started.
-        command: what was run.
+        command: the program and its arguments.
     """
 
     def __init__(
@@ -39,19 +39,19 @@ class LabRunnerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What `describe` found."""
+    """The answer of `describe`."""
 
     summary: dict[str, Any]
 
     @property
     def total_trials(self) -> int:
-        """How many trials the plan has."""
+        """The number of planned trials."""
         return int(self.summary["total_trials"])
 
 
 @dataclass(frozen=True, slots=True)
 class RunReference:
-    """Where a run is."""
+    """The id and the folder of a run."""
 
     run_id: str
     run_dir: str
@@ -59,7 +59,7 @@ class RunReference:
 
 @dataclass(frozen=True, slots=True)
 class RunResponse:
-    """What became of a run; `response` is the whole answer."""
+    """The result of a run; `response` is the whole answer."""
 
     run: RunReference
     finished: bool
@@ -69,7 +69,7 @@ class RunResponse:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """A file that was found valid."""
+    """The answer of a validation command."""
 
     valid: bool
     values: dict[str, Any]
@@ -87,9 +87,9 @@ class LabClient:
     """Runs `lab` and reads its answers.
 
     Args:
-        runner_bin: the program; default `AGENTLAB_RUNNER_BIN`, else the `lab` beside this Python, else that of the PATH.
-        cwd: the project's root; default the working directory.
-        env: variables beside those of this process.
+        runner_bin: the program; default: `AGENTLAB_RUNNER_BIN`, else `lab` in the folder of this Python, else `lab` on the PATH.
+        cwd: the project's root; default: the working directory.
+        env: environment variables to add to those of this process.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class LabClient:
     def describe(
         self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None, gates: Sequence[str] = ()
     ) -> Described:
-        """Return the plan, without running anything, and whether it can decide these gates of `compare`.
+        """Return the plan, and its power to decide these gates of `compare`; run nothing.
 
         Raises:
             LabRunnerError: the experiment cannot be run.
@@ -117,53 +117,53 @@ class LabClient:
         overrides: str | None = None,
         keep_workspaces: str | None = None,
     ) -> RunResponse:
-        """Run an experiment as it is configured.
+        """Run an experiment with the sandbox and network of its configuration.
 
         Raises:
-            LabRunnerError: it cannot be run.
+            LabRunnerError: the experiment cannot be run.
         """
         return self._run("run", experiment, container=container, overrides=overrides, keep_workspaces=keep_workspaces)
 
     def run_dev(
         self, experiment: str = ".lab/experiment.yaml", *, setup: str | None = None, overrides: str | None = None
     ) -> RunResponse:
-        """Run with the whole network, after a command that prepares the workspace.
+        """Run an experiment with full network access; `setup` is a command that prepares the workspace first.
 
         Raises:
-            LabRunnerError: it cannot be run.
+            LabRunnerError: the experiment cannot be run.
         """
         return self._run("run-dev", experiment, setup=setup, overrides=overrides)
 
     def run_experiment(self, experiment: str = ".lab/experiment.yaml", *, overrides: str | None = None) -> RunResponse:
-        """Run strictly: without any network.
+        """Run an experiment in strict isolation, without any network.
 
         Raises:
-            LabRunnerError: it cannot be run.
+            LabRunnerError: the experiment cannot be run.
         """
         return self._run("run-experiment", experiment, overrides=overrides)
 
     def continue_run(self, run_dir: str) -> RunResponse:
-        """Go on with a run that was interrupted or killed.
+        """Continue a run that was interrupted or killed.
 
         Raises:
-            LabRunnerError: it cannot be continued.
+            LabRunnerError: the run cannot be continued.
         """
         return _run_response(self._call("run", **{"continue": run_dir}))
 
     def compare(
         self, run_dir: str, *, baseline: str | None = None, metrics: Sequence[str] = (), gates: Sequence[str] = ()
     ) -> Compared:
-        """Judge the variants of a run.
+        """Judge the variants of a run against the baseline.
 
         Raises:
-            LabRunnerError: the run or a gate cannot be read; a verdict is no error, whatever it is.
+            LabRunnerError: the run or a gate cannot be read. The verdicts FAIL and INVALID do not raise.
         """
         repeated = [*_repeated("metric", metrics), *_repeated("gate", gates)]
         answer = self._call("compare", run_dir, *repeated, baseline=baseline)
         return Compared(answer["verdict"], answer)
 
     def validate_knobs(self, *, manifest: str, overrides: str) -> Validated:
-        """Check overrides against a manifest.
+        """Check a file of overrides against a manifest of knobs.
 
         Raises:
             LabRunnerError: a value is not allowed.
@@ -175,7 +175,7 @@ class LabClient:
         """Check a JSON file, or each line of a JSON Lines file, against a schema such as `trial_output_v1`.
 
         Raises:
-            LabRunnerError: it is not as it must be; `details` has each place.
+            LabRunnerError: the file does not match the schema; `details` lists each violation.
         """
         answer = self._call("schema-validate", file=file, schema=schema)
         return Validated(bool(answer["valid"]), {"schema": answer["schema"], "documents": answer["documents"]})

@@ -1,4 +1,4 @@
-"""May this variant replace the baseline? Gates on the differences of a finished run, each with what it rests on."""
+"""Decide whether a variant may replace the baseline: judge gates on the differences of a finished run."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from relab.stats.simultaneous import Joint
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
 
 MAX_MISSING: Final = 0.10
-"""Share of a variant's planned trials that may lack the figure; beyond, those that have it are a selection."""
+"""Largest share of a variant's planned trials that may lack the metric; above it, the remaining trials are a biased sample."""
 
 
 class GateInvalidError(InvalidInputError):
-    """A gate cannot be read; the message says how one is written."""
+    """The text of a gate cannot be parsed; the message shows the syntax."""
 
     code = "gate_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What became of one gate for one variant.
+    """The result of one gate for one variant.
 
     Attributes:
-        gate: as it was judged; that of a default gate reads `metric is better`.
-        delta: the difference that was judged; None if there is none.
+        gate: the text of the gate; a default gate reads `metric is better`.
+        delta: the difference that was judged; None if the metric has no known direction.
     """
 
     variant: str
@@ -52,7 +52,7 @@ class GateResult:
     delta: Delta | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON has it; ends without a bound are None."""
+        """Return the result as a JSON object; an infinite end of an interval is None."""
         judgement = self.judgement
         return {
             "variant": self.variant,
@@ -77,10 +77,10 @@ class Comparison:
     """The verdict on a run.
 
     Attributes:
-        verdict: the worst of all results.
-        reason: one sentence; why the run cannot be judged, if it cannot.
+        verdict: the worst verdict of all results.
+        reason: one sentence that explains the verdict, or says why the run cannot be judged.
         results: one per variant and gate; empty if the run as a whole is INVALID.
-        joint: how many differences were compared, and the level of their intervals; None if none was.
+        joint: the number of compared differences and the level of their intervals; None if the run was not judged.
     """
 
     run_id: str
@@ -91,7 +91,7 @@ class Comparison:
     joint: Joint | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the verdict as JSON has it."""
+        """Return the verdict as a JSON object of schema `comparison_v1`."""
         return {
             "schema_version": "comparison_v1",
             "run_id": self.run_id,
@@ -105,10 +105,10 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A gate and whether it was asked for, or stands for "better".
+    """A gate, and whether it is the caller's or the default gate "better".
 
-    The default gate asks for a difference that lies wholly on the better side. "Not worse" without a margin is shown by
-    no amount of data; with a margin it is a gate such as `success>=-0.02`.
+    The default gate passes if the whole interval of the difference lies on the better side. No amount of data can show
+    "not worse" without a margin; with a margin it is a gate such as `success>=-0.02`.
     """
 
     gate: Gate
@@ -121,7 +121,7 @@ class _Question:
         if self.is_default:
             low, high = (interval.low, interval.high) if self.gate.at_least else (-interval.high, -interval.low)
             return Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.EDGE
-        # A relative gate is judged on variant less (1 + share) times baseline, against 0.
+        # For a relative gate the difference is variant minus (1 + share) times baseline, so its threshold is 0.
         return self.gate.judge(interval, 0.0 if self.gate.is_relative else None)
 
     @property
@@ -145,16 +145,16 @@ def compare(
     """Judge every variant of a finished run against the baseline.
 
     Args:
-        run_dir: of the run.
+        run_dir: the run's folder.
         baseline: the variant to compare with; the configuration's baseline if None.
-        metrics: that must be better; the primary metrics if neither these nor gates are given.
-        gates: such as `success>=-0.02` or `latency_ms<=5%`.
+        metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+        gates: conditions such as `success>=-0.02` or `latency_ms<=5%`.
         measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
-        is_ending: whether the caller is the run's own process, which has run every trial and not said so yet.
+        is_ending: whether the run's own process calls, after its last trial but before it has set the status "completed".
 
     Raises:
-        GateInvalidError: a gate cannot be read.
-        RunNotFoundError, RunChangedError: the folder is no run, or cannot be read.
+        GateInvalidError: a gate cannot be parsed.
+        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
     """
     asked = parse_gates(gates)
     facts = read_facts(run_dir)
@@ -186,10 +186,10 @@ def compare(
 
 
 def parse_gates(gates: Sequence[str]) -> list[Gate]:
-    """Read gates such as `success>=-0.02` or `latency_ms<=5%`.
+    """Parse gates such as `success>=-0.02` or `latency_ms<=5%`.
 
     Raises:
-        GateInvalidError: one of them cannot be read.
+        GateInvalidError: a gate cannot be parsed.
     """
     try:
         return [Gate.parse(text) for text in gates]
@@ -213,7 +213,7 @@ def _unfit(facts: RunFacts, baseline: str) -> str | None:
 def _unfinished(facts: RunFacts, data: TrialData) -> str | None:
     trials = int(data.rows("SELECT count(*) FROM trials")[0][0])
     planned = facts.planned_trials(data.tasks)
-    # A run that says it is complete may lack a few, which is judged metric by metric; else every one must be there.
+    # A completed run may lack a few trials, which `_missing` checks for each metric; without a status it needs all of them.
     needed = planned * (1 - MAX_MISSING) if facts.status == COMPLETED else planned
     if trials < needed or not trials:
         return f"the run is not finished: {trials:,} of {planned:,} trials have a result"
@@ -247,7 +247,7 @@ class _Judge:
     joint: Joint
 
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
-        """Judge one gate for one variant; a bare name is a metric of which it is not known which way is better."""
+        """Judge one gate for one variant; a `question` that is text is a metric without a known direction: INVALID."""
         if isinstance(question, str) or sample is None:
             reason = (
                 f"whether more or less of {question!r} is better is not known; "
@@ -267,7 +267,7 @@ class _Judge:
             windows=delta.clusters,
             minimum_detectable_effect=delta.minimum_detectable_effect,
         )
-        # Which figures are missing says more than what follows of it.
+        # Missing figures cause the delta's own problem, so they are reported first.
         problem = delta.problem if delta.estimate is None else self._missing(variant, delta) or delta.problem
         if problem is None and question.share and (delta.baseline_mean or 0) <= 0:
             problem = "a share of a baseline that is not above 0 says nothing; give the bound in the metric's own unit"
@@ -285,7 +285,7 @@ class _Judge:
         return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
 
     def _missing(self, variant: str, delta: Delta) -> str | None:
-        """Say which of the two lacks too many figures, or return None."""
+        """Return a sentence on the variant that lacks more than `MAX_MISSING` of its figures; None if neither does."""
         planned = self.data.tasks * self.facts.config.design.replications
         for who in (self.baseline, variant):
             there = int(self.data.task_means(who, delta.source_name).trials.sum())

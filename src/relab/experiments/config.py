@@ -1,4 +1,4 @@
-"""`.lab/experiment.yaml`, version 0.3: its fields, its defaults, and the messages about what is wrong with it."""
+"""The configuration `.lab/experiment.yaml`, version 0.3: its fields, defaults and validation rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DEFAULT_TRIAL_SECONDS = 3_600.0
 MAX_REPLICATIONS = 100_000
 
 IN_PATHS: Final = ("/out/", "/state/", "/workspace/")
-"""Folders of a trial that outlive it."""
+"""Folders inside the sandbox that still exist after the trial; the harness's input, output, events and control file are there."""
 
 
 class IntegrationLevel(StrEnum):
@@ -62,7 +62,7 @@ class NetworkMode(StrEnum):
 
 
 def _check_inner_path(path: str) -> str:
-    # An empty part would make the rest an absolute path of the runner's own machine.
+    # An empty part would make the rest an absolute path on the runner's machine.
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
         raise ValueError(f"a file under one of {', '.join(IN_PATHS)} is expected")
     return path
@@ -152,7 +152,7 @@ class Analysis(_Section):
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []
     cluster_field: str | None = None
-    """A field of the tasks whose equal values make tasks depend on each other, such as the source document."""
+    """The field of tasks that defines clusters: tasks with equal values depend on each other, such as the source document."""
 
 
 class Metric(_Section):
@@ -258,11 +258,11 @@ class Resources(_Section):
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(ge=0)] | None = None
-    """Of all processes together; by default a share of the machine."""
+    """Memory of all processes together; by default a share of the machine's memory."""
     max_pids: Annotated[int, Field(ge=0)] | None = None
-    """Processes and threads at the same time."""
+    """Number of concurrent processes and threads."""
     max_open_files: Annotated[int, Field(ge=0)] | None = None
-    """Of each process."""
+    """Open files of each process."""
 
     @field_validator("memory_mb", "max_open_files")
     @classmethod
@@ -328,9 +328,9 @@ class Workspace(_Section):
     ignore: list[str] = []
     """Patterns as in .gitignore; `.lab` and `.git` are never copied."""
     max_output_mb: Annotated[float, Field(gt=0)] = 64.0
-    """Of each of stdout and stderr; a trial that writes more is ended."""
+    """Largest size of stdout and of stderr; the runner ends a trial that writes more."""
     max_written_mb: Annotated[float, Field(gt=0)] = 1_024.0
-    """Of all that a trial writes beside its copy of the project, with /tmp and with files that it has deleted."""
+    """Largest size of all that a trial writes in addition to its copy of the project, including /tmp and deleted open files."""
 
 
 class Runtime(_Section):
@@ -385,9 +385,10 @@ class ExperimentConfig(_Section):
         return [self.baseline, *self.variant_plan]
 
     def resolved(self) -> dict[str, Any]:
-        """Return the configuration as JSON with every default, as `resolved_experiment.json` has it.
+        """Return the configuration as a JSON object with all defaults, the content of `resolved_experiment.json`.
 
-        The contract has no null: a field without a value is left out. `policies.comparison` is that of the design.
+        Optional fields that are None are left out where the contract does not allow null. `policies.comparison` gets the
+        value of `design.comparison`.
         """
         document = self.model_dump(mode="json", by_alias=True)
         design = document["design"]

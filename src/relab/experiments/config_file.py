@@ -1,4 +1,4 @@
-"""Reading `.lab/experiment.yaml`: what is wrong with it is told by file, line and field."""
+"""Read and validate `.lab/experiment.yaml`; report each problem with its file, line and field."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="`lab
 
 
 def read_config(path: Path) -> ExperimentConfig:
-    """Read and check an experiment's file.
+    """Read and validate an experiment file.
 
     Raises:
-        ExperimentInvalidError: with file, line and field of each problem.
+        ExperimentInvalidError: the file is unreadable or invalid; names file, line and field of each problem.
     """
     source = EXPERIMENT_YAML.read(path)
     return check_config(source.value, source)
 
 
 def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:
-    """Check an experiment that was read from a file, and perhaps changed by overrides since.
+    """Validate an experiment that was read from a file and possibly changed by overrides.
 
     Raises:
-        ExperimentInvalidError: with file, line and field of each problem.
+        ExperimentInvalidError: the experiment is invalid; names file, line and field of each problem.
     """
     if not isinstance(value, dict):
         raise ExperimentInvalidError(
@@ -46,7 +46,7 @@ def check_config(value: JsonValue, source: YamlSource) -> ExperimentConfig:
 
 def _with_older_spellings(value: dict[str, Any]) -> dict[str, Any]:
     value = copy.deepcopy(value)
-    # Unquoted, 0.3 is a number.
+    # YAML reads an unquoted 0.3 as a number.
     if value.get("version") == 0.3:
         value["version"] = VERSION
     runtime = value.get("runtime")
@@ -78,7 +78,7 @@ def _message(problem: Any, field: Sequence[str | int]) -> str:
     if isinstance(given, str):
         shown = f", not {given[:80]!r}"
     else:
-        # As the file has it: a number is not to look like a text.
+        # As JSON, so that a number is not shown in quotes like a text.
         shown = "" if isinstance(given, (dict, list)) else f", not {json.dumps(given)[:80]}"
     message: str = problem["msg"]
     return message[:1].lower() + message[1:] + shown

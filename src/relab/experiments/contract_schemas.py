@@ -1,7 +1,7 @@
-"""The schemas of AgentLab's documents, field by field as its prototype publishes them.
+"""The JSON Schemas of AgentLab's documents, with the same fields as its prototype publishes.
 
-A harness or a tool that was written for AgentLab checks documents against these, so nothing is added to them and nothing taken away:
-what relab has besides goes under `ext`. Annotations (titles, descriptions, defaults) are not repeated.
+Harnesses and tools written for AgentLab validate documents against these schemas, so no field is added or removed;
+relab's additional values go under `ext`. Annotations (titles, descriptions, defaults) are left out.
 """
 
 from __future__ import annotations

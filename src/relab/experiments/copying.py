@@ -1,6 +1,6 @@
-"""Copies of a folder, made again and again: reflinks where the file system can, else as few system calls as it takes.
+"""Copy one folder many times: with reflinks where the file system has them, else with few system calls.
 
-By the kernel's calls and paths as text: Python's own file and path objects took most of a copy's time.
+Uses `os` functions and paths as text, because Python's file and path objects took most of the time of a copy.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from relab.experiments.manifests import FileEntry, Manifest
 from relab.experiments.plain_files import write_all
 
 MAX_REMEMBERED_BYTES: Final = 32 * 1_048_576
-"""Of all small files of a folder together."""
+"""Largest total size of the cached small files of a folder."""
 _SMALL_BYTES: Final = 131_072
-"""Up to here a reflink saves nothing, and the content is worth keeping in memory."""
+"""Largest size of a small file: for these a reflink saves nothing, and their content is cached in memory."""
 _FICLONE = 0x40049409
 _CHUNK = 1_048_576
 _NO_REFLINK = frozenset((errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.ETXTBSY))
-# Elsewhere it only sends to sockets.
+# On other systems sendfile writes only to sockets.
 _CAN_SENDFILE = os.uname().sysname == "Linux"
 
 
 class Seen(NamedTuple):
-    """What the kernel says of a file that was just written; a change of content changes it."""
+    """The stat values of a file that change when its content changes."""
 
     size: int
     mtime_ns: int
@@ -40,17 +40,17 @@ class _Content(NamedTuple):
 
 
 def seen_of(status: os.stat_result) -> Seen:
-    """Return what tells a later version of this file."""
+    """Return the values of a file's status that change with its content."""
     return Seen(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class TreeCopier:
-    """Copies one folder that nobody changes meanwhile. Used from several threads.
+    """Copies one folder, which must not change meanwhile; thread-safe.
 
     Args:
         root: the folder.
-        manifest: what is in it.
-        remembers: whether small files are read only once, because there will be many copies.
+        manifest: its files.
+        remembers: whether to cache the content of small files, for many copies.
     """
 
     def __init__(self, root: Path, manifest: Manifest, *, remembers: bool = False) -> None:
@@ -62,13 +62,13 @@ class TreeCopier:
         self._folders = _folders_of(manifest)
 
     def copy(self, target: Path) -> dict[str, Seen]:
-        """Copy everything; return what the kernel says of each copy.
+        """Copy all files of the manifest; return the `Seen` values of each copy by path.
 
         Args:
             target: the new folder; must not exist.
 
         Raises:
-            OSError: there is no room, or a file cannot be read or written.
+            OSError: the disk is full, or a file cannot be read or written.
         """
         seen: dict[str, Seen] = {}
         source, top = str(self.root), str(target)
@@ -141,7 +141,7 @@ class TreeCopier:
 
 
 def _folders_of(manifest: Manifest) -> list[str]:
-    """Return the folders of a manifest's files, each after the one that it is in."""
+    """Return the folders of a manifest's files, each after its parent."""
     found: dict[str, None] = {}
     for path in manifest.files:
         parts = path.split("/")[:-1]
@@ -156,10 +156,10 @@ def _create(path: str, mode: int) -> int:
 
 def _finish(target: int, mode: int, times_ns: tuple[int, int]) -> os.stat_result:
     status = os.fstat(target)
-    # The process's umask may have taken something away; special bits come only so.
+    # The umask may have cleared bits of the mode, and only fchmod sets special bits.
     if status.st_mode & 0o7777 != mode:
         os.fchmod(target, mode)
-    # Times are content to build tools: a copy that is newer would be built anew.
+    # Build tools rebuild files with newer times, so the copy keeps the original times.
     os.utime(target, ns=times_ns)
     return os.fstat(target)
 

@@ -1,4 +1,4 @@
-"""The tasks: a JSON Lines file that is checked once, whole, and then read line by line as trials need it."""
+"""Read the tasks of an experiment: check the whole JSON Lines file once, then read single lines when trials need them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMITS: Final = ("max_steps", "max_total_tokens", "max_tool_calls", "trial_secon
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFile:
-    """A file that a task brings along; `path` is relative to the workspace."""
+    """A file that a task adds to the workspace; `path` is relative to the workspace."""
 
     path: str
     content: bytes
@@ -38,7 +38,7 @@ class WorkspaceFile:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A folder of the project that a task wants to read; `ref` names it, `path` is where the harness sees it."""
+    """A folder of the project that a task reads; `ref` names it, `path` is its place below the workspace."""
 
     ref: str
     path: str
@@ -49,9 +49,9 @@ class Task:
     """One task.
 
     Attributes:
-        payload: what the harness gets as `task`.
+        payload: the object that the harness gets as `task`.
         boundary: whether the row is a `task_boundary_v1`; if not, the row is the payload.
-        limits: of this task alone; they win over the experiment's.
+        limits: limits of this task; they override the experiment's.
     """
 
     task_id: str
@@ -62,7 +62,7 @@ class Task:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def cluster(self, name: str | None) -> str | None:
-        """Return the value of a field of the task, as text, if it has one."""
+        """Return the value of a field of the task as text; None if `name` is None or the task lacks the field."""
         if name is None or name not in self.payload:
             return None
         return str(self.payload[name])
@@ -70,11 +70,11 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskIndex:
-    """Where each task stands in its file.
+    """The position of each task in its file.
 
     Attributes:
-        offsets: of the first byte of each task's line, in the order of the file.
-        marks: of each task's id, 8 bytes of a digest: there may be a great many tasks.
+        offsets: the offset of each task's line in bytes, in the order of the file.
+        marks: an 8-byte digest of each task's id; shorter than the id, because there may be very many tasks.
         digest: `sha256:` and hex, of the whole file.
     """
 
@@ -87,10 +87,10 @@ class TaskIndex:
         return len(self.offsets)
 
     def read(self, index: int) -> Task:
-        """Return a task.
+        """Read a task from the file.
 
         Raises:
-            RunChangedError: the file is not the one that was indexed.
+            RunChangedError: the file was changed since it was indexed.
         """
         try:
             task = _task(self._line(self.offsets[index]))
@@ -103,11 +103,11 @@ class TaskIndex:
         return task
 
     def moved_to(self, path: Path) -> TaskIndex:
-        """Return the index of a copy of the file.
+        """Return this index for a copy of the file at `path`.
 
         Raises:
-            RunChangedError: the copy is none.
-            OSError: it cannot be read.
+            RunChangedError: the copy differs from the file that was indexed.
+            OSError: the copy cannot be read.
         """
         with path.open("rb") as file:
             digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -118,7 +118,7 @@ class TaskIndex:
     def _line(self, offset: int) -> bytes:
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            # Most tasks are short.
+            # Most tasks are short, so a small read is usually enough.
             line = os.pread(descriptor, _SHORT_BYTES, offset)
             if b"\n" not in line and len(line) == _SHORT_BYTES:
                 line = os.pread(descriptor, MAX_LINE_BYTES + 1, offset)
@@ -128,10 +128,10 @@ class TaskIndex:
 
 
 def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
-    """Check a whole data set and note where its tasks stand; the first `limit` of them are used.
+    """Check every line of a data set and return the index of its first `limit` tasks.
 
     Raises:
-        ExperimentInvalidError: naming the lines that are wrong.
+        ExperimentInvalidError: the file is unreadable or has no tasks, or lines are invalid; the error lists those lines.
     """
     offsets, marks = array("q"), array("Q")
     problems: list[tuple[int, str]] = []
@@ -164,7 +164,7 @@ def _mark(task_id: str) -> int:
 
 
 def _has_equals(marks: array[int]) -> bool:
-    """Return whether two marks are the same, without a Python object for each of a great many at once."""
+    """Return whether two marks are equal; compare them in shares, to keep few Python objects in memory at a time."""
     for share in range(_SHARES):
         found = [mark for mark in marks if mark % _SHARES == share]
         if len(set(found)) < len(found):
@@ -173,7 +173,7 @@ def _has_equals(marks: array[int]) -> bool:
 
 
 def _duplicates(path: Path, marks: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """Yield the lines whose task_id an earlier line has, each with what is wrong; only those of equal marks are looked at."""
+    """Yield `(line number, message)` of each line that repeats an earlier task_id; only tasks with equal marks are compared."""
     repeated = {mark for mark, count in Counter(marks).items() if count > 1}
     first_lines: dict[str, int] = {}
     for number, _, line in _lines(path, hashlib.sha256()):
@@ -297,10 +297,10 @@ def _limits(given: Any) -> dict[str, float]:
 
 
 def check_inside(path: str) -> str:
-    """Return a path that stays inside of the folder it is relative to.
+    """Check that a relative path stays inside its folder; return it normalised.
 
     Raises:
-        ValueError: it is absolute, leads outside, or has a NUL.
+        ValueError: the path is empty or absolute, contains `..`, or contains a NUL.
     """
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\x00" in path:

@@ -1,4 +1,4 @@
-"""What would decide a gate: how many tasks and repeats, and how near its bound a verdict lies. Pure."""
+"""Compute the number of tasks or repeats that would decide a gate, and how stable a verdict is. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _MOST_REPEATS = 1e6
 
 
 def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
-    """Return what would decide a gate, where variant and baseline are equal and where they differ as seen.
+    """Return the number of tasks or repeats that would decide a gate, under each of two assumptions.
 
-    Tasks are taken to vary as these do, and repeats as these do within a task. What equal variants would break or leave
-    on the bound is not asked about them.
+    The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is left
+    out if equal variants would break the gate or lie on its bound, the second if the estimate equals the first. Further
+    tasks are assumed to vary as those of the run, and repeats as those within a task.
 
     Args:
-        delta: the difference that was judged, with an interval.
-        gate: the bound.
-        repeats: of each task with each variant, as planned.
+        delta: the difference that was judged; empty result if it has no interval or fewer than 2 clusters.
+        gate: the gate to decide.
+        repeats: the planned repeats of each task with each variant.
     """
     if delta.estimate is None or delta.interval is None or delta.clusters < 2:
         return ()
@@ -40,10 +41,10 @@ def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
 
 
 def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
-    """Return how often another run of this size would give the same PASS or FAIL if the true difference were the estimate.
+    """Return the probability that another run of this size gives the same PASS or FAIL, if the true difference is the estimate.
 
-    The standard error is the one that the interval implies on the side of the bound. None for other verdicts, and where
-    nothing bounds the interval.
+    The standard error is derived from the interval's half on the side of the bound. Returns None for other verdicts, for
+    fewer than 2 clusters, and if that end of the interval is infinite.
     """
     if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
         return None
@@ -57,13 +58,13 @@ def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
 
 
 def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool) -> str:
-    """Return as a clause what would decide a gate.
+    """Return a clause of text about the number of tasks or repeats that would decide a gate.
 
     Args:
-        needed: how many.
-        tasks: of the run.
-        repeats: of each task with each variant, as planned.
-        knows_repeats: whether tasks were repeated, so that it is known what more repeats would do.
+        needed: the result of `needed_of`, for one assumption.
+        tasks: the number of tasks of the run.
+        repeats: the planned repeats of each task with each variant.
+        knows_repeats: whether tasks were repeated, so that the effect of more repeats is known.
     """
     assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
     if needed.tasks is None:
@@ -78,7 +79,7 @@ def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool
 
 
 def needed_json(needed: Needed) -> dict[str, Any]:
-    """Return as JSON what would decide a gate."""
+    """Return a `Needed` as a JSON object."""
     return {
         "assumed": needed.assumed,
         "assumed_difference": needed.difference,
@@ -90,18 +91,18 @@ def needed_json(needed: Needed) -> dict[str, Any]:
 
 
 def times(repeats: int) -> str:
-    """Return a number of repeats in words."""
+    """Return "1 repeat", or the number with "repeats"."""
     return "1 repeat" if repeats == 1 else f"{repeats:,} repeats"
 
 
 def rounded_up(count: int) -> int:
-    """Return a count with two digits that matter, rounded up."""
+    """Return a count rounded up to two significant digits."""
     unit: int = 10 ** max(0, len(str(count)) - 2)
     return math.ceil(count / unit) * unit
 
 
 def _beyond(gate: Gate, difference: float) -> float:
-    """Return how far a difference keeps the bound; negative where it breaks it."""
+    """Return the distance of a difference from the gate's bound; negative if it breaks the gate."""
     bound = 0.0 if gate.is_relative else gate.threshold
     return (difference - bound) if gate.at_least else (bound - difference)
 
@@ -116,7 +117,7 @@ def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: 
         more = _repeats_needed(delta, delta.interval, distance, repeats)
     else:
         clusters, more = _equals_needed(delta, gate, delta.interval, distance), None
-    # Clusters are taken to have as many tasks as these do.
+    # Assumes clusters of the same average size as those of the run.
     tasks = None if clusters is None else math.ceil(clusters * delta.tasks / delta.clusters)
     return Needed(assumed, difference, verdict, tasks, more)
 
@@ -134,7 +135,7 @@ def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: 
 
 
 def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
-    """Return for how many equal differences the bound of equal differences keeps clear of the gate's."""
+    """Return the number of clusters with equal differences at which their interval no longer contains the gate's bound."""
     share = gate.threshold if gate.is_relative else 0.0
     bounds, mean = rate_bounds(delta.source_name, share), delta.estimate
     if bounds is None or mean is None or distance == 0:

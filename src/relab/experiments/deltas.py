@@ -1,4 +1,4 @@
-"""How a variant differs from the baseline in a metric: by pairs of tasks, or as two samples."""
+"""Compute the difference between a variant and the baseline in a metric: paired by task, or from two samples."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ RATES: Final = frozenset((SUCCESS, ERRORS_DROPPED))
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A metric of a variant less that of the baseline.
+    """The difference of a metric: variant minus baseline.
 
     Attributes:
-        metric: the name it was asked for by; source_name: the name of the figures, if that differs.
+        metric: the requested metric; source_name: the metric that was read for it, such as `duration_ms` for `latency_ms`.
         baseline_mean, variant_mean: over the tasks that are compared.
-        estimate: variant less baseline, or, for a share, variant less (1 + share) times baseline.
-        tasks: how many tasks are compared: pairs, or tasks of the smaller sample.
-        clusters: how many independent groups they form.
-        unpaired_tasks: tasks that only one of the two has figures of.
-        minimum_detectable_effect: what so many tasks, varying as they do, would show with 80 %; None if unknown.
-        differences: summed by cluster; None without pairs.
+        estimate: variant minus baseline or, with a share, variant minus (1 + share) times baseline.
+        tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
+        clusters: the number of independent groups of these tasks.
+        unpaired_tasks: the number of tasks with figures from only one of the two.
+        minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
+        differences: the differences of the tasks, summed by cluster; None without pairs.
         repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is repeated.
-        problem: why there is no interval, else None.
+        problem: why the difference cannot be judged, else None.
     """
 
     metric: str
@@ -61,7 +61,7 @@ class Delta:
     problem: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON has them; ends without a bound are None."""
+        """Return the figures as a JSON object; infinite values are None."""
         mean = self.baseline_mean
         relative = self.estimate / abs(mean) if self.estimate is not None and mean else None
         return {
@@ -84,10 +84,10 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """The figures of a comparison, before anything is said of how sure they are. Made by `sample_of`.
+    """The data of one comparison, before its interval is computed. Made by `sample_of`.
 
     Attributes:
-        delta: what is known without an interval; its `problem` says why there can be none.
+        delta: the figures that need no interval; its `problem` says why an interval is not possible.
         pairs: the difference of each task, and the number of its cluster; None without pairs.
         arms: baseline (times 1 + share) and variant, summed by cluster; None with pairs.
     """
@@ -99,11 +99,11 @@ class Sample:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether there will be an interval."""
+        """Whether there is data for an interval."""
         return self.pairs is not None or self.arms is not None
 
     def errors(self) -> Errors | None:
-        """Return what each cluster adds to the error of the difference; None without pairs."""
+        """Return the contribution of each cluster to the error of the difference; None without pairs."""
         if self.pairs is None:
             return None
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
@@ -112,7 +112,7 @@ class Sample:
         return Errors(np.unique(groups), sum_by_group(differences, groups).spread)
 
     def estimate(self, *, level: float = LEVEL, seed: int = 0) -> Delta:
-        """Return the difference with its interval and test, as far as there can be any.
+        """Return the difference with its interval and test; without them if the sample is not comparable.
 
         Args:
             level: of the interval, 0..1.
@@ -132,7 +132,7 @@ class Sample:
 
 
 def joint_of(samples: Sequence[Sample]) -> Joint:
-    """Return the level at which the intervals of these comparisons hold together; those without figures do not count."""
+    """Return the level of the simultaneous intervals of these comparisons; samples that are not comparable do not count."""
     return joint_level([sample.errors() for sample in samples if sample.is_comparable])
 
 
@@ -155,15 +155,15 @@ def delta_of(
 def sample_of(
     data: TrialData, metric: str, *, baseline: str, variant: str, is_paired: bool = True, share: float = 0.0
 ) -> Sample:
-    """Read what a comparison of a variant with the baseline in one metric rests on.
+    """Read the data for the comparison of a variant with the baseline in one metric.
 
     Args:
-        data: the figures.
+        data: the figures of the run.
         metric: `success`, `ERRORS_DROPPED`, or a metric of the trials.
-        baseline: the id of one.
-        variant: the id of the other.
+        baseline: the id of the baseline.
+        variant: the id of the variant.
         is_paired: whether tasks are paired; else the variants are two independent samples of tasks.
-        share: compares with (1 + share) times the baseline, so that a relative gate can be judged against 0.
+        share: compare with (1 + share) times the baseline, so that a relative gate can be judged against 0.
     """
     name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
     if name is None:
@@ -177,7 +177,7 @@ def sample_of(
 
 
 def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
-    """Return the least and the greatest difference that a rate can have; None for what is no rate."""
+    """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate."""
     if name not in RATES:
         return None
     factor = 1 + share
@@ -185,12 +185,12 @@ def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number that JSON has, or None."""
+    """Return a finite number unchanged; None for an infinity, NaN or None."""
     return None if value is None or not math.isfinite(value) else value
 
 
 def interval_json(interval: Interval | None) -> dict[str, Any] | None:
-    """Return an interval as JSON has it; an end without a bound is None."""
+    """Return an interval as a JSON object; an infinite end is None."""
     if interval is None:
         return None
     return {
@@ -202,7 +202,7 @@ def interval_json(interval: Interval | None) -> dict[str, Any] | None:
 
 
 def joint_json(joint: Joint) -> dict[str, Any]:
-    """Return as JSON how many comparisons there are, and the level of the interval of each and of all together."""
+    """Return as JSON the number of comparisons, the level of each interval and the level of all together."""
     return {
         "comparisons": joint.comparisons,
         "level_together": joint.level,
@@ -212,7 +212,7 @@ def joint_json(joint: Joint) -> dict[str, Any]:
 
 
 def significance_json(test: TestResult | None) -> dict[str, Any] | None:
-    """Return a test as JSON has it."""
+    """Return a significance test as a JSON object."""
     if test is None:
         return None
     return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}
@@ -252,14 +252,14 @@ def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: fl
 
 
 def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
-    """Return how much of the variance of the mean over tasks comes of repeats; None if none is repeated."""
+    """Return the part of the variance of the mean over tasks that comes from the repeats; None if no task is repeated."""
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     variances, trials = (arm.variances, arm.trials) if at is None else (arm.variances[at], arm.trials[at])
     is_known = np.isfinite(variances)
     if not bool(is_known.any()):
         return None
-    # Tasks that were tried once vary as the others do on average.
+    # A task with one trial gets the average variance of the other tasks.
     filled = np.where(is_known, variances, variances[is_known].mean())
     return float((filled / trials).sum()) / trials.size**2
 
@@ -290,13 +290,13 @@ def _with_figures(base: Delta, found: PairedDelta | UnpairedDelta) -> Delta:
 
 
 def _detectable(error: float, count: int, alpha: float) -> float | None:
-    # Differences that are all equal have a spread of 0, from which "any effect is noticed" would follow.
+    # Equal differences have a spread of 0, from which a detectable effect of 0 would follow.
     if error <= 0:
         return None
     try:
         return minimum_detectable_effect(error * math.sqrt(count), count, alpha=alpha)
     except ValueError:
-        # On one degree of freedom scipy's noncentral t has no value far out; two tasks show next to nothing anyhow.
+        # With one degree of freedom scipy's noncentral t has no value in the far tail; two tasks detect almost nothing anyway.
         return None
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with an experiment as a whole; a trial that goes wrong is a row and no exception."""
+"""Errors of an experiment as a whole. A failed trial is a row of the results and not an exception."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, R
 
 
 class ExperimentInvalidError(InvalidInputError):
-    """The configuration, the data set or the overrides are wrong; each problem names file, line and field."""
+    """The configuration, the data set or the overrides are invalid; each problem names file, line and field."""
 
     code = "experiment_invalid"
 
 
 class PostureRefusedError(InvalidInputError):
-    """The command demands an isolation that the configuration does not give."""
+    """The command requires an isolation that the configuration does not provide."""
 
     code = "posture_refused"
 
 
 class SandboxUnavailableError(UnavailableError):
-    """The sandbox that is asked for cannot be used on this machine."""
+    """The configured sandbox cannot be used on this machine."""
 
     code = "sandbox_unavailable"
 
 
 class RunNotFoundError(NotFoundError):
-    """A folder is no run of an experiment."""
+    """A folder is not a run of an experiment."""
 
     code = "run_not_found"
 
 
 class RunBusyError(ConflictError):
-    """Another process is at work on the run."""
+    """Another process works on the run."""
 
     code = "run_busy"
 
 
 class RunChangedError(ConflictError):
-    """What the run was started with is no longer what is there."""
+    """The project, the data set or the configuration was changed since the run began."""
 
     code = "run_changed"
 
 
 class RunDamagedError(RunChangedError):
-    """A file of a run is not what was written: changed, cut short, or missing. Nothing of the run is judged."""
+    """A file of a run was changed, is incomplete, or is missing. The run is not judged."""
 
     code = "run_damaged"
 
 
 class DiskFullError(RelabError):
-    """There is not, or no longer, room for the run."""
+    """The disk has too little free space for the run."""
 
     code = "disk_full"
 

@@ -1,6 +1,6 @@
-"""`harness_events.jsonl`: what a harness tells while it works, checked line by line.
+"""Read `harness_events.jsonl`, the events that a harness writes while it works, and validate each line.
 
-A line that is wrong spoils no other; the trial's row says how many were. Source of the
+An invalid line does not affect the others; the trial's row has the number of invalid lines. Source of the
 kinds and their fields: hook_events_v1 of the wire contract.
 """
 
@@ -34,13 +34,13 @@ _VERSION = re.compile("sha256:[0-9a-f]{64}")
 
 @dataclass
 class EventStream:
-    """The events of a trial, as far as they can be read.
+    """The valid events of a trial, and the problems of its other lines.
 
     Attributes:
-        events: in the order of the file.
-        counts: by event type, kinds that are not known here too.
-        problems: the first few things that are wrong, each with its line.
-        problem_count: how many lines are wrong.
+        events: the valid events, in the order of the file.
+        counts: the number of events by type, including unknown types.
+        problems: the first `MAX_PROBLEMS` problems, each with its line number.
+        problem_count: the number of problems.
     """
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -49,7 +49,7 @@ class EventStream:
     problem_count: int = 0
 
     def note(self, line: int, problem: str) -> None:
-        """Note that a line is wrong."""
+        """Record a problem of a line."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"line {line}: {problem}")
@@ -61,15 +61,15 @@ class EventStream:
         if not numbers:
             return None
         total = sum(numbers)
-        # What no table can hold is no figure of a trial.
+        # A sum that the tables cannot store is dropped.
         return total if abs(total) < 2**63 else None
 
 
 class _Dialogue:
-    """What harness and runner owe each other: an answer to the control file after each step, no step after a stop.
+    """Checks the control protocol: a `control_ack` after each step's end, and no step after an acknowledged stop.
 
     Args:
-        is_answered: whether the harness has promised the answers, by its integration level.
+        is_answered: whether the harness's integration level requires the acknowledgements.
     """
 
     def __init__(self, *, is_answered: bool) -> None:
@@ -78,7 +78,7 @@ class _Dialogue:
         self._stopped = False
 
     def problem(self, event: dict[str, Any], line: int) -> str | None:
-        """Return what is wrong with an event at this place."""
+        """Return the protocol problem of the next event; None if it has none."""
         kind, owed = event["event_type"], self._owed
         if kind == "control_ack":
             self._owed = None
@@ -94,7 +94,7 @@ class _Dialogue:
         return None
 
     def last_problem(self) -> str | None:
-        """Return what is still owed at the end."""
+        """Return the problem of a missing acknowledgement at the end of the file; None if none is missing."""
         return self._unanswered(self._owed)
 
     def _unanswered(self, owed: int | None) -> str | None:
@@ -104,11 +104,11 @@ class _Dialogue:
 
 
 def read_events(path: Path, ids: TrialIds, *, below: Path, is_answered: bool = False) -> EventStream:
-    """Read the events that a trial has written; none if there is no such file.
+    """Read the events that a trial has written; the result is empty if there is no such file.
 
     Args:
-        path: of the file.
-        ids: that each event must carry.
+        path: the file.
+        ids: the ids that each event must have.
         below: the trial's folder; no link below it is followed.
         is_answered: whether each step's end must be followed by a `control_ack` (levels `sdk_control`, `sdk_full`).
     """

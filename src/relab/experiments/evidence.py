@@ -1,4 +1,4 @@
-"""What proves a trial: snapshots of its workspace, digests of its documents."""
+"""Record the evidence of a trial: snapshots of its workspace, and digests of its documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.experiments.plain_files import digest_plain, open_plain
 from relab.experiments.wire import to_json_bytes
 
 STORE: Final = f"{EVIDENCE}/objects"
-"""Of a run: documents about workspaces, by the digest of their bytes, so that equal ones are one file."""
+"""Folder in a run for documents about workspaces; each is named by the digest of its bytes, so that equal ones share a file."""
 _EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
 REF: Final = "artifact://sha256/"
 _REMEMBERED = 1_000
@@ -42,9 +42,9 @@ class Evidence:
 
         Args:
             row: of the trial.
-            chain_id: names the trials that go on from each other.
-            state_policy: what they carry over.
-            own: `{file name in the trial's folder: reference}` of documents that the contract has no field for.
+            chain_id: the id that trials which continue from each other share.
+            state_policy: the experiment's state policy.
+            own: `{file name in the trial's folder: reference}` of documents without a field in the contract.
         """
         root = self.folder.root
         files = {
@@ -83,12 +83,12 @@ class Evidence:
                 "diff_incremental": f"{STORE}/{self.diff}.json",
                 "patch_incremental": f"{STORE}/{self.patch}.json",
             },
-            # The contract knows no bubblewrap.
+            # The contract has no executor for bubblewrap, so `ext` has the sandbox's name.
             "ext": {"sandbox": row.sandbox, "files": dict(own or {})},
         }
 
     def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
-        """Return the `task_chain_state_v1` of the trial, as if its chain began with it."""
+        """Return the `task_chain_state_v1` of the trial, as if it were the first of its chain."""
         refs = self._workspace_refs()
         ids = row.ids.to_json()
         del ids["run_id"]
@@ -126,12 +126,12 @@ def _task_model(state_policy: str) -> str:
 
 
 class EvidenceStore:
-    """The documents about the workspaces of a run. Used from several threads.
+    """Stores the documents about the workspaces of a run. Thread-safe.
 
-    Most trials begin with one and the same workspace and many end with it, so what was written last is remembered.
+    Most trials start with the same workspace and many do not change it, so the references of snapshots are cached.
 
     Args:
-        run_dir: of the run.
+        run_dir: the run's folder.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -143,10 +143,10 @@ class EvidenceStore:
     def write(
         self, folder: TrialFolder, before: Manifest, after: Manifest, diff: Diff, at: str, events: Path
     ) -> Evidence:
-        """Store what is known of a workspace before and after a trial.
+        """Store the snapshots of a workspace before and after a trial, their difference and its patch.
 
         Raises:
-            OSError: there is no room.
+            OSError: a document cannot be written, for example on a full disk.
         """
         pre = self._snapshot(before, at)
         if diff == Diff():
@@ -155,10 +155,10 @@ class EvidenceStore:
         return Evidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
-        """Write a document that most trials have in common, one file with many names; return its digest in hex.
+        """Write a document that most trials share, as links to one stored file; return its digest in hex.
 
         Raises:
-            OSError: there is no room.
+            OSError: the document cannot be written, for example on a full disk.
         """
         name = self._put(document)
         link_or_copy(self._root / f"{name}.json", path)
@@ -184,10 +184,10 @@ class EvidenceStore:
 
 
 def hash_chain(path: Path, *, below: Path) -> str:
-    """Return the head of the chain over a trial's events: each line's digest covers all lines before it.
+    """Return the head of the hash chain over a trial's events: each line's digest covers all earlier lines.
 
     Args:
-        path: of the events.
+        path: the file of events.
         below: the trial's folder; no link below it is followed.
     """
     head = _EMPTY_HEAD
@@ -196,7 +196,7 @@ def hash_chain(path: Path, *, below: Path) -> str:
         return head
     with file:
         link = None
-        # A line may be as long as the disk has room for.
+        # Read in pieces, because the length of a line is not limited.
         while piece := file.readline(_PIECE):
             link = link or hashlib.sha256(head.encode())
             link.update(piece.rstrip(b"\n"))

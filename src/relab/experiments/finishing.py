@@ -1,4 +1,4 @@
-"""After the last trial: everything that is made of the journal. Made anew each time, so it can be repeated."""
+"""Make the products of a run from its journal: tables, analysis, report, evidence and attestation. Repeatable."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from relab.experiments.wire import to_json_bytes
 
 
 def finish_run(run: RunFolder, *, is_complete: bool) -> None:
-    """Write tables, analysis, report, evidence and attestation of a run from its journal.
+    """Write tables, analysis, report, evidence and attestation of a run from its journal, replacing older ones.
 
     Args:
-        run: of which some trials have ended.
-        is_complete: whether all have.
+        run: the run; some of its trials have ended.
+        is_complete: whether all trials have ended.
 
     Raises:
         RunDamagedError: the journal is damaged.
-        OSError: there is no room.
+        OSError: a file cannot be written, for example on a full disk.
     """
     from relab.experiments.report import write_report  # noqa: PLC0415 loads what draws charts
 
@@ -42,7 +42,7 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     document = attestation(
         run, tally, head=journal_head(run.path), files=digests_of_run(run.path), is_complete=is_complete
     )
-    # Synced, so that a power loss leaves the old one or the new one: readers trust it more than the files it names.
+    # fsync before the rename, so that a power loss leaves the old or the new attestation, which readers check files against.
     building = run.path / f"{ATTESTATION}.new"
     with building.open("wb") as file:
         file.write(to_json_bytes(document))
@@ -59,12 +59,12 @@ def _write_evidence(run_dir: Path) -> None:
 
 
 def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Yield the states of chains, each with its place in its chain and where that began."""
+    """Yield the chain state of each trial, with its index in its chain and the reference of the chain's first snapshot."""
     roots: dict[str, tuple[str, int]] = {}
     for entry in read_journal(run_dir):
         state = entry.get("chain")
         if state is not None and state["task_model"] == "dependent":
-            # Trials of a chain end in its order, so the journal has them in it.
+            # The trials of a chain end in the order of the chain, so the journal has the same order.
             root, index = roots.get(state["chain_id"], (state["snapshots"]["chain_root_ref"], 0))
             roots[state["chain_id"]] = root, index + 1
             state["snapshots"]["chain_root_ref"] = root

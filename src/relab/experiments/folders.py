@@ -1,4 +1,4 @@
-"""The tree of a run on the disk: the seed's names, in one place."""
+"""The names of files and folders in a run's folder, the same as in the seed project."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class TrialFolder:
 
     @functools.cached_property
     def state(self) -> Path:
-        """What the harness keeps, and the control file."""
+        """The harness's persistent state, and the control file."""
         return self.root / "state"
 
     @functools.cached_property
     def out(self) -> Path:
-        """What harness and runner exchange."""
+        """The documents that harness and runner exchange."""
         return self.root / "out"
 
     @functools.cached_property
@@ -61,39 +61,39 @@ class TrialFolder:
         return self.root / STDERR
 
     def folders(self, dataset: Path, harness: Path) -> Folders:
-        """Return the folders that a sandbox connects."""
+        """Return the folders to mount in the trial's sandbox."""
         return Folders(
             workspace=self.workspace,
             state=self.state,
             out=self.out,
             tmp=self.root / "tmp",
-            # One folder is enough for both: they are made, and deleted, for every trial.
+            # `tmp` and `home` share one folder, because every trial creates and deletes them.
             home=self.root / "tmp",
             harness=harness,
             dataset=dataset,
         )
 
     def clear(self) -> None:
-        """Delete everything, such as what a killed run has left.
+        """Delete the trial's folder with everything in it, for example after a killed run.
 
         Raises:
-            OSError: something cannot be deleted.
+            OSError: an entry cannot be deleted.
         """
         remove_tree(self.root)
 
     def make(self) -> None:
-        """Make the folders; the workspace comes by cloning.
+        """Create the folders except the workspace, which `clone` creates.
 
         Raises:
-            OSError: there is no room, or no permission.
+            OSError: the disk is full, or permission is missing.
         """
-        # A second attempt finds the folder there, with what was set aside.
+        # For a second attempt the folder exists, with the files of the first in `attempts/`.
         self.root.mkdir(parents=True, exist_ok=True)
         for name in ("state", "out", "tmp"):
             os.mkdir(f"{self.root}/{name}")  # noqa: PTH102 for every trial
 
     def set_attempt_aside(self, number: int) -> None:
-        """Move what an attempt has left out of the way of the next one, but for its workspace, which goes."""
+        """Move the files of a finished attempt to `attempts/<number>`; delete its workspace and temporary folder."""
         kept = self.root / "attempts" / str(number)
         kept.mkdir(parents=True)
         for name in (INPUT, STDOUT, STDERR, "out", "state", INVENTORY):
@@ -104,7 +104,7 @@ class TrialFolder:
             remove_tree(self.root / name)
 
     def host_path(self, place: str) -> Path:
-        """Return where a path of the wire contract (`/out/…`, `/state/…`) lies on this machine."""
+        """Convert a path of the wire contract (`/out/…`, `/state/…`) to its path on this machine."""
         return self.root / place[1:]
 
 
@@ -114,12 +114,12 @@ def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file that nobody writes any more a second name; what is there is replaced."""
+    """Make a hard link to a file that is no longer written, or a copy if links fail; replace an existing target."""
     try:
         os.link(source, target)
     except FileExistsError:
         target.unlink()
         link_or_copy(source, target)
     except OSError:
-        # Few file systems have no links, and an inode has only so many.
+        # Some file systems have no hard links, and the number of links per inode is limited.
         shutil.copyfile(source, target)

@@ -1,7 +1,7 @@
-"""The `grades_v1` of a run: in one word each, how far its results can be repeated, compared and traced.
+"""Compute the `grades_v1` of a run: one-word grades of its replay, isolation, comparability, provenance and privacy.
 
-A grade claims only what was seen. Where relab never does what a better grade means, such as replaying a trial or signing an
-attestation, the grade is the one below, and a note says so.
+A grade claims only what was observed. If a better grade requires something that relab never does, such as replaying a trial
+or signing an attestation, the next lower grade is given, with a note.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from relab.experiments.models import Outcome
 
 @dataclass
 class Tally:
-    """What the trials of a run have in common, counted one entry of the journal at a time.
+    """Counts over the trials of a run, updated with one journal entry at a time.
 
     Attributes:
-        outcomes: trials by outcome.
-        heads: the head of each trial's chain of events, for the attestation.
-        without_evidence: trials that ran and left none.
-        violated: trials in which the sanitization profile did not hold.
-        networks: trials by the network mode that was in effect.
-        with_events, with_acks: trials whose harness wrote events, and answered the control file.
+        outcomes: the number of trials by outcome.
+        heads: the head of each trial's hash chain over its events, for the attestation.
+        without_evidence: the number of trials that ran but have no evidence.
+        violated: the number of trials that violated the sanitization profile.
+        networks: the number of trials by the network mode in effect.
+        with_events, with_acks: the number of trials whose harness wrote events, and acknowledged the control file.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -55,8 +55,8 @@ def grades(config: ExperimentConfig, tally: Tally, *, is_complete: bool) -> dict
 
     Args:
         config: the experiment.
-        tally: of all trials that have a result.
-        is_complete: whether that is every trial of the plan.
+        tally: the counts over all trials that have a result.
+        is_complete: whether every trial of the plan has a result.
     """
     level = config.runtime.harness.integration_level
     isolation, comparability = _isolation(config, tally), _comparability(config, tally, is_complete=is_complete)

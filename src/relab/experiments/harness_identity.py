@@ -1,4 +1,4 @@
-"""Which program the trials of a run start: its command, and a digest that changes when the program does."""
+"""Identify the program that the trials of a run start: its command, and a digest that changes with the program."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _OF_THE_CONTRACT: Final = frozenset(("source_digest", "exec_digest", "entry_comm
 def harness_identity(
     config: ExperimentConfig, script: Script, root: Path, image_digest: str | None = None
 ) -> dict[str, Any]:
-    """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness that has not run yet.
+    """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
 
-    The digest is of the first that can be read: the `script` that the command names, the container's `image`, the `program` on
-    the PATH (an interpreter whose module lies elsewhere), or else of the `command` itself. `exec_digest_of` says which.
+    The digest is that of the first available item: the `script` that the command names, the container's `image`, the
+    `program` on the PATH (such as an interpreter of an installed module), or the `command` itself. `exec_digest_of` names it.
 
     Args:
         config: the experiment.
-        script: what the command runs, as seen from this machine.
-        root: the project; in a container, only a script below it is the one that runs.
+        script: the command's script on this machine.
+        root: the project; for a container, only a script below it is the one that runs.
         image_digest: of the container's image.
     """
     command = list(config.runtime.harness.command)
@@ -45,9 +45,9 @@ def harness_identity(
 
 
 def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the fields of an identity that the contract knows, and the others.
+    """Split an identity into the fields of the contract, and the others.
 
-    A run that an earlier version began may lack the digest; it gets that of its command.
+    If the digest is missing, as in a run that an earlier version began, the digest of the command is used.
     """
     contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
     others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}

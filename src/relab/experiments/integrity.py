@@ -1,7 +1,7 @@
-"""Whether the files of a run are what was written: checked before anything is concluded from them.
+"""Check that the files of a run are unchanged before they are used for comparisons and reports.
 
-The journal checks itself (`journal.py`). The attestation names every other file that a run makes as a whole, with its digest; the
-evidence records in the journal name the documents of each trial.
+The journal has its own checksums (`journal.py`). The attestation contains the digest of every other file of the run as a
+whole; the evidence records in the journal contain the digests of each trial's documents.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _READ_BY_COMPARE: Final = frozenset(
 
 
 def digests_of_run(run_dir: Path) -> dict[str, str]:
-    """Return the digest of each file that a run makes as a whole, by its path below the run.
+    """Return `{path below the run: digest}` of the files of the run as a whole; missing files are left out.
 
     Raises:
-        OSError: one cannot be read.
+        OSError: a file cannot be read.
     """
     names = [MANIFEST, RESOLVED, DIGEST, DATASET]
     for folder in (run_dir / "evidence", run_dir / ANALYSIS, run_dir / ANALYSIS / TABLES):
@@ -38,20 +38,21 @@ def digests_of_run(run_dir: Path) -> dict[str, str]:
 
 
 def check_compared(facts: RunFacts) -> None:
-    """Return if the files that a comparison reads are those that the finished run has written.
+    """Check that the files that a comparison reads are unchanged since the run finished.
 
-    A run that is not finished is not compared, so nothing of it is checked.
+    An unfinished run is not compared, so nothing is checked for it.
 
     Raises:
-        RunDamagedError: one was changed, or is missing.
+        RunDamagedError: a file was changed, or is missing.
     """
     _check(facts, lambda name: name in _READ_BY_COMPARE)
 
 
 def check_products(facts: RunFacts) -> bool:
-    """Check every file that a finished run has written as a whole; return whether there was something to check against.
+    """Check every file that the attestation of a finished run names; return whether there were digests to check.
 
-    There is nothing for a run of an earlier version, nor for one that is not finished: its files are written anew at its end.
+    There are no digests for a run of an earlier version, and none are used for an unfinished run, whose files are rewritten
+    at its end.
 
     Raises:
         RunDamagedError: a file was changed, or is missing.
@@ -60,7 +61,7 @@ def check_products(facts: RunFacts) -> bool:
 
 
 def damage_of_trials(run_dir: Path) -> Iterator[str]:
-    """Yield what is wrong with the documents of the trials, and with the store of their workspaces' documents.
+    """Yield a sentence for each changed or missing document of the trials, and of the evidence store.
 
     Raises:
         RunDamagedError: the journal is damaged.
@@ -104,7 +105,11 @@ def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
 
 
 def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
-    """Return the digests that the attestation of a complete run has; None for a run of an earlier version."""
+    """Return `{path: digest}` from the attestation of a completed run; None for a run of an earlier version.
+
+    Raises:
+        RunDamagedError: the attestation is missing, or says that the run is not complete.
+    """
     document = read_attestation(facts.run_dir)
     if document is None:
         if "journal" in facts.manifest.get("ext", {}):
@@ -117,7 +122,7 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
 
 
 def damage_of_run(run_dir: Path) -> list[str]:
-    """Return what is wrong with the files of a run, one sentence each; empty if every file is what was written."""
+    """Check all files of a run and its trials; return one sentence for each damage, an empty list for an intact run."""
     found: list[str] = []
     try:
         check_products(read_facts(run_dir))

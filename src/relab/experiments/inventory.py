@@ -1,7 +1,7 @@
-"""The `state_inventory_v1` of a trial: what its sandbox enforced and where it departed from the experiment.
+"""Make the `state_inventory_v1` of a trial: the isolation its sandbox enforced, and violations of the experiment's profile.
 
-The AgentLab schema of this document is closed and has fewer words than relab: no name for a network namespace, no place
-for limits. The fields of the contract hold the nearest word of the contract; the full record is under `ext`.
+The AgentLab schema of this document is closed and has fewer values than relab: no name for a network namespace, no field
+for limits. The fields of the contract have the nearest value of the contract; the full record is under `ext`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _ENFORCEMENT: Final[Mapping[tuple[SandboxMode, str], str]] = {
     (SandboxMode.CONTAINER, "network_namespace_and_proxy"): "sidecar_proxy",
     (SandboxMode.BWRAP, "network_namespace_and_proxy"): "sidecar_proxy",
 }
-"""The contract's word for an enforcement. Any other one, such as bubblewrap's network namespace, is `unknown`."""
+"""The contract's values for enforcements. Any other one, such as bubblewrap's network namespace, is `unknown`."""
 
 
 def inventory(config: ExperimentConfig, posture: Posture | None, harness_identity: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inventory of one attempt.
 
     Args:
-        config: the experiment, as it runs.
-        posture: what the sandbox enforced; None if the attempt never started.
-        harness_identity: of the run's manifest.
+        config: the configuration in effect.
+        posture: the isolation that the sandbox enforced; None if the attempt never started.
+        harness_identity: from the run's manifest.
 
     Returns:
-        A document whose `ext` holds what the contract has no field for: `sandbox` (`local`, `bwrap`, `container`), `started`,
-        `network` (`enforcement` and the whole `egress_self_test`), `limits` (as `limits_record` returns them) and, where
-        the contract does not know it, `sanitization_profile`.
+        A document whose `ext` has the values without a field in the contract: `sandbox` (`local`, `bwrap`, `container`),
+        `started`, `network` (`enforcement` and the whole `egress_self_test`), `limits` (from `limits_record`) and, if the
+        contract has no value for it, `sanitization_profile`.
     """
     profile = config.design.sanitization_profile
     named, is_known = contract_profile(profile)

@@ -1,12 +1,12 @@
-"""The journal of a run: a line for each trial that has a result. It decides what `--continue` still has to do.
+"""The journal of a run: one line for each trial that has a result. `--continue` runs the trials without a line.
 
-Each line ends with a checksum over itself and the checksum of the line before, so that a line that was changed, removed, inserted
-or moved is found by every reader. The first line names the run's manifest by its digest. What a crash cuts short is the
-last line, without its end; that is no damage. Lines that are missing at the end are found by the attestation, which
-notes the length of the journal each time that the run ends.
+Each line ends with a checksum over itself and the checksum of the previous line (a hash chain), so that every reader detects a
+changed, removed, inserted or moved line. The first line contains the digest of the run's manifest. A crash can leave an
+incomplete last line, without a line end; that does not count as damage. Lines missing at the end are detected through the
+attestation, which records the length of the journal each time the run ends.
 
-The checksums have no key: they find damage and edits, not a person who computes them anew. The last one, in the attestation and in
-the answer of `lab run --json`, can be kept elsewhere for that.
+The checksums have no key: they detect damage and edits, but not a person who recomputes them. To detect that as well, keep the last
+checksum elsewhere; it is in the attestation and in the answer of `lab run --json`.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ _START: Final = "0" * _HEX
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a journal ends: how many trials have a line, and the checksum of the last line."""
+    """The end of a journal: the number of trials that have a line, and the checksum of the last line."""
 
     entries: int
     check: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the attestation has it."""
+        """Return the JSON object that the attestation contains."""
         return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
 
 
 class Journal:
-    """Appends lines, each whole or not at all; used from several threads.
+    """Appends lines, each completely or not at all; thread-safe.
 
-    A line is in the kernel's hands when `append` returns, so that it survives the death of this
-    process; it is on the disk a second later, or when the journal is closed.
+    When `append` returns, the kernel has the line, so that it survives a crash of this process. An `append` calls fsync
+    if the last fsync was a second ago or more, and so does `close`.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -69,13 +69,13 @@ class Journal:
         self._synced = time.monotonic()
 
     def open(self) -> set[str]:
-        """Begin to append; return the ids of the trials that have a line.
+        """Open the journal for appending; return the ids of the trials that have a line.
 
-        A last line that a crash cut short is cut off: that trial has no result. A journal of an earlier version, which has no
-        checksums, is written anew with them; what was changed in it before cannot be found.
+        An incomplete last line, left by a crash, is removed: that trial has no result. A journal of an earlier version, without
+        checksums, is rewritten with them; changes made to it before that cannot be detected.
 
         Raises:
-            RunDamagedError: a line is not what was written.
+            RunDamagedError: a line was changed, or lines are missing.
         """
         done = set()
         for line in _lines(self._run_dir):
@@ -85,13 +85,13 @@ class Journal:
                 done.add(line.entry["row"]["trial_id"])
         if done and not _is_checked(self.path):
             self._head, self._end = _add_checks(self._run_dir)
-        # Without a buffer: what could not be written must not be written later, after something else.
+        # Unbuffered: a buffer could write a failed line later, after another line.
         self._file = io.FileIO(self.path, "ab")
         self._file.truncate(self._end)
         return done
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Note a finished trial.
+        """Append the line of a finished trial.
 
         Raises:
             OSError: the disk is full.
@@ -106,7 +106,7 @@ class Journal:
                 self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Bring everything to the disk."""
+        """Flush the journal to the disk (fsync) and close it."""
         with self._lock:
             if self._file is not None:
                 file, self._file = self._file, None
@@ -127,7 +127,7 @@ class Journal:
 
 
 def begin_journal(run_dir: Path, manifest: bytes) -> None:
-    """Write the first line of a journal: it binds the journal to this manifest.
+    """Write the first line of a journal, which contains the digest of this manifest.
 
     Raises:
         OSError: the disk is full.
@@ -136,10 +136,10 @@ def begin_journal(run_dir: Path, manifest: bytes) -> None:
 
 
 def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the entries of a run, each trial's once, in the order in which they ended.
+    """Yield the journal's entries, one for each trial, in the order in which the trials ended.
 
     Raises:
-        RunDamagedError: a line is not what was written, or lines are missing.
+        RunDamagedError: a line was changed, or lines are missing.
     """
     seen: set[str] = set()
     for line in _lines(run_dir):
@@ -149,10 +149,10 @@ def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 def journal_head(run_dir: Path) -> Head | None:
-    """Return where the journal ends; None for one of an earlier version, which has no checksums.
+    """Return the head of the journal; None if it has no lines or, as in an earlier version, no checksums.
 
     Raises:
-        RunDamagedError: a line is not what was written, or lines are missing.
+        RunDamagedError: a line was changed, or lines are missing.
     """
     last = None
     for last in _lines(run_dir):  # noqa: B007 the last one is wanted
@@ -163,13 +163,13 @@ def journal_head(run_dir: Path) -> Head | None:
 @dataclass(frozen=True, slots=True)
 class _Line:
     entry: dict[str, Any] | None
-    """None of the first line, which is of no trial."""
+    """None for the first line, which belongs to no trial."""
     end: int
     head: Head
 
 
 def _lines(run_dir: Path) -> Iterator[_Line]:
-    """Yield the whole lines of a journal, each checked against the one before; at the end, against the attestation."""
+    """Yield the complete lines of a journal; check each against the previous one, and the end against the attestation."""
     path = run_dir / NAME
     attested = _attested(run_dir)
     head = Head(0, _START)
@@ -201,7 +201,7 @@ def _lines(run_dir: Path) -> Iterator[_Line]:
 
 
 def _attested(run_dir: Path) -> Head | None:
-    """Return where the journal ended when the run ended last; None if that was not noted."""
+    """Return the head of the journal from the attestation, as of the last end of the run; None if it has none."""
     document = read_attestation(run_dir)
     said = document["ext"].get("journal") if document is not None else None
     if said is None:
@@ -210,9 +210,10 @@ def _attested(run_dir: Path) -> Head | None:
 
 
 def _is_checked(path: Path) -> bool:
-    """Return whether lines have checksums: all but those of an earlier version have.
+    """Return whether the lines have checksums; only journals of an earlier version have none.
 
-    The manifest says so too, so that checksums cannot get lost without notice.
+    Raises:
+        RunDamagedError: the manifest names a format with checksums, but the first line has none.
     """
     manifest = path.with_name(MANIFEST)
     if not path.exists():
@@ -275,7 +276,7 @@ def _check_entry(path: Path, number: int, document: dict[str, Any]) -> dict[str,
 
 
 def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
-    """Check as much as can be of a row that has no checksum."""
+    """Check the fields, the outcome and `success` of a row that has no checksum."""
     missing = sorted(REQUIRED_OF_A_ROW - row.keys())
     if missing:
         raise damaged(path, f"is no line of a journal: its row has no {missing[0]}", line=number)
@@ -289,7 +290,7 @@ def _header(manifest: str | None) -> tuple[bytes, Head]:
 
 
 def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
-    """Return the line of an entry, and where the journal ends after it."""
+    """Return the line of an entry with its checksum, and the journal's head after it."""
     entries = before.entries + 1
     payload = _json({"line": entries + 1, **entry})[:-1]
     check = hashlib.sha256(before.check.encode() + payload).hexdigest()
@@ -300,12 +301,12 @@ def _json(entry: Mapping[str, Any]) -> bytes:
     try:
         return pydantic_core.to_json(entry, inf_nan_mode="constants")
     except pydantic_core.PydanticSerializationError:
-        # The name of a file, in a message, need not be UTF-8.
+        # A message can contain a file name that is not valid UTF-8.
         return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
-    """Write a journal of an earlier version anew, with checksums; return where it ends, and its length in bytes."""
+    """Rewrite a journal of an earlier version with checksums; return its head, and its length in bytes."""
     path = run_dir / NAME
     building = path.with_name(f"{NAME}.new")
     line, head = _header(digest_of_file(run_dir / MANIFEST))

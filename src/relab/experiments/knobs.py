@@ -1,4 +1,4 @@
-"""Knobs: which fields of an experiment may be changed from outside its file, within which bounds, and to what."""
+"""Knobs: fields of an experiment that overrides may change, with their bounds; and the overrides that set them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 _INDEX = re.compile("0|[1-9][0-9]{0,9}")
-"""Of a list, in a JSON pointer (RFC 6901, section 4)."""
+"""A list index in a JSON pointer (RFC 6901, section 4)."""
 
 
 class _Strict(BaseModel):
@@ -42,9 +42,9 @@ class _Strict(BaseModel):
 
 
 class Knob(_Strict):
-    """A field that may be changed.
+    """A field of the experiment that overrides may change.
 
-    `role` says whose it is, `scientific_role` what changing it means for the comparison.
+    `role` is the part of the system that the field belongs to, `scientific_role` its meaning for the comparison.
     """
 
     id: ExternalId
@@ -88,10 +88,10 @@ class Override(BaseModel):
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest.
+    """Read a manifest of knobs.
 
     Raises:
-        ExperimentInvalidError: it is not there, is not JSON, or says something wrong.
+        ExperimentInvalidError: the file is missing, is not JSON, or is invalid.
     """
     manifest = _read(path, Manifest)
     twice = sorted({knob.id for knob in manifest.knobs if [other.id for other in manifest.knobs].count(knob.id) > 1})
@@ -111,10 +111,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_overrides(path: Path) -> Overrides:
-    """Read the values that knobs are set to.
+    """Read a file of overrides, the values that knobs are set to.
 
     Raises:
-        ExperimentInvalidError: the file is not there, is not JSON, or says something wrong.
+        ExperimentInvalidError: the file is missing, is not JSON, or is invalid.
     """
     return _read(path, Overrides)
 
@@ -122,10 +122,10 @@ def read_overrides(path: Path) -> Overrides:
 def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None = None) -> list[tuple[Knob, Any]]:
     """Read overrides and their manifest; return each knob with its checked value.
 
-    The manifest is the one given, else the one that the overrides name, relative to the project's root.
+    Without `manifest_path`, read the manifest that the overrides name, relative to the project's root.
 
     Raises:
-        ExperimentInvalidError: a value is for no knob, of another type, or out of bounds; all such are named.
+        ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds; lists all of these.
     """
     overrides = read_overrides(overrides_path)
     manifest_path = manifest_path or root / overrides.manifest_path
@@ -142,10 +142,10 @@ def load_overrides(overrides_path: Path, root: Path, manifest_path: Path | None 
 
 
 def apply_overrides(value: JsonValue, overrides: Sequence[tuple[Knob, Any]]) -> tuple[JsonValue, list[Override]]:
-    """Return the experiment with the values set, and what was set.
+    """Return a copy of the experiment with the values set, and the list of changes.
 
     Raises:
-        ExperimentInvalidError: a pointer leads through something that is no object or list.
+        ExperimentInvalidError: a pointer leads through a value that is not an object or list, or to a missing list item.
     """
     changed = copy.deepcopy(value)
     applied = []
@@ -182,7 +182,7 @@ def _wrong(knob: Knob, value: Any) -> str | None:
 
 
 def _same(value: Any, option: Any) -> bool:
-    """Return whether two values are one in JSON, where true is not 1 and 1 is 1.0."""
+    """Return whether two values are equal in JSON, where true differs from 1, and 1 equals 1.0."""
     numbers = [isinstance(item, (int, float)) and not isinstance(item, bool) for item in (value, option)]
     return bool(value == option) if all(numbers) else canonical_json(value) == canonical_json(option)
 
@@ -199,7 +199,7 @@ def _json_type(value: Any) -> str:
 
 
 def _set_at(root: Any, knob: Knob, value: Any) -> Any:
-    """Set a value where a JSON pointer (RFC 6901) leads; return what was there."""
+    """Set the value at a knob's JSON pointer (RFC 6901); return the previous value."""
     parts = [part.replace("~1", "/").replace("~0", "~") for part in knob.json_pointer.split("/")[1:]]
     node = root
     for part in parts[:-1]:

@@ -1,4 +1,4 @@
-"""What a run that was killed has left running: plain local harnesses outlive their runner."""
+"""End the processes that a killed run left: plain local harnesses outlive their runner."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _BETWEEN_SWEEPS_S: Final = 0.02
 
 
 def end_leftovers(run_dir: Path) -> int:
-    """End the processes of earlier trials of a run, told by the trial's own variable; return how many there were.
+    """Kill the processes of earlier trials of a run, found by their marker variable; return the number of processes.
 
-    Looks again until none is found, because one may have started another meanwhile. Only Linux tells what the
-    environment of a process is; elsewhere nothing is found, and nowhere a process that has cleared its own.
+    Repeats the search until no process is found, because one may have started another meanwhile. Reads the environment
+    of processes, so it finds nothing on systems other than Linux, and no process that has cleared its environment.
     """
-    # The run may be named by another path than the one that its trials were given.
+    # Resolve links, because the trials may have been started with another path of the same folder.
     real = run_dir.resolve()
     ended: set[int] = set()
     for _ in range(_SWEEPS):

@@ -1,4 +1,4 @@
-"""The limits of a trial: what the configuration says, generous defaults for the rest, and how both are named."""
+"""The resource limits of a trial: from the configuration, else generous defaults; and their texts for records and errors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from relab.experiments.models import ErrorType
 from relab.experiments.sandbox.protocol import Limits
 
 DEFAULT_MAX_PIDS: Final = 1_024
-"""Processes and threads. Browsers and parallel builds use some hundreds."""
+"""Processes and threads of a trial. Browsers and parallel builds use some hundreds."""
 DEFAULT_MAX_OPEN_FILES: Final = 65_536
-"""Of each process; the largest number that a common server demands."""
+"""Open files of each process; the largest number that a common server requires."""
 MEMORY_SHARE: Final = 0.75
-"""Of the machine's memory, for all trials that run at the same time."""
+"""Share of the machine's memory for all concurrent trials together."""
 LEAST_MEMORY_MB: Final = 1_024
-"""That a trial may use by default however many run at the same time, as far as the machine has it."""
+"""Minimum default of a trial's memory limit for any number of concurrent trials, if the machine has as much."""
 _MB: Final = 1_048_576
 _TMP_MARGIN_MB: Final = 64
-"""A folder in memory holds a little more than a trial may write, so that the trial is ended with the name of its limit."""
+"""Memory folders are larger than the write limit by this margin, so that the runner ends the trial and names the limit."""
 _FIELDS: Final[Mapping[str, str]] = {
     "cpu_count": "runtime.sandbox.resources.cpu_count",
     "memory_mb": "runtime.sandbox.resources.memory_mb",
@@ -35,11 +35,11 @@ _NO_LIMIT: Final = 0
 
 
 def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Limits:
-    """Return what one trial of an experiment may use.
+    """Return the resource limits of one trial.
 
     Args:
-        config: the experiment; 0 is no limit, and what is absent gets its default.
-        machine_mb: the memory of the machine; None to ask it.
+        config: the experiment; 0 means no limit, and absent limits get their defaults.
+        machine_mb: the memory of the machine; None to read it from the system.
     """
     resources, at_once = config.runtime.sandbox.resources, config.design.max_concurrency
     memory = resources.memory_mb
@@ -58,19 +58,19 @@ def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Limits
 
 
 def default_memory_mb(machine_mb: int, at_once: int) -> int:
-    """Return a trial's share of the memory of a machine on which so many trials run at the same time."""
+    """Return the default memory limit in MB of each of `at_once` concurrent trials."""
     most = int(machine_mb * MEMORY_SHARE)
     return max(most // at_once, min(LEAST_MEMORY_MB, most), 4)
 
 
 @functools.cache
 def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the memory that this process could use at most: the machine's, or that of its container if it is less."""
+    """Return the memory in MB that this process can use: the machine's, or the limit of its container if that is less."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     with contextlib.suppress(OSError, ValueError):
         lines = (proc / "self/cgroup").read_text().splitlines()
         paths = {controllers: path.strip("/") for _, controllers, path in (line.split(":", 2) for line in lines)}
-        # Inside of a container the path may be the machine's, and the mount shows the container's own group.
+        # Inside a container the path may be the one on the host, while the mount shows the container's own group.
         for name, folder, path in (
             ("memory.limit_in_bytes", groups / "memory", paths.get("memory", "")),
             ("memory.max", groups, paths.get("", "")),
@@ -86,7 +86,7 @@ def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict
 
     Args:
         config: the experiment.
-        enforced: by what each limit was enforced, as `Posture.limits` has it.
+        enforced: the mechanism that enforced each limit, from `Posture.limits`.
 
     Returns:
         `{name: {"value", "is_default", "field", "enforced_by"}}`; `value` in the unit of the name.
@@ -110,10 +110,10 @@ def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict
 
 
 def describe_exceeded(limit: str, limits: Limits) -> tuple[ErrorType, str]:
-    """Return the error of a trial that has run into a limit: what it was, and what to set.
+    """Return the error type and message of a trial that exceeded a limit; the message names the setting to change.
 
     Args:
-        limit: the field of `Limits`.
+        limit: the exceeded field of `Limits`.
         limits: of the trial.
     """
     value = f"{getattr(limits, limit):,}"

@@ -1,4 +1,4 @@
-"""What is in a workspace, and what differs between two: values, and the documents that tell of them."""
+"""Manifests of workspaces and differences between two of them, and their JSON documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class FileEntry(NamedTuple):
     """One file, or symbolic link, of a workspace.
 
     Attributes:
-        digest: `sha256:` and hex of the content, of a link's target.
+        digest: `sha256:` and hex of the content; for a link, of its target path.
         mode: permission bits; -1 for a link.
     """
 
@@ -32,12 +32,12 @@ class Manifest:
 
     @property
     def total_bytes(self) -> int:
-        """The sum of all sizes."""
+        """The sum of all file sizes."""
         return sum(entry.size for entry in self.files.values())
 
     @functools.cached_property
     def digest(self) -> str:
-        """The digest of paths, contents and modes together."""
+        """The digest over the paths, content digests and modes of all files."""
         rows = [[shown(entry.path), entry.digest, entry.mode] for entry in sorted(self.files.values())]
         return "sha256:" + hashlib.sha256(canonical_json(rows).encode()).hexdigest()
 
@@ -54,7 +54,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Diff:
-    """What differs between two manifests, by path."""
+    """The difference between two manifests; `modified` has `(old, new)` entries."""
 
     added: tuple[FileEntry, ...] = ()
     removed: tuple[FileEntry, ...] = ()
@@ -62,7 +62,7 @@ class Diff:
 
     @property
     def changed_bytes(self) -> int:
-        """The bytes of all that was added or modified."""
+        """The total size of the added and modified files, in bytes."""
         return sum(entry.size for entry in self.added) + sum(new.size for _, new in self.modified)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Diff:
         }
 
     def to_patch(self) -> dict[str, Any]:
-        """Return a `workspace_patch_v1`: what turns the one into the other, by digests."""
+        """Return a `workspace_patch_v1`: the changes that turn the old workspace into the new one, by digests."""
         changes = [{"op": "add", "path": shown(entry.path), "digest": entry.digest} for entry in self.added]
         changes += [{"op": "remove", "path": shown(entry.path)} for entry in self.removed]
         changes += [
@@ -87,7 +87,7 @@ class Diff:
 
 
 def shown(path: str) -> str:
-    """Return a path as a document can hold it: a name of a file need not be UTF-8."""
+    """Return a path as valid Unicode for a document; bytes of a file name that are not UTF-8 are escaped."""
     return path if path.isascii() else path.encode("utf-8", "backslashreplace").decode()
 
 
@@ -96,7 +96,7 @@ def _named(entry: FileEntry) -> dict[str, Any]:
 
 
 def compare(before: Manifest, after: Manifest) -> Diff:
-    """Return what differs."""
+    """Return the difference between two manifests, sorted by path."""
     return Diff(
         added=tuple(entry for path, entry in sorted(after.files.items()) if path not in before.files),
         removed=tuple(entry for path, entry in sorted(before.files.items()) if path not in after.files),

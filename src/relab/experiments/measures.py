@@ -1,4 +1,4 @@
-"""Figures of a trial: those that the runner always takes, and those that the configuration defines."""
+"""Measure the metrics of a trial: the runner's standard metrics, and those that the configuration defines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def measure(
     diff: Diff,
     workspace: Path,
 ) -> dict[str, Any]:
-    """Return the metrics of a trial by name; what the harness reports wins over what the runner counts."""
+    """Return the metrics of a trial by name; a value from the harness replaces the runner's, a configured metric both."""
     found: dict[str, Any] = {"duration_ms": duration_ms, "exit_code": exit_code}
     found |= _counted(events)
     found |= {
@@ -51,7 +51,7 @@ def measure(
 
 
 def guardrails_exceeded(config: ExperimentConfig, metrics: Mapping[str, Any]) -> list[str]:
-    """Return the metrics that lie beyond their guardrail."""
+    """Return the metrics whose value is above the maximum of their guardrail."""
     found = []
     for guardrail in config.guardrails:
         value = metrics.get(guardrail.metric_id)
@@ -94,7 +94,7 @@ def _defined(
 
 
 def _pointed(document: Any, pointer: str) -> Any:
-    """Return what a JSON pointer (RFC 6901) leads to, or None."""
+    """Return the value at a JSON pointer (RFC 6901), or None."""
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         if isinstance(document, Mapping):
@@ -138,7 +138,7 @@ def _of_artifacts(metric: Metric, diff: Diff, workspace: Path) -> float:
 
 
 def matches(path: str, pattern: str | None) -> bool:
-    """Return whether a path fits a glob in which `**/` stands for any folders, also none."""
+    """Return whether a path matches a glob in which `**/` matches any number of folders, including zero."""
     if pattern is None:
         return True
     return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern.replace("**/", ""))
@@ -154,7 +154,7 @@ def _lines(path: Path) -> int:
 
 
 def collect(workspace: Path, patterns: Sequence[str], base: str, paths: Sequence[str]) -> list[str]:
-    """Return which files of a workspace, of these paths, the configuration wants to keep."""
+    """Return those of `paths` to keep: regular files below `base` in the workspace that match one of the patterns."""
     folder = PurePosixPath(base)
     prefix = f"{folder}/" if folder.parts else ""
     return [

@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
 
 class ErrorType(StrEnum):
-    """Why a trial has no result of its own. The harness's own error types stand beside these."""
+    """The runner's reasons why a trial has no result. A row's `error_type` may also be one that the harness reports."""
 
     HARNESS_PROCESS = "harness_process_error"
     TIMEOUT = "trial_timeout"
@@ -43,11 +43,11 @@ class ErrorType(StrEnum):
 
 
 MAX_PROBLEM_KINDS: Final = 20
-"""Of one run, in what is told at its end; rows have them all."""
+"""Largest number of kinds of problems in a run's summary; the rows contain all problems."""
 
 
 class TrialIds(NamedTuple):
-    """What names a trial, in every document of it."""
+    """The ids of a trial, as in every document about it."""
 
     run_id: str
     trial_id: str
@@ -62,7 +62,7 @@ class TrialIds(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRow:
-    """One row of `trials.jsonl`: the last attempt of a trial, and all that analysis asks of it.
+    """One row of `trials.jsonl`: the last attempt of a trial, with all values that the analysis needs.
 
     Attributes:
         task_index: from 0, in the data set.
@@ -72,10 +72,10 @@ class TrialRow:
         metrics: by name; numbers, booleans and text as the harness and the runner report them.
         primary_metric_name, primary_metric_value, primary_metric_direction: the objective of a trainer, else success.
         cluster: the value of `analysis.cluster_field`, for tasks that depend on each other.
-        agent_run_id: the agent run that tells of this trial, in telemetry.
-        attempts: how often it was tried; what every attempt but the last has left is in `attempts/` of the trial.
-        violations: what of the sanitization profile did not hold.
-        guardrails_exceeded: the metrics that went beyond their guardrail.
+        agent_run_id: the id of this trial's agent run in telemetry.
+        attempts: the number of attempts; the files of all but the last are in `attempts/` of the trial's folder.
+        violations: the violated rules of the sanitization profile.
+        guardrails_exceeded: the metrics above their guardrail.
     """
 
     run_id: str
@@ -118,23 +118,23 @@ class TrialRow:
     trial_dir: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as JSON has it."""
+        """Return the row as a JSON object."""
         return {name: getattr(self, name) for name in _ROW_FIELDS}
 
     @property
     def ids(self) -> TrialIds:
-        """What names the trial."""
+        """The ids of the trial."""
         return TrialIds(self.run_id, self.trial_id, self.variant_id, self.task_id, self.repl_idx)
 
 
-# `dataclasses.asdict` copies every value deeply, which takes longer than writing them.
+# `dataclasses.asdict` deep-copies every value, which takes longer than writing the row.
 _ROW_FIELDS = tuple(field.name for field in fields(TrialRow))
 REQUIRED_OF_A_ROW: Final = frozenset(_ROW_FIELDS)
-"""Fields that a row has as JSON."""
+"""Fields that every row in JSON must have."""
 
 
 class Keep(StrEnum):
-    """Whose workspaces stay after the run."""
+    """Which trials' workspaces are kept after the run."""
 
     ALL = "all"
     FAILED = "failed"
@@ -142,7 +142,7 @@ class Keep(StrEnum):
 
 
 class Command(StrEnum):
-    """The three commands that run trials; they differ in the posture that they demand."""
+    """The three commands that run trials; they require different isolation (sandbox and network)."""
 
     RUN = "run"
     RUN_DEV = "run-dev"
@@ -151,7 +151,7 @@ class Command(StrEnum):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A finished trial: its row, and what else the journal keeps of it."""
+    """A finished trial: its row, its agent run for telemetry, and its journal entry."""
 
     row: TrialRow
     agent_run: dict[str, Any] | None
@@ -160,13 +160,13 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class StopSwitch:
-    """Ends a run: `finish` lets the trials at work end, `now` ends them too."""
+    """Stops a run: `finish` starts no further trials, `now` also ends the running trials."""
 
     finish: threading.Event = field(default_factory=threading.Event)
     now: threading.Event = field(default_factory=threading.Event)
 
     def press(self) -> None:
-        """Stop after the trials at work; pressed again, at once."""
+        """Stop the run after the running trials; on the second call, stop immediately."""
         if self.finish.is_set():
             self.now.set()
         self.finish.set()
@@ -174,7 +174,7 @@ class StopSwitch:
 
 @dataclass
 class Problem:
-    """Something that went wrong in some trials, by the example of the first.
+    """A problem that occurred in one or more trials; `message` and `trial_dir` are those of the first.
 
     Attributes:
         kind: an error type, `harness_exit_nonzero` or `hook_events_invalid`.
@@ -188,13 +188,13 @@ class Problem:
 
 @dataclass
 class Progress:
-    """How far a run is. Earlier trials of a continued run count too.
+    """The progress of a run, including the trials before it was continued.
 
     Attributes:
-        total: all trials of the plan.
-        done: those that have a result.
+        total: the number of planned trials.
+        done: the number of trials with a result.
         outcomes: `{variant id: {outcome: trials}}`.
-        problems: what went wrong, by kind.
+        problems: the problems by kind.
     """
 
     total: int
@@ -203,7 +203,7 @@ class Progress:
     problems: dict[str, Problem] = field(default_factory=dict)
 
     def note(self, row: Mapping[str, Any]) -> None:
-        """Count a trial by its row, as JSON has it."""
+        """Count a finished trial, given its row as JSON."""
         self.done += 1
         self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
         if row["outcome"] == Outcome.ERROR:
@@ -215,18 +215,18 @@ class Progress:
             self._problem("hook_events_invalid", row["hook_event_problems"][0], row)
 
     def _problem(self, kind: str, message: str, row: Mapping[str, Any]) -> None:
-        # A harness names its own errors as it likes; a few are enough to see what is wrong.
+        # A harness can report any number of error types; a few are enough to see the problem.
         if kind in self.problems or len(self.problems) < MAX_PROBLEM_KINDS:
             self.problems.setdefault(kind, Problem(kind, message, row["trial_dir"])).trials += 1
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is started.
+    """The options a run is started with.
 
     Attributes:
         setup: a command that prepares the workspace once, before all trials (`run-dev`).
-        keep: whose workspaces stay.
+        keep: which workspaces are kept after the run.
     """
 
     command: Command = Command.RUN
@@ -238,12 +238,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run, ended or interrupted.
+    """The summary of a run that ended or was interrupted.
 
     Attributes:
         finished: whether every trial has a result.
-        problems: what went wrong in trials, by kind.
-        agent_runs: how many trials telemetry has as agent runs; `agent_runs_failed` could not be stored.
+        problems: the problems of trials, one per kind.
+        agent_runs: the number of agent runs that telemetry has stored; `agent_runs_failed`: the number it could not store.
     """
 
     run_id: str
@@ -260,10 +260,10 @@ class RunSummary:
 
     @property
     def variants_without_result(self) -> list[str]:
-        """The variants of which trials ended, and none with success or failure: nothing can be said of them."""
+        """The variants with finished trials of which no trial ended in success or failure."""
         results = (Outcome.SUCCESS, Outcome.FAILURE)
         return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 
 
 OnResult = Callable[[TrialResult, Progress], None]
-"""Told of each result and of how far the run is, by one thread at a time."""
+"""Callback for each result, with the run's progress; only one thread calls it at a time."""

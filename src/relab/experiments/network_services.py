@@ -1,4 +1,4 @@
-"""What the runner serves inside of a trial's network: a receiver of traces, a proxy that lets the listed hosts through."""
+"""The runner's services inside a trial's network: a trace receiver, and a proxy that permits the listed hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relab.experiments.sandbox.protocol import Listener
 from relab.experiments.span_redaction import clean_export
 
 PROXY_PORT: Final = 3128
-"""Of the proxy inside of a room, or the next port that the configuration does not list itself."""
+"""The proxy's port inside a sandbox; if the configuration lists it on loopback, the next free port is used."""
 _PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 
 
@@ -28,9 +28,9 @@ class TrialNetwork:
     """Makes the listeners of each trial.
 
     Args:
-        config: says which there are.
-        sink: where traces go beside the trial's folder.
-        redactor: takes secrets out of them first.
+        config: the experiment, which determines the listeners.
+        sink: stores traces in addition to the trial's folder.
+        redactor: redacts secrets from the traces first.
     """
 
     def __init__(self, config: ExperimentConfig, sink: Sink, redactor: Redactor) -> None:
@@ -46,11 +46,11 @@ class TrialNetwork:
         self._receivers: dict[str, OtlpReceiver] = {}
 
     def services(self) -> Services:
-        """Return what trials ask for."""
+        """Return the services for the context of the run's trials."""
         return Services(self.listeners, self.trace_ids)
 
     def listeners(self, folder: TrialFolder, ids: TrialIds) -> tuple[Sequence[Listener], Mapping[str, str]]:
-        """Return what is served to a trial, and the variables that tell its harness of it."""
+        """Return the listeners of a trial, and the environment variables with their addresses for the harness."""
         found: list[Listener] = []
         told: dict[str, str] = {}
         runtime = self._config.runtime
@@ -65,7 +65,7 @@ class TrialNetwork:
                 "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
                 "OTEL_RESOURCE_ATTRIBUTES": self._resource(ids),
             }
-        # A plain local run shares this machine's network: a proxy there would only look like a fence.
+        # A plain local run shares this machine's network, so a proxy there would enforce nothing.
         if self._has_proxy:
             from relab.experiments.sandbox.egress_proxy import EgressProxy
 
@@ -79,12 +79,12 @@ class TrialNetwork:
         return found, told
 
     def _free_port(self, wanted: int) -> int:
-        """Return a port for a service of the runner's that is not one that the harness reaches on this machine."""
+        """Return the first port from `wanted` on that is not a listed loopback port of this machine."""
         taken = {port for _, port in self._loopback}
         return next(port for port in itertools.count(wanted) if port not in taken)
 
     def _resource(self, ids: TrialIds) -> str:
-        """Return what every span of a trial says of where it comes from, so that its traces lead back here."""
+        """Return the `OTEL_RESOURCE_ATTRIBUTES` of a trial, which link its spans to the experiment and the agent run."""
         attributes = {
             "service.name": self._config.experiment.id,
             "service.version": ids.variant_id,
@@ -98,14 +98,14 @@ class TrialNetwork:
         return clean_export(body, encoding, self._redactor)
 
     def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
-        """Return the ids of the traces that came from a trial, and forget it."""
+        """Return the ids of the traces received from a trial, and drop its receiver."""
         with self._lock:
             receiver = self._receivers.pop(folder.root.name, None)
         return list(receiver.trace_ids) if receiver is not None else []
 
 
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
-    """Return what to serve on the loopback of a room: `{(address, port): (host as it is listed, port)}`."""
+    """Return the loopback addresses to serve inside a sandbox: `{(address, port): (listed host, port)}`."""
     found: dict[tuple[str, int], tuple[str, int]] = {}
     for rule in map(Rule.parse, allowed_hosts):
         for address, port in rule.loopback_places():

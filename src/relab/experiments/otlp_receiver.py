@@ -1,4 +1,4 @@
-"""A receiver of OTLP traces for one trial: what the harness exports is kept beside the trial and goes to telemetry."""
+"""Receive the OTLP traces of one trial, store them in the trial's folder and pass them on to telemetry."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ MAX_TRIAL_BYTES: Final = 512 * 1_048_576
 MAX_TRACES: Final = 10_000
 _READ_WITHIN_S = 30.0
 _AT_ONCE = 4
-"""Bodies that are in memory at a time."""
+"""Largest number of request bodies in memory at a time."""
 _BLOCK = 4_096
-"""What the smallest body takes on the disk."""
+"""Disk space in bytes that even the smallest body takes."""
 _LINE_BYTES = 1_000
 _LENGTH_DIGITS = 12
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 Encoding = Literal["protobuf", "json"]
 Sink = Callable[[bytes, Encoding], None]
-"""Takes a body and its encoding; raises if it could not be stored."""
+"""Stores a body with its encoding; raises if it cannot."""
 Clean = Callable[[bytes, Encoding], bytes]
 
 
 class OtlpReceiver:
-    """Takes OTLP/HTTP exports on one socket.
+    """Receives OTLP/HTTP exports on one socket.
 
     Args:
-        folder: where the bodies are kept, numbered in the order they came.
-        sink: where else they go.
-        clean: takes out of a body what must be neither kept nor sent.
+        folder: where the bodies are stored, numbered in the order of their arrival.
+        sink: the second destination of each body.
+        clean: redacts a body before it is stored and sent.
 
     Attributes:
-        trace_ids: of the spans that came, in their order; at most `MAX_TRACES`.
+        trace_ids: trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.
     """
 
     def __init__(self, folder: Path, sink: Sink, clean: Clean = lambda body, _encoding: body) -> None:
@@ -61,9 +61,9 @@ class OtlpReceiver:
         self.trace_ids: dict[str, None] = {}
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Take exports from now on; return what ends that.
+        """Start to receive exports in a thread; return a function that stops the receiver.
 
-        Once it is ended nothing is written any more: exports that have come whole are kept, others are given up.
+        When that function returns, nothing more is written: complete exports have been stored, incomplete ones are dropped.
         """
         receiver = self
         connections: set[socket.socket] = set()
@@ -72,7 +72,7 @@ class OtlpReceiver:
             timeout = _READ_WITHIN_S
 
             def handle(self) -> None:
-                # Who asked may be gone.
+                # The client may have closed the connection.
                 with contextlib.suppress(OSError):
                     super().handle()
 
@@ -80,7 +80,7 @@ class OtlpReceiver:
                 receiver.answer(self)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing: what a harness sends is no news of the runner's."""
+                """Log nothing, because the requests of a harness are not events of the runner."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = False
@@ -104,19 +104,19 @@ class OtlpReceiver:
             thread.join()
             for connection in list(connections):
                 with contextlib.suppress(OSError):
-                    # What has come can still be read; nobody waits for the rest.
+                    # Received bytes can still be read after this; further bytes are not awaited.
                     connection.shutdown(socket.SHUT_RD)
             server.server_close()
 
         return end
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Take one export."""
+        """Receive one export and send the response."""
         is_json = "json" in request.headers.get("Content-Type", "")
         with self._room:
             status, reason = self._take(request, "json" if is_json else "protobuf")
         if status == 200:
-            # An `ExportTraceServiceResponse` that says nothing.
+            # An empty `ExportTraceServiceResponse`.
             kind, body = ("application/json", b"{}") if is_json else ("application/x-protobuf", b"")
         else:
             kind, body = "text/plain; charset=utf-8", reason.encode("utf-8", "replace")
@@ -128,7 +128,7 @@ class OtlpReceiver:
 
     def _take(self, request: BaseHTTPRequestHandler, encoding: Encoding) -> tuple[int, str]:
         try:
-            # Read whole even if nobody wants it: else who sends it sees a broken connection, and tries again.
+            # Read completely even for a wrong path: otherwise the client sees a broken connection and retries.
             body = _read_body(request)
             if request.path != "/v1/traces":
                 return 404, "only /v1/traces is served here"
@@ -164,7 +164,7 @@ class OtlpReceiver:
 
 
 class _TooLargeError(Exception):
-    """A body is larger than any that is taken."""
+    """A body is larger than `MAX_BODY_BYTES`."""
 
 
 def _read_body(request: BaseHTTPRequestHandler) -> bytes:
@@ -179,7 +179,7 @@ def _read_body(request: BaseHTTPRequestHandler) -> bytes:
 
 
 def _chunks(request: BaseHTTPRequestHandler) -> Iterator[bytes]:
-    """Yield the parts of a body whose length its sender did not know (RFC 9112, section 7.1)."""
+    """Yield the chunks of a body with chunked transfer coding (RFC 9112, section 7.1)."""
     total = 0
     while True:
         line = request.rfile.readline(_LINE_BYTES + 1)
@@ -204,7 +204,12 @@ def _exactly(request: BaseHTTPRequestHandler, length: int) -> bytes:
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:
-    """Return what a body holds; gzip may have several members, each of which may be a bomb."""
+    """Return a body, decompressed if its encoding is gzip; the size limit covers all gzip members together.
+
+    Raises:
+        _TooLargeError: the decompressed body is larger than `MAX_BODY_BYTES`.
+        EOFError: the compressed body is incomplete.
+    """
     if encoding.strip().lower() != "gzip":
         return body
     found: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Where things are: the project's root, the harness, the data set, the runs."""
+"""Find the paths of a project: its root, the harness's script, the data set, the runs folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INLINE = re.compile(
     r"(python|pypy|bash|sh|dash|zsh|ksh|fish)[\d.]* -[a-z]*c"
     r"|(node|deno|bun|perl|ruby|lua|julia|R|Rscript)[\d.]* (-[a-z]*[eEp]|--eval|--print)"
 )
-"""An interpreter and the option by which it is given a program's text, and no file."""
+"""Matches an interpreter followed by an option that takes program text instead of a file, such as `python -c`."""
 _ASSIGNMENT = re.compile(r"\w+=")
 _SCRIPT_SUFFIXES = frozenset((".py", ".js", ".mjs", ".cjs", ".ts", ".sh", ".bash", ".rb", ".pl", ".R", ".jl", ".lua"))
 
@@ -24,12 +24,12 @@ _INTERPRETER = re.compile(r"(?:python|pypy|node|deno|bun|ruby|perl|php|julia|lua
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a command runs, as far as one can see.
+    """The script or program that a command runs, as far as its words show.
 
     Attributes:
-        path: the script or program; None if the command names none that is a file.
-        exists: whether it is there.
-        executable: whether it can be run; only asked of a program that is run itself.
+        path: the script or program; None if the command names no file.
+        exists: whether it exists.
+        executable: whether it can be executed; checked only for a program that is started directly, else True.
     """
 
     path: Path | None
@@ -38,7 +38,7 @@ class Script:
 
 
 def project_root(experiment: Path) -> Path:
-    """Return the folder that holds `.lab/`, or the one of the file if it lies in no `.lab/`."""
+    """Return the folder that contains `.lab/`; if the file is not below a `.lab/`, the folder of the file."""
     folder = Path(os.path.normpath(experiment.absolute())).parent
     for candidate in (folder, *folder.parents):
         if candidate.name == LAB:
@@ -47,17 +47,17 @@ def project_root(experiment: Path) -> Path:
 
 
 def runs_folder(root: Path) -> Path:
-    """Return where the runs of a project are."""
+    """Return the folder of a project's runs."""
     return root / LAB / "runs"
 
 
 def dataset_path(experiment: Path, path: str) -> Path:
-    """Return the data set: relative to the folder of the experiment's file."""
+    """Resolve the path of a data set relative to the folder of the experiment file."""
     return Path(os.path.normpath(experiment.absolute().parent / path))
 
 
 def find_script(command: list[str], root: Path) -> Script:
-    """Return what a command runs: the program if it is a path, else the script that an interpreter is given."""
+    """Find the script of a command: the program if it is a path, else the interpreter's script or module, else the program."""
     first, rest = command[0], command[1:]
     if "/" in first and _INTERPRETER.match(Path(first).name) is None:
         path = _under(root, first)
@@ -70,14 +70,14 @@ def find_script(command: list[str], root: Path) -> Script:
         path = _under(root, part)
         if part.startswith("-") or _ASSIGNMENT.match(part) or not _is_script(part, path):
             continue
-        # An interpreter that is given a folder looks for the program in it.
+        # `exists` and not `is_file`, because an interpreter can also run a folder.
         return Script(path, path.exists())
     found = shutil.which(_under(root, first) if "/" in first else first)
     return Script(Path(found) if found else None, found is not None)
 
 
 def _is_script(part: str, path: Path) -> bool:
-    """Tell a script from the name of an image, a package or a model, which may have a slash too."""
+    """Return whether a word is a script, and not the name of an image, a package or a model, which may contain a slash."""
     return part.startswith((".", "/")) or Path(part).suffix in _SCRIPT_SUFFIXES or ("/" in part and path.exists())
 
 
@@ -87,7 +87,7 @@ def _module(name: str, root: Path) -> Script:
     for path in candidates:
         if path.is_file():
             return Script(path, exists=True)
-    # A module may be installed and not lie in the project: only its own interpreter knows.
+    # An installed module outside of the project is visible only to its own interpreter, so it counts as existing.
     if not (root / name.split(".", 1)[0]).exists():
         return Script(None, exists=True)
     return Script(candidates[0], exists=False)

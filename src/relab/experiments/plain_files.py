@@ -1,7 +1,7 @@
-"""Files that runner and harness both reach: no link is followed, no pipe waited for, and few system calls are made.
+"""Read and write files that a harness can also change: follow no links, do not block on pipes, use few system calls.
 
-A harness chooses the names and links in its folders, so a reader names the folder `below` which nothing is trusted. Every
-folder between it and the file is opened from the one above it and never through a link.
+A harness chooses the names and links in its folders, so callers pass the folder `below` which nothing is trusted. Every
+folder between it and the file is opened from its parent with O_NOFOLLOW.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import BinaryIO, Final
 
 _PIECE: Final = 1_048_576
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Only to open what is in it, which works without the permission to list it.
+# O_PATH is enough to open entries of a folder, and works without the permission to list it.
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
-    """Return the content of a file; None if it is absent, no regular file, behind a link, or larger than the limit."""
+    """Return the content of a file; None if it is missing, not a regular file, behind a link, or larger than the limit."""
     descriptor = _open(path, below)
     if descriptor is None:
         return None
@@ -33,7 +33,7 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
         data = os.read(descriptor, status.st_size + 1)
         if len(data) == status.st_size:
             return data
-        # Somebody writes to it, or it is larger than the kernel gives at once.
+        # A process is writing to the file, or it is larger than one read returns.
         pieces = [data]
         while data and sum(map(len, pieces)) <= limit:
             data = os.read(descriptor, limit + 1)
@@ -45,11 +45,11 @@ def read_plain(path: Path, limit: int, *, below: Path) -> bytes | None:
 
 
 def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
-    """Return a file to read; None if it is absent, behind a link, or a link, a pipe or a folder itself."""
+    """Open a file for reading; return None if it is missing, behind a link, or not a regular file."""
     descriptor = _open(path, below)
     if descriptor is None:
         return None
-    # A folder can be opened, but not as a file of Python's.
+    # `os.open` succeeds for a folder, but `os.fdopen` does not.
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         return None
@@ -57,7 +57,7 @@ def open_plain(path: Path, *, below: Path) -> BinaryIO | None:
 
 
 def digest_plain(path: Path, *, below: Path) -> str | None:
-    """Return the SHA-256 of a file's content, in hex; None as `open_plain` does."""
+    """Return the SHA-256 of a file's content, in hex; None if it is missing, behind a link, or not a regular file."""
     descriptor = _open(path, below)
     if descriptor is None:
         return None
@@ -73,7 +73,7 @@ def digest_plain(path: Path, *, below: Path) -> str | None:
 
 
 def stands(path: Path, *, below: Path) -> bool:
-    """Return whether anything, a link included, has this name or takes the place of a folder on the way to it."""
+    """Return whether the path exists, including a link, or a parent folder cannot be opened, such as a link in its place."""
     parts = path.relative_to(below).parts
     try:
         with _folder_of(parts, below) as folder:
@@ -86,11 +86,11 @@ def stands(path: Path, *, below: Path) -> bool:
 
 
 def write_new(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that is not there yet.
+    """Create a file and write to it.
 
     Raises:
-        FileExistsError: something is there, if only a link.
-        OSError: there is no room.
+        FileExistsError: the path exists, possibly as a link.
+        OSError: the file cannot be written, for example on a full disk.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -100,10 +100,10 @@ def write_new(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_own(path: Path, data: bytes) -> None:
-    """Write a file in the place of whatever is there; where a link is there, what it leads to stays as it is.
+    """Create a file, replacing an existing file or link; the target of a link is not changed.
 
     Raises:
-        OSError: there is no room, or a folder is there.
+        OSError: the file cannot be written, for example on a full disk, or the path is a folder.
     """
     try:
         write_new(path, data)
@@ -113,10 +113,10 @@ def write_own(path: Path, data: bytes) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it.
+    """Write all data to a file descriptor, with as many system calls as necessary.
 
     Raises:
-        OSError: there is no room.
+        OSError: writing failed, for example on a full disk.
     """
     done = 0
     while done < len(data):
@@ -124,14 +124,14 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def _open(path: Path, below: Path) -> int | None:
-    """Open a file to read; None if that is not possible without a link. A pipe is opened without waiting for its writer."""
-    # A damaged record may name any path.
+    """Open a file for reading, without following links or waiting for the writer of a pipe; None if that fails."""
+    # A damaged record may contain a path outside of `below`.
     parts = path.relative_to(below).parts if path.is_relative_to(below) else ()
     if not parts:
         return None
     try:
         with _folder_of(parts, below) as folder:
-            # A link would make a file of this machine the trial's.
+            # Opened with O_NOFOLLOW, because a link could lead to any file of this machine.
             return os.open(parts[-1], _READ, dir_fd=folder)
     except OSError:
         return None
@@ -139,10 +139,10 @@ def _open(path: Path, below: Path) -> int | None:
 
 @contextmanager
 def _folder_of(parts: tuple[str, ...], below: Path) -> Iterator[int]:
-    """Open the folder that holds the last of these names.
+    """Yield a descriptor of the folder that contains the last part of a path.
 
     Raises:
-        OSError: a folder on the way is absent, or is a link or a file; or a name leads back (`..`).
+        OSError: a parent folder is missing, or is a link or a file; or a part is `..`.
     """
     folder = os.open(below, _FOLDER)
     try:

@@ -1,4 +1,4 @@
-"""The plan: which trial runs when. A pure function of the configuration, so that a run can be continued."""
+"""The plan: the order of all trials. It is a pure function of the configuration, so that a run can be continued."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.experiments.config import Scheduling
 
 
 class Slot(NamedTuple):
-    """One trial: what is tried, and its place in the order.
+    """One planned trial: its task, variant and repeat, and its position in the order.
 
     Attributes:
         number: from 1; the trial's id is `trial_<number>`.
@@ -37,8 +37,8 @@ class Plan:
     """All trials of a run, in order.
 
     Attributes:
-        order: the task of each position, shuffled if the configuration says so.
-        permutation: of all trials, for the randomised schedule; None if the order is that of the schedule.
+        order: the task index at each position, shuffled if the configuration says so.
+        permutation: a random permutation of all trials, for the randomised schedule; None for the other schedules.
     """
 
     variants: int
@@ -54,7 +54,7 @@ class Plan:
         return (self.slot(index) for index in range(len(self)))
 
     def slot(self, index: int) -> Slot:
-        """Return the trial at a position from 0 on."""
+        """Return the trial at a position, counted from 0."""
         place = index if self.permutation is None else self.permutation[index]
         if self.scheduling is Scheduling.VARIANT_SEQUENTIAL:
             variant, rest = divmod(place, len(self.order) * self.replications)
@@ -62,7 +62,7 @@ class Plan:
         else:
             position, rest = divmod(place, self.variants * self.replications)
             replication, turn = divmod(rest, self.variants)
-            # Each variant goes first as often as the others: what the first of a pair warms up or uses up evens out.
+            # The variants take turns to go first, so that effects of going first (warm caches, used quotas) are balanced.
             variant = (turn + position + replication) % self.variants
         return Slot(index + 1, variant, self.order[position], replication)
 
@@ -73,12 +73,12 @@ def make_plan(
     """Return the plan; the same arguments give the same plan on every machine.
 
     Args:
-        variants: how many there are, with the baseline.
-        tasks: how many tasks are used.
+        variants: the number of variants, including the baseline.
+        tasks: the number of tasks.
         replications: repeats of each task with each variant.
-        scheduling: the order.
+        scheduling: the order of the trials.
         seed: of the shuffling.
-        shuffle_tasks: whether tasks come in an order of their own.
+        shuffle_tasks: whether the tasks are shuffled.
     """
     order: MutableSequence[int] | range = range(tasks)
     if shuffle_tasks:

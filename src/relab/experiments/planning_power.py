@@ -1,4 +1,4 @@
-"""What a plan can find out about success, before any trial: its power, and whether it can decide a gate."""
+"""Compute, before any trial, the power of a plan for the success rate, and its chance to decide a gate."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _GATE_CASES: Final = (*_CASES, ("success_rate_of_0.9_and_half_of_the_variance_be
 
 
 def plan_power(*, tasks: int, replications: int, comparisons: int, gates: Sequence[Gate] = ()) -> dict[str, Any]:
-    """Return power and minimum detectable effect of the paired comparison of success, and what gates it can decide.
+    """Return as JSON the power and minimum detectable effect of the paired comparison of success, and the chances of gates.
 
-    Two cases: nothing of the variance lies between tasks, the worst there is, and half of it does. The level is
-    divided among the comparisons; where these go together, the intervals of a run are a little narrower.
+    Computed for two cases: no variance lies between tasks (the worst case), and half of it does. The error level is
+    divided by the number of comparisons; if these are correlated, the intervals of the run are a little narrower.
 
     Args:
-        tasks: pairs.
-        replications: repeats of each with each variant.
-        comparisons: variants against the baseline, times primary metrics or gates.
-        gates: that the run is to be judged by; without any, success has to be better.
+        tasks: the number of tasks, which are the pairs.
+        replications: repeats of each task with each variant.
+        comparisons: the number of variants besides the baseline, times the number of primary metrics or gates.
+        gates: the gates that will judge the run; without any, the default gate "success is better".
     """
     alpha = ALPHA / max(comparisons, 1)
     cases = {}
@@ -85,19 +85,22 @@ def _gate(name: str, gate: Gate, tasks: int, replications: int, alpha: float) ->
 
 
 def _distance(gate: Gate, difference: float, rate: float) -> float:
-    """Return how far a true difference from a baseline of this rate keeps the bound; negative where it breaks it."""
+    """Return the distance of a true difference from the gate's bound, at this baseline rate; negative if it breaks the gate."""
     bound = gate.threshold * rate if gate.is_relative else gate.threshold
     return difference - bound if gate.at_least else bound - difference
 
 
 def _kept(gate: Gate) -> float:
-    """Return a difference that keeps the bound by ten points."""
+    """Return a difference that keeps the gate's bound by ten percentage points."""
     bound = gate.threshold * ASSUMED_RATE if gate.is_relative else gate.threshold
     return bound + (_SHOWN_EFFECT if gate.at_least else -_SHOWN_EFFECT)
 
 
 def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int | None:
-    """Return how many repeats of so many tasks, each with this variance of one try's difference, decide a gate."""
+    """Return the number of repeats of each task that decide a gate; None for fewer than 2 tasks.
+
+    `variance` is the variance of the difference with one repeat per task.
+    """
     if tasks < 2:
         return None
     reach = t_quantile(1 - alpha / 2, tasks - 1) + t_quantile(POWER, tasks - 1)
@@ -105,7 +108,7 @@ def _repeats(distance: float, variance: float, tasks: int, alpha: float) -> int 
 
 
 def _summary(entry: Mapping[str, Any], tasks: int, replications: int) -> str:
-    """Return as a sentence what a plan can decide of a gate."""
+    """Return one sentence about a plan's chance to pass a gate, and the tasks or repeats that would be enough."""
     plan = f"{tasks:,} tasks x {times(replications)}"
     if entry["problem"] is not None:
         return f"gate {entry['gate']}: {entry['problem']}"

@@ -1,4 +1,4 @@
-"""Before a trial: its workspace, its documents, and how its harness is started."""
+"""Prepare a trial: make its workspace, write its documents, and describe the start of its harness."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from relab.experiments.workspace import Clone, clone, remove_tree
 
 
 def folders_of(context: RunContext, folder: TrialFolder) -> Folders:
-    """Return the folders that a trial's room is made of."""
-    # A plain local harness could write into the snapshot that all trials share; its own copy says the same.
+    """Return the folders for a trial's sandbox."""
+    # A plain local harness could write into the shared snapshot, so it gets its own copy of the project.
     is_local = context.config.runtime.sandbox.mode is SandboxMode.LOCAL
     harness = folder.workspace if is_local else context.snapshot.root
     return folder.folders(context.tasks.path.parent, harness)
 
 
 def make_workspace(context: RunContext, before: TrialFolder | None, task: Task, folder: TrialFolder) -> Clone:
-    """Copy the project for a trial, or the workspace and state of the trial that it goes on from.
+    """Make a trial's workspace: a copy of the project, or of the workspace of the trial `before`, with its state.
 
     Raises:
-        OSError: there is no room, or a file cannot be read.
+        OSError: the disk is full, or a file cannot be read.
     """
     if before is None or not before.workspace.is_dir():
         return clone(context.snapshot.copier, folder.workspace, task.files)
@@ -50,10 +50,10 @@ def make_workspace(context: RunContext, before: TrialFolder | None, task: Task, 
 def prepare_launch(
     context: RunContext, ids: TrialIds, variant: Variant, task: Task, folder: TrialFolder, started_us: int
 ) -> tuple[Launch, bytes]:
-    """Write the documents of a trial; return how its harness is started, and the bytes that it is given.
+    """Write the documents of a trial; return the launch of its harness, and the bytes of its `trial_input_v1`.
 
     Raises:
-        OSError: a document cannot be written, or a mount of the task is not there.
+        OSError: a document cannot be written, or a mount of the task is missing.
     """
     harness = context.config.runtime.harness
     folders = folders_of(context, folder)
@@ -85,15 +85,15 @@ def prepare_launch(
 
 
 def disk_bytes_of(context: RunContext) -> int:
-    """Return how many bytes a trial's folders may take: its copy of the project, and what it may write besides."""
+    """Return the largest size in bytes of a trial's folders: the snapshot's size plus `workspace.max_written_mb`."""
     return int(context.config.runtime.workspace.max_written_mb * MB) + context.snapshot.manifest.total_bytes
 
 
 def mend_input(folder: TrialFolder, given: bytes) -> None:
-    """Make the record of what a harness was given what it was, whatever the harness has done to the file.
+    """Restore the runner's record of the trial input if the harness has changed it.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     record = folder.root / INPUT
     if read_plain(record, len(given), below=folder.root) != given:
@@ -104,7 +104,7 @@ def _environment(context: RunContext, places: Places) -> dict[str, str]:
     host, listed = context.host_environment, context.config.runtime.harness.environment
     base = base_environment(context.config.design.sanitization_profile, host, places.home, places.tmp)
     if context.config.runtime.sandbox.mode is SandboxMode.CONTAINER:
-        # Where programs are is the image's to say.
+        # In a container the image defines the PATH.
         base.pop("PATH", None)
     passed = {name: host[name] for name in listed.passed if name in host}
     return base | passed | dict(listed.set) | dict(context.secrets)
@@ -115,24 +115,24 @@ def _write_documents(context: RunContext, folder: TrialFolder, document: dict[st
     given, control = folder.host_path(harness.input_path), folder.host_path(harness.control_plane.path)
     documents = (given, control, folder.host_path(harness.output_path), folder.host_path(harness.events.path))
     for parent in {path.parent for path in documents} - {folder.out, folder.state}:
-        # State that is carried over may hold a link that an earlier trial has made.
+        # Carried-over state may contain a link that an earlier trial made.
         if not parent.resolve().is_relative_to(folder.root.resolve()):
             raise OSError(errno.ELOOP, "A link of an earlier trial leads out of the trial's folder", str(parent))
         parent.mkdir(parents=True, exist_ok=True)
     if context.config.design.policies.state is not StatePolicy.ISOLATE_PER_TRIAL:
-        # State that is carried over must not bring another trial's documents along.
+        # Carried-over state must not contain another trial's documents.
         for path in documents:
             path.unlink(missing_ok=True)
     raw = context.redactor.text(wire.to_json_bytes(document).decode()).encode()
     write_new(given, raw)
-    # Two names of one file, because to make a file takes long; if the harness writes to it, the record is mended.
+    # A hard link, because creating a second file is slower; if the harness writes to it, `mend_input` restores the record.
     os.link(given, folder.root / INPUT)
     write_new(control, wire.to_json_bytes(wire.control_document(format_time(started_us))))
     return raw
 
 
 def _inside(places: Places, path: str) -> str:
-    """Return where the harness finds a path of the wire contract."""
+    """Convert a path of the wire contract, such as `/out/x`, to the path inside the sandbox."""
     _, top, rest = path.split("/", 2)
     return f"{getattr(places, top)}/{rest}"
 

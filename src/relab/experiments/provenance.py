@@ -40,7 +40,7 @@ def run_manifest(
         digest: of the resolved experiment.
         root: the project.
         command: `run`, `run-dev` or `run-experiment`.
-        overrides: the knobs that were set.
+        overrides: the overrides that were applied.
         facts: digests and settings of this run: data set, snapshot, image, seeds.
     """
     document: dict[str, Any] = {
@@ -66,7 +66,7 @@ def run_manifest(
 
 
 def git_state(root: Path) -> dict[str, Any] | None:
-    """Return commit and changes of the project, or None if it is no checkout of git."""
+    """Return the commit, whether there are changes, and the diff's digest of the project; None outside a git checkout."""
     sha = _git(root, "rev-parse", "HEAD")
     if sha is None:
         return None
@@ -79,9 +79,9 @@ def git_state(root: Path) -> dict[str, Any] | None:
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    # Whatever the project's own git settings say: no pager, no hooks that run programs, no optional locks.
+    # Override the project's git settings: no optional locks, and no fsmonitor hook that runs a program.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
-    # Inside of a hook of git's, its variables name another checkout.
+    # Inside a git hook, the GIT_* variables may name another checkout.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_WITHIN_S, check=False)  # noqa: S603
@@ -93,13 +93,13 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 def attestation(
     run: RunFolder, tally: Tally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
 ) -> dict[str, Any]:
-    """Return the `attestation_v1` of a run that has ended: what was asked, what came of it, and what its files are.
+    """Return the `attestation_v1` of a run: digests of its experiment, events and files, its outcomes and its grades.
 
     Args:
         run: the run.
-        tally: of the entries of its journal.
-        head: where the journal ends; None for a journal without checksums.
-        files: the digest of each file that the run makes as a whole, by its path below the run.
+        tally: the counts of its journal's entries.
+        head: the head of the journal; None for a journal without checksums.
+        files: `{path below the run: digest}` of the files of the run as a whole.
         is_complete: whether every trial has a result.
     """
     config = run.config

@@ -1,4 +1,4 @@
-"""The schemas of what a run records of itself, as AgentLab publishes them; see `contract_schemas.py`."""
+"""The JSON Schemas of a run's own records, as AgentLab publishes them; see `contract_schemas.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declared secrets: their values never stay in what a trial leaves behind."""
+"""Redact the values of declared secrets from everything that a trial leaves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.trees import allow_owner, check_holes, remove_tree, walk
 
 MIN_CHARS: Final = 6
-"""Shorter values occur by chance, and taking them out would spoil what is left."""
+"""Minimum length of a secret: shorter values occur by chance, and redacting them would damage other text."""
 _CHUNK = 4 * 1_048_576
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ESCAPED: Final[tuple[dict[str, str | int | None], ...]] = (
@@ -28,19 +28,19 @@ _ESCAPED: Final[tuple[dict[str, str | int | None], ...]] = (
     {char: f"\\u{ord(char):04x}" for char in "<>&='"},
     {char: f"\\u{ord(char):04X}" for char in "<>&'+`"},
 )
-"""What writers of JSON escape beside the necessary: PHP's, Go's, Gson and .NET's."""
+"""Additional characters that JSON libraries escape: those of PHP, Go, Gson and .NET."""
 _URL_SAFE: Final = ("", "/", "!*'()", "/!*'()")
-"""What else of a value stands unchanged in a URL: nothing; as Python, JavaScript and both have it."""
+"""Additional characters that URL encoders leave unchanged: none; Python's; JavaScript's; both."""
 
 
 class Redactor:
-    """Takes the values of secrets out of text and files, as they are and as JSON, HTML, URLs and base64 write them.
+    """Redacts the values of secrets from text and files: literally, and as encoded in JSON, HTML, URLs and base64.
 
     Args:
         secrets: `{name: value}`.
 
     Raises:
-        ExperimentInvalidError: a value is too short to be told from other text.
+        ExperimentInvalidError: a value is shorter than `MIN_CHARS`.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
@@ -52,32 +52,32 @@ class Redactor:
                     remedy="Pass it by runtime.harness.environment.pass if it is none.",
                 )
             names |= dict.fromkeys(_forms(value), name)
-        # The longest first: one value may begin with another.
+        # Longest first, because one value may begin with another.
         self._forms = sorted(names, key=len, reverse=True)
         self._marks = {form: self._mark(names[form]) for form in self._forms}
         self._pattern = re.compile(b"|".join(map(re.escape, self._forms))) if self._forms else None
         self._longest = len(self._forms[0]) if self._forms else 0
 
     def text(self, text: str) -> str:
-        """Return the text without the values."""
+        """Return the text with the values replaced."""
         return self._clean(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
     def data(self, data: bytes) -> bytes:
-        """Return the data without the values."""
+        """Return the data with the values replaced."""
         return self._clean(data)
 
     def occurs_in(self, data: bytes) -> bool:
-        """Return whether some value is in the data."""
+        """Return whether the data contains a value."""
         return self._pattern is not None and self._pattern.search(data) is not None
 
     def files(self, roots: Iterable[Path]) -> int:
-        """Take the values out of every file below these folders (or of these files); return how many had some.
+        """Redact every file below these folders (or these files); return the number of changed files and links.
 
-        Names of files and targets of links are cleaned too. What cannot be cleaned is deleted, so that nothing
-        of it stays, and then told of.
+        File names and link targets are redacted as well. A file that cannot be redacted is deleted, and its error is
+        raised after all other files.
 
         Raises:
-            OSError: a file could not be read or written; all others are clean, unless there is no room.
+            OSError: a file could not be read or written; all others are redacted, unless the disk is full.
         """
         if self._pattern is None:
             return 0
@@ -97,7 +97,7 @@ class Redactor:
         return count
 
     def _paths(self, root: Path, errors: list[OSError]) -> Iterator[Path]:
-        """Yield the files and links below a folder; those whose names have a value get another first."""
+        """Yield the files and links below a folder; afterwards rename those whose names contain a value."""
         if root.is_symlink():
             return
         if root.is_file():
@@ -115,10 +115,10 @@ class Redactor:
                         yield Path(entry.path)
                 is_whole = True
             except OSError as error:
-                # A folder lies deeper than a path can name, or is another user's.
+                # A folder is deeper than the longest path, or belongs to another user.
                 errors.append(error)
                 remove_tree(root / Path(error.filename).relative_to(root).parts[0])
-        # What is in a folder comes after it, and has to be renamed before it.
+        # The list has folders before their contents; contents must be renamed first.
         for path in reversed(named):
             self._rename(path)
 
@@ -146,7 +146,7 @@ class Redactor:
         allow_owner(path)
         if not self._occurs(path):
             return False
-        # A name that a harness can foresee could be a link of its making, to any file of this machine.
+        # A random name, because at a predictable name a harness could place a link to any file of this machine.
         descriptor, cleaned = tempfile.mkstemp(dir=path.parent)
         try:
             with path.open("rb") as source, os.fdopen(descriptor, "wb") as target:
@@ -167,14 +167,14 @@ class Redactor:
             rest = b""
             while chunk := source.read(_CHUNK):
                 data = rest + chunk
-                # Several times as fast as the pattern.
+                # `in` is several times as fast as the pattern.
                 if any(form in data for form in self._forms):
                     return True
                 rest = data[-self._longest :]
         return False
 
     def _split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what is clean and final, and the rest, in which a value may begin that goes on after it."""
+        """Return the redacted beginning of the data, and the rest, in which a value may start that continues after it."""
         assert self._pattern is not None
         final = len(data) - self._longest + 1
         done, begin = [], 0
@@ -190,13 +190,13 @@ class Redactor:
         return data if self._pattern is None else self._pattern.sub(lambda match: self._marks[match.group()], data)
 
     def _mark(self, name: str) -> bytes:
-        """Return what stands in the place of a value: nothing that is itself one."""
+        """Return the text that replaces a value; it contains no secret value itself."""
         marks = (f"[secret {name}]".encode("utf-8", "surrogateescape"), b"[redacted]", b"***")
         return next(mark for mark in marks if not any(form in mark for form in self._forms))
 
 
 def _forms(value: str) -> set[bytes]:
-    # A variable of the environment need not be UTF-8.
+    # The value of an environment variable may be invalid UTF-8.
     raw = value.encode("utf-8", "surrogateescape")
     texts = {value, html.escape(value), html.escape(value, quote=False)}
     for ascii_only in (True, False):
@@ -207,7 +207,7 @@ def _forms(value: str) -> set[bytes]:
     for safe in _URL_SAFE:
         for quoted in (urllib.parse.quote(raw, safe), urllib.parse.quote_plus(raw, safe)):
             forms |= {quoted.encode(), re.sub("%..", lambda match: match.group().lower(), quoted).encode()}
-    # In base64 a text looks different at each of three offsets; what is the same whatever surrounds it is looked for.
+    # Base64 encodes a text differently at each of three offsets; the pattern is the part that does not depend on its neighbours.
     for offset in range(3):
         encoded = base64.b64encode(bytes(offset) + raw)
         begin, end = (0, 2, 3)[offset], len(encoded) - (0, 3, 2)[(offset + len(raw)) % 3]

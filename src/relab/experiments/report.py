@@ -1,4 +1,4 @@
-"""`analysis/report.html`: a run for people, in one file that needs no network and trusts none of what it shows."""
+"""Write `analysis/report.html`: one page about a run that loads nothing from the network and escapes all data it shows."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _LONG_TAILS: Final = (
     "figures these intervals hold the true mean 84 to 93 times of 100 with 5 or 10 tasks, and 92 to 96 times with 30."
 )
 _NO_FAMILY: Final = {"comparisons": 0}
-"""Of documents that were written before 2026-11-23, whose intervals were each of 95 % by itself."""
+"""Default for `comparisons.json` written before 2026-11-23, when each interval had its own level of 95 %."""
 _SHARES = [0.0, *(step / 100 for step in range(1, 100)), 1.0]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with the table that says the same.
+    """A chart, and a table with the same data.
 
     Attributes:
-        label: for whoever cannot see it, one sentence.
-        spec: Vega-Lite.
-        columns: of the table; rows: one per line of it, numbers as numbers.
-        is_long: whether the table is folded away at first.
+        label: one sentence that describes the chart for screen readers.
+        spec: the chart in Vega-Lite.
+        columns: the table's column titles; rows: the table's rows, numbers not formatted.
+        is_long: whether the table is collapsed at first.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; `empty` says why there is no chart in it."""
+    """A section of the page; `empty` says why it has no chart."""
 
     id: str
     title: str
@@ -66,15 +66,15 @@ class Section:
 
 
 def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
-    """Write the report of a run, and analyse it first if that was not done; return where the report is.
+    """Write the HTML report of a run and return its path; analyse the run first if its summary is missing.
 
     Args:
-        run_dir: of the run.
-        is_ending: as `compare` takes it.
+        run_dir: the run's folder.
+        is_ending: passed to `compare`.
 
     Raises:
-        RunNotFoundError, RunChangedError: the folder is no run, or cannot be read.
-        OSError: its tables are not there, or the disk is full.
+        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
+        OSError: the run has no tables, or the disk is full.
     """
     facts = read_facts(run_dir)
     folder = run_dir / ANALYSIS
@@ -91,7 +91,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
             _cost(summary),
         ]
         failures, failing = _failures(data)
-    # How often a gate passes by chance takes long to measure; `lab compare` does.
+    # The false pass rate takes long to measure, so only `lab compare` measures it.
     judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
     path = folder / REPORT
     replace_file(path, _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace"))

@@ -1,7 +1,7 @@
-"""The charts of a run's report, as Vega-Lite: figures in, specifications out.
+"""Make the charts of a run's report: convert figures to Vega-Lite specifications.
 
-Whatever comes from outside (ids, names of metrics) is a value in the data, and nothing else: Vega-Lite makes
-expressions of titles and of lists to sort by, and quotes them badly.
+Text from outside (ids, names of metrics) is used only as values in the data, because Vega-Lite builds
+expressions from titles and sort lists, and quotes them badly.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _IN_ORDER = alt.EncodingSortField(field="place", op="min")
 
 
 def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_rate: bool = False) -> dict[str, Any]:
-    """Return a dot with its interval for each variant.
+    """Return a chart with a dot and its interval for each variant.
 
     Args:
         title: the metric's name.
         rows: `{variant, mean, low, high}`; ends may be None.
-        variants: in the order to be shown.
-        is_rate: whether values are shares, to be shown from 0 to 100 %.
+        variants: in the order of the chart.
+        is_rate: whether values are shares, shown from 0 to 100 %.
     """
     scale = alt.Scale(domain=[0, 1]) if is_rate else alt.Scale(zero=False)
     axis = alt.Axis(format="%") if is_rate else alt.Axis()
@@ -38,11 +38,11 @@ def means_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str], is_
 
 
 def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
-    """Return the differences from the baseline in one metric, with their intervals and a line at no difference.
+    """Return a forest plot: the differences from the baseline in one metric, their intervals, and a line at 0.
 
     Args:
         metric: its name.
-        rows: `{variant, mean, low, high}`, `mean` being the difference; ends may be None.
+        rows: `{variant, mean, low, high}`, where `mean` is the difference; ends may be None.
         variants: all of them, so that a variant has the same colour in every chart.
     """
     x: dict[str, Any] = {"title": plain(f"{metric}: variant less baseline"), "scale": alt.Scale(zero=True)}
@@ -51,11 +51,11 @@ def forest_chart(metric: str, rows: Sequence[Row], *, variants: Sequence[str]) -
 
 
 def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
-    """Return a map of the success of each task, a block per variant, a task at the same place in all of them.
+    """Return a heat map of the success rate of each task, with one block per variant and the same cell per task.
 
     Args:
         rows: `{variant, task, rate, trials, column, line}`.
-        variants: in the order to be shown.
+        variants: in the order of the chart.
     """
     lines = 1 + max((row["line"] for row in rows), default=0)
     chart = (
@@ -84,15 +84,15 @@ def tasks_chart(rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, An
 
 
 def distribution_chart(title: str, rows: Sequence[Row], *, variants: Sequence[str]) -> dict[str, Any]:
-    """Return which share of the trials lies at or below a value, a line per variant; it can be zoomed.
+    """Return the empirical cumulative distribution of a value over the trials, one line per variant; it can be zoomed.
 
     Args:
-        title: what is shown, with its unit.
+        title: the value's name with its unit.
         rows: `{variant, value, share}`.
-        variants: in the order to be shown.
+        variants: in the order of the chart.
     """
     values = [row["value"] for row in rows]
-    # From seconds to hours, or from nothing on: only a logarithm, or one that stands zeros, shows both ends.
+    # A range from seconds to hours needs a logarithmic scale, or a symmetric one if there are zeros, to show both ends.
     wide = bool(values) and max(values) > 50 * max(min(values), 1e-9)
     kind: Any = "linear" if not wide else "log" if min(values) > 0 else "symlog"
     scale = (

@@ -1,4 +1,4 @@
-"""From a file, its overrides and the command that is given to an experiment that can be run, or refused."""
+"""Resolve an experiment from its file, overrides and command; refuse one whose isolation does not fit the command."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Resolved:
     """An experiment, ready to be described or run.
 
     Attributes:
-        config: overrides applied, sandbox and network as they will be in effect.
-        path: its file; root: the project.
-        requested_network: what the file asked for, before the command had its say.
-        warnings: what a user should know before it runs.
+        config: the configuration after overrides, with the sandbox and network mode that the command runs it with.
+        path: the experiment file; root: the project's folder.
+        requested_network: the network mode in the file, before the command changed it.
+        warnings: messages for the user before the run.
     """
 
     config: ExperimentConfig
@@ -51,18 +51,19 @@ def resolve(
     overrides: Path | None = None,
     check_posture: bool = True,
 ) -> Resolved:
-    """Read an experiment and all that belongs to it.
+    """Read an experiment with its overrides, data set, harness and plan.
 
     Args:
         path: `.lab/experiment.yaml`.
-        command: whose posture holds.
+        command: the command that determines the isolation.
         container: `--container` was given.
         overrides: a file of values for knobs.
-        check_posture: refuse a posture that the command does not allow; a description shows it instead.
+        check_posture: whether to raise if the command does not allow the configured isolation; if False, the configured
+            isolation is returned unchanged in that case, for a description.
 
     Raises:
-        ExperimentInvalidError: the file, the overrides or the data set is wrong.
-        PostureRefusedError: the command demands another isolation.
+        ExperimentInvalidError: the file, the overrides or the data set is invalid.
+        PostureRefusedError: the command requires another isolation.
     """
     source = EXPERIMENT_YAML.read(path)
     root = project_root(path)
@@ -73,7 +74,7 @@ def resolve(
     warnings: list[str] = []
     config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
     tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
-    # The contract asks for a number; and the run is of these tasks, whatever is appended to the file later.
+    # The contract requires a number; and a later append to the file must not change the tasks of the run.
     dataset = config.dataset.model_copy(update={"limit": len(tasks)})
     config = config.model_copy(update={"dataset": dataset})
     return Resolved(
@@ -91,7 +92,7 @@ def resolve(
 
 
 def plan_of(config: ExperimentConfig, tasks: int) -> Plan:
-    """Return the plan of an experiment over so many tasks."""
+    """Return the plan of an experiment over this number of tasks."""
     return make_plan(
         variants=len(config.variants),
         tasks=tasks,
@@ -103,13 +104,13 @@ def plan_of(config: ExperimentConfig, tasks: int) -> Plan:
 
 
 def check_harness(resolved: Resolved) -> None:
-    """Return if the harness is there, and can be run where it is run itself.
+    """Check that the harness exists and can be executed; programs that are only in an image are not checked.
 
     Raises:
-        ExperimentInvalidError: every trial would fail.
+        ExperimentInvalidError: the harness is missing or not executable, so every trial would fail.
     """
     script, command = resolved.script, resolved.config.runtime.harness.command
-    # What an image has cannot be seen from here, unless it is the project's own.
+    # The files of an image are not visible here; only those of the project can be checked.
     in_image = resolved.config.runtime.sandbox.mode is SandboxMode.CONTAINER
     if in_image and (script.path is None or not script.path.is_relative_to(resolved.root)):
         return
@@ -118,7 +119,7 @@ def check_harness(resolved: Resolved) -> None:
             f"The harness {script.path} is not there: runtime.harness.command is {command}.",
             remedy="The command is resolved from the project's root, the folder that holds .lab/.",
         )
-    # Another PATH than ours may be set.
+    # The experiment may set another PATH than that of this process.
     is_elsewhere = in_image or "/" in command[0] or "PATH" in resolved.config.runtime.harness.environment.set
     if not is_elsewhere and shutil.which(command[0]) is None:
         raise ExperimentInvalidError(f"The program {command[0]!r} of runtime.harness.command is not on the PATH.")
@@ -130,10 +131,10 @@ def check_harness(resolved: Resolved) -> None:
 
 
 def with_posture(config: ExperimentConfig, command: Command, container: bool, warnings: list[str]) -> ExperimentConfig:
-    """Return the experiment with the sandbox and the network that the command runs it with.
+    """Return the configuration with the sandbox and network mode that the command uses; append to `warnings`.
 
     Raises:
-        PostureRefusedError: it demands what the configuration does not give; nothing is ever silently weaker.
+        PostureRefusedError: the configuration does not give the isolation that the command requires.
     """
     network, sandbox = config.runtime.network, config.runtime.sandbox
     mode = sandbox.mode
@@ -191,7 +192,7 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
         state_policy=config.design.policies.state.value,
         network_effective=config.runtime.network.mode.value,
     )
-    # A development run opens the network by its nature; the rows of its trials say so.
+    # `run-dev` always opens the network; the rows of its trials record the violation.
     if found and config.validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
         raise PostureRefusedError(
             f"The sanitization profile {profile.value!r} cannot hold: {found[0]}. {EFFECTS[profile].summary}",

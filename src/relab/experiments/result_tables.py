@@ -1,7 +1,7 @@
 """The tables of a run, `analysis/tables/`: JSON Lines, Parquet beside each, and a script that loads them into DuckDB.
 
-Rows go through one at a time, so memory does not grow with the run. Every file is made under another name and
-then renamed: whoever reads meanwhile sees the old tables or the new ones, and a failure leaves the old ones.
+Rows are written one at a time, so memory does not grow with the run. Every file is written under a temporary name and
+then renamed: a concurrent reader sees either the old file or the new one, and a failure keeps the old files.
 """
 
 from __future__ import annotations
@@ -112,18 +112,18 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         "event_counts": "JSON",
     },
 }
-"""Every table's columns and their types in DuckDB. Times are UTC. `metric_value` is a number (booleans as 0 and 1),
-text goes to `metric_text`; a trial has a metric at most once of each source."""
+"""The columns of each table, with their DuckDB types. Times are UTC. `metric_value` is a number (booleans as 0 and 1),
+text goes to `metric_text`; a trial has each metric at most once per source."""
 
 RUNNER_METRICS: Final = frozenset(
     ("duration_ms", "overhead_ms", "exit_code", "step_count", "turn_count", "tool_call_count", "tokens_in",
      "tokens_out", "files_created", "files_modified", "files_removed", "diff_bytes")
 )  # fmt: skip
-"""What the runner measures of every trial, by the names of `measures`."""
+"""Names of the metrics that the runner itself measures in every trial (see `measures.py`)."""
 
 _MEMORY_LIMIT = "256MB"
 _ROW_GROUP_ROWS = 20_000
-"""DuckDB's own 122,880 would keep as many rows in memory, and a trial's message may have kilobytes."""
+"""DuckDB's default of 122,880 would keep that many rows in memory, and the message of one trial may have kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,14 @@ def tables_dir(run_dir: Path) -> Path:
 
 
 def write_tables(run_dir: Path, rows: Iterator[Mapping[str, Any]]) -> None:
-    """Write all tables of a run; that of the variants is empty until the run is analysed.
+    """Write all tables of a run; `variant_summary` stays empty until the run is analysed.
 
     Args:
-        run_dir: of the run; `resolved_experiment.json` in it says which metrics the runner takes itself.
-        rows: one per trial, as `TrialRow.to_json` gives them.
+        run_dir: the run's folder; its `resolved_experiment.json` lists the metrics that the runner takes itself.
+        rows: one per trial, from `TrialRow.to_json`.
 
     Raises:
-        OSError: the disk is full, or the like; the tables are as they were.
+        OSError: writing failed, for example on a full disk; the old tables are kept.
     """
     folder = tables_dir(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,10 +169,10 @@ def write_tables(run_dir: Path, rows: Iterator[Mapping[str, Any]]) -> None:
 
 
 def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the table of the variants, each row with the columns that `COLUMNS` names.
+    """Write the table `variant_summary`; each row needs the columns of `COLUMNS["variant_summary"]`.
 
     Raises:
-        OSError: the disk is full, or the like; the table is as it was.
+        OSError: writing failed, for example on a full disk; the old table is kept.
     """
     folder = tables_dir(run_dir)
     with _replacing(folder, _files(VARIANTS)) as made:
@@ -183,7 +183,7 @@ def write_variant_summary(run_dir: Path, rows: Iterable[Mapping[str, Any]]) -> N
 
 
 def load_script() -> str:
-    """Return the statements that load the tables, for DuckDB started in the folder `analysis`."""
+    """Return the SQL statements that load the tables into a DuckDB started in the folder `analysis`."""
     statements = [
         f"CREATE OR REPLACE TABLE {name} AS\nSELECT * FROM {_read_json(name, f'{TABLES}/{name}.jsonl')};"
         for name in COLUMNS
@@ -193,19 +193,19 @@ def load_script() -> str:
 
 
 def table_source(run_dir: Path, name: str) -> str:
-    """Return the FROM clause that reads a table, from its Parquet file."""
+    """Return the DuckDB expression for a FROM clause that reads the Parquet file of a table."""
     return f"read_parquet({_quoted(_no_glob(str(tables_dir(run_dir) / f'{name}.parquet')))})"
 
 
 @contextmanager
 def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB in memory that downloads nothing.
+    """Open an in-memory DuckDB that downloads no extensions.
 
     Args:
-        spill_dir: where it may put what does not fit into memory; it cleans up after itself.
+        spill_dir: the folder in which DuckDB makes its temporary files once it exceeds its memory limit.
 
     Raises:
-        OSError: the disk is full, a file cannot be read, or the like.
+        OSError: DuckDB fails on a file or on memory, for example on a full disk or an unreadable file.
     """
     import duckdb  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -221,7 +221,7 @@ def open_duckdb(spill_dir: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def json_line(value: Any) -> bytes:
-    """Return a line of JSON: numbers that are not finite are null, text that is no Unicode has its faults replaced."""
+    """Return a value as a line of JSON: non-finite numbers become null, invalid Unicode is replaced by `?`."""
     try:
         return pydantic_core.to_json(value, inf_nan_mode="null") + b"\n"
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
@@ -229,10 +229,10 @@ def json_line(value: Any) -> bytes:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Replace a file atomically.
 
     Raises:
-        OSError: the disk is full, or the like; the file is as it was.
+        OSError: writing failed, for example on a full disk; the old file is kept.
     """
     with _replacing(path.parent, [path.name]) as made:
         made[path.name].write_bytes(content)
@@ -240,7 +240,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _replacing(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Path]]:
-    """Give each name a path to write to; at the end the files take their names, after an error they go."""
+    """Yield a temporary path for each name; rename the files at the end, delete them after an error."""
     made = {name: folder / f".{os.getpid()}.{name}" for name in names}
     try:
         yield made
@@ -294,7 +294,7 @@ def _metrics(row: Mapping[str, Any], by_runner: frozenset[str] | set[str]) -> It
         if name not in measured:
             yield name, "runner" if name in by_runner else "output", value
         elif value != measured[name]:
-            # A harness may time itself: its figure stands beside the runner's.
+            # A harness may report its own duration: it is kept beside the runner's.
             yield name, "output", value
 
 
@@ -321,7 +321,7 @@ def _to_parquet(connection: duckdb.DuckDBPyConnection, name: str, made: Mapping[
 
 
 def _read_json(name: str, path: Path | str) -> str:
-    # The types are given, so that an empty table has its columns too.
+    # Explicit types give an empty table its columns, too.
     columns = ", ".join(f"{column}: '{kind}'" for column, kind in COLUMNS[name].items())
     return f"read_json({_quoted(_no_glob(str(path)))}, format = 'newline_delimited', columns = {{{columns}}})"
 

@@ -1,4 +1,4 @@
-"""What all trials of a run share, what one attempt came to, and the row that it makes."""
+"""The shared context of a run's trials, the result of one attempt, and the row made of it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MAX_MESSAGE = 4_000
 
 @dataclass(frozen=True)
 class Services:
-    """What the runner serves inside a trial's network.
+    """The services that the runner offers inside a trial's network.
 
     Attributes:
-        listeners: of one trial, and the variables that tell the harness of them.
-        trace_ids: of the OTLP traces that came from a trial so far.
+        listeners: returns a trial's listeners, and the environment variables with their addresses for the harness.
+        trace_ids: returns the ids of the OTLP traces received from a trial so far.
     """
 
     listeners: Callable[[TrialFolder, TrialIds], tuple[Sequence[Listener], Mapping[str, str]]]
@@ -43,7 +43,7 @@ class Services:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What all trials of a run share."""
+    """The values that all trials of a run share."""
 
     config: ExperimentConfig
     run_id: str
@@ -63,7 +63,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt, over."""
+    """A finished attempt of a trial."""
 
     watched: Watched
     posture: Posture | None
@@ -75,22 +75,22 @@ class Attempt:
     diff: Diff
     evidence: Evidence | None
     problem: tuple[str, str] | None
-    """Why the attempt is an error, whatever its output says: `(error type, message)`."""
+    """`(error type, message)` if the runner counts the attempt as an error, even if its output says otherwise; else None."""
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """The outcome of the attempt: ERROR if it has a problem or no valid output, else the outcome in its output."""
         if self.problem is not None or self.output.output is None:
             return Outcome.ERROR
         return self.output.output.outcome
 
 
 class Stopped(Exception):  # noqa: N818 not an error: the run was told to stop, and the trial has no result
-    """A trial was ended because the run is."""
+    """The runner ended a trial because the run was stopped."""
 
 
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
-    """Return what of the sanitization profile did not hold for an attempt."""
+    """Return the rules of the sanitization profile that an attempt violated."""
     return violations(
         config.design.sanitization_profile,
         state_policy=config.design.policies.state.value,
@@ -99,7 +99,7 @@ def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str
 
 
 def error_of(attempt: Attempt) -> tuple[str | None, str | None]:
-    """Return type and message of what went wrong, by the runner's account or else by the harness's own."""
+    """Return error type and message of an attempt: the runner's or else the harness's; `(None, None)` after a success."""
     if attempt.problem is not None:
         return attempt.problem
     assert attempt.output.output is not None
@@ -121,7 +121,7 @@ def make_row(
     attempt: Attempt | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> TrialRow:
-    """Return the row of a trial; without an attempt, of one that was not run."""
+    """Return the row of a trial; `attempt` is None for a trial that was not run."""
     config = context.config
     success = outcome is Outcome.SUCCESS
     row = TrialRow(
@@ -147,11 +147,11 @@ def make_row(
 
 
 def read_row(document: Mapping[str, Any]) -> TrialRow:
-    """Return the row that `TrialRow.to_json` gave this document.
+    """Convert a document made by `TrialRow.to_json` back to a row.
 
     Raises:
-        TypeError: it is none.
-        ValueError: its outcome is none.
+        TypeError: the document has missing or unknown fields.
+        ValueError: its outcome is invalid.
     """
     return TrialRow(**{**document, "outcome": Outcome(document["outcome"])})
 

@@ -1,4 +1,4 @@
-"""What a finished run says of itself: its configuration, its manifest, and which way its metrics should go."""
+"""Read the facts of a run from its folder: configuration, manifest, status, and the directions of its metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Direction = Literal["maximize", "minimize"]
 
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
-"""The status in `run_control.json` of a run that has nothing left to do."""
+"""The status in `run_control.json` of a run whose trials all have a result."""
 STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused"))
 
 _BETTER_HIGH: Final = frozenset(
@@ -37,11 +37,11 @@ _MAX_OUTPUT_BYTES = 64 * 1_048_576
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run as its folder has it.
+    """The facts of a run, read from its folder.
 
     Attributes:
-        manifest: `manifest.json`; empty if there is none.
-        status: of the run, from `run_control.json`; None if there is none.
+        manifest: the content of `manifest.json`; empty if the file is missing.
+        status: the status in `run_control.json`; None if the file is missing.
     """
 
     run_dir: Path
@@ -71,26 +71,26 @@ class RunFacts:
 
     @property
     def directions(self) -> dict[str, Direction]:
-        """Which way metrics should go, as far as the configuration says so."""
+        """The directions of the metrics for which the configuration declares one."""
         return {metric.id: metric.direction for metric in self.config.metrics if metric.direction is not None}
 
     @property
     def primary_metrics(self) -> list[str]:
-        """The metrics of the question, without a trainer's objective, whose name only its trials know."""
+        """The configured primary metrics, without a trainer's objective, because only its trials report that name."""
         marked = [metric.id for metric in self.config.metrics if metric.primary]
         asked = self.config.analysis.primary_metrics
         if self.is_trainer and asked == [SUCCESS]:
-            # That is the default; a trainer is asked about its objective.
+            # `success` is the default; for a trainer the objective replaces it.
             asked = []
         return list(dict.fromkeys([*asked, *marked]))
 
     @property
     def has_tables(self) -> bool:
-        """Whether the tables were written, which is done after the last trial."""
+        """Whether the run has tables; they are written after its last trial."""
         return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
 
     def planned_trials(self, tasks: int) -> int:
-        """Return how many trials the plan has, given the number of tasks; the manifest's own figure wins."""
+        """Return the number of planned trials: from the manifest, else computed from the number of tasks."""
         said = self.manifest.get("ext", {}).get("total_trials")
         if isinstance(said, int):
             return said
@@ -98,11 +98,11 @@ class RunFacts:
 
 
 def read_facts(run_dir: Path) -> RunFacts:
-    """Read what a run says of itself.
+    """Read the facts of a run from its folder.
 
     Raises:
-        RunNotFoundError: the folder is no run.
-        RunDamagedError: a file of it is not what was written.
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: one of its files cannot be read or was changed.
     """
     path = run_dir / RESOLVED
     if not path.is_file():
@@ -124,7 +124,7 @@ def read_facts(run_dir: Path) -> RunFacts:
 
 
 def _status(path: Path) -> str | None:
-    """Return the status that a run wrote last; None for a folder without one."""
+    """Return the status that a run wrote last; None if the file is missing."""
     if not path.is_file():
         return None
     status = _read_object(path).get("status")
@@ -134,9 +134,9 @@ def _status(path: Path) -> str | None:
 
 
 def direction_by_name(name: str) -> Direction | None:
-    """Return which way a metric should go by the words of its name (`latency_ms`, `val_loss`); None if none tells."""
+    """Return the direction of a metric by the words of its name (`latency_ms`, `val_loss`); None if no word decides."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    # A loss or an error is to be small, whatever else the name says.
+    # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
     if words & _BETTER_LOW:
         return "minimize"
     return "maximize" if words & _BETTER_HIGH else None

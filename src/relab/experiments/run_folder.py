@@ -1,4 +1,4 @@
-"""The folder of a run: begun, locked, found again."""
+"""Create, open and lock the folder of a run."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from relab.experiments.seals import damaged, digest_of_file
 from relab.experiments.wire import sha256_of, write_json
 
 BYTES_PER_TRIAL: Final = 40_960
-"""What a trial's own documents take, in ten blocks of a file system."""
+"""Estimated disk space of a trial's documents: ten blocks of a file system."""
 RESERVE: Final = 256 * 1_048_576
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run that was begun.
+    """The folder of a run that has a manifest.
 
     Attributes:
-        manifest: its `manifest_v1`; `ext` holds how it was started.
+        manifest: its `manifest_v1`; `ext` contains how the run was started.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class RunFolder:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """How it was started: command, snapshot, data set, what to keep."""
+        """How the run was started: command, snapshot, data set, which workspaces to keep."""
         facts: Mapping[str, Any] = self.manifest["ext"]
         return facts
 
@@ -62,10 +62,10 @@ class RunFolder:
         return self.path / DATASET
 
     def tasks(self) -> TaskIndex:
-        """Return the tasks, from the run's own copy of the data set.
+        """Index the tasks in the run's own copy of the data set.
 
         Raises:
-            RunDamagedError: it is no longer the one that the run began with.
+            RunDamagedError: the copy is missing, unreadable, or was changed since the run began.
         """
         try:
             digest = digest_of_file(self.dataset)
@@ -76,7 +76,7 @@ class RunFolder:
         return index_tasks(self.dataset, self.config.dataset.limit)
 
     def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
-        """Write the `run_control_v1`: running, completed, interrupted or failed."""
+        """Write the run's `run_control_v1`; `status` is running, completed, interrupted or failed."""
         path = self.path / RUN_CONTROL
         path.parent.mkdir(exist_ok=True)
         building = path.with_name(f"{path.name}.new")
@@ -92,7 +92,10 @@ class RunFolder:
         building.replace(path)
 
     def status(self) -> str:
-        """Return the status that was written last; `interrupted` for a run whose process is gone."""
+        """Return the status written last.
+
+        Returns `interrupted` for a running run without a process that holds its lock, and `unknown` if the file is unreadable.
+        """
         try:
             status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -107,18 +110,18 @@ def new_run_id(now_us: int) -> str:
 
 
 def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, manifest: dict[str, Any]) -> RunFolder:
-    """Make the folder of a run.
+    """Create the folder of a run.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the folder exists already or cannot be written.
     """
-    # What trials leave is theirs to choose, and no other user of this machine should meet it.
+    # Mode 0700, because trials can write files of any kind, which other users of this machine must not reach.
     path.mkdir(parents=True, mode=0o700)
     (path / DATASET).parent.mkdir()
     shutil.copyfile(dataset, path / DATASET)
     write_json(path / RESOLVED, config.resolved())
     (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
-    # The manifest last: a folder with one is a run that was begun whole.
+    # The manifest is written last: a folder that has one is complete.
     building = path / f"{MANIFEST}.new"
     begin_journal(path, write_json(building, manifest))
     building.replace(path / MANIFEST)
@@ -126,11 +129,11 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
 
 
 def open_run(path: Path) -> RunFolder:
-    """Return a run that was begun.
+    """Open the folder of a run.
 
     Raises:
-        RunNotFoundError: the folder is none.
-        RunDamagedError: its manifest cannot be read, or its experiment is not what the manifest says.
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: the manifest or the resolved experiment cannot be read, or their digests differ.
     """
     manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
@@ -162,14 +165,14 @@ def _read(folder: Path, name: str) -> Any:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run for this process.
+    """Hold the lock of a run for this process.
 
     Raises:
-        RunBusyError: another process is at work on it.
+        RunBusyError: another process holds the lock.
     """
     lock = path / LOCK
     lock.parent.mkdir(exist_ok=True)
-    # Not "w": the holder's number must outlive our attempt.
+    # Not "w", which would erase the holder's process id even if the lock is taken.
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,10 +196,10 @@ def _is_locked(path: Path) -> bool:
 
 
 def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, keep: Keep) -> None:
-    """Return if the disk has room for a run.
+    """Check that the disk has enough free space for a run.
 
     Raises:
-        DiskFullError: it has not, by an estimate that is named.
+        DiskFullError: it has less than the estimate; the message gives both numbers.
     """
     kept = trials if keep is Keep.ALL else at_once
     needed = trials * BYTES_PER_TRIAL + kept * snapshot_bytes + RESERVE

@@ -1,4 +1,4 @@
-"""Running a plan: threads that take trials in order, the journal that remembers them, and how one stops."""
+"""Run a plan: threads take the trials in order, and every result is appended to the journal, until done or stopped."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class PlanRunner:
     """Runs every trial of a plan that has no result yet.
 
     Args:
-        context: what the trials share.
+        context: the values that all trials share.
         plan: all trials, in order.
-        journal: opened; every result is noted in it before anybody is told.
+        journal: an open journal; every result is appended to it before `on_result` is called.
         done: ids of the trials that have a result.
-        on_result: told of each result, by one thread at a time.
+        on_result: called with each result, by one thread at a time.
     """
 
     def __init__(self, context: RunContext, plan: Plan, journal: Journal, done: set[str], on_result: OnResult) -> None:
@@ -47,15 +47,15 @@ class PlanRunner:
         self.progress = Progress(len(plan), outcomes={name: Counter() for name in self._variants})
 
     def take_up(self, row: Mapping[str, Any]) -> None:
-        """Count a trial that an earlier process of the run has ended; in the order in which they ended."""
+        """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended."""
         self._prune(self._variants[row["variant_id"]], success=row["success"])
         self.progress.note(row)
 
     def run(self, stop: StopSwitch) -> None:
-        """Run until all trials have a result, or until stopped.
+        """Run until all trials have a result or `stop` is pressed.
 
         Raises:
-            DiskFullError: there is no room for another trial; those that ended are in the journal.
+            DiskFullError: the disk is full; the trials that ended are in the journal.
         """
         slots: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         errors: list[BaseException] = []
@@ -68,7 +68,7 @@ class PlanRunner:
         for thread in threads:
             thread.start()
         for slot in self._open_slots():
-            # Slots are handed out as they are needed: a plan may have a hundred thousand.
+            # The queue is bounded, because a plan may have a hundred thousand slots.
             while not room.acquire(timeout=0.2):
                 if stop.finish.is_set() or errors:
                     break
@@ -85,7 +85,7 @@ class PlanRunner:
     def _open_slots(self) -> Iterator[Slot]:
         for slot in self._plan:
             if slot.trial_id in self._done:
-                # What comes later in its chain goes on from here.
+                # The next trial in its chain continues from this one.
                 self._last_of_chain[self._chain(slot)] = slot.trial_id
             else:
                 yield slot
@@ -109,7 +109,7 @@ class PlanRunner:
                 errors.append(error)
 
     def _take(self, slots: queue.SimpleQueue[Slot | None]) -> Slot | None:
-        """Take the next trial and queue it in its chain, as one act: chains go on in the order of the plan."""
+        """Take the next trial and append it to its chain under one lock, so that each chain keeps the order of the plan."""
         with self._taking:
             slot = slots.get()
             if slot is not None and self._is_chained:
@@ -119,7 +119,7 @@ class PlanRunner:
 
     @contextmanager
     def _turn(self, slot: Slot) -> Iterator[None]:
-        """Wait until the trials before it in its chain have ended."""
+        """Wait until the earlier trials in the slot's chain have ended; hold the chain's turn inside the block."""
         if not self._is_chained:
             yield
             return
@@ -151,7 +151,7 @@ class PlanRunner:
         return self._context.config.design.policies.state is not StatePolicy.ISOLATE_PER_TRIAL
 
     def _chain(self, slot: Slot) -> Hashable:
-        """Return what the trials that go on from each other have in common."""
+        """Return the key of the slot's chain; trials of one chain continue from each other's workspace and state."""
         policy = self._context.config.design.policies.state
         if policy is StatePolicy.PERSIST_PER_TASK:
             return slot.variant, slot.task

@@ -1,4 +1,4 @@
-"""Running experiments: from a file to the folder of a finished run."""
+"""Run experiments: from an experiment file to the folder of a finished run."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ from relab.telemetry.service import TelemetryService
 
 
 class ExperimentRuns:
-    """Runs experiments, and goes on with interrupted ones.
+    """Runs experiments, and continues interrupted runs.
 
     Args:
-        clock: tells the time of manifests and rows.
-        telemetry: takes each trial as an agent run; None keeps trials out of telemetry.
-        environment: of the runner: the source of what the harness is given, by name.
+        clock: the source of the times in manifests and rows.
+        telemetry: stores each trial as an agent run; None keeps trials out of telemetry.
+        environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
+            None for those of this process.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class ExperimentRuns:
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[Gate] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment, without running anything; `gates` are those that it is to be judged by.
+        """Return the plan of an experiment as JSON, and its power to decide `gates`; run nothing.
 
-        `harness_problem` says why the experiment would not be run.
+        Its `harness_problem` says why the harness cannot be run, else it is None.
 
         Raises:
-            ExperimentInvalidError: the file, the overrides or the data set is wrong.
+            ExperimentInvalidError: the file, the overrides or the data set is invalid.
         """
         resolved = resolve(path, overrides=overrides, container=container)
         config = resolved.config
@@ -82,21 +83,22 @@ class ExperimentRuns:
         return describe(resolved, power)
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:
-        """Read an experiment that is about to run; nothing is written.
+        """Read and check an experiment before its run; write nothing.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: it cannot be run as it is.
+            ExperimentInvalidError: the file, the overrides, the data set or the harness is invalid.
+            PostureRefusedError: the command requires another isolation than the configuration gives.
         """
         resolved = resolve(path, command=options.command, container=options.container, overrides=options.overrides)
         check_harness(resolved)
         return resolved
 
     def run(self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult) -> RunSummary:
-        """Run an experiment to its end, or until stopped.
+        """Run an experiment until it ends or `stop` is pressed.
 
         Raises:
-            SandboxUnavailableError: its room cannot be made here.
-            DiskFullError: there is no room.
+            SandboxUnavailableError: this machine cannot provide the sandbox.
+            DiskFullError: the disk is full.
         """
         now_us = self._clock.now_us()
         run_id = new_run_id(now_us)
@@ -148,21 +150,22 @@ class ExperimentRuns:
             sandbox.close()
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
-        """Return how many trials a run has, and how many of them have a result.
+        """Return the number of planned trials of a run, and the number of trials with a result.
 
         Raises:
-            RunNotFoundError, RunChangedError: the folder is no run, or is not as it was.
+            RunNotFoundError: the folder is not a run.
+            RunChangedError: the run's files were changed.
         """
         run = open_run(run_dir.absolute())
         return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
     def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> RunSummary:
-        """Run what a run has no result for: after a crash, or after it was stopped.
+        """Run the trials of a run that have no result, after a crash or a stop.
 
         Raises:
-            RunNotFoundError: the folder is no run.
-            RunBusyError: another process is at work on it.
-            RunChangedError: the project's snapshot, the data set or the configuration is not what it began with.
+            RunNotFoundError: the folder is not a run.
+            RunBusyError: another process works on the run.
+            RunChangedError: the project's snapshot, the data set or the configuration was changed since the run began.
         """
         run = open_run(run_dir.absolute())
         config = run.config
@@ -211,7 +214,7 @@ class ExperimentRuns:
                 runner.run(stop)
             finally:
                 link.close()
-                # Where it cannot be written, the run counts as interrupted as soon as nobody is at work on it.
+                # If the write fails, the run still counts as interrupted once its lock is free.
                 with contextlib.suppress(OSError):
                     run.write_control("interrupted", self._clock.now_us())
                 journal.close()
@@ -269,13 +272,17 @@ class ExperimentRuns:
                 remedy=f"export {missing[0]}=...",
             )
         found = {name: self._environment[name] for name in config.runtime.harness.secrets}
-        # Refuses values that it could not find again, before there is a folder of the run.
+        # Raises for values that cannot be redacted, before the run's folder exists.
         Redactor(found)
         return found
 
 
 def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> None:
-    """Count what earlier processes of a run have come to, and send on what they were killed with."""
+    """Count the trials that earlier processes of the run finished, and resend agent runs that telemetry may lack.
+
+    Raises:
+        RunDamagedError: the journal has a trial of a variant that the experiment does not have.
+    """
     last: deque[Mapping[str, Any]] = deque(maxlen=MAX_PENDING)
     variants = {variant.variant_id for variant in context.config.variants}
     for entry in read_journal(context.run_dir):
@@ -289,7 +296,11 @@ def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> No
 
 
 def _snapshot_of(run: RunFolder, root: Path) -> Snapshot:
-    """Return the snapshot that a run began with, from the cache or, if the project is unchanged, made anew."""
+    """Return the snapshot that a run began with, from the cache or taken again.
+
+    Raises:
+        RunChangedError: the snapshot is not in the cache, and the project was changed since.
+    """
     digest = run.facts["snapshot"]
     found = cached_snapshot(root / LAB / "cache", digest)
     if found is None:
@@ -313,7 +324,7 @@ def _writable(folder: Path) -> None:
 
 @contextmanager
 def _full_disk_told(run_dir: Path) -> Iterator[None]:
-    """Turn the operating system's word for a full disk into ours, which says how to go on."""
+    """Convert the OSErrors of a full disk to a DiskFullError whose remedy says how to continue the run."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which room a configuration asks for."""
+"""Make the sandbox that a configuration selects."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from relab.experiments.sandbox.protocol import Network, Sandbox
 
 
 def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None = None) -> Sandbox:
-    """Return the sandbox of a run; nothing is started or checked yet.
+    """Return the sandbox of a run, without starting or checking anything.
 
     Args:
-        config: the posture in it is the one in effect.
-        run_id: marks what outlives this process, so that a later run can clear it away.
-        network: another network than the configuration's, for a setup command.
+        config: the configuration with the sandbox and network mode in effect.
+        run_id: part of the names of the sandbox's resources, so that a later runner can remove leftovers.
+        network: replaces the configured network mode, for a setup command.
     """
     sandbox = config.runtime.sandbox
     network = network or Network(config.runtime.network.mode.value)

@@ -1,4 +1,4 @@
-"""Sanitization profiles: what is made equal for all trials, so that only the variant differs."""
+"""Sanitization profiles: the conditions that are made equal for all trials, so that only the variant differs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What a profile does.
+    """The effect of a profile.
 
     Attributes:
-        summary: for people.
-        private_home: HOME, TMPDIR and the XDG folders lie in the trial's own folder.
+        summary: a description for the user.
+        private_home: HOME, TMPDIR and the XDG folders are in the trial's own folder.
         normal_locale: time zone, locale and hash seed are the same on every machine.
         fresh_state: each trial starts from the project's snapshot alone; other state policies are violations.
-        closed_network: a network that is open in full is a violation.
+        closed_network: full network access is a violation.
     """
 
     summary: str
@@ -57,22 +57,22 @@ EFFECTS: Final[Mapping[Profile, Effect]] = {
 
 
 def contract_profile(profile: Profile) -> tuple[str, bool]:
-    """Return the word for a profile in AgentLab's documents, and whether they know the profile.
+    """Return the value for a profile in AgentLab's documents, and whether it is the exact one.
 
-    They have no word for a profile that promises less than `hermetic_functional_v2`, which stands for it there; the documents
-    name the real profile under `ext`.
+    AgentLab has no value for a profile that guarantees less than `hermetic_functional_v2`. `hermetic_functional_v2` is used
+    for these, and the documents name the real profile under `ext`.
     """
     return Profile.HERMETIC_FUNCTIONAL_V2.value, profile is Profile.HERMETIC_FUNCTIONAL_V2
 
 
 def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: str) -> dict[str, str]:
-    """Return the variables that every harness gets, whatever the configuration lists.
+    """Return the environment variables that every harness gets, in addition to those that the configuration lists.
 
     Args:
-        profile: what to make equal.
+        profile: the sanitization profile.
         host: the runner's own environment.
-        home: the trial's home, as the harness sees it.
-        tmp: its temporary folder, as the harness sees it.
+        home: the trial's home, as a path inside the sandbox.
+        tmp: its temporary folder, as a path inside the sandbox.
     """
     effect = EFFECTS[profile]
     found = {name: host[name] for name in BASE_VARIABLES if name in host}
@@ -86,7 +86,7 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
 
 
 def violations(profile: Profile, *, state_policy: str, network_effective: str) -> list[str]:
-    """Return what of the profile does not hold for a trial."""
+    """Return a sentence for each rule of the profile that a trial violates."""
     effect = EFFECTS[profile]
     found = []
     if effect.fresh_state and state_policy != "isolate_per_trial":

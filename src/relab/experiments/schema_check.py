@@ -1,4 +1,4 @@
-"""Checking a file against the schema of a document: a JSON file, or JSON Lines with one document a line."""
+"""Validate a file against the JSON Schema of a document: a JSON file, or JSON Lines with one document per line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LINES: Final = (".jsonl", ".ndjson")
 
 
 def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
-    """Check every document of a file; return the name of the schema and how many documents there are.
+    """Validate every document of a file; return the name of the schema and the number of documents.
 
     Args:
-        file: JSON, or JSON Lines if it is called so.
-        name: of the schema; by default what the first document calls its `schema_version`.
+        file: JSON Lines if its suffix is .jsonl or .ndjson, else JSON.
+        name: of the schema; None for the `schema_version` of the first document.
 
     Raises:
-        ExperimentInvalidError: there is no such schema or file, or a document is not as it must be.
+        ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
     """
     documents = list(_documents(file))
     if not documents:
@@ -42,10 +42,10 @@ def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
 
 
 def check_document(name: str, document: Any) -> None:
-    """Check a document that is at hand.
+    """Validate a parsed document against the schema `name`.
 
     Raises:
-        ExperimentInvalidError: there is no such schema, or the document is not as it must be.
+        ExperimentInvalidError: there is no such schema, or the document does not match the schema.
     """
     problems = _problems(name, [("", document)])
     if problems:
@@ -55,7 +55,7 @@ def check_document(name: str, document: Any) -> None:
 
 
 def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
-    # No other command needs it, and to import it takes a tenth of a second.
+    # Imported here, because the import takes a tenth of a second and no other command needs it.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
 
     schema = schema_of(name)
@@ -72,7 +72,7 @@ def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str
 
 
 def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """Yield the places and messages of an error; of alternatives, those of the one that the document meant."""
+    """Yield `(JSON pointer, message)` of an error; of a `oneOf`, only for the alternative with the document's `event_type`."""
     if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
         kinds: dict[Any, list[ValidationError]] = {}
         for cause in error.context:

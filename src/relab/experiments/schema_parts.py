@@ -1,4 +1,4 @@
-"""What the schemas of documents are built from: texts, numbers, closed objects, references."""
+"""Building blocks for the JSON Schemas of documents: texts, numbers, closed objects, references."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ LEVEL: Final[Schema] = {"type": "string", "enum": ["cli_basic", "cli_events", "o
 
 
 def closed(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of an object that has these fields and no others."""
+    """Return the schema of an object with these fields; other fields are invalid."""
     return _object(required, optional) | {"additionalProperties": False}
 
 
 def opened(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of an object that has these fields, and may have others."""
+    """Return the schema of an object with these fields; other fields are allowed."""
     return _object(required, optional) | {"additionalProperties": True}
 
 
 def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """Return the schema of a document that names itself and is closed but for `ext`."""
+    """Return the schema of a document whose `schema_version` is `name`; besides these fields only `ext` is allowed."""
     return closed({"schema_version": {"const": name}, **required}, {**(optional or {}), "ext": OPEN})
 
 
 def list_of(of: Schema, least: int = 0) -> Schema:
-    """Return the schema of a list."""
+    """Return the schema of a list with at least `least` items."""
     return {"type": "array", "items": of} | ({"minItems": least} if least else {})
 
 
 def one_of(*values: str) -> Schema:
-    """Return the schema of a text that is one of these."""
+    """Return the schema of a text with one of these values."""
     return {"type": "string", "enum": list(values)}
 
 
 def or_null(schema: Schema) -> Schema:
-    """Return a schema that allows null besides."""
+    """Return a schema that also allows null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 

@@ -1,7 +1,7 @@
-"""The documents of experiments as JSON Schema: those that harnesses and people write, and those that a run leaves.
+"""The JSON Schemas of the documents that harnesses and users write, and that a run writes.
 
-AgentLab's own are in `contract_schemas.py`. Here are those that its prototype describes and publishes no schema of, and those
-that are relab's alone.
+AgentLab's published schemas are in `contract_schemas.py`. This module has the schemas of documents that AgentLab's prototype
+describes without a schema, and those of relab's own documents.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _FILE: Final = {"path": TEXT, "digest": DIGEST, "size_bytes": WHOLE}
 
 
 def schema_of(name: str) -> Schema | None:
-    """Return the schema of this name, such as `trial_output_v1`; None if there is none.
+    """Return the schema with this name, such as `trial_output_v1`; None if it does not exist.
 
-    A `$ref` in it names another schema as AgentLab's do, by `<name>.jsonschema`; `registry` finds these.
+    A `$ref` in it refers to another schema by `<name>.jsonschema`, as in AgentLab's schemas; `registry` resolves these.
     """
     made = _SCHEMAS.get(name)
     if made is None:
@@ -56,7 +56,7 @@ def schema_names() -> list[str]:
 
 @functools.cache
 def registry() -> Registry[bool | Mapping[str, Any]]:
-    """Return all schemas, so that one can refer to another; nothing is ever fetched."""
+    """Return a registry of all schemas that resolves references between them, without network access."""
     from referencing import Registry, Resource  # noqa: PLC0415 no other command needs it
 
     found: Registry[bool | Mapping[str, Any]] = Registry()
@@ -126,7 +126,7 @@ _OWN: Final[dict[str, Schema]] = {
 }
 
 _SCHEMAS: Final[dict[str, Callable[[], Schema]]] = {
-    # What `experiment.yaml` may say, with every field that relab knows.
+    # The schema of `experiment.yaml`, with all fields of relab.
     "relab_experiment_v0_3": functools.partial(ExperimentConfig.model_json_schema, by_alias=True),
     **{name: functools.partial(dict, schema) for name, schema in {**CONTRACT, **_OWN}.items()},
 }

@@ -1,4 +1,4 @@
-"""Documents of a run that carry a digest of themselves, and digests of files."""
+"""Seal documents with a digest of themselves, verify the attestation's seal, and compute digests of files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def seal(document: Mapping[str, Any]) -> dict[str, Any]:
 def read_attestation(run_dir: Path) -> dict[str, Any] | None:
     """Return the attestation of a run; None before the run has ended for the first time.
 
-    An attestation without a seal is one that an earlier version wrote: `ext.seal` is absent then.
+    An attestation of an earlier version has no seal: `ext.seal` is absent.
 
     Raises:
-        RunDamagedError: it cannot be read, or is not what was written.
+        RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.
     """
     path = run_dir / ATTESTATION
     try:
@@ -56,7 +56,7 @@ def digest_of_file(path: Path) -> str | None:
     """Return `sha256:` and hex of a file's bytes; None if there is no such file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def digest_of_file(path: Path) -> str | None:
 
 
 def damaged(path: Path, what: str, *, line: int | None = None) -> RunDamagedError:
-    """Return the error about a file of a run, with the remedy that every such file has."""
+    """Return the error about a damaged file of a run; `what` completes the sentence after the file's path."""
     place = f"{path}:{line}" if line is not None else str(path)
     return RunDamagedError(
         f"{place} {what}.",

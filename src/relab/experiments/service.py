@@ -1,4 +1,4 @@
-"""Experiments: what the edges may ask for."""
+"""Use cases of experiments for the API, the CLI and other contexts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from relab.telemetry.service import TelemetryService
 
 
 class ExperimentService:
-    """Use cases of experiments. Everything but telemetry lies in the project's own folder.
+    """Use cases of experiments. All data except telemetry is in the project's own folder.
 
     Args:
-        clock: tells the time of manifests and rows.
-        telemetry: takes each trial as an agent run; None keeps trials out of telemetry.
-        environment: of the runner: the source of what the harness is given, by name; None is this process's.
+        clock: the source of the times in manifests and rows.
+        telemetry: stores each trial as an agent run; None keeps trials out of telemetry.
+        environment: the runner's environment variables, from which the harness gets its variables and secrets by name;
+            None for those of this process.
     """
 
     def __init__(
@@ -38,54 +39,55 @@ class ExperimentService:
         self._runs = ExperimentRuns(clock, telemetry, environment)
 
     def init(self, root: Path, *, workload_type: str, container: bool) -> Sequence[Path]:
-        """Write the skeleton of an experiment; return the files.
+        """Write the skeleton of an experiment; return the paths of the files.
 
         Raises:
-            ExperimentInvalidError: there is one already, or the folder cannot be written.
+            ExperimentInvalidError: the project already has an experiment, or the folder cannot be written.
         """
         return skeleton.write_experiment(root, workload_type=workload_type, container=container)
 
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """Return the plan of an experiment, without running anything, and whether it can decide these gates.
+        """Return the plan of an experiment as JSON, and its power to decide these gates; run nothing.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: it cannot be run as it is.
-            GateInvalidError: a gate cannot be read.
+            ExperimentInvalidError, PostureRefusedError: the experiment cannot be run.
+            GateInvalidError: a gate cannot be parsed.
         """
         return self._runs.describe(path, overrides, container=container, gates=parse_gates(gates))
 
     def prepare(self, path: Path, options: RunOptions) -> Resolved:
-        """Read an experiment that is about to run; nothing is written.
+        """Read and check an experiment before its run; write nothing.
 
         Raises:
-            ExperimentInvalidError, PostureRefusedError: it cannot be run as it is.
+            ExperimentInvalidError, PostureRefusedError: the experiment cannot be run.
         """
         return self._runs.prepare(path, options)
 
     def run(self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult) -> RunSummary:
-        """Run an experiment to its end, or until stopped.
+        """Run an experiment until it ends or `stop` is pressed.
 
         Raises:
-            SandboxUnavailableError: its room cannot be made here.
-            DiskFullError: there is no room.
+            SandboxUnavailableError: this machine cannot provide the sandbox.
+            DiskFullError: the disk is full.
         """
         return self._runs.run(resolved, options, stop, on_result)
 
     def extent(self, run_dir: Path) -> tuple[int, int]:
-        """Return how many trials a run has, and how many of them have a result.
+        """Return the number of planned trials of a run, and the number of trials with a result.
 
         Raises:
-            RunNotFoundError, RunChangedError: the folder is no run, or is not as it was.
+            RunNotFoundError: the folder is not a run.
+            RunChangedError: the run's files were changed.
         """
         return self._runs.extent(run_dir)
 
     def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> RunSummary:
-        """Run what a run has no result for: after a crash, or after it was stopped.
+        """Run the trials of a run that have no result, after a crash or a stop.
 
         Raises:
-            RunNotFoundError, RunBusyError, RunChangedError: it cannot be continued.
+            RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
         """
         return self._runs.continue_run(run_dir, stop, on_result)
 
@@ -98,12 +100,12 @@ class ExperimentService:
         metrics: Sequence[str] = (),
         gates: Sequence[str] = (),
     ) -> Comparison:
-        """Judge the variants of a run that is named by its folder or its id.
+        """Judge the variants of a run; `named` is the run's folder or its id.
 
         Raises:
             RunNotFoundError: there is no such run.
-            RunDamagedError: a file that is read is not what the run has written.
-            GateInvalidError: a gate cannot be read.
+            RunDamagedError: a file that the comparison reads was changed after the run wrote it.
+            GateInvalidError: a gate cannot be parsed.
         """
         run_dir = listing.find_run(root, named)
         check_compared(read_facts(run_dir))
@@ -114,7 +116,7 @@ class ExperimentService:
         return listing.list_runs(root)
 
     def show_run(self, root: Path, named: Path) -> dict[str, Any]:
-        """Return what a run was and what became of it.
+        """Return the configuration, status and results of a run.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -122,7 +124,7 @@ class ExperimentService:
         return listing.show_run(root, named)
 
     def damage_of_run(self, root: Path, named: Path) -> tuple[Path, list[str]]:
-        """Check every file of a run, also those of its trials; return its folder and what is wrong, one sentence each.
+        """Check every file of a run and its trials; return the run's folder and a sentence for each damage found.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -139,37 +141,40 @@ class ExperimentService:
         runs: bool = False,
         older_than_us: int | None = None,
     ) -> Cleaning:
-        """Return what would be deleted of a project: named runs, runs created longer ago than this, all of them, `init`.
+        """Return the files that `clean` would delete.
+
+        Select runs by name, by age (`older_than_us`, in microseconds) or all of them (`runs`); `init` adds the files that
+        `lab init` and `lab knobs-init` wrote.
 
         Raises:
-            InvalidInputError: nothing is named, or runs are named in two ways.
+            InvalidInputError: nothing is selected, or runs are selected in two ways.
             RunNotFoundError: this project has no such run.
-            RunBusyError: a process is at work on one of the runs.
+            RunBusyError: a process works on one of the runs.
         """
         before_us = None if older_than_us is None else self._clock.now_us() - older_than_us
         return cleaning.plan_cleaning(root, named, init=init, runs=runs, before_us=before_us)
 
     def clean(self, planned: Cleaning) -> Sequence[Path]:
-        """Delete what was planned; return it.
+        """Delete the planned files and folders; return their paths.
 
         Raises:
-            RunBusyError: a process is at work on one of the runs; nothing is deleted then.
+            RunBusyError: a process works on one of the runs; nothing is deleted.
         """
         return cleaning.clean(planned)
 
     def init_knobs(self, root: Path) -> Sequence[Path]:
-        """Write a manifest of knobs and overrides that set none; return the files.
+        """Write an example manifest of knobs and an empty file of overrides; return their paths.
 
         Raises:
-            ExperimentInvalidError: they are there already.
+            ExperimentInvalidError: the files exist already.
         """
         return skeleton.write_knobs(root)
 
     def validate_schema(self, file: Path, name: str | None = None) -> tuple[str, int]:
-        """Check a file against the schema of a document; return the schema's name and how many documents were checked.
+        """Check a file against a JSON Schema; return the schema's name and the number of documents checked.
 
         Raises:
-            ExperimentInvalidError: there is no such schema or file, or a document is not as it must be.
+            ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
         """
         return check_file(file, name)
 
@@ -177,7 +182,7 @@ class ExperimentService:
         """Return the JSON Schema of a document.
 
         Raises:
-            ExperimentInvalidError: there is none of this name.
+            ExperimentInvalidError: there is no schema of this name.
         """
         found = schemas.schema_of(name)
         if found is None:
@@ -189,9 +194,9 @@ class ExperimentService:
     def validate_knobs(
         self, root: Path, overrides: Path, manifest: Path | None = None
     ) -> Sequence[tuple[knobs.Knob, Any]]:
-        """Return each knob that overrides set, with its value.
+        """Check a file of overrides; return each knob that it sets, with the value.
 
         Raises:
-            ExperimentInvalidError: a value is for no knob, of another type, or out of bounds.
+            ExperimentInvalidError: a value names an unknown knob, has the wrong type, or is out of bounds.
         """
         return knobs.load_overrides(overrides, root, manifest)

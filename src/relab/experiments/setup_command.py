@@ -1,4 +1,4 @@
-"""`run-dev --setup`: a command that runs once, in the room that trials get, and whose workspace they all start from."""
+"""`run-dev --setup`: run a command once in the trials' sandbox; all trials start from the workspace that it leaves."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def run_setup(
     root: Path,
     environment: Mapping[str, str],
 ) -> Snapshot:
-    """Run a shell command in a copy of the project; return the snapshot of what it made.
+    """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
     Args:
         command: for `/bin/sh -c`.
         config: the experiment.
-        sandbox: prepared.
+        sandbox: a prepared sandbox.
         snapshot: of the project.
         root: the project.
-        environment: the runner's; the command gets what trials get of it.
+        environment: the runner's environment; the command gets the same variables of it as trials.
 
     Raises:
-        ExperimentInvalidError: the command failed; the end of its output is told.
+        ExperimentInvalidError: the command failed; the message contains the end of its output.
     """
     cache = root / LAB / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def run_setup(
         if code != 0:
             said = folder.stdout.read_text(errors="replace") + folder.stderr.read_text(errors="replace")
             raise ExperimentInvalidError(f"The setup command ended with {code}: {said[-_SHOWN_CHARS:].strip()}")
-        # What was ignored of the project may be what the command has made, such as node_modules.
+        # Without ignore patterns, because the command may have made ignored files, such as node_modules.
         made = take_snapshot(folder.workspace, cache)
         remove_tree(folder.root)
         return made

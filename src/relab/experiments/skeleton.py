@@ -1,4 +1,4 @@
-"""What `lab init` and `lab knobs-init` write: a commented experiment, its schema for editors, a first manifest of knobs."""
+"""Write the files of `lab init` and `lab knobs-init`: a commented experiment, its schema for editors, a manifest of knobs."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ metrics:
 
 
 def write_experiment(root: Path, *, workload_type: str, container: bool) -> list[Path]:
-    """Write the skeleton of an experiment and its schema; return the files.
+    """Write the skeleton of an experiment and its schema; return the paths of the files.
 
     Raises:
-        ExperimentInvalidError: there is an experiment already, or the folder cannot be written.
+        ExperimentInvalidError: the project already has an experiment, or the folder cannot be written.
     """
     is_trainer = workload_type == "trainer"
     text = _TEMPLATE.format(
@@ -102,15 +102,15 @@ def write_experiment(root: Path, *, workload_type: str, container: bool) -> list
         sandbox=_CONTAINER if container else _LOCAL,
     )
     schema = json.dumps(experiment_schema(), indent=2) + "\n"
-    # The schema belongs to this version of lab and is written anew.
+    # The schema belongs to this version of lab, so an existing file is overwritten.
     return [_write(root / EXPERIMENT, text), _write(root / SCHEMA, schema, anew=True)]
 
 
 def write_knobs(root: Path) -> list[Path]:
-    """Write a manifest of the knobs that most experiments have, and overrides that set none; return the files.
+    """Write a manifest of the knobs that most experiments have, and an empty file of overrides; return their paths.
 
     Raises:
-        ExperimentInvalidError: they are there already, or the folder cannot be written.
+        ExperimentInvalidError: a file exists already, or the folder cannot be written.
     """
     manifest = {"schema_version": "knob_manifest_v1", "knobs": _KNOBS}
     overrides = {"schema_version": "experiment_overrides_v1", "manifest_path": DEFAULT_MANIFEST, "values": {}}

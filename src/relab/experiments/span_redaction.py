@@ -1,4 +1,4 @@
-"""Declared secrets out of OTLP exports, before they are kept or sent anywhere."""
+"""Redact declared secrets from OTLP exports, before they are stored or sent."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from relab.experiments.otlp_receiver import Encoding
 from relab.experiments.redaction import Redactor
 
 MAX_DEPTH = 100
-"""As deep as protobuf itself reads."""
+"""Largest nesting depth of messages; the same as protobuf's own limit."""
 
 
 def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
-    """Return an export without the values of secrets, in the same encoding.
+    """Return an export with the values of secrets replaced, in the same encoding.
 
-    A binary export is taken apart and put together again: a value taken out of its bytes would break its lengths.
+    A binary export is parsed and serialised again, because replacing bytes would break its length fields.
 
     Raises:
-        DecodeError, ValueError: it is no export.
+        DecodeError, ValueError: the body is not a valid export.
     """
     if not redactor.occurs_in(body):
         return body

@@ -1,4 +1,4 @@
-"""Trials into telemetry: every trial becomes an agent run, without a trial ever waiting for the database."""
+"""Send trials to telemetry as agent runs, in the background, so that trials rarely wait for the database."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from relab.experiments.rows import RunContext, read_row
 from relab.telemetry.service import TelemetryService
 
 MAX_PENDING: Final = 2_000
-"""Agent runs that may wait for their commit; then the run's threads wait too, and nothing piles up."""
+"""Largest number of agent runs that wait for their commit; at this number the run's threads wait too (backpressure)."""
 _GATHER_S = 0.25
-"""A commit waits for the disk, whatever it holds: runs that end within this time share one."""
+"""A commit waits for the disk regardless of its size, so runs that end within this time share one commit."""
 _MOST_HELD = 500
 
 _log = structlog.get_logger(__name__)
@@ -32,11 +32,11 @@ _log = structlog.get_logger(__name__)
 class TelemetryLink:
     """Sends agent runs and spans to telemetry.
 
-    A database that is away loses no trial: the run's folder is the truth, and what could not be sent is
-    counted. Used by one thread at a time for agent runs, by several for spans.
+    If the database is unavailable, no trial is lost: the run's folder is the source of truth, and failed agent runs
+    are counted. Only one thread at a time may send agent runs; several threads may send spans.
 
     Args:
-        telemetry: None sends nothing.
+        telemetry: the telemetry service; with None nothing is sent.
     """
 
     def __init__(self, telemetry: TelemetryService | None) -> None:
@@ -53,14 +53,14 @@ class TelemetryLink:
         self.first_error: str | None = None
 
     def start(self) -> None:
-        """Begin to take agent runs."""
+        """Start the telemetry intake and the sender thread."""
         if self._telemetry is not None:
             self._telemetry.start_intake(lambda _weight, _seconds: None)
             self._sender = threading.Thread(target=self._send_at_times, name="telemetry-link")
             self._sender.start()
 
     def send_run(self, run: dict[str, Any] | None) -> None:
-        """Have an agent run stored."""
+        """Queue an agent run for storage; None is ignored."""
         if self._telemetry is None or run is None:
             return
         body = pydantic_core.to_json(run)
@@ -72,13 +72,13 @@ class TelemetryLink:
             self._send()
 
     def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Have the agent runs stored that an earlier process of this run was killed with.
+        """Queue the agent runs that telemetry lacks because an earlier process of this run was killed.
 
-        Their steps are read from the trials' folders again; the ids of OTLP traces are not known any more.
+        Their steps are read again from the trials' folders; the ids of their OTLP traces are lost.
 
         Args:
             context: of the run.
-            rows: of trials that have a result; the last `MAX_PENDING` are enough, no more were ever waiting.
+            rows: of trials with a result; the last `MAX_PENDING` are enough, because no more could be waiting.
         """
         if self._telemetry is None:
             return
@@ -86,7 +86,7 @@ class TelemetryLink:
         events_path = context.config.runtime.harness.events.path
         for document in rows:
             try:
-                # Without a start there never was an agent run.
+                # A trial that did not start has no agent run.
                 if document["started_at"] is None or self._is_stored(document["agent_run_id"]):
                     continue
             except RelabError as error:
@@ -100,16 +100,16 @@ class TelemetryLink:
             self.send_run(run)
 
     def send_spans(self, body: bytes, encoding: Encoding) -> None:
-        """Store an OTLP export; durable when this returns, as OTLP's answer promises.
+        """Store an OTLP export; it is durable when this returns, as the OTLP response requires.
 
         Raises:
-            RelabError: it cannot be stored now.
+            RelabError: the export cannot be stored now.
         """
         if self._telemetry is not None:
             self._telemetry.submit_export(lambda: body, encoding).result()
 
     def close(self) -> None:
-        """Wait until everything is stored, or could not be."""
+        """Wait until every agent run has been stored or has failed."""
         if self._telemetry is None:
             return
         self._is_closing.set()

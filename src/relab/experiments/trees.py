@@ -1,4 +1,4 @@
-"""Trees of files that a harness has left: as deep as it liked, with any permissions, perhaps with links and holes."""
+"""Walk, measure and delete file trees that a harness left: of any depth and permissions, with links and sparse files."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MAX_HOLES: Final = 4 * 1_073_741_824
-"""Of one file, in bytes. Holes take no room on the disk, but reading them takes as long as reading what is there."""
+"""Largest total of the holes in one file, in bytes. Holes take no disk space, but reading them takes as long as reading data."""
 
 _SMALL_HOLES: Final = 65_536
-"""In bytes: compressed and inlined files of some file systems look as if they had holes."""
+"""Holes up to this size in bytes are ignored: on some file systems compressed and inlined files seem to have holes."""
 _LONG_PATH: Final = 3_000
-"""In bytes; the kernel takes 4,095, and a name has up to 255."""
+"""Length in bytes above which a path counts as long; the kernel accepts 4,095, and a name has up to 255."""
 
 
 def walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield what is below a folder, each folder before what is in it; links are not followed.
+    """Yield the entries below a folder, each folder before its contents; links are not followed.
 
-    A folder is listed whole before anything of it is yielded, so that what is in it may be changed meanwhile. A
+    A folder is listed completely before its first entry is yielded, so that the caller may change its contents. A
     folder that its owner may not read is made readable.
 
     Raises:
-        OSError: a folder cannot be read all the same; its path may be too long.
+        OSError: a folder cannot be read even so, for example because its path is too long.
     """
     stack = [str(root)]
     while stack:
         for entry in _listed(stack.pop()):
-            # Before it is yielded: it may get another name then.
+            # Checked before the yield, because the caller may rename the entry.
             if entry.is_dir(follow_symlinks=False):
                 stack.append(entry.path)
             yield entry
 
 
 def make_accessible(root: Path) -> None:
-    """Let the owner read and write everything below a folder, and the folder.
+    """Give the owner read and write permission for a folder and everything below it.
 
     Raises:
-        OSError: something is another user's.
+        OSError: an entry belongs to another user.
     """
     for entry in walk(root):
         if entry.is_file(follow_symlinks=False):
@@ -50,10 +50,10 @@ def make_accessible(root: Path) -> None:
 
 
 def allow_owner(path: Path) -> None:
-    """Let the owner of a file read and write it.
+    """Give the owner of a file read and write permission.
 
     Raises:
-        OSError: it is another user's.
+        OSError: the file belongs to another user.
     """
     mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & 0o600 != 0o600:
@@ -61,22 +61,22 @@ def allow_owner(path: Path) -> None:
 
 
 def check_holes(path: Path, status: os.stat_result) -> None:
-    """Return if a file can be read in a time that goes with the room it takes.
+    """Check that a file has at most `MAX_HOLES` bytes of holes, so that it can be read in reasonable time.
 
     Raises:
-        OSError: it is almost nothing but holes.
+        OSError: the file has more holes.
     """
     if status.st_size - status.st_blocks * 512 > MAX_HOLES:
         raise OSError(errno.EFBIG, "The file has more holes than can be read", str(path))
 
 
 def remove_tree(root: Path) -> None:
-    """Delete a folder, whatever a harness has made of its permissions and however deep it is.
+    """Delete a folder of any depth and with any permissions; do nothing if it does not exist.
 
-    A link in its place is deleted, and nothing of what it leads to.
+    If the path is a link or a file, only that is deleted, not the target of the link.
 
     Raises:
-        OSError: something in it cannot be deleted.
+        OSError: an entry cannot be deleted.
     """
     try:
         mode = root.lstat().st_mode
@@ -90,7 +90,7 @@ def remove_tree(root: Path) -> None:
     while stack:
         folder = stack.pop()
         if len(os.fsencode(folder)) > _LONG_PATH:
-            # What lies deeper has no path that the kernel would take.
+            # Move the folder up, because the paths below it would be too long for the kernel.
             higher = str(root / uuid.uuid4().hex)
             os.rename(folder, higher)  # noqa: PTH104 paths are text here: there may be very many
             folder = higher
@@ -107,7 +107,7 @@ def remove_tree(root: Path) -> None:
 def use_of_disk(*roots: Path) -> tuple[int, int]:
     """Return the bytes that files below these folders take on the disk, and the size of the largest file.
 
-    What vanishes meanwhile is not counted.
+    Files that are deleted meanwhile are not counted.
     """
     used = _used(*roots)
     return used.on_disk, used.largest
@@ -116,18 +116,18 @@ def use_of_disk(*roots: Path) -> tuple[int, int]:
 def size_of_copy(*roots: Path) -> tuple[int, int]:
     """Return the bytes that a copy of these folders may take, and the size of the largest file.
 
-    A file counts with its size, holes included, or with what it takes on the disk if that is more. What vanishes
-    meanwhile is not counted.
+    Each file counts with its size including holes, or with its disk usage if that is more. Files that are deleted
+    meanwhile are not counted.
     """
     used = _used(*roots)
     return used.copied, used.largest
 
 
 def remove_hollow_files(*roots: Path) -> int:
-    """Delete the files below these folders that have more holes than data; return how many there were.
+    """Delete the files below these folders that have more holes than data; return the number of deleted files.
 
     Raises:
-        OSError: one cannot be deleted.
+        OSError: a file cannot be deleted.
     """
     count = 0
     for root in roots:

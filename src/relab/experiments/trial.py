@@ -1,4 +1,4 @@
-"""One trial: its folders, its attempts, and the row that says what became of it."""
+"""Run one trial: make its folders, run its attempts, and make its result row."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from relab.experiments.workspace import Clone, remove_hollow_files, remove_tree
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))
-"""Levels whose harnesses read the control file after each step and say what they read."""
+"""Integration levels whose harnesses read the control file after each step and acknowledge it in an event."""
 
 
 class TrialRunner:
-    """Runs trials of one run; used from several threads.
+    """Runs trials of one run; thread-safe.
 
     Args:
-        context: what the trials share.
-        previous: the workspace and state that a trial starts from where state is carried over.
+        context: the values that all trials share.
+        previous: returns the folder of the trial whose workspace and state a trial continues from; None for a fresh start.
     """
 
     def __init__(self, context: RunContext, previous: Callable[[Slot], TrialFolder | None]) -> None:
@@ -54,11 +54,11 @@ class TrialRunner:
         self._evidence = EvidenceStore(context.run_dir)
 
     def run(self, slot: Slot, stop_now: threading.Event) -> TrialResult:
-        """Run a trial through its attempts.
+        """Run the attempts of a trial and return the result of the last one.
 
         Raises:
-            Stopped: the run was stopped at once; the trial has no result.
-            DiskFullError: there is no room left.
+            Stopped: the run was stopped immediately; the trial has no result.
+            DiskFullError: the disk is full; the trial has no result.
         """
         begun = time.perf_counter()
         context = self._context
@@ -85,7 +85,7 @@ class TrialRunner:
             return self._broken(slot, ids, task, folder, error, begun)
 
     def skipped(self, slot: Slot, error_type: ErrorType, message: str) -> TrialResult:
-        """Return the result of a trial that is not run."""
+        """Return the result of a trial that the runner skips: outcome MISSING, no attempts."""
         context = self._context
         variant = context.config.variants[slot.variant]
         task = context.tasks.read(slot.task)
@@ -117,7 +117,7 @@ class TrialRunner:
             watched = Watched(-1, ErrorType.SANDBOX, str(error))
         duration_ms = (time.perf_counter() - started) * 1_000
         mend_input(folder, given)
-        # By the wall clock a trial could end before it has begun, or a year later.
+        # Measured with the uptime, because the wall clock can jump during the trial.
         ended_us = started_us + uptime_us() - begun_us
         return self._read(ids, folder, copied, watched, posture, (started_us, ended_us), duration_ms)
 
@@ -129,7 +129,7 @@ class TrialRunner:
             output_bytes=int(config.runtime.workspace.max_output_mb * MB),
             outputs=(folder.stdout, folder.stderr),
             disk_bytes=disk_bytes_of(self._context),
-            # Not what earlier attempts have left beside them.
+            # Without `attempts/`, which holds the files of earlier attempts.
             disk=(folder.workspace, folder.state, folder.out, folder.root / "tmp"),
             budgets=wire.budgets_of(config, task),
             events=folder.host_path(config.runtime.harness.events.path),
@@ -249,7 +249,7 @@ class TrialRunner:
         return TrialResult(row, agent_run, entry)
 
     def _chain_id(self, ids: TrialIds) -> str:
-        """Name the trials that go on from each other; ids have no slash."""
+        """Return the id of the trial's evidence chain: trials that continue from each other share it. Ids contain no slash."""
         policy = self._context.config.design.policies.state
         if policy is StatePolicy.ACCUMULATE:
             return ids.variant_id
@@ -284,7 +284,7 @@ class TrialRunner:
             remove_tree(folder.workspace)
 
     def _write_state(self, folder: TrialFolder, row: TrialRow) -> str:
-        """Write the `trial_state_v1` of a trial; return its digest in hex."""
+        """Write the `trial_state_v1` of a trial; return its SHA-256 digest in hex."""
         document = {
             "schema_version": "trial_state_v1",
             "trial_id": row.trial_id,
@@ -301,7 +301,7 @@ class TrialRunner:
     def _broken(
         self, slot: Slot, ids: TrialIds, task: Task, folder: TrialFolder, error: OSError, begun: float
     ) -> TrialResult:
-        """Return the row of a trial whose folders could not be made, read or cleared away."""
+        """Return the result of a trial whose files could not be created, read or deleted: outcome ERROR."""
         message = self._context.redactor.text(f"{error.strerror or error}: {error.filename or folder.root}")
         row = make_row(self._context, slot, ids, task, Outcome.ERROR, (ErrorType.WORKSPACE.value, message), attempts=1)
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000)
@@ -309,7 +309,7 @@ class TrialRunner:
 
 
 def _without_holes(watched: Watched, folder: TrialFolder) -> Watched:
-    """Delete what takes long to read and takes no room, so that a trial cannot hold up its runner after its end."""
+    """Delete files that are mostly holes, which would take the runner long to read; add their number to the message."""
     count = remove_hollow_files(folder.workspace, folder.state, folder.out)
     if not count:
         return watched

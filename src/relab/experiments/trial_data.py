@@ -1,6 +1,6 @@
-"""The tables of a run as figures per task, ready for statistics; DuckDB does the adding up.
+"""Aggregate the tables of a run to figures per task for the statistics, with DuckDB.
 
-Repeats of a task are averaged here and nowhere else. The unit of everything after is the task, or the cluster of
+Repeats of a task are averaged in this module only. The unit of all later analysis is the task, or the cluster of
 tasks that depend on each other.
 """
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 MAX_METRICS: Final = 200
-"""Metrics that are summed up at most: the configured ones, then by name."""
+"""Largest number of metrics to aggregate: the wanted ones first, then in the order of their names."""
 
 ERRORS_DROPPED: Final = "success, errors dropped"
-"""A success rate over the trials that have a result of their own. No metric of a harness is read under this name."""
+"""Name of the success rate over the trials with outcome success or failure. A harness's metric of this name is ignored."""
 
 LATENCY: Final = "latency_ms"
 DURATION: Final = "duration_ms"
@@ -79,9 +79,9 @@ class TaskMeans:
 
     Attributes:
         tasks: numbers of the tasks, ascending.
-        means: of each task's trials; trials: how many those are.
-        variances: of the trials of each task; nan where there is one only.
-        groups: the number of each task's cluster; negative for a task that stands alone.
+        means: the mean over each task's trials; trials: the number of these trials.
+        variances: the sample variance over each task's trials; NaN for a task with one trial.
+        groups: the number of each task's cluster; negative for a task without a cluster.
     """
 
     tasks: Ints
@@ -95,7 +95,7 @@ class TaskMeans:
         return sum_by_group(self.means, self.groups)
 
     def hits(self) -> Clusters:
-        """Return the sums of all trials by cluster, with the number of trials: successes, where the metric is a rate."""
+        """Return the sum over the trials of each cluster, and their number; for a rate, the sum is the number of successes."""
         import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
         trials = self.trials.astype(float)
@@ -105,7 +105,7 @@ class TaskMeans:
 
 
 def sum_by_group(values: Floats, groups: Ints) -> Clusters:
-    """Sum values by what is independent."""
+    """Sum values by group; return the sums and the group sizes."""
     import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
 
     _, index = np.unique(groups, return_inverse=True)
@@ -116,8 +116,8 @@ class TrialData:
     """The figures of a run. Made by `open_trial_data`.
 
     Attributes:
-        metrics: the numeric metrics that there are figures of, by name, with their source.
-        omitted: how many more there are.
+        metrics: the numeric metrics with figures: `{name: source}`, at most `MAX_METRICS`.
+        omitted: the number of further metrics.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
@@ -133,16 +133,16 @@ class TrialData:
         connection.execute(_MEANS, [kept])
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return what a query over `trials`, `metrics_long`, `tasks` and `task_means` finds."""
+        """Run a query over `trials`, `metrics_long`, `tasks` and `task_means`, and return its rows."""
         return self._connection.execute(query, list(parameters)).fetchall()
 
     @property
     def tasks(self) -> int:
-        """How many tasks have a trial."""
+        """The number of tasks with at least one trial."""
         return int(self.rows("SELECT count(*) FROM tasks")[0][0])
 
     def name_of(self, metric: str) -> str | None:
-        """Return under which name the figures of a metric are found; None if there are none.
+        """Return the name that the figures of a metric are stored under; None if it has no figures.
 
         `latency_ms` is the runner's `duration_ms` if no harness reports it.
         """
@@ -151,7 +151,7 @@ class TrialData:
         return DURATION if metric == LATENCY and DURATION in self.metrics else None
 
     def task_means(self, variant: str, metric: str) -> TaskMeans:
-        """Return a metric of a variant by task, repeats averaged; empty if it has none."""
+        """Return a metric of a variant by task, repeats averaged; empty if it has no figures."""
         found = self._connection.execute(
             "SELECT task, mean, trials, cluster_number, coalesce(variance, 'nan'::DOUBLE) AS variance "
             "FROM task_means WHERE variant_id = ? AND metric = ? ORDER BY task",
@@ -166,11 +166,11 @@ class TrialData:
         )
 
     def outcomes(self, variant: str) -> dict[str, int]:
-        """Return how many trials of a variant ended how."""
+        """Return the number of a variant's trials by outcome."""
         return dict(self.rows("SELECT outcome, count(*) FROM trials WHERE variant_id = ? GROUP BY ALL", [variant]))
 
     def error_types(self, variant: str) -> dict[str, int]:
-        """Return how many trials of a variant have which error, the most frequent first."""
+        """Return the number of a variant's trials by error type, the most frequent first."""
         query = (
             "SELECT error_type, count(*) AS n FROM trials WHERE variant_id = ? AND error_type IS NOT NULL "
             "GROUP BY ALL ORDER BY n DESC, error_type"
@@ -178,14 +178,14 @@ class TrialData:
         return dict(self.rows(query, [variant]))
 
     def nonzero_exits(self, variant: str) -> int:
-        """Return how many trials of a variant have a result although their harness ended with another code than 0."""
+        """Return the number of a variant's trials with outcome success or failure whose harness had a non-zero exit code."""
         query = (
             "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
         )
         return int(self.rows(query, [variant])[0][0])
 
     def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
-        """Return quantiles of a metric over the trials of a variant; None without a figure."""
+        """Return the quantiles `at` of a metric over the trials of a variant; None if it has no figures."""
         name = self.name_of(metric)
         found = self.rows(
             "SELECT quantile_cont(metric_value, ?::DOUBLE[]) FROM metrics_long "
@@ -195,14 +195,14 @@ class TrialData:
         return None if found[0][0] is None else list(found[0][0])
 
     def total(self, variant: str, metric: str) -> float | None:
-        """Return the sum of a metric over the trials of a variant; None without a figure."""
+        """Return the sum of a metric over the trials of a variant; None if it has no figures."""
         found = self.rows(
             "SELECT sum(mean * trials) FROM task_means WHERE variant_id = ? AND metric = ?", [variant, metric]
         )
         return None if found[0][0] is None else float(found[0][0])
 
     def solved(self, variant: str) -> list[tuple[int, int, int]]:
-        """Return `(successes, trials, tasks)`: how many tasks of a variant were solved how often of how many trials."""
+        """Return rows `(successes, trials, tasks)`: the number of a variant's tasks with so many successes in so many trials."""
         return [
             (int(hits), int(trials), int(tasks))
             for hits, trials, tasks in self.rows(
@@ -213,11 +213,11 @@ class TrialData:
         ]
 
     def missing_outcomes(self, variant: str) -> int:
-        """Return how many trials of a variant were not run or gave no answer."""
+        """Return the number of a variant's trials with outcome missing: not run, or without an answer."""
         return self.outcomes(variant).get("missing", 0)
 
     def objective(self) -> str | None:
-        """Return the name under which most trials report their primary metric; None without trials."""
+        """Return the name that most trials give their primary metric; None without trials."""
         found = self.rows(
             "SELECT primary_metric_name FROM trials GROUP BY ALL "
             "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
@@ -225,7 +225,7 @@ class TrialData:
         return str(found[0][0]) if found else None
 
     def objective_direction(self, name: str) -> Direction | None:
-        """Return which way most trials say that their objective should go; None if none says."""
+        """Return the direction that most trials report for this objective; None if no trial reports one."""
         found = self.rows(
             "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
             "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",
@@ -236,15 +236,15 @@ class TrialData:
 
 @contextmanager
 def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[TrialData]:
-    """Read the tables of a run.
+    """Open the tables of a run for analysis.
 
     Args:
-        run_dir: of the run; its tables have been written.
-        wanted: metrics that are surely kept if there are many.
+        run_dir: the run's folder; its tables must have been written.
+        wanted: metrics to keep first if there are more than `MAX_METRICS`.
 
     Raises:
-        RunDamagedError: a table is missing, or is not what was written.
-        OSError: there is no room for what does not fit into memory.
+        RunDamagedError: a table is missing or cannot be read.
+        OSError: DuckDB has too little memory, or too little disk space for its temporary files.
     """
     import duckdb  # noqa: PLC0415 takes longer to load than most commands take
 
@@ -258,5 +258,5 @@ def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[Tr
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
-            # Only a run of an earlier version gets here with a damaged file: the others have digests, which are checked before.
+            # Runs of the current version have digests that are checked before, so this is a damaged run of an earlier version.
             raise damaged(folder, f"has a table that cannot be read ({type(error).__name__})") from error

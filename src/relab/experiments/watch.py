@@ -1,4 +1,4 @@
-"""Watching a trial at work: its time, its output, its disk, its budgets."""
+"""Watch a running trial, and end it if it exceeds its time-out, output, disk or resource limits, or its budgets."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from relab.experiments.workspace import size_of_copy
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 0.5
 _DISK_SHARE: Final = 20
-"""The disk is looked at for at most a twentieth of the time: a walk over many files takes long."""
+"""The disk is measured for at most a twentieth of the time, because a walk over many files takes long."""
 MB: Final = 1_048_576
 _MOST_AT_ONCE: Final = 64 * MB
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a trial must keep to.
+    """The limits of a trial that the runner checks.
 
     Attributes:
-        seconds: its time; None for any.
-        output_bytes: of each of `outputs`.
-        disk_bytes: of everything below `disk`, and of a single file.
-        limits: of its room; says which one it has run into.
+        seconds: the trial's time-out; None for no limit.
+        grace_s: the time between the polite and the forced end of its processes.
+        output_bytes: the largest size of each file in `outputs`.
+        disk_bytes: the largest size of all files below `disk` together, and of a single file.
+        limits: the limits of its sandbox, for the message about an exceeded one.
         budgets: `max_steps`, `max_total_tokens`, `max_tool_calls`, counted from its events.
         events: the file of its events.
         root: the trial's folder; no link below it is followed.
@@ -54,11 +55,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Watched:
-    """How it ended.
+    """The end of a trial's processes.
 
     Attributes:
         exit_code: of the harness.
-        ended_for: why the runner ended it; None if it ended by itself.
+        ended_for: why the attempt is an error, such as an exceeded limit or STOPPED; None if it ended by itself normally.
     """
 
     exit_code: int
@@ -79,8 +80,8 @@ class BudgetCount:
     _rest: bytes = field(default=b"", repr=False)
 
     def read(self) -> None:
-        """Count the events that were written since the last look."""
-        # Neither a link out of the trial's folder nor a pipe that nobody writes may hold us up.
+        """Count the events that were written since the last call."""
+        # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
         file = open_plain(self.path, below=self.below)
         if file is None:
             return
@@ -93,13 +94,13 @@ class BudgetCount:
             self._count(line)
 
     def finish(self) -> None:
-        """Count a last line that has no end."""
+        """Count the remaining events, and a last line without a line end."""
         self.read()
         rest, self._rest = self._rest, b""
         self._count(rest)
 
     def exceeded(self, budgets: Mapping[str, int]) -> str | None:
-        """Return what goes beyond its budget, if something does."""
+        """Return a message about the first exceeded budget; None if all are kept."""
         used = {"max_steps": self.steps, "max_total_tokens": self.tokens, "max_tool_calls": self.tool_calls}
         for name, most in budgets.items():
             if used[name] > most:
@@ -125,7 +126,7 @@ class BudgetCount:
 
 
 def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watched:
-    """Wait for a trial's end, and bring it about when a bound is passed or the run is stopped at once."""
+    """Wait until a trial ends; end it if it exceeds a bound or `stop_now` is set."""
     started = time.monotonic()
     budget = BudgetCount(bounds.events, bounds.root)
     next_disk_look = started + 2 * _LONGEST_LOOK_S
@@ -149,7 +150,7 @@ def watch(running: Running, bounds: Bounds, stop_now: threading.Event) -> Watche
             took = time.monotonic() - now
             next_disk_look = time.monotonic() + max(2 * _LONGEST_LOOK_S, _DISK_SHARE * took)
         if reason is not None:
-            # A stop at once means at once; the rest may say goodbye.
+            # An immediate stop gives no grace period.
             grace_s = 0.0 if reason[0] is ErrorType.STOPPED else bounds.grace_s
             return Watched(running.end(grace_s), *reason)
 
@@ -183,9 +184,9 @@ def _exceeded(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
 
 
 def _disk(running: Running, bounds: Bounds) -> tuple[ErrorType, str] | None:
-    # Holes count: what a trial leaves is read whole for its digests, and a copy for the next trial may fill them.
+    # Holes in files count: the runner reads files completely for their digests, and a copy for the next trial may fill them.
     total, largest = size_of_copy(*bounds.disk)
-    # A file of the largest size was not finished, whatever the harness has made of the error.
+    # A file of exactly the largest size was cut by the limit, even if the harness ignored the error.
     if total + running.hidden_bytes() > bounds.disk_bytes or largest >= bounds.disk_bytes:
         return _too_much_written(bounds)
     return None
@@ -198,14 +199,14 @@ def _too_much_written(bounds: Bounds) -> tuple[ErrorType, str]:
 
 def _size(path: Path) -> int:
     try:
-        # Of a link itself: where a harness has put one, the file that it leads to is none of ours to measure or cut.
+        # `lstat`, because a link that a harness made may lead to a file that the runner must not measure or cut.
         return path.lstat().st_size
     except OSError:
         return 0
 
 
 def cut(path: Path, limit: int) -> bool:
-    """Cut a file to its limit, with a line that says so; return whether it was longer."""
+    """Cut a file to `limit` bytes and append a line about the cut; return whether the file was longer."""
     if _size(path) <= limit:
         return False
     with path.open("r+b") as file:

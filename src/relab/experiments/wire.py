@@ -32,15 +32,15 @@ _BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
 def trial_input(
     config: ExperimentConfig, ids: TrialIds, variant: Variant, task: Task, places: Places, *, control_path: str
 ) -> dict[str, Any]:
-    """Return the document that the harness of one trial reads.
+    """Return the `trial_input_v1` document that the harness of one trial reads.
 
     Args:
         config: the experiment, overrides applied.
-        ids: what names the trial.
-        variant: whose bindings it gets.
-        task: what it is to do.
-        places: its folders, as it sees them.
-        control_path: the control file, as it sees it.
+        ids: the ids of the trial.
+        variant: the variant; the harness gets its bindings.
+        task: the task of the trial.
+        places: the trial's folders, as paths inside of the sandbox.
+        control_path: the control file, as a path inside of the sandbox.
     """
     runtime: dict[str, Any] = {
         "paths": {
@@ -62,7 +62,7 @@ def trial_input(
     timeouts = {"trial_seconds": trial_seconds(config, task), "tool_seconds": config.runtime.timeouts.tool_seconds}
     seconds = {name: value for name, value in timeouts.items() if value is not None}
     if seconds:
-        # The contract has whole seconds. A harness that ends itself by them should do so before it is ended.
+        # The contract has whole seconds. Rounded down, so that a harness that stops itself does so before the runner kills it.
         runtime["timeouts"] = {name: max(int(value), 1) for name, value in seconds.items()}
     profile, is_known = contract_profile(config.design.sanitization_profile)
     document: dict[str, Any] = {
@@ -88,14 +88,14 @@ def trial_input(
 
 
 def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:
-    """Return the budgets of a trial: the task's own win over the experiment's."""
+    """Return the budgets of a trial; the task's limits override the experiment's."""
     given = config.runtime.budgets.model_dump()
     found = {name: task.limits.get(name, given[name]) for name in _BUDGETS}
     return {name: int(value) for name, value in found.items() if value is not None}
 
 
 def trial_seconds(config: ExperimentConfig, task: Task) -> float | None:
-    """Return how long a trial may take."""
+    """Return the time-out of a trial in seconds, None for no limit; the task's limit overrides the experiment's."""
     return task.limits.get("trial_seconds", config.runtime.timeouts.trial_seconds)
 
 
@@ -109,7 +109,7 @@ def _boundary(task: Task) -> dict[str, Any]:
     }
 
 
-# --- what comes back ---------------------------------------------------------------------------------------------
+# --- the output --------------------------------------------------------------------------------------------------
 
 
 class _Open(BaseModel):
@@ -117,7 +117,7 @@ class _Open(BaseModel):
 
 
 class Objective(_Open):
-    """What a training run optimises."""
+    """The objective of a training run."""
 
     name: Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME)]
     value: float | None
@@ -142,7 +142,7 @@ class Checkpoint(_Open):
 
 
 class OutputError(_Open):
-    """Why a trial failed, by its own account."""
+    """The harness's own report of why a trial failed."""
 
     error_type: str | None = None
     message: str | None = None
@@ -150,7 +150,7 @@ class OutputError(_Open):
 
 
 class OutputIds(_Open):
-    """Whose output it is."""
+    """The ids of the trial that the output belongs to."""
 
     run_id: str
     trial_id: str
@@ -160,7 +160,7 @@ class OutputIds(_Open):
 
 
 class TrialOutput(_Open):
-    """`trial_output_v1`: closed but for `ext`."""
+    """`trial_output_v1`. Unknown fields are rejected, except inside `ext`."""
 
     schema_version: Literal["trial_output_v1"]
     ids: OutputIds
@@ -176,12 +176,12 @@ class TrialOutput(_Open):
 
 @dataclass(frozen=True)
 class ReadOutput:
-    """What a harness gave back, or why nothing can be made of it.
+    """The output of a harness, or why it cannot be used.
 
     Attributes:
-        raw: the document as it came, for the artifacts; empty if there is none.
-        output: the document, understood.
-        error_type, message: what is wrong, if `output` is None.
+        raw: the document as received, for the artifacts; empty if there is none.
+        output: the validated document; None if there is none, or it is invalid.
+        error_type, message: the error, if `output` is None.
     """
 
     raw: dict[str, Any] = field(default_factory=dict)
@@ -191,12 +191,12 @@ class ReadOutput:
 
 
 def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, *, below: Path) -> ReadOutput:
-    """Read the output of a trial: its file, else the last line of its standard output if that is JSON.
+    """Read and validate the output of a trial: its file or, without one, the last line of stdout if that is a JSON object.
 
     Args:
-        path: of its output.
-        stdout: what it printed.
-        ids: that the output must carry.
+        path: the output file.
+        stdout: the file with the harness's standard output.
+        ids: the ids that the output must contain.
         exit_code: of the harness, for the message if there is no output.
         below: the trial's folder; no link below it is followed.
     """
@@ -250,7 +250,7 @@ def _unread(error_type: ErrorType, message: str) -> ReadOutput:
 
 
 def _last_line(path: Path, below: Path) -> bytes | None:
-    """Return the last line of a file that is not blank, without reading the rest."""
+    """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes; None if there is none."""
     file = open_plain(path, below=below)
     if file is None:
         return None
@@ -261,7 +261,7 @@ def _last_line(path: Path, below: Path) -> bytes | None:
 
 
 def error_output(ids: TrialIds, outcome: Outcome, error_type: str, message: str) -> dict[str, Any]:
-    """Return the `trial_output_v1` that stands for a trial which has none of its own."""
+    """Return the `trial_output_v1` that the runner writes for a trial without a valid output."""
     return {
         "schema_version": "trial_output_v1",
         "ids": ids.to_json(),
@@ -271,7 +271,7 @@ def error_output(ids: TrialIds, outcome: Outcome, error_type: str, message: str)
 
 
 def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics that a table can hold: finite numbers, booleans and short texts; at most 1,000 of them."""
+    """Return the metrics that a table can hold: finite numbers, booleans, and texts cut to 1,000 characters; at most 1,000."""
     found: dict[str, Any] = {}
     for name, value in metrics.items():
         if len(found) >= MAX_METRICS:
@@ -291,7 +291,7 @@ def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def control_document(requested_at: str) -> dict[str, Any]:
-    """Return the control file as every trial finds it: go on."""
+    """Return the control file that every trial starts with: its action is `continue`."""
     return {
         "schema_version": "control_plane_v1",
         "seq": 0,
@@ -303,17 +303,17 @@ def control_document(requested_at: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, document: Any) -> bytes:
-    """Write a document as people can read it; return the bytes."""
+    """Write a document as indented JSON; return the bytes."""
     raw = to_json_bytes(document)
     path.write_bytes(raw)
     return raw
 
 
 def to_json_bytes(document: Any) -> bytes:
-    """Return a document as people can read it."""
+    """Return a document as indented JSON with a newline at the end."""
     return pydantic_core.to_json(document, indent=2) + b"\n"
 
 
 def sha256_of(document: Any) -> str:
-    """Return `sha256:` and hex of the sorted-key compact JSON of a document."""
+    """Return `sha256:` and the hex digest of a document's canonical JSON (sorted keys, compact)."""
     return "sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest()

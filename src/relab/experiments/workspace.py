@@ -1,8 +1,8 @@
-"""Workspaces: one snapshot of the project, a copy of it for each trial, and what the trial changed.
+"""Make workspaces: take one snapshot of the project, copy it for each trial, and find the files that the trial changed.
 
-The snapshot lies in `.lab/cache/`, by the digest of its content, so that runs of an
-unchanged project share it. Files that a harness may write are never hard links: a
-write in place would change the snapshot of all.
+The snapshot is in `.lab/cache/` under the digest of its content, so that runs of an
+unchanged project share it. Files that a harness may write are never hard links, because a
+write in place would change the shared snapshot.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from relab.experiments.trees import size_of_copy as size_of_copy  # noqa: PLC041
 from relab.experiments.trees import use_of_disk as use_of_disk  # noqa: PLC0414 as above
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
-"""As in .gitignore; no pattern of the configuration brings them back."""
+"""Patterns as in .gitignore; no pattern of the configuration can include these files again."""
 _PIECE = 1_048_576
 _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The project as it was when the run began: a folder that nobody writes."""
+    """A read-only copy of the project at the start of the run."""
 
     root: Path
     manifest: Manifest
 
     @functools.cached_property
     def copier(self) -> TreeCopier:
-        """What copies it for each trial."""
+        """The copier that copies the snapshot for each trial; it caches small files."""
         return TreeCopier(self.root, self.manifest, remembers=True)
 
 
@@ -55,7 +55,7 @@ class Clone:
     """A trial's copy of the project.
 
     Attributes:
-        manifest: what it held when the trial began.
+        manifest: its files when the trial began.
     """
 
     root: Path
@@ -63,10 +63,10 @@ class Clone:
     _seen: dict[str, Seen] = field(default_factory=dict)
 
     def now(self) -> Manifest:
-        """Return what it holds now; only files that the kernel says have changed are read.
+        """Return the manifest of its current files; read only files whose size, times or inode have changed.
 
         Raises:
-            OSError: a file cannot be read, or the folder is no longer one.
+            OSError: a file cannot be read, or the folder is no longer a folder.
         """
         if self.root.is_symlink():
             raise NotADirectoryError(errno.ENOTDIR, "A link stands in the place of the workspace", str(self.root))
@@ -89,16 +89,16 @@ class Clone:
 
 
 def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapshot:
-    """Copy the project into the cache, unless this very content is there already.
+    """Copy the project into the cache, unless the cache already has a snapshot with the same content.
 
     Args:
         root: the project.
         cache: `.lab/cache`.
-        ignore: patterns as in .gitignore, beside `.lab` and `.git`.
+        ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
 
     Raises:
-        ExperimentInvalidError: a pattern is none, or a file cannot be read.
-        DiskFullError: there is no room.
+        ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed while it was copied.
+        DiskFullError: the disk is full.
     """
     try:
         spec = GitIgnoreSpec.from_lines(ignore)
@@ -107,7 +107,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapsh
     manifest = _read_manifest(root, spec)
     target = _place(cache, manifest.digest)
     if cached_snapshot(cache, manifest.digest) is None:
-        # Made beside its name and then moved, so that a snapshot that was cut short is never taken for a whole one.
+        # Written under a temporary name and then renamed, so that an incomplete snapshot is never used.
         building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
         try:
             TreeCopier(root, manifest).copy(building)
@@ -124,7 +124,7 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapsh
 
 
 def cached_snapshot(cache: Path, digest: str) -> Snapshot | None:
-    """Return the snapshot of this digest, if it is in the cache and whole."""
+    """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
     root = _place(cache, digest)
     if not root.is_dir():
         return None
@@ -133,7 +133,7 @@ def cached_snapshot(cache: Path, digest: str) -> Snapshot | None:
 
 
 def _move(building: Path, target: Path) -> None:
-    # What is there is no longer what its name says, or another run was faster.
+    # An existing target is damaged, or another run has just written the same snapshot.
     remove_tree(target)
     try:
         building.rename(target)
@@ -150,12 +150,12 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
     """Copy a snapshot, or another trial's workspace, for a trial.
 
     Args:
-        source: of what is to be copied.
+        source: the copier of the folder to copy.
         target: the new folder; must not exist.
-        extra: files that the task brings along; they win over the project's.
+        extra: files that the task adds; they replace the project's.
 
     Raises:
-        OSError: there is no room, or a file cannot be written.
+        OSError: the disk is full, or a file cannot be written.
     """
     manifest, seen = source.manifest, source.copy(target)
     extra = tuple(extra)
@@ -178,7 +178,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
 
 
 def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
-    """Return the files whose next change must show: a change within the same tick of the kernel's clock need not."""
+    """Return the files whose later changes are detectable by their times.
+
+    Leaves out files with the latest ctime: a change within the same tick of the kernel's clock would not alter it.
+    """
     last = max((status.ctime_ns for status in seen.values()), default=0)
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
 
@@ -197,7 +200,7 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
 
 
 def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield the files and links below a folder, by path from it; sockets, pipes and devices are no content."""
+    """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices."""
     stack = [("", root)]
     while stack:
         prefix, folder = stack.pop()
@@ -219,8 +222,8 @@ def _entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
         target = os.fsencode(file.readlink())
         return FileEntry(path, "sha256:" + hashlib.sha256(target).hexdigest(), len(target), -1)
     check_holes(file, status)
-    # Every copy can be read and written by its owner, so that it can be copied and deleted again.
-    # No copy keeps set-user-ID: the copy belongs to the user of this process, and the original may not.
+    # The owner can read and write every copy, so that it can be copied and deleted again.
+    # Copies lose set-user-ID: they belong to the user of this process, and the original may belong to another.
     mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
     return FileEntry(path, _digest(file), status.st_size, mode)
 
@@ -230,7 +233,7 @@ def _digest_at(file: Path, entry: FileEntry) -> str:
 
 
 def _digest(file: Path) -> str:
-    # A link that a harness put in a file's place must not lead us out of its workspace.
+    # O_NOFOLLOW, because a harness may replace a file by a link that leads out of its workspace.
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     digest = hashlib.sha256()
     try:
@@ -242,7 +245,7 @@ def _digest(file: Path) -> str:
 
 
 def _make_parents(path: Path, root: Path) -> list[str]:
-    """Make the folders above a file of a task; return the paths of the project's files and links in their place."""
+    """Make the parent folders of a task's file; return the paths of project files and links that they replaced."""
     replaced = []
     for folder in reversed([parent for parent in path.parents if parent.is_relative_to(root) and parent != root]):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

@@ -1,1 +1,1 @@
-"""Rooms for trials: one protocol, three implementations, one conformance suite."""
+"""Sandboxes for trials: one protocol, three implementations, one conformance suite."""

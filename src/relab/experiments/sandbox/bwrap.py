@@ -1,4 +1,4 @@
-"""Rooms of bubblewrap: own mounts, processes and network, without a daemon and without a superuser.
+"""The bubblewrap sandbox: separate mounts, processes and network per attempt, without a daemon and without root.
 
 Options of the program: https://github.com/containers/bubblewrap/blob/main/bwrap.xml
 """
@@ -53,22 +53,22 @@ _HARMLESS: Final = {
     "CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
     "CapBnd": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
 }  # fmt: skip
-"""What the kernel reports of a process in a room (proc_pid_status(5)); 2 is a seccomp filter."""
+"""Required values in `/proc/<pid>/status` of a sandboxed process (proc_pid_status(5)); Seccomp 2 is a seccomp filter."""
 
 
 class BwrapSandbox:
-    """Starts each attempt in a room of its own.
+    """Starts each attempt in its own bubblewrap room.
 
-    A room ends with the thread that has started its attempt, as the kernel binds the one to the other: that thread
-    has to live until the attempt is closed.
+    A room ends with the thread that started its attempt, because the kernel sends the parent-death signal for threads:
+    that thread must live until the attempt is closed.
 
     Args:
-        run_id: tells what this run has left from what others have.
-        network: none and the allowlist get a network namespace without any route; full shares the machine's.
-        limits: enforced by control groups where the machine has them for us, else by rlimits as far as these go.
-        read_only_paths: further folders and files of this machine that harnesses see at the same place.
-        user: `uid` or `uid:gid`; None for the runner's own, or for an unused one if the runner is root.
-        program: bubblewrap.
+        run_id: part of the names of folders and control groups, to recognise the leftovers of this run.
+        network: none and allowlist get a network namespace without any route; full shares the machine's network.
+        limits: enforced by control groups if this process may use them, else by rlimits as far as possible.
+        read_only_paths: further folders and files of this machine, mounted read-only at the same path.
+        user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
+        program: the name or path of bubblewrap.
     """
 
     name = "bwrap"
@@ -101,10 +101,10 @@ class BwrapSandbox:
         self._lent: set[Path] = set()
 
     def prepare(self) -> None:
-        """Try a room, and clear away what an earlier runner of this run has left.
+        """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can make a safe room.
 
         Raises:
-            SandboxUnavailableError: bubblewrap is missing, or the kernel does not let it make a room.
+            SandboxUnavailableError: bubblewrap or a read-only path is missing, or a safe room cannot be made here.
         """
         found = shutil.which(self._program)
         if found is None:
@@ -124,7 +124,7 @@ class BwrapSandbox:
         if not self._user.is_runner:
             self._user_namespace = make_user_namespace(self._user)
         self._folder = Path(tempfile.mkdtemp(prefix=self._folder_prefix(os.getpid())))
-        # Nothing in it is secret, and trials may have another user.
+        # Readable for all: it contains no secrets, and trials may run as another user.
         self._folder.chmod(0o755)
         etc = make_etc(self._folder / "etc", is_networked=self._network is Network.FULL, user=self._user)
         self._shared = [*_ROOM, "--uid", str(self._user.uid), "--gid", str(self._user.gid)]
@@ -132,7 +132,7 @@ class BwrapSandbox:
         self._shared += [] if self._network is Network.FULL else ["--unshare-net"]
         self._shared += [*system_mounts(), *etc, "--proc", "/proc", "--dev", "/dev"]
         self._shared += kernel_interface_mounts(self._folder / "covers")
-        # What is kept in memory has a size, and nothing else of it can be written.
+        # Folders in memory have a size limit, and the rest of /dev is read-only.
         size = [] if self._limits.tmp_mb is None else ["--size", str(self._limits.tmp_mb * 1_048_576)]
         self._shared += [*size, "--tmpfs", "/dev/shm", "--remount-ro", "/dev", *size, "--tmpfs", "/tmp"]  # noqa: S108
         self._shared += ["--dir", "/run", "--symlink", "/tmp", "/var/tmp"]  # noqa: S108 as above
@@ -142,14 +142,16 @@ class BwrapSandbox:
         self._cgroups.prepare()
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
-        """Return where the wire contract has the folders."""
+        """Return the paths that the wire contract defines; they are the same for all attempts."""
         return PLACES
 
     def start(self, launch: Launch) -> BwrapRunning:
-        """Start an attempt: the room is made, limited, looked at and listened in before the harness is let go.
+        """Start an attempt: make the room, set limits, test its egress, serve the listeners, then start the harness.
+
+        If the egress self-test fails, the harness is not started; the posture of the result reports that.
 
         Raises:
-            SandboxError: one of these cannot be done.
+            SandboxError: one of these steps failed.
         """
         with contextlib.ExitStack() as undo:
             closers: list[Callable[[], None]] = []
@@ -186,7 +188,7 @@ class BwrapSandbox:
             posture = self._posture(room.pid, shown, enforced)
             if self._network is not Network.FULL:
                 closers += self._networks.serve(room.pid, launch.listeners)
-            # A room with a way out stays closed; whoever watches it sees the posture and ends it.
+            # If the egress self-test fails, the harness stays blocked; the caller reads the posture and ends the attempt.
             if posture.egress_self_test.get("passed", True):
                 room.let_go()
             watch = LimitWatch(
@@ -203,7 +205,7 @@ class BwrapSandbox:
         return running
 
     def close(self) -> None:
-        """End every attempt and remove what the run shares."""
+        """End every attempt and remove the resources that the run shares."""
         with self._lock:
             at_work = list(self._at_work.values())
         for running in at_work:
@@ -218,7 +220,7 @@ class BwrapSandbox:
             self._user_namespace = None
 
     def forget(self, running: BwrapRunning) -> None:
-        """Take an attempt off the list of those at work."""
+        """Remove an attempt from the list of running attempts."""
         with self._lock:
             self._at_work.pop(id(running), None)
 
@@ -242,7 +244,11 @@ class BwrapSandbox:
         return None if self._user.is_runner else self._user
 
     def _try_a_room(self) -> None:
-        """Start a room as those of trials and check what the kernel reports of a process in it."""
+        """Start a room with the options of trials and check the capabilities, ids and seccomp mode of a process in it.
+
+        Raises:
+            SandboxUnavailableError: bubblewrap fails, or a value is not safe.
+        """
         with contextlib.ExitStack() as undo:
             filters = undo.enter_context(tempfile.TemporaryFile())
             filters.write(self._system_calls)
@@ -255,7 +261,7 @@ class BwrapSandbox:
             command += [*self._shared, "/usr/bin/env", "cat", "/proc/self/status"]
             command, identity = as_user(command, self._other_user())
             try:
-                # The team's own program is run in the same way, but for its folders.
+                # The harness is later run in the same way, with its own folders in addition.
                 done = subprocess.run(  # noqa: S603
                     command,
                     capture_output=True,
@@ -286,13 +292,13 @@ class BwrapSandbox:
     def _set_rlimits(self, pid: int, launch: Launch) -> dict[str, str]:
         most = self._limits.max_pids
         if most is not None:
-            # The room's first process is not the harness's. In a user namespace of its own a room counts for itself.
+            # One more for the room's first process. Without root each room has its own user namespace and counts separately.
             most = (most + 1) * (self._limits.at_once if os.getuid() == 0 else 1)
         missing = self._cgroups.missing
         return set_rlimits(pid, self._limits, missing, max_file_bytes=launch.max_file_bytes, most_tasks=most)
 
     def _mounts(self, launch: Launch) -> tuple[list[str], dict[str, str]]:
-        """Return bubblewrap's options for an attempt's own folders, and how each place is mounted."""
+        """Return bubblewrap's options that mount an attempt's folders, and `{path in the room: "rw" or "ro"}`."""
         folders = launch.folders
         written = {place: getattr(folders, place) for place in ("workspace", "state", "out", "home")}
         read = {place: getattr(folders, place) for place in ("harness", "dataset")}

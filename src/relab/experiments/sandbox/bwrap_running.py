@@ -1,4 +1,4 @@
-"""A harness at work in a room of bubblewrap: held at the gate, let go, waited for, ended."""
+"""A running bubblewrap room: make it with a blocked harness, start the harness, wait for it, end the room."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _GONE_WITHIN_S: Final = 10.0
 
 
 class Room:
-    """A room whose harness waits to be let go.
+    """A bubblewrap room whose harness is blocked until `let_go`.
 
     Args:
-        program: bubblewrap.
-        options: its own, but for those that name file descriptors of this process.
-        launch: what is started.
+        program: the path of bubblewrap.
+        options: bubblewrap's options, without those that name file descriptors of this process.
+        launch: the description of the attempt.
         system_calls: the seccomp filter.
         user: of the harness and of bubblewrap; None for the user of this process.
-        user_namespace: a descriptor of the namespace to make the room in, if there is another user.
+        user_namespace: a file descriptor of the user namespace for the room, if there is another user.
     """
 
     def __init__(
@@ -47,14 +47,15 @@ class Room:
     ) -> None:
         told, tell = os.pipe()
         gate_read, self._gate = os.pipe()
-        # A file that never ends, even if the runner does: at its end bubblewrap would let the harness go.
+        # Opened for reading and writing, so that it has no end of file when the runner dies: at that, bubblewrap would
+        # start the harness.
         gate = os.open(f"/proc/self/fd/{gate_read}", os.O_RDWR | os.O_CLOEXEC)
         os.close(gate_read)
         arguments, filters = os.memfd_create("arguments"), os.memfd_create("filter")
         self._status = told
         self._told = b""
         try:
-            # By file, not by command line, which everyone on this machine can read: variables may be secrets.
+            # Options go through a file, because all users of this machine can read command lines, and variables may be secret.
             _fill(arguments, b"".join(os.fsencode(option) + b"\0" for option in options))
             _fill(filters, system_calls)
             command = [program, "--args", str(arguments), "--json-status-fd", str(tell), "--block-fd", str(gate)]
@@ -84,21 +85,21 @@ class Room:
         self._is_closed = False
 
     def let_go(self) -> None:
-        """Let the harness start."""
+        """Unblock the harness."""
         os.write(self._gate, b"\n")
 
     def tell(self, number: signal.Signals) -> None:
-        """Send a signal to the harness and what it has started in its session; the room's first process ignores it."""
+        """Send a signal to the harness and its process group; the room's first process ignores it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """End every process of the room, by ending the first."""
+        """Kill the room's first process, which ends every process of the room."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def has_run(self) -> bool:
-        """Return whether the harness was started; asked after the end."""
+        """Return whether the harness was started; call it after the room has ended."""
         os.set_blocking(self._status, False)
         with contextlib.suppress(BlockingIOError):
             while more := os.read(self._status, 4_096):
@@ -106,12 +107,16 @@ class Room:
         return b'"exit-code"' in self._told
 
     def close(self) -> None:
-        """End the room and wait until nothing of it is left. May be called again."""
+        """End the room and wait until all its processes have ended. May be called again.
+
+        Raises:
+            SandboxError: the room's first process does not end.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self.kill()
-        # The first process is the last to end; it is ours to bury if bubblewrap's monitor went before it.
+        # The room's first process ends last; this process must reap it if bubblewrap's monitor ended earlier.
         ended = select.poll()
         ended.register(self._pidfd, select.POLLIN)
         is_gone = bool(ended.poll(_GONE_WITHIN_S * 1_000))
@@ -125,7 +130,7 @@ class Room:
             raise SandboxError(f"process {self.pid} does not end, though it was killed")
 
     def _read_pid(self, stderr: Path) -> int:
-        """Return the room's first process, as this machine counts."""
+        """Return the id of the room's first process in this machine's PID namespace."""
         readable = select.poll()
         readable.register(self._status, select.POLLIN)
         while b"}" not in self._told:
@@ -138,7 +143,7 @@ class Room:
 
 
 class BwrapRunning:
-    """A harness at work in a room."""
+    """A running attempt in a bubblewrap room."""
 
     def __init__(
         self,
@@ -164,10 +169,10 @@ class BwrapRunning:
         self._is_reclaimed = False
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None after the time.
+        """Wait for the harness; return its exit code, or None on time-out.
 
         Raises:
-            SandboxError: the harness was never started, as its program is missing or the room failed.
+            SandboxError: the harness was never started, because its program is missing or the room failed.
         """
         if self._code is None:
             status = self._room.child.wait(timeout_s)
@@ -179,7 +184,7 @@ class BwrapRunning:
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Ask the harness to end, and end the room after the grace."""
+        """Send SIGTERM to the harness, and kill the room after the grace period; return the exit code."""
         self._is_ended = True
         if self.wait(0) is None:
             self._room.tell(signal.SIGTERM)
@@ -191,7 +196,7 @@ class BwrapRunning:
         return code
 
     def close(self) -> None:
-        """End the room with all that is in it. May be called again."""
+        """End the room with all its processes, and release all resources. May be called again."""
         try:
             self._room.close()
         finally:
@@ -207,8 +212,8 @@ class BwrapRunning:
 
 
 def _start(command: Sequence[str], launch: Launch, fds: Sequence[int], user: TrialUser | None) -> Child:
-    # bubblewrap itself gets nothing of the harness's environment, which could make it load other code; but it
-    # carries the trial's mark, so that what a killed runner leaves is found.
+    # bubblewrap does not get the harness's environment, which could make it load other code. It gets the trial's
+    # marker, so that the processes that a killed runner leaves can be found.
     environment = {MARKER: str(launch.folders.out / "trial_input.json")}
     with streams_of(launch) as (stdin, stdout, stderr):
         return Child(
@@ -219,7 +224,7 @@ def _start(command: Sequence[str], launch: Launch, fds: Sequence[int], user: Tri
             stdout=stdout,
             stderr=stderr,
             pass_fds=fds,
-            # Not only the harness: bubblewrap's monitor has to be allowed to end the room when the runner dies.
+            # bubblewrap's monitor also runs as this user, to be allowed to end the room when the runner dies.
             user=user,
         )
 

@@ -1,4 +1,4 @@
-"""Limits by control groups, version 1 and 2, below the runner's own group and never outside of it where that can be.
+"""Limit attempts by control groups, version 1 or 2; the groups are made below the runner's own group if possible.
 
 Interface files: https://docs.kernel.org/admin-guide/cgroup-v2.html and
 https://docs.kernel.org/admin-guide/cgroup-v1/index.html
@@ -24,12 +24,12 @@ _CPU_PERIOD_US: Final = 100_000
 _MB: Final = 1_048_576
 _instances = itertools.count(1)
 _EMPTY_WITHIN_S: Final = 2.0
-"""A group can be removed once the kernel has forgotten its last process, which is a moment after its end."""
+"""Time to wait for a group to become removable: the kernel removes an ended process from its group with a short delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Hierarchy:
-    """A tree of groups: where new ones may be made, and what they limit."""
+    """A cgroup hierarchy: the folder for new groups, and their controllers."""
 
     version: int
     base: Path
@@ -43,7 +43,7 @@ class Group:
         self._folders = folders
 
     def add(self, pid: int, *, may_have_ended: bool = False) -> None:
-        """Move a process in; what it starts from then on is in as well.
+        """Move a process into the group; processes that it starts later are in the group as well.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -57,7 +57,7 @@ class Group:
                 raise SandboxError(f"cannot limit process {pid} by {folder}: {error.strerror}") from error
 
     def add_tree(self, find: Callable[[], Sequence[int]]) -> None:
-        """Move processes in until `find` returns only processes that are in: what these start from then on is in as well.
+        """Move processes into the group until `find` returns no process outside of it.
 
         Raises:
             SandboxError: the kernel refuses.
@@ -75,11 +75,11 @@ class Group:
         return frozenset(limit for limit, controller in _CONTROLLERS.items() if controller in controllers)
 
     def processes(self) -> list[int]:
-        """Return the processes that are in, as this machine counts."""
+        """Return the ids of the group's processes in this machine's PID namespace."""
         return _processes(self._folders[0][1]) if self._folders else []
 
     def was_out_of_memory(self) -> bool:
-        """Return whether the memory limit has ended a process of the group."""
+        """Return whether the kernel has killed a process of the group because of the memory limit."""
         return self._count("memory", ("memory.oom_control", "memory.events"), "oom_kill") > 0
 
     def was_out_of_processes(self) -> bool:
@@ -87,10 +87,10 @@ class Group:
         return self._count("pids", ("pids.events", "pids.events"), "max") > 0
 
     def kill(self) -> None:
-        """End every process that is in, also of a program that starts processes without end."""
+        """Kill every process of the group, even of a program that starts new processes without end."""
         for hierarchy, folder in self._folders:
             if "pids" in hierarchy.controllers:
-                # Without this they could be faster than the signals.
+                # A limit of 0 prevents new processes, which could otherwise start faster than the signals arrive.
                 with contextlib.suppress(OSError):
                     (folder / "pids.max").write_text("0")
         deadline = time.monotonic() + _EMPTY_WITHIN_S
@@ -111,20 +111,20 @@ class Group:
         return 0
 
     def close(self) -> None:
-        """Remove the group, whose processes have ended. May be called again."""
+        """Remove the group; its processes must have ended. May be called again."""
         for _, folder in self._folders:
             _remove(folder)
         self._folders = ()
 
 
 class Cgroups:
-    """Makes a group for each attempt of a run, as far as the machine lets us.
+    """Makes a control group for each attempt of a run, as far as this process is permitted to.
 
     Args:
-        run_id: names the groups, so that a later runner of the same run finds what was left.
+        run_id: part of the groups' names, so that a later runner of the same run finds leftovers.
         limits: of each attempt.
-        proc: what tells of this process; another folder in tests.
-        own_tasks: how many processes of each attempt are the sandbox's and not the harness's.
+        proc: the /proc folder of this process; another folder in tests.
+        own_tasks: the number of processes of each attempt that belong to the sandbox and not to the harness.
     """
 
     def __init__(self, run_id: str, limits: Limits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1) -> None:
@@ -140,9 +140,9 @@ class Cgroups:
         self.missing: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Look what can be limited, remove what a killed runner left, and make the run's own groups.
+        """Find the usable controllers, remove the groups that a killed runner left, and make the run's own groups.
 
-        Afterwards `enforced` says for each limit by what it is enforced, and `missing` for each other why it is not.
+        Afterwards `enforced` maps each enforced limit to its controller, and `missing` maps each other limit to the reason.
         """
         wanted = [name for name in _CONTROLLERS if getattr(self._limits, name) is not None]
         for limit in wanted:
@@ -161,10 +161,10 @@ class Cgroups:
             self._add(hierarchy, controller)
 
     def make(self) -> Group | None:
-        """Make the group of one attempt; None if nothing is limited by groups.
+        """Make the group of one attempt; None if groups enforce no limit.
 
         Raises:
-            SandboxError: the kernel refuses what it has granted before.
+            SandboxError: the kernel refuses.
         """
         if not self._hierarchies:
             return None
@@ -184,19 +184,23 @@ class Cgroups:
         return Group(made)
 
     def close(self) -> None:
-        """Remove the run's groups, with whatever is left in them."""
+        """Remove the run's groups; kill the processes that are left in them."""
         for hierarchy in self._hierarchies:
             _remove_tree(hierarchy.base / self._name)
         self._hierarchies = []
 
     def _remove_stale(self, base: Path) -> None:
-        """Remove the groups of earlier runners of this run; only one is at work at a time."""
+        """Remove the groups of earlier runners of this run; they have ended, because a run has one runner at a time."""
         for folder in base.iterdir():
             if folder.name.startswith(self._prefix) and not folder.name.startswith(self._own_prefix):
                 _remove_tree(folder)
 
     def _check(self, hierarchy: _Hierarchy, limit: str) -> None:
-        """Set the limit once: a kernel may have the controller and still refuse the value."""
+        """Set the limit in a test group, because a kernel may have the controller and still reject the value.
+
+        Raises:
+            OSError: the kernel rejects it.
+        """
         folder = hierarchy.base / self._name / "check"
         folder.mkdir()
         try:
@@ -224,10 +228,10 @@ class Cgroups:
                     raise
 
     def _place(self, controller: str) -> _Hierarchy:
-        """Return where groups with this controller can be made.
+        """Return the hierarchy in which groups with this controller can be made.
 
         Raises:
-            OSError: nowhere; the message says why.
+            OSError: there is none; the message says why.
         """
         own = dict(_own_groups(self._proc))
         mounts = list(_mounts(self._proc))
@@ -244,12 +248,12 @@ class Cgroups:
 
 
 def _settings(version: int, limit: str, value: float) -> Iterator[tuple[str, str, bool]]:
-    """Yield the files to write, and whether the limit depends on each."""
+    """Yield `(file name, text, is required)` for each file to write for a limit."""
     if limit == "memory_mb":
         size = str(int(value) * _MB)
         if version == 1:
             yield "memory.limit_in_bytes", size, True
-            # Without accounting of swap there is no such file.
+            # This file does not exist on kernels without swap accounting.
             yield "memory.memsw.limit_in_bytes", size, False
         else:
             yield "memory.max", size, True
@@ -267,7 +271,7 @@ def _settings(version: int, limit: str, value: float) -> Iterator[tuple[str, str
 
 
 def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
-    """Yield `(controller, path)` of this process; the controller of version 2 is ''."""
+    """Yield `(controller, path)` for each group of the process; for version 2 the controller is ''."""
     for line in (proc / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
@@ -275,7 +279,7 @@ def _own_groups(proc: Path) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(proc: Path) -> Iterator[tuple[frozenset[str], Path, str]]:
-    """Yield `(controllers, mount point, root)` of the mounted hierarchies; version 2 has no controllers here."""
+    """Yield `(controllers, mount point, root)` of the mounted hierarchies; for version 2 the controllers are empty."""
     for line in (proc / "mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
@@ -293,9 +297,12 @@ def _below(mount: Path, root: str, path: str) -> Path:
 
 
 def _unified(own: Path, mount: Path, controller: str) -> Path:
-    """Return a group whose children can have a controller: our own, else the one above if it was given to us.
+    """Return the group below which new groups can use a controller: this process's group, else its parent.
 
-    A group with processes cannot hand controllers down, so a runner that shares its group with others goes beside it.
+    A group with processes cannot delegate controllers, so new groups may have to be made beside the runner's own group.
+
+    Raises:
+        OSError: neither group can be used.
     """
     refusal: OSError | None = None
     for base in (own, own.parent) if own != mount else (own,):
@@ -315,7 +322,7 @@ def _unified(own: Path, mount: Path, controller: str) -> Path:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Kill what is in the groups of a run and remove them; what cannot be removed stays."""
+    """Kill the processes in the groups of a run and remove the groups; ignore groups that cannot be removed."""
     with contextlib.suppress(FileNotFoundError):
         for child in [*(path for path in folder.iterdir() if path.is_dir()), folder]:
             for pid in _processes(child):
@@ -347,9 +354,9 @@ def _remove(folder: Path) -> None:
 
 
 def group_of(pid: int, proc: Path = Path("/proc")) -> Group | None:
-    """Return the control group of a process that another program limits, to read its counts; None if it is not visible.
+    """Return the control group of a process that another program manages, to read its counts; None if it is not visible.
 
-    It must not be closed by its reader.
+    The caller must not close it, which would remove the group.
     """
     folders: list[tuple[_Hierarchy, Path]] = []
     try:

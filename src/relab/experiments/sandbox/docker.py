@@ -1,4 +1,4 @@
-"""Rooms that are containers of a Docker Engine. The image is given: nothing is built and nothing is pulled."""
+"""The container sandbox: each attempt runs in a container of a Docker Engine. Images are neither built nor pulled."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ RUN_LABEL: Final = "relab.run"
 _RUNNER_LABEL: Final = "relab.runner"
 _SHELL: Final = "/bin/sh"
 _GATE: Final = 'read -r _ || exit 125; exec "$@"'
-"""Waits for a line before the harness's own input; a runner that dies first lets nothing start."""
+"""Shell script that waits for one line on stdin and then starts the harness; if the runner dies first, nothing starts."""
 _NETWORK_CHECK = "the network is asked for in full"
 _SERVED_BY: Final = "Docker Engine"
 _LIMITS: Final = {"memory_mb": "MemoryLimit", "cpu_count": "CpuCfsQuota", "max_pids": "PidsLimit"}
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOFT_FILES: Final = 16_384
 _NO_MORE_FILES: Final = "error setting rlimit"
-"""From runc, of any resource limit; only that of open files can be more than the engine itself has."""
+"""Error text of runc for any resource limit; only the limit of open files can be higher than the engine's own."""
 _instances = itertools.count(1)
 
 
 class DockerSandbox:
-    """Starts each attempt in a container of its own.
+    """Starts each attempt in its own container.
 
-    Where the image has a shell, the container waits in it until its network has been looked at and listened in; an
-    image without one starts its harness at once, and the self-test says so if it comes too late.
+    If the image has a shell, the container waits in it until the egress self-test is done and the listeners are served.
+    An image without a shell starts its harness immediately; the self-test reports this as `before_start: false`.
 
     Args:
-        run_id: labels the containers, so that a later runner of the same run removes what was left.
-        image: must be there.
-        network: none and the allowlist get a network namespace with nothing but loopback; full gets the engine's
-            bridge, or the machine's own network where the engine has no bridge.
+        run_id: a label of the containers, so that a later runner of the same run can remove leftovers.
+        image: the image, which must exist on this machine.
+        network: none and allowlist get a network namespace with only loopback; full gets the engine's
+            bridge, or the machine's own network if the engine has no bridge.
         limits: of each attempt.
-        read_only_root: whether only the trial's folders and /tmp can be written.
-        user: `uid` or `uid:gid`; None for the runner's own, or for an unused one if the runner is root.
-        no_new_privileges, drop_all_caps: what the container may not do.
-        engine: another one than the usual.
+        read_only_root: whether only the trial's folders and /tmp are writable.
+        user: `uid` or `uid:gid`; None for the runner's own user, or for an unused id if the runner is root.
+        no_new_privileges, drop_all_caps: restrictions of the container.
+        engine: the Docker Engine; None for the default one.
     """
 
     name = "container"
@@ -75,7 +75,7 @@ class DockerSandbox:
         engine: DockerEngine | None = None,
     ) -> None:
         self.image_digest: str | None = None
-        """The image's id, a SHA-256 of its configuration; known once the room is prepared."""
+        """The image's id, a SHA-256 of its configuration; None before `prepare`."""
         self._run_id = run_id
         self._runner = f"{os.getpid()}-{next(_instances)}"
         self._image = image
@@ -97,10 +97,10 @@ class DockerSandbox:
         self._enforced: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Ask the engine what it can do, and remove the containers that an earlier runner of this run has left.
+        """Read the engine's capabilities, and remove the containers that an earlier runner of this run has left.
 
         Raises:
-            SandboxUnavailableError: the engine does not answer, or the image is not there.
+            SandboxUnavailableError: the engine does not answer or has no seccomp filter, or the image is missing.
         """
         self._user = trial_user(self._wanted_user)
         try:
@@ -137,20 +137,20 @@ class DockerSandbox:
             self._enforced[limit] = _SERVED_BY if is_there else f"not enforced: the engine has no {_LIMITS[limit]}"
 
     def places(self, folders: Folders) -> Places:  # noqa: ARG002 they are the same for all
-        """Return where the wire contract has the folders."""
+        """Return the paths that the wire contract defines; they are the same for all attempts."""
         return PLACES
 
     def start(self, launch: Launch) -> DockerRunning:
         """Start an attempt.
 
         Raises:
-            SandboxError: the engine refuses; its reason is told.
+            SandboxError: the engine refuses; the message contains its reason.
         """
         sets_files = self._sets_files
         try:
             return self._start(launch)
         except SandboxError as error:
-            # An engine without CAP_SYS_RESOURCE cannot give more open files than it may have itself.
+            # An engine without CAP_SYS_RESOURCE cannot set a limit of open files above its own; retry without one.
             if _NO_MORE_FILES not in str(error) or not sets_files:
                 raise
         self._sets_files = False
@@ -208,7 +208,7 @@ class DockerSandbox:
                 self._lent.add(folder)
 
     def forget(self, container: str) -> None:
-        """Take an attempt off the list of those at work."""
+        """Remove an attempt from the list of running attempts."""
         with self._lock:
             self._at_work.pop(container, None)
 
@@ -226,7 +226,7 @@ class DockerSandbox:
                 self._drop(container["Id"])
 
     def _find_shell(self) -> bool:
-        """Return whether the image has a shell, by a container that is never started."""
+        """Return whether the image has a shell; look for it in a container that is created but never started."""
         created = self._engine.call(
             "POST", "/containers/create", body={"Image": self._image, "Cmd": [_SHELL], "Labels": self._labels()}
         )
@@ -237,9 +237,9 @@ class DockerSandbox:
 
     def _container(self, launch: Launch, ports: Mapping[int, int]) -> dict[str, Any]:
         environment = with_ports(launch.environment, ports)
-        # A name without a value takes back what the engine would add.
+        # A name without a value removes the variable that the engine would add.
         unset = [name for name in ("HOSTNAME",) if name not in environment]
-        # Shells drop variables whose names they could not have set.
+        # Shells drop variables whose names are not valid shell names, so `env` sets these.
         odd = [f"{name}={value}" for name, value in environment.items() if not _SHELL_NAME.fullmatch(name)]
         command = ["env", *odd, *launch.command] if odd and self._has_gate else list(launch.command)
         return {
@@ -275,18 +275,18 @@ class DockerSandbox:
             "ReadonlyRootfs": self._read_only_root,
             "SecurityOpt": self._security,
             "CapDrop": self._cap_drop,
-            # A first process that buries the dead and hands signals on, which a harness in its place would not get.
+            # An init process reaps zombies and forwards signals, which a harness as process 1 would not receive.
             "Init": True,
             "LogConfig": {"Type": "none"},
             "Memory": memory or 0,
             "MemorySwap": memory or 0,
             "NanoCpus": int((limits.cpu_count or 0) * 1_000_000_000),
-            # The init is no process of the harness.
+            # One more for the init process.
             "PidsLimit": 0 if limits.max_pids is None else limits.max_pids + 1,
         }
 
     def _watch_of(self, pid: int, container: str) -> LimitWatch:
-        """Return what watches a container, as far as its processes are visible: the engine may be on another machine."""
+        """Return the limit watch of a container; it watches nothing if the container is not on this machine."""
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
         if not _is_of(pid, container):
             return LimitWatch(Limits(), None, list)
@@ -306,28 +306,28 @@ class DockerSandbox:
             return Posture(Network.FULL, "none", test, mounts, enforced)
         enforcement = "network_namespace_and_proxy" if self._network is Network.ALLOWLIST else "network_namespace"
         test = look_for_ways_out(pid) | {"before_start": self._has_gate}
-        # Without a gate the harness may have ended before anybody could look.
+        # Without a gate the harness may have ended before the test.
         if not test["performed"] and self._has_gate:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
         return Posture(self._network, enforcement, test, mounts, enforced)
 
 
 def _ulimits(limits: Limits, launch: Launch) -> list[dict[str, Any]]:
-    # A soft limit above what is usual makes old programs close a million files before they start another one.
+    # With a very high soft limit, old programs close a million file descriptors before they start another program.
     files, size = limits.max_open_files, launch.max_file_bytes
     found = [{"Name": "fsize", "Soft": size, "Hard": size}] if size is not None else []
     return found + ([{"Name": "nofile", "Soft": min(files, _SOFT_FILES), "Hard": files}] if files is not None else [])
 
 
 def _is_of(pid: int, container: str) -> bool:
-    """Return whether a process of this machine is in a container."""
+    """Return whether process `pid` of this machine belongs to a container; false if it cannot be read."""
     with contextlib.suppress(OSError):
         return container in Path(f"/proc/{pid}/cgroup").read_text()
     return False
 
 
 def _mounts(launch: Launch) -> dict[str, tuple[str, str]]:
-    """Return `{place: (path on this machine, "rw" or "ro")}`."""
+    """Return the bind mounts of an attempt: `{path in the container: (path on this machine, "rw" or "ro")}`."""
     folders = launch.folders
     found = {
         getattr(PLACES, name): (str(getattr(folders, name)), "rw") for name in ("workspace", "state", "out", "home")
@@ -337,7 +337,7 @@ def _mounts(launch: Launch) -> dict[str, tuple[str, str]]:
 
 
 def _filters_system_calls(options: Sequence[str]) -> bool:
-    """Return whether an engine filters system calls, by the `SecurityOptions` of its `/info`."""
+    """Return whether an engine has a seccomp filter, according to the `SecurityOptions` of its `/info`."""
     return any("name=seccomp" in option.split(",") and "profile=unconfined" not in option for option in options)
 
 

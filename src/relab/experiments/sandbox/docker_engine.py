@@ -1,7 +1,7 @@
-"""The few calls of the Docker Engine API that rooms need, over its Unix socket.
+"""A client for the calls of the Docker Engine API that the container sandbox needs, over the engine's Unix socket.
 
-Reference: https://docs.docker.com/reference/api/engine/. Calls go to the version that the engine prefers: all of
-them are as old as 1.24, and engines refuse versions that are too old or too new for them.
+Reference: https://docs.docker.com/reference/api/engine/. Calls name no API version, so the engine uses its default:
+all of them exist since 1.24, and engines reject versions that are too old or too new for them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _ANSWER_WITHIN_S: Final = 60.0
 
 
 class EngineError(Exception):
-    """The engine refuses a call.
+    """A call of the Docker Engine failed.
 
     Attributes:
-        status: of HTTP; 0 if the engine was not reached.
+        status: the HTTP status; 0 if there is none, for example because the engine was not reached.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -33,10 +33,10 @@ class EngineError(Exception):
 
 
 class DockerEngine:
-    """A Docker Engine; keeps no connection open, so it may be used from several threads.
+    """A Docker Engine; opens a connection per call, so it is thread-safe.
 
     Args:
-        socket_path: where it listens; None for what DOCKER_HOST says, else the usual place.
+        socket_path: the engine's socket; None for the one in DOCKER_HOST, else `DEFAULT_SOCKET`.
     """
 
     def __init__(self, socket_path: Path | None = None) -> None:
@@ -51,10 +51,10 @@ class DockerEngine:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Make a call and return its JSON; None if it answers nothing.
+        """Make a call and return its parsed JSON; None if the response is empty or not JSON.
 
         Raises:
-            EngineError: it cannot be reached, or refuses.
+            EngineError: the engine cannot be reached, or rejects the call.
         """
         connection = _Connection(self.socket_path)
         try:
@@ -72,7 +72,7 @@ class DockerEngine:
         """Return whether a container has a file.
 
         Raises:
-            EngineError: it cannot be asked.
+            EngineError: the call failed.
         """
         try:
             self.call("HEAD", f"/containers/{container}/archive", {"path": path})
@@ -83,10 +83,10 @@ class DockerEngine:
         return True
 
     def attach(self, container: str) -> socket.socket:
-        """Return the stream of a container's standard input, output and error, from now on.
+        """Attach to a container's standard input, output and error; return the stream's socket.
 
         Raises:
-            EngineError: it cannot be had.
+            EngineError: the call failed.
         """
         connection = _Connection(self.socket_path)
         query = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
@@ -97,16 +97,16 @@ class DockerEngine:
         except (OSError, http.client.HTTPException) as error:
             raise _unreachable(self.socket_path, error) from error
         finally:
-            # Bytes of the stream cannot have been read ahead: the container has not been started yet.
+            # The HTTP connection has read no bytes of the stream, because the container has not been started yet.
             connection.close()
         stream.settimeout(None)
         return stream
 
     def waiter(self, container: str) -> Waiter:
-        """Return what waits for the end of a container; it is listening when this returns.
+        """Return a waiter for the next exit of a container; the engine has accepted the wait when this returns.
 
         Raises:
-            EngineError: it cannot be had.
+            EngineError: the call failed.
         """
         connection = _Connection(self.socket_path)
         try:
@@ -129,10 +129,10 @@ class Waiter:
         self._response = response
 
     def status(self) -> int:
-        """Wait, and return the exit status that the engine reports.
+        """Wait for the container's end; return the exit status that the engine reports.
 
         Raises:
-            EngineError: the engine is gone, or could not start the container.
+            EngineError: the engine closed the connection, or could not start the container.
         """
         try:
             answer = json.loads(self._response.read())
@@ -147,7 +147,7 @@ class Waiter:
     def close(self) -> None:
         """Stop waiting."""
         if self._connection.sock is not None:
-            # A thread that reads is woken by this, and not by closing.
+            # `shutdown` wakes a thread that is reading; `close` alone does not.
             with contextlib.suppress(OSError):
                 self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._connection.close()

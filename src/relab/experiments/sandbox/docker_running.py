@@ -1,4 +1,4 @@
-"""A harness at work in a container: its streams, its end."""
+"""A running container of an attempt: carry its input and output, wait for its end, remove it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.protocol import Launch, Posture, SandboxError
 
 _HEADER_BYTES: Final = 8
-"""Of a frame: the stream (1 output, 2 error), three zeros, the length in big-endian; the API's `attach`."""
+"""Header of a frame of the API's `attach` stream: stream number (1 stdout, 2 stderr), three zeros, length in big-endian."""
 _CHUNK_BYTES: Final = 65_536
 _GONE_WITHIN_S: Final = 30.0
 _TOLD_WITHIN_S: Final = 1.0
 
 
 class DockerRunning:
-    """One attempt; attached before its container is started, so that nothing of its output is missed.
+    """An attempt in a container; attaches before the container is started, so that no output is lost.
 
     Args:
-        engine: has the container.
+        engine: the Docker Engine of the container.
         container: its id.
-        launch: what is started.
-        forget: told the container when it is gone.
+        launch: the description of the attempt.
+        forget: called with the container's id after its removal.
 
     Raises:
-        EngineError: the engine refuses.
-        OSError: the files cannot be opened.
+        EngineError: the engine rejects a call.
+        OSError: the input or output files cannot be opened.
     """
 
     def __init__(self, engine: DockerEngine, container: str, launch: Launch, forget: Callable[[str], None]) -> None:
@@ -64,13 +64,13 @@ class DockerRunning:
         self._wait_thread.start()
 
     def let_go(self, posture: Posture, closers: list[Callable[[], None]], *, with_line: bool, is_open: bool) -> None:
-        """Let the harness start.
+        """Set the posture and start to send the input, which lets the harness start.
 
         Args:
-            posture: what holds in the room.
-            closers: what ends with it.
-            with_line: a gate waits for a line.
-            is_open: the harness may start at all.
+            posture: the isolation in effect in the container.
+            closers: functions to call when the container is removed.
+            with_line: whether a gate waits for a line before the input.
+            is_open: whether the harness may start; if false, nothing is sent.
         """
         self.posture = posture
         self._closers = closers
@@ -78,35 +78,35 @@ class DockerRunning:
             self._streams.give_input(b"\n" if with_line else b"")
 
     def watch_limits(self, watch: LimitWatch) -> None:
-        """Take over what finds out which limit the container runs into."""
+        """Set the watch that detects the limit that the container exceeds."""
         self._watch = watch
 
     def exceeded(self) -> str | None:
-        """Return the limit that it has run into, by the engine's account or by what this machine shows of it."""
+        """Return the exceeded limit, according to the engine or to the limit watch on this machine; None if none is known."""
         if self._was_out_of_memory:
             return "memory_mb"
         return self._watch.exceeded() if self._watch is not None else None
 
     def hidden_bytes(self) -> int:
-        """Return the bytes in its memory file systems and deleted files, as far as this machine shows them."""
+        """Return the bytes in the container's memory file systems and deleted open files; 0 if they are not visible here."""
         return self._watch.hidden_bytes() if self._watch is not None else 0
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None after the time.
+        """Wait for the harness; return its exit code, or None on time-out.
 
         Raises:
-            SandboxError: the engine is gone.
+            SandboxError: the engine did not report the container's end.
         """
         if not self._is_ended.wait(timeout_s):
             return None
         if self._problem is not None:
             raise SandboxError(f"the container's end is not known: {self._problem}") from self._problem
-        # The engine has reported the end before its last output was read.
+        # The engine may report the end before the last output has been read.
         self._streams.finish(_GONE_WITHIN_S)
         return self._code
 
     def end(self, grace_s: float) -> int:
-        """Send SIGTERM to the harness, and end the container after the grace."""
+        """Send SIGTERM to the harness, and SIGKILL to the container after the grace period; return the exit code."""
         if not self._is_ended.is_set() and grace_s > 0:
             self._kill("SIGTERM")
             self._is_ended.wait(grace_s)
@@ -118,7 +118,7 @@ class DockerRunning:
         return code
 
     def close(self) -> None:
-        """Remove the container with all that is in it. May be called again.
+        """Remove the container and everything in it. May be called again.
 
         Raises:
             SandboxError: the engine cannot remove it.
@@ -132,7 +132,7 @@ class DockerRunning:
             self._engine.call("DELETE", f"/containers/{self._container}", {"force": "1", "v": "1"})
         except EngineError as error:
             problem = error if error.status != 404 else None
-        # A container that never started has no end to be told of.
+        # The engine never reports the end of a container that was not started.
         if not self._is_ended.wait(_TOLD_WITHIN_S):
             self._waiter.close()
         self._wait_thread.join(_GONE_WITHIN_S)
@@ -150,7 +150,7 @@ class DockerRunning:
         try:
             self._engine.call("POST", f"/containers/{self._container}/kill", {"signal": name})
         except EngineError as error:
-            # 404, 409: it has ended meanwhile.
+            # 404 and 409: the container has ended in the meantime.
             if error.status not in {404, 409}:
                 raise SandboxError(f"container {self._container[:12]} cannot be ended: {error}") from error
 
@@ -168,7 +168,7 @@ class DockerRunning:
 
 
 class Streams:
-    """Carries a harness's input to its container, and its output into files."""
+    """Sends a harness's input to its container, and writes its output to files, in a thread."""
 
     def __init__(self, stream: socket.socket, launch: Launch) -> None:
         self.problem: OSError | None = None
@@ -203,7 +203,7 @@ class Streams:
         self._thread.join(timeout_s)
 
     def close(self) -> None:
-        """Stop carrying. May be called again."""
+        """Stop the thread and close the stream and the files. May be called again."""
         with contextlib.suppress(OSError):
             self._wake_write.send(b"c")
         self._thread.join()
@@ -238,7 +238,7 @@ class Streams:
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            # The harness does not read its input; its output is still wanted.
+            # The harness has closed its input; its output is still read.
             self._watch(is_sending=False)
             return
         if not self._to_send:
@@ -249,7 +249,7 @@ class Streams:
                     self._stream.shutdown(socket.SHUT_WR)
 
     def _receive(self) -> bool:
-        """Take what has come; return whether more may."""
+        """Read available output and write it to the files; return false at the end of the stream."""
         try:
             data = self._stream.recv(_CHUNK_BYTES)
         except BlockingIOError:
@@ -272,7 +272,7 @@ class Streams:
         return True
 
     def _write(self, part: bytes) -> None:
-        # After a failure the rest is dropped, but read: a harness must not wait for a disk that is full.
+        # After a failed write further output is read but dropped, so that a full disk does not block the harness.
         file = self._files.get(self._target)
         while file is not None and part and self.problem is None:
             try:

@@ -1,10 +1,10 @@
-"""A filtering HTTP proxy, and forwarded loopback ports: the ways out of a room whose network is `allowlist_enforced`.
+"""A filtering HTTP proxy, and forwarded loopback ports: the only egress of a sandbox with network `allowlist_enforced`.
 
-It runs in the runner and is reached through a listening socket inside of the room. Tunnels (`CONNECT`, RFC 9110
-9.3.6) and plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; everything else is refused with 403.
+It runs in the runner's process and listens on a socket inside the sandbox. Tunnels (`CONNECT`, RFC 9110
+9.3.6) and plain requests in absolute form (RFC 9112 3.2.2) to listed hosts pass; other hosts are refused with 403.
 
-Programs do not send requests to loopback addresses through a proxy, so that a listed server of this machine
-(`127.0.0.1:11434`) is served at the same address and port inside of the room, and each connection is carried to it.
+Programs do not send requests to loopback addresses through a proxy. A listed server of this machine
+(`127.0.0.1:11434`) is therefore served at the same address and port inside the sandbox, and each connection is forwarded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from relab.core.clock import Clock, SystemClock, format_time
 from relab.experiments.sandbox.egress_rules import LOCALHOST, Rule, address_of, is_special, split_authority
 
 Resolve = Callable[[str], Awaitable[list[str]]]
-"""Takes a host's name and returns its addresses."""
+"""Resolves a host name to its addresses."""
 
 _HEAD_BYTES: Final = 32_768
 _CHUNK_BYTES: Final = 65_536
@@ -38,7 +38,7 @@ _ABSOLUTE: Final = re.compile(r"http://([^/?#@\s]+)([/?][^#\s]*)?", re.IGNORECAS
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one room may take of the runner; times in seconds."""
+    """The limits of one proxy: connections at a time, and time-outs in seconds."""
 
     connections: int = 128
     head_s: float = 15.0
@@ -62,7 +62,7 @@ class _Decision:
 
 
 class _RefusedError(Exception):
-    """What the client asks for is answered by a status and a reason instead."""
+    """A request is refused with an HTTP status and a reason."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -71,21 +71,21 @@ class _RefusedError(Exception):
 
 
 class EgressProxy:
-    """The proxy of one room.
+    """The proxy of one sandbox.
 
-    A name is only believed as far as it leads to a public or private network: addresses of this machine, of its link
-    and of clouds' metadata must be listed themselves, beside the name.
+    A listed name permits only addresses in public or private networks. Loopback, link-local and cloud metadata addresses
+    must be listed by address as well.
 
     Args:
-        allowed_hosts: as `Rule.parse` reads them.
-        log: gets a JSON line for each decision; made with the first.
-        resolve: how names are looked up, on this machine.
-        bounds: of sizes and times.
-        clock: for the log.
-        destination: carry every connection to this host and port instead of reading a request from it.
+        allowed_hosts: rules in the syntax of `Rule.parse`.
+        log: the file that gets a JSON line for each decision; created with the first one.
+        resolve: resolves names; None for the resolver of this machine.
+        bounds: limits of connections and times.
+        clock: the source of the times in the log.
+        destination: forward every connection to this host and port, instead of reading an HTTP request from it.
 
     Raises:
-        ValueError: a host cannot be read.
+        ValueError: a host cannot be parsed.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class EgressProxy:
         self._open: set[asyncio.Task[None]] = set()
 
     def serve(self, listening: socket.socket) -> Callable[[], None]:
-        """Take connections from now on, in a thread; return what ends that, with every connection that is open."""
+        """Accept connections in a thread; return a function that stops it and closes all open connections."""
         listening.setblocking(False)
         loop = asyncio.new_event_loop()
         stop = asyncio.Event()
@@ -148,7 +148,7 @@ class EgressProxy:
                 return
             await self._answer(reader, writer)
         except (OSError, asyncio.CancelledError):
-            # The client is gone, or the room is being closed: there is nobody to tell.
+            # The client has closed the connection, or the sandbox is being closed: no response can be sent.
             pass
         finally:
             self._open.discard(task)
@@ -168,7 +168,7 @@ class EgressProxy:
             if decision is not None:
                 decision.reason = refused.reason
                 self._write(decision)
-            # A forwarded connection may speak any protocol, so that its only refusal is its end.
+            # A forwarded connection may use any protocol, so it is refused by closing it.
             if destination is None:
                 await _refuse(writer, refused.status, refused.reason)
             return
@@ -195,10 +195,10 @@ class EgressProxy:
             raise _RefusedError(431, f"the request's head has more than {_HEAD_BYTES:,} bytes") from None
 
     async def _decide(self, decision: _Decision) -> list[str]:
-        """Return the addresses that may be connected to.
+        """Return the addresses of the host that the rules permit.
 
         Raises:
-            _RefusedError: there is none.
+            _RefusedError: the host is not listed, cannot be resolved, or has no permitted address.
         """
         host, port = decision.host, decision.port
         if not any(rule.covers(host, port) for rule in self._rules):
@@ -244,7 +244,7 @@ class EgressProxy:
         client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
     ) -> None:
-        """Carry bytes both ways until both have ended, or neither has sent for too long."""
+        """Copy bytes in both directions until the server ends, the client's side fails, or the idle time-out expires."""
         loop = asyncio.get_running_loop()
         last = loop.time()
 
@@ -267,7 +267,7 @@ class EgressProxy:
                     decision.reason = f"nothing was sent for {self._bounds.idle_s:g} s"
                     return
                 await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                # A server that has ended or failed has nothing to be asked any more.
+                # After the server has ended or failed, further bytes of the client have no receiver.
                 if down.done() or (up.done() and up.exception() is not None):
                     return
         finally:
@@ -298,10 +298,10 @@ class EgressProxy:
 
 
 def _read_request(head: bytes) -> tuple[_Decision, bytes]:
-    """Return what is asked for, and the head to send on; none for a tunnel.
+    """Parse a request; return the decision to make, and the head to send to the server, which is empty for a tunnel.
 
     Raises:
-        _RefusedError: it is no request to a proxy.
+        _RefusedError: it is not a valid request to a proxy.
     """
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ")
@@ -319,7 +319,7 @@ def _read_request(head: bytes) -> tuple[_Decision, bytes]:
         raise _RefusedError(400, "this is a proxy: a request takes the form GET http://host/path")
     path = absolute[2] or "/"
     headers = [line for line in lines[1:] if line and line.split(":", 1)[0].strip().lower() not in _HOP_HEADERS]
-    # The Host is that of the decision, so that no other site of the same server is reached under its name.
+    # The Host header is replaced by the checked host, so that no other site on the same server can be reached.
     sent = [
         f"{method} {path if path.startswith('/') else '/' + path} HTTP/1.1",
         f"Host: {absolute[1]}",

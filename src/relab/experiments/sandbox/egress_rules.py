@@ -1,4 +1,4 @@
-"""Which hosts a room may reach: the list as it is written, and addresses that no name may lead to."""
+"""The allowlist of a sandbox's network: parse its rules, and classify addresses that a name must not resolve to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULT_PORTS: Final = frozenset((80, 443))
 _METADATA: Final = frozenset(
     ipaddress.ip_address(address) for address in ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254")
 )
-"""Where clouds hand out credentials to whoever runs there, beside 169.254.169.254, which is link-local."""
+"""Metadata addresses at which clouds hand out credentials, in addition to 169.254.169.254, which is link-local."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _AUTHORITY: Final = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._*-]{1,253}))(?::(?P<port>\d{1,5}))?"
@@ -31,10 +31,10 @@ class Rule:
 
     @classmethod
     def parse(cls, text: str) -> Rule:
-        """Read `example.com`, `*.example.com`, `example.com:8443`, `10.0.0.1` or `[::1]:80`.
+        """Parse `example.com`, `*.example.com`, `example.com:8443`, `10.0.0.1` or `[::1]:80`.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: the text has none of these forms.
         """
         found = split_authority(text.strip())
         if found is None or "*" in found[0].removeprefix("*."):
@@ -42,15 +42,15 @@ class Rule:
         return cls(*found)
 
     def covers(self, host: str, port: int) -> bool:
-        """Return whether the host is meant by this rule."""
+        """Return whether this rule permits the host and port."""
         if port not in (DEFAULT_PORTS if self.port is None else {self.port}):
             return False
         return host.endswith(self.host[1:]) if self.host.startswith("*.") else host == self.host
 
     def loopback_places(self) -> list[tuple[str, int]]:
-        """Return the loopback addresses and ports of this machine that the rule lists; empty for every other host.
+        """Return the `(address, port)` pairs of a rule for a loopback address; empty for every other host.
 
-        Programs connect to these directly, whatever proxy they are given, so that a room serves them itself.
+        Programs connect to loopback addresses directly and not through a proxy, so the sandbox serves these itself.
         """
         address = address_of("127.0.0.1" if self.host == LOCALHOST else self.host)
         if address is None or not address.is_loopback:
@@ -60,7 +60,7 @@ class Rule:
 
 
 def split_authority(text: str) -> tuple[str, int | None] | None:
-    """Return the host, in lower case, and the port of `host:port`, the latter None if there is none; None if it is neither."""
+    """Split `host[:port]` into the host in lower case and the port, None without one; return None for any other text."""
     found = _AUTHORITY.fullmatch(text)
     if found is None:
         return None
@@ -73,7 +73,7 @@ def split_authority(text: str) -> tuple[str, int | None] | None:
 
 
 def address_of(text: str) -> Address | None:
-    """Return the address that a text is; None for a name."""
+    """Parse an IP address, ignoring a zone after `%`; return None for a name."""
     try:
         return ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -81,7 +81,10 @@ def address_of(text: str) -> Address | None:
 
 
 def is_special(address: Address) -> bool:
-    """Return whether an address leads to this machine, its link or a cloud's metadata, or nowhere."""
+    """Return whether an address is loopback, link-local, multicast, unspecified, reserved or a cloud's metadata address.
+
+    IPv4 addresses inside IPv6 addresses (mapped, 6to4, NAT64) are checked as IPv4.
+    """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _NAT64:

@@ -1,4 +1,4 @@
-"""What of this machine a bubblewrap room shows: the system's folders, a small /etc, and the harness's interpreter."""
+"""Choose the files of this machine for a bubblewrap room: system folders, a small /etc, and the harness's interpreter."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PROGRAM_FOLDERS: Final = ("bin", "sbin", "shims", "condabin")
 
 
 def system_mounts() -> list[str]:
-    """Return bubblewrap's options for the system's own folders."""
+    """Return bubblewrap's options that mount the system's folders read-only."""
     options = ["--ro-bind", "/usr", "/usr"]
     for place in _SYSTEM:
         path = Path(place)
@@ -53,17 +53,17 @@ def system_mounts() -> list[str]:
 
 
 def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[str]:
-    """Return bubblewrap's options that make a room's /proc read-only and cover what reveals this machine.
+    """Return bubblewrap's options that make a room's /proc read-only and mask its parts that reveal this machine.
 
-    Docker makes a few parts of /proc read-only; here all of it is, by one mount. The masked parts are Docker's
-    (`MaskedPaths` of its default OCI configuration), but for those that only root may read. A room has no /sys.
+    Docker makes only some parts of /proc read-only; here one mount makes all of it read-only. The masked parts are Docker's
+    (`MaskedPaths` of its default OCI configuration), except those that only root may read. A room has no /sys.
 
     Args:
-        covers: a folder to make, with what is shown in the place of masked parts.
+        covers: a folder to create, with an empty folder and an empty file to mount over masked parts.
         proc: the /proc of this machine; parts that it does not have are left out.
 
     Raises:
-        OSError: there is no room for the folder.
+        OSError: the folder cannot be created.
     """
     empty_folder, empty_file = covers / "folder", covers / "file"
     empty_folder.mkdir(parents=True)
@@ -78,18 +78,18 @@ def kernel_interface_mounts(covers: Path, proc: Path = Path("/proc")) -> list[st
 
 
 def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
-    """Write the /etc of a room: what programs need to start, and nothing that names this machine or its users.
+    """Write the /etc of a room: the files that programs need to start, without names of this machine or its users.
 
     Args:
-        folder: is made.
-        is_networked: names are resolved as on this machine; else only localhost is known.
-        user: of the trials; gets an account.
+        folder: the folder to create.
+        is_networked: use this machine's hosts and resolv.conf; if False, only localhost is resolved.
+        user: the trials' user, who gets an account.
 
     Returns:
         bubblewrap's options that mount it.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the folder or a file cannot be written.
     """
     folder.mkdir()
     options = ["--ro-bind", str(folder), "/etc"]
@@ -98,11 +98,11 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
             (folder / name).mkdir(parents=True)
             options += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
     for name in _ETC_FILES:
-        # What only the superuser may read is none of a harness's business.
+        # Files that only root may read are left out.
         with contextlib.suppress(FileNotFoundError, PermissionError):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(Path("/etc", name), folder / name)
-    # The first entry of an id wins, so the account of the trial comes first: its id may be that of nobody.
+    # The first entry of an id is used, so the trial's account comes first: its id may be that of `nobody`.
     account = f"harness:x:{user.uid}:{user.gid}:harness:/home/trial:/bin/sh\n"
     written = {
         "passwd": f"{account}root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
@@ -122,12 +122,12 @@ def make_etc(folder: Path, *, is_networked: bool, user: TrialUser) -> list[str]:
 
 
 def interpreter_folders(program: str, environment: Mapping[str, str], project: Path) -> list[Path]:
-    """Return the folders outside of the system's that the harness's program needs: its installation, its venv's base.
+    """Return the folders outside the system's that the harness's program needs: its installation and its venv's base.
 
     Args:
         program: the first word of the command: a name for PATH, an absolute path, or one below the project.
-        environment: the harness's, for its PATH.
-        project: the project's snapshot, which no harness can write; a workspace could point anywhere.
+        environment: the harness's environment, for its PATH.
+        project: the project's snapshot, which no harness can write; links in a workspace could lead anywhere.
     """
     if "/" in program:
         path: Path | None = project / program
@@ -144,7 +144,7 @@ def interpreter_folders(program: str, environment: Mapping[str, str], project: P
             if folder is not None and not _is_visible(folder, project):
                 folders[folder] = None
         if base is not None:
-            # A base of its own may again be made of links, as a manager of versions makes them.
+            # The base may consist of links as well, as version managers make them.
             folders |= dict.fromkeys(interpreter_folders(str(base / "bin" / path.name), environment, project))
         path = path.parent / path.readlink() if path.is_symlink() else None
         path = Path(os.path.normpath(path)) if path is not None else None
@@ -152,7 +152,7 @@ def interpreter_folders(program: str, environment: Mapping[str, str], project: P
 
 
 def _installation(program: Path) -> Path:
-    """Return the folder to show for a program: its whole installation, but never a home or everything."""
+    """Return the folder to mount for a program: its whole installation, but never the home folder or `/`."""
     folder = program.parent
     if folder.name in _PROGRAM_FOLDERS and folder.parent not in {Path.home(), Path("/")}:
         return folder.parent

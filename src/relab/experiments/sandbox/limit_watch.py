@@ -1,4 +1,4 @@
-"""What an attempt uses and which limit it has run into, read from its control group and from /proc."""
+"""Measure the resources of an attempt and detect exceeded limits, from its control group and from /proc."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from relab.experiments.sandbox.protocol import Limits
 _KB: Final = 1_024
 _MB: Final = 1_048_576
 _BLOCK: Final = 512
-"""Of `st_blocks`, see stat(2)."""
+"""Unit of `st_blocks` in bytes, see stat(2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What processes use together: memory of their own and shared memory in bytes, and tasks (processes and threads)."""
+    """The total use of several processes: anonymous and shared memory in bytes, and tasks (processes and threads)."""
 
     memory_bytes: int
     tasks: int
 
 
 class LimitWatch:
-    """Finds out whether an attempt has run into a limit.
+    """Detects whether an attempt has exceeded a limit.
 
-    A control group counts the refusals of the kernel; what no group enforces is measured.
+    Limits that a control group enforces are detected by the group's event counts; other limits are measured.
 
     Args:
         limits: of the attempt.
-        group: of the attempt, if there is one; its limits are not measured.
-        processes: returns the ids of the attempt's processes, as this machine counts.
-        own_tasks: how many of these are the sandbox's and not the harness's.
+        group: the attempt's control group, None if there is none; its limits are not measured.
+        processes: returns the ids of the attempt's processes in this machine's PID namespace.
+        own_tasks: the number of these processes that belong to the sandbox and not to the harness.
         memory_folders: folders of the attempt that are kept in memory, below `/proc/<pid>/root`.
-        measures_all: measure the limits of the group too, because the attempt had started before it was in.
+        measures_all: also measure the limits of the group, because the attempt started before it was in the group.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class LimitWatch:
         self._found: str | None = None
 
     def exceeded(self) -> str | None:
-        """Return the field of `Limits` that the attempt has run into; remembered."""
+        """Return the field of `Limits` that the attempt has exceeded, None if none; the first result is kept."""
         self._found = self._found or self._counted() or self._measured()
         return self._found
 
     def finish(self) -> None:
-        """Read the counts of the group for the last time; nothing is measured from then on."""
+        """Read the counts of the group for the last time, and stop measuring."""
         self._found = self._found or self._counted()
         self._group = None
         self._limits = Limits()
 
     def hidden_bytes(self) -> int:
-        """Return the bytes that the attempt has written to no file of its folders: in memory, or deleted and still open."""
+        """Return the bytes that the attempt has written outside its visible files: in memory, or in deleted open files."""
         pids = self._processes()
         total = sum(_used_in(f"/proc/{pids[0]}/root{folder}") for folder in self._memory_folders) if pids else 0
         return total + _deleted_bytes(pids)
@@ -95,7 +95,7 @@ class LimitWatch:
             use = use_of(pids)
             if tasks is not None and use.tasks > tasks + self._own_tasks:
                 return "max_pids"
-            # Pages that processes share are counted for each at first, which takes less time.
+            # The first measurement counts shared pages once per process, which is faster; only if it is too high, count exactly.
             if memory is not None and use.memory_bytes > memory * _MB and _exact_bytes(pids) > memory * _MB:
                 return "memory_mb"
         if files is not None and any(_open_files(pid) >= files for pid in pids):
@@ -104,9 +104,9 @@ class LimitWatch:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return a process and all that it has started, and what these have, as far as their parents are alive."""
+    """Return a process and its descendants; those whose parent has ended are missing."""
     found = [pid]
-    # The list grows while it is read.
+    # The loop appends to the list that it iterates over.
     for parent in found:
         with contextlib.suppress(OSError):
             for task in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 read several times a second
@@ -116,7 +116,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def use_of(pids: Iterable[int]) -> Use:
-    """Return what processes use; pages that they share count for each. What has ended meanwhile is left out."""
+    """Return the memory and tasks of processes; shared pages count once per process. Ended processes are left out."""
     memory = tasks = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -130,7 +130,7 @@ def use_of(pids: Iterable[int]) -> Use:
 
 
 def _exact_bytes(pids: Iterable[int]) -> int:
-    """Return the memory of processes, where pages that several share count once."""
+    """Return the memory of processes in bytes; shared pages count once in total."""
     total = 0
     for pid in pids:
         try:
@@ -145,13 +145,13 @@ def _exact_bytes(pids: Iterable[int]) -> int:
 
 def _open_files(pid: int) -> int:
     with contextlib.suppress(OSError):
-        # From Linux 6.2 on the size is the count, see proc_pid_fd(5).
+        # Since Linux 6.2 `st_size` is the number of open files, see proc_pid_fd(5).
         return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH116, PTH208 as above
     return 0
 
 
 def _deleted_bytes(pids: Iterable[int]) -> int:
-    """Return the room that open files take whose last name is gone."""
+    """Return the disk space in bytes of deleted files that the processes still have open."""
     found: dict[tuple[int, int], int] = {}
     for pid in pids:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The room that is none: the harness runs beside everything else, in its own copy of the project."""
+"""The sandbox without isolation: the harness runs as a plain child process in its own copy of the project."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network,
 from relab.experiments.sandbox.rlimits import set_rlimits, tasks_of_user
 
 _OTHER_TASKS: Final = 1_024
-"""That other programs of the same user may start while a run is at work."""
+"""Allowance for processes and threads that other programs of the same user start during a run."""
 
 
 class LocalSandbox:
-    """Starts harnesses as plain child processes. Nothing but their folders and environment is theirs.
+    """Starts harnesses as plain child processes. Only their folders and environment are separate.
 
     Args:
-        network: what is asked for; nothing of it can be enforced here.
-        limits: enforced by control groups where the machine has them for us, else by rlimits and by measuring.
-        run_id: tells the groups of this run from others.
+        network: the requested network mode; this sandbox cannot enforce it.
+        limits: enforced by control groups if this process may use them, else by rlimits and by measuring.
+        run_id: part of the names of this run's control groups.
     """
 
     name = "local"
@@ -38,14 +38,14 @@ class LocalSandbox:
         self._most_tasks: int | None = None
 
     def prepare(self) -> None:
-        """Find out what can be limited by groups."""
+        """Set up the control groups, and compute the fallback limit of tasks if they cannot enforce one."""
         self._cgroups.prepare()
         if "max_pids" in self._cgroups.missing and self._limits.max_pids is not None and os.getuid() != 0:
-            # The kernel counts everything of this user, so this only stops what measuring is too slow for.
+            # RLIMIT_NPROC counts all tasks of the user, so this limit is wide; it stops fork bombs that outrun the measuring.
             self._most_tasks = tasks_of_user() + _OTHER_TASKS + self._limits.max_pids * self._limits.at_once
 
     def places(self, folders: Folders) -> Places:
-        """Return the folders as they are."""
+        """Return the paths of the folders on this machine, because the harness sees the same file system."""
         return Places(
             workspace=str(folders.workspace),
             state=str(folders.state),
@@ -60,7 +60,7 @@ class LocalSandbox:
         """Start the harness in its workspace.
 
         Raises:
-            SandboxError: it cannot be started.
+            SandboxError: the harness cannot be started or limited.
         """
         closers, ports = listen_here(launch.listeners)
         try:
@@ -73,7 +73,7 @@ class LocalSandbox:
             raise
 
     def close(self) -> None:
-        """End what the run has left."""
+        """End the orphaned processes that the run left, and remove its control groups."""
         end_all_orphans()
         self._cgroups.close()
 
@@ -88,7 +88,7 @@ class LocalSandbox:
         try:
             if group is not None:
                 group.add_tree(running.processes)
-            # What it has started already is limited too; there is no gate that would hold it.
+            # The harness is already running, so its child processes have to be limited as well.
             for pid in reversed(running.processes()):
                 enforced = set_rlimits(
                     pid,
@@ -114,7 +114,7 @@ class LocalSandbox:
 
 
 class LocalRunning:
-    """A harness at work as a plain child process."""
+    """A harness that runs as a plain child process."""
 
     posture: Posture
 
@@ -146,15 +146,15 @@ class LocalRunning:
         self.hidden_bytes = self._watch.hidden_bytes
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code, or None after the time."""
+        """Wait for the harness; return its exit code, or None on time-out."""
         return self._child.wait(timeout_s)
 
     def end(self, grace_s: float) -> int:
-        """End the harness and its group; return its exit code."""
+        """End the harness and its process group; return its exit code."""
         return self._child.end(grace_s)
 
     def close(self) -> None:
-        """End what the harness has left running."""
+        """End the processes that the harness left running, and release all resources. May be called again."""
         if self._group is not None:
             self._watch.finish()
             self._group.kill()
@@ -173,7 +173,11 @@ class LocalRunning:
 
 
 def _link(folders: Folders, place: str, path: Path) -> None:
-    """Show a mount where the harness expects it, as far as a link can."""
+    """Make a link to a mount at its place in the workspace.
+
+    Raises:
+        SandboxError: the place is not below /workspace.
+    """
     inside = place.removeprefix("/workspace/")
     if inside == place:
         raise SandboxError(f"a plain local run can show {path} only below /workspace, not at {place}")

@@ -1,8 +1,8 @@
-"""Looking into the namespaces of a room from outside, and listening inside of its network.
+"""Test a room's network namespace from outside, and open listening sockets inside of it.
 
-Whoever makes a socket in a network namespace must be in it, and a process with threads may not enter
+A process must be in a network namespace to make a socket there, and a process with threads cannot enter
 the user namespace that owns it. So a small helper process, this module run as a program, forks a child
-for each request, which enters, listens, and hands its sockets back to the runner.
+for each request; the child enters the namespace, listens, and sends its sockets to the runner.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLONE_NEWNET: Final = 0x40000000
 _NS_GET_USERNS: Final = 0xB701
 """ioctl_ns(2): the user namespace that owns a namespace."""
 _IP_FREEBIND: Final = 15
-"""ip(7): bind an address that is not there yet; the room's loopback device may still be on its way up."""
+"""ip(7): bind an address that does not exist yet, because the room's loopback device may not be up yet."""
 _IPV6_FREEBIND: Final = 78
 _MAX_MESSAGE: Final = 4_096
 _MAX_PORTS: Final = 64
@@ -39,9 +39,10 @@ Closer = Callable[[], None]
 
 
 def look_for_ways_out(pid: int) -> dict[str, Any]:
-    """Return what the kernel says of the network namespace of a process: the egress self-test.
+    """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
-    It passes if the namespace is not the runner's and no route leads to any device but loopback.
+    The test passes if the namespace is not the runner's and all routes lead to the loopback device. `performed` is false
+    if the namespace cannot be read.
     """
     method = "interfaces and routes of the trial's network namespace, read from the kernel"
     process = Path(f"/proc/{pid}")
@@ -65,15 +66,15 @@ def look_for_ways_out(pid: int) -> dict[str, Any]:
 
 
 def exit_code_of(status: int) -> int:
-    """Return the exit code that a room's first process reports as everywhere else: negative for a signal.
+    """Convert the exit status of a room's first process to an exit code that is negative for a signal.
 
-    Such a process says 128 + n of a harness that signal n has ended, as shells do.
+    Such a process reports 128 + n, as shells do, if signal n has ended the harness.
     """
     return 128 - status if 128 < status <= 128 + 64 else status
 
 
 def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict[str, str]:
-    """Return the environment with `{port:<n>}` replaced by the real port."""
+    """Return the environment with every `{port:<n>}` in its values replaced by the real port."""
     replaced = dict(environment)
     for port, real in ports.items():
         mark = f"{{port:{port}}}"
@@ -82,10 +83,10 @@ def with_ports(environment: Mapping[str, str], ports: Mapping[int, int]) -> dict
 
 
 def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, int]]:
-    """Serve listeners on free ports of this machine, for rooms that share its network.
+    """Serve listeners on free ports of this machine, for sandboxes that share its network.
 
     Returns:
-        What ends each, and the real port by the one that was asked for.
+        The functions that stop the services, and `{requested port: real port}`.
     """
     closers: list[Closer] = []
     ports: dict[int, int] = {}
@@ -97,16 +98,16 @@ def listen_here(listeners: Sequence[Listener]) -> tuple[list[Closer], dict[int, 
 
 
 def call_all(closers: list[Closer]) -> None:
-    """Call what ends a room's services, the last first, and forget it."""
+    """Call the functions that stop a room's services, the last first, and empty the list."""
     while closers:
         closers.pop()()
 
 
 class RoomNetworks:
-    """Listens inside of rooms' networks by one helper process, which is started when it is first needed.
+    """Opens listening sockets inside rooms' networks, by one helper process that is started on first use.
 
     Args:
-        run_id: tells the helper's process from others.
+        run_id: part of the marker that identifies the helper process.
     """
 
     def __init__(self, run_id: str) -> None:
@@ -115,7 +116,7 @@ class RoomNetworks:
         self._helper: tuple[Child, socket.socket] | None = None
 
     def serve(self, pid: int, listeners: Sequence[Listener]) -> list[Closer]:
-        """Serve listeners in the network namespace of a process; return what ends each.
+        """Serve listeners in the network namespace of a process; return the functions that stop the services.
 
         Raises:
             SandboxError: the namespace cannot be entered, or a port is taken.
@@ -156,7 +157,7 @@ class RoomNetworks:
             socket.send_fds(channel, [json.dumps(places).encode()], [namespace])
             answer, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, _MAX_PORTS)
         except OSError as error:
-            # A late answer must not be taken for that to another request.
+            # A new helper is started next time, so that a late answer is not taken for the answer to another request.
             self._end()
             raise SandboxError(f"the helper that listens inside of rooms does not answer: {error}") from error
         if answer != b"ok" or len(fds) != len(places):
@@ -185,7 +186,7 @@ class RoomNetworks:
 
 
 def _listen(namespace: int, places: Sequence[tuple[str, int]]) -> list[socket.socket]:
-    """Enter a network namespace for good and listen there."""
+    """Enter a network namespace permanently, and return sockets that listen on these addresses and ports in it."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def enter(fd: int, kind: int) -> None:
@@ -193,7 +194,7 @@ def _listen(namespace: int, places: Sequence[tuple[str, int]]) -> list[socket.so
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    # The namespace of another user cannot be asked for; the superuser needs no more than the network's own.
+    # The owner of another user's namespace cannot be read; root needs to enter only the network namespace.
     with contextlib.suppress(OSError):
         owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
         if os.fstat(owner).st_ino != Path("/proc/self/ns/user").stat().st_ino:
@@ -223,7 +224,7 @@ def _answer(channel: socket.socket, namespace: int, places: Sequence[tuple[str, 
 
 
 def main(channel: socket.socket) -> None:
-    """Answer requests until the runner is gone."""
+    """Answer requests on the channel until the runner closes it."""
     while True:
         request, fds, _, _ = socket.recv_fds(channel, _MAX_MESSAGE, 1)
         if not request:

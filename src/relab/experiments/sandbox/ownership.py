@@ -1,7 +1,7 @@
-"""The files of an attempt change hands: given to the trial's user before it, taken back and made harmless after it.
+"""Change the owner of an attempt's files: to the trial's user before it, back to the runner after it.
 
-A trial chooses the names, links and permissions in its folders. So no path is followed here: a folder is opened from the
-folder above it, never through a link, and every other entry is named by its folder's file descriptor.
+A trial chooses the names, links and permissions in its folders. So this module follows no links: it opens a folder from
+its parent with O_NOFOLLOW, and refers to every other entry by name and its folder's file descriptor.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _IS_LINUX: Final = hasattr(os, "O_PATH")
 
 Visitor = Callable[[str, int, os.stat_result], None]
-"""Gets the name of an entry, the descriptor of the folder that it is in, and its status."""
+"""Called with the name of an entry, the file descriptor of its folder, and its status."""
 
 
 def written_folders(folders: Folders) -> list[Path]:
-    """Return the folders that a trial writes, each once."""
+    """Return the folders that a trial writes, without duplicates."""
     return list(dict.fromkeys((folders.workspace, folders.state, folders.out, folders.tmp, folders.home)))
 
 
 def make_mountpoints(launch: Launch) -> None:
-    """Make the places below the workspace where further folders and files are mounted.
+    """Create the mount points below the workspace for further folders and files.
 
-    Else the Docker Engine makes them, and they are root's.
+    Otherwise the Docker Engine would create them, owned by root.
 
     Raises:
-        SandboxError: a link is on the way, which a harness may have made for the next trial; or there is no room.
+        SandboxError: a part of the path is a link, which a harness may have made for the next trial; or it cannot be created.
     """
     for place, source in launch.mounts.items():
         inside = place.removeprefix("/workspace/")
@@ -58,10 +58,12 @@ def make_mountpoints(launch: Launch) -> None:
 
 
 def give(folders: Folders, user: TrialUser) -> None:
-    """Give everything in the folders that a trial writes to its user, if that is not the user of this process.
+    """Change the owner of the folders that a trial writes, and of everything in them, to the trial's user.
+
+    Does nothing if that is the user of this process.
 
     Raises:
-        SandboxError: a file cannot be given.
+        SandboxError: the owner of a file cannot be changed.
     """
     if user.is_runner:
         return
@@ -73,14 +75,14 @@ def give(folders: Folders, user: TrialUser) -> None:
 
 
 def lend(folder: Path, user: TrialUser) -> None:
-    """Give those files of a folder to a trial's user that it could not read otherwise.
+    """Change the owner of the files in a folder that are not readable for all users to the trial's user.
 
     Args:
-        folder: a private copy, which the trial sees read-only.
-        user: of the trial.
+        folder: a private copy, which is mounted read-only for the trial.
+        user: the trial's user; if it is the user of this process, nothing is done.
 
     Raises:
-        SandboxError: a file cannot be given.
+        SandboxError: the owner of a file cannot be changed.
     """
     if user.is_runner:
         return
@@ -94,17 +96,17 @@ def lend(folder: Path, user: TrialUser) -> None:
 
 
 def reclaim(launch: Launch) -> None:
-    """Make what an attempt has left the runner's own and harmless; every process of the attempt has ended.
+    """Change the owner of an attempt's files back to the runner, and make them harmless.
 
-    Set-user-ID and set-group-ID bits go, so do devices, pipes and sockets, and foreign owners. Symbolic links stay:
-    they are data, and the runner follows none.
+    Call it after every process of the attempt has ended. Clears set-user-ID and set-group-ID bits; deletes devices, pipes
+    and sockets. Symbolic links are kept, because the runner follows none.
 
     Raises:
-        SandboxError: a file cannot be taken back.
+        SandboxError: a file cannot be changed.
     """
     _visit_all(written_folders(launch.folders), _make_harmless, "cannot be taken back")
     for path in (launch.stdout, launch.stderr):
-        # A trial that runs as the runner's own user can change the permissions of its open output files.
+        # A trial that runs as the runner's user can change the permissions of its open output files.
         with contextlib.suppress(FileNotFoundError):
             parent = os.open(path.parent, _FOLDER)
             try:
@@ -120,10 +122,10 @@ def _make_harmless(name: str, parent: int, status: os.stat_result) -> None:
         return
     if kind != stat.S_IFLNK and status.st_mode & _PRIVILEGED_BITS:
         if kind == stat.S_IFREG and status.st_nlink > 1:
-            # Without walls the other name may be a program of this machine, which keeps its permissions.
+            # In a sandbox without isolation the other hard link may be a program of this machine, which must keep its mode.
             os.unlink(name, dir_fd=parent)
             return
-        # Before the file is ours: a program with our own identity must never exist.
+        # Clear the bits before the change of owner, so that no set-user-ID program of the runner's user ever exists.
         _set_mode(name, parent, stat.S_IMODE(status.st_mode) & ~_PRIVILEGED_BITS)
     _own(name, parent, status, os.getuid(), os.getgid() if status.st_uid != os.getuid() else status.st_gid)
 
@@ -134,7 +136,7 @@ def _own(name: str, parent: int, status: os.stat_result, uid: int, gid: int) -> 
 
 
 def _set_mode(name: str, parent: int, mode: int) -> None:
-    """Change the permissions of an entry that is no link, and of nothing that a link in its place leads to."""
+    """Change the permissions of an entry unless it is a link; never change the target of a link."""
     if not _IS_LINUX:
         os.chmod(name, mode, dir_fd=parent, follow_symlinks=False)
         return
@@ -155,9 +157,12 @@ def _visit_all(folders: Iterable[Path], visit: Visitor, failure: str) -> None:
 
 
 def _visit(root: Path, visit: Visitor) -> None:
-    """Visit a folder and everything below it; a link in the folder's place, or nothing there, is left alone.
+    """Call `visit` for a folder and everything below it; do nothing if the folder is missing or a link.
 
-    One folder is open at a time, as trees may be deeper than a process may have open files.
+    Only one folder is open at a time, because trees may be deeper than a process may have open files.
+
+    Raises:
+        OSError: an entry cannot be read, or a folder was moved meanwhile.
     """
     try:
         parent = os.open(root.parent, _FOLDER)
@@ -198,7 +203,7 @@ def _visit(root: Path, visit: Visitor) -> None:
 
 
 def _visit_entries(folder: int, visit: Visitor) -> list[str]:
-    """Visit the entries of a folder that are not folders; return the names of those that are."""
+    """Visit the entries of a folder that are not folders; return the names of its subfolders."""
     inner = []
     with os.scandir(folder) as entries:
         for entry in list(entries):
@@ -210,7 +215,7 @@ def _visit_entries(folder: int, visit: Visitor) -> list[str]:
 
 
 def _enter(name: str, parent: int, visit: Visitor) -> int | None:
-    """Visit a folder and open it; None if it is no folder any more."""
+    """Visit a folder and return an open descriptor of it; None if it no longer exists or is no longer a folder."""
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):
@@ -219,7 +224,7 @@ def _enter(name: str, parent: int, visit: Visitor) -> int | None:
         try:
             return os.open(name, _FOLDER, dir_fd=parent)
         except PermissionError:
-            # The trial may have taken the permissions of its own folder away.
+            # The trial may have removed the permissions of its own folder.
             _set_mode(name, parent, stat.S_IMODE(status.st_mode) & 0o777 | 0o700)
             return os.open(name, _FOLDER, dir_fd=parent)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Child processes whose whole offspring can be waited for and ended.
+"""Start child processes, and wait for and end them with all their descendants.
 
-A harness may fork, detach and ignore signals. On Linux this process makes itself the reaper
-of orphans, so that whatever a harness leaves behind becomes a child of ours and is found;
-elsewhere only the process group can be ended.
+A harness may fork, detach and ignore signals. On Linux this process makes itself the subreaper,
+so that the orphans that a harness leaves become children of this process and are found;
+on other systems only the process group can be ended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from relab.experiments.sandbox.protocol import Launch, SandboxError
 from relab.experiments.sandbox.trial_user import TrialUser
 
 MARKER: Final = "AGENTLAB_TRIAL_INPUT"
-"""The variable by whose value the processes of one trial are told from those of another."""
+"""The environment variable whose value identifies the processes of one trial."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _IS_LINUX = sys.platform == "linux"
@@ -35,21 +35,21 @@ _SWEEPS = 50
 _AFTER_KILL_S = 5.0
 _PIECE = 65_536
 _TICK_S = 0.02
-"""The kernel tells when a process started in hundredths of a second."""
+"""Tolerance for start times: the kernel reports them in hundredths of a second."""
 
 _lock = threading.Lock()
 _own: dict[int, bytes] = {}
-"""Our children that are no orphans, by pid, each with its marker."""
+"""The children that this module started, so not orphans: `{pid: marker}`."""
 _reaper_since_s: float | None = None
-"""Since when orphans come to us, in seconds since the machine started."""
+"""When this process became the subreaper, in seconds since the machine started; None before."""
 
 
 @contextmanager
 def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
-    """Open what a harness reads and where its output goes; they are closed here once it has them.
+    """Open the input and output files of a harness and yield their descriptors; close them after the block.
 
     Raises:
-        OSError: there is no room, or the input is gone.
+        OSError: the disk is full, or the input file is missing.
     """
     writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     wanted = ((launch.stdin, os.O_RDONLY), (launch.stdout, writing), (launch.stderr, writing))
@@ -64,18 +64,18 @@ def streams_of(launch: Launch) -> Iterator[tuple[int, int, int]]:
 
 
 class Child:
-    """One process, started in a session of its own, and what comes of it.
+    """A child process in its own session, with its descendants.
 
     Args:
         command: program and arguments.
-        cwd: where it starts.
-        environment: all of it.
+        cwd: its working directory.
+        environment: its complete environment.
         stdin, stdout, stderr: descriptors of files to read and to write.
         pass_fds: further file descriptors that it inherits.
-        user: whose process it is, without supplementary groups; None for the user of this process.
+        user: the user that it runs as, without supplementary groups; None for the user of this process.
 
     Raises:
-        SandboxError: it cannot be started; the message names the program and the reason.
+        SandboxError: the program cannot be started; the message names the program and the reason.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Child:
         self._since_s = _now_s()
         self._marker = f"{MARKER}={environment[MARKER]}".encode() if MARKER in environment else b""
         words, identity = as_user(command, user)
-        # Listing children and starting one exclude each other: a child that is just born is no orphan.
+        # The lock keeps `_orphans` from taking the new child for an orphan before it is in `_own`.
         with _lock:
             _become_reaper()
             try:
@@ -118,9 +118,9 @@ class Child:
             self._poll.register(self._pidfd, select.POLLIN)
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the process; return its exit code, negative for a signal, or None after the time."""
+        """Wait for the process; return its exit code, negative for a signal, or None on time-out."""
         if self._popen.returncode is None and self._pidfd is not None:
-            # Popen.wait looks every so often; a pidfd tells at once.
+            # Popen.wait polls at intervals; a pidfd becomes readable immediately.
             self._poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1_000)
             return self._popen.poll()
         try:
@@ -129,7 +129,11 @@ class Child:
             return None
 
     def end(self, grace_s: float) -> int:
-        """End the process and its group: SIGTERM, and SIGKILL after the grace; return the exit code."""
+        """End the process and its group: SIGTERM, then SIGKILL after the grace period; return the exit code.
+
+        Raises:
+            SandboxError: the process does not end after SIGKILL.
+        """
         if self._popen.poll() is None:
             self._signal(signal.SIGTERM)
             if self.wait(grace_s) is None:
@@ -140,17 +144,17 @@ class Child:
         return code
 
     def processes(self) -> list[int]:
-        """Return the process, what it has started, and what carries its marker and has lost its parent."""
-        # The lock is held throughout: the process of a trial that starts meanwhile would look like an orphan of this one.
+        """Return the ids of the process, of its orphans, and of the descendants of these."""
+        # The lock is held, because a process of a trial that is just starting would look like an orphan of this one.
         with _lock:
             orphans = _orphans(self._marker, self._since_s) if _IS_LINUX else []
         return [pid for first in (self.pid, *orphans) for pid in descendants(first)]
 
     def close(self) -> None:
-        """End everything that the process has left behind. May be called again."""
+        """End the process, its group and its orphans. May be called again."""
         if self._popen.poll() is None:
             self.end(0)
-        # The group outlives its leader as long as one of it lives.
+        # The process group exists until its last member ends, so it may outlive its leader.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         if self._pidfd is not None:
@@ -178,12 +182,12 @@ def as_user(command: Sequence[str], user: TrialUser | None) -> tuple[list[str], 
     setpriv = shutil.which("setpriv", path=os.defpath)
     if setpriv is None:
         return list(command), {"user": user.uid, "group": user.gid, "extra_groups": []}
-    # Popen can change the user only after a fork, which takes 8 ms in a process of this size; vfork and setpriv take 1.
+    # Popen changes the user only after a fork, which takes 8 ms in a process of this size; vfork and setpriv take 1 ms.
     return [setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--", *command], {}
 
 
 def stop_all(find: Callable[[], Sequence[int]]) -> None:
-    """Stop processes (SIGSTOP) until `find` returns no other one, so that none of them starts more while they are ended."""
+    """Stop processes (SIGSTOP) until `find` returns no further ones, so that they start no others before they are killed."""
     stopped: set[int] = set()
     for _ in range(_SWEEPS):
         new = [pid for pid in find() if pid not in stopped]
@@ -196,7 +200,7 @@ def stop_all(find: Callable[[], Sequence[int]]) -> None:
 
 
 def end_all_orphans() -> None:
-    """End every orphan there is, whosever it was: for the end of a run, when no trial is at work."""
+    """End all orphans of all trials; call it at the end of a run, when no trial is running."""
     if _IS_LINUX and _reaper_since_s is not None:
         _end_orphans(None, _reaper_since_s)
 
@@ -212,7 +216,7 @@ def _become_reaper() -> None:
 
 
 def _end_orphans(marker: bytes | None, since_s: float) -> None:
-    """Kill our orphans that carry this marker, or none at all while no other trial could own them."""
+    """Kill the orphans that `_orphans` returns for this marker, until there are no more."""
     for _ in range(_SWEEPS):
         with _lock:
             orphans = _orphans(marker, since_s)
@@ -223,11 +227,14 @@ def _end_orphans(marker: bytes | None, since_s: float) -> None:
                 os.kill(pid, signal.SIGKILL)
         for pid in orphans:
             _reap(pid)
-        # What they in turn had started is ours now, and is found by the next look.
+        # Their children have become children of this process, and the next round finds them.
 
 
 def _orphans(marker: bytes | None, since_s: float) -> list[int]:
-    """Return our orphans that carry this marker, or none at all while no other trial could own them; `_lock` is held."""
+    """Return this process's orphans that carry this marker; None for all. The caller holds `_lock`.
+
+    Orphans without any marker are included only if no other trial is running.
+    """
     others = {own for own in _own.values() if own and own != marker}
     return [pid for pid in _children() if pid not in _own and _belongs(pid, marker, others, since_s)]
 
@@ -243,12 +250,12 @@ def _belongs(pid: int, marker: bytes | None, others: set[bytes], since_s: float)
         environment = []
     if marker in environment:
         return True
-    # Without a marker (a zombie, a cleared environment) it may be another trial's as long as there is one.
+    # A process without a marker (a zombie, a cleared environment) could belong to any other running trial.
     return not others
 
 
 def _is_orphan(pid: int, since_s: float) -> bool:
-    """Return whether a child of ours came to us: this program's own children are older, or in its session."""
+    """Return whether a child of this process is an adopted orphan; the program's own children are older or in its session."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

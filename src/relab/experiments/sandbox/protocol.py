@@ -1,7 +1,7 @@
-"""What every room for trials can do.
+"""The interface of all sandboxes for trials.
 
-A sandbox serves a whole run and starts one process per attempt. It says what it really
-enforces, so that nothing is claimed that does not hold.
+A sandbox serves a whole run and starts one process per attempt. It reports the isolation and
+limits that it really enforces (`Posture`), so that records claim nothing else.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, Protocol
 class Folders:
     """The folders of one attempt, on this machine.
 
-    `workspace`, `state` and `out` are written by the trial; `tmp` and `home` are its own too and
-    thrown away; `harness` (the project's snapshot) and `dataset` (the folder of the data set) are read.
+    The trial writes `workspace`, `state` and `out`, and also `tmp` and `home`, which are deleted
+    afterwards. It reads `harness` (the project's snapshot) and `dataset` (the folder of the data set).
     """
 
     workspace: Path
@@ -33,7 +33,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The same folders as the harness sees them."""
+    """The paths of the same folders inside the sandbox."""
 
     workspace: str
     state: str
@@ -45,7 +45,7 @@ class Places:
 
 
 class Network(StrEnum):
-    """What is asked for; as in `config.NetworkMode`."""
+    """The requested network access; same values as `config.NetworkMode`."""
 
     NONE = "none"
     ALLOWLIST = "allowlist_enforced"
@@ -54,13 +54,13 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one attempt may use; None is no limit of its own.
+    """The resource limits of one attempt; None for no limit.
 
     Attributes:
         cpu_count, memory_mb, max_pids: of all its processes together; `max_pids` counts processes and threads.
         max_open_files: of each process.
-        tmp_mb: of each folder that the room keeps in memory, such as /tmp.
-        at_once: how many attempts run at the same time, because the kernel counts some things by user.
+        tmp_mb: the size of each folder that the sandbox keeps in memory, such as /tmp.
+        at_once: the number of concurrent attempts; needed because the kernel applies some limits per user.
     """
 
     cpu_count: float | None = None
@@ -73,11 +73,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A port of a loopback address, as the harness sees it, that the runner serves: a proxy, a receiver of traces.
+    """A service of the runner on a loopback address and port inside the sandbox, such as a proxy or a trace receiver.
 
-    `serve` is given a listening socket, takes connections from then on without blocking its caller, and
-    returns what ends that and closes the socket. Where rooms share the host's network the port may differ:
-    the sandbox then replaces `{port:<port>}` in the environment's values by the real one.
+    `serve` gets a listening socket, accepts connections in the background, and returns a function that stops the
+    service and closes the socket. If the sandbox shares the host's network, the real port may differ: the sandbox
+    then replaces `{port:<port>}` in the environment's values by the real port.
     """
 
     port: int
@@ -87,15 +87,15 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start.
+    """The description of one attempt to start.
 
     Attributes:
-        command: program and arguments, as the harness's room has them.
-        environment: all of it; nothing of the runner's own is added.
-        stdin: a file to read; stdout, stderr: files to write, made anew.
-        mounts: further folders or files to read: `{place in the room: path on this machine}`.
-        listeners: what the runner serves inside the room's network.
-        max_file_bytes: of each file that it writes; None for any size.
+        command: program and arguments, with paths as inside the sandbox.
+        environment: the complete environment; the runner's own variables are not added.
+        stdin: a file to read; stdout, stderr: files to write, truncated first.
+        mounts: further read-only folders or files: `{path in the sandbox: path on this machine}`.
+        listeners: services of the runner inside the sandbox's network.
+        max_file_bytes: the largest size of a file that the harness writes; None for no limit.
     """
 
     name: str
@@ -112,14 +112,14 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Posture:
-    """What really holds in a room, for the state inventory.
+    """The isolation that is really in effect in a sandbox, for the state inventory.
 
     Attributes:
         network_effective: `none`, `allowlist_enforced` or `full`.
-        enforcement: how, such as `network_namespace`; `none` if nothing is enforced.
-        egress_self_test: what was looked at and what was found; `performed` false if there is nothing to test.
-        mounts: `{place: "rw" or "ro"}`.
-        limits: what of the limits is enforced, and by what; unenforced ones are named with "not enforced: <why>".
+        enforcement: the mechanism, such as `network_namespace`; `none` if the network is not restricted.
+        egress_self_test: the method and the result of the test; `performed` is false if it was not performed.
+        mounts: `{path in the sandbox: "rw" or "ro"}`.
+        limits: `{limit: mechanism that enforces it}`, or "not enforced: <why>".
     """
 
     network_effective: str
@@ -130,53 +130,53 @@ class Posture:
 
 
 class Running(Protocol):
-    """One attempt at work."""
+    """A running attempt."""
 
     @property
     def posture(self) -> Posture:
-        """What holds in its room."""
+        """The isolation that is in effect in its sandbox."""
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """Wait for the harness; return its exit code (negative: the signal that ended it), or None after the time."""
+        """Wait for the harness; return its exit code (negative: the signal that ended it), or None on time-out."""
 
     def end(self, grace_s: float) -> int:
-        """End the whole process tree: politely, then after the grace for sure; return the harness's exit code."""
+        """End all processes: SIGTERM, then SIGKILL after the grace period; return the harness's exit code."""
 
     def close(self) -> None:
-        """Release everything; whatever the harness left running is ended first. May be called again."""
+        """End the processes that the harness left running, and release all resources. May be called again."""
 
     def exceeded(self) -> str | None:
-        """Return the field of `Limits` that it has run into, as far as the room can see; also after `close`."""
+        """Return the field of `Limits` that the attempt has exceeded, None if none is known; also valid after `close`."""
 
     def hidden_bytes(self) -> int:
-        """Return the bytes that it has written where no folder shows them: in memory, or to deleted files."""
+        """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
 
 
 class Sandbox(Protocol):
-    """Makes rooms for the attempts of one run. Used from several threads at once."""
+    """Starts the attempts of one run, each isolated from the others. Thread-safe."""
 
     name: str
     """`local`, `bwrap` or `container`."""
 
     def prepare(self) -> None:
-        """Check that rooms can be made, once and before the run; clear away what a killed run left.
+        """Check once, before the run, that the sandbox works here; remove the leftovers of a killed runner.
 
         Raises:
-            SandboxUnavailableError: they cannot; the message says what to install or to change.
+            SandboxUnavailableError: it does not work; the message says what to install or to change.
         """
 
     def places(self, folders: Folders) -> Places:
-        """Return where the harness of an attempt with these folders finds them."""
+        """Return the paths of an attempt's folders inside the sandbox."""
 
     def start(self, launch: Launch) -> Running:
-        """Start an attempt. Nothing of it runs any more once `close` of the result has returned.
+        """Start an attempt. All its processes have ended once `close` of the result has returned.
 
         Raises:
-            SandboxError: this attempt cannot be started; others may.
+            SandboxError: this attempt cannot be started; other attempts may still start.
         """
 
     def close(self) -> None:
-        """End every attempt that is still at work and release what the run shares."""
+        """End every running attempt, and release the resources that the run shares."""
 
 
 class SandboxError(Exception):

@@ -1,4 +1,4 @@
-"""Limits that the kernel keeps for each process, see getrlimit(2) and prlimit(2)."""
+"""Set resource limits that the kernel enforces per process, see getrlimit(2) and prlimit(2)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ WATCHED: Final = "watched by the runner"
 def set_rlimits(
     pid: int, limits: Limits, missing: Mapping[str, str], *, max_file_bytes: int | None, most_tasks: int | None
 ) -> dict[str, str]:
-    """Limit a process that is held at the gate or has just started, and all that it starts.
+    """Set the resource limits of a blocked or just started process; processes that it starts inherit them.
 
     Args:
-        pid: the process, as this machine counts.
+        pid: the process id in this machine's PID namespace.
         limits: of the attempt.
-        missing: the limits that no control group enforces, and why.
-        max_file_bytes: of each file that it writes.
-        most_tasks: what the kernel may count for the process's user: at least the attempt's own tasks, more where others
-            count for the same user; None to leave the kernel's limit as it is.
+        missing: `{limit that no control group enforces: reason}`.
+        max_file_bytes: the largest size of each file that it writes.
+        most_tasks: the permitted number of tasks of the process's user: at least the attempt's own tasks, more if the user
+            has other tasks; None keeps the kernel's limit.
 
     Returns:
-        By what each limit is enforced, for those in `missing` and those that are of each process.
+        `{limit: mechanism that enforces it}`, for the limits in `missing` and the limits per process.
 
     Raises:
-        SandboxError: the kernel refuses a limit of each process.
+        SandboxError: the kernel refuses the limit of open files or of file sizes.
     """
     found: dict[str, str] = {}
     for limit, reason in missing.items():
@@ -44,8 +44,8 @@ def set_rlimits(
             found[limit] = f"{'; '.join(how)}; no cgroup: {reason}"
         if limit == "max_pids":
             how = [WATCHED]
-            # Somewhat more than measuring allows, so that the trial is ended with the name of its limit. The superuser is
-            # exempt.
+            # Higher than the measured limit, so that measuring ends the trial first and names the limit. RLIMIT_NPROC does
+            # not apply to root.
             most = most_tasks + most_tasks // 8 + 16 if most_tasks is not None else 0
             if most and _user_of(pid) != 0 and _set(pid, resource.RLIMIT_NPROC, most):
                 how.append(f"RLIMIT_NPROC, {most:,} of its user")
@@ -62,7 +62,7 @@ def set_rlimits(
 
 
 def tasks_of_user() -> int:
-    """Return the number of processes and threads of this process's user, which RLIMIT_NPROC is compared with."""
+    """Return the number of processes and threads of this process's user, which the kernel compares with RLIMIT_NPROC."""
     total = 0
     own = os.getuid()
     for name in os.listdir("/proc"):  # noqa: PTH208 a list of numbers
@@ -75,14 +75,14 @@ def tasks_of_user() -> int:
 
 
 def _set(pid: int, kind: int, size: int) -> bool:
-    """Lower a limit to this size, or leave a lower one; return whether it holds."""
+    """Lower a resource limit to this size, or keep a lower one; return whether the limit is in effect."""
     try:
         soft, hard = resource.prlimit(pid, kind)
         infinity = resource.RLIM_INFINITY
         lower = (size if soft == infinity else min(soft, size), size if hard == infinity else min(hard, size))
         resource.prlimit(pid, kind, lower)
     except ProcessLookupError:
-        # It has ended, and has nothing to be limited any more.
+        # The process has ended and needs no limit.
         return True
     except (OSError, ValueError):
         return False

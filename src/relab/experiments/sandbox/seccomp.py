@@ -1,9 +1,9 @@
-"""The system calls that a bubblewrap room allows, compiled to a seccomp filter.
+"""Compile the seccomp filter of a bubblewrap room.
 
 The rules follow Docker's default profile for a container without capabilities
-(https://github.com/moby/profiles/blob/main/seccomp/default.json): everything that needs a capability, everything that
-enlarges the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap loads the
-filter as its last step, so the room itself is made without it.
+(https://github.com/moby/profiles/blob/main/seccomp/default.json). They reject system calls that need a capability, calls
+that enlarge the reachable part of the kernel (io_uring, userfaultfd, bpf, perf), and new namespaces. bubblewrap loads the
+filter as its last step, so making the room itself is not restricted by it.
 
 Filter language and `struct seccomp_data`: https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 LAST_KNOWN: Final = 466
-"""removexattrat, Linux 6.13. Later calls are answered with ENOSYS, as by an older kernel, until they are judged here."""
+"""removexattrat, Linux 6.13. Later calls fail with ENOSYS, as on an older kernel, until they are reviewed for this filter."""
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
@@ -159,12 +159,12 @@ def compile_filter(machine: str) -> bytes:
         raise LookupError(f"no seccomp filter for {machine!r}; there is one for {', '.join(ARCHITECTURES)}")
     program = _Program()
     program.load(_ARCHITECTURE_AT)
-    # The numbers of another ABI, such as 32-bit x86, mean other calls.
+    # In another ABI, such as 32-bit x86, the same numbers mean other calls.
     program.jump(_JUMP_EQUAL, architecture.audit, otherwise=_KILL_PROCESS)
     program.load(_NUMBER_AT)
-    # The numbers of the x32 ABI, which begin at 0x40000000, are refused by this as well.
+    # This also rejects the numbers of the x32 ABI, which begin at 0x40000000.
     program.jump(_JUMP_GREATER, LAST_KNOWN, then=_ERRNO | errno.ENOSYS)
-    # With ENOSYS libc falls back to clone, whose flags a filter can read.
+    # After ENOSYS libc falls back to clone, whose flags a filter can read.
     program.jump(_JUMP_EQUAL, architecture.clone3, then=_ERRNO | errno.ENOSYS)
     refused = _ERRNO | errno.EPERM
     program.examine(architecture.clone, 0, [(_JUMP_ANY_BIT, _NEW_NAMESPACES)], matching=refused, other=_ALLOW)
@@ -181,18 +181,18 @@ def compile_filter(machine: str) -> bytes:
 
 
 class _Program:
-    """A filter that is being written. Jumps go to shared return instructions at its end."""
+    """Builds a filter program. Its jumps go to shared return instructions at its end."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, int, int | None, int | None]] = []
-        """Operation, operand, and the values to return if the condition holds and if not; None goes on."""
+        """Operation, operand, and the return values for a true and a false condition; None continues with the next line."""
 
     def load(self, offset: int) -> None:
         """Load a word of `struct seccomp_data`."""
         self._lines.append((_LOAD, offset, None, None))
 
     def jump(self, operation: int, operand: int, *, then: int | None = None, otherwise: int | None = None) -> None:
-        """Compare the loaded word and return one of these values; None goes on."""
+        """Compare the loaded word; return `then` if the condition is true, else `otherwise`; None continues."""
         self._lines.append((operation, operand, then, otherwise))
 
     def examine(
@@ -201,11 +201,11 @@ class _Program:
         """Decide a call by the low 32 bits of one argument.
 
         Args:
-            number: of the call; for other calls the program goes on behind this.
-            argument: its index, from 0.
-            conditions: operations and operands; one that holds is enough.
-            matching: what to return if one holds.
-            other: what to return if none does.
+            number: the number of the call; for other calls the program continues after this block.
+            argument: the index of the argument, from 0.
+            conditions: operations and operands, combined by "or".
+            matching: the value to return if a condition is true.
+            other: the value to return if all are false.
         """
         self._lines.append((_JUMP_EQUAL, number, None, -(len(conditions) + 1)))
         self.load(_ARGUMENTS_AT + 8 * argument)
@@ -214,9 +214,9 @@ class _Program:
             self.jump(operation, operand, then=matching, otherwise=other if is_last else None)
 
     def finish(self, otherwise: int) -> bytes:
-        """Return the program; where nothing has decided it returns this value."""
+        """Return the bytes of the program; it returns `otherwise` for calls that no line has decided."""
         values = sorted({value for line in self._lines for value in line[2:] if value is not None and value >= 0})
-        # The value at the end of the program comes first: it is reached without a jump.
+        # The default value comes first, because the program reaches it without a jump.
         values = [otherwise, *(value for value in values if value != otherwise)]
         returns = {value: len(self._lines) + index for index, value in enumerate(values)}
         packed = []
@@ -228,7 +228,7 @@ class _Program:
 
     @staticmethod
     def _distance(at: int, target: int | None, returns: dict[int, int]) -> int:
-        """Return how many instructions a jump skips; a negative target says so itself."""
+        """Return the number of instructions that a jump skips; a negative target is this number negated."""
         if target is None:
             return 0
         return -target if target < 0 else returns[target] - at - 1

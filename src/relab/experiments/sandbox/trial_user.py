@@ -1,7 +1,7 @@
-"""The unprivileged user that trials run as.
+"""Choose the unprivileged user that trials run as.
 
-A runner that is not the superuser runs trials as itself. A superuser's trials get a user id that no account has, so that
-neither the superuser's files nor another service's are theirs.
+A runner that is not root runs trials as its own user. If the runner is root, trials get a user id without an account, so
+that they own neither root's files nor those of another service.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from relab.experiments.errors import SandboxUnavailableError
 
 _USER: Final = re.compile(r"(\d+)(?::(\d+))?")
 _CANDIDATES: Final = (*range(71_000, 71_100), 65_534)
-"""Unused by Debian's policy, by systemd and by subordinate ids; last `nobody`, for containers with few ids."""
+"""User ids that Debian's policy, systemd and subordinate ids leave unused; last `nobody`, for containers with few ids."""
 
 Range = tuple[int, int]
 """The first id and the number of ids."""
@@ -40,7 +40,7 @@ class TrialUser:
 
 
 def trial_user(wanted: str | None, *, proc: Path = Path("/proc/self")) -> TrialUser:
-    """Return the user for trials.
+    """Choose the user for trials.
 
     Args:
         wanted: `sandbox.run_as_user`, as `uid` or `uid:gid`; None for the runner, or for an unused id if it is root.

@@ -1,10 +1,10 @@
-"""A user namespace in which bubblewrap, started by root, can make rooms for another user.
+"""Make a user namespace in which bubblewrap, started by root, can make rooms for another user.
 
-bubblewrap needs the capabilities of a user namespace to make mounts, and it can be given one (`--userns`). This one belongs
-to the trial's user, so bubblewrap runs as that user from its start, and enters it. bubblewrap has the capabilities until
-the mounts are made; no process of a room has one.
+bubblewrap needs the capabilities of a user namespace to make mounts, and accepts an existing one (`--userns`). The trial's
+user owns this namespace, so bubblewrap runs as that user from its start and enters it. bubblewrap has the capabilities
+until the mounts are made; no process inside a room has any.
 
-root has an id in this namespace too, `ROOT_INSIDE`, because the mounts may lie in folders that only root may enter.
+root has an id in this namespace as well, `ROOT_INSIDE`, because the mounts may be in folders that only root may enter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.trial_user import Range, TrialUser, id_ranges
 
 ROOT_INSIDE: Final = 4_294_967_294
-"""The largest user id, which stands for root in the namespace."""
+"""The largest user id; root is mapped to it in the namespace."""
 REMEDY: Final = (
     "Rooms need user namespaces: see the sysctls kernel.unprivileged_userns_clone, user.max_user_namespaces and "
     "kernel.apparmor_restrict_unprivileged_userns; in a container it takes CAP_SYS_ADMIN and CAP_SETFCAP."
@@ -34,10 +34,10 @@ _SETRESUID: Final = {"x86_64": 117, "aarch64": 147}
 
 
 def id_map(ranges: Iterable[Range]) -> str:
-    """Return the `uid_map` or `gid_map` of the namespace: every id stays the same, but for root's.
+    """Return the text of the namespace's `uid_map` or `gid_map`: every id is mapped to itself, except root's.
 
     Args:
-        ranges: the ids that exist outside.
+        ranges: the ids that exist outside the namespace.
     """
     lines = []
     for start, count in ranges:
@@ -48,7 +48,7 @@ def id_map(ranges: Iterable[Range]) -> str:
 
 
 def make_user_namespace(user: TrialUser) -> int:
-    """Make the namespace of a user; return a file descriptor that keeps it, which the caller closes.
+    """Make a user namespace owned by a user; return a file descriptor that keeps it alive, which the caller closes.
 
     Raises:
         SandboxUnavailableError: the kernel refuses.
@@ -56,7 +56,7 @@ def make_user_namespace(user: TrialUser) -> int:
     environment = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, "-P", "-s", "-m", __name__, str(user.uid), str(user.gid)]
     try:
-        # A process with threads, as this one, cannot enter a user namespace.
+        # A helper process is needed, because a process with threads cannot enter a user namespace.
         with subprocess.Popen(  # noqa: S603 it is this module
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as helper:
@@ -73,9 +73,9 @@ def make_user_namespace(user: TrialUser) -> int:
 
 @contextlib.contextmanager
 def acting_as(user: TrialUser | None) -> Iterator[None]:
-    """Give this thread, and no other, the effective user id of a trial's user; None changes nothing.
+    """Set the effective user id of this thread only to that of the trial's user inside the block; None changes nothing.
 
-    The owner of a user namespace has every capability over the processes in it. root need not have: in a container it
+    The owner of a user namespace has every capability over the processes in it. root may have fewer: in a container it
     often lacks CAP_SYS_RESOURCE, and then cannot set the resource limits of another user's process.
 
     Raises:
@@ -88,7 +88,7 @@ def acting_as(user: TrialUser | None) -> Iterator[None]:
     libc = ctypes.CDLL(None, use_errno=True)
 
     def change(uid: int) -> None:
-        # libc's own function would change all threads.
+        # The function of libc would change all threads, so this is the raw system call.
         if libc.syscall(number, -1, uid, -1) != 0:
             raise OSError(ctypes.get_errno(), "This thread cannot change its user id")
 
@@ -110,7 +110,7 @@ def _map_and_open(helper: subprocess.Popen[bytes]) -> int:
 
 
 def main(uid: int, gid: int) -> None:
-    """Become a user, enter a new user namespace that is owned by it, say so, and keep it until standard input ends."""
+    """Switch to a user, enter a new user namespace, write `1` to stdout, and keep the namespace until stdin ends."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
