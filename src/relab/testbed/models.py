@@ -1,4 +1,4 @@
-"""Values that the supervisor, the links and their callers share. Times are in seconds or microseconds as named."""
+"""Values shared by the supervisor, the links and their callers. A field's name gives its unit of time."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from relab.core.clock import Timestamp
 
 Direction = Literal["up", "down", "both"]
-"""`up` is from the client to the server."""
+"""`up` is the direction from the client to the server."""
 
 Milliseconds = Annotated[float, Field(ge=0, le=600_000)]
 Rlimit = Literal["nofile", "as", "cpu", "fsize", "nproc", "core", "stack"]
 SignalName = Literal["STOP", "CONT", "TERM", "INT", "QUIT", "HUP", "KILL"]
 Phase = Literal["starting", "ready", "resetting", "failed", "stopping"]
 ComponentState = Literal["new", "starting", "running", "waiting", "stopped"]
-"""`waiting`: it ended by itself, and is started again after a pause."""
+"""`waiting`: the process ended by itself and will be started again after a pause."""
 
 
 class Strict(BaseModel):
