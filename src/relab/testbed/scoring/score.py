@@ -34,8 +34,8 @@ class Score:
         closed: whether the responder closed its incident after that by itself.
         harm_user_error_s: seconds for which one user would have been served badly, minus the share of healthy times.
         actions: number of actions that touched the service (`was_done`), without undos.
-        harmful_actions: number of these actions, and of undos, that were taken while no fault was present, that do harm with this fault,
-            or that undo a repair that was still needed.
+        harmful_actions: number of these actions, and of undos, that were taken while no fault was present, that do harm
+            with this fault, or that undo a repair that was still needed.
         escalated: whether the responder escalated to a person.
         all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
         right_repairs, judged_failed: number of actions that repaired the fault, and how many of them it judged as failed.
