@@ -33,7 +33,7 @@ class PublicPorts:
 
     @classmethod
     def at(cls, base: int | None) -> PublicPorts:
-        """Return three consecutive ports from `base` on, or the default ports if `base` is None.
+        """Return three consecutive ports from `base` on, or the seeds' ports if `base` is None.
 
         Raises:
             WrongNameError: `base` is not from 1024 to 65533.

@@ -156,7 +156,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             document = jiter.from_json(line)
         except ValueError:
-            # A crash cut the line short: its action had not begun, or its start is on an earlier line.
+            # A crash cut the line short: its action had not begun, or its start on an earlier line makes it `interrupted`.
             continue
         if isinstance(document, dict):
             yield document

@@ -1,4 +1,4 @@
-"""Decide which actions are admitted now, by rules that hold for every caller. Pure except for the audit log's records."""
+"""Decide which actions are admitted now, by rules that hold for every caller. The time comes with each request."""
 
 from __future__ import annotations
 

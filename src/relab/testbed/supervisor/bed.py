@@ -94,7 +94,7 @@ class Bed:
         async with self._doing("resetting"):
             kept = self._keepers()
             await self._end_all(but=kept)
-            # All other components are stopped by now, so the kept ones close their connections to them at once.
+            # All other components are stopped by now, so the kept ones release what they hold of them at once.
             kept = await self._forget(kept)
             await self._begin(self.plan.start_within_s, kept)
 

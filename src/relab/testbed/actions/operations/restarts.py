@@ -199,7 +199,7 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RemediatePool(PlantOperation[Escalation]):
-    """Restarts the target; then also the database, if that is allowed and the pool is still critical or unknown."""
+    """The seed's remedy for an exhausted pool: restart the target, then the database if allowed and still needed."""
 
     ACTION = Action(
         "remediate-db-pool-exhaustion", "Restart the target, and the database if needed", ActionClass.RESTART,
