@@ -30,7 +30,7 @@ class NotTheSupervisorError(ForbiddenError):
 
 
 def breaker() -> Callable[[str], None]:
-    """Return a check that rejects requests without the breaker's secret, if this testbed has one (it measures a responder)."""
+    """Return a check that rejects requests without the breaker's secret; without one set, it accepts all requests."""
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
     def check(x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:

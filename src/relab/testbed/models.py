@@ -47,7 +47,7 @@ class Bandwidth(_Toxic):
 
 
 class Blackhole(_Toxic):
-    """Nothing arrives, neither bytes nor the end of a connection; held bytes are delivered when the toxic is removed."""
+    """Nothing arrives, neither bytes nor the end of a connection; all of it is delivered when the toxic is removed."""
 
     kind: Literal["blackhole"]
 
@@ -60,7 +60,7 @@ class Refuse(Strict):
 
 
 class Reset(_Toxic):
-    """Connections are reset (RST): open ones at once, new ones `after_ms` after opening or after `after_bytes` bytes."""
+    """Connections are reset (RST): open ones, and each new one `after_ms` after it opens or after `after_bytes`."""
 
     kind: Literal["reset"]
     after_ms: Milliseconds | None = None
@@ -117,8 +117,8 @@ class LinkStatus(BaseModel):
 class Limits(Strict):
     """Resource limits of a component; absent means no limit.
 
-    `rlimits` are the kernel's limits per process (bytes, seconds or numbers). `cpu_pct` (percent of one CPU) and `memory_mb`
-    (MiB) apply to all processes of the component together and are enforced by control groups.
+    `rlimits` are the kernel's limits per process (bytes, seconds or numbers). `cpu_pct` (percent of one CPU) and
+    `memory_mb` (MiB) apply to all processes of the component together and are enforced by control groups.
     """
 
     rlimits: dict[Rlimit, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -203,7 +203,7 @@ class SignalRequest(Strict):
 
 
 class Addresses(BaseModel):
-    """The addresses of a testbed's public servers; those that are hidden or absent are left out of the serialized value."""
+    """The addresses of a testbed's public servers; hidden or absent ones are left out of the serialized value."""
 
     target: str
     chaos: str | None = None

@@ -90,7 +90,7 @@ def up(
 
 
 def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
-    """Create and return a token for a testbed's action server. The testbed need not run. The token cannot be read again.
+    """Create a token for a testbed's action server, running or not, and return it; it cannot be read again.
 
     Args:
         home: relab's home folder.
@@ -173,8 +173,8 @@ def ask(
     Raises:
         NotRunningError: the supervisor is not running.
         NotAnsweringError: the supervisor does not answer in time.
-        RelabError: the supervisor rejects the request: `InvalidInputError`, `NotFoundError`, `ConflictError`, `StartError`
-            or `UnavailableError`, depending on the HTTP status.
+        RelabError: the supervisor rejects the request: `InvalidInputError`, `NotFoundError`, `ConflictError`,
+            `StartError` or `UnavailableError`, depending on the HTTP status.
     """
     import httpx  # noqa: PLC0415 the command line shows its help without it
 
@@ -212,7 +212,7 @@ def _refusal(answer: httpx.Response) -> RelabError:
 
 
 def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
-    """Start the guard, which starts the supervisor; return the supervisor's first line, or {} if it ends without one."""
+    """Start the guard, which starts the supervisor; return the supervisor's report, or {} if it ends without one."""
     reading, writing = os.pipe()
     command = [
         sys.executable, "-I", "-S", guard.__file__, str(layout.lock), str(writing), str(layout.groups),

@@ -1,4 +1,4 @@
-"""The audit log: one line before an action starts and one when it has ended, on disk before the caller gets an answer."""
+"""The audit log: a line before an action starts and one after it ends, on disk before the caller gets an answer."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _SWITCH: Final = "kill_switch"
 class AuditLog:
     """All records of the current episode, in memory and in an append-only file. Thread-safe.
 
-    A reset of the testbed begins an episode: earlier records stay in the file but are dropped from memory. A record with a
-    start and no end is left from a server that was stopped in between; its status becomes `interrupted`, because it is not
-    known how far the action got.
+    A reset of the testbed begins an episode: earlier records stay in the file but are dropped from memory. A record
+    with a start and no end is left from a server that was stopped in between; its status becomes `interrupted`, because
+    it is not known how far the action got.
 
     Args:
         path: of the file in JSON Lines; it is created if it does not exist.
@@ -156,7 +156,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             document = jiter.from_json(line)
         except ValueError:
-            # A crash cut the line short: its action had not begun, or its start on an earlier line makes it `interrupted`.
+            # A crash cut the line short: its action had not begun, or its start on an earlier line makes it
+            # `interrupted`.
             continue
         if isinstance(document, dict):
             yield document

@@ -28,7 +28,7 @@ class TargetHealth:
         self._client.close()
 
     def verify(self) -> dict[str, Any]:
-        """Return whether the target is healthy, with the reasons and metrics; a target that does not answer is unhealthy."""
+        """Return whether the target is healthy, with reasons and metrics; one that does not answer is unhealthy."""
         found: dict[str, Any] = {}
         problems: list[str] = []
         for name, path in (("health", "health"), ("metrics", "metrics"), ("pool", "pool/status")):

@@ -37,7 +37,7 @@ class Looks:
         self._plant = plant
 
     def components(self) -> dict[str, Any]:
-        """Return the status of the components, the resources of their processes, and counters of the kernel and the volume.
+        """Return the components' status and resource use, and counters of the kernel and the volume.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -130,7 +130,7 @@ def _process(pid: int | None) -> dict[str, Any] | None:
 
 
 def _kernel() -> dict[str, Any]:
-    """Return counters of the whole machine: processes killed by the OOM killer, CPUs, load, and length of the run queue."""
+    """Return figures of the whole machine: processes killed by the OOM killer, CPUs, load, and run queue length."""
     counted = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     load = Path("/proc/loadavg").read_text().split()
     return {

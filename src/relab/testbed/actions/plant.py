@@ -104,12 +104,12 @@ class Plant:
     def change_settings(
         self, changes: Mapping[str, Any], note: str, *, author: str = AUTHOR, restart: bool = True
     ) -> int:
-        """Create a new version of the settings, and restart the target with it if `restart`; return the version number."""
+        """Create a version of the settings, and restart the target with it if `restart`; return its number."""
         body = {"author": author, "note": note, "changes": dict(changes), "restart": restart}
         return int(self._ask("PUT", "/settings", json=body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:
-        """Create a new version with the content of an older one, and restart the target with it; return the version number."""
+        """Create a version with the content of an older one, and restart the target with it; return its number."""
         body = {"author": AUTHOR, "note": note, "version": version, "restart": True}
         return int(self._ask("POST", "/settings/rollback", json=body)["version"]["version"])
 
@@ -140,8 +140,8 @@ class Plant:
     def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
         """Connect to the database; retry for a while if even the connections reserved for operators are in use.
 
-        The database gives each new connection a slot before it authenticates the user. If many clients are refused in quick
-        succession, they also occupy the reserved slots, each for some milliseconds.
+        The database gives each new connection a slot before it authenticates the user. If many clients are refused in
+        quick succession, they also occupy the reserved slots, each for some milliseconds.
         """
         for left in reversed(range(_NO_ROOM_TRIES)):
             try:

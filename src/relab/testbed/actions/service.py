@@ -256,7 +256,7 @@ class ActionService:
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return the digest of a state: a caller sends it back with its decision, and is rejected if the state has changed."""
+    """Return the digest of a state; a caller sends it with its request, which is rejected if the state has changed."""
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()
 

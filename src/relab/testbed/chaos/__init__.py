@@ -1,1 +1,1 @@
-"""The chaos server: injects faults, for people and for the harness that scores responders. It is hidden from responders."""
+"""The chaos server: injects faults for people and for the harness that scores responders. Responders cannot see it."""

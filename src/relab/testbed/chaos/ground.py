@@ -28,8 +28,8 @@ Found = TypeVar("Found")
 class Standing:
     """A snapshot of components' processes; a component that has been restarted since is no longer counted.
 
-    The effects of a fault in a process end with the process. An intermittent cause must not return in the process that a
-    repair has started in its place.
+    The effects of a fault in a process end with the process. An intermittent cause must not return in the process that
+    a repair has started in its place.
 
     Args:
         name: of a component or a group.
@@ -54,7 +54,7 @@ class Standing:
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return the names of the first `level` share of the components, at least one, without those that were restarted."""
+        """Return the names of this share of the components (at least one), without those that were restarted."""
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
         return [name for name in wanted if name in left]

@@ -19,7 +19,7 @@ class Kind(StrEnum):
 
 
 class Phase(StrEnum):
-    """The phase of an injection. There is no `repaired`: whether a fault is repaired can only be measured on the target."""
+    """The phase of an injection. There is no `repaired`: that can only be measured on the target."""
 
     WAITING = "waiting"
     ACTIVE = "active"
@@ -48,7 +48,7 @@ class Parameters(BaseModel):
 
 
 class Cause(Protocol):
-    """An active cause. `set_level` is called once for a constant cause, and repeatedly for a ramping or intermittent one."""
+    """An active cause. `set_level` is called once for a constant cause, repeatedly for a ramp or intermittent one."""
 
     def set_level(self, level: float) -> None:
         """Set the strength of the cause, from 0 (off) to 1.

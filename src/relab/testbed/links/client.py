@@ -21,8 +21,8 @@ class LinksClient:
     Args:
         path: of the socket.
 
-    All methods raise `NotAnsweringError` if the links do not answer within five seconds, and `InvalidInputError` if they
-    reject the request.
+    All methods raise `NotAnsweringError` if the links do not answer within five seconds, and `InvalidInputError` if
+    they reject the request.
     """
 
     def __init__(self, path: Path) -> None:

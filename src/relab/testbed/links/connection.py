@@ -89,7 +89,8 @@ class Half(asyncio.Protocol):
             return
         descriptor = self.transport.get_extra_info("socket").fileno()
         if descriptor >= 0:
-            # A duplicate of the descriptor shares the option; the loop's socket object may lack some of socket's methods.
+            # A duplicate of the descriptor shares the option; the loop's socket object may lack some of socket's
+            # methods.
             with socket.socket(fileno=os.dup(descriptor)) as same:
                 same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self.transport.abort()

@@ -1,7 +1,7 @@
 """One direction of one connection: it delivers the same bytes, on time, later, slower or not yet.
 
-Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, each piece with the earliest time of its
-delivery. The end of the stream is a piece too, so that it is delayed like the bytes before it.
+Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, each piece with the earliest time of
+its delivery. The end of the stream is a piece too, so that it is delayed like the bytes before it.
 """
 
 from __future__ import annotations

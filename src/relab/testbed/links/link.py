@@ -1,7 +1,7 @@
 """One link: a listening socket, the connections through it, and its toxics.
 
-A link mirrors the server behind it: if the server refuses connections, the link stops listening until the server accepts
-them again. So a client sees the refusal of a server that is down, and not the reset of a proxy that is up.
+A link mirrors the server behind it: if the server refuses connections, the link stops listening until the server
+accepts them again. So a client sees the refusal of a server that is down, and not the reset of a proxy that is up.
 """
 
 from __future__ import annotations

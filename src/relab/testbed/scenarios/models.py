@@ -1,4 +1,4 @@
-"""chaostoolkit's experiment format, as far as this runner supports it. Unsupported features are rejected, never ignored."""
+"""chaostoolkit's experiment format, as far as it is supported here. Other features are rejected, never ignored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Seconds = Annotated[float | int | str, PlainValidator(_seconds)]
 
 
 class _Part(BaseModel):
-    """A part of a file. Unknown fields are rejected: a misspelt field in `rollbacks`, for example, must not be ignored."""
+    """A part of a file. Unknown fields are rejected, because a mistake in `rollbacks` must not be ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -54,7 +54,7 @@ class _Controlled(_Part):
 
 
 class HttpProvider(_Part):
-    """An HTTP request. `arguments` is the query of a GET; otherwise the body: JSON if Content-Type says so, else a form."""
+    """An HTTP request. `arguments` is the query of a GET, else the body: JSON if Content-Type says so, or a form."""
 
     type: Literal["http"]
     url: str = Field(min_length=1)

@@ -1,7 +1,7 @@
 """Run a scenario: steady state, method, steady state again, and in any case the rollbacks.
 
-The journal has the fields of chaostoolkit's. This runner is stricter in two points: an action that is rejected (a status
-of 400 or above) or gets no answer aborts the method, and rollbacks always run.
+The journal has the fields of chaostoolkit's. This runner is stricter in two points: an action that is rejected (a
+status of 400 or above) or gets no answer aborts the method, and rollbacks always run.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Run the probes of the hypothesis up to the first that is not met; return the state, and why it is not met or None."""
+        """Run the hypothesis' probes up to the first that is not met; return the state, and the reason or None."""
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
         for step in self._experiment.hypothesis.probes:

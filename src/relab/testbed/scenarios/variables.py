@@ -33,7 +33,7 @@ class Variables:
     values: Mapping[str, Any]
 
     def fill(self, value: Any) -> Any:
-        """Return a value with every `${name}` replaced; a string that is only `${name}` becomes the value with its own type."""
+        """Return a value with every `${name}` replaced; a string that is only `${name}` gets the type of the value."""
         if isinstance(value, str):
             alone = VARIABLE.fullmatch(value)
             if alone is not None:

@@ -1,4 +1,4 @@
-"""Busy loops, which each take a whole processor, like other work on a shared machine. They end even if this process dies."""
+"""Busy loops that each take a whole processor, like other work on a machine. They end even if this process dies."""
 
 from __future__ import annotations
 

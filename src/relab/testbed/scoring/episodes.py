@@ -1,4 +1,4 @@
-"""Episodes: the events on a testbed while a responder watches it, as rows of a data set. Pure, deterministic for a seed."""
+"""Episodes: events on a testbed while a responder watches it, as rows of a data set. Pure, deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Event(_Value):
     Attributes:
         name: in the catalogue of faults.
         at_s: seconds after the responder was ready.
-        after_escalation_s: the event begins this long after the responder has escalated to a person, and at `at_s` at the
-            latest; None if it does not depend on the responder.
+        after_escalation_s: the event begins this long after the responder has escalated to a person, and at `at_s` at
+            the latest; None if it does not depend on the responder.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -95,7 +95,7 @@ class Episode(_Value):
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults by which the responder is measured: all, except one that it is expected to escalate to a person."""
+        """The faults by which the responder is measured: all, except one that it should escalate to a person."""
         return self.faults[1:] if self.kind is Kind.AFTER_ESCALATION else self.faults
 
     @property

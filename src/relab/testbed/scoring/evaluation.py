@@ -4,10 +4,11 @@ Each question is answered by episodes of another kind, and some parts are run on
 
 - `compared`: every responder runs the same episodes, so that differences come from the responders;
 - `further`: more episodes for the measured responder;
-- `healthy`: episodes with noise but no fault, for the measured responder, to estimate its rate of false alarms precisely;
+- `healthy`: episodes with noise but no fault, for the measured responder, to estimate its rate of false alarms
+  precisely;
 - `at-once`: episodes in which two faults begin together, for the measured responder;
-- `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person, for
-  the measured responder;
+- `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person,
+  for the measured responder;
 - `unknown-N`: episodes about some causes, for the measured responder without its knowledge of these causes. There are
   several such parts, so that in each part the responder knows most of the causes that look similar.
 """
@@ -75,7 +76,8 @@ class Wanted:
         unknown: number of additional episodes about causes that the responder has no knowledge of.
         healthy: number of additional episodes with noise but no fault.
         at_once: number of additional episodes in which two faults begin together.
-        after_escalation: number of additional episodes with a fault while a person handles the incident of an earlier one.
+        after_escalation: number of additional episodes with a fault while a person handles the incident of an earlier
+            one.
         busy_share: share of each part's episodes that have a busy loop beside the testbed, 0 to 1.
         seed: from which all episodes are generated.
         faults: names of the faults to use; None for all.

@@ -29,7 +29,7 @@ PORT_BASE: Final = 23_000
 _BEFORE_AND_AFTER_S: Final = 180.0
 """Allowance for the start of the testbed and the responder, and for stopping both."""
 _LEAST_TURNS: Final = 3
-"""Minimum number of trials to allow waiting time for: trials of other experiments on this machine wait for turns as well."""
+"""Minimum number of turns in the time-out of a trial, because trials of other experiments wait for turns as well."""
 _GRACE_S: Final = 45.0
 _DATASET: Final = "episodes.jsonl"
 _PRIMARY: Final = ("success", "harm_user_error_s")

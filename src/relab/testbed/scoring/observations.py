@@ -104,7 +104,7 @@ class Observed:
 
     @property
     def usual_from_s(self) -> float:
-        """Start of the baseline period before the onset: 0, or after the earlier fault and at most 15 s before the onset."""
+        """Start of the baseline period: 0, or after the earlier fault and at most 15 s before the onset."""
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
@@ -119,7 +119,7 @@ class Observed:
 
 
 def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the median, over the seconds before `until_s`, of the share of badly served users; 0 if there were no requests.
+    """Return the median share of badly served users in the seconds before `until_s`; 0 if there were no requests.
 
     The median, so that a responder that does harm before the onset does not thereby raise its own baseline.
     """
@@ -131,7 +131,7 @@ def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: 
 def well_since(
     seconds: Sequence[Second], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
 ) -> tuple[float, float] | None:
-    """Return since when users are served well and the cause is absent, and until when that is known; None if it is not so.
+    """Return since when users are served well and the cause is absent, and until when that is known; None if not.
 
     Both conditions must hold until the end of the observations: a good moment between two bad ones does not count.
     """

@@ -26,7 +26,7 @@ _LOOK_EVERY_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
-    """A fault of the episode cannot be injected, or not on this machine, so the episode says nothing about the responder."""
+    """A fault cannot be injected, or not on this machine, so the episode says nothing about the responder."""
 
     code = "not_brought_about"
 

@@ -33,8 +33,8 @@ def outages(seconds: Sequence[Second], onset_s: float) -> Iterator[tuple[float, 
 def longest_unannounced_s(observed: Observed) -> float | None:
     """Return the longest time from the start of an outage to its first notice, or to its end if there was none.
 
-    A notice belongs to an outage if it arrives after the end of the previous outage, or after the onset. None if there was no
-    fault, or if the responder was given no address for notices.
+    A notice belongs to an outage if it arrives after the end of the previous outage, or after the onset. None if there
+    was no fault, or if the responder was given no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -98,7 +98,7 @@ class Presence:
         questions |= {name: functools.partial(_has_session, ground, who) for name, who in _OTHER_CLIENTS.items()}
         questions |= {name: functools.partial(_is_away, ground, server) for name, server in _SERVERS.items()}
         questions |= dict.fromkeys(_CHANGED_SETTINGS, lambda: self._is_still(_flat(ground.plant.settings())))
-        # The service cannot measure the offered traffic itself. The fault counts as absent while flow control is changed
+        # The service cannot measure the offered traffic. The fault counts as absent while flow control is changed
         # (contained), and as over when the target serves all requests without such a change.
         questions |= dict.fromkeys(_TRAFFIC, lambda: _control(ground) == self._before and self._is_crowded())
         dependency, _, _ = fault.partition("_")
@@ -189,7 +189,7 @@ def _missing_indexes(ground: Ground) -> set[str]:
 
 
 def _is_path_bad(ground: Ground, dependency: str) -> bool:
-    """Return whether the link between the target and a dependency has a toxic, or the target's port belongs to no link."""
+    """Return whether the target's link to a dependency has a toxic, or the target's port belongs to no link."""
     port = ground.plant.settings()[dependency]["port"]
     links = asyncio.run(ground.links.links())
     used = [link for link in links if link.port == port]

@@ -51,9 +51,10 @@ class Bindings(BaseModel):
     """The bindings of a variant: how to start a responder.
 
     Attributes:
-        responder_command: program and arguments; `{python}` stands for this interpreter, `{port}` for the port to listen on.
-        responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a webhook
-            that records the times of notices to people.
+        responder_command: program and arguments; `{python}` stands for this interpreter, `{port}` for the port to
+            listen on.
+        responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a
+            webhook that records the times of notices to people.
         responder_passes: names of environment variables that are passed on to it; no file contains their values.
         responder_secrets: the same, and all results of a trial are searched for their values.
         poll_interval_s: the interval at which it should poll.
@@ -253,7 +254,7 @@ def can_blind() -> bool:
 
 
 def _blinds(home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return the bubblewrap prefix of a command: it shares the machine's files and network, but sees only its own processes."""
+    """Return the bubblewrap prefix for a command that shares files and network, but sees only its own processes."""
     found = ["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:
         found += ["--tmpfs", str(folder)]

@@ -26,7 +26,7 @@ from relab.testbed.scoring.truth import Truth
 from relab.testbed.scoring.users import Users
 
 CLOSING_S: Final = 60.0
-"""Time for a responder to confirm that its repair has helped; after that the episode ends with its incident still open."""
+"""Time for a responder to confirm that its repair has helped; then the episode ends even if the incident is open."""
 _ACTOR: Final = "on-call"
 _AUDITOR: Final = "auditor"
 _LOOK_EVERY_S: Final = 0.25

@@ -38,8 +38,10 @@ class Score:
             with this fault, or that undo a repair that was still needed.
         escalated: whether the responder escalated to a person.
         all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
-        right_repairs, judged_failed: number of actions that repaired the fault, and how many of them it judged as failed.
-        unannounced_s: longest time of a user-visible outage without a notice to people; None if notices were not requested.
+        right_repairs, judged_failed: number of actions that repaired the fault, and how many of them it judged as
+            failed.
+        unannounced_s: longest time of a user-visible outage without a notice to people; None if notices were not
+            requested.
         tokens: number of the models' tokens, if the responder counts them.
     """
 
@@ -160,10 +162,11 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return the number of incidents opened while no fault was present, and the time at which the measured fault was detected.
+    """Return the number of incidents opened without a fault, and the time at which the measured fault was detected.
 
-    An incident that was already open at the onset does not count as a detection: it would be open without the fault, too. An
-    incident that is open in the first poll is not an alarm if the responder keeps its home: it belongs to an earlier episode.
+    An incident that was already open at the onset does not count as a detection: it would be open without the fault,
+    too. An incident that is open in the first poll is not an alarm if the responder keeps its home: it belongs to an
+    earlier episode.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
@@ -173,7 +176,8 @@ def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float 
         return len(alarms - {kept}), None
     new = [item.at_s for item in sights if item.incident is not None and item.incident not in early]
     if observed.follows_another:
-        # The earlier fault's incident may stay open: then a notice, or new work on an escalated incident, is the detection.
+        # The earlier fault's incident may stay open: then a notice, or new work on an escalated incident, is the
+        # detection.
         new += [at_s for at_s in observed.notices or () if at_s > onset_s]
         new += [item.at_s for item in sights if item.at_s > onset_s and item.incident in early and not item.escalated]
     return len(alarms - {kept}), min(new, default=None)
@@ -184,7 +188,7 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
-    """Return the number of polls without a fault: by the responder's count, else elapsed time divided by poll interval."""
+    """Return the number of polls without a fault: by the responder's count, else elapsed time by poll interval."""
     trouble_s = observed.trouble_s or observed.onset_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
     counted = [item.polls for item in sights if item.at_s <= until_s and item.polls is not None]
@@ -215,7 +219,7 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float, sustained_s: fl
 
 
 def _harm(observed: Observed) -> float:
-    """Return the user-error-seconds after the onset or the first action, whichever is earlier; in a healthy episode all.
+    """Return the user-error-seconds after the onset or the first action, if earlier; in a healthy episode all.
 
     If the fault follows another one, only those after the onset count.
     """

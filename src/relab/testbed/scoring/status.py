@@ -1,4 +1,4 @@
-"""Read a responder's status from `GET /agent/status`. The responder may be any program, so all JSON values are tolerated.
+"""Read a responder's status from `GET /agent/status`. The responder may be any program, so any JSON is tolerated.
 
 {
   "polls": 128,                                   number of its polls of the target, if it counts them

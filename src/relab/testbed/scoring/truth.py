@@ -1,4 +1,4 @@
-"""The truth about an episode: operators' names of its causes, the actions that repair them, and those that harm. Pure."""
+"""The truth about an episode: operators' names of the causes, actions that repair them, and actions that harm. Pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CAUSES: Final[Mapping[str, str]] = {
 """The closed list of causes for diagnoses: from the testbed's name of a fault to the operators' name of the cause."""
 
 REFUSING: Final = frozenset(("traffic_spike",))
-"""Faults whose repair is to reject excess requests: quickly rejected requests do not show that users are served badly."""
+"""Faults whose repair is to reject excess requests: quick rejections do not show that users are served badly."""
 _DONE: Final = frozenset(("started", "succeeded", "failed", "interrupted", "undone"))
 _LOOKING: Final = frozenset(("verify-target-health",))
 

@@ -45,7 +45,7 @@ class Users:
             timeout_s=_TIMEOUT_S,
             window_s=1.0,
             max_in_flight=max(100, round(rate_per_s * _TIMEOUT_S * 2)),
-            keep_alive=False,  # users come anew, and so reach every worker
+            keep_alive=False,  # new connections, so that users reach every worker
         )
         check_target(self._plan)
         self._tell = tell

@@ -84,7 +84,7 @@ TOGETHER: Final = (
     ("cache_down", "cache_auth", "cache_full"),
     ("db_pool", "db_lock", "db_slow_query", "search_index", "hang"),
 )
-"""Pairs for episodes with two faults: one from each group; the repair of one leaves the other as it is."""
+"""Pairs for episodes with two faults: one from each group; the repair of one does not repair the other."""
 
 APART: Final = (
     ("cache_down", "cache_auth", "cache_full"),
@@ -95,8 +95,8 @@ APART: Final = (
 )
 """Groups of faults for episodes in which two begin at once: no action repairs faults of two groups."""
 GIVEN_TO_A_PERSON: Final = ("search_index", "disk_full", "cache_full")
-"""Faults that harm only some requests, so that users notice another fault beside them. They come first in episodes with a
-fault after an escalation; the responder has no runbook for them there."""
+"""Faults that harm only some requests, so that users notice another fault beside them. They come first in episodes with
+a fault after an escalation; the responder has no runbook for them there."""
 AFTER_ESCALATION: Final = (
     "db_lock", "hang", "database_blackhole", "database_latency", "db_pool", "db_slow_query", "bad_credential", "crash_loop",
 )  # fmt: skip

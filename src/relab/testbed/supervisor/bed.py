@@ -306,7 +306,7 @@ class Bed:
         table.write_configurations(site)
 
     def _put_away(self, paths: Sequence[Path]) -> None:
-        """Move files out of the way at once; they are deleted in the background, because that takes longer than a rename."""
+        """Rename files out of the way; they are deleted in the background, because that takes longer."""
         for path in paths:
             if path.is_symlink() or path.exists():
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")

@@ -69,7 +69,7 @@ def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
 
 def _add_components(app: FastAPI, bed: Bed) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Return the status of the components, after waiting up to `wait_s` seconds (at most 60) until they are ready."""
+        """Return the components' status, after waiting up to `wait_s` seconds (at most 60) until they are ready."""
         if wait_s > 0:
             await bed.wait_ready(bed.find(name), min(wait_s, 60.0))
             found = [item.status() for item in bed.find(name)]
@@ -169,7 +169,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
-    """Serve the app until the block ends; yield a function that starts the shutdown and returns the task to wait for."""
+    """Serve the app until the block ends; yield a function that starts the shutdown and returns its task."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = ControlServer(config)
     task = asyncio.create_task(server.serve(sockets=[at]))

@@ -51,7 +51,8 @@ def find_hierarchies(
                 _offer(found, controller, Hierarchy(1, Path(point, paths.get(controller, "/").lstrip("/"))))
             elif kind == "cgroup2":
                 parent = Path(point, paths.get("", "/").lstrip("/"))
-                # In version 2 a group with child groups may hold no processes, so create the groups beside this process's own.
+                # In version 2 a group with child groups may hold no processes, so create the groups beside this
+                # process's own.
                 beside = parent if parent == Path(point) else parent.parent
                 with contextlib.suppress(OSError):
                     enabled = (beside / "cgroup.subtree_control").read_text(encoding="ascii").split()

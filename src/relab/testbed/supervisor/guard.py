@@ -1,8 +1,9 @@
 """The parent of a supervisor: it holds the lock of the folder, and ensures that no process outlives the supervisor.
 
-It runs as a file with `python -I -S` and imports no other module of relab. It turns itself into a daemon and a reaper of
-orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but their own children
-(for example PostgreSQL sessions that are computing) do not end at once: they become the guard's children, and it kills them.
+It runs as a file with `python -I -S` and imports no other module of relab. It turns itself into a daemon and a reaper
+of orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but their own
+children (for example PostgreSQL sessions that are computing) do not end at once: they become the guard's children, and
+it kills them.
 
     guard.py LOCK PIPE_FD CGROUPS POSTMASTER_PID VOLUME WAIT_S COMMAND…
 
@@ -61,7 +62,7 @@ def remove_shared_memory(postmaster_pid: str) -> None:
 
 
 def remove_groups(listing: str) -> None:
-    """Remove the control groups that a file lists; retry those that still have processes, for up to one second in all."""
+    """Remove the control groups that a file lists; retry those with processes, for up to one second in all."""
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
             paths = file.read().splitlines()

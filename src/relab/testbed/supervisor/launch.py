@@ -1,9 +1,9 @@
 """The start of every component: this program prepares its process and replaces itself by the component's program.
 
-It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. A process
-with threads must not do this work between fork and exec, so it is done here. The order matters: control groups and hard
-limits while the process is still allowed to, then the user, then the parent-death signal, which the kernel clears when
-the user changes (prctl(2)).
+It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. A
+process with threads must not do this work between fork and exec, so it is done here. The order matters: control groups
+and hard limits while the process is still allowed to, then the user, then the parent-death signal, which the kernel
+clears when the user changes (prctl(2)).
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ def become(order: dict[str, object]) -> None:
 
     Keys: `parent` pid, `command`, `environment` (complete), `groups` (files to write the pid to), `opened` (paths by the
     number of the descriptor under which the program gets each), `rlimits` by name, `uid` and `gid` or null.
-    descriptor that the program gets for each), `rlimits` by name, `uid` and `gid` or null.
 
     Raises:
         OSError: a step fails.

@@ -1,7 +1,7 @@
 """The configuration of a supervisor: names, ports, and the table of programs beside the dependencies.
 
-In the command of a row, `{python}`, `{folder}`, `{private}`, `{settings}`, `{control}`, `{links}`, `{port}`, `{number}` and
-other names in braces are replaced by the supervisor's values (see `values_of` in `table.py`).
+In the command of a row, `{python}`, `{folder}`, `{private}`, `{settings}`, `{control}`, `{links}`, `{port}`, `{number}`
+and other names in braces are replaced by the supervisor's values (see `values_of` in `table.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class ProgramRow(Strict):
         stage: 0 to start together with the dependencies; 1 to start when these and the target are ready.
         hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
-        forget_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not restart it.
+        forget_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not restart
+            it.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")

@@ -1,8 +1,8 @@
 """Hold ports for a testbed while the servers that listen on them start and stop.
 
 The supervisor binds each port itself, without listening. A server that sets SO_REUSEADDR (or, for the workers,
-SO_REUSEPORT) can bind it too and listen; while none does, connections are refused. Without this, the kernel could give the
-port of a stopped server to an outgoing connection. Then the server could not come back, or a client that retries on
+SO_REUSEPORT) can bind it too and listen; while none does, connections are refused. Without this, the kernel could give
+the port of a stopped server to an outgoing connection. Then the server could not come back, or a client that retries on
 loopback could even get connected to itself.
 """
 

@@ -1,4 +1,4 @@
-"""PostgreSQL of a testbed: durability is turned off for speed, but everything that a fault or repair affects is real."""
+"""PostgreSQL of a testbed: durability is off for speed, but everything that a fault or repair affects is real."""
 
 from __future__ import annotations
 

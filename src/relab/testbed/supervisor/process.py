@@ -73,7 +73,8 @@ def become_supervisor(parent: int) -> None:
 class Process:
     """One running process and its descendants. Create it only on the main thread.
 
-    The parent-death signal is bound to the thread that creates the process; the main thread lives as long as the supervisor.
+    The parent-death signal is bound to the thread that creates the process; the main thread lives as long as the
+    supervisor.
 
     Raises:
         OSError: it cannot be started.
@@ -181,7 +182,8 @@ class Process:
 def end_orphans() -> None:
     """Kill and reap orphans that ended components have left.
 
-    Does nothing outside a supervisor: other programs that use `Process` do not receive orphans and have children of their own.
+    Does nothing outside a supervisor: other programs that use `Process` do not receive orphans and have children of
+    their own.
     """
     if not _is_supervisor:
         return

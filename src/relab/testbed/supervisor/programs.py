@@ -84,7 +84,7 @@ def find_redis() -> tuple[str, str]:
 
 
 def _postgres_owner() -> Owner | None:
-    """Return the user that PostgreSQL must run as if this process is root, because it refuses to run as root; else None."""
+    """Return the user that PostgreSQL runs as if this process is root, because it refuses root; else None."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -150,7 +150,7 @@ def _reachable(folder: Path, owner: Owner) -> bool:
 
 
 def _reachable_copy(folder: Path, version: str) -> Path:
-    """Copy the installation once to a folder that every user may read; return the folder of the programs in the copy."""
+    """Copy the installation once to a folder that every user may read; return the copy's program folder."""
     name = hashlib.sha256(f"{folder}:{version}".encode()).hexdigest()[:12]
     copy = Path(tempfile.gettempdir(), f"relab-postgres-{os.geteuid()}-{name}")
     if not copy.is_dir():

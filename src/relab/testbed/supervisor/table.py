@@ -145,7 +145,7 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return the operators' addresses and credentials of the dependencies, without the links, and the ports of the links."""
+    """Return the operators' direct addresses and credentials of the dependencies, and the ports of the links."""
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {
         dependency: {

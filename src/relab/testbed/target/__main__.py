@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.target --settings FILE --worker N`: the command with which the supervisor starts a worker."""
+"""`python -m relab.testbed.target --settings FILE --worker N`: the supervisor's command to start a worker."""
 
 from __future__ import annotations
 

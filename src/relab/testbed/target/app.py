@@ -1,4 +1,4 @@
-"""The target's HTTP application: its routes, flow control in front of them, and the conversion of errors to responses."""
+"""The target's HTTP application: routes, flow control in front of them, and the conversion of errors to responses."""
 
 from __future__ import annotations
 

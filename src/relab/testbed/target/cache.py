@@ -17,8 +17,8 @@ Failed = Callable[[str, str], None]
 """Is called with the operation (`read`, `write`) and the error message."""
 
 FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
-"""The exceptions of a failed cache command. uvloop raises a bare `RuntimeError` if the server has closed a connection that is
-just being written to."""
+"""The exceptions of a failed cache command. uvloop raises a bare `RuntimeError` if the server has closed a connection
+that is just being written to."""
 _CONNECTIONS = 64
 _CLOSED = "the handler is closed"
 

@@ -23,7 +23,7 @@ _RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
 
 
 def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
-    """Return psycopg's arguments for a connection; libpq's connect time-out is a whole number of seconds, at least 2."""
+    """Return psycopg's arguments for a connection; libpq's connect time-out is in whole seconds, at least 2."""
     return {
         "host": settings.host,
         "port": settings.port,

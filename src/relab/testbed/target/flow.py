@@ -1,7 +1,8 @@
 """Flow control in front of the shop: count every request, admit some, and reject the rest before any work is done.
 
-`DoorProtocol` rejects most of an overload as soon as a request's headers are read: without a task or the application, with
-one write. At three times its capacity a worker rejects twice as many requests as it answers, so this must be very cheap.
+`DoorProtocol` rejects most of an overload as soon as a request's headers are read: without a task or the application,
+with one write. At three times its capacity a worker rejects twice as many requests as it answers, so this must be very
+cheap.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ class DoorProtocol(HttpToolsProtocol):
 
     def _refuse(self, route: str) -> None:
         self._refused = True
-        # A client that sent `Expect: 100-continue` may or may not send its body after a rejection, so close its connection.
+        # A client that sent `Expect: 100-continue` may or may not send its body after a rejection, so close its
+        # connection.
         is_alive = self.parser.should_keep_alive() and not self.expect_100_continue
         self.transport.write(_REFUSAL_ALIVE if is_alive else _REFUSAL_LAST)
         self._recorder.request(route, 503, 0.0, shed=True)

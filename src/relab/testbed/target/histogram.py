@@ -1,7 +1,7 @@
 """Histograms of response times with exponential buckets, so that seconds and workers can be added up.
 
-Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02. It is represented by its geometric mean, which is within 1 %
-of every value in it.
+Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02. It is represented by its geometric mean, which is within
+1 % of every value in it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return `(bound, number of values up to it)` for rising bounds; a bucket counts if its mean is at most the bound."""
+    """Return `(bound, values up to it)` for rising bounds; a bucket counts if its mean is at most the bound."""
     ordered = sorted(counts.items())
     found: list[tuple[float, int]] = []
     index = total = 0

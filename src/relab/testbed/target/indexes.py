@@ -1,4 +1,4 @@
-"""The two vector indexes: FAISS in memory, and Qdrant, embedded or as a server. Both answer batches with exact results."""
+"""The two vector indexes: FAISS in memory, and Qdrant, embedded or as a server. Both answer batches exactly."""
 
 from __future__ import annotations
 

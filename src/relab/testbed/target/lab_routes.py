@@ -1,4 +1,4 @@
-"""Routes for flags, the readiness for experiments, and the last report: the seeds' interface, under both of its prefixes."""
+"""Routes for flags, readiness for experiments, and the last report: the seeds' interface, under both prefixes."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The concurrency limit of one worker: additive increase, multiplicative decrease. Pure; the caller provides the time.
 
 The limit rises by one per period while the period's P95 is within its bound and the limit was reached, and falls by a
-constant factor if the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient share). A part
-of the target P95 is reserved for waiting, and a smaller part for time that cannot be measured here (the network), so that
-the latency that clients see stays within the target.
+constant factor if the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient share). A
+part of the target P95 is reserved for waiting, and a smaller part for time that cannot be measured here (the network),
+so that the latency that clients see stays within the target.
 """
 
 from __future__ import annotations

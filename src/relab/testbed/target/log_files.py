@@ -1,8 +1,8 @@
 """Structured log lines of all workers: each worker appends to its own files, a reader pages through all of them.
 
-There is no shared lock, so a worker that is stopped in the middle of a line does not block other writers or readers. A file
-is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is the start time of the worker's process in microseconds since
-the epoch, `part` counts its files. Old files are deleted; a bounded number is kept.
+There is no shared lock, so a worker that is stopped in the middle of a line does not block other writers or readers. A
+file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is the start time of the worker's process in microseconds
+since the epoch, `part` counts its files. Old files are deleted; a bounded number is kept.
 """
 
 from __future__ import annotations

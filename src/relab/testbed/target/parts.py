@@ -1,4 +1,4 @@
-"""All parts of one worker, wired together, and its periodic tasks: probe dependencies, publish statistics, refresh flags."""
+"""All parts of one worker, wired together, and its periodic tasks: probes, statistics, flags."""
 
 from __future__ import annotations
 

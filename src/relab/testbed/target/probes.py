@@ -43,7 +43,7 @@ class Probe:
 
 
 def probe_database(settings: DatabaseSettings) -> Probe:
-    """Open a connection and run `SELECT 1` and a query for `PAYLOAD_BYTES`. Blocks, at most for the configured time-outs."""
+    """Open a connection, run `SELECT 1`, and fetch `PAYLOAD_BYTES`. Blocks, at most for the time-outs."""
     began_s = time.perf_counter()
     try:
         with direct_connection(settings, name="shop-health") as connection:
@@ -71,7 +71,8 @@ def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Conne
 async def probe_cache(settings: CacheSettings) -> Probe:
     """Open a connection and send `PING`, which also fails for a wrong password, then an echo of `PAYLOAD_BYTES`.
 
-    The time-out is longer than that of requests: on a path with low bandwidth those give up before anything can be measured.
+    The time-out is longer than that of requests: on a path with low bandwidth those give up before anything can be
+    measured.
     """
     patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})
     try:

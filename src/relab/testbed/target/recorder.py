@@ -1,7 +1,7 @@
 """The counters of one worker: requests by route and second, and events by name.
 
-Seconds are those of the machine's monotonic clock, which all its processes share. So the workers' seconds can be merged,
-and changes of the wall clock have no effect.
+Seconds are those of the machine's monotonic clock, which all its processes share. So the workers' seconds can be
+merged, and changes of the wall clock have no effect.
 """
 
 from __future__ import annotations

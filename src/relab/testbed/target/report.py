@@ -49,7 +49,7 @@ class ReportFile:
         """Return the report.
 
         Raises:
-            NotFoundError: nobody has put one here.
+            NotFoundError: no report has been stored.
         """
         try:
             return LabReport.model_validate_json(await asyncio.to_thread(self._path.read_bytes))

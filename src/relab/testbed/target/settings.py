@@ -44,7 +44,7 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """Longest wait for the answer to a statement: `read_timeout_s`, or one second more than the server's own limit."""
+        """Longest wait for a statement's answer: `read_timeout_s`, or one second more than the server's limit."""
         return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
 
     @property

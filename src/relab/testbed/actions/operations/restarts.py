@@ -141,7 +141,7 @@ class ResumeProcess(PlantOperation[Component]):
 
 
 def _raised(given: Usage, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the requested limits that are higher than a component's current ones; limits that are not set stay unset."""
+    """Return the requested limits that are higher than a component's current ones; unset limits stay unset."""
     # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}

@@ -95,7 +95,7 @@ class EndIdleSessions(_EndSessions):
 
 
 class EndBlockingSessions(_EndSessions):
-    """Ends sessions that block others and are not blocked themselves, and idle ones with an exclusive lock on a table."""
+    """Ends sessions that block others without being blocked, and idle ones with an exclusive lock on a table."""
 
     query, none = _BLOCKING, "No session has kept others waiting so long."
     ACTION = Action(
@@ -134,7 +134,7 @@ def _sessions(
 
 
 def _end(connection: psycopg.Connection[dict[str, Any]], session: Mapping[str, Any]) -> bool:
-    """End a session if it is still the same one: its pid may belong to another session by now. Return whether it ended."""
+    """End a session and return whether it ended; do nothing if its pid belongs to another session by now."""
     found = connection.execute(_END.encode(), (session["pid"], session["started_at"])).fetchone()
     return found is not None and bool(found["ended"])
 

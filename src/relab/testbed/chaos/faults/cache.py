@@ -22,7 +22,7 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Change or restore the configuration; do nothing if the cache was restarted or its configuration changed since."""
+        """Change or restore the configuration; do nothing if the cache was restarted or reconfigured since."""
         if not self._standing.is_whole():
             return
         with self._ground.plant.cache() as cache:

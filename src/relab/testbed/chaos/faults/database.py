@@ -30,7 +30,7 @@ class Lock(Parameters):
 
 
 class PoolLeak:
-    """Leaked connections: the target's workers check them out and never return them. They end with the worker's process."""
+    """Connections that the target's workers check out and never return; they end with the worker's process."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground

@@ -1,7 +1,7 @@
-"""Faults of traffic, without a defect: more requests than the target can serve, and clients that retry after each refusal.
+"""Faults of traffic, without a defect: more requests than the target can serve, and clients that retry when refused.
 
-All requests order the same product, as in a sale. Such orders wait for each other, so a small number of them exceeds the
-target's capacity, and the clients need few resources of the machine. The clients run in their own process.
+All requests order the same product, as in a sale. Such orders wait for each other, so a small number of them exceeds
+the target's capacity, and the clients need few resources of the machine. The clients run in their own process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MOST_IN_FLIGHT: Final = 4_000
 _PATIENT_S: Final = 5.0
 _STORM_SHARE: Final = 0.33
 _TRIGGER_SHARE: Final = 4.0
-"""Multiple of the measured capacity, because on a busy machine the real capacity may be several times the measured one."""
+"""Multiple of the measured capacity; on a busy machine the real one may be several times as high a moment later."""
 _BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _SDK: Final = "shop-mobile/7.2 okhttp/5.1.0"
 _PRODUCTS: Final = range(4_000, 5_000)
@@ -74,7 +74,7 @@ class Sender(Protocol):
 
 
 class ClientProcess:
-    """Clients in a process that ends when this one ends in any way, because it reads its orders from a pipe of this process.
+    """Clients in a process that ends however this one ends, because it reads from a pipe of this process.
 
     A parent-death signal would come too early: the kernel sends it when the thread ends that created the process.
     """
