@@ -1,1 +1,1 @@
-"""The proving ground: a service that really breaks, what breaks it, and who may mend it."""
+"""The testbed: a real service, the injection of real faults into it, and the actions that repair it."""

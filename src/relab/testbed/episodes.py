@@ -1,4 +1,4 @@
-"""How a program that outlives a reset is told that a new episode begins: a POST that carries the supervisor's secret."""
+"""Notify programs that survive a reset of the start of a new episode: a POST that carries the supervisor's secret."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ BREAKER_HEADER: Final = "X-Breaker-Secret"
 
 
 class NotTheBreakerError(ForbiddenError):
-    """This testbed measures somebody: only who measures breaks it, or learns what is broken."""
+    """This testbed measures a responder: only the measuring program may inject faults or read which ones are active."""
 
     code = "not_the_breaker"
 
 
 class NotTheSupervisorError(ForbiddenError):
-    """Only the supervisor begins episodes."""
+    """Only the supervisor may start an episode."""
 
     code = "not_the_supervisor"
 
 
 def breaker() -> Callable[[str], None]:
-    """Return what refuses those who do not know the secret of a testbed on which somebody is measured; others have none."""
+    """Return a check that rejects requests without the breaker's secret; without one set, it accepts all requests."""
     secret = os.environ.get(BREAKER_VARIABLE, "")
 
     def check(x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:
@@ -41,10 +41,10 @@ def breaker() -> Callable[[str], None]:
 
 
 def forgetting(forget: Callable[[], None]) -> APIRouter:
-    """Return the route on which the supervisor says that a new episode begins.
+    """Return the route by which the supervisor announces that a new episode begins.
 
     Args:
-        forget: drops what was; it may take a while and runs in a thread.
+        forget: drops the state of the previous episode; it may block, so it runs in a thread.
     """
     router = APIRouter()
     secret = os.environ.get(SECRET_VARIABLE, "")

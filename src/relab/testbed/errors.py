@@ -1,4 +1,4 @@
-"""What can go wrong with a testbed, each error named for the reaction that it wants."""
+"""Errors of a testbed, each named for the reaction that the caller should have."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from relab.core.errors import ConfigurationError, ConflictError, InvalidInputErr
 
 
 class StartError(UnavailableError):
-    """A testbed does not become ready; nothing of it is left running.
+    """A component does not become ready.
 
     Attributes:
-        component: which part is not ready, or None if none is to blame.
-        log_tail: the end of that part's log.
+        component: the name of the component that is not ready, or None if no single one is responsible.
+        log_tail: the end of that component's log.
     """
 
     def __init__(
@@ -25,23 +25,23 @@ class StartError(UnavailableError):
 
 
 class NotRunningError(UnavailableError):
-    """There is no supervisor of this name to talk to."""
+    """No supervisor with this name is running."""
 
 
 class NotAnsweringError(UnavailableError):
-    """A process is there and does not do what it was asked, in the time that this may take."""
+    """A process is running but does not do in time what it was asked to do."""
 
 
 class MissingProgramError(ConfigurationError):
-    """A program that the testbed is made of is neither on the machine nor in a wheel."""
+    """A program that the testbed needs is neither installed on the machine nor in a wheel."""
 
 
 class WrongNameError(InvalidInputError):
-    """A name, a port or a path that no testbed can have."""
+    """A name, a port or a path is not valid for a testbed."""
 
 
 class BusyError(ConflictError):
-    """Another change of the whole testbed is under way, or another supervisor holds its folder."""
+    """Another change of the whole testbed is in progress, or another supervisor holds its folder."""
 
 
 class UnknownComponentError(NotFoundError):
@@ -57,4 +57,4 @@ class StaleVersionError(ConflictError):
 
 
 class UnavailableLimitError(UnavailableError):
-    """This machine cannot set such a limit (no control group that may be written)."""
+    """This machine cannot set such a limit (it has no writable control group)."""

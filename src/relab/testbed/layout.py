@@ -1,4 +1,4 @@
-"""Where a testbed keeps what, which ports are its public ones, and `state.json`."""
+"""The file layout of a testbed, its public ports, and `state.json`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HOST: Final = "127.0.0.1"
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _SOCKET_PATH_BYTES: Final = 107
-"""What `sun_path` holds on Linux beside its NUL (unix(7))."""
+"""Size of `sun_path` on Linux without its NUL (unix(7))."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicPorts:
-    """The three ports that people and programs outside of a testbed use."""
+    """The three ports on which people and programs outside the testbed reach it."""
 
     target: int = TARGET_PORT
     chaos: int = CHAOS_PORT
@@ -33,10 +33,10 @@ class PublicPorts:
 
     @classmethod
     def at(cls, base: int | None) -> PublicPorts:
-        """Return the ports from `base` on, or those that the seeds name.
+        """Return three consecutive ports from `base` on, or the seeds' ports if `base` is None.
 
         Raises:
-            WrongNameError: there are no such ports.
+            WrongNameError: `base` is not from 1024 to 65533.
         """
         if base is None:
             return cls()
@@ -47,11 +47,11 @@ class PublicPorts:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The folders of one testbed.
+    """The files and folders of one testbed.
 
     Args:
-        home: of relab.
-        name: of the testbed.
+        home: relab's home folder.
+        name: the name of the testbed.
     """
 
     home: Path
@@ -59,10 +59,10 @@ class Layout:
 
     @classmethod
     def of(cls, home: Path, name: str) -> Layout:
-        """Return the layout of a name.
+        """Return the layout of the testbed with this name.
 
         Raises:
-            WrongNameError: the name cannot be a folder's, or the folder's path is too long for a socket in it.
+            WrongNameError: the name is invalid, or the folder's path is too long for a socket in it.
         """
         if not _NAME.fullmatch(name):
             raise WrongNameError(
@@ -86,52 +86,52 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Held as long as any process of the testbed lives."""
+        """Lock file, held as long as any process of the testbed lives."""
         return self.root / "lock"
 
     @property
     def state(self) -> Path:
-        """What runs where; there while the supervisor is."""
+        """The testbed's state as JSON; the file exists while the supervisor runs."""
         return self.root / "state.json"
 
     @property
     def control_socket(self) -> Path:
-        """Where the supervisor answers."""
+        """The Unix socket on which the supervisor answers."""
         return self.root / "control.sock"
 
     @property
     def settings(self) -> Path:
-        """The target's settings and their versions."""
+        """Folder with the versions of the target's settings."""
         return self.root / "settings"
 
     @property
     def target_settings(self) -> Path:
-        """The settings that a worker starts with."""
+        """The settings that a worker reads when it starts."""
         return self.settings / "target.json"
 
     @property
     def data(self) -> Path:
-        """What the target writes."""
+        """Folder into which the target writes."""
         return self.root / "data"
 
     @property
     def search(self) -> Path:
-        """What the target's search reads, and its engine's files."""
+        """Folder with the input of the target's search and the search engine's files."""
         return self.root / "search"
 
     @property
     def stats(self) -> Path:
-        """Counters of the workers."""
+        """Folder with the workers' counters."""
         return self.root / "stats"
 
     @property
     def logs(self) -> Path:
-        """One log a component, and the target's structured one."""
+        """Folder with one log per component, and the target's structured log."""
         return self.root / "logs"
 
     @property
     def supervisor_log(self) -> Path:
-        """What the supervisor itself says."""
+        """The supervisor's own log."""
         return self.logs / "supervisor.log"
 
     @property
@@ -146,32 +146,32 @@ class Layout:
 
     @property
     def flags(self) -> Path:
-        """The target's flags; absent means the default ones."""
+        """The target's flags; if the file is absent, the defaults apply."""
         return self.root / "flags.json"
 
     @property
     def audit(self) -> Path:
-        """What was done to the testbed by actions, in all episodes."""
+        """Audit log of all actions on the testbed, across episodes."""
         return self.root / "actions.jsonl"
 
     @property
     def tokens(self) -> Path:
-        """Digests of the tokens for actions."""
+        """Digests of the tokens for the action server."""
         return self.root / "tokens.json"
 
     @property
     def report_order(self) -> Path:
-        """What the job of reports is to do."""
+        """The order file of the report job."""
         return self.settings / "report-job.json"
 
     @property
     def private(self) -> Path:
-        """What no responder may see (mode 0700)."""
+        """Folder that responders must not see (mode 0700)."""
         return self.root / "private"
 
     @property
     def plan(self) -> Path:
-        """What the supervisor was started with."""
+        """The plan with which the supervisor was started."""
         return self.private / "plan.json"
 
     @property
@@ -181,30 +181,30 @@ class Layout:
 
     @property
     def links_socket(self) -> Path:
-        """Where the links are told what is to be wrong."""
+        """The Unix socket of the links' control server."""
         return self.private / "links.sock"
 
     @property
     def links_config(self) -> Path:
-        """What the process of the links is started with."""
+        """The configuration with which the process of the links is started."""
         return self.private / "links.json"
 
     @property
     def groups(self) -> Path:
-        """The control groups that were made, one path a line."""
+        """List of the control groups that the testbed created, one path per line."""
         return self.private / "cgroups"
 
     @property
     def templates(self) -> Path:
-        """Where templates of all testbeds are kept."""
+        """Folder with the templates of all testbeds in this home."""
         return self.home / "cache" / "testbed"
 
 
 def read_state(layout: Layout) -> BedState:
-    """Return what the running supervisor has written.
+    """Return the contents of `state.json`, which the supervisor writes.
 
     Raises:
-        NotRunningError: there is none, or it has not come so far.
+        NotRunningError: the file is absent or not complete.
     """
     try:
         return BedState.model_validate_json(layout.state.read_bytes())
@@ -215,10 +215,10 @@ def read_state(layout: Layout) -> BedState:
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part.
+    """Write JSON atomically: a reader sees the old file or the new one, never a part.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the disk is full, or permission is denied.
     """
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)

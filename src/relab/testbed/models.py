@@ -1,4 +1,4 @@
-"""Values that the supervisor, the links and their callers share. Times are in seconds or microseconds as named."""
+"""Values shared by the supervisor, the links and their callers. A field's name gives its unit of time."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from relab.core.clock import Timestamp
 
 Direction = Literal["up", "down", "both"]
-"""`up` is from the client to the server."""
+"""`up` is the direction from the client to the server."""
 
 Milliseconds = Annotated[float, Field(ge=0, le=600_000)]
 Rlimit = Literal["nofile", "as", "cpu", "fsize", "nproc", "core", "stack"]
 SignalName = Literal["STOP", "CONT", "TERM", "INT", "QUIT", "HUP", "KILL"]
 Phase = Literal["starting", "ready", "resetting", "failed", "stopping"]
 ComponentState = Literal["new", "starting", "running", "waiting", "stopped"]
-"""`waiting`: it ended by itself, and is started again after a pause."""
+"""`waiting`: the process ended by itself and will be started again after a pause."""
 
 
 class Strict(BaseModel):
-    """A value from outside: unknown fields are refused."""
+    """Base of values read from outside: unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,27 +40,27 @@ class Latency(_Toxic):
 
 
 class Bandwidth(_Toxic):
-    """Each connection passes so many bytes a second in each direction."""
+    """Limits the throughput of each connection, in each direction, to `bytes_per_s`."""
 
     kind: Literal["bandwidth"]
     bytes_per_s: float = Field(ge=1, le=1e10)
 
 
 class Blackhole(_Toxic):
-    """Nothing arrives, neither bytes nor the end of a connection; what was sent comes when the toxic goes."""
+    """Nothing arrives, neither bytes nor the end of a connection; all of it is delivered when the toxic is removed."""
 
     kind: Literal["blackhole"]
 
 
 class Refuse(Strict):
-    """Connections are refused; those that are open are reset if `drop_open`."""
+    """New connections are refused; open connections are reset if `drop_open`."""
 
     kind: Literal["refuse"]
     drop_open: bool = True
 
 
 class Reset(_Toxic):
-    """Connections are reset (RST): those that are open, and each new one `after_ms` its opening or `after_bytes`."""
+    """Connections are reset (RST): open ones, and each new one `after_ms` after it opens or after `after_bytes`."""
 
     kind: Literal["reset"]
     after_ms: Milliseconds | None = None
@@ -71,7 +71,7 @@ Toxic = Annotated[Latency | Bandwidth | Blackhole | Refuse | Reset, Field(discri
 
 
 class LinkEnds(Strict):
-    """Where a link listens and where it leads, on loopback."""
+    """The port on which a link listens and the port to which it forwards, both on loopback."""
 
     name: str
     port: int
@@ -79,14 +79,14 @@ class LinkEnds(Strict):
 
 
 class LinksConfig(Strict):
-    """What the process of the links is started with."""
+    """The configuration with which the process of the links is started."""
 
     socket: str
     links: list[LinkEnds]
 
 
 class LinkStatistics(BaseModel):
-    """Counters of a link since its process was started."""
+    """Counters of a link since its process started."""
 
     accepted: int = 0
     open: int = 0
@@ -104,7 +104,7 @@ class ActiveToxic(BaseModel):
 
 
 class LinkStatus(BaseModel):
-    """A link as it is now."""
+    """The current state of a link."""
 
     name: str
     port: int
@@ -115,10 +115,10 @@ class LinkStatus(BaseModel):
 
 
 class Limits(Strict):
-    """What a component may use; absent means no limit.
+    """Resource limits of a component; absent means no limit.
 
-    `rlimits` are the kernel's per process (bytes, seconds or numbers), `cpu_pct` is percent of one CPU and
-    `memory_mb` MiB of all processes of the component together, by control groups.
+    `rlimits` are the kernel's limits per process (bytes, seconds or numbers). `cpu_pct` (percent of one CPU) and
+    `memory_mb` (MiB) apply to all processes of the component together and are enforced by control groups.
     """
 
     rlimits: dict[Rlimit, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
@@ -127,12 +127,12 @@ class Limits(Strict):
 
 
 class GroupFigures(BaseModel):
-    """What the kernel has counted of a component's control groups; None where it has no such group.
+    """The kernel's counters of a component's control groups; None where the component has no such group.
 
     Attributes:
-        throttled_periods: periods of 100 ms in which its processes were stopped for their quota was used up.
-        memory_refusals: how often its memory was at its limit when more was wanted.
-        oom_kills: its processes that were killed for want of memory; None where the kernel does not count them by group.
+        throttled_periods: number of 100 ms periods in which its processes were stopped because their quota was used up.
+        memory_refusals: number of memory requests made while its memory was at the limit.
+        oom_kills: number of its processes that the OOM killer ended; None if the kernel does not count them per group.
     """
 
     throttled_periods: int | None = None
@@ -141,9 +141,9 @@ class GroupFigures(BaseModel):
 
 
 class ComponentStatus(BaseModel):
-    """A component as it is now.
+    """The current state of a component.
 
-    `restarts` counts starts after an end that nobody asked for; `exit_code` is the last one, negative for a signal.
+    `restarts` counts the starts after an unrequested exit; `exit_code` is the last one, negative for a signal.
     """
 
     name: str
@@ -163,7 +163,7 @@ class ComponentStatus(BaseModel):
 
 
 class SettingsVersion(BaseModel):
-    """One line of the history: who changed what, with secrets masked."""
+    """One version of the settings history: its author and its changes, with secrets masked."""
 
     version: int
     time: Timestamp
@@ -173,9 +173,9 @@ class SettingsVersion(BaseModel):
 
 
 class SettingsChange(Strict):
-    """A new version of the target's settings.
+    """A request for a new version of the target's settings.
 
-    `changes` is merged into the current document, `settings` replaces it; one of the two is given.
+    `changes` is merged into the current document, `settings` replaces it; exactly one of them must be given.
     """
 
     author: str = Field(min_length=1, max_length=100)
@@ -187,7 +187,7 @@ class SettingsChange(Strict):
 
 
 class SettingsRollback(Strict):
-    """A new version with the content of an older one; the one before the current if none is named."""
+    """A request to restore an older version as a new one; the version before the current one by default."""
 
     author: str = Field(min_length=1, max_length=100)
     note: str = Field("", max_length=1_000)
@@ -196,14 +196,14 @@ class SettingsRollback(Strict):
 
 
 class SignalRequest(Strict):
-    """A signal to the first process of a component, or to all of its processes."""
+    """A signal to send to the first process of a component, or to all of its processes."""
 
     signal: SignalName
     scope: Literal["process", "all"] = "process"
 
 
 class Addresses(BaseModel):
-    """Where a testbed answers; what is hidden, or is not there, is not even named."""
+    """The addresses of a testbed's public servers; hidden or absent ones are left out of the serialized value."""
 
     target: str
     chaos: str | None = None
@@ -215,7 +215,7 @@ class Addresses(BaseModel):
 
 
 class BedState(BaseModel):
-    """What `state.json` holds: nothing in it is secret."""
+    """The content of `state.json`; it contains no secrets."""
 
     name: str
     pid: int
@@ -230,7 +230,7 @@ class BedState(BaseModel):
 
 
 class BedStatus(BaseModel):
-    """A testbed as its supervisor sees it."""
+    """The status of a testbed, as its supervisor reports it."""
 
     state: BedState
     components: list[ComponentStatus]

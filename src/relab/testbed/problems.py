@@ -1,4 +1,4 @@
-"""Refusals as problem documents (RFC 9457): code, detail, and each wrong field."""
+"""Turn errors into problem documents (RFC 9457) with a code, a detail and each wrong field."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 
 
 def add_problems(app: FastAPI, more: Statuses = ()) -> None:
-    """Let an app answer its errors by problem documents, and refuse bodies over 64 KiB unread.
+    """Register error handlers that answer with problem documents, and reject bodies over 64 KiB without reading them.
 
     Args:
-        app: of one of the testbed's servers.
-        more: its own classes of errors; they come first.
+        app: one of the testbed's servers.
+        more: the server's own pairs of error class and HTTP status; they take precedence.
     """
 
     async def problem(_: Request, error: Exception) -> Response:
@@ -59,7 +59,7 @@ def add_problems(app: FastAPI, more: Statuses = ()) -> None:
 
     app.add_exception_handler(RelabError, problem)
     app.add_exception_handler(RequestValidationError, _unreadable)
-    # No such route, a wrong method, a body that is no text.
+    # For unknown routes, wrong methods and bodies that are not valid text.
     app.add_exception_handler(HTTPException, _refused)
     app.middleware("http")(_bounded)
 
@@ -67,7 +67,7 @@ def add_problems(app: FastAPI, more: Statuses = ()) -> None:
 def document(
     status: int, code: str, detail: str, more: dict[str, Any] | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return a problem document."""
+    """Return a problem document as an HTTP response."""
     content = {"type": "about:blank", "status": status, "code": code, "detail": detail, **(more or {})}
     return Response(json.dumps(content), status, headers=headers, media_type="application/problem+json")
 

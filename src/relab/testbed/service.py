@@ -1,4 +1,4 @@
-"""Testbeds from outside: start, look at, reset and end them. What the command line and the scoring harness use."""
+"""Start, inspect, reset and stop testbeds from outside. The command line and the scoring harness use this module."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ def up(
     open_actions: bool = False,
     **options: Any,
 ) -> BedStatus:
-    """Start a testbed and return when all of it is ready.
+    """Start a testbed and return its status when all components are ready.
 
     Args:
-        home: of relab.
+        home: relab's home folder.
         name: of the testbed.
-        port_base: the first of the three public ports; None means those of the seeds.
-        rows: the programs beside the dependencies; by default those of `STANDARD_ROWS`.
-        open_actions: whether programs of this machine may act without a token; only without `rows`.
+        port_base: the first of the three public ports; None means the default ports.
+        rows: the programs to run beside PostgreSQL, Redis and the links; `STANDARD_ROWS` by default.
+        open_actions: let local programs act without a token; applies only if `rows` is not given.
         options: further fields of `Plan`.
 
     Raises:
-        WrongNameError: name or ports cannot be used.
-        MissingProgramError: this is no system for it.
-        BusyError: a testbed of this name runs already.
-        StartError: something is not ready in time; nothing of it goes on.
+        WrongNameError: the name or the ports are invalid.
+        MissingProgramError: this operating system cannot run a testbed.
+        BusyError: a testbed with this name is already running.
+        StartError: a component is not ready in time; all of the testbed has been stopped.
     """
     check_platform()
     ports = PublicPorts.at(port_base)
@@ -90,18 +90,18 @@ def up(
 
 
 def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
-    """Make a token for a testbed's action server, running or not, and return it; it cannot be read again.
+    """Create a token for a testbed's action server, running or not, and return it; it cannot be read again.
 
     Args:
-        home: of relab.
+        home: relab's home folder.
         name: of the testbed.
-        label: whose it is, as records of actions tell; an older token of this label is no longer valid.
+        label: the owner, as it appears in the audit of actions; an older token with this label becomes invalid.
         scopes: `read`, `act`, `act:CLASS` or `admin`.
 
     Raises:
-        WrongNameError: no testbed can be called so.
-        NotRunningError: there is no such testbed.
-        WrongScopeError: a scope is none of these.
+        WrongNameError: the name is not valid for a testbed.
+        NotRunningError: no testbed has this name.
+        WrongScopeError: a scope is not one of the above.
     """
     layout = Layout.of(home, name)
     if not layout.root.is_dir():
@@ -110,11 +110,11 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
 
 
 def status(home: Path, name: str, *, hidden: bool = False) -> BedStatus:
-    """Return how a testbed is.
+    """Return the status of a testbed.
 
     Raises:
-        WrongNameError: no testbed can be called so.
-        NotRunningError: it is not running.
+        WrongNameError: the name is not valid for a testbed.
+        NotRunningError: the testbed is not running.
         NotAnsweringError: its supervisor does not answer.
     """
     layout = Layout.of(home, name)
@@ -122,35 +122,35 @@ def status(home: Path, name: str, *, hidden: bool = False) -> BedStatus:
 
 
 def reset(home: Path, name: str) -> BedStatus:
-    """Bring a testbed back to the state of its beginning, and return when it is ready.
+    """Restore a testbed to its initial state, and return its status when it is ready.
 
     Raises:
         WrongNameError, NotRunningError, NotAnsweringError: as for `status`.
-        ConflictError: it is being started, reset or taken down.
-        StartError: something does not become ready again; the supervisor goes on.
+        ConflictError: the testbed is being started, reset or stopped.
+        StartError: a component does not become ready again; the supervisor continues to run.
     """
     ask(Layout.of(home, name), "POST", "/reset")
     return status(home, name, hidden=True)
 
 
 def down(home: Path, name: str) -> None:
-    """End a testbed; return when nothing of it is left running.
+    """Stop a testbed; return when none of its processes is left.
 
     Raises:
         WrongNameError, NotRunningError: as for `status`.
-        NotAnsweringError: something of it cannot even be killed.
+        NotAnsweringError: a process of the testbed does not end even after SIGKILL.
     """
     layout = Layout.of(home, name)
     if not is_running(layout):
         raise NotRunningError(f"The testbed {name} is not running.")
-    # One that does not answer is ended by force below.
+    # If the supervisor does not answer, `_wait_gone` ends it by force.
     with contextlib.suppress(RelabError):
         ask(layout, "POST", "/shutdown", within_s=2.0)
     _wait_gone(layout)
 
 
 def is_running(layout: Layout) -> bool:
-    """Return whether anything of a testbed lives: its guard holds the lock as long."""
+    """Return whether any process of a testbed is alive: its guard holds the lock file until the last one has ended."""
     try:
         descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -168,12 +168,13 @@ def is_running(layout: Layout) -> bool:
 def ask(
     layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _ANSWERS_WITHIN_S
 ) -> dict[str, Any]:
-    """Ask the supervisor and return what it answers.
+    """Send a request to the supervisor and return its JSON answer.
 
     Raises:
-        NotRunningError: there is no supervisor.
-        NotAnsweringError: it does not answer in time.
-        RelabError: it refuses; `InvalidInputError`, `NotFoundError`, `ConflictError`, `StartError` by its status.
+        NotRunningError: the supervisor is not running.
+        NotAnsweringError: the supervisor does not answer in time.
+        RelabError: the supervisor rejects the request: `InvalidInputError`, `NotFoundError`, `ConflictError`,
+            `StartError` or `UnavailableError`, depending on the HTTP status.
     """
     import httpx  # noqa: PLC0415 the command line shows its help without it
 
@@ -211,7 +212,7 @@ def _refusal(answer: httpx.Response) -> RelabError:
 
 
 def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
-    """Start the guard, which starts the supervisor, and return what this says; nothing if it ends without a word."""
+    """Start the guard, which starts the supervisor; return the supervisor's report, or {} if it ends without one."""
     reading, writing = os.pipe()
     command = [
         sys.executable, "-I", "-S", guard.__file__, str(layout.lock), str(writing), str(layout.groups),
@@ -220,7 +221,7 @@ def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
     ]  # fmt: skip
     try:
         with layout.supervisor_log.open("wb") as log:
-            # The guard leaves this process at once: what is waited for is only the fork.
+            # The guard detaches from this process at once, so this call waits only for the fork.
             subprocess.run(  # noqa: S603 our own interpreter and program
                 command,
                 stdin=subprocess.DEVNULL,
@@ -281,13 +282,13 @@ def _failure(layout: Layout, told: dict[str, Any]) -> RelabError:
 
 
 def _wait_gone(layout: Layout) -> None:
-    """Wait until nothing is left; by force, if it does not go in time."""
+    """Wait until no process is left. After each time-out, send SIGTERM to the guard, then SIGKILL to the supervisor."""
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         state = _state_or_none(layout)
         if number is signal.SIGTERM:
             _signal_guard(layout, number)
         elif number is signal.SIGKILL and state is not None:
-            # Not the guard, for it is the one who sees to the rest.
+            # Do not kill the guard: it ends the remaining processes.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state.pid, number)
         deadline = time.monotonic() + _ENDS_WITHIN_S / 2

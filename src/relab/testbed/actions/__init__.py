@@ -1,1 +1,1 @@
-"""The action server: the only way by which anybody who responds to an incident changes the service."""
+"""The action server: the only interface through which incident responders change the service."""

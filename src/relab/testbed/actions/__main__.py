@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.actions`: the action server as a process of a testbed."""
+"""`python -m relab.testbed.actions`: run the action server of a testbed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from relab.testbed.actions.tokens import Tokens
 
 
 def main() -> None:
-    """Serve until a signal ends it."""
+    """Serve requests until a signal ends the process."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.actions")
     parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
     parser.add_argument("--target", required=True, help="Where the target answers.")

@@ -1,4 +1,4 @@
-"""The audit log: a line before an action acts and one when it is over, on the disk before the caller hears of it."""
+"""The audit log: a line before an action starts and one after it ends, on disk before the caller gets an answer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SWITCH: Final = "kill_switch"
 
 
 class AuditLog:
-    """All records, in memory and in a file that only grows. Used from several threads.
+    """All records of the current episode, in memory and in an append-only file. Thread-safe.
 
-    A reset of the testbed begins an episode: the file keeps what was before, and here nothing is known of it.
-    A record that has a begin and no end belongs to a server that was ended meanwhile: it is `interrupted`, because
-    nobody knows how far the action came.
+    A reset of the testbed begins an episode: earlier records stay in the file but are dropped from memory. A record
+    with a start and no end is left from a server that was stopped in between; its status becomes `interrupted`, because
+    it is not known how far the action got.
 
     Args:
-        path: JSON Lines; made if it is not there.
+        path: of the file in JSON Lines; it is created if it does not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +41,7 @@ class AuditLog:
                 self._is_stopped = document[_SWITCH] is True
             else:
                 self._note(_record(document))
-        # What a crash has cut short stays as it is, and the next line begins a line of its own.
+        # A line that a crash cut short stays as it is; the next record must begin on a new line.
         is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         if is_cut:
@@ -52,33 +52,33 @@ class AuditLog:
                 self.write(record)
 
     def write(self, record: Record) -> None:
-        """Write a record as it is now; it is on the disk when this returns.
+        """Append the current state of a record; it is on disk when this returns.
 
         Raises:
-            OSError: there is no room. Then the action must not be done.
+            OSError: the disk is full, for example. Then the action must not be performed.
         """
         line = pydantic_core.to_json(record.to_json()) + b"\n"
         with self._lock:
             self._append(line)
-            # One that began in an episode that is over is none of this one.
+            # A record that began in an earlier episode must not enter the current one.
             if record.status is Status.STARTED or record.record_id in self._records:
                 self._note(record)
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the kill switch is on; a restart of the server does not lift it."""
+        """Whether the kill switch is on; it stays on when the server restarts."""
         return self._is_stopped
 
     def switch(self, *, stopped: bool, by: str, at: str) -> None:
-        """Turn the kill switch.
+        """Turn the kill switch on or off.
 
         Args:
-            stopped: whether nothing may be done from now on.
-            by: who turns it.
-            at: when, RFC 3339.
+            stopped: True to reject all actions from now on.
+            by: name of the caller's token.
+            at: time, RFC 3339.
 
         Raises:
-            OSError: there is no room to write it down; to stop holds all the same, for as long as the server runs.
+            OSError: it cannot be recorded; if turned on, it still holds until the server stops.
         """
         with self._lock:
             if stopped:
@@ -87,23 +87,23 @@ class AuditLog:
             self._is_stopped = stopped
 
     def begin_episode(self, at: str) -> None:
-        """Keep what was in the file, and know nothing of it from now on.
+        """Record the start of an episode, and drop earlier records from memory.
 
         Args:
-            at: when, RFC 3339.
+            at: time, RFC 3339.
 
         Raises:
-            OSError: there is no room.
+            OSError: it cannot be recorded.
         """
         with self._lock:
             self._append(pydantic_core.to_json({_EPISODE: at}) + b"\n")
             self._forget()
 
     def get(self, record_id: str) -> Record:
-        """Return a record.
+        """Return the record with this id.
 
         Raises:
-            UnknownRecordError: there is none with this id.
+            UnknownRecordError: no record has this id.
         """
         try:
             return self._records[record_id]
@@ -111,16 +111,16 @@ class AuditLog:
             raise UnknownRecordError(f"There is no action with the id {record_id[:100]!r}.") from error
 
     def by_key(self, actor: str, key: str) -> Record | None:
-        """Return what this actor has asked for with this key."""
+        """Return the record of this actor's request with this idempotency key; None if there was none."""
         found = self._by_key.get((actor, key))
         return None if found is None else self._records[found]
 
     def newest(self, limit: int) -> list[Record]:
-        """Return the last records, newest first."""
+        """Return the newest records, newest first."""
         return list(reversed(self._records.values()))[:limit]
 
     def since(self, at_us: int) -> Iterator[Record]:
-        """Yield the records that were asked for at this time or later, newest first."""
+        """Yield the records that were requested at this time or later, newest first."""
         for record in reversed(self._records.values()):
             if parse_time(record.requested_at) < at_us:
                 return
@@ -156,7 +156,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         try:
             document = jiter.from_json(line)
         except ValueError:
-            # A crash has cut it short: whatever it was about had not begun, or is told as interrupted.
+            # A crash cut the line short: its action had not begun, or its start on an earlier line makes it
+            # `interrupted`.
             continue
         if isinstance(document, dict):
             yield document

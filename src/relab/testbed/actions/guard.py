@@ -1,4 +1,4 @@
-"""Who may do what now: the rules that hold for every caller, whatever it promised to keep to. Pure but for the clock given."""
+"""Decide which actions are admitted now, by rules that hold for every caller. The time comes with each request."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _US = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may be done.
+    """Rate limits of actions.
 
     Attributes:
-        window_s: of the two counts below.
-        most_in_window: actions on the whole service.
-        most_on_target: actions on one part of it.
-        cooldown_s: between two of the same action on the same part.
+        window_s: length of the window for the two counts below.
+        most_in_window: maximum number of actions on the whole service.
+        most_on_target: maximum number of actions on one part of it.
+        cooldown_s: minimum time between two runs of the same action on the same part.
     """
 
     window_s: float = 600.0
@@ -42,11 +42,11 @@ class Limits:
 
 
 class Guard:
-    """Decides about requests, and lets one writer at a time at each part of the service.
+    """Decides about requests, and admits one writer at a time to each part of the service.
 
     Args:
-        audit: what was done so far; a restart of the server forgets nothing of it.
-        limits: how much may be done.
+        audit: the actions so far; it survives a restart of the server.
+        limits: the rate limits.
     """
 
     def __init__(self, audit: AuditLog, limits: Limits) -> None:
@@ -61,10 +61,10 @@ class Guard:
         return self._audit.is_stopped
 
     def known(self, request: Request) -> Record | None:
-        """Return what the same request has come to, if it was made before with the same key.
+        """Return the record of an earlier request with the same key, if there was one.
 
         Raises:
-            KeyReusedError: the key was used for something else.
+            KeyReusedError: the key was used for another action or other parameters.
         """
         if request.key is None:
             return None
@@ -78,10 +78,10 @@ class Guard:
 
     @contextmanager
     def admitted(self, request: Request) -> Iterator[None]:
-        """Hold the part of the service that a request changes, for as long as the action takes.
+        """Lock the parts of the service that a request changes until the block ends; reads need no lock.
 
         Raises:
-            StoppedError, InProgressError, TooManyActionsError: not now.
+            StoppedError, InProgressError, TooManyActionsError: the request is not admitted now.
         """
         if request.action.action_class is ActionClass.READ:
             yield
@@ -97,10 +97,10 @@ class Guard:
                     del self._writing[part]
 
     def check(self, request: Request) -> None:
-        """Return if a request would be admitted now.
+        """Check whether a request would be admitted now.
 
         Raises:
-            StoppedError, InProgressError, TooManyActionsError: it would not.
+            StoppedError, InProgressError, TooManyActionsError: it would not be.
         """
         if request.action.action_class is not ActionClass.READ:
             with self._lock:

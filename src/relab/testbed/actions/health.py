@@ -1,4 +1,4 @@
-"""The target as its users see it: what `GET /action/verify-target-health` answers."""
+"""The target's health as its users see it: the answer to `GET /action/verify-target-health`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _WITHIN_S = 3.0
 
 
 class TargetHealth:
-    """Looks at the target through its own public routes, as anybody could.
+    """Probes the target through its public routes, like any client.
 
     Args:
         base_url: of the target.
     """
 
     def __init__(self, base_url: str) -> None:
-        # Connections of their own each time: whichever worker is asked, it is asked as a user would.
+        # Open a new connection for each request, so that it may reach any worker, as a user's does.
         self._client = httpx.Client(
             base_url=base_url, timeout=_WITHIN_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
         )
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the HTTP client."""
         self._client.close()
 
     def verify(self) -> dict[str, Any]:
-        """Return whether the target is well, and what says so; a target that does not answer is not well."""
+        """Return whether the target is healthy, with reasons and metrics; one that does not answer is unhealthy."""
         found: dict[str, Any] = {}
         problems: list[str] = []
         for name, path in (("health", "health"), ("metrics", "metrics"), ("pool", "pool/status")):

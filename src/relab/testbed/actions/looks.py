@@ -1,4 +1,4 @@
-"""What operators may look at past the target itself, which tells nothing of itself while it is down. All of it is read-only."""
+"""Read-only information about what surrounds the target, for operators: it is available even if the target is down."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _TAIL_BYTES: Final = 262_144
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
 TARGET: Final = "target"
-"""In the place of a component: the target's own structured log, of all workers."""
+"""In place of a component's name: the target's own structured log, of all workers."""
 
 
 class UnknownLogError(NotFoundError):
-    """No component that may be looked at has this name."""
+    """No visible component has this name."""
 
     code = "unknown_component"
 
 
 class Looks:
-    """The components, the history of the settings and the logs of one testbed.
+    """The components, the settings history and the logs of one testbed.
 
     Args:
-        plant: tells only of those components that a responder may know of.
+        plant: access to the testbed; it lists only components that a responder may see.
     """
 
     def __init__(self, plant: Plant) -> None:
         self._plant = plant
 
     def components(self) -> dict[str, Any]:
-        """Return how the components are, what their processes use, and what the kernel counts.
+        """Return the components' status and resource use, and counters of the kernel and the volume.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -46,7 +46,7 @@ class Looks:
         return {"components": rows, "kernel": _kernel(), "volume": self._volume()}
 
     def history(self) -> dict[str, Any]:
-        """Return who changed which settings when, oldest first, without secrets.
+        """Return all changes of the settings with author and time, oldest first, without secrets.
 
         Raises:
             PlantError: the supervisor does not answer.
@@ -54,10 +54,10 @@ class Looks:
         return {"versions": self._plant.history()}
 
     def logs(self, component: str, lines: int) -> dict[str, Any]:
-        """Return the last lines of a component's log, oldest first: as objects where they are JSON.
+        """Return the last lines of a component's log, oldest first; lines in JSON are returned as objects.
 
         Raises:
-            UnknownLogError: there is no such component.
+            UnknownLogError: no component has this name.
             PlantError: the supervisor does not answer.
         """
         if component == TARGET:
@@ -94,9 +94,9 @@ def _tail(path: Path, lines: int) -> list[Any]:
             file.seek(begin)
             text = file.read(_TAIL_BYTES).decode(errors="replace")
     except FileNotFoundError:
-        # Nothing of it has run yet.
+        # The component has not run yet.
         return []
-    # Where it begins in the middle, the first line is not a whole one.
+    # If reading began in the middle of the file, the first line is incomplete.
     whole = text.splitlines()[1 if begin else 0 :]
     return [_parsed(line) for line in whole[-lines:]]
 
@@ -110,7 +110,7 @@ def _parsed(line: str) -> Any:
 
 
 def _process(pid: int | None) -> dict[str, Any] | None:
-    """Return what the kernel tells of a process; None if there is none."""
+    """Return state and resources of a process from /proc; None if it does not exist."""
     if pid is None:
         return None
     proc = Path(f"/proc/{pid}")
@@ -125,12 +125,12 @@ def _process(pid: int | None) -> dict[str, Any] | None:
             "descriptors_limit": int(limit[1]) if limit else None,
         }
     except (FileNotFoundError, ProcessLookupError):
-        # It has ended meanwhile.
+        # The process has ended in the meantime.
         return None
 
 
 def _kernel() -> dict[str, Any]:
-    """Return what counts for the whole machine: processes killed for want of memory, and the length of the run queue."""
+    """Return figures of the whole machine: processes killed by the OOM killer, CPUs, load, and run queue length."""
     counted = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     load = Path("/proc/loadavg").read_text().split()
     return {

@@ -1,4 +1,4 @@
-"""Values of the action server: what an action is, what was asked for, and what is known of it afterwards."""
+"""Values of the action server: actions, requests for them, and records of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, R
 
 _SERVERS: Final = {"postgres": "database", "redis": "cache"}
 ALL_TARGETS = "service"
-"""The target of actions that touch everything: nothing else may be under way."""
+"""The target of actions that affect the whole service: no other action may run at the same time."""
 
 
 class ActionClass(StrEnum):
-    """What kind of change an action is; whoever allows actions allows these."""
+    """The kind of change that an action makes; permissions are granted by class."""
 
     READ = "read"
     SESSION = "session"
@@ -28,7 +28,7 @@ class ActionClass(StrEnum):
 
 
 class BlastRadius(StrEnum):
-    """What users may notice at worst while an action is under way."""
+    """The worst effect on users while an action runs."""
 
     NONE = "none"
     SOME_REQUESTS = "some_requests"
@@ -37,7 +37,7 @@ class BlastRadius(StrEnum):
 
 
 class Status(StrEnum):
-    """How far an action is. `interrupted`: the server ended between the begin and the end of it."""
+    """The status of an action. `interrupted`: the server stopped between its start and its end."""
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
@@ -57,12 +57,12 @@ class Action:
     """An action of the catalogue.
 
     Attributes:
-        parameters: what it takes; a schema that callers can read.
-        effect: what should be different afterwards, as an operator would see it.
-        preconditions: what must hold, in words; each is checked by the server.
-        inverse: the action that takes it back, if one can.
-        target: the part of the service that it changes, where that does not follow from the parameters.
-        also: further parts that nobody else changes meanwhile.
+        parameters: its parameters; callers can read their schema.
+        effect: the expected change, as an operator would see it.
+        preconditions: conditions that must hold, in words; the server checks each of them.
+        inverse: the action that undoes it; None if none can.
+        target: the part of the service that it changes, if that does not follow from the parameters.
+        also: further parts that no other action may change at the same time.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Action:
     also: frozenset[str] = frozenset()
 
     def target_of(self, parameters: Parameters) -> str:
-        """Return the part of the service that it changes; one writer at a time may."""
+        """Return the part of the service that the action changes; only one action at a time may change it."""
         if self.target is not None:
             return self.target
         found = getattr(parameters, "dependency", None) or getattr(parameters, "component", None)
@@ -99,19 +99,19 @@ class Action:
 
 
 def _part_of(component: str) -> str:
-    """Return what a component is a part of, as other actions call it."""
+    """Return the part of the service to which a component belongs, by the name that other actions use."""
     return "target" if component.startswith("worker") else _SERVERS.get(component, component)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Somebody wants an action.
+    """A request for an action.
 
     Attributes:
         actor: the name of the token.
-        key: the `Idempotency-Key`; None where the caller gave none.
-        fingerprint: of action and parameters, so that one key stands for one wish.
-        is_undo: whether it takes an action back, which may be done at once and as often as actions were.
+        key: the `Idempotency-Key`; None if the caller gave none.
+        fingerprint: of action and parameters, to detect that a key is reused for another request.
+        is_undo: whether it undoes an action; undos are exempt from the rate limits.
     """
 
     action: Action
@@ -125,23 +125,23 @@ class Request:
 
     @property
     def target(self) -> str:
-        """The part of the service that it would change."""
+        """The part of the service that the action would change."""
         return self.action.target_of(self.parameters)
 
     @property
     def parts(self) -> frozenset[str]:
-        """All that nobody else may change meanwhile: a worker is a part of the target, whatever it is called."""
+        """All parts that no other action may change at the same time; a worker counts as part of the target."""
         return frozenset({self.target, _part_of(self.target), *self.action.also})
 
 
 @dataclass(slots=True)
 class Record:
-    """What is known of an action: written before it acts, and again when it is over.
+    """The record of an action: written before it starts, and again when it has ended.
 
     Attributes:
-        before: the state that it found, as far as it concerns it; what an undo returns to.
-        after: what it has changed, as it says.
-        undoes: the record that it takes back.
+        before: the relevant state before the action; an undo restores it.
+        after: the changes, as the action reports them.
+        undoes: the id of the record that this action undoes.
     """
 
     record_id: str
@@ -161,7 +161,7 @@ class Record:
     undone_by: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as the audit log and the API have it."""
+        """Return the record as in the audit log and the API."""
         return {name: getattr(self, name) for name in self.__slots__} | {"status": self.status.value}
 
 
@@ -172,52 +172,52 @@ class UnknownActionError(NotFoundError):
 
 
 class UnknownRecordError(NotFoundError):
-    """No action with this id was ever asked for."""
+    """No action has this id."""
 
     code = "unknown_record"
 
 
 class WrongParametersError(InvalidInputError):
-    """The parameters are not those of the action."""
+    """The parameters are invalid for the action."""
 
     code = "wrong_parameters"
 
 
 class StalePreconditionError(ConflictError):
-    """The service is no longer in the state in which the caller decided."""
+    """The state of the service has changed since the caller made its decision."""
 
     code = "stale_precondition"
 
 
 class PreconditionError(ConflictError):
-    """The action would make no sense, or harm, in the state that the service is in."""
+    """The action would be useless or harmful in the current state of the service."""
 
     code = "precondition_failed"
 
 
 class KeyReusedError(ConflictError):
-    """One Idempotency-Key for two different wishes."""
+    """The same Idempotency-Key was used for two different requests."""
 
     code = "idempotency_key_reused"
 
 
 class InProgressError(ConflictError):
-    """Another action on the same part of the service is under way."""
+    """Another action on the same part of the service is in progress."""
 
     code = "in_progress"
 
 
 class StoppedError(UnavailableError):
-    """The kill switch is on: nobody may change anything."""
+    """The kill switch is on: all changes are rejected."""
 
     code = "stopped"
 
 
 class TooManyActionsError(RelabError):
-    """The limit of actions in a window, or the pause between two of one kind, is not over.
+    """A rate limit is reached, or the cooldown of the action has not ended.
 
     Attributes:
-        retry_after_s: seconds until it may be asked for again.
+        retry_after_s: seconds until the action may be requested again.
     """
 
     code = "too_many_actions"

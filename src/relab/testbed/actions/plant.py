@@ -1,4 +1,4 @@
-"""What actions act on: the supervisor, the database, the cache and the target's flags, each through its own door."""
+"""Access to what actions change: the supervisor, the database, the cache and the target's flags."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _STATEMENT_MS: Final = 30_000
 _CACHE_S: Final = 2.0
 _TARGET_S: Final = 5.0
 AUTHOR: Final = "operator"
-"""Who changes settings, as the history tells it."""
+"""The author of changes of the settings, as the settings history shows it."""
 
 
 class PlantError(UnavailableError):
-    """A part of the service did not do what it was asked; the message says which, and what it answered."""
+    """A part of the service failed to do what was requested; the message names the part and its answer."""
 
     code = "not_done"
 
 
 class Plant:
-    """One testbed's service, for those who operate it.
+    """The service of one testbed, with the access of its operators.
 
     Args:
         control: the supervisor's socket.
         target_url: of the target.
-        pause: waits for seconds.
+        pause: waits for a number of seconds.
 
-    All methods raise `PlantError` where a part does not answer or refuses.
+    All methods raise `PlantError` if a part does not answer, or rejects the request.
     """
 
     def __init__(self, control: Path, target_url: str, *, pause: Callable[[float], None] = time.sleep) -> None:
@@ -55,34 +55,34 @@ class Plant:
         self._pause = pause
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the HTTP clients."""
         self._supervisor.close()
         self._target.close()
 
     def components(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return how the components are: all, or those of a name or group."""
+        """Return the status of all components, or of those with this name or group."""
         found: list[dict[str, Any]] = self._ask("GET", "/components")["components"]
         if name is None:
             return found
         return [item for item in found if name in (item["name"], item["group"])]
 
     def limits_available(self) -> dict[str, str | None]:
-        """Return by limit how this machine sets it, or None where it cannot."""
+        """Return, by name of the limit, the method by which this machine enforces it; None if it cannot."""
         return dict(self._ask("GET", "/components")["limits_available"])
 
     def restart(self, name: str, *, wait_s: float = 15.0) -> list[dict[str, Any]]:
-        """Restart a component or a group and wait until it is ready; return how it is."""
+        """Restart a component or a group and wait until it is ready; return its status."""
         answer = self._ask("POST", f"/components/{name}/restart", params={"wait_s": wait_s})
         if not answer["ready"]:
             raise PlantError(f"{name} was restarted and is not ready after {wait_s:g} s.")
         return list(answer["components"])
 
     def stop(self, name: str) -> None:
-        """End a component at once; it stays so until somebody starts it."""
+        """Kill a component; it stays stopped until it is started."""
         self._ask("POST", f"/components/{name}/stop", params={"force": True})
 
     def start(self, name: str, *, wait_s: float = 15.0) -> None:
-        """Start a component that is not there, and wait until it is ready."""
+        """Start a stopped component, and wait until it is ready."""
         self._ask("POST", f"/components/{name}/start", params={"wait_s": wait_s})
 
     def signal(self, name: str, signal: str) -> None:
@@ -90,31 +90,31 @@ class Plant:
         self._ask("POST", f"/components/{name}/signal", json={"signal": signal})
 
     def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Set what a component may use."""
+        """Set the resource limits of a component; return its status."""
         return list(self._ask("PUT", f"/components/{name}/limits", json=dict(limits))["components"])
 
     def settings(self) -> dict[str, Any]:
-        """Return the target's settings, with their secrets."""
+        """Return the target's settings, including secrets."""
         return self._ask("GET", "/settings", params={"reveal": True})
 
     def history(self) -> list[dict[str, Any]]:
-        """Return who changed which settings when, oldest first."""
+        """Return all changes of the settings with author and time, oldest first."""
         return list(self._ask("GET", "/settings/history")["versions"])
 
     def change_settings(
         self, changes: Mapping[str, Any], note: str, *, author: str = AUTHOR, restart: bool = True
     ) -> int:
-        """Make a new version of the settings, restart the target with it unless told not to; return its number."""
+        """Create a version of the settings, and restart the target with it if `restart`; return its number."""
         body = {"author": author, "note": note, "changes": dict(changes), "restart": restart}
         return int(self._ask("PUT", "/settings", json=body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:
-        """Make a new version with the content of an older one, restart the target with it; return its number."""
+        """Create a version with the content of an older one, and restart the target with it; return its number."""
         body = {"author": AUTHOR, "note": note, "version": version, "restart": True}
         return int(self._ask("POST", "/settings/rollback", json=body)["version"]["version"])
 
     def access(self) -> dict[str, Any]:
-        """Return ports and operators' credentials of the dependencies."""
+        """Return the ports and the operators' credentials of the dependencies."""
         return self._ask("GET", "/access")
 
     def flags(self) -> dict[str, Any]:
@@ -129,7 +129,7 @@ class Plant:
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
-        """Yield a connection of the operator's own, for which the server keeps room."""
+        """Yield a connection as the operators' user, for which the database reserves connections."""
         known = self.access()["database"]
         try:
             with self._connect(known) as connection:
@@ -138,10 +138,10 @@ class Plant:
             raise PlantError(f"The database: {str(error).strip() or type(error).__name__}") from error
 
     def _connect(self, known: Mapping[str, Any]) -> psycopg.Connection[dict[str, Any]]:
-        """Connect, trying for a while where even the room that is kept for operators is taken.
+        """Connect to the database; retry for a while if even the connections reserved for operators are in use.
 
-        Whoever asks for a connection has a place until the server knows who it is: with many who ask and are refused,
-        the reserved places are taken too, each for some milliseconds.
+        The database gives each new connection a slot before it authenticates the user. If many clients are refused in
+        quick succession, they also occupy the reserved slots, each for some milliseconds.
         """
         for left in reversed(range(_NO_ROOM_TRIES)):
             try:
@@ -165,7 +165,7 @@ class Plant:
 
     @contextmanager
     def cache(self) -> Iterator[redis.Redis]:
-        """Yield a connection of the operator's own user, whatever was done to that of the target."""
+        """Yield a connection as the operators' user, which faults in the target's user do not affect."""
         known = self.access()["cache"]
         client = redis.Redis(
             host=known["host"],

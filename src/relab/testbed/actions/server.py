@@ -1,4 +1,4 @@
-"""The action server's HTTP interface. Every refusal is a problem document (RFC 9457) that names what to change."""
+"""The action server's HTTP interface. Every error is a problem document (RFC 9457) that says what to change."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Switch(BaseModel):
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes work with.
+    """The services that the routes use.
 
     Attributes:
-        actions: does the actions.
-        tokens: says who may.
-        health: looks at the target as its users see it.
-        looks: looks at what surrounds it.
-        is_open: whether requests without a token, from programs of this machine, may read and act.
+        actions: performs the actions.
+        tokens: authenticates callers and holds their scopes.
+        health: probes the target as its users do.
+        looks: reads the state of the components, the settings history and the logs.
+        is_open: whether local programs may read and act without a token.
     """
 
     actions: ActionService
@@ -49,7 +49,7 @@ class Services:
 
 
 def create_app(services: Services) -> FastAPI:
-    """Return the server."""
+    """Return the FastAPI app of the action server."""
     app = FastAPI(title="Actions", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.services = services
     add_problems(app, ((StalePreconditionError, 412), (TooManyActionsError, 429)))
@@ -68,7 +68,7 @@ def _caller(request: Request) -> Caller:
     if services.is_open and not given:
         refuse_pages(request.headers)
         return ANYONE
-    # Of two, a proxy may have checked the one that is not looked at here.
+    # If there are two headers, a proxy may have checked the one that is not used here, so accept neither.
     return services.tokens.caller(given[0] if len(given) == 1 else None)
 
 
@@ -134,7 +134,7 @@ def record(services: With, who: Asking, record_id: str) -> dict[str, Any]:
 @_router.post("/records/{record_id}/undo")
 def undo(services: With, who: Asking, record_id: str) -> Response:
     """Bring back what was before an action."""
-    # First of all: which records exist is told to those who may read or act.
+    # Check this first: only callers that may read or act may learn which records exist.
     who.require_any_act()
     done = services.actions.audit.get(record_id)
     who.require_class(services.actions.action(done.action).action_class)
@@ -187,5 +187,5 @@ def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
 
 def _answer(answer: Answer) -> Response:
     found = answer.to_json()
-    # What was tried and did not succeed is an answer of this server's, with its record, and no success.
+    # A failed action is a valid answer of this server, with its record, but not a success.
     return JSONResponse(found, status_code=200 if found["ok"] else 502)

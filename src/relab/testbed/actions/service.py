@@ -1,4 +1,4 @@
-"""Doing actions: checked, admitted, written down, done, written down again; and taking them back."""
+"""Perform actions: check, admit, record, act, record again; and undo them."""
 
 from __future__ import annotations
 
@@ -34,41 +34,41 @@ MAX_ERROR = 2_000
 
 
 class Operation(Protocol):
-    """How one action of the catalogue is done."""
+    """The implementation of one action of the catalogue."""
 
     @property
     def action(self) -> Action:
-        """What it does, as the catalogue says."""
+        """The entry of the action in the catalogue."""
         ...
 
     def look(self, parameters: Parameters) -> dict[str, Any]:
-        """Return the state that the action concerns, and refuse where it would make no sense.
+        """Return the state that the action concerns; fail if the action would be useless or harmful in it.
 
         Raises:
-            PreconditionError: it would not.
+            PreconditionError: a precondition does not hold.
         """
         ...
 
     def act(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Do it; return what is different now."""
+        """Perform the action; return the changes."""
         ...
 
     def undo(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring back what was before.
+        """Restore the state before the action.
 
         Raises:
-            NotReversibleError: it cannot be.
+            NotReversibleError: the action cannot be undone.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a caller is told.
+    """The answer to a caller.
 
     Attributes:
         record: of the action; None for a dry run.
-        replayed: whether this was done before, for the same key.
+        replayed: whether the record is that of an earlier request with the same key.
     """
 
     action: str
@@ -77,7 +77,7 @@ class Answer:
     replayed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return the answer as the API has it."""
+        """Return the answer as JSON for the API."""
         if self.record is None:
             return {"ok": True, "action": self.action, "dry_run": True, "before": dict(self.before)}
         done = self.record.status in {Status.SUCCEEDED, Status.UNDONE}
@@ -88,10 +88,10 @@ class ActionService:
     """The actions of one testbed.
 
     Args:
-        operations: of the catalogue.
-        audit: where records are kept.
-        guard: who may do what now.
-        clock: tells the time of records.
+        operations: the implementations of the catalogue.
+        audit: keeps the records.
+        guard: decides which actions are admitted.
+        clock: provides the time for records.
     """
 
     def __init__(self, operations: Sequence[Operation], audit: AuditLog, guard: Guard, clock: Clock) -> None:
@@ -102,35 +102,35 @@ class ActionService:
 
     @property
     def guard(self) -> Guard:
-        """Who may do what now."""
+        """The guard that decides which actions are admitted."""
         return self._guard
 
     @property
     def audit(self) -> AuditLog:
-        """What was done."""
+        """The audit log of the actions."""
         return self._audit
 
     def forget(self) -> None:
-        """Begin an episode: what was done before is in the audit file, and counts no more."""
+        """Begin an episode: earlier actions stay in the audit file but no longer count."""
         self._audit.begin_episode(format_time(self._clock.now_us()))
 
     def switch(self, *, stopped: bool, by: str) -> None:
-        """Turn the kill switch, and write down who has turned it.
+        """Turn the kill switch on or off, and record the caller.
 
         Raises:
-            OSError: it cannot be written down; to stop holds all the same.
+            OSError: it cannot be recorded; if turned on, it still holds.
         """
         self._audit.switch(stopped=stopped, by=by, at=format_time(self._clock.now_us()))
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return every action, as callers may read it."""
+        """Return all actions of the catalogue, as JSON for callers."""
         return [operation.action.to_json() for operation in self._operations.values()]
 
     def action(self, name: str) -> Action:
         """Return an action of the catalogue.
 
         Raises:
-            UnknownActionError: there is none of this name.
+            UnknownActionError: no action has this name.
         """
         return self._operation(name).action
 
@@ -144,20 +144,22 @@ class ActionService:
         dry_run: bool = False,
         if_state: str | None = None,
     ) -> Answer:
-        """Do an action, or tell what it would find.
+        """Perform an action, or with `dry_run` return the state that it would find.
 
         Args:
             name: of the action.
-            given: its parameters, from outside.
+            given: its parameters, not yet validated.
             actor: the name of the caller's token.
-            key: its `Idempotency-Key`.
-            dry_run: check everything and do nothing.
+            key: the caller's `Idempotency-Key`.
+            dry_run: do all checks and change nothing.
             if_state: the digest of the state in which the caller decided (`state_digest` of a dry run's `before`).
 
         Raises:
-            UnknownActionError, WrongParametersError: there is no such thing.
-            KeyReusedError, StalePreconditionError, PreconditionError: it is not what it seems.
-            StoppedError, InProgressError, TooManyActionsError: not now.
+            UnknownActionError, WrongParametersError: the action is unknown, or its parameters are invalid.
+            KeyReusedError: the key was used for another request.
+            StalePreconditionError: the state is no longer that of `if_state`.
+            PreconditionError: a precondition of the action does not hold.
+            StoppedError, InProgressError, TooManyActionsError: the action is not admitted now.
         """
         operation = self._operation(name)
         parameters = _parameters(operation.action, given)
@@ -184,12 +186,12 @@ class ActionService:
             return Answer(name, self._finish(record, lambda: operation.act(parameters, before)), before)
 
     def undo(self, record_id: str, *, actor: str) -> Answer:
-        """Bring back what was before an action.
+        """Restore the state before an action.
 
         Raises:
-            UnknownRecordError: there was no such action.
-            NotReversibleError: it has no inverse, or was taken back already.
-            StoppedError, InProgressError, TooManyActionsError: not now.
+            UnknownRecordError: no record has this id.
+            NotReversibleError: the action has no inverse, is itself an undo, or was already undone.
+            StoppedError, InProgressError, TooManyActionsError: the undo is not admitted now.
         """
         undone = self._audit.get(record_id)
         operation = self._operation(undone.action)
@@ -234,7 +236,7 @@ class ActionService:
             before=before,
             undoes=undoes,
         )
-        # If it cannot be written down, it is not done.
+        # If the record cannot be written, the action is not performed.
         self._audit.write(record)
         return record
 
@@ -247,14 +249,14 @@ class ActionService:
             problem = str(error)[:MAX_ERROR]
         finally:
             record.status, record.error = status, problem or None
-            # Also of an error that is ours: how far it came is not known, and that it was tried is.
+            # Also after an internal error: how far the action got is unknown, but the attempt must be recorded.
             record.completed_at = format_time(self._clock.now_us())
             self._audit.write(record)
         return record
 
 
 def state_digest(state: Mapping[str, Any]) -> str:
-    """Return what names a state: a caller that decides on it hands it back, and is refused if it has changed."""
+    """Return the digest of a state; a caller sends it with its request, which is rejected if the state has changed."""
     content = {name: value for name, value in state.items() if name != "state_digest"}
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()
 

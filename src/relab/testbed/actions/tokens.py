@@ -1,4 +1,4 @@
-"""Who may ask for actions: tokens with scopes, kept as digests in a file that only its owner may read."""
+"""Authenticate callers: tokens with scopes, kept as digests in a file that only its owner may read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWN_NAMES: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
 class Scope(StrEnum):
-    """What a token allows. `act` is every class of action; `act:restart` is one."""
+    """The scopes of tokens. `act` allows all classes of actions, `act:restart` for example only one."""
 
     READ = "read"
     ACT = "act"
@@ -30,13 +30,13 @@ class Scope(StrEnum):
 
 
 class WrongScopeError(InvalidInputError):
-    """There is no such scope."""
+    """No scope has this name."""
 
     code = "wrong_scope"
 
 
 class WrongTokenNameError(InvalidInputError):
-    """No token can be called so."""
+    """The name is not valid for a token."""
 
     code = "wrong_token_name"
 
@@ -46,44 +46,44 @@ SCOPES: Final = (*Scope, *(f"act:{kind.value}" for kind in ActionClass if kind i
 
 
 class MissingTokenError(UnauthenticatedError):
-    """The request carries no token that is known here."""
+    """The request carries no known token."""
 
     code = "invalid_token"
 
 
 class MissingScopeError(ForbiddenError):
-    """The token does not allow this."""
+    """The token lacks a scope that the request needs."""
 
     code = "missing_scope"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose token it is, and what it allows."""
+    """The authenticated caller: the name of its token, and the token's scopes."""
 
     name: str
     scopes: frozenset[str]
 
     def require(self, scope: str) -> None:
-        """Return if the token allows it.
+        """Check that the token has this scope, or `admin`.
 
         Raises:
-            MissingScopeError: it does not.
+            MissingScopeError: it has neither.
         """
         if scope not in self.scopes and Scope.ADMIN not in self.scopes:
             raise MissingScopeError(f"The token {self.name!r} lacks the scope {scope!r}.")
 
     def require_any_act(self) -> None:
-        """Return if the token allows actions of some class.
+        """Check that the token allows actions of at least one class.
 
         Raises:
-            MissingScopeError: it does not.
+            MissingScopeError: it allows none.
         """
         if not any(scope == Scope.ACT or scope.startswith("act:") for scope in self.scopes):
             self.require(Scope.ACT)
 
     def require_class(self, action_class: ActionClass) -> None:
-        """Return if the token allows actions of this class.
+        """Check that the token allows actions of this class.
 
         Raises:
             MissingScopeError: it does not.
@@ -95,20 +95,20 @@ class Caller:
 
 
 ANYONE: Final = Caller("anyone", frozenset((Scope.READ, Scope.ACT)))
-"""The caller of a request without a token, where none is needed."""
+"""The caller of a request without a token, if the server is open."""
 
 
 class PageRefusedError(ForbiddenError):
-    """A request without a token comes from a web page, or by a name that is not this machine's."""
+    """A request without a token comes from a web page, or its Host is not a name of this machine."""
 
     code = "page_refused"
 
 
 def refuse_pages(headers: Mapping[str, str]) -> None:
-    """Return if a request without a token was sent by a program and not by a page in a browser.
+    """Check that a request without a token was sent by a local program and not by a web page.
 
-    Pages can send requests to this machine, also by a name of their own that leads here; they cannot leave out what the browser
-    says of them.
+    Web pages can send requests to this machine, even under their own host name if it resolves to this machine; but they
+    cannot suppress the headers that the browser adds.
 
     Args:
         headers: of the request, by lower-case name.
@@ -129,20 +129,20 @@ class Tokens:
     """The tokens of one testbed.
 
     Args:
-        path: of the file; made when the first token is.
+        path: of the file; it is created with the first token.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def make(self, name: str, scopes: Sequence[str]) -> str:
-        """Make a token and return it; it cannot be read again. An older one of this name is replaced.
+        """Create a token and return it; it cannot be read again. An older token of this name is replaced.
 
-        Several processes may make tokens at the same time; none is lost.
+        Several processes may create tokens at the same time; a lock prevents lost updates.
 
         Raises:
-            WrongScopeError: a scope is none of `SCOPES`, or none is given.
-            WrongTokenNameError: the name is empty, too long or not printable; it stands in records and messages.
+            WrongScopeError: a scope is not in `SCOPES`, or none is given.
+            WrongTokenNameError: the name is empty, too long or not printable; records and messages contain it.
         """
         if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
             raise WrongTokenNameError(
@@ -165,16 +165,16 @@ class Tokens:
         return token
 
     def caller(self, authorization: str | None) -> Caller:
-        """Return whose token a request's `Authorization` header carries.
+        """Return the caller whose token is in a request's `Authorization` header.
 
         Raises:
-            MissingTokenError: there is none, or it is unknown.
+            MissingTokenError: there is no token, or it is unknown.
         """
         kind, _, token = (authorization or "").partition(" ")
-        # The digest of a request without a token is compared as well, and is the digest of no token.
+        # Without a token, compare the digest of the empty string, which no token has.
         digest = _digest(token.strip() if kind.lower() == "bearer" else "")
         found = None
-        # All of them, in the same time, whichever it is.
+        # Compare with all tokens, so that the time does not depend on which one matches.
         for name, known in self._read().items():
             if hmac.compare_digest(known["digest"], digest):
                 found = Caller(name, frozenset(known["scopes"]))
@@ -188,7 +188,7 @@ class Tokens:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Let one process at a time read the file, change it and write it."""
+        """Hold a lock under which one process at a time reads, changes and writes the file."""
         lock = os.open(self._path.with_name(f"{self._path.name}.lock"), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,1 +1,1 @@
-"""The chaos server: brings causes about, for people and for the harness that scores responders. Nobody else knows of it."""
+"""The chaos server: injects faults for people and for the harness that scores responders. Responders cannot see it."""

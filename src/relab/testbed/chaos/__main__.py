@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.chaos`: the chaos server as a process of a testbed."""
+"""`python -m relab.testbed.chaos`: run the chaos server of a testbed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relab.testbed.links.client import LinksClient
 
 
 def main() -> None:
-    """Serve until a signal ends it; what is at work then is ended too."""
+    """Serve requests until a signal ends the process; then end all injections."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.chaos")
     parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
     parser.add_argument("--links", type=Path, required=True, help="The links' socket.")

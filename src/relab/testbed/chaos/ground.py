@@ -1,4 +1,4 @@
-"""What causes are made of: doors that operators do not use, into the database, the cache, the links and the workers."""
+"""Access for fault injection that operators do not have: to the database, the cache, the links and the workers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Found = TypeVar("Found")
 
 
 class Standing:
-    """Components as they were at one time; one that has been started anew since is none of them.
+    """A snapshot of components' processes; a component that has been restarted since is no longer counted.
 
-    What was brought about in a process goes with it. A cause that comes and goes must not come back in the process
-    that a repair has put in its place.
+    The effects of a fault in a process end with the process. An intermittent cause must not return in the process that
+    a repair has started in its place.
 
     Args:
         name: of a component or a group.
@@ -41,20 +41,20 @@ class Standing:
         self._pids: dict[str, int | None] = {item["name"]: item["pid"] for item in plant.components(name)}
 
     def pids(self) -> dict[str, int]:
-        """Return those that are still the same processes, by name."""
+        """Return the pids of the components that still have the same process, by name."""
         now = {item["name"]: item["pid"] for item in self._plant.components(self._name)}
         return {name: pid for name, pid in self._pids.items() if pid is not None and now.get(name) == pid}
 
     def is_whole(self) -> bool:
-        """Return whether none of them was started anew or has ended."""
+        """Return whether no component has been restarted or has ended."""
         return len(self.pids()) == len(self._pids)
 
     def workers(self) -> list[int]:
-        """Return the numbers of the target's workers among those that are left."""
+        """Return the numbers of the target's workers among the components that still have the same process."""
         return [worker_number(name) for name in self.pids()]
 
     def share(self, level: float) -> list[str]:
-        """Return so large a part of those that there were, at least one of them: what is left of that part."""
+        """Return the names of this share of the components (at least one), without those that were restarted."""
         wanted = list(self._pids)[: max(round(len(self._pids) * level), 1)] if level > 0 else []
         left = self.pids()
         return [name for name in wanted if name in left]
@@ -62,13 +62,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """One testbed, for those who break it.
+    """The access to one testbed that fault injection has.
 
     Attributes:
-        plant: what operators have; causes need much of the same.
+        plant: the access of operators, which causes need too.
         links: the network paths.
         private: the folder of the workers' sockets.
-        target_url: of the target.
+        target_url: the address of the target.
     """
 
     plant: Plant
@@ -77,19 +77,19 @@ class Ground:
     target_url: str
 
     def add_toxic(self, link: str, toxic: Toxic) -> str:
-        """Let a toxic act on a link; return its id."""
+        """Add a toxic to a link; return its id."""
         return _wait(self.links.add(link, toxic))
 
     def remove_toxic(self, link: str, toxic_id: str) -> None:
-        """Take a toxic away; nothing happens if a restart of the links has done so."""
+        """Remove a toxic; ignore it if it is already gone, for example after a restart of the links."""
         with suppress(InvalidInputError, NotAnsweringError):
             _wait(self.links.remove(link, toxic_id))
 
     def connect(self, *, application: str) -> psycopg.Connection[tuple[Any, ...]]:
-        """Return a connection to the database as the shop's role, past the links.
+        """Return a connection to the database as the shop's role, not through the links.
 
         Raises:
-            psycopg.Error: the server refuses.
+            psycopg.Error: the connection fails.
         """
         known, target = self.plant.access()["database"], self.plant.settings()["database"]
         return psycopg.connect(
@@ -107,11 +107,11 @@ class Ground:
         return [worker_number(item["name"]) for item in self.plant.components("target")]
 
     def standing(self, name: str) -> Standing:
-        """Return the components of a name or group as they are now."""
+        """Return a snapshot of the components of a name or group."""
         return Standing(self.plant, name)
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some of what a component may use, the rest stays; return what it might before."""
+        """Change some limits of a component and keep the others; return the limits before."""
         (before,) = (item["limits"] for item in self.plant.components(name))
         kept = {key: value for key, value in before.items() if value is not None}
         kept["rlimits"] = {**before["rlimits"], **changes.get("rlimits", {})}
@@ -123,7 +123,7 @@ class Ground:
         """Send an order to a worker and return its answer.
 
         Raises:
-            PlantError: it does not answer, or refuses.
+            PlantError: the worker does not answer, or rejects the order.
         """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
             door.settimeout(_WORKER_S)
@@ -141,7 +141,7 @@ class Ground:
 
 
 def worker_number(component: str) -> int:
-    """Return which worker a component is; 1 where there is but one."""
+    """Return the number of the worker that a component is; 1 if there is only one."""
     return int(component.rpartition("-")[2]) if "-" in component else 1
 
 

@@ -1,4 +1,4 @@
-"""What this machine cannot do, and so which causes cannot be brought about on it."""
+"""Find out which needs of faults this machine does not meet, so that they cannot be injected on it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from relab.testbed.actions.plant import Plant
 
 
 class Impossible(Mapping[str, str]):
-    """By need (`root`, `cgroup`, `mount`) why it is not met here; a need that is met is left out.
+    """Maps each need (`root`, `cgroup`, `mount`) that is not met here to the reason; met needs are left out.
 
-    The supervisor is asked when somebody first wants to know: it starts this server before it can tell.
+    It queries the supervisor on first use, because the supervisor starts this server before it can answer.
     """
 
     def __init__(self, plant: Plant) -> None:
@@ -20,7 +20,7 @@ class Impossible(Mapping[str, str]):
         self._found: dict[str, str] | None = None
 
     def __getitem__(self, need: str) -> str:
-        """Return why a need is not met."""
+        """Return the reason why a need is not met."""
         return self._known()[need]
 
     def __iter__(self) -> Iterator[str]:
@@ -28,7 +28,7 @@ class Impossible(Mapping[str, str]):
         return iter(self._known())
 
     def __len__(self) -> int:
-        """Return how many are not met."""
+        """Return the number of needs that are not met."""
         return len(self._known())
 
     def _known(self) -> dict[str, str]:

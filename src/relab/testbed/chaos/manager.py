@@ -1,4 +1,4 @@
-"""Injections: begun after their delay, grown, interrupted and ended by one thread that keeps their times."""
+"""Injections: one thread starts them after their delay, ramps them up, pauses and ends them."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class ChaosManager:
     """All injections of one testbed.
 
     Args:
-        faults: each with what makes its cause; those that this machine cannot bring about are listed all the same.
-        impossible: `{need: reason}` of this machine.
-        clock: tells the times that injections carry.
+        faults: each with the function that creates its cause; those that are impossible on this machine are listed too.
+        impossible: `{need: reason}` for needs that this machine does not meet.
+        clock: for the times in injections.
     """
 
     def __init__(self, faults: Mapping[str, tuple[Fault, Make]], impossible: Mapping[str, str], clock: Clock) -> None:
@@ -81,19 +81,19 @@ class ChaosManager:
         self._thread.start()
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return every fault, and why it is not possible here, if it is not."""
+        """Return all faults, each with the reason if it is impossible on this machine."""
         return [{**fault.to_json(), "impossible": self._why_not(fault)} for fault, _ in self._faults.values()]
 
     def inject(
         self, name: str, given: Mapping[str, Any], *, delay_s: float = 0.0, duration_s: float | None = None
     ) -> Injection:
-        """Begin a fault, at once or later.
+        """Inject a fault, at once or after `delay_s`.
 
         Raises:
-            UnknownFaultError, WrongFaultParametersError: there is no such thing.
-            AlreadyActiveError: it is at work.
-            NotPossibleHereError: this machine cannot do it.
-            UnavailableError: something that it works on does not answer; nothing was done.
+            UnknownFaultError, WrongFaultParametersError: the fault is unknown, or its parameters are invalid.
+            AlreadyActiveError: the same fault is active or waiting.
+            NotPossibleHereError: this machine does not meet its needs.
+            UnavailableError: a component that it works on does not answer; nothing was changed.
         """
         fault, make = self._fault(name)
         parameters = _parameters(fault, given)
@@ -117,12 +117,12 @@ class ChaosManager:
         return injection
 
     def stop(self, injection_id: str) -> Injection:
-        """End an injection. What it has broken stays broken where a repair is for that.
+        """End an injection. Damage that only a repair should fix remains.
 
         Raises:
-            UnknownInjectionError: there is none of this id.
-            AlreadyEndedError: it has ended.
-            NotEndedError: something that it works on does not answer; it goes on.
+            UnknownInjectionError: no injection has this id.
+            AlreadyEndedError: it has already ended.
+            NotEndedError: a component that it works on does not answer; the injection continues.
         """
         with self._lock:
             running = self._get(injection_id)
@@ -135,16 +135,16 @@ class ChaosManager:
         """Return an injection.
 
         Raises:
-            UnknownInjectionError: there is none of this id.
+            UnknownInjectionError: no injection has this id.
         """
         with self._lock:
             return self._get(injection_id).injection
 
     def check(self, fault: str, injection_id: str) -> None:
-        """Return if an injection is of this fault.
+        """Check that an injection is of this fault.
 
         Raises:
-            UnknownInjectionError: it is not, or there is none of this id.
+            UnknownInjectionError: it is of another fault, or no injection has this id.
         """
         if self.get(injection_id).fault != fault:
             raise UnknownInjectionError(f"{injection_id[:100]!r} is no injection of {fault[:100]!r}.")
@@ -155,24 +155,24 @@ class ChaosManager:
             return [running.injection for running in reversed(self._all.values())]
 
     def stop_all(self) -> int:
-        """End whatever is at work or waits; return how many that were."""
+        """End all active and waiting injections; return their number."""
         with self._lock:
             found = [running for running in self._all.values() if running.injection.phase in _OPEN]
             for running in found:
-                # The others are ended all the same; it has a note.
+                # Continue with the others; `_end` has added a note to this one.
                 with contextlib.suppress(NotEndedError):
                     self._end(running, Phase.STOPPED)
         return len(found)
 
     def forget(self) -> None:
-        """End everything, and know nothing of it from now on."""
+        """End all injections and delete them."""
         with self._lock:
             self.stop_all()
             self._all.clear()
             self._appointments.clear()
 
     def close(self) -> None:
-        """End everything."""
+        """End all injections, and stop the thread."""
         self.stop_all()
         with self._changed:
             self._closing = True
@@ -220,14 +220,14 @@ class ChaosManager:
             try:
                 running.cause.set_level(level)
             except RelabError as error:
-                # A repair may have taken away what it worked on; that is no failure of the injection.
+                # A repair may have removed what the cause worked on; that does not make the injection a failure.
                 running.injection.notes.append(f"{self._now()}: {error}"[:500])
 
     def _end(self, running: _Running, phase: Phase) -> None:
-        """End a cause. One that cannot be ended now is at work still, and can be stopped again.
+        """End a cause. If that fails, the injection stays active and can be stopped again.
 
         Raises:
-            NotEndedError: it is not ended.
+            NotEndedError: the cause could not be ended.
         """
         if running.injection.phase not in _OPEN:
             return

@@ -1,4 +1,4 @@
-"""Values of the chaos server: what a fault is, what was asked for, and how far it is."""
+"""Values of the chaos server: faults, causes, and injections with their phase."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, U
 
 
 class Kind(StrEnum):
-    """A fault wants a repair; noise looks alarming and wants none."""
+    """The kind of an event: a fault needs a repair; noise looks alarming and needs none."""
 
     FAULT = "fault"
     NOISE = "noise"
 
 
 class Phase(StrEnum):
-    """How far an injection is. `repaired` is nobody's word: it is found out by looking at the target."""
+    """The phase of an injection. There is no `repaired`: that can only be measured on the target."""
 
     WAITING = "waiting"
     ACTIVE = "active"
@@ -48,28 +48,28 @@ class Parameters(BaseModel):
 
 
 class Cause(Protocol):
-    """A cause at work. `set_level` is called once for a constant cause, again and again for one that grows or comes and goes."""
+    """An active cause. `set_level` is called once for a constant cause, repeatedly for a ramp or intermittent one."""
 
     def set_level(self, level: float) -> None:
-        """Let the cause be this strong, 0 (not at all) to 1.
+        """Set the strength of the cause, from 0 (off) to 1.
 
         Raises:
-            UnavailableError: something that it works on does not answer.
+            UnavailableError: a component that it works on does not answer.
         """
         ...
 
     def end(self) -> None:
-        """Take away what only the injector can; what a repair is for stays as it is."""
+        """Remove what only the injector can remove; damage that a repair should fix remains."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Symptom:
-    """What can be seen of a fault.
+    """The symptoms of a fault.
 
     Attributes:
-        shows: in health, metrics and logs, as its look-alikes do too.
-        tells_apart: what an investigator finds for this one alone.
+        shows: symptoms in health, metrics and logs, which its look-alikes share.
+        tells_apart: the findings of an investigation that occur only with this fault.
     """
 
     shows: str
@@ -82,10 +82,10 @@ class Fault:
     """A fault of the catalogue.
 
     Attributes:
-        needs: of the machine: `root`, `cgroup`, `mount`; empty if nothing.
-        repairs: actions, each of which mends it for good.
-        harms: actions that do not, however plausible they look.
-        can_vary: whether its level may change while it is at work.
+        needs: of the machine: `root`, `cgroup`, `mount`; empty if it needs none.
+        repairs: actions, each of which repairs it permanently.
+        harms: actions that do not repair it, although they look plausible.
+        can_vary: whether its level may change while it is active.
     """
 
     name: str
@@ -116,11 +116,11 @@ class Fault:
 
 @dataclass(slots=True)
 class Injection:
-    """A fault that was asked for.
+    """One injection of a fault.
 
     Attributes:
-        duration_s: after which it is stopped; None for as long as nobody stops it.
-        began_at: when the cause was brought about, RFC 3339; None while it waits.
+        duration_s: time after which it is stopped; None to continue until it is stopped on request.
+        began_at: when the cause became active, RFC 3339; None before that.
     """
 
     injection_id: str
@@ -136,7 +136,7 @@ class Injection:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the injection as the API has it."""
+        """Return the injection as JSON for the API."""
         return {name: getattr(self, name) for name in self.__slots__} | {"phase": self.phase.value}
 
 
@@ -147,19 +147,19 @@ class UnknownFaultError(NotFoundError):
 
 
 class UnknownInjectionError(NotFoundError):
-    """Nothing was injected under this id."""
+    """No injection has this id."""
 
     code = "unknown_injection"
 
 
 class WrongFaultParametersError(InvalidInputError):
-    """The parameters are not those of the fault."""
+    """The parameters are invalid for the fault."""
 
     code = "wrong_parameters"
 
 
 class AlreadyActiveError(ConflictError):
-    """The same fault is at work; two of one kind would not be told apart."""
+    """The same fault is already active; two injections of it could not be told apart."""
 
     code = "already_active"
 
@@ -171,12 +171,12 @@ class AlreadyEndedError(ConflictError):
 
 
 class NotEndedError(UnavailableError):
-    """The injection goes on: something that it works on does not answer."""
+    """The injection continues, because a component that it works on does not answer."""
 
     code = "not_ended"
 
 
 class NotPossibleHereError(UnavailableError):
-    """This machine cannot bring the cause about."""
+    """This machine cannot inject the fault."""
 
     code = "not_possible_here"

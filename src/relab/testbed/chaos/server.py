@@ -1,4 +1,4 @@
-"""The chaos server's HTTP interface: `POST /api/v1/break/{fault}` and what belongs to it."""
+"""The chaos server's HTTP interface: `POST /api/v1/break/{fault}` and related routes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
 
 
 def create_app(manager: ChaosManager) -> FastAPI:
-    """Return the server."""
+    """Return the FastAPI app of the chaos server."""
     app = FastAPI(title="Chaos", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     app.state.manager = manager
     add_problems(app)

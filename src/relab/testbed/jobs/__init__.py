@@ -1,1 +1,1 @@
-"""Jobs that run beside the target on its machine: reports over what the shop has sold."""
+"""Jobs that run on the target's machine beside it: reports about the shop's sales."""

@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.jobs`: the report job as a process of a testbed; it makes its report again and again."""
+"""`python -m relab.testbed.jobs`: run the report job of a testbed, which creates its report repeatedly."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from relab.testbed.jobs.report import Line, read_products, read_sales, report, w
 
 
 class Order(BaseModel):
-    """What is wanted.
+    """The parameters of the report job.
 
     Attributes:
-        processes: among which the products are divided.
-        nice: their priority; 0 is that of everybody, 19 gives way to everybody.
-        seconds: after which there is nothing more to do; None is without an end.
+        processes: number of processes among which the products are divided.
+        nice: their priority; 0 is the usual one, 19 the lowest.
+        seconds: after which the job stops working; None to work without an end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,7 +36,7 @@ class Order(BaseModel):
 
 
 def main() -> int:
-    """Work until the time is over or a signal ends it; return the exit code."""
+    """Work until the time is over, then wait for a signal; return the exit code."""
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")
     parser.add_argument("--order", type=Path, required=True, help="What is wanted, JSON.")
@@ -47,7 +47,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     os.nice(order.nice)
     until = None if order.seconds is None else time.monotonic() + order.seconds
-    # Forked, so that the products are read only once.
+    # Fork the processes, so that the products are read only once.
     context = multiprocessing.get_context("fork")
     products_path, data_dir = Path(settings["search"]["products_path"]), Path(settings["data_dir"])
     products = read_products(products_path)
@@ -71,7 +71,7 @@ def main() -> int:
     for process in parts:
         process.join()
     _say("job_done")
-    # Whoever ends is started again; there is nothing to do until somebody orders more.
+    # The supervisor would restart a process that ends, so wait idle instead.
     signal.pause()
     return 0
 

@@ -1,4 +1,4 @@
-"""The report: which products are alike, by the words of their texts, and how often each of them was sold."""
+"""The report: for each product, the most similar products by the words of their texts, and the number of sales."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the report: a product, how often it was sold, and the ids of those most like it, nearest first."""
+    """One line of the report: a product, the number sold, and the ids of the most similar products, nearest first."""
 
     product_id: int
     name: str
@@ -34,11 +34,11 @@ class Line:
 
 
 def read_products(path: Path) -> list[Product]:
-    """Read the shop's products.
+    """Read the shop's products and compute their word weights (TF-IDF).
 
     Raises:
-        OSError: there is no such file.
-        ValueError: it holds something else.
+        OSError: the file cannot be read.
+        ValueError: its content is not valid.
     """
     with path.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -53,7 +53,7 @@ def read_products(path: Path) -> list[Product]:
 
 
 def read_sales(folder: Path) -> Counter[int]:
-    """Return how many of each product the receipts tell of; a line that is being written is left out."""
+    """Return the number sold of each product according to the receipts; incomplete lines are left out."""
     sold: Counter[int] = Counter()
     for path in folder.glob("receipts-*.jsonl"):
         for line in path.read_bytes().split(b"\n"):
@@ -64,7 +64,7 @@ def read_sales(folder: Path) -> Counter[int]:
 
 
 def report(products: Sequence[Product], sold: Counter[int], *, part: int, parts: int) -> Iterator[Line]:
-    """Yield the lines of one part of the products, compared with all of them."""
+    """Yield the report lines of one part of the products, each compared with all products."""
     for product in products[part::parts]:
         scores = sorted(((_likeness(product, other), other.product_id) for other in products), reverse=True)
         alike = tuple(key for _, key in scores if key != product.product_id)[:_ALIKE]
@@ -72,10 +72,10 @@ def report(products: Sequence[Product], sold: Counter[int], *, part: int, parts:
 
 
 def write(lines: Sequence[Line], path: Path) -> None:
-    """Write the lines of what was sold most; the report before stays until the new one is whole.
+    """Write the lines of the best-selling products atomically: the old report stays until the new one is complete.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full, for example.
     """
     best = sorted(lines, key=lambda line: -line.sold)[:_KEPT]
     fresh = path.with_name(f".{path.name}.new")

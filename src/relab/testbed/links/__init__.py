@@ -1,1 +1,1 @@
-"""Links: TCP proxies in front of the dependencies, where what is wrong with a network is wrong."""
+"""Links: TCP proxies in front of the dependencies, in which network faults are simulated."""

@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.links CONFIG`: the process of the links of one testbed."""
+"""`python -m relab.testbed.links CONFIG`: run the links of one testbed."""
 
 from __future__ import annotations
 

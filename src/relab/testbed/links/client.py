@@ -1,4 +1,4 @@
-"""How other processes of a testbed talk to its links: one request, one answer, over the Unix socket."""
+"""Client of the links for other processes of a testbed: one request, one answer, over the Unix socket."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ _ANSWER_BYTES: Final = 1 << 20
 
 
 class LinksClient:
-    """A client of the links' control socket; it connects anew for each request.
+    """A client of the links' control socket; it opens a new connection for each request.
 
     Args:
         path: of the socket.
 
     All methods raise `NotAnsweringError` if the links do not answer within five seconds, and `InvalidInputError` if
-    they refuse the request.
+    they reject the request.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def links(self) -> list[LinkStatus]:
-        """Return how all links are."""
+        """Return the status of all links."""
         return [LinkStatus.model_validate(item) for item in (await self._ask({"op": "list"}))["links"]]
 
     async def add(self, link: str, toxic: Toxic) -> str:
-        """Let a toxic act on a link and return its id."""
+        """Add a toxic to a link and return its id."""
         answer = await self._ask({"op": "add", "link": link, "toxic": toxic.model_dump(mode="json")})
         return str(answer["toxic_id"])
 
     async def remove(self, link: str, toxic_id: str) -> None:
-        """Take a toxic away."""
+        """Remove a toxic."""
         await self._ask({"op": "remove", "link": link, "toxic_id": toxic_id})
 
     async def clear(self, link: str | None = None) -> int:
-        """Take all toxics away, of one link or of all; return how many that were."""
+        """Remove all toxics, of one link or of all; return their number."""
         return int((await self._ask({"op": "clear", "link": link}))["removed"])
 
     async def drop(self, link: str) -> int:
-        """Reset the open connections of a link; return how many that were."""
+        """Reset the open connections of a link; return their number."""
         return int((await self._ask({"op": "drop", "link": link}))["dropped"])
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class LinksClient:
                     line = await reader.readline()
                 finally:
                     writer.close()
-        except OSError as error:  # a time-out is one, too
+        except OSError as error:  # a time-out is an OSError, too
             raise NotAnsweringError(f"The links do not answer on {self._path}: {str(error) or 'time-out'}.") from error
         if not line:
             raise NotAnsweringError(f"The links ended the connection on {self._path} without an answer.")

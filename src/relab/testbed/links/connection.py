@@ -16,14 +16,14 @@ from relab.testbed.links.flow import Conditions, Flow, conditions_of
 from relab.testbed.models import LinkStatistics, Refuse, Reset, Toxic
 
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
-"""Closing then sends RST and forgets what was not sent (socket(7), SO_LINGER)."""
+"""With this value of SO_LINGER, close sends RST and discards unsent bytes (socket(7))."""
 
 Way = Literal["up", "down"]
 _WAYS: Final[tuple[Way, Way]] = ("up", "down")
 
 
 class Half(asyncio.Protocol):
-    """One of the two sockets; what it reads goes into a flow, what it writes comes out of the other."""
+    """One of the two sockets of a pair; bytes read from it enter one flow, bytes written to it come from the other."""
 
     def __init__(self, pair: Pair, way: Way) -> None:
         self._pair = pair
@@ -32,30 +32,30 @@ class Half(asyncio.Protocol):
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the socket."""
+        """Store the transport of the new socket."""
         self.transport = cast("asyncio.Transport", transport)
         self._pair.made(self._way)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the peer has sent."""
+        """Handle bytes from the peer."""
         self._pair.received(self._way, data)
 
     def eof_received(self) -> bool:
-        """Pass on that the peer has finished; the other direction stays open."""
+        """Forward the end of the peer's stream; the other direction stays open."""
         self._pair.finished(self._way)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on that the peer is gone."""
+        """Handle the loss of the connection to the peer."""
         self.gone = True
         self._pair.lost(self._way, exc)
 
     def pause_writing(self) -> None:
-        """The peer takes no more: stop reading on the other side."""
+        """The peer's buffer is full: stop reading on the other side."""
         self._pair.full(self._way, full=True)
 
     def resume_writing(self) -> None:
-        """The peer takes more again."""
+        """The peer accepts bytes again: resume reading on the other side."""
         self._pair.full(self._way, full=False)
 
     def write(self, data: bytes) -> None:
@@ -64,7 +64,7 @@ class Half(asyncio.Protocol):
             self.transport.write(data)
 
     def finish(self) -> None:
-        """Tell the peer that there will be no more; close if it had already said the same."""
+        """Send the end of the stream to the peer; close the socket if both directions have ended."""
         if self.transport is None or self.gone:
             return
         if self._pair.both_finished():
@@ -74,22 +74,23 @@ class Half(asyncio.Protocol):
                 self.transport.write_eof()
 
     def pause(self) -> None:
-        """Read no more for now."""
+        """Stop reading for now."""
         if self.transport is not None and not self.gone:
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on."""
+        """Resume reading."""
         if self.transport is not None and not self.gone:
             self.transport.resume_reading()
 
     def reset(self) -> None:
-        """Close with RST."""
+        """Close the socket with RST."""
         if self.transport is None or self.gone:
             return
         descriptor = self.transport.get_extra_info("socket").fileno()
         if descriptor >= 0:
-            # A duplicate shares the option; the loop's own socket object need not know all of socket's methods.
+            # A duplicate of the descriptor shares the option; the loop's socket object may lack some of socket's
+            # methods.
             with socket.socket(fileno=os.dup(descriptor)) as same:
                 same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self.transport.abort()
@@ -99,11 +100,11 @@ class Pair:
     """A connection through a link.
 
     Args:
-        number: its place among the connections of the link; random choices depend on it and on a toxic's seed only.
+        number: of the connection on its link; random choices depend only on it and on a toxic's seed.
         statistics: of the link.
-        toxics: of the link, by id; a connection begins with those that act then.
-        closed: is called once, when both sockets are gone.
-        server_gone: is called when the server ended the connection without being asked to.
+        toxics: of the link, by id; those that act when the connection opens.
+        closed: is called once, when both sockets are closed.
+        server_gone: is called when the server ended the connection before the client did.
     """
 
     def __init__(
@@ -136,11 +137,11 @@ class Pair:
         self._bytes_left: dict[tuple[str, Way], int] = {}
         self._resets: dict[str, asyncio.TimerHandle] = {}
         self._random: dict[str, tuple[bool, random.Random]] = {}
-        # Until the server has taken the connection there is nobody to write to.
+        # Hold the client's bytes until the connection to the server is open.
         self._flows["up"].change(Conditions(held=True))
 
     def connected(self) -> None:
-        """The server has taken the connection: what the client has sent goes on now."""
+        """The server has accepted the connection: forward the bytes that the client has sent."""
         if self._done or self.client.gone:
             self.server.reset()
             return
@@ -148,14 +149,14 @@ class Pair:
         self.apply(self._toxics)
 
     def made(self, way: Way) -> None:
-        """A socket is there."""
+        """A socket is open; count the connection if it is the client's."""
         if way == "up":
             self._statistics.accepted += 1
             self._statistics.open += 1
             self.apply(self._toxics)
 
     def received(self, way: Way, data: bytes) -> None:
-        """Take bytes of one direction."""
+        """Handle bytes of one direction; reset the connection if they exhaust a toxic's `after_bytes`."""
         if way == "up":
             self._statistics.bytes_up += len(data)
         else:
@@ -169,7 +170,7 @@ class Pair:
         self._flows[way].feed(data)
 
     def finished(self, way: Way) -> None:
-        """The sender of this direction has said that it will send no more."""
+        """Handle the end of the stream of one direction."""
         if way == "down" and "up" not in self._ended:
             self._server_gone()
         if way not in self._ended:
@@ -177,7 +178,7 @@ class Pair:
             self._flows[way].feed(None)
 
     def lost(self, way: Way, error: Exception | None) -> None:
-        """A socket is gone; the other one hears of it when its direction lets it through."""
+        """Handle the loss of one socket; the other one is ended once its direction has delivered the waiting bytes."""
         other = self.server if way == "up" else self.client
         if way == "down" and not self._done and "up" not in self._ended:
             self._server_gone()
@@ -191,11 +192,11 @@ class Pair:
             self._flows[way].feed(None)
 
     def full(self, way: Way, *, full: bool) -> None:
-        """The socket of this side does, or does not, take more bytes."""
+        """The buffer of this side's socket is full, or accepts bytes again: pause or resume its flow."""
         self._flows["down" if way == "up" else "up"].sink_is_full(full)
 
     def both_finished(self) -> bool:
-        """Whether neither side will send more."""
+        """Return whether the streams of both directions have ended."""
         return self._ended == {"up", "down"}
 
     def reset(self) -> None:
@@ -208,7 +209,7 @@ class Pair:
         self.server.reset()
 
     def apply(self, toxics: Mapping[str, Toxic]) -> None:
-        """Let exactly these toxics, by id, act on this connection from now on."""
+        """Replace the toxics that act on this connection by these, given by id."""
         self._toxics = toxics
         chosen = {key: toxic for key, toxic in toxics.items() if self._is_chosen(key, toxic)}
         self._bytes_left = {key: left for key, left in self._bytes_left.items() if key[0] in chosen}

@@ -1,7 +1,7 @@
-"""One direction of one connection: bytes in, the same bytes out, later, slower or not yet.
+"""One direction of one connection: it delivers the same bytes, on time, later, slower or not yet.
 
-While nothing is wrong bytes are written on as they come. Else they wait in a queue, each piece with the time from which
-it may go on. The end of the stream is a piece too, so that it is as late as what came before it.
+Without toxics, bytes are written as they arrive. Otherwise they wait in a queue, each piece with the earliest time of
+its delivery. The end of the stream is a piece too, so that it is delayed like the bytes before it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from typing import Final, Protocol
 from relab.testbed.models import Bandwidth, Blackhole, Latency, Toxic
 
 HIGH_WATER: Final = 262_144
-"""Bytes in the queue from which on no more are read: the sender then feels a full window, as on a slow path."""
+"""If more bytes are queued, reading pauses: the sender then sees a full TCP window, as on a slow path."""
 _LOW_WATER: Final = 65_536
 _SLICE_S: Final = 0.02
 _SMALLEST_SLICE: Final = 64
 
 
 class Sink(Protocol):
-    """The half of a connection that bytes are written to."""
+    """The half of a connection to which a flow writes."""
 
     def write(self, data: bytes) -> None:
         """Send bytes."""
         ...
 
     def finish(self) -> None:
-        """Say that there will be no more."""
+        """Send the end of the stream."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What is wrong with one direction of one connection right now."""
+    """The effects of all toxics on one direction of one connection."""
 
     latency: tuple[tuple[float, float, random.Random], ...] = ()
     bytes_per_s: float | None = None
@@ -44,16 +44,16 @@ class Conditions:
 
     @property
     def clear(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no effects."""
         return not (self.latency or self.held or self.bytes_per_s is not None)
 
     def delay_s(self) -> float:
-        """Return the delay of the next piece, in seconds."""
+        """Return the delay of the next piece in seconds, with random jitter."""
         return sum(max(0.0, ms + rng.uniform(-jitter, jitter)) for ms, jitter, rng in self.latency) / 1_000
 
 
 def conditions_of(toxics: Iterable[tuple[Toxic, random.Random]]) -> Conditions:
-    """Return what toxics of one direction come to; the narrowest bandwidth counts, latencies add up."""
+    """Return the combined effects of toxics on one direction: the lowest bandwidth applies, latencies add up."""
     latency: list[tuple[float, float, random.Random]] = []
     rates: list[float] = []
     held = False
@@ -71,9 +71,9 @@ class Flow:
     """The queue of one direction.
 
     Args:
-        loop: whose time counts.
-        pause, resume: stop and go on reading from the sender.
-        sink: where bytes go.
+        loop: the event loop, which also provides the time.
+        pause, resume: pause and resume reading from the sender.
+        sink: receives the bytes.
     """
 
     def __init__(
@@ -95,16 +95,16 @@ class Flow:
 
     @property
     def waiting_bytes(self) -> int:
-        """Bytes that were read and not yet written."""
+        """Number of bytes that were read and not yet written."""
         return self._queued
 
     @property
     def held(self) -> bool:
-        """Whether nothing passes."""
+        """Whether nothing is delivered."""
         return self._conditions.held
 
     def change(self, conditions: Conditions) -> None:
-        """Let other things be wrong from now on; pieces that wait keep their time, unless nothing is wrong any more."""
+        """Replace the conditions; queued pieces keep their delivery time, unless there are no effects any more."""
         self._conditions = conditions
         if conditions.clear:
             self._queue = deque((0.0, data) for _, data in self._queue)
@@ -112,7 +112,7 @@ class Flow:
         self._drain()
 
     def feed(self, data: bytes | None) -> None:
-        """Take bytes, or None for the end of the stream."""
+        """Add bytes to the flow, or None for the end of the stream."""
         if self._closed:
             return
         if self._conditions.clear and not self._queue:
@@ -129,7 +129,7 @@ class Flow:
             self._drain()
 
     def sink_is_full(self, full: bool) -> None:
-        """Stop reading while the receiver does not take more."""
+        """Pause reading if the receiver's buffer is full, and resume it if it accepts bytes again."""
         self._paused_by_sink = full
         if full:
             self._pause()
@@ -137,7 +137,7 @@ class Flow:
             self._resume()
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Discard the queue and stop delivery."""
         self._closed = True
         self._queue.clear()
         self._queued = 0

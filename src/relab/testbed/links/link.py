@@ -1,7 +1,7 @@
-"""One link: a listening socket, the connections through it, and what is wrong with them.
+"""One link: a listening socket, the connections through it, and its toxics.
 
-A link is as open as the server behind it: when that refuses connections, the link stops listening until it takes them
-again, so that a client sees the refusal of a server that is down and not the reset of a proxy that is up.
+A link mirrors the server behind it: if the server refuses connections, the link stops listening until the server
+accepts them again. So a client sees the refusal of a server that is down, and not the reset of a proxy that is up.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Link:
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Listen.
+        """Start to listen.
 
         Raises:
-            OSError: the port is taken.
+            OSError: the port is in use.
         """
         await self._settle()
 
@@ -58,7 +58,7 @@ class Link:
         self.drop()
 
     async def add(self, toxic: Toxic) -> str:
-        """Let a toxic act, on open connections too, and return its id."""
+        """Add a toxic, which also acts on open connections; return its id."""
         self._added += 1
         toxic_id = f"{toxic.kind}-{self._added}"
         self._toxics[toxic_id] = toxic
@@ -71,7 +71,7 @@ class Link:
         return toxic_id
 
     async def remove(self, toxic_id: str) -> bool:
-        """Take a toxic away; return False if there is none of this id."""
+        """Remove a toxic; return False if no toxic has this id."""
         if self._toxics.pop(toxic_id, None) is None:
             return False
         self._apply()
@@ -79,7 +79,7 @@ class Link:
         return True
 
     async def clear(self) -> int:
-        """Take every toxic away and return how many that were."""
+        """Remove all toxics and return their number."""
         count = len(self._toxics)
         self._toxics.clear()
         self._apply()
@@ -87,14 +87,14 @@ class Link:
         return count
 
     def drop(self) -> int:
-        """Reset every open connection and return how many that were."""
+        """Reset all open connections and return their number."""
         pairs = list(self._pairs)
         for pair in pairs:
             pair.reset()
         return len(pairs)
 
     def status(self) -> LinkStatus:
-        """Return how the link is."""
+        """Return the status of the link."""
         return LinkStatus(
             name=self._ends.name,
             port=self._ends.port,
@@ -109,7 +109,7 @@ class Link:
             pair.apply(self._toxics)
 
     async def _settle(self) -> None:
-        """Listen, or do not, as things are."""
+        """Start or stop listening: listen unless the server is down or a `Refuse` toxic acts."""
         async with self._lock:
             wanted = not self._upstream_is_down and not any(
                 isinstance(toxic, Refuse) for toxic in self._toxics.values()
@@ -125,7 +125,7 @@ class Link:
         if self._server is not None:
             self._server.close()
             self._server = None
-            # The loop closes the socket in its next turn.
+            # The loop closes the socket in its next iteration.
             await asyncio.sleep(0)
 
     def _accept(self) -> Half:
@@ -146,7 +146,7 @@ class Link:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 await loop.create_connection(lambda: pair.server, HOST, self._ends.upstream_port)
-        except OSError as error:  # a time-out is one, too
+        except OSError as error:  # a time-out is an OSError, too
             self._statistics.upstream_failures += 1
             pair.reset()
             if isinstance(error, ConnectionRefusedError):
@@ -160,9 +160,9 @@ class Link:
             self._start(self._follow_upstream())
 
     async def _follow_upstream(self) -> None:
-        """Stop listening if the server refuses, until it does not."""
+        """If the server refuses connections, stop listening until it accepts them again."""
         try:
-            # A server that ends closes its connections first, and only then its port.
+            # A server that shuts down closes its connections first and its port later, so probe several times.
             for pause_s in _LOOKS_S:
                 await asyncio.sleep(pause_s)
                 if not await self._server_takes():
@@ -186,7 +186,7 @@ class Link:
             except ConnectionRefusedError:
                 return False
             except OSError:
-                # A server that is stopped or full is there.
+                # A stopped or overloaded server still has its port open.
                 return True
         return True
 

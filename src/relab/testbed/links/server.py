@@ -1,8 +1,8 @@
-"""The process of the links: all proxies of a testbed, and a Unix socket by which they are told what is to be wrong.
+"""The process of the links: all proxies of a testbed, and a Unix socket for adding and removing their toxics.
 
-One JSON object a line in, one out. `{"op": "list"}`, `{"op": "add", "link": NAME, "toxic": {…}}`,
+One JSON object per line, for requests and answers. `{"op": "list"}`, `{"op": "add", "link": NAME, "toxic": {…}}`,
 `{"op": "remove", "link": NAME, "toxic_id": ID}`, `{"op": "clear", "link": NAME or null}`, `{"op": "drop", "link": NAME}`.
-The answer has `ok`, and `error` with a message if that is false.
+The answer has the field `ok`, and `error` with a message if `ok` is false.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _LINE_BYTES = 65_536
 
 
 class ListLinks(Strict):
-    """How are the links?"""
+    """Return the status of all links."""
 
     op: Literal["list"]
 
 
 class AddToxic(Strict):
-    """Let a toxic act on a link."""
+    """Add a toxic to a link."""
 
     op: Literal["add"]
     link: str
@@ -39,7 +39,7 @@ class AddToxic(Strict):
 
 
 class RemoveToxic(Strict):
-    """Take one toxic away."""
+    """Remove one toxic."""
 
     op: Literal["remove"]
     link: str
@@ -47,7 +47,7 @@ class RemoveToxic(Strict):
 
 
 class ClearToxics(Strict):
-    """Take all toxics of a link away, or of all links."""
+    """Remove all toxics of a link, or of all links."""
 
     op: Literal["clear"]
     link: str | None = None
@@ -65,14 +65,14 @@ _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 class _RefusedError(Exception):
-    """The request names what is not there."""
+    """The request names a link or toxic that does not exist."""
 
 
 class LinksServer:
     """All links of a testbed.
 
     Args:
-        config: the links, and where the control socket is.
+        config: the links, and the path of the control socket.
     """
 
     def __init__(self, config: LinksConfig) -> None:
@@ -85,7 +85,7 @@ class LinksServer:
         """Listen on every link and on the control socket.
 
         Raises:
-            OSError: a port or the path cannot be had.
+            OSError: a port or the path is not available.
         """
         for link in self._links.values():
             await link.open()
@@ -97,7 +97,7 @@ class LinksServer:
             os.umask(before)
 
     async def close(self) -> None:
-        """End every connection and listen no more."""
+        """Close all connections and stop listening."""
         if self._control is not None:
             self._control.close()
         for writer in list(self._clients):
@@ -107,7 +107,7 @@ class LinksServer:
         self._socket.unlink(missing_ok=True)
 
     async def answer(self, line: bytes) -> dict[str, Any]:
-        """Do what a line asks for and return the answer."""
+        """Execute the request in a line and return the answer."""
         try:
             return {"ok": True, **await self._do(_REQUEST.validate_json(line))}
         except ValidationError as error:
@@ -144,7 +144,7 @@ class LinksServer:
                 writer.write(canonical_json(await self.answer(line)).encode() + b"\n")
                 await writer.drain()
         except (OSError, ValueError):
-            # The client is gone, or its line has no end: it gets no answer.
+            # The client is gone, or its line is too long: send no answer.
             pass
         finally:
             self._clients.discard(writer)
@@ -155,7 +155,7 @@ async def serve(config: LinksConfig) -> None:
     """Run the links until SIGTERM or SIGINT.
 
     Raises:
-        OSError: a port or the path of the socket cannot be had.
+        OSError: a port or the path of the socket is not available.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -171,7 +171,7 @@ async def serve(config: LinksConfig) -> None:
 
 
 def main(config_path: str) -> None:
-    """Read the configuration and run the links; every request of the target passes here, so on uvloop."""
+    """Read the configuration and run the links, on uvloop because every request of the target passes through them."""
     import uvloop  # noqa: PLC0415 not needed by those who only use the classes
 
     config = LinksConfig.model_validate_json(Path(config_path).read_bytes())

@@ -1,1 +1,1 @@
-"""Scenarios: what happens to a testbed, as files in chaostoolkit's experiment format, and a runner for them."""
+"""Scenarios: planned events on a testbed, as files in chaostoolkit's experiment format, and a runner for them."""

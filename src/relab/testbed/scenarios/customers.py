@@ -1,4 +1,4 @@
-"""The load that goes on while a scenario is run, so that what is broken is felt by somebody."""
+"""The background load during a scenario, so that faults affect requests."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _WINDOW_S: Final = 5.0
 
 
 class Customers:
-    """An open loop of requests in a thread of its own, from entering to leaving.
+    """An open-loop load in its own thread, from entering to leaving the block.
 
     Args:
         url: of the target.
-        rate_per_s: how many requests are due in a second.
+        rate_per_s: number of requests that are due per second.
 
     Raises:
-        PlanError: the rate cannot be.
-        UnreachableTargetError: nothing takes connections at the target.
+        PlanError: the rate is invalid.
+        UnreachableTargetError: the target does not accept connections.
     """
 
     def __init__(self, url: str, rate_per_s: float) -> None:
@@ -38,7 +38,7 @@ class Customers:
             timeout_s=_TIMEOUT_S,
             window_s=_WINDOW_S,
             max_in_flight=max(100, round(rate_per_s * _TIMEOUT_S * 2)),
-            keep_alive=False,  # or all of them might reach the same worker
+            keep_alive=False,  # with kept connections, all requests might reach the same worker
         )
         check_target(self._plan)
         self._stop = Event()
@@ -54,10 +54,10 @@ class Customers:
         self._pool.shutdown(wait=True)
 
     def result(self) -> LoadResult:
-        """End the load and return what came of it.
+        """Stop the load and return its result.
 
         Raises:
-            RelabError: it could not be gone on with.
+            RelabError: the load could not continue.
         """
         assert self._running is not None, "not entered"
         self._stop.set()

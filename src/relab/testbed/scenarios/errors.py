@@ -1,4 +1,4 @@
-"""What can be wrong with a scenario before it is run."""
+"""Errors in a scenario that are found before it runs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from relab.core.errors import InvalidInputError, UnavailableError
 
 
 class ScenarioError(InvalidInputError):
-    """A file is no scenario, or one that is not run here."""
+    """A file is not a valid scenario, or uses features that are not supported here."""
 
     code = "invalid_scenario"
 
 
 class UnknownScenarioError(InvalidInputError):
-    """There is neither a file nor a shipped scenario of this name."""
+    """Neither a file nor a shipped scenario has this name."""
 
     code = "unknown_scenario"
 
 
 class NoServerError(UnavailableError):
-    """The testbed lacks a server that the scenario speaks to."""
+    """The testbed lacks a server that the scenario needs."""
 
     code = "no_server"

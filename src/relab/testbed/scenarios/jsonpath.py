@@ -1,7 +1,7 @@
-"""Paths into JSON as chaostoolkit's library (jsonpath2) reads them, in the part that scenarios need.
+"""JSON paths in the syntax of chaostoolkit's library (jsonpath2), limited to the part that scenarios need.
 
-`$`, `.name`, `["name"]`, `.*`, `[*]`, `[2]`, `[-1]`, and `[?(@.error_rate < 1 and @.state = "up")]`, which keeps the value
-that it stands behind if the expression is true of it. Operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `and`, `or`.
+`$`, `.name`, `["name"]`, `.*`, `[*]`, `[2]`, `[-1]`, and `[?(@.error_rate < 1 and @.state = "up")]`, which keeps the
+current value if the expression is true for it. Operators are `=`, `!=`, `<`, `<=`, `>`, `>=`, `and`, `or`.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _WORDS: Final = {"true": True, "false": False, "null": None}
 
 @dataclass(frozen=True, slots=True)
 class JsonPath:
-    """A path that was read."""
+    """A parsed path."""
 
     text: str
     steps: tuple[Step, ...]
 
     def find(self, value: Any) -> list[Any]:
-        """Return the values that the path leads to, in their order."""
+        """Return the values in `value` that match the path, in their order."""
         return _walk(self.steps, value)
 
 
 def parse_path(text: str) -> JsonPath:
-    """Read a path.
+    """Parse a path.
 
     Raises:
-        ValueError: it is none, or uses what is not read here.
+        ValueError: the text is not a path, or uses syntax that is not supported.
     """
     reader = _Reader(text)
     reader.take("$")
@@ -201,7 +201,7 @@ def _comparer(mark: str) -> Callable[[Any, Any], bool]:
     order = _ORDERS[mark]
 
     def compare(found: Any, literal: Any) -> bool:
-        # What is no number is neither more nor less than anything.
+        # A value that is not a number fails every order comparison.
         return isinstance(found, int | float) and isinstance(literal, int | float) and bool(order(found, literal))
 
     return compare

@@ -1,4 +1,4 @@
-"""chaostoolkit's experiment format, as far as it is run here. What is not run is refused by name, never passed over."""
+"""chaostoolkit's experiment format, as far as it is supported here. Other features are rejected, never ignored."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _seconds(given: Any) -> float | str:
 
 
 Seconds = Annotated[float | int | str, PlainValidator(_seconds)]
-"""A number, or `${name}` of one."""
+"""A number of seconds, or `${name}` of a variable that holds one."""
 
 
 class _Part(BaseModel):
-    """A part of a file: unknown fields are mistakes, and a mistake in `rollbacks` must not pass unseen."""
+    """A part of a file. Unknown fields are rejected, because a mistake in `rollbacks` must not be ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -54,7 +54,7 @@ class _Controlled(_Part):
 
 
 class HttpProvider(_Part):
-    """A request. Arguments are the query of a GET; else a JSON body if Content-Type says so, or a form."""
+    """An HTTP request. `arguments` is the query of a GET, else the body: JSON if Content-Type says so, or a form."""
 
     type: Literal["http"]
     url: str = Field(min_length=1)
@@ -73,7 +73,7 @@ class HttpProvider(_Part):
 
 
 class ProcessProvider(_Part):
-    """A command of this machine: run only for those who allow code."""
+    """A command on this machine; it runs only if the caller allows code."""
 
     type: Literal["process"]
     path: str = Field(min_length=1)
@@ -83,7 +83,7 @@ class ProcessProvider(_Part):
 
 
 class PythonProvider(_Part):
-    """A Python function: run only for those who allow code."""
+    """A Python function; it runs only if the caller allows code."""
 
     type: Literal["python"]
     module: str = Field(min_length=1)
@@ -93,7 +93,7 @@ class PythonProvider(_Part):
 
 
 def _field(name: str) -> Any:
-    """Return what reads the tag of a union, `<like this>`, so that messages can leave it out."""
+    """Return a function that reads the tag of a union, in the form `<tag>`, so that messages can leave it out."""
     return lambda value: f"<{value.get(name)}>" if isinstance(value, dict) else f"<{getattr(value, name, None)}>"
 
 
@@ -108,7 +108,7 @@ Provider = Annotated[
 
 
 class RegexTolerance(_Part):
-    """A text, or the part of an answer that `target` names, has a match of the pattern."""
+    """Met if the pattern matches in the output, or in its field `target`."""
 
     type: Literal["regex"]
     pattern: str
@@ -125,7 +125,7 @@ class RegexTolerance(_Part):
 
 
 class JsonPathTolerance(_Part):
-    """A path finds something; so many values (`count`); or these (`expect`)."""
+    """Met if a path finds a value, or exactly `count` values, or exactly the values `expect`."""
 
     type: Literal["jsonpath"]
     path: str
@@ -142,7 +142,7 @@ class JsonPathTolerance(_Part):
 
 
 class RangeTolerance(_Part):
-    """A number is not outside of two."""
+    """Met if a number is within the range, ends included."""
 
     type: Literal["range"]
     range: tuple[float, float]
@@ -169,14 +169,14 @@ Tolerance = Annotated[
 
 
 class Pauses(_Part):
-    """Seconds before and after an activity."""
+    """Pauses before and after an activity, in seconds."""
 
     before: Seconds = 0.0
     after: Seconds = 0.0
 
 
 class Activity(_Controlled):
-    """Something that is done (action) or looked at (probe)."""
+    """One action (a change) or probe (a measurement)."""
 
     type: Literal["action", "probe"]
     name: str = Field(min_length=1, max_length=200)
@@ -187,7 +187,7 @@ class Activity(_Controlled):
 
 
 class Reference(_Part):
-    """An activity of the method or the hypothesis, once more."""
+    """A reference to an activity of the method or the hypothesis, which is run again."""
 
     ref: str = Field(min_length=1)
 
@@ -199,7 +199,7 @@ Step = Annotated[
 
 
 class Hypothesis(_Controlled):
-    """What is true of the service as long as it is well."""
+    """The steady-state hypothesis: probes that succeed as long as the service is healthy."""
 
     title: str = Field(min_length=1)
     probes: list[Step] = []
@@ -216,14 +216,14 @@ class _HypothesisStrategy(_Part):
 
 
 class Runtime(_Part):
-    """How it is run. Rollbacks are always run here, whatever is said."""
+    """The run's strategies. Rollbacks always run here, whatever their strategy."""
 
     rollbacks: _Strategy = _Strategy()
     hypothesis: _HypothesisStrategy = _HypothesisStrategy()
 
 
 class FromEnvironment(_Part):
-    """A variable of the environment, read as a type."""
+    """An environment variable, converted to a type."""
 
     type: Literal["env"]
     key: str = Field(min_length=1)
@@ -232,7 +232,7 @@ class FromEnvironment(_Part):
 
 
 class Experiment(_Controlled):
-    """A whole file."""
+    """The content of a scenario file."""
 
     title: str = Field(min_length=1)
     description: str = Field(min_length=1)
@@ -262,15 +262,15 @@ class Experiment(_Controlled):
         return self
 
     def activity(self, step: Activity | Reference) -> Activity:
-        """Return the activity of a step."""
+        """Return the step itself if it is an activity, else the activity that it refers to."""
         if isinstance(step, Activity):
             return step
         probes = self.hypothesis.probes if self.hypothesis else []
-        # As chaostoolkit has it: of two with one name, the one of the hypothesis.
+        # If two activities have the same name, the one of the hypothesis is used, as in chaostoolkit.
         found = {each.name: each for each in (*self.method, *probes) if isinstance(each, Activity)}
         return found[step.ref]
 
     def activities(self) -> list[Activity]:
-        """Return every activity that stands in the file."""
+        """Return all activities of the file, without references."""
         probes = self.hypothesis.probes if self.hypothesis else []
         return [step for step in (*probes, *self.method, *self.rollbacks) if isinstance(step, Activity)]

@@ -1,4 +1,4 @@
-"""What activities do: a request; for those who allow code, a command or a Python function."""
+"""Perform activities: HTTP requests and, if the caller allows code, commands and Python functions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SHOWN: Final = 500
 
 
 class ActivityFailedError(RelabError):
-    """An activity has no answer, or could not be done."""
+    """An activity got no answer, or could not be performed."""
 
     code = "activity_failed"
 
 
 def perform(activity: Activity, variables: Variables) -> Any:
-    """Do what an activity says, and return what came of it.
+    """Perform an activity and return its output.
 
     Raises:
-        ActivityFailedError: nothing came of it. A request that is answered has not failed, whatever its status.
+        ActivityFailedError: there is no output. An answered request does not fail, whatever its status.
     """
     provider = activity.provider
     if isinstance(provider, HttpProvider):
@@ -38,7 +38,7 @@ def perform(activity: Activity, variables: Variables) -> Any:
 
 
 def refusal(output: Any) -> str | None:
-    """Return what a request was refused with, or None if it was not."""
+    """Return the status and body of a rejected request (status 400 or above); None if it was not rejected."""
     if not isinstance(output, dict) or not isinstance(output.get("status"), int) or output["status"] < BAD_STATUS:
         return None
     return f"it is answered with {output['status']}: {str(output.get('body'))[:_SHOWN]}"
@@ -58,7 +58,7 @@ def _request(provider: HttpProvider, variables: Variables) -> dict[str, Any]:
         else:
             content["data" if isinstance(arguments, dict) else "content"] = arguments
     url = str(variables.fill(provider.url))
-    # For plain HTTP the certificates need not be read, which takes longer than the request.
+    # Plain HTTP needs no certificates, and loading them takes longer than the request.
     verify = provider.verify_tls and url.startswith("https:")
     try:
         with httpx.Client(
@@ -71,7 +71,7 @@ def _request(provider: HttpProvider, variables: Variables) -> dict[str, Any]:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         said = str(error) or type(error).__name__
         raise ActivityFailedError(f"{provider.method} {provider.url}: {said}.") from error
-    # To the letter, as chaostoolkit compares it: what is JSON there is JSON here.
+    # The exact comparison of chaostoolkit, so that both treat the same answers as JSON.
     is_json = answer.headers.get("Content-Type") == _JSON
     try:
         body = answer.json() if is_json else answer.text

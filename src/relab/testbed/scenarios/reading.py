@@ -1,4 +1,4 @@
-"""Scenarios by name and from files, YAML or JSON; each mistake is told with its place."""
+"""Read scenarios by name or from YAML and JSON files; report each mistake with its field and line."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _YAML: Final = YamlReader(
     missing=UnknownScenarioError,
     missing_remedy="See: lab testbed scenarios",
     max_bytes=1_048_576,
-    # chaostoolkit reads the same files, and by YAML 1.1.
+    # chaostoolkit reads the same files by the rules of YAML 1.1.
     refuses_yaml_1_1=True,
 )
 _SUFFIXES: Final = (".yaml", ".yml", ".json")
 _TAG: Final = re.compile(r"<.*>")
 EXTENSION: Final = "relab"
-"""The name of the extension in which a shipped scenario says what it is for."""
+"""The name of the extension in which a shipped scenario describes its purpose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A scenario that was read.
+    """A parsed scenario.
 
     Attributes:
-        name: of the file, without its suffix.
-        document: the file's content as it stands.
+        name: name of the file without its suffix.
+        document: the unchanged content of the file.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Scenario:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the scenario says of itself: `purpose`, `faults`, `outcome`, `seconds`."""
+        """The scenario's description of itself: `purpose`, `faults`, `outcome`, `seconds`."""
         found = (each for each in self.document.get("extensions", []) if each.get("name") == EXTENSION)
         return dict(next(found, {}))
 
@@ -54,11 +54,11 @@ def shipped_names() -> list[str]:
 
 
 def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
-    """Return a scenario: of a file if there is one, else the shipped one of this name.
+    """Return a scenario: read it from a file if the file exists, else the shipped scenario of this name.
 
     Raises:
-        UnknownScenarioError: there is neither.
-        ScenarioError: it cannot be read, is no scenario, or runs code that is not allowed.
+        UnknownScenarioError: neither exists.
+        ScenarioError: it cannot be read, is not valid, or runs code that is not allowed.
     """
     path = Path(name_or_path)
     if path.suffix in _SUFFIXES or path.is_file():
@@ -73,10 +73,10 @@ def find_scenario(name_or_path: str, *, allow_code: bool = False) -> Scenario:
 
 
 def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = False) -> Scenario:
-    """Return the scenario that a text describes in YAML, of which JSON is a part.
+    """Return the scenario that a text describes, in YAML or JSON.
 
     Raises:
-        ScenarioError: with `source` and the place of each mistake.
+        ScenarioError: the text is not valid; with `source`, and the field and line of each mistake.
     """
     read = _YAML.parse(text, Path(source))
     try:

@@ -1,7 +1,7 @@
-"""Run a scenario: steady state, method, steady state again, and the rollbacks whatever happens.
+"""Run a scenario: steady state, method, steady state again, and in any case the rollbacks.
 
-The journal is chaostoolkit's, field by field. What is stricter here than there: an action that is refused (a status of 400
-or above) or gets no answer aborts the method, and rollbacks are run always.
+The journal has the fields of chaostoolkit's. This runner is stricter in two points: an action that is rejected (a
+status of 400 or above) or gets no answer aborts the method, and rollbacks always run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from relab.testbed.scenarios.tolerances import why_not_within
 from relab.testbed.scenarios.variables import Variables
 
 JOURNAL_VERSION: Final = "1.44.0"
-"""Of chaostoolkit-lib, whose journal this is in form."""
+"""The version of chaostoolkit-lib whose journal format this is."""
 _BEFORE: Final = frozenset(("default", "before-method-only", "continuously"))
 _AFTER: Final = frozenset(("default", "after-method-only", "continuously"))
 _DURING: Final = frozenset(("during-method-only", "continuously"))
@@ -33,7 +33,7 @@ Journal = dict[str, Any]
 
 
 class Section(StrEnum):
-    """Which part of a run is told of."""
+    """The part of a run to which a progress message belongs."""
 
     BEFORE = "steady state before"
     DURING = "steady state"
@@ -46,11 +46,11 @@ Tell = Callable[[Section, str], None]
 
 
 class _InterruptedError(Exception):
-    """Somebody wants the run to end."""
+    """The caller stopped the run."""
 
 
 class _AbortedError(Exception):
-    """An action could not be done."""
+    """An action could not be performed."""
 
 
 @dataclass
@@ -58,14 +58,14 @@ class Run:
     """One run of a scenario.
 
     Args:
-        scenario: what is run.
-        variables: of this run.
-        stop: ends the method when it is set, from any thread; the rollbacks are run then too.
-        tell: is told each step, from whichever thread does it.
+        scenario: the scenario to run.
+        variables: the values of its variables in this run.
+        stop: ends the method when set, from any thread; the rollbacks still run.
+        tell: is called with a message about each step, from the thread that performs it.
 
     Attributes:
-        journal: what came of it so far.
-        problems: why it is not a clean run: what aborted it, and which rollbacks failed.
+        journal: the journal of the run so far.
+        problems: why the run is not clean: the reason for an abort, and rollbacks that failed.
     """
 
     scenario: Scenario
@@ -90,9 +90,9 @@ class Run:
         }
 
     def run(self) -> Journal:
-        """Run it to its end and return the journal; rollbacks are run before any exception leaves this."""
+        """Run the scenario to its end and return the journal; rollbacks run before any exception is raised."""
         journal, began = self.journal, _now()
-        # For whatever is not foreseen below.
+        # The status if an unforeseen exception is raised.
         journal["status"] = "aborted"
         try:
             journal["status"] = self._forward()
@@ -178,7 +178,7 @@ class Run:
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
-        """Return the state by the probes of the hypothesis, up to the first that is not met, and why it is not."""
+        """Run the hypothesis' probes up to the first that is not met; return the state, and the reason or None."""
         assert self._experiment.hypothesis is not None
         rows: list[dict[str, Any]] = []
         for step in self._experiment.hypothesis.probes:
@@ -200,7 +200,7 @@ class Run:
             return str(error)
 
     def execute(self, activity: Activity) -> dict[str, Any]:
-        """Do an activity and return its row of the journal; a failure is in the row."""
+        """Perform an activity and return its row of the journal; a failure is recorded in the row."""
         began = _now()
         row: dict[str, Any] = {
             "activity": activity.model_dump(mode="json", by_alias=True, exclude_unset=True),
@@ -230,7 +230,7 @@ class Run:
 
 
 class _Watch:
-    """Looks at the steady state again and again while the method is done; only changes are told."""
+    """Checks the steady state repeatedly during the method; only changes of its result are reported."""
 
     def __init__(self, run: Run, *, is_on: bool) -> None:
         self._run = run
@@ -262,7 +262,7 @@ class _Watch:
 
 
 def share_met(states: Sequence[dict[str, Any]]) -> float | None:
-    """Return which share of the looks at the steady state found it met."""
+    """Return the share of steady-state checks in which the state was met; None without any."""
     return sum(bool(state["steady_state_met"]) for state in states) / len(states) if states else None
 
 

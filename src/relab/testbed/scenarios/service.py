@@ -1,4 +1,4 @@
-"""The doors of scenarios: list them, read one, run it on a testbed, and what its end means."""
+"""The public interface of scenarios: list them, read one, run it on a testbed, and draw a conclusion from the run."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ __all__ = [
 ]
 
 WARM_UP_S: Final = 3.0
-"""How long the load goes on before the first look: the first requests of all are slower than those that follow."""
+"""The load runs this long before the first check, because the first requests are slower than those that follow."""
 TOKEN: Final = "actions_token"  # noqa: S105 a name
 _ADDRESSES: Final = {"target_url": "target", "chaos_url": "chaos", "actions_url": "actions"}
 
 
 class Conclusion(StrEnum):
-    """What a run says of the service."""
+    """The result of a run about the service."""
 
     HELD = "held"
     DEVIATED = "deviated"
     UNDECIDED = "undecided"
-    """The service was not well before, or the run was aborted, or its rollbacks failed."""
+    """The service was not in its steady state before, or the run was aborted, or its rollbacks failed."""
     INTERRUPTED = "interrupted"
 
 
@@ -52,7 +52,7 @@ class Outcome:
     """A run that has ended.
 
     Attributes:
-        problems: what a reader must know before believing the conclusion.
+        problems: facts that a reader must know before trusting the conclusion.
     """
 
     conclusion: Conclusion
@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def share_met_during(self) -> float | None:
-        """The share of looks during the method that found the steady state met; None without any."""
+        """The share of checks during the method in which the steady state was met; None without any."""
         return share_met(self.journal["steady_states"]["during"])
 
 
@@ -79,18 +79,18 @@ def run_scenario(
     """Run a scenario on a testbed to its end.
 
     Args:
-        scenario: what is run.
-        addresses: of the testbed; they stand instead of `target_url`, `chaos_url` and `actions_url`.
-        rate_per_s: of the background load; 0 is none.
-        stop: ends it early when it is set, from any thread. The rollbacks are run then too.
-        tell: is told each step, from whichever thread does it.
-        overrides: of the scenario's configuration.
-        make_token: makes the token for `actions_token`; asked only if the scenario has such a variable.
+        scenario: the scenario to run.
+        addresses: of the testbed; they replace `target_url`, `chaos_url` and `actions_url`.
+        rate_per_s: of the background load; 0 for no load.
+        stop: ends the run early when set, from any thread. The rollbacks still run.
+        tell: is called with a message about each step, from the thread that performs it.
+        overrides: values for variables of the scenario's configuration.
+        make_token: makes the token for `actions_token`; called only if the scenario has such a variable.
 
     Raises:
-        ScenarioError: its variables cannot be settled; nothing was done.
-        NoServerError: it speaks to a server that the testbed does not have; nothing was done.
-        PlanError, UnreachableTargetError: the load cannot be; nothing was done.
+        ScenarioError: its variables cannot be resolved; nothing was run.
+        NoServerError: it needs a server that the testbed does not have; nothing was run.
+        PlanError, UnreachableTargetError: the load is invalid, or the target does not accept it; nothing was run.
     """
     given = _given(scenario, addresses, make_token)
     variables = load_variables(scenario.experiment, os.environ, given, overrides or {})

@@ -1,4 +1,4 @@
-"""The route that rollbacks use: a file in chaostoolkit's format cannot know the id under which its action began a fault."""
+"""The route for rollbacks: a file in chaostoolkit's format cannot contain the id of an injection that it starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stop_fault(request: Request, fault: Annotated[str, Path(max_length=100)]) ->
     stopped: list[Injection] = []
     for injection in manager.list():
         if injection.fault == fault and injection.phase in _OPEN:
-            # It may end by itself between the look and the stop.
+            # The injection may end by itself between listing and stopping.
             with contextlib.suppress(AlreadyEndedError):
                 stopped.append(manager.stop(injection.injection_id))
     return {"stopped": [injection.to_json() for injection in stopped]}

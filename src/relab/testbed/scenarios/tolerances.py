@@ -1,4 +1,4 @@
-"""Whether what a probe has found is within its tolerance, by chaostoolkit's rules; and if it is not, why."""
+"""Check whether the output of a probe is within its tolerance, by chaostoolkit's rules; if not, return the reason."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PAIR: Final = 2
 
 
 def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | None:
-    """Return None if an output is within a tolerance, else what it is instead.
+    """Return None if an output is within a tolerance, else the reason why it is not.
 
     Args:
         tolerance: of a probe.
-        output: what its provider returned; of a request `{status, headers, body}`.
-        variables: for `${name}` in the tolerance.
+        output: returned by its provider; for a request `{status, headers, body}`.
+        variables: the values for `${name}` in the tolerance.
 
     Raises:
-        ValueError: a pattern or path that a variable made is none.
+        ValueError: a pattern or path that contains a variable is invalid.
     """
     if isinstance(tolerance, RegexTolerance):
         return _regex(tolerance, output, variables)

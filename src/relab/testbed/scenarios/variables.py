@@ -1,4 +1,4 @@
-"""What `${name}` in a scenario stands for: its configuration, its secrets, and what a caller gives instead."""
+"""The values of `${name}` in a scenario: its configuration, its secrets, and the values that a caller gives instead."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _READERS: Final[dict[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """The values of one run. Secrets are among them, so they are never printed as a whole."""
+    """The values of one run. They include secrets, so they are never printed as a whole."""
 
     values: Mapping[str, Any]
 
     def fill(self, value: Any) -> Any:
-        """Return a value with every `${name}` replaced; a text that is nothing else keeps the value's type."""
+        """Return a value with every `${name}` replaced; a string that is only `${name}` gets the type of the value."""
         if isinstance(value, str):
             alone = VARIABLE.fullmatch(value)
             if alone is not None:
@@ -44,10 +44,10 @@ class Variables:
         return [self.fill(inner) for inner in value] if isinstance(value, list | tuple) else value
 
     def seconds(self, value: float | str, field: str) -> float:
-        """Return a number of seconds.
+        """Return a number of seconds, with a variable replaced by its value.
 
         Raises:
-            ScenarioError: the variable is no number, or negative.
+            ScenarioError: the value is not a number, is negative, or is too large.
         """
         filled = self.fill(value)
         try:
@@ -62,10 +62,10 @@ class Variables:
 
 
 def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
-    """Return what `name[:type]=value` lines say, as chaostoolkit's `--var` reads them.
+    """Parse `name[:type]=value` lines by the rules of chaostoolkit's `--var`; return the values by name.
 
     Raises:
-        ScenarioError: a line is none of these.
+        ScenarioError: a line does not have this form.
     """
     found: dict[str, Any] = {}
     for line in lines:
@@ -73,7 +73,7 @@ def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
         name, _, kind = name.partition(":")
         remedy = f"Write NAME[:TYPE]=VALUE, TYPE one of {', '.join(_READERS)}."
         if not equals or not name or (kind or "str") not in _READERS:
-            # What stands behind the = may be a secret, so it is not repeated.
+            # The text after = may be a secret, so it is not repeated.
             raise ScenarioError(f"--var {line.partition('=')[0][:60]!r} cannot be read.", remedy=remedy)
         try:
             found[name] = _READERS[kind or "str"](text)
@@ -88,13 +88,13 @@ def load_variables(
     """Return the variables of a run.
 
     Args:
-        experiment: whose configuration and secrets they are.
-        environment: where variables of type `env` are looked up.
-        given: stands instead of a configuration's own value, if the scenario has one of that name.
-        overrides: as `given`, and must be of the configuration.
+        experiment: with the configuration and the secrets.
+        environment: in which variables of type `env` are looked up.
+        given: values that replace those of the configuration; names that the configuration lacks are ignored.
+        overrides: as `given`, but every name must be in the configuration.
 
     Raises:
-        ScenarioError: a variable is absent, of the wrong type or unknown, or is asked for and not defined.
+        ScenarioError: a variable is absent, of the wrong type or unknown, or is used but not defined.
     """
     problems: list[tuple[str, str]] = []
     values: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-"""Measures responders: episodes on testbeds, run and scored on the testbed's side of the wall."""
+"""Measures responders: runs episodes on testbeds and scores them, on the testbed's side, hidden from the responder."""

@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.scoring --input TRIAL_INPUT --output TRIAL_OUTPUT`: one trial of `lab run`."""
+"""`python -m relab.testbed.scoring --input TRIAL_INPUT --output TRIAL_OUTPUT`: run one trial of `lab run`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ EXIT_FAILED: Final = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the trial's episode and write what came of it; return the exit code."""
+    """Run the trial's episode and write its output; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring")
     parser.add_argument("--input", type=Path, required=True, help="The trial's input, as the runner writes it.")
     parser.add_argument("--output", type=Path, required=True, help="Where the trial's output goes.")
     args = parser.parse_args(arguments)
     stop = threading.Event()
-    # The testbed and the responder are ended in order, not left to whoever finds them.
+    # On these signals, stop the testbed and the responder in order, so that none of their processes is left behind.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:

@@ -1,4 +1,4 @@
-"""Testbeds for episodes: one for each that is run at a time, taken and given back."""
+"""Testbeds for episodes: one per concurrent episode, acquired and released."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ MAX_SLOTS: Final = 64
 _LOCKS: Final = "scoring"
 PORTS_OF_A_BED: Final = 10
 WITHIN_S: Final = 60.0
-"""Other episodes may be starting at the same time."""
+"""Long enough for a start while other episodes start at the same time."""
 
 
 class NoBedError(UnavailableError):
-    """All testbeds are taken, or what there is cannot be used."""
+    """All testbeds are in use, or an existing one lacks a server."""
 
     code = "no_bed"
 
 
 @dataclass(frozen=True, slots=True)
 class Bed:
-    """A testbed that is as at its beginning, and nobody else's.
+    """A testbed in its initial state, held exclusively by one episode.
 
     Attributes:
-        slot: its number among those of one home.
+        slot: its number among the testbeds of one home.
     """
 
     layout: Layout
@@ -47,30 +47,30 @@ class Bed:
 
     @property
     def target(self) -> str:
-        """Where the target answers."""
+        """The address of the target."""
         return self.status.state.addresses.target
 
     @property
     def actions(self) -> str:
-        """Where those answer who mend it.
+        """The address of the action server, on which responders repair the testbed.
 
         Raises:
-            NoBedError: it was started without.
+            NoBedError: the testbed was started without it.
         """
         return self._address(self.status.state.addresses.actions, "action")
 
     @property
     def chaos(self) -> str:
-        """Where those answer who break it.
+        """The address of the chaos server, on which faults are injected.
 
         Raises:
-            NoBedError: it was started without.
+            NoBedError: the testbed was started without it.
         """
         return self._address(self.status.state.addresses.chaos, "chaos")
 
     @contextmanager
     def ground(self) -> Iterator[Ground]:
-        """Yield what only those have who break it."""
+        """Yield the access to the testbed that fault injection has."""
         plant = Plant(self.layout.control_socket, self.target)
         try:
             yield Ground(plant, LinksClient(self.layout.links_socket), self.layout.private, self.target)
@@ -79,12 +79,12 @@ class Bed:
 
     @property
     def breaker_secret(self) -> str:
-        """What the chaos server wants to see; empty if it is open to everybody on this machine."""
+        """The secret that the chaos server requires; empty if every local program may use it."""
         found = json.loads(self.layout.plan.read_bytes()).get("breaker_secret")
         return str(found or "")
 
     def make_token(self, label: str, *scopes: str) -> str:
-        """Return a new token of this testbed."""
+        """Create and return a new token of this testbed's action server."""
         return service.make_token(self.layout.home, self.layout.name, label, scopes)
 
     def _address(self, found: str | None, part: str) -> str:
@@ -97,24 +97,24 @@ class Bed:
 
 
 def bed_name(slot: int) -> str:
-    """Return what the testbed of a slot is called."""
+    """Return the name of the testbed of a slot."""
     return f"shop-{slot}"
 
 
 @contextmanager
 def a_bed(home: Path, port_base: int) -> Iterator[Bed]:
-    """Yield the first testbed that nobody has taken, as at its beginning.
+    """Acquire the first free testbed and yield it in its initial state.
 
-    One that runs already is reset, and goes on afterwards: so whoever has many episodes run keeps them running
-    (`kept_beds`). One that does not is started, and ended afterwards.
+    If it is already running, reset it, and leave it running afterwards; `kept_beds` keeps testbeds running for many
+    episodes. Otherwise start it, and stop it afterwards.
 
     Args:
-        home: of relab, with a short path.
-        port_base: of the first one; each has ten.
+        home: relab's home folder, with a short path.
+        port_base: the first port of the first testbed; each testbed has ten ports.
 
     Raises:
-        NoBedError: all are taken.
-        BusyError, StartError, WrongNameError: it cannot be started.
+        NoBedError: all testbeds are in use.
+        BusyError, StartError, WrongNameError: the testbed cannot be started.
     """
     with ExitStack() as held:
         slot = _take_slot(home, held)
@@ -132,7 +132,7 @@ def a_bed(home: Path, port_base: int) -> Iterator[Bed]:
 
 @contextmanager
 def a_place(home: Path, *, alone: bool) -> Iterator[None]:
-    """Wait for a place on the machine: beside others who share it, or alone on it, as far as all have one home."""
+    """Hold the lock of the machine, shared or (if `alone`) exclusive, among all trials with the same home."""
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "machine.lock").open("wb") as lock:
@@ -142,10 +142,10 @@ def a_place(home: Path, *, alone: bool) -> Iterator[None]:
 
 @contextmanager
 def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
-    """Keep the testbeds of the first slots running, so that each episode only resets one.
+    """Keep the testbeds of the first `count` slots running, so that each episode only resets one.
 
     Raises:
-        BusyError, StartError, WrongNameError: one of them cannot be started.
+        BusyError, StartError, WrongNameError: a testbed cannot be started.
     """
     with ExitStack() as started:
         for slot in range(count):
@@ -157,7 +157,7 @@ def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
 
 def _up(home: Path, slot: int, port_base: int) -> BedStatus:
     base = port_base + slot * PORTS_OF_A_BED
-    # A responder finds the ports of a testbed by counting; what breaks it, and what changes flags, is not its to use.
+    # A responder can find the ports by counting, so secrets keep it from injecting faults and from changing flags.
     return service.up(
         home,
         bed_name(slot),

@@ -1,4 +1,4 @@
-"""Processes that take whole processors, as other work on a shared machine does. They end by themselves, whatever happens to us."""
+"""Busy loops that each take a whole processor, like other work on a machine. They end even if this process dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOP: Final = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nw
 
 @contextmanager
 def busy_loops(count: int, longest_s: float) -> Iterator[None]:
-    """Run so many busy loops until the block ends, and for `longest_s` seconds at most."""
+    """Run `count` busy loops until the block ends, at most `longest_s` seconds."""
     command = [sys.executable, "-S", "-c", _LOOP, f"{longest_s:g}"]
     loops = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]  # noqa: S603 our own words
     try:

@@ -1,4 +1,4 @@
-"""Episodes: what happens to a testbed while a responder watches it, as rows of a data set. Pure, and the same for a seed."""
+"""Episodes: events on a testbed while a responder watches it, as rows of a data set. Pure, deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
 
 
 class WrongEpisodeError(InvalidInputError):
-    """A task is no episode, or episodes were asked for that cannot be made."""
+    """A task is not a valid episode, or the requested episodes cannot be generated."""
 
     code = "wrong_episode"
 
 
 class Kind(StrEnum):
-    """What an episode is about."""
+    """The kind of an episode."""
 
     FAULT = "fault"
     SEVERAL = "several"
     AT_ONCE = "at_once"
-    """Two faults begin in the same moment."""
+    """Two faults begin at the same moment."""
     AFTER_ESCALATION = "after_escalation"
-    """The first fault is one that the responder gives to a person; the second one comes after that, and is measured."""
+    """The responder is expected to escalate the first fault; the second one begins after that, and is measured."""
     NOISY = "noisy"
     QUIET = "quiet"
 
@@ -49,13 +49,13 @@ class _Value(BaseModel):
 
 
 class Event(_Value):
-    """Something that is brought about.
+    """A fault or noise to be injected.
 
     Attributes:
-        name: of the catalogue of faults.
-        at_s: after the responder was ready.
-        after_escalation_s: the event begins this long after the responder has asked for a person, and at `at_s` at the
-            latest; None if it does not depend on the responder.
+        name: in the catalogue of faults.
+        at_s: seconds after the responder was ready.
+        after_escalation_s: the event begins this long after the responder has escalated to a person, and at `at_s` at
+            the latest; None if it does not depend on the responder.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -68,13 +68,13 @@ class Episode(_Value):
     """One row of the data set.
 
     Attributes:
-        subject: what it is about, in a word; rows of one subject depend on each other.
-        faults: what is to be found and mended; the first of them is the onset.
-        noise: what wants no repair.
-        healthy_s: how long nothing is wrong at first.
-        timeout_s: how long it goes on after that at most.
+        subject: the faults or the kind, as a label; rows with the same subject depend on each other.
+        faults: to be detected and repaired; the first one is the onset.
+        noise: alarming events that need no repair.
+        healthy_s: time before the onset.
+        timeout_s: maximum time after the onset.
         rate_per_s: of the users' requests.
-        busy_loops: processes beside the testbed, each of which takes a whole processor for as long as the episode lasts.
+        busy_loops: number of processes beside the testbed, each of which takes a whole processor during the episode.
     """
 
     task_id: str
@@ -90,25 +90,25 @@ class Episode(_Value):
 
     @property
     def takes_the_machine(self) -> bool:
-        """Whether no other episode can be run beside it."""
+        """Whether no other episode can run at the same time."""
         return self.busy_loops > 0 or any(event.name in TAKES_THE_MACHINE for event in self.faults)
 
     @property
     def measured(self) -> tuple[Event, ...]:
-        """The faults by which the responder is measured: all, but for one that it is meant to give to a person."""
+        """The faults by which the responder is measured: all, except one that it should escalate to a person."""
         return self.faults[1:] if self.kind is Kind.AFTER_ESCALATION else self.faults
 
     @property
     def begins_s(self) -> float:
-        """When the first measured fault comes at the latest, in seconds after the responder was ready."""
+        """The latest time at which the first measured fault begins, in seconds after the responder was ready."""
         return self.measured[0].at_s if self.measured else self.healthy_s
 
     @classmethod
     def from_row(cls, row: Any) -> Episode:
-        """Read a row.
+        """Return the episode of a row.
 
         Raises:
-            WrongEpisodeError: with each field that is wrong.
+            WrongEpisodeError: a field is invalid; the error lists each one.
         """
         try:
             return cls.model_validate(row)
@@ -119,7 +119,7 @@ class Episode(_Value):
             ) from error
 
     def to_row(self) -> dict[str, Any]:
-        """Return the row of a data set."""
+        """Return the episode as a row of a data set."""
         return self.model_dump(mode="json")
 
 
@@ -134,20 +134,20 @@ def make_episodes(
     timeout_s: float = 120.0,
     rate_per_s: float = 20.0,
 ) -> list[Episode]:
-    """Return episodes; equal arguments give equal ones.
+    """Return episodes; equal arguments give equal episodes.
 
     Args:
-        count: how many. Every fault comes before any comes again.
-        seed: of everything that is random in them.
-        faults: of which they are; all of the catalogue if None.
-        noisy_share: of the episodes, those where only noise is.
-        quiet_share: those where nothing is.
-        several_share: those where two faults are at once; left out where `faults` has none of these pairs.
-        timeout_s: after the onset; how long a healthy episode is watched besides.
+        count: number of episodes. Each fault is used once before any is used again.
+        seed: of all random choices.
+        faults: names of the faults to use; all of the catalogue if None.
+        noisy_share: share of episodes with noise only.
+        quiet_share: share of episodes without any event.
+        several_share: share of episodes with two faults; ignored if `faults` contains none of the pairs.
+        timeout_s: maximum time after the onset, and after `healthy_s` in a healthy episode.
         rate_per_s: of the users' requests.
 
     Raises:
-        WrongEpisodeError: there is no such fault, or the numbers cannot be.
+        WrongEpisodeError: a fault is unknown, or a number is out of range.
     """
     names = tuple(FAULTS) if faults is None else tuple(dict.fromkeys(faults))
     unknown = sorted(set(names) - set(FAULTS))
@@ -187,7 +187,7 @@ def _kinds(count: int, shares: tuple[float, ...], rng: Random) -> list[Kind]:
 
 
 def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
-    """Yield all names in an order of their own, again and again in another one."""
+    """Yield all names in a random order, again and again, shuffled anew each time."""
     for again in cycle([list(names)]):
         rng.shuffle(again)
         yield from again
@@ -219,7 +219,7 @@ def _noise(kind: Kind, rng: Random, healthy_s: float, timeout_s: float) -> Itera
     if kind is Kind.NOISY:
         chosen, until_s = rng.sample(names, rng.randint(2, len(names))), healthy_s + timeout_s * 0.7
     elif kind is Kind.FAULT and rng.random() < _NOISE_BESIDE_A_FAULT:
-        # Before the onset: a deployment afterwards would mend what a restart mends.
+        # Only before the onset: a deployment after it would repair faults that a restart repairs.
         chosen, until_s = [rng.choice(names)], healthy_s * 0.4
     else:
         return

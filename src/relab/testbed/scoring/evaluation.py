@@ -1,14 +1,16 @@
-"""A whole evaluation: which responders meet which episodes, in parts that are experiments of their own. Pure but for `write`.
+"""Plan a whole evaluation: assign episodes to responders, in parts that are separate experiments. Pure except `write`.
 
-What is asked is answered by episodes of different kinds, and not every responder need meet all of them:
+Each question is answered by episodes of another kind, and some parts are run only with the measured responder:
 
-- `compared`: every responder meets the same episodes, so that differences are those of the responders;
-- `further`: more episodes for the one that is measured;
-- `healthy`: episodes with noise and nothing wrong for the one that is measured, so that its false alarms are known closely;
-- `at-once`: episodes in which two faults begin together, for the one that is measured;
-- `after-escalation`: episodes in which a fault comes while a person has the incident of an earlier one, for the same;
-- `unknown-N`: episodes about some causes for the one that is measured, without its knowledge of these causes. There are
-  several such parts, so that most of the causes that could be mistaken for one are known each time.
+- `compared`: every responder runs the same episodes, so that differences come from the responders;
+- `further`: more episodes for the measured responder;
+- `healthy`: episodes with noise but no fault, for the measured responder, to estimate its rate of false alarms
+  precisely;
+- `at-once`: episodes in which two faults begin together, for the measured responder;
+- `after-escalation`: episodes in which a fault begins while the incident of an earlier fault is escalated to a person,
+  for the measured responder;
+- `unknown-N`: episodes about some causes, for the measured responder without its knowledge of these causes. There are
+  several such parts, so that in each part the responder knows most of the causes that look similar.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ AT_ONCE: Final = "at-once"
 AFTER: Final = "after-escalation"
 UNKNOWN: Final = "unknown"
 GROUPS: Final = 8
-"""Into so many parts the unknown causes go: of 31, three or four are unknown at a time."""
+"""Number of parts among which the unknown causes are divided: of 31 causes, three or four are unknown in each part."""
 _COMMAND: Final = ("{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act")
 _WITHOUT: Final = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
 _NOTICES: Final = {"RELAB_NOTICES__SLACK_WEBHOOK_URL": NOTICES}
@@ -51,12 +53,12 @@ OURS_WITH_MEMORY: Final = Bindings(
 
 @dataclass(frozen=True, slots=True)
 class ModelAccess:
-    """How ours may ask a language model.
+    """How relab's responder accesses a language model.
 
     Attributes:
-        environment: its settings, written down with the evaluation.
-        passes: names of variables of whoever runs the evaluation; their values are written nowhere.
-        secrets: the same for keys, of which what comes of a trial is cleaned.
+        environment: the settings of the model; they are recorded with the evaluation.
+        passes: names of environment variables to pass on; their values are not recorded.
+        secrets: names of environment variables that hold keys; they are passed on, and removed from a trial's results.
     """
 
     environment: Mapping[str, str]
@@ -66,22 +68,23 @@ class ModelAccess:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an evaluation is to be.
+    """The request for an evaluation.
 
     Attributes:
-        episodes: that the measured responder meets.
-        compared: so many of them all others meet too.
-        unknown: episodes besides, about causes that it has no knowledge of.
-        healthy: episodes besides, with noise and nothing wrong.
-        at_once: episodes besides, in which two faults begin together.
-        after_escalation: episodes besides, with a fault while a person has the incident of an earlier one.
-        busy_share: of the episodes of each part, those with a busy loop beside the testbed.
-        seed: of all episodes; others are those of other seeds.
-        faults: of which they are; None for all.
-        timeout_s: after the onset.
-        responders: by name, besides ours and the baselines; if there is any, the first is measured in place of ours.
-        concurrency: episodes at a time.
-        model: has ours be compared with itself, where it may ask this model.
+        episodes: number of episodes that the measured responder runs in the parts `compared` and `further`.
+        compared: number of these episodes that all other responders run too.
+        unknown: number of additional episodes about causes that the responder has no knowledge of.
+        healthy: number of additional episodes with noise but no fault.
+        at_once: number of additional episodes in which two faults begin together.
+        after_escalation: number of additional episodes with a fault while a person handles the incident of an earlier
+            one.
+        busy_share: share of each part's episodes that have a busy loop beside the testbed, 0 to 1.
+        seed: from which all episodes are generated.
+        faults: names of the faults to use; None for all.
+        timeout_s: length of an episode after the onset of the fault.
+        responders: by name, in addition to the baselines; if given, the first one is measured in place of relab's own.
+        concurrency: number of episodes that run at the same time.
+        model: if given, relab's responder with this model is compared with the measured responder.
     """
 
     episodes: int = 100
@@ -101,11 +104,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An experiment of an evaluation.
+    """One experiment of an evaluation.
 
     Attributes:
-        name: of its folder.
-        responders: the first is what the others are compared with.
+        name: the name of the experiment's folder.
+        responders: by name; the first is the reference for the comparison.
+        episodes: which every responder of the part runs.
     """
 
     name: str
@@ -114,10 +118,10 @@ class Part:
 
 
 def parts_of(wanted: Wanted) -> list[Part]:
-    """Return the experiments of an evaluation, in the order in which they are run.
+    """Return the experiments of an evaluation, in the order in which they run.
 
     Raises:
-        WrongEpisodeError: the episodes cannot be made.
+        WrongEpisodeError: a count or the share is out of range, or the episodes cannot be generated.
     """
     counts = (wanted.unknown, wanted.healthy, wanted.at_once, wanted.after_escalation)
     if not 0 <= wanted.compared <= wanted.episodes or min(counts) < 0 or not 0 <= wanted.busy_share <= 1:
@@ -150,7 +154,7 @@ def parts_of(wanted: Wanted) -> list[Part]:
 
 
 def _ours_with(model: ModelAccess) -> Bindings:
-    """Return ours without memory, as it is measured, but for the model."""
+    """Return the bindings of relab's measured responder (without memory), extended by access to a model."""
     return OURS.model_copy(
         update={
             "responder_environment": {**OURS.responder_environment, **model.environment},
@@ -171,13 +175,13 @@ def _hard_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]
 
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
-    """Return a responder that has no runbooks for the causes of these faults."""
+    """Return the bindings of a responder without its runbooks for the causes of these faults."""
     causes = json.dumps(sorted(CAUSES[fault] for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
 
 
 def _healthy_episodes(wanted: Wanted) -> list[Episode]:
-    # Others than those of the seed itself.
+    # Use a derived seed, so that these episodes differ from those of `wanted.seed`.
     seed = Random(f"healthy:{wanted.seed}").randrange(1 << 31)  # noqa: S311 a reproducible choice is the purpose
     return make_episodes(
         wanted.healthy, seed, noisy_share=1.0, quiet_share=0, several_share=0, timeout_s=wanted.timeout_s
@@ -205,7 +209,7 @@ def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, po
 
 
 def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]:
-    """Yield the parts in which some causes are unknown; each cause is so in one of them."""
+    """Yield the parts in which some causes are unknown; each cause is unknown in one part."""
     rng = Random(f"unknown:{wanted.seed}")  # noqa: S311 a reproducible choice is the purpose
     faults = list(wanted.faults if wanted.faults is not None else FAULTS)
     rng.shuffle(faults)
@@ -216,7 +220,7 @@ def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Pa
             return
         episodes = make_episodes(
             count,
-            # Others than those of the known causes.
+            # A new seed, so that these episodes differ from those with known causes.
             rng.randrange(1 << 31),
             faults=group,
             noisy_share=0,
@@ -228,7 +232,7 @@ def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Pa
 
 
 def to_json(wanted: Wanted, parts: Sequence[Part]) -> dict[str, Any]:
-    """Return what is to be run, for the folder's own record."""
+    """Return the plan of the evaluation as JSON, for the record in the evaluation's folder."""
     return {
         "seed": wanted.seed,
         "timeout_s": wanted.timeout_s,

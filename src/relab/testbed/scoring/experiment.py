@@ -1,4 +1,4 @@
-"""Experiments for `lab run`: variants are responders, the data set is episodes. Written as a folder that stands for itself.
+"""Write experiments for `lab run`: variants are responders, the data set is episodes. The folder is self-contained.
 
 `python -m relab.testbed.scoring.experiment FOLDER --home HOME --episodes 100 --seed 7 [--responder NAME=COMMAND …]`
 """
@@ -27,9 +27,9 @@ RESTART_ONLY: Final = Bindings(responder_command=["{python}", "-m", f"{_BASELINE
 BASELINES: Final[Mapping[str, Bindings]] = {"do-nothing": DO_NOTHING, "restart-only": RESTART_ONLY}
 PORT_BASE: Final = 23_000
 _BEFORE_AND_AFTER_S: Final = 180.0
-"""For a testbed that starts, a responder that starts, and the end of both."""
+"""Allowance for the start of the testbed and the responder, and for stopping both."""
 _LEAST_TURNS: Final = 3
-"""Other experiments may be run beside this one, and have to wait as well."""
+"""Minimum number of turns in the time-out of a trial, because trials of other experiments wait for turns as well."""
 _GRACE_S: Final = 45.0
 _DATASET: Final = "episodes.jsonl"
 _PRIMARY: Final = ("success", "harm_user_error_s")
@@ -53,25 +53,25 @@ def experiment_document(
     concurrency: int = 1,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return `.lab/experiment.yaml` as a value; the first responder is what the others are compared with.
+    """Return the content of `.lab/experiment.yaml`; the first responder is the baseline of the comparison.
 
     Args:
-        responders: by name; every one of them meets every episode.
-        episodes: in their order.
-        home: of the testbeds; a short path outside of the experiment's folder.
-        port_base: of the first testbed.
-        hides: folders that responders are not to see, since they tell what is going to happen.
-        concurrency: how many episodes are run at a time; each has a testbed of its own.
+        responders: by name; each one runs every episode.
+        episodes: in the order of the data set.
+        home: the home of the testbeds; a short path outside the experiment's folder.
+        port_base: the first port of the first testbed.
+        hides: folders that responders must not see, because they reveal the planned faults.
+        concurrency: number of episodes that run at the same time, each on its own testbed.
         seed: of the statistics.
 
     Raises:
-        WrongEpisodeError: there is no episode, or no responder.
+        WrongEpisodeError: the list of episodes or of responders is empty.
     """
     if not responders or not episodes:
         raise WrongEpisodeError("An experiment has at least one responder and one episode.")
     longest_s = max(episode.begins_s + episode.timeout_s for episode in episodes)
     starts_s = max(bindings.start_within_s for bindings in responders.values())
-    # Responders that keep their home wait for each other, and whoever has to be alone on the machine for all others.
+    # Responders that keep their home run one at a time, and a trial that needs the machine alone waits for all others.
     turns = max(concurrency, _LEAST_TURNS)
     room = {"port_base": port_base, "hides": [str(folder.absolute()) for folder in hides]}
     variants = [
@@ -83,7 +83,7 @@ def experiment_document(
         "experiment": {"id": "responders", "name": "Responders on episodes of the testbed"},
         "dataset": {"path": f"../{_DATASET}", "suite_id": "testbed-episodes"},
         "design": {
-            # A harness that starts servers needs the machine's own temporary folder: sockets have short paths.
+            # The harness starts servers whose sockets need short paths, so it needs the machine's own temporary folder.
             "sanitization_profile": "none",
             "random_seed": seed,
             "max_concurrency": concurrency,
@@ -103,7 +103,7 @@ def experiment_document(
 
 
 def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
-    # It is given what it is to hand on; what nobody is to have is not there either.
+    # The harness gets only the variables that it passes on; it cannot leak any other variable to a responder.
     passes = {name for bindings in responders.values() for name in bindings.responder_passes}
     secrets = {name for bindings in responders.values() for name in bindings.responder_secrets}
     return {
@@ -114,7 +114,7 @@ def _harness(responders: Mapping[str, Bindings], home: Path) -> dict[str, Any]:
 
 
 def _questions() -> dict[str, Any]:
-    """Return which figures are compared, and which way each is better."""
+    """Return the metrics to compare, and the direction in which each is better."""
     directions = {"maximize": _HIGHER_IS_BETTER, "minimize": _LOWER_IS_BETTER}
     return {
         "analysis": {
@@ -131,7 +131,7 @@ def _questions() -> dict[str, Any]:
 
 
 def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterable[Episode]) -> Path:
-    """Write an experiment into a folder; return its file. `lab run` in the folder runs it, `lab run --continue` goes on.
+    """Write an experiment into a folder; return its file. `lab run` there starts it, `lab run --continue` resumes it.
 
     Raises:
         OSError: the folder cannot be written.
@@ -145,7 +145,7 @@ def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterab
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write an experiment; return the exit code."""
+    """Parse the arguments and write an experiment; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring.experiment")
     parser.add_argument("folder", type=Path, help="Where the experiment goes.")
     parser.add_argument("--home", type=Path, required=True, help="Of the testbeds: a short path.")

@@ -16,9 +16,9 @@ _ESCALATES_WITHIN_S: Final = 60.0
 
 
 def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes in which two faults begin in the same moment; equal arguments give equal ones.
+    """Return episodes in which two faults begin at the same moment; equal arguments give equal episodes.
 
-    No action mends both faults of an episode, and no pair comes again before every pair has come.
+    No single action repairs both faults of an episode. Every pair is used once before any is used again.
     """
     rng = Random(f"at-once:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = [pair for groups in combinations(APART, 2) for pair in product(*groups)]
@@ -42,9 +42,9 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
 
 
 def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list[Episode]:
-    """Return episodes with a second fault 10 to 20 s after the responder has given the first one to a person.
+    """Return episodes with a second fault 10 to 20 s after the responder has escalated the first one to a person.
 
-    A responder that asks no person meets the second fault 60 s after the first one.
+    If the responder does not escalate, the second fault begins 60 s after the first one.
     """
     rng = Random(f"after-escalation:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     pairs = list(product(GIVEN_TO_A_PERSON, AFTER_ESCALATION))
@@ -74,12 +74,12 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
 
 
 def with_busy_loops(episodes: Sequence[Episode], share: float, seed: int) -> list[Episode]:
-    """Return the episodes, a share of them (rounded) with a process beside the testbed that takes a whole processor.
+    """Return the episodes; a share of them (rounded) gets a process beside the testbed that takes a whole processor.
 
     Args:
-        episodes: in their order, which is kept.
+        episodes: in an order that is kept.
         share: from 0 to 1.
-        seed: of the choice.
+        seed: of the random choice.
     """
     rng = Random(f"busy:{seed}")  # noqa: S311 a reproducible choice is the purpose
     busy = set(rng.sample(range(len(episodes)), round(len(episodes) * share)))

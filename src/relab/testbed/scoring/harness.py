@@ -1,4 +1,4 @@
-"""The harness of `lab run`: a trial is an episode, its variant a responder. Documents in, documents out."""
+"""The harness of `lab run`: a trial is an episode, its variant a responder. Reads and returns trial documents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from relab.testbed.scoring.score import Score, score
 
 TIMELINE: Final = "timeline.json"
 LEFT: Final = "responder"
-"""The folder beside the output where the home of the responder is, as it left it."""
+"""Folder beside the output with a copy of the responder's home after the episode."""
 HOME_VARIABLE: Final = "RELAB_HOME"
 _RESPONDERS: Final = "responders"
 _TESTBEDS: Final = "testbeds"
@@ -35,26 +35,26 @@ _MOST_LEFT_BYTES: Final = 32 << 20
 
 
 class WrongTrialError(ConfigurationError):
-    """What the runner gives is no trial of an episode, or there is no home for testbeds."""
+    """The runner's input is not a trial of an episode, or no home for testbeds is set."""
 
     code = "wrong_trial"
 
 
 class _Room(BaseModel):
-    """Where the testbeds of an experiment are: bindings of every variant."""
+    """The location of an experiment's testbeds: bindings of every variant."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     port_base: int = Field(23_000, ge=1_024, le=60_000)
     hides: list[Path] = Field([], max_length=20)
-    """Folders that tell what is going to happen; those of the testbeds and of the run are hidden in any case."""
+    """Folders that reveal the planned faults; those of the testbeds and of the run are hidden in any case."""
 
 
 def read_trial(path: Path) -> dict[str, JsonValue]:
     """Return a trial's input.
 
     Raises:
-        WrongTrialError: it cannot be read, or is none.
+        WrongTrialError: the file cannot be read, or is not a trial's input.
     """
     try:
         found = parse_json(path.read_bytes())
@@ -70,11 +70,11 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
     Args:
         trial: the runner's `trial_input_v1`.
-        stop: ends it early when it is set.
-        out: the folder where all that was seen goes, and what the responder has left; None for nowhere.
+        stop: ends the episode early when set.
+        out: folder for the timeline of observations and the responder's files; None to keep neither.
 
     Raises:
-        RelabError: the episode says nothing of the responder.
+        RelabError: the episode failed for a reason that says nothing about the responder.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
     room = _room(trial["bindings"])
@@ -96,12 +96,12 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
 
 
 def _run_of(out: Path) -> Path:
-    """Return the folder of all that is known of a run: its tasks and journal say what happens, in which order."""
+    """Return the folder with all documents of a run: its tasks and journal reveal the order of the faults."""
     return next((folder for folder in out.parents if folder.name == ".lab"), out.parent.parent)
 
 
 def _outermost(folders: Iterable[Path]) -> list[Path]:
-    """Return those that are there, each once, and none that lies in another one."""
+    """Return the existing folders, without duplicates and without those inside another one."""
     found = {folder.resolve() for folder in folders if folder.is_dir()}
     return sorted(folder for folder in found if not found & set(folder.parents))
 
@@ -130,7 +130,7 @@ def _output(ids: Any, episode: Episode, seen: Observed, found: Score) -> dict[st
 
 
 def error_output(ids: Any, kind: str, message: str) -> dict[str, Any]:
-    """Return the output of a trial whose episode says nothing of the responder."""
+    """Return the output of a trial that failed for a reason that says nothing about the responder."""
     return {
         "schema_version": "trial_output_v1",
         "ids": ids,
@@ -158,7 +158,7 @@ def _room(bindings: Any) -> _Room:
 
 
 def _keep(home: Path, kept: Path) -> None:
-    """Copy what the responder has left, so that people can see why it did what it did; if it is not too much."""
+    """Copy the responder's files, so that people can analyse its behaviour; if they are over 32 MiB, only note that."""
     files = [path for path in home.rglob("*") if path.is_file() and not path.is_symlink()]
     if sum(path.stat().st_size for path in files) > _MOST_LEFT_BYTES:
         kept.mkdir(parents=True, exist_ok=True)
@@ -172,20 +172,20 @@ def _keep(home: Path, kept: Path) -> None:
 
 @contextmanager
 def _responder_home(bindings: Bindings, ids: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield a folder of the responder's own: nothing in its name or in it tells what is going to happen."""
+    """Yield a home folder for the responder; neither its path nor its content reveals the planned faults."""
     if not bindings.keeps_home:
-        # Not below the trial's folder, whose documents say what it is about.
+        # Not below the trial's folder, whose documents reveal what the trial is about.
         found = Path(tempfile.mkdtemp(prefix="responder-"))
         try:
             yield found
         finally:
             shutil.rmtree(found, ignore_errors=True)
         return
-    # One for a variant of a run; ids may be no names of folders.
+    # One folder per variant of a run, named by a hash because ids may be invalid as folder names.
     key = hashlib.sha256(json.dumps([ids["run_id"], ids["variant_id"]]).encode()).hexdigest()[:12]
     found = _home() / _RESPONDERS / key
     found.mkdir(parents=True, exist_ok=True)
-    # Two at a time would write to one database, and take each other's target for their own.
+    # Two responders at the same time would write to one database, and mix up their targets.
     with (found.parent / f"{key}.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield found

@@ -1,4 +1,4 @@
-"""Where a measured responder notifies people: an address on this machine that keeps the times of its requests."""
+"""The webhook for the measured responder's notices to people: it records the times of its requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _READS_WITHIN_S: Final = 5.0
 
 
 class NoticeReceiver:
-    """A webhook from entering to leaving: each POST is a notice, whatever its body says.
+    """A webhook, served from entering to leaving the block: each POST counts as a notice, whatever its body.
 
     Args:
-        now: seconds after the responder was ready.
+        now: returns the seconds since the responder was ready.
 
     Attributes:
-        times_s: when each notice arrived; 10,000 at most.
+        times_s: arrival times of the notices, at most 10,000.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -44,7 +44,7 @@ class NoticeReceiver:
                 self.wfile.write(b"ok")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the base class names it so
-                """Write nothing: the times are kept."""
+                """Log nothing; the arrival times are kept."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -52,7 +52,7 @@ class NoticeReceiver:
 
     @property
     def url(self) -> str:
-        """The address that takes notices."""
+        """The address to which notices are posted."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/notices"
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What was seen of an episode, all times in seconds after the responder was ready. Pure."""
+"""Observations of an episode; all times are in seconds after the responder was ready. Pure."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, Final
 from relab.testbed.scoring.status import Sight
 
 WELL_WITHIN: Final = 0.1
-"""How much larger than in healthy times the share of users who are served badly may be: two of twenty requests."""
+"""How much the share of badly served users may exceed that of healthy times: two of twenty requests."""
 _BESIDE_ANOTHER_S: Final = 15.0
-"""Of the time beside an earlier fault, so much before the onset says how users were served."""
+"""If an earlier fault is present, only this much time before the onset is the baseline of how users were served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """The requests of the users that were due in about a second.
+    """The users' requests that were due in about one second.
 
     Attributes:
-        at_s, until_s: when they were due.
-        offered: how many.
-        refused: answered with a refusal or an error.
-        unanswered: cut off, timed out, or not taken.
-        slow: answered well, but too late for users.
+        at_s, until_s: the interval in which they were due.
+        offered: number of requests.
+        refused: number answered with a refusal or an error.
+        unanswered: number that were cut off, timed out, or not accepted.
+        slow: number answered well, but too late for users.
     """
 
     at_s: float
@@ -35,17 +35,17 @@ class Second:
     slow: int = 0
 
     def share(self, *, without_refusals: bool = False) -> float | None:
-        """Return the share of users who were served badly; None if nobody came."""
+        """Return the share of users who were served badly; None if there were no requests."""
         bad = self.unanswered + self.slow + (0 if without_refusals else self.refused)
         return min(bad / self.offered, 1.0) if self.offered else None
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Whether the measured faults are still there; None if that is not known.
+    """A check whether the measured faults are present; `is_there` is None if that is unknown.
 
     Attributes:
-        there: names of those that are.
+        there: names of the faults that are, or may be, present.
     """
 
     at_s: float
@@ -55,11 +55,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """An action that was done, from the action server's records.
+    """An action, from the action server's records.
 
     Attributes:
-        status: as its record has it.
-        is_undo: whether it takes an earlier one back.
+        status: as in its record.
+        is_undo: whether it undoes an earlier action.
     """
 
     at_s: float
@@ -71,17 +71,17 @@ class Act:
 
 @dataclass(slots=True)
 class Observed:
-    """All of it. What is appended to from several threads is a list, and only ever grows.
+    """All observations of an episode. Lists are appended to from several threads, and only grow.
 
     Attributes:
-        onset_s: when the first measured fault was brought about; None as long as there is none.
-        trouble_s: when the first fault of all was; the same, but where another one is given to a person before.
-        notices: when the responder notified people; None if it was given no address for that.
+        onset_s: when the first measured fault was injected; None before that.
+        trouble_s: when the first fault was injected; earlier than `onset_s` only if an unmeasured fault comes first.
+        notices: when the responder notified people; None if it was given no address for notices.
         ended_s: when the episode ended.
-        poll_s: how often the responder was told to look.
-        keeps_home: whether the responder found what it had kept of earlier episodes.
-        is_blinded: whether the responder saw no process and no folder of the testbed.
-        notes: what a reader must know before believing the figures.
+        poll_s: the poll interval that the responder was given.
+        keeps_home: whether the responder's home was kept from earlier episodes.
+        is_blinded: whether the processes and folders of the testbed were hidden from the responder.
+        notes: facts that a reader must know before trusting the metrics.
     """
 
     onset_s: float | None = None
@@ -99,29 +99,29 @@ class Observed:
 
     @property
     def follows_another(self) -> bool:
-        """Whether another fault was there already when the measured one began."""
+        """Whether another fault was already present when the measured one began."""
         return self.onset_s is not None and self.trouble_s is not None and self.trouble_s < self.onset_s
 
     @property
     def usual_from_s(self) -> float:
-        """Since when users were served as they were right before the onset: from the first, or beside an earlier fault."""
+        """Start of the baseline period: 0, or after the earlier fault and at most 15 s before the onset."""
         if not self.follows_another or self.onset_s is None or self.trouble_s is None:
             return 0.0
         return max(self.trouble_s, self.onset_s - _BESIDE_ANOTHER_S)
 
     def compared_seconds(self) -> list[Second]:
-        """Return the seconds after the onset with those before it that they are compared with."""
+        """Return the seconds after the onset and those of the baseline period before it."""
         return [item for item in self.seconds if item.at_s >= self.usual_from_s]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all that was seen, for people who want to know why a score is as it is."""
+        """Return all observations as JSON, so that people can explain a score."""
         return asdict(self)
 
 
 def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: bool = False) -> float:
-    """Return the share of users who were served badly in the middle one of the seconds before a time; 0 if nobody came.
+    """Return the median share of badly served users in the seconds before `until_s`; 0 if there were no requests.
 
-    The middle one: whoever does harm before the onset must not be measured by it afterwards.
+    The median, so that a responder that does harm before the onset does not thereby raise its own baseline.
     """
     early = [item.share(without_refusals=without_refusals) for item in seconds if item.until_s <= until_s]
     shares = [share for share in early if share is not None]
@@ -131,9 +131,9 @@ def usual_share(seconds: Iterable[Second], until_s: float, *, without_refusals: 
 def well_since(
     seconds: Sequence[Second], looks: Sequence[Look], onset_s: float, *, forgives_refusals: bool = False
 ) -> tuple[float, float] | None:
-    """Return since when users are well and the cause is gone, and until when that is known; None if it is not so.
+    """Return since when users are served well and the cause is absent, and until when that is known; None if not.
 
-    Both go on until the end of what was seen: a good moment between two bad ones is none.
+    Both conditions must hold until the end of the observations: a good moment between two bad ones does not count.
     """
     after = [item for item in looks if item.at_s > onset_s]
     if not after or not seconds or after[-1].is_there is not False:

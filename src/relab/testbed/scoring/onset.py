@@ -1,4 +1,4 @@
-"""What happens in an episode, and when: brought about through the chaos server, and looked for behind the scenes."""
+"""Inject the events of an episode through the chaos server at their times, and check whether the faults are present."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from relab.testbed.scoring.presence import Presence
 from relab.testbed.scoring.truth import Truth
 
 _ANSWERS_WITHIN_S: Final = 60.0
-"""Some causes take their time: workers are restarted with other settings, or the target's capacity is measured."""
+"""Some injections take long: they restart workers with other settings, or measure the target's capacity."""
 _LOOK_EVERY_S: Final = 0.5
 
 
 class NotBroughtAboutError(UnavailableError):
-    """A fault of the episode cannot be brought about, or not on this machine: the episode says nothing of a responder."""
+    """A fault cannot be injected, or not on this machine, so the episode says nothing about the responder."""
 
     code = "not_brought_about"
 
 
 class Onset:
-    """The events of an episode, from entering to leaving.
+    """The events of an episode, from entering to leaving the block.
 
     Args:
-        episode: what happens.
-        ground: the testbed, for those who break it.
-        chaos_url: of the chaos server.
-        secret: that it wants to see, if it does.
-        now: seconds after the responder was ready.
+        episode: with the events to inject.
+        ground: the testbed, with the access that fault injection has.
+        chaos_url: the address of the chaos server.
+        secret: that the chaos server requires; empty if it requires none.
+        now: returns the seconds since the responder was ready.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Onset:
         self._ended.set()
         self._pool.shutdown(wait=True)
         for event in (*self._episode.faults, *self._episode.noise):
-            # A testbed that goes on must not go on with this; the reset before the next episode ends it in any case.
+            # The testbed may continue to run, so stop all injections; the reset before the next episode ends the rest.
             try:
                 self._client.post(f"/api/v1/break/{event.name}/stop")
             except httpx.HTTPError as failure:
@@ -78,7 +78,7 @@ class Onset:
         self._client.close()
 
     def truth(self) -> Truth:
-        """Return what a responder is measured against."""
+        """Return the true causes and the effects of actions, against which the responder is measured."""
         rows = self._rows()
         faults = dict.fromkeys(event.name for event in self._episode.faults)
         return Truth.of(
@@ -87,10 +87,10 @@ class Onset:
         )
 
     def check(self) -> None:
-        """Return if all of it can be brought about here.
+        """Check that all events of the episode can be injected on this machine.
 
         Raises:
-            NotBroughtAboutError: it cannot.
+            NotBroughtAboutError: one of them cannot.
         """
         found = self._client.get("/api/v1/faults").raise_for_status().json()["faults"]
         why_not = {row["name"]: row["impossible"] for row in found}
@@ -100,13 +100,13 @@ class Onset:
                 raise NotBroughtAboutError(f"{event.name!r} cannot be brought about here: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
-        """Begin what is due by now.
+        """Start the injection of all events that are due by now, and raise the errors of earlier ones.
 
         Args:
-            escalated_s: when the responder first asked for a person after the first fault; None if it has not.
+            escalated_s: when the responder first escalated to a person after the first fault; None if it has not.
 
         Raises:
-            NotBroughtAboutError: a fault could not be brought about.
+            NotBroughtAboutError: a fault could not be injected.
         """
         for work in [work for work in self._under_way if work.done()]:
             self._under_way.remove(work)
@@ -142,7 +142,7 @@ class Onset:
         try:
             self._post(event)
         except (RelabError, httpx.HTTPError) as error:
-            # Noise is no part of the question; that there was less of it is worth a note.
+            # Missing noise does not invalidate the episode, but readers must know of it.
             self.notes.append(f"{event.name} was not brought about: {error}")
 
     def _post(self, event: Event) -> None:
@@ -157,7 +157,7 @@ class Onset:
             at_s = self._now()
             names = tuple(dict.fromkeys(event.name for event in self._episode.measured))
             if len(self._presences) < len(names):
-                # What is only just coming is not gone.
+                # A fault that is still being injected counts as present.
                 self.looks.append(Look(at_s, True, names))
                 continue
             found = {name: presence.is_there() for name, presence in self._presences.items()}

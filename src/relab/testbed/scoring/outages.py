@@ -1,4 +1,4 @@
-"""How long users were served badly without a notice to people. Pure."""
+"""Measure how long users were served badly without a notice to people. Pure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 from relab.testbed.scoring.observations import WELL_WITHIN, Observed, Second, usual_share
 
 ANNOUNCED_WITHIN_S: Final = 60.0
-"""An outage that lasts longer is to be announced within this time."""
+"""An outage that lasts longer than this must be announced within this time."""
 _JOINED_WITHIN_S: Final = 10.0
-"""Users who are well for a shorter time than this are still in the same outage."""
+"""Two outages with a shorter gap than this count as one."""
 
 
 def outages(seconds: Sequence[Second], onset_s: float) -> Iterator[tuple[float, float]]:
-    """Yield begin and end of each time after the onset in which users were served worse than before it."""
+    """Yield the start and end of each period after the onset in which users were served worse than before it."""
     most = usual_share(seconds, onset_s) + WELL_WITHIN
     found: tuple[float, float] | None = None
     for item in seconds:
@@ -31,10 +31,10 @@ def outages(seconds: Sequence[Second], onset_s: float) -> Iterator[tuple[float, 
 
 
 def longest_unannounced_s(observed: Observed) -> float | None:
-    """Return for how long users were in one outage at most before the first notice of it, or until it ended without one.
+    """Return the longest time from the start of an outage to its first notice, or to its end if there was none.
 
-    A notice belongs to an outage if it arrives after the end of the outage before, or after the onset. None if there was no
-    fault, or the responder was given no address for notices.
+    A notice belongs to an outage if it arrives after the end of the previous outage, or after the onset. None if there
+    was no fault, or if the responder was given no address for notices.
     """
     if observed.onset_s is None or observed.notices is None:
         return None

@@ -1,4 +1,4 @@
-"""Whether a cause is still there: asked behind the scenes, past everything that a responder could see or change the look of."""
+"""Check whether a cause is still present, by means that a responder can neither see nor influence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ _WINDOW_S: Final = 5
 _TURNED_AWAY: Final = 0.02
 _SLOWER: Final = 3.0
 _SLOW_MS: Final = 100.0
-"""More come than can be served if so large a share is turned away, or P95 is so many times the usual and so much more."""
+"""The target is overloaded if more than `_TURNED_AWAY` of the requests are shed or abandoned, or if P95 exceeds
+`_SLOWER` times the usual P95 by more than `_SLOW_MS`."""
 _WORKERS_OWN: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "db_pool": lambda told: told["connections"] > 0,
     "memory_leak": lambda told: told["memory_mb"] > 0 or told["memory_growing"],
@@ -43,14 +44,14 @@ _WORKERS_OWN: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
 
 
 class Presence:
-    """Whether one fault is still there.
+    """Checks whether one fault is still present.
 
-    Made before it is brought about; `begun` is called right after.
+    Create it before the fault is injected, and call `begun` right after the injection.
 
     Args:
-        ground: the testbed, for those who break it.
-        fault: of the catalogue.
-        given: its parameters.
+        ground: the testbed, with the access that fault injection has.
+        fault: name of the fault in the catalogue.
+        given: the parameters of the fault.
     """
 
     def __init__(self, ground: Ground, fault: str, given: Mapping[str, Any]) -> None:
@@ -64,16 +65,16 @@ class Presence:
         self._is_there = self._question(fault)
 
     def begun(self) -> None:
-        """Note what the fault has changed."""
+        """Record the settings or flags that the fault has changed."""
         if self._fault in _CHANGED_SETTINGS or self._fault == "bad_flags":
             after = _documents(self._ground, self._fault)
-            # What stands at the top is the number and the time of the version.
+            # Names without a dot are the number and the time of the version, which every change alters.
             self._made = {
                 name: value for name, value in after.items() if "." in name and self._before.get(name) != value
             }
 
     def is_there(self) -> bool | None:
-        """Return whether it is there; None if what could tell does not answer."""
+        """Return whether the fault is present; None if the component that must be queried does not answer."""
         try:
             return self._is_there()
         except (RelabError, OSError):
@@ -97,8 +98,8 @@ class Presence:
         questions |= {name: functools.partial(_has_session, ground, who) for name, who in _OTHER_CLIENTS.items()}
         questions |= {name: functools.partial(_is_away, ground, server) for name, server in _SERVERS.items()}
         questions |= dict.fromkeys(_CHANGED_SETTINGS, lambda: self._is_still(_flat(ground.plant.settings())))
-        # Who comes is not for the service to say: it is contained while somebody bounds what is taken on, and over when
-        # all who come are served without that.
+        # The service cannot measure the offered traffic. The fault counts as absent while flow control is changed
+        # (contained), and as over when the target serves all requests without such a change.
         questions |= dict.fromkeys(_TRAFFIC, lambda: _control(ground) == self._before and self._is_crowded())
         dependency, _, _ = fault.partition("_")
         return questions.get(fault) or functools.partial(_is_path_bad, ground, dependency)
@@ -106,11 +107,11 @@ class Presence:
     def _is_crowded(self) -> bool:
         is_crowd = _is_overrun(_figures(self._ground), self._usual_p95_ms)
         self._has_come = self._has_come or is_crowd
-        # It was sent; the target tells of it in a moment.
+        # The traffic was already started, but the target's metrics show it only after a moment.
         return is_crowd or not self._has_come
 
     def _is_still(self, now: Mapping[str, Any]) -> bool:
-        """Return whether all that was changed is as it was changed; a repair need not bring back all of it."""
+        """Return whether all values that the fault changed are unchanged; a repair need not restore all of them."""
         return all(now.get(name) == value for name, value in self._made.items())
 
     def _quota(self) -> float:
@@ -119,10 +120,10 @@ class Presence:
 
 
 def _figures(ground: Ground) -> Mapping[str, float]:
-    """Return how the target serves whoever comes, over the last seconds.
+    """Return the target's metrics of the last seconds: requests, shed, abandoned, and P95 in milliseconds.
 
     Raises:
-        NotAnsweringError: the target does not say.
+        NotAnsweringError: the target does not return its metrics.
     """
     address = f"{ground.target_url}/api/v1/metrics"
     try:
@@ -134,7 +135,7 @@ def _figures(ground: Ground) -> Mapping[str, float]:
 
 
 def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
-    """Return whether more come than can be served: some are refused, give up, or wait for long."""
+    """Return whether the target is overloaded: it sheds requests, clients abandon them, or they take long."""
     turned_away = figures["shed"] + figures["abandoned"]
     is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
     return is_slow or turned_away > _TURNED_AWAY * max(figures["requests"], 1.0)
@@ -153,7 +154,7 @@ def _control(ground: Ground) -> dict[str, Any]:
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of a document by dotted name."""
+    """Return the values of a nested document, by dotted name."""
     found: dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, Mapping):
@@ -188,7 +189,7 @@ def _missing_indexes(ground: Ground) -> set[str]:
 
 
 def _is_path_bad(ground: Ground, dependency: str) -> bool:
-    """Return whether the path by which the target reaches a dependency has something wrong with it."""
+    """Return whether the target's link to a dependency has a toxic, or the target's port belongs to no link."""
     port = ground.plant.settings()[dependency]["port"]
     links = asyncio.run(ground.links.links())
     used = [link for link in links if link.port == port]
@@ -202,7 +203,7 @@ def _is_cache_full(ground: Ground) -> bool:
 
 
 def _refuses_the_target(ground: Ground) -> bool:
-    """Return whether the cache does not take the password that the target has."""
+    """Return whether the cache rejects the password in the target's settings."""
     server, target = ground.plant.access()["cache"], ground.plant.settings()["cache"]
     client = redis.Redis(
         host=server["host"],

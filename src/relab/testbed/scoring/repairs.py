@@ -1,4 +1,4 @@
-"""Which repairs were right, and which of those the responder judged to have failed. Pure."""
+"""Count the right repairs, and how many of them the responder judged as failed. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _STAYS_GONE_S: Final = 6.0
 
 
 def judged_repairs(observed: Observed, truth: Truth) -> tuple[int, int]:
-    """Return how many repairs were right, and how many of them the responder judged to have failed.
+    """Return the number of right repairs, and how many of them the responder judged as failed.
 
-    A repair is right if it mends a measured fault that was there, and the fault is gone within 30 s and stays so for 6 s. A failure
-    that the responder states is held against right repairs only where no wrong one of the same action explains it.
+    A repair is right if it repairs a measured fault that was present, and the fault is gone within 30 s and stays
+    absent for 6 s. A verdict `failed` or `worse` counts against right repairs only if no wrong action of the same name
+    explains it.
     """
     done = [act for act in observed.acts if was_done(act.status) and not act.is_undo]
     right = Counter(act.action for act in done if any(_mends(act, fault, observed, truth) for fault in truth.mends_of))

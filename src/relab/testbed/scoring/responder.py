@@ -1,7 +1,7 @@
-"""The responder that is measured: any program, started with addresses, a token, and nothing else.
+"""Run the responder that is measured: any program, started with addresses, a token, and nothing else.
 
-Where bubblewrap is, it sees no process but its own, and none of the folders that tell what it is measured by. Elsewhere
-the episode says that it could have looked.
+Where bubblewrap works, the responder sees only its own processes, and none of the folders that reveal what measures it.
+Elsewhere the episode records that the responder could have looked.
 """
 
 from __future__ import annotations
@@ -36,29 +36,30 @@ NOTICES: Final = "{notices}"
 
 
 class WrongBindingsError(InvalidInputError):
-    """The variant's bindings are not those of a responder."""
+    """The variant's bindings are invalid for a responder."""
 
     code = "wrong_bindings"
 
 
 class NoResponderError(UnavailableError):
-    """The responder cannot be started, or does not say how it is in time."""
+    """The responder cannot be started, or does not return its status in time."""
 
     code = "no_responder"
 
 
 class Bindings(BaseModel):
-    """How a responder is started: the bindings of a variant.
+    """The bindings of a variant: how to start a responder.
 
     Attributes:
-        responder_command: program and arguments; `{python}` is this interpreter, `{port}` where it is to listen.
-        responder_environment: further variables of its own; `{notices}` in a value is the address of a webhook that keeps the
-            times of notices to people.
-        responder_passes: names of variables that it is given as they are where it is started; no file has their values.
-        responder_secrets: the same, and whatever comes of a trial is searched for their values.
-        poll_interval_s: how often it is to look.
-        start_within_s: how long it may take until it says how it is.
-        keeps_home: whether it finds in an episode what it has kept of those before.
+        responder_command: program and arguments; `{python}` stands for this interpreter, `{port}` for the port to
+            listen on.
+        responder_environment: additional environment variables; `{notices}` in a value is replaced by the address of a
+            webhook that records the times of notices to people.
+        responder_passes: names of environment variables that are passed on to it; no file contains their values.
+        responder_secrets: the same, and all results of a trial are searched for their values.
+        poll_interval_s: the interval at which it should poll.
+        start_within_s: time limit until it returns its status.
+        keeps_home: whether it keeps its home folder from one episode to the next.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -73,7 +74,7 @@ class Bindings(BaseModel):
 
     @property
     def sends_notices(self) -> bool:
-        """Whether it is given the address for notices."""
+        """Whether the responder gets the address of the webhook for notices."""
         return any(NOTICES in value for value in self.responder_environment.values())
 
     @classmethod
@@ -81,7 +82,7 @@ class Bindings(BaseModel):
         """Read the bindings of a trial.
 
         Raises:
-            WrongBindingsError: with each field that is wrong.
+            WrongBindingsError: a field is invalid; the error lists each one.
         """
         try:
             return cls.model_validate(given)
@@ -94,11 +95,11 @@ class Bindings(BaseModel):
 
 @dataclass
 class Responder:
-    """A responder at work.
+    """A running responder.
 
     Attributes:
-        url: where it answers.
-        is_blinded: whether it sees its own processes only.
+        url: the address on which it answers.
+        is_blinded: whether it sees only its own processes.
     """
 
     url: str
@@ -116,7 +117,7 @@ class Responder:
         return self.process.poll() is None
 
     def look(self, at_s: float) -> Sight:
-        """Return what it says of itself; a responder that does not answer, or not in time, says nothing."""
+        """Poll the responder's status once; `answered` is false if it does not answer validly in time."""
         deadline = time.monotonic() + _ANSWERS_WITHIN_S
         try:
             with self._client.stream("GET", STATUS_PATH) as answer:
@@ -131,10 +132,10 @@ class Responder:
         return read_status(at_s, document)
 
     def wait_ready(self, within_s: float) -> None:
-        """Return when it says how it is.
+        """Wait until the responder returns its status.
 
         Raises:
-            NoResponderError: it has ended, or takes longer.
+            NoResponderError: the responder has ended, or the time limit has passed.
         """
         deadline = time.monotonic() + within_s
         while not self.look(0.0).answered:
@@ -147,12 +148,12 @@ class Responder:
             time.sleep(_LOOK_AGAIN_S)
 
     def end(self) -> None:
-        """End it and all that it has started in its session."""
+        """End the responder and all processes of its session."""
         self._client.close()
         self._ask_to_end()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_ENDS_WITHIN_S)
-        # What it has started may outlive it.
+        # Processes that it started may outlive it.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -162,7 +163,7 @@ class Responder:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGTERM)
             return
-        # Bubblewrap itself would end at once, and take the responder with it in the middle of what it does.
+        # Signal the children of bubblewrap: bubblewrap itself would end at once, and kill the responder in mid-work.
         for pid in _below(self.process.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -182,19 +183,19 @@ def a_responder(
     notices: str = "",
     hidden: Sequence[Path] = (),
 ) -> Iterator[Responder]:
-    """Start a responder and yield it when it says how it is; it is gone afterwards.
+    """Start a responder, yield it when it returns its status, and end it afterwards.
 
     Args:
-        bindings: how it is started.
-        target: where the target answers.
-        actions: where the action server does.
-        token: for actions.
-        home: a folder of its own.
-        notices: where it notifies people.
-        hidden: folders that it is not to see.
+        bindings: how to start it.
+        target: the address of the target.
+        actions: the address of the action server.
+        token: for the action server.
+        home: the responder's own folder.
+        notices: the address of the webhook for notices to people.
+        hidden: folders that the responder must not see.
 
     Raises:
-        NoResponderError: it cannot be started, or does not become ready.
+        NoResponderError: the responder cannot be started, or does not become ready.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = _free_port()
@@ -232,7 +233,7 @@ def a_responder(
 
 
 def _below(pid: int) -> Iterator[int]:
-    """Yield the processes below one that has one thread, as bubblewrap has."""
+    """Yield the pids of all descendants of a process; each process is assumed to have one thread, as bubblewrap has."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
@@ -244,7 +245,7 @@ def _below(pid: int) -> Iterator[int]:
 
 @functools.cache
 def can_blind() -> bool:
-    """Return whether this machine lets a program see its own processes only."""
+    """Return whether bubblewrap on this machine can restrict a program's view to its own processes."""
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return False
@@ -253,18 +254,21 @@ def can_blind() -> bool:
 
 
 def _blinds(home: Path, hidden: Sequence[Path]) -> list[str]:
-    """Return the words before a command that runs so: with the machine's files and network, and its own processes."""
+    """Return the bubblewrap prefix for a command that shares files and network, but sees only its own processes."""
     found = ["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:
         found += ["--tmpfs", str(folder)]
-    # Its own may lie in one of them.
+    # The home may lie inside a hidden folder, so bind it last.
     return [*found, "--bind", str(home), str(home), "--"]
 
 
 def _environment(
     bindings: Bindings, *, target: str, actions: str, token: str, home: Path, port: int
 ) -> Mapping[str, str]:
-    """Return all that it is told. Nothing of this process's environment but where programs are: the rest may say why."""
+    """Return the responder's environment. Of this process's environment it gets only PATH and the variables to pass on.
+
+    The rest could reveal why it was started.
+    """
     handed_on = (*bindings.responder_passes, *bindings.responder_secrets)
     return {
         "PATH": os.environ.get("PATH", os.defpath),

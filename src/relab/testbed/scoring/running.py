@@ -1,4 +1,4 @@
-"""One episode on one testbed: users at work, a responder on watch, something that happens, and what is seen of it all."""
+"""Run one episode on one testbed: start users and a responder, inject the events, and record the observations."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from relab.testbed.scoring.truth import Truth
 from relab.testbed.scoring.users import Users
 
 CLOSING_S: Final = 60.0
-"""How long a responder may take to see that its repair has helped, before the episode ends without its word."""
+"""Time for a responder to confirm that its repair has helped; then the episode ends even if the incident is open."""
 _ACTOR: Final = "on-call"
 _AUDITOR: Final = "auditor"
 _LOOK_EVERY_S: Final = 0.25
 _MOST_RECORDS: Final = 500
 _WARM_UP_S: Final = 3.0
-"""The first requests of all are slower than those that follow."""
+"""The first requests are slower than those that follow, so they are not counted."""
 
 
 class EpisodeStoppedError(RelabError):
-    """Somebody wants the episode to end; it has no figures."""
+    """The episode was stopped before its end, so it has no metrics."""
 
     code = "stopped"
 
@@ -44,21 +44,21 @@ class EpisodeStoppedError(RelabError):
 def run_episode(
     episode: Episode, bed: Bed, bindings: Bindings, *, home: Path, stop: threading.Event, hidden: Sequence[Path] = ()
 ) -> tuple[Observed, Truth]:
-    """Run an episode to its end; return what was seen, and what was the matter.
+    """Run an episode to its end; return the observations and the truth against which they are scored.
 
     Args:
-        episode: what happens.
-        bed: a testbed as at its beginning.
-        bindings: how the responder is started.
-        home: a folder of the responder's own.
-        stop: ends it early when it is set.
-        hidden: folders that the responder is not to see.
+        episode: with the events to inject.
+        bed: a testbed in its initial state.
+        bindings: how to start the responder.
+        home: the responder's own folder.
+        stop: ends the episode early when set.
+        hidden: folders that the responder must not see.
 
     Raises:
-        NotBroughtAboutError: what was to happen did not.
+        NotBroughtAboutError: an event could not be injected.
         NoResponderError: the responder cannot be started.
         EpisodeStoppedError: `stop` was set.
-        RelabError: the users could not go on.
+        RelabError: the users' load failed.
     """
     seen = Observed(poll_s=bindings.poll_interval_s, keeps_home=bindings.keeps_home)
     clock = _Clock()
@@ -86,18 +86,18 @@ def run_episode(
         clock.begin()
         _watch(episode, seen, clock, onset, users, responder, stop)
         seen.ended_s = clock.now()
-        # What users are still waiting for has no outcome, and the end of the load is no fault of the service.
+        # Stop the clock before the users: requests in flight have no outcome, and their end is not the service's error.
         clock.end()
         seen.acts = _acts(bed, clock)
     seen.onset_s, seen.trouble_s = onset.onset_s, onset.trouble_s
-    # A look that ended after the clock did has no time.
+    # A check that ended after the clock was stopped has no time.
     seen.looks = [look for look in onset.looks if onset.onset_s is not None and look.at_s >= onset.onset_s]
     seen.notes = [*seen.notes, *onset.notes]
     return seen, onset.truth()
 
 
 class _Clock:
-    """Seconds after the responder was ready."""
+    """Seconds since the responder was ready."""
 
     def __init__(self) -> None:
         self._zero_s: float | None = None
@@ -105,19 +105,19 @@ class _Clock:
         self.wall_us = 0
 
     def begin(self) -> None:
-        """Let it be 0 now."""
+        """Start the clock at 0."""
         self._zero_s, self.wall_us = time.monotonic(), time.time_ns() // 1_000
 
     def end(self) -> None:
-        """Let nothing that comes later count."""
+        """Stop the clock: later times are not recorded."""
         self._ended_s = time.monotonic()
 
     def now(self) -> float:
-        """Return how late it is."""
+        """Return the current time in seconds; 0 before the start and after the stop."""
         return self.of(time.monotonic()) or 0.0
 
     def of(self, monotonic_s: float) -> float | None:
-        """Return when something was; None before the beginning, and for what is told after the end."""
+        """Convert a time of `time.monotonic` to this clock; None before the start and after the stop."""
         if self._zero_s is None or self._ended_s is not None:
             return None
         return monotonic_s - self._zero_s
@@ -141,7 +141,7 @@ def _watch(
     responder: Responder,
     stop: threading.Event,
 ) -> None:
-    """Look at everything until the episode is over."""
+    """Poll the responder, inject due events and record observations until the episode is over."""
     forgives = onset.truth().forgives_refusals
     mitigated_at_s: float | None = None
     escalated_s: float | None = None
@@ -166,7 +166,7 @@ def _watch(
             mitigated_at_s = None
             continue
         mitigated_at_s = now_s if mitigated_at_s is None else mitigated_at_s
-        # The incident of an earlier fault stays open: nothing is to be waited for.
+        # If an earlier fault's incident stays open, there is no closing to wait for.
         if seen.follows_another or seen.sights[-1].incident is None or now_s >= mitigated_at_s + CLOSING_S:
             return
 
@@ -176,7 +176,7 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
 
 
 def _acts(bed: Bed, clock: _Clock) -> list[Act]:
-    """Return what was done to the service, oldest first."""
+    """Return the actions from the action server's records, oldest first."""
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (
         httpx.get(

@@ -1,4 +1,4 @@
-"""From what was seen of an episode to its figures. Pure."""
+"""Compute the metrics of an episode from its observations. Pure."""
 
 from __future__ import annotations
 
@@ -13,33 +13,36 @@ from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import Effect, Truth, was_done
 
 SUSTAINED_S: Final = 6.0
-"""How long users must be well, and the cause gone, for a repair to be one."""
+"""A repair counts if users are served well and the cause is absent for this time."""
 _COMES_BACK_S: Final = 10.0
-"""So soon after what has mended it was taken back a cause is seen again, if it was needed still."""
+"""If a cause is present again within this time after its repair was undone, the repair was still needed."""
 Metric = float | int | bool
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The figures of one episode. None where a figure has no meaning in it.
+    """The metrics of one episode. A metric is None where it does not apply.
 
     Attributes:
         detected: whether an incident was opened after the onset.
         time_to_detect_s: from the onset.
-        false_alarms: incidents that were opened while nothing was wrong.
-        healthy_polls: how often the responder looked while nothing was wrong.
-        rank: the place, from 1, of a true cause in the last diagnosis it gave; None if it is not there.
-        mitigated: users well and the cause gone, until the end, for as long as it takes to believe it.
+        false_alarms: number of incidents opened while no fault was present.
+        healthy_polls: number of the responder's polls while no fault was present.
+        rank: position, from 1, of a true cause in the responder's last diagnosis; None if it is not listed.
+        mitigated: whether users were served well and the cause was absent until the end, for at least `sustained_s`.
         time_to_mitigate_s: from the onset.
-        closed: whether it has ended its incident after that by itself.
-        harm_user_error_s: seconds for which a user would have been served badly, beyond the share of healthy times.
-        actions, harmful_actions: that were done, what only takes one back not counted; the second kind while nothing was
-            wrong, or against what was, or taking back what mends while that is needed.
-        escalated: whether it asked for a person.
-        all_named: whether each of several causes was the first one of some diagnosis; None where there is one cause.
-        right_repairs, judged_failed: actions that mended, and how many of them it judged to have failed.
-        unannounced_s: for how long users were in an outage at most without a notice to people; None if no notices were asked for.
-        tokens: of models, if it counts them.
+        closed: whether the responder closed its incident after that by itself.
+        harm_user_error_s: seconds for which one user would have been served badly, minus the share of healthy times.
+        actions: number of actions that touched the service (`was_done`), without undos.
+        harmful_actions: number of these actions, and of undos, that were taken while no fault was present, that do harm
+            with this fault, or that undo a repair that was still needed.
+        escalated: whether the responder escalated to a person.
+        all_named: whether each of several causes came first in some diagnosis; None if there is only one cause.
+        right_repairs, judged_failed: number of actions that repaired the fault, and how many of them it judged as
+            failed.
+        unannounced_s: longest time of a user-visible outage without a notice to people; None if notices were not
+            requested.
+        tokens: number of the models' tokens, if the responder counts them.
     """
 
     is_healthy: bool
@@ -64,14 +67,14 @@ class Score:
 
     @property
     def is_success(self) -> bool:
-        """Whether the episode ended as its users would have it: repaired, or left alone where nothing was wrong."""
+        """Whether a fault was mitigated or, in a healthy episode, there was neither an alarm nor an action."""
         return self.mitigated is True if not self.is_healthy else not self.false_alarms and not self.actions
 
     def metrics(self, poll_s: float) -> dict[str, Metric]:
-        """Return the figures for the tables; what has no meaning in this episode is left out.
+        """Return the metrics for the tables; those that do not apply to this episode are left out.
 
         Args:
-            poll_s: the time between two looks of the responder.
+            poll_s: the interval between two polls of the responder.
         """
         found: dict[str, Metric] = {
             "false_alarms": self.false_alarms,
@@ -119,12 +122,12 @@ class Score:
 
 
 def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S) -> Score:
-    """Return the figures of an episode.
+    """Return the metrics of an episode.
 
     Args:
-        observed: what was seen.
-        truth: what was the matter.
-        sustained_s: how long users must be well, and the cause gone, for a repair to be one.
+        observed: the observations.
+        truth: the true causes, and the effect of each action.
+        sustained_s: a repair counts if users are served well and the cause is absent for this time.
     """
     onset_s = observed.onset_s
     sights = [item for item in observed.sights if item.answered]
@@ -159,10 +162,11 @@ def score(observed: Observed, truth: Truth, *, sustained_s: float = SUSTAINED_S)
 
 
 def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float | None]:
-    """Return how many incidents were opened while nothing was wrong, and when the measured fault was detected.
+    """Return the number of incidents opened without a fault, and the time at which the measured fault was detected.
 
-    An incident that was open before detects nothing: it would be open without the fault, too. An incident that was open from the
-    first is no alarm where the responder keeps its home: it belongs to an earlier episode.
+    An incident that was already open at the onset does not count as a detection: it would be open without the fault,
+    too. An incident that is open in the first poll is not an alarm if the responder keeps its home: it belongs to an
+    earlier episode.
     """
     onset_s, trouble_s = observed.onset_s, observed.trouble_s or observed.onset_s
     early = {item.incident for item in sights if item.incident is not None and _not_after(item.at_s, onset_s)}
@@ -172,7 +176,8 @@ def _incidents(sights: Sequence[Sight], observed: Observed) -> tuple[int, float 
         return len(alarms - {kept}), None
     new = [item.at_s for item in sights if item.incident is not None and item.incident not in early]
     if observed.follows_another:
-        # The incident of the earlier fault may go on: then a notice, or work on what a person had, is what detects.
+        # The earlier fault's incident may stay open: then a notice, or new work on an escalated incident, is the
+        # detection.
         new += [at_s for at_s in observed.notices or () if at_s > onset_s]
         new += [item.at_s for item in sights if item.at_s > onset_s and item.incident in early and not item.escalated]
     return len(alarms - {kept}), min(new, default=None)
@@ -183,7 +188,7 @@ def _not_after(at_s: float, until_s: float | None) -> bool:
 
 
 def _healthy_polls(observed: Observed, sights: Sequence[Sight]) -> int:
-    """Return how often the responder looked while nothing was wrong: as it counts, else as often as it was told to."""
+    """Return the number of polls without a fault: by the responder's count, else elapsed time by poll interval."""
     trouble_s = observed.trouble_s or observed.onset_s
     until_s = observed.ended_s if trouble_s is None else trouble_s
     counted = [item.polls for item in sights if item.at_s <= until_s and item.polls is not None]
@@ -195,7 +200,7 @@ def _rank(sights: Sequence[Sight], truth: Truth, observed: Observed) -> int | No
         return None
     onset_s, until_s = observed.onset_s, observed.ended_s
     if observed.follows_another:
-        # Once the measured fault is gone, a diagnosis is about the earlier one.
+        # After the measured fault is gone, a diagnosis is about the earlier fault.
         there = [look.at_s for look in observed.looks if look.is_there is not False]
         until_s = next((look.at_s for look in observed.looks if look.at_s > max(there, default=onset_s)), until_s)
     last = next((item.causes for item in reversed(sights) if item.causes and onset_s < item.at_s <= until_s), ())
@@ -214,7 +219,10 @@ def _mitigated(observed: Observed, truth: Truth, onset_s: float, sustained_s: fl
 
 
 def _harm(observed: Observed) -> float:
-    """Return user-error-seconds after the onset, or after the first action if that was earlier; in a healthy episode all."""
+    """Return the user-error-seconds after the onset or the first action, if earlier; in a healthy episode all.
+
+    If the fault follows another one, only those after the onset count.
+    """
     onset_s = observed.onset_s
     seconds = observed.compared_seconds()
     usual = 0.0 if onset_s is None else usual_share(seconds, onset_s)
@@ -228,7 +236,7 @@ def _is_harmful(act: Act, truth: Truth, observed: Observed) -> bool:
     trouble_s = observed.trouble_s or observed.onset_s
     is_too_soon = trouble_s is None or act.at_s <= trouble_s
     if act.is_undo:
-        # Whoever sees that it was wrong is to take it back, or that it is needed no more.
+        # A responder may undo an action that was wrong or is no longer needed.
         mends = truth.effect(act.action, is_too_soon=is_too_soon) is Effect.MENDS
         return mends and any(look.is_there for look in observed.looks if 0 < look.at_s - act.at_s <= _COMES_BACK_S)
     return truth.effect(act.action, is_too_soon=is_too_soon) is Effect.HARMS

@@ -1,4 +1,4 @@
-"""Evaluations as folders: written down, found again, and what came of them. What the command line uses."""
+"""Create evaluations in folders, find them again, and read their results. The command line uses this module."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ __all__ = [
 
 _PLAN: Final = "evaluation.json"
 _OUTPUTS: Final = "trials/*/trial_output.json"
-"""As the runner has them: also of trials whose harness has failed, or has done what no trial may."""
+"""The runner's own outputs: they include trials whose harness failed or did something that trials may not do."""
 
 
 class NoEvaluationError(InvalidInputError):
-    """A folder has no evaluation, or has one already."""
+    """A folder has no evaluation, or already has one."""
 
     code = "no_evaluation"
 
 
 def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[str, Any]:
-    """Write an evaluation down: its plan, and an experiment for each of its parts; return the plan.
+    """Create an evaluation: write its plan, and an experiment for each of its parts; return the plan.
 
     Args:
-        folder: where it goes.
-        wanted: what it is to be.
-        home: of the testbeds; a short path, for the sake of their sockets.
-        port_base: of the first testbed.
+        folder: in which to create it.
+        wanted: the request for the evaluation.
+        home: the home of the testbeds; a short path, because socket paths are limited.
+        port_base: the first port of the first testbed.
 
     Raises:
-        NoEvaluationError: the folder has one.
-        WrongEpisodeError: it cannot be made.
+        NoEvaluationError: the folder already has an evaluation.
+        WrongEpisodeError: the episodes cannot be generated, or there are none.
         OSError: the folder cannot be written.
     """
     path = folder / _PLAN
@@ -69,7 +69,7 @@ def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[s
         )
     evaluation.write(folder, parts, home=home, wanted=wanted, port_base=port_base)
     plan = {**evaluation.to_json(wanted, parts), "home": str(home), "port_base": port_base}
-    # Last: a folder with a plan has all of its parts.
+    # Written last, so that a folder with a plan has all of its parts.
     path.write_text(json.dumps(plan, indent=2), encoding="utf-8")
     return plan
 
@@ -78,7 +78,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
     """Return the plan of the evaluation in a folder.
 
     Raises:
-        NoEvaluationError: there is none, or it cannot be read.
+        NoEvaluationError: there is no plan, or it cannot be read.
     """
     try:
         found: dict[str, Any] = json.loads((folder / _PLAN).read_bytes())
@@ -90,7 +90,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def wants_model(plan: Mapping[str, Any]) -> bool:
-    """Return whether a responder of an evaluation asks a language model, and so wants its key."""
+    """Return whether a responder of an evaluation uses a language model, and so needs its key."""
     return any(WITH_MODEL in part["responders"] for part in plan["parts"])
 
 
@@ -98,8 +98,8 @@ def read_responder(text: str) -> tuple[str, Bindings]:
     """Return the name and the bindings of `NAME=COMMAND`.
 
     Raises:
-        WrongEpisodeError: it is not written so.
-        WrongBindingsError: there is no command.
+        WrongEpisodeError: the text does not have this form.
+        WrongBindingsError: the command is empty.
     """
     name, equals, command = text.partition("=")
     try:
@@ -115,7 +115,7 @@ def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Keep the testbeds of an evaluation running.
 
     Raises:
-        BusyError, StartError: one of them cannot be started.
+        BusyError, StartError: a testbed cannot be started.
     """
     return kept_beds(Path(plan["home"]), plan["concurrency"], plan["port_base"])
 
@@ -126,7 +126,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def outputs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what came of the episodes of a part so far."""
+    """Yield the outputs of the trials of a part that have ended so far."""
     for run in runs(folder):
         for path in sorted(run.glob(_OUTPUTS)):
             yield json.loads(path.read_bytes())

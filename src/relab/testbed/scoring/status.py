@@ -1,19 +1,19 @@
-"""What a responder says of itself at `GET /agent/status`. It is somebody else's program: whatever it says is read.
+"""Read a responder's status from `GET /agent/status`. The responder may be any program, so any JSON is tolerated.
 
 {
-  "polls": 128,                                   how often it has looked at the target, if it counts
+  "polls": 128,                                   number of its polls of the target, if it counts them
   "incident": null | {                            the incident that is open now
-    "id": "i-7",                                  anything that tells it from the one before
-    "phase": "diagnose",                          `escalated` and `approve` mean: a person is asked
-    "diagnosis": [{"cause": "database_down"}, …]  the likeliest first; words alone are read, too
-    "acts": [{"action": "restart-database",       what was done for it, the first first
-              "verdict": null | "failed" | …}]    what came of it: `failed` and `worse` mean that it has not helped
+    "id": "i-7",                                  any value that differs from the previous incident's
+    "phase": "diagnose",                          `escalated` and `approve` mean that it asks a person
+    "diagnosis": [{"cause": "database_down"}, …]  the most likely first; plain strings are read, too
+    "acts": [{"action": "restart-database",       its actions for the incident, oldest first
+              "verdict": null | "failed" | …}]    the result: `failed` and `worse` mean that it has not helped
   },
-  "cost_usd": 0.0,                                what models have cost so far
-  "tokens": 0                                     and how many tokens they were, in and out
+  "cost_usd": 0.0,                                cost of models so far
+  "tokens": 0                                     the models' tokens so far, in and out
 }
 
-All of it may be left out. Further fields are nobody's concern here.
+All fields may be left out. Other fields are ignored.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _MOST_CAUSES: Final = 100
 _MOST_ACTS: Final = 100
 _LONGEST: Final = 200
 _MOST_COUNTED: Final = 1 << 50
-"""More nobody counts, and figures are summed as numbers of JSON."""
+"""Larger counts are ignored: no real count is so large, and metrics are summed as JSON numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A responder as it was seen once.
+    """The status of a responder at one poll.
 
     Attributes:
-        at_s: when, after it was ready.
-        answered: whether it answered at all.
-        incident: the id of the open incident; None if none is.
-        causes: the diagnosis, the likeliest first; empty as long as it has none.
-        escalated: whether it has asked for a person.
-        polls, cost_usd, tokens: as it counts them; None if it does not.
-        acts: action and verdict of what was done for the incident; an empty verdict where there is none yet.
+        at_s: time of the poll, in seconds after the responder was ready.
+        answered: whether the responder answered.
+        incident: the id of the open incident; None if no incident is open.
+        causes: the diagnosis, the most likely cause first; empty if there is none yet.
+        escalated: whether it has asked a person.
+        polls, cost_usd, tokens: as the responder counts them; None if it does not.
+        acts: action and verdict of each action for the incident; the verdict is empty if there is none yet.
     """
 
     at_s: float
@@ -58,7 +58,7 @@ class Sight:
 
 
 def read_status(at_s: float, document: Any) -> Sight:
-    """Return what a status says; what is not as it should be is not there."""
+    """Return the content of a status document; invalid fields are treated as absent."""
     if not isinstance(document, Mapping):
         return Sight(at_s, answered=False)
     incident = document.get("incident")
@@ -87,7 +87,7 @@ def _causes(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
     words = (_word(item.get("cause") if isinstance(item, Mapping) else item) for item in value[:_MOST_CAUSES])
-    # Named twice is named once, at the better place.
+    # Of duplicate causes, keep the higher-ranked one.
     return tuple(dict.fromkeys(word for word in words if word))
 
 
@@ -100,7 +100,7 @@ def _acts(value: Any) -> tuple[tuple[str, str], ...]:
 
 def _word(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
-        # Beyond this Python refuses to write a number out.
+        # Python refuses to convert larger integers to text.
         return str(value) if abs(value) < 10**_LONGEST else ""
     return value[:_LONGEST] if isinstance(value, str) else ""
 

@@ -1,4 +1,4 @@
-"""What is true of an episode: what operators call its causes, which actions mend them, and which do harm. Pure."""
+"""The truth about an episode: operators' names of the causes, actions that repair them, and actions that harm. Pure."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ CAUSES: Final[Mapping[str, str]] = {
     "traffic_spike": "traffic_spike",
     "retry_storm": "retry_storm",
 }
-"""The closed list of what a diagnosis may name, by fault: the testbed's word, and that of operators."""
+"""The closed list of causes for diagnoses: from the testbed's name of a fault to the operators' name of the cause."""
 
 REFUSING: Final = frozenset(("traffic_spike",))
-"""Faults whose repair is to refuse what is too much: there a quick refusal is no sign that users are not well."""
+"""Faults whose repair is to reject excess requests: quick rejections do not show that users are served badly."""
 _DONE: Final = frozenset(("started", "succeeded", "failed", "interrupted", "undone"))
 _LOOKING: Final = frozenset(("verify-target-health",))
 
 
 class Effect(StrEnum):
-    """What an action is to the cause that is there."""
+    """The effect of an action on the present causes."""
 
     MENDS = "mends"
     HARMS = "harms"
@@ -57,14 +57,14 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a responder is measured against.
+    """The reference against which a responder is measured.
 
     Attributes:
-        causes: as the closed list has them; empty if nothing is wrong in the episode.
-        mends: actions, each of which mends one of them.
-        harms: actions that are plausible, and wrong.
-        forgives_refusals: whether refused requests say nothing of a repair.
-        mends_of: for each fault, by the testbed's word, the actions each of which mends it.
+        causes: operators' names of the causes; empty in an episode without a fault.
+        mends: actions, each of which repairs one of the faults.
+        harms: actions that are plausible but wrong.
+        forgives_refusals: whether rejected requests are ignored when a repair is judged.
+        mends_of: by the testbed's name of a fault, the actions each of which repairs it.
     """
 
     causes: frozenset[str] = frozenset()
@@ -77,14 +77,14 @@ class Truth:
     def of(
         cls, faults: Iterable[tuple[str, Iterable[str], Iterable[str]]], measured: Collection[str] | None = None
     ) -> Truth:
-        """Return the truth about faults, each given as its name, what mends it and what does harm.
+        """Return the truth about faults, each given as its name, the actions that repair it and those that harm.
 
         Args:
-            faults: all that are brought about.
-            measured: names of those that are to be found and mended; all of them if None.
+            faults: all faults that are injected.
+            measured: names of those that must be detected and repaired; all of them if None.
 
         Raises:
-            KeyError: a fault has no word in the closed list.
+            KeyError: a fault is not in `CAUSES`.
         """
         rows = [(name, frozenset(mends), frozenset(harms)) for name, mends, harms in faults]
         mends = frozenset[str]().union(*(row[1] for row in rows))
@@ -92,23 +92,23 @@ class Truth:
         return cls(
             causes=frozenset(CAUSES[name] for name, _, _ in rows if measured is None or name in measured),
             mends=mends,
-            # What mends one of two is not held against anybody for the sake of the other.
+            # An action that repairs one of two faults does not count as harmful for the other.
             harms=harms - mends,
             forgives_refusals=any(name in REFUSING for name, _, _ in rows),
             mends_of={name: own for name, own, _ in rows if measured is None or name in measured},
         )
 
     def effect(self, action: str, *, is_too_soon: bool) -> Effect:
-        """Return what an action is to the service, as it was when it was done.
+        """Return the effect of an action at the time when it was done.
 
         Args:
-            action: of the action server's catalogue.
-            is_too_soon: whether nothing was wrong yet.
+            action: in the action server's catalogue.
+            is_too_soon: whether no fault was present yet.
         """
         if action in _LOOKING:
             return Effect.NEITHER
         if is_too_soon or not self.causes:
-            # Whoever changes what is well does harm, even where nobody notices.
+            # A change to a healthy service counts as harm, even if no user notices.
             return Effect.HARMS
         if action in self.mends:
             return Effect.MENDS
@@ -116,5 +116,5 @@ class Truth:
 
 
 def was_done(status: str) -> bool:
-    """Return whether an action with this status in its record has touched the service, or is about to."""
+    """Return whether a record with this status means that the action has touched the service, or is about to."""
     return status in _DONE

@@ -1,4 +1,4 @@
-"""The users of an episode: an open loop of their own requests, and how they were served, second by second."""
+"""The users of an episode: an open-loop load of requests, and how well they were served in each second."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from relab.load.service import LatencyHistogram, check_target, make_plan, parse_
 from relab.testbed.scoring.observations import Second
 
 TOO_SLOW_MS: Final = 400.0
-"""From when on a user has waited for too long: several times what the slowest request takes on a healthy testbed."""
+"""Latency from which a user has waited too long: several times that of the slowest request on a healthy testbed."""
 _LONGEST_S: Final = 86_400.0
 _TIMEOUT_S: Final = 3.0
 
 
 class Users:
-    """Requests from entering to leaving; nobody waits for an answer before asking for something else.
+    """An open-loop load, from entering to leaving the block: users do not wait for an answer before the next request.
 
     Args:
         url: of the target.
-        rate_per_s: how many requests are due in a second.
-        seed: of what is asked for, and when.
-        tell: is given each second, in order, once all of its requests have ended; times are `time.monotonic`'s.
+        rate_per_s: number of requests that are due per second.
+        seed: of the choice of requests and their times.
+        tell: is called with each second, in order, after all of its requests have ended; times are `time.monotonic`'s.
 
     Raises:
-        PlanError: the rate cannot be.
-        UnreachableTargetError: nothing takes connections at the target.
+        PlanError: the rate is invalid.
+        UnreachableTargetError: the target does not accept connections.
     """
 
     def __init__(self, url: str, rate_per_s: float, *, seed: int, tell: Callable[[Second], None]) -> None:
@@ -45,7 +45,7 @@ class Users:
             timeout_s=_TIMEOUT_S,
             window_s=1.0,
             max_in_flight=max(100, round(rate_per_s * _TIMEOUT_S * 2)),
-            keep_alive=False,  # users come anew, and so reach every worker
+            keep_alive=False,  # new connections, so that users reach every worker
         )
         check_target(self._plan)
         self._tell = tell
@@ -64,17 +64,17 @@ class Users:
         self._pool.shutdown(wait=True)
 
     def raise_broken(self) -> None:
-        """Let an error of the load be heard; it goes on until it is left.
+        """Raise the error of the load, if it has failed; otherwise return at once.
 
         Raises:
-            RelabError: it could not be gone on with.
+            RelabError: the load could not continue.
         """
         if self._running is not None and self._running.done():
             self._running.result()
 
     def _on_window(self, window: Window) -> None:
         counts = window.counts
-        # Those under way when the load is stopped have no outcome.
+        # Requests in flight when the load is stopped have no outcome.
         offered = counts.offered - counts.abandoned
         unanswered = counts.failed + counts.timed_out + counts.dropped
         slow = LatencyHistogram.decode(window.good_latency.histogram).count_above_ms(TOO_SLOW_MS) if counts.good else 0

@@ -1,4 +1,4 @@
-"""How each fault varies from episode to episode: parameters drawn so that the fault shows, and never twice the same. Pure."""
+"""Vary each fault between episodes: draw parameters at random, within ranges in which users notice the fault. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GROWS: Final = frozenset(
         "memory_leak",
     )
 )  # fmt: skip
-"""Faults that, where they grow, show more and more on the way."""
+"""Faults whose symptoms increase gradually if the fault ramps up."""
 _GROWING_SHARE: Final = 0.25
 
 
@@ -54,7 +54,7 @@ FAULTS: Final[Mapping[str, Draw]] = {
     "cache_down": _always,
     "cache_full": _always,
     "cache_auth": _always,
-    # Of two workers the half is one.
+    # With two workers, an intensity of 0.5 stops one.
     "hang": lambda rng: {"intensity": rng.choice((0.5, 1.0))},
     "memory_leak": lambda rng: {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)},
     "descriptors": lambda rng: {"intensity": rng.choice((0.5, 1.0))},
@@ -64,17 +64,17 @@ FAULTS: Final[Mapping[str, Draw]] = {
     "disk_full": _always,
     "bad_setting": _one_of("setting", "pool", "port"),
     "bad_credential": _always,
-    # The other flag of it costs users some milliseconds.
+    # The fault's other flag costs users only a few milliseconds.
     "bad_flags": lambda _: {"flag": "concurrency"},
     "search_index": lambda rng: {"intensity": rng.choice((0.5, 1.0))},
     "traffic_spike": _between(2.0, 4.0, name="multiple"),
     "retry_storm": lambda rng: {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)},
 }
 TAKES_THE_MACHINE: Final = frozenset(("traffic_spike", "retry_storm"))
-"""What leaves nothing of the processors to the testbeds beside, whose episodes are about something else."""
+"""Faults that leave no processor time to other testbeds, whose episodes are about other faults."""
 NOT_FELT: Final = frozenset(("cpu_saturation",))
-"""Faults of the catalogue that no episode is about: at the rate of its users they would be served nearly as well as ever, for Linux
-favours whoever sleeps most of the time (measured in docs/design/testbed.md)."""
+"""Faults of the catalogue that no episode uses: at the episodes' request rate users would be served nearly as well as
+without them, because Linux favours processes that sleep most of the time (measured in docs/design/testbed.md)."""
 NOISE: Final[Mapping[str, Draw]] = {
     "deploy_restart": _always,
     "batch_job": _between(5, 25, name="seconds"),
@@ -84,7 +84,7 @@ TOGETHER: Final = (
     ("cache_down", "cache_auth", "cache_full"),
     ("db_pool", "db_lock", "db_slow_query", "search_index", "hang"),
 )
-"""Of each one, for episodes in which two things are wrong: what mends the one leaves the other as it is."""
+"""Pairs for episodes with two faults: one from each group; the repair of one does not repair the other."""
 
 APART: Final = (
     ("cache_down", "cache_auth", "cache_full"),
@@ -93,18 +93,18 @@ APART: Final = (
     ("hang", "db_pool", "search_index"),
     ("disk_full", "bad_flags"),
 )
-"""Groups of faults for episodes in which two begin at once: of two groups, no action mends both."""
+"""Groups of faults for episodes in which two begin at once: no action repairs faults of two groups."""
 GIVEN_TO_A_PERSON: Final = ("search_index", "disk_full", "cache_full")
-"""Faults that harm some requests only, so that another fault is felt beside them; first in episodes with a fault after an
-escalation. The responder has no runbook for them there."""
+"""Faults that harm only some requests, so that users notice another fault beside them. They come first in episodes with
+a fault after an escalation; the responder has no runbook for them there."""
 AFTER_ESCALATION: Final = (
     "db_lock", "hang", "database_blackhole", "database_latency", "db_pool", "db_slow_query", "bad_credential", "crash_loop",
 )  # fmt: skip
-"""Faults that come after an escalation: each is felt by users beside any of those before."""
+"""Faults that come after an escalation: users notice each of them beside any fault of `GIVEN_TO_A_PERSON`."""
 
 
 def draw_fault(name: str, rng: Random) -> dict[str, Any]:
-    """Return parameters of a fault."""
+    """Return random parameters of a fault."""
     found = {**FAULTS[name](rng), "seed": rng.randrange(1 << 31)}
     if name in _GROWS and rng.random() < _GROWING_SHARE:
         found["ramp_s"] = round(rng.uniform(3, 12), 2)
@@ -112,5 +112,5 @@ def draw_fault(name: str, rng: Random) -> dict[str, Any]:
 
 
 def draw_noise(name: str, rng: Random) -> dict[str, Any]:
-    """Return parameters of what only looks like a fault."""
+    """Return random parameters of a noise event, which only looks like a fault."""
     return {**NOISE[name](rng), "seed": rng.randrange(1 << 31)}

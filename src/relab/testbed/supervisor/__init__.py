@@ -1,1 +1,1 @@
-"""The supervisor of a testbed: starts, watches, restarts, resets and ends everything else."""
+"""The supervisor of a testbed: it starts, monitors, restarts, resets and stops all other components."""

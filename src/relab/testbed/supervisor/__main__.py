@@ -1,6 +1,6 @@
 """`python -m relab.testbed.supervisor PLAN PIPE_FD GUARD_PID`: the process of a supervisor, started by its guard.
 
-How the start went is one JSON object on the pipe: `{"phase": "ready"}` or `{"phase": "failed", …}`.
+It writes the result of the start to the pipe, as one JSON object: `{"phase": "ready"}` or `{"phase": "failed", …}`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = structlog.get_logger("relab.testbed.supervisor")
 
 
 async def supervise(plan: Plan, pipe: int) -> int:
-    """Make the testbed ready and run it until SIGTERM or a shutdown; return the exit code."""
+    """Start the testbed and run it until SIGTERM or a shutdown request; return the exit code."""
     layout = Layout.of(plan.home, plan.name)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ async def supervise(plan: Plan, pipe: int) -> int:
 
 
 async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
-    """Return why the start failed, or None."""
+    """Return the reason why the start failed, or None if it succeeded."""
     if not starting.done():
         starting.cancel()
     try:
@@ -74,14 +74,14 @@ async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
 
 def _tell(pipe: int, failure: dict[str, Any] | None) -> None:
     told = {"phase": "ready"} if failure is None else {"phase": "failed", **failure}
-    # Who started us may have gone away.
+    # The process that reads the pipe may have ended.
     with contextlib.suppress(BrokenPipeError):
         os.write(pipe, json.dumps(told).encode() + b"\n")
     os.close(pipe)
 
 
 def main() -> None:
-    """Run one supervisor."""
+    """Run one supervisor until it ends."""
     become_supervisor(int(sys.argv[3]))
     configure_logging("INFO", json_lines=True)
     plan = Plan.model_validate_json(Path(sys.argv[1]).read_bytes())

@@ -1,4 +1,4 @@
-"""One testbed as a whole: made ready, reset, taken down; and what is done to single components of it."""
+"""One testbed as a whole: start, reset and shut it down, and control its single components."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _OLD: Final = "old-"
 
 
 class Bed:
-    """All that the supervisor has to do with. Used on one event loop, on the main thread.
+    """The testbed that a supervisor controls. Use it on one event loop, on the main thread.
 
     Args:
-        plan: what is to be.
+        plan: the configuration of the testbed.
         layout: its folders; the guard holds their lock.
     """
 
@@ -59,15 +59,15 @@ class Bed:
 
     @property
     def phase(self) -> Phase:
-        """What the testbed as a whole is doing."""
+        """The current phase of the testbed."""
         return self._phase
 
     async def start(self) -> None:
-        """Make everything ready.
+        """Start the testbed and wait until all components are ready.
 
         Raises:
-            StartError: something does not become ready; the caller takes down what runs.
-            OSError: there is no room for it.
+            StartError: a component does not become ready; the caller must stop those that run.
+            OSError: the disk is full, for example.
         """
         async with self._doing("starting"):
             found = await asyncio.to_thread(programs.find_postgres)
@@ -85,21 +85,21 @@ class Bed:
             await self._forget(self._keepers())
 
     async def reset(self) -> None:
-        """Bring everything back to the state of the beginning; only the supervisor goes on.
+        """Restore the initial state of everything; only the supervisor and components that can forget continue to run.
 
         Raises:
-            BusyError: the testbed is being started, reset or taken down.
-            StartError: something does not become ready again.
+            BusyError: the testbed is being started, reset or shut down.
+            StartError: a component does not become ready again.
         """
         async with self._doing("resetting"):
             kept = self._keepers()
             await self._end_all(but=kept)
-            # Now that everything is away, whatever they still hold of it is let go at once.
+            # All other components are stopped by now, so the kept ones release what they hold of them at once.
             kept = await self._forget(kept)
             await self._begin(self.plan.start_within_s, kept)
 
     async def shut_down(self) -> None:
-        """End everything; the testbed's folder stays, so that its logs can be read."""
+        """Stop all components; the testbed's folder stays, so that its logs can be read."""
         self._phase = "stopping"
         async with self._whole:
             self._phase = "stopping"
@@ -112,7 +112,7 @@ class Bed:
             await asyncio.gather(*self._removals)
 
     def status(self, *, hidden: bool = False) -> BedStatus:
-        """Return how everything is; hidden components only on request."""
+        """Return the status of the testbed; include hidden components only if `hidden`."""
         return BedStatus(
             state=self._state(hidden=hidden),
             components=self.components(hidden=hidden),
@@ -120,33 +120,33 @@ class Bed:
         )
 
     def components(self, *, hidden: bool = False) -> list[ComponentStatus]:
-        """Return how the components are, in the order of their start."""
+        """Return the status of the components, in the order of their start."""
         return [item.status() for item in self._components.values() if hidden or not item.spec.hidden]
 
     def access(self) -> dict[str, Any]:
-        """Return how operators reach the dependencies."""
+        """Return the addresses and credentials with which operators reach the dependencies."""
         assert self._site is not None
         return table.access_of(self._site)
 
     async def start_components(self, name: str) -> list[ComponentStatus]:
-        """Start a component, or all of a group, and return how they are; those that run are left alone.
+        """Start a component or all of a group, except those that run; return their status.
 
         Raises:
-            UnknownComponentError: there is none of this name.
+            UnknownComponentError: no component or group has this name.
         """
         return await self._each(name, lambda item: item.start())
 
     async def stop_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """End a component, or all of a group, and keep it so.
+        """Stop a component or all of a group, until they are started again; return their status.
 
         Raises:
-            UnknownComponentError: there is none of this name.
-            NotAnsweringError: a process cannot even be killed.
+            UnknownComponentError: no component or group has this name.
+            NotAnsweringError: a process does not end even after SIGKILL.
         """
         return await self._each(name, lambda item: item.stop(gently=gently))
 
     async def restart_components(self, name: str, *, gently: bool = True) -> list[ComponentStatus]:
-        """End a component, or all of a group, and start it anew.
+        """Stop a component or all of a group, and start them again; return their status.
 
         Raises:
             UnknownComponentError, NotAnsweringError: as for `stop_components`.
@@ -154,10 +154,10 @@ class Bed:
         return await self._each(name, lambda item: item.restart(gently=gently))
 
     def signal(self, name: str, number: SignalName, *, everyone: bool) -> list[ComponentStatus]:
-        """Send a signal to the first process of each, or to all of its processes.
+        """Send a signal to the first process of each component, or to all of its processes; return their status.
 
         Raises:
-            UnknownComponentError: there is none of this name.
+            UnknownComponentError: no component or group has this name.
         """
         found = self.find(name)
         for item in found:
@@ -166,11 +166,11 @@ class Bed:
         return [item.status() for item in found]
 
     def limit(self, name: str, limits: Limits) -> list[ComponentStatus]:
-        """Set what each may use from now on, its running processes too; what is absent is unlimited again.
+        """Set the limits of each component, also for its running processes; limits that are absent are removed.
 
         Raises:
-            UnknownComponentError: there is none of this name.
-            UnavailableLimitError: this machine cannot set it; nothing is changed then.
+            UnknownComponentError: no component or group has this name.
+            UnavailableLimitError: this machine cannot set a limit, and nothing is changed; or the kernel rejects it.
         """
         found = self.find(name)
         self._groups.check(limits)
@@ -185,10 +185,10 @@ class Bed:
         return [item.status() for item in found]
 
     def find(self, name: str) -> list[Component]:
-        """Return the component of a name, or all of a group.
+        """Return the component with this name, or all of the group with this name.
 
         Raises:
-            UnknownComponentError: there is none.
+            UnknownComponentError: there are none.
         """
         if name in self._components:
             return [self._components[name]]
@@ -201,7 +201,7 @@ class Bed:
         return found
 
     async def wait_ready(self, found: Sequence[Component], within_s: float = _READY_WITHIN_S) -> bool:
-        """Wait until components are ready; return whether they are, in seconds given."""
+        """Wait until components are ready, at most `within_s` seconds; return whether they are."""
         try:
             await wait_all_ready(found, asyncio.get_running_loop().time() + within_s)
         except NotAnsweringError:
@@ -235,13 +235,13 @@ class Bed:
             self._write_state()
 
     def _keepers(self) -> dict[str, Component]:
-        """Return the components that need not be started anew for another episode."""
+        """Return the ready components that can forget the previous episode, and so need no restart."""
         return {
             name: item for name, item in self._components.items() if item.spec.forget_path is not None and item.is_ready
         }
 
     async def _forget(self, kept: dict[str, Component]) -> dict[str, Component]:
-        """Tell components that a new episode begins; return those that have heard it, and end the others."""
+        """Notify components of a new episode; return those that confirmed it, and stop the others."""
         secret = self._site.secret if self._site else ""
         asked = [(item.spec.port, item.spec.forget_path) for item in kept.values()]
         heard = await asyncio.gather(*(tell_to_forget(port or 0, path or "", secret) for port, path in asked))
@@ -250,11 +250,11 @@ class Bed:
         return {name: item for name, item in kept.items() if item not in deaf}
 
     async def _begin(self, within_s: float, kept: dict[str, Component]) -> None:
-        """Lay out the folder as it is at the beginning of an episode, and start everything, stage by stage.
+        """Restore the initial state of the folder, and start all components, stage by stage.
 
         Args:
-            within_s: in which all must be ready.
-            kept: components that go on, by name.
+            within_s: time limit until all are ready.
+            kept: components that continue to run, by name.
         """
         deadline = asyncio.get_running_loop().time() + within_s
         assert self._site is not None
@@ -289,7 +289,7 @@ class Bed:
         layout = self.layout
         assert self._template is not None
         self._put_away([layout.postgres, layout.redis, layout.search, layout.stats, layout.flags, layout.report_order])
-        # Those that go on write to the files that they have open.
+        # Kept components write to the log files that they have open.
         written = {item.spec.log for item in self._components.values()} | {layout.supervisor_log}
         self._put_away([path for path in layout.logs.iterdir() if path not in written])
         kept = {layout.plan, layout.groups, *written}
@@ -306,13 +306,13 @@ class Bed:
         table.write_configurations(site)
 
     def _put_away(self, paths: Sequence[Path]) -> None:
-        """Take files away at once; they are deleted meanwhile, for that takes longer than to rename them."""
+        """Rename files out of the way; they are deleted in the background, because that takes longer."""
         for path in paths:
             if path.is_symlink() or path.exists():
                 path.rename(self.layout.private / f"{_OLD}{os.urandom(8).hex()}")
 
     async def _end_all(self, but: dict[str, Component] | None = None) -> None:
-        """End everything at once, but for some."""
+        """Kill all components at once, except those in `but`."""
         but = but or {}
         ended = [item for item in self._components.values() if item.spec.name not in but]
         await asyncio.gather(*(item.stop(gently=False) for item in ended))
@@ -333,7 +333,7 @@ class Bed:
         write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
 
     def _state(self, *, hidden: bool = False) -> BedState:
-        """Return what is told of the whole; where hidden programs answer only on request."""
+        """Return the state of the testbed; the ports and addresses of hidden programs are included only if `hidden`."""
         shown = [row for row in self.plan.rows if row.port is not None and (hidden or not row.hidden)]
         public = {str(row.port) for row in shown}
         ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}
@@ -355,7 +355,7 @@ class Bed:
 
 
 def _usual(names: Iterable[str]) -> dict[str, int]:
-    """Return the supervisor's own limits of these names, with which components start that have none."""
+    """Return the supervisor's own limits of these names, which also apply to components without limits."""
     return {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
 
 

@@ -1,4 +1,4 @@
-"""A component: how it is started, and the one who keeps it running."""
+"""A component: the specification of how to start it, and the code that keeps it running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ABORT_GRACE_S: Final = 0.3
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 STEADY_AFTER_S: Final = 10.0
-"""Who ran so long starts again with the first pause."""
+"""After running for this time, a component restarts with the first pause again."""
 _LOOK_AGAIN_S: Final = 0.01
 _EXITS_KEPT: Final = 20
 
@@ -34,15 +34,15 @@ class ComponentSpec:
     """One row of the component table.
 
     Attributes:
-        group: a name for several components that are told the same; also a component's own name.
-        stage: those of one stage are started together; a stage begins when those below are ready.
-        stop_signal: what asks the program to end in order.
-        abort_signal: what makes it end at once, and yet leave nothing in the kernel; None is SIGKILL.
-        hidden: it is not told to those who ask for the target's sake.
+        group: a name for several components that are controlled together; also a component's own name.
+        stage: components of one stage start together, after those of the previous stage are ready.
+        stop_signal: requests an orderly end of the program.
+        abort_signal: ends the program at once without leaving anything in the kernel; None for SIGKILL.
+        hidden: whether it is left out of lists that responders can see.
         started: whether it is started at the beginning of an episode.
-        forget_path: where it is told to forget what was; without one a reset starts it anew.
+        forget_path: HTTP path that makes it forget the previous episode; without one, a reset restarts it.
         opened: as in `Order`.
-        leaves: is called when it has ended, with whatever it may have left in the kernel.
+        leaves: is called after its end, to remove anything that it may have left in the kernel.
     """
 
     name: str
@@ -66,13 +66,13 @@ class ComponentSpec:
 
 
 class Component:
-    """Starts a program, and again when it ends by itself; never when it was told to stop.
+    """Starts a program, and restarts it when it ends by itself, but not after it was stopped on request.
 
     Args:
         spec: its row of the table.
-        groups: tells which control-group files a new process joins.
-        counted: tells what the kernel has counted of it.
-        clock: for the times that are shown.
+        groups: returns the control-group files that a new process must join.
+        counted: returns the kernel's counters of the component.
+        clock: for the times in its status.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Component:
         self._exits: list[int] = []
         self._started_at: int | None = None
         self._ready_at: int | None = None
-        # One order at a time: a stop that comes during a restart waits for it.
+        # One order at a time: a stop that is requested during a restart waits for it.
         self._lock = asyncio.Lock()
 
     @property
@@ -107,11 +107,11 @@ class Component:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has been seen to be ready since its last start."""
+        """Whether its probe has succeeded since its last start."""
         return self._is_ready.is_set()
 
     def status(self) -> ComponentStatus:
-        """Return how it is."""
+        """Return the status of the component."""
         return ComponentStatus(
             name=self.spec.name,
             group=self.spec.group,
@@ -130,23 +130,23 @@ class Component:
         )
 
     async def start(self) -> None:
-        """Start it, if it is not running or about to."""
+        """Start it, unless it is running or about to be restarted."""
         async with self._lock:
             self._start()
 
     async def stop(self, *, gently: bool = True) -> None:
-        """End it and all that it has started, and keep it so."""
+        """Stop it and all processes that it has started, until it is started again."""
         async with self._lock:
             await self._stop(gently=gently)
 
     async def restart(self, *, gently: bool = True) -> None:
-        """End it and start it anew."""
+        """Stop it and start it again."""
         async with self._lock:
             await self._stop(gently=gently)
             self._start()
 
     async def wait_ready(self) -> None:
-        """Wait until it is ready; without an end if it never is."""
+        """Wait until it is ready, without a time-out."""
         await self._is_ready.wait()
 
     def _start(self) -> None:
@@ -162,7 +162,7 @@ class Component:
             await self._process.end(*how)
         if self._keeper is not None:
             if self._process is None:
-                # It waits between two starts, or is about to see that the process is gone.
+                # The keeper waits between two starts, or is about to notice that the process has ended.
                 self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
@@ -186,7 +186,7 @@ class Component:
         return not self._wanted
 
     async def _run(self) -> int | None:
-        """Run the program once; return its exit code, or None if it could not even be started."""
+        """Run the program once; return its exit code, or None if it could not be started."""
         spec = self.spec
         order = Order(
             command=spec.command,
@@ -236,14 +236,14 @@ class Component:
 
 
 async def wait_all_ready(components: Sequence[Component], deadline: float) -> None:
-    """Wait until all are ready.
+    """Wait until all components are ready.
 
     Args:
-        components: whose readiness counts.
+        components: to wait for.
         deadline: by the loop's clock, in seconds.
 
     Raises:
-        NotAnsweringError: one is not in time; its name is the message's first word.
+        NotAnsweringError: a component is not ready in time; the message is its name.
     """
     try:
         async with asyncio.timeout_at(deadline):

@@ -1,4 +1,4 @@
-"""The supervisor's API on its Unix socket. Who may open the socket (mode 0600) may do everything."""
+"""The supervisor's API on its Unix socket. Every process that may open the socket (mode 0600) has full access."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _STATUSES: Final = ((InvalidInputError, 422), (NotFoundError, 404), (ConflictErr
 
 
 def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
-    """Return the API.
+    """Return the FastAPI app.
 
     Args:
-        bed: what is controlled.
-        shut_down: makes the supervisor end, soon.
+        bed: the testbed to control.
+        shut_down: requests that the supervisor ends.
     """
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RelabError, _told)
@@ -60,7 +60,7 @@ def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
 
     @app.post("/shutdown", status_code=202)
     async def shutdown() -> dict[str, str]:
-        # The answer goes out first: the server waits for it when it ends.
+        # The response is still sent: the server waits for it before it ends.
         shut_down()
         return {"phase": "stopping"}
 
@@ -69,7 +69,7 @@ def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
 
 def _add_components(app: FastAPI, bed: Bed) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
-        """Answer with the components as they are, after they had some time to become ready."""
+        """Return the components' status, after waiting up to `wait_s` seconds (at most 60) until they are ready."""
         if wait_s > 0:
             await bed.wait_ready(bed.find(name), min(wait_s, 60.0))
             found = [item.status() for item in bed.find(name)]
@@ -137,20 +137,20 @@ def _add_settings(app: FastAPI, bed: Bed) -> None:
 
 
 class ControlServer(uvicorn.Server):
-    """Uvicorn that leaves signals to the supervisor."""
+    """A uvicorn server that leaves signals to the supervisor."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
 
 @contextmanager
 def listening(path: Path) -> Iterator[socket.socket]:
-    """Yield a listening Unix socket that only this user may connect to; its file goes afterwards.
+    """Yield a listening Unix socket that only this user may connect to; remove its file afterwards.
 
     Raises:
-        OSError: the path cannot be had.
+        OSError: the path is not available.
     """
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
@@ -169,7 +169,7 @@ def listening(path: Path) -> Iterator[socket.socket]:
 
 @contextmanager
 def serving(app: FastAPI, at: socket.socket) -> Iterator[Callable[[], asyncio.Task[None]]]:
-    """Serve while the block runs; what is yielded begins to end it and returns the task to wait for."""
+    """Serve the app until the block ends; yield a function that starts the shutdown and returns its task."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = ControlServer(config)
     task = asyncio.create_task(server.serve(sockets=[at]))

@@ -1,4 +1,4 @@
-"""Copying folders fast: sharing blocks where the file system can (reflink), else by the kernel."""
+"""Copy folders fast: share blocks if the file system supports it (reflink), else copy in the kernel."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _PIECE: Final = 1 << 26
 
 
 def copy_tree(source: Path, target: Path, *, owner: Owner | None = None) -> int:
-    """Copy a folder with the modes of what is in it; return the number of bytes in its files.
+    """Copy a folder with the modes of its content; return the total size of its files in bytes.
 
     Args:
-        source: a folder.
+        source: the folder to copy.
         target: must not exist.
-        owner: who gets it all; None leaves it to the caller.
+        owner: owner of the copy; None for this process's user.
 
     Raises:
-        OSError: there is no room, or something is neither a file, a folder nor a link.
+        OSError: the disk is full, or an entry is neither a file, a folder nor a symbolic link.
     """
     return _Copy(owner).folder(source, target)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder that may be gone, or partly so."""
+    """Remove a folder or file; parts of it may already be gone."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
@@ -40,7 +40,7 @@ def remove_tree(path: Path) -> None:
 
 
 class _Copy:
-    """Remembers whether blocks can be shared, which one file tells for all."""
+    """Remembers whether blocks can be shared; the first failure holds for all further files."""
 
     def __init__(self, owner: Owner | None) -> None:
         self._owner = owner
@@ -97,7 +97,7 @@ def _copy_bytes(reading: int, writing: int) -> None:
         while os.copy_file_range(reading, writing, _PIECE):
             pass
     except OSError:
-        # Across file systems older kernels refuse; what was copied so far is copied again.
+        # Older kernels reject this across file systems; start the copy of this file again.
         os.lseek(reading, 0, os.SEEK_SET)
         os.lseek(writing, 0, os.SEEK_SET)
         os.ftruncate(writing, 0)

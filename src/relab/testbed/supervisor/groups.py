@@ -1,7 +1,7 @@
-"""Control groups of components, version 1 or 2, where this machine lets the supervisor make them.
+"""Control groups of components, version 1 or 2, if the supervisor may create them on this machine.
 
-A group is made when a component first gets such a limit, and goes with the testbed. Its processes are moved into it;
-those that are started later join it before they become the program.
+A group is created when a component first gets such a limit, and is removed with the testbed. The component's processes
+are moved into it; later processes join it before they execute the program.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PERIOD_US: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """Where groups with one controller are made.
+    """The location in which groups with one controller are created.
 
     Attributes:
         version: of the kernel's interface, 1 or 2.
-        parent: the folder in which ours are made.
+        parent: the folder in which this testbed's groups are created.
     """
 
     version: int
@@ -37,7 +37,7 @@ class Hierarchy:
 def find_hierarchies(
     mounts: Path = Path("/proc/self/mounts"), own: Path = Path("/proc/self/cgroup")
 ) -> dict[Controller, Hierarchy]:
-    """Return where groups can be made by this process, by controller; what is missing is unavailable."""
+    """Return, by controller, the hierarchy in which this process may create groups; unavailable ones are left out."""
     found: dict[Controller, Hierarchy] = {}
     try:
         points = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
@@ -51,7 +51,8 @@ def find_hierarchies(
                 _offer(found, controller, Hierarchy(1, Path(point, paths.get(controller, "/").lstrip("/"))))
             elif kind == "cgroup2":
                 parent = Path(point, paths.get("", "/").lstrip("/"))
-                # Version 2 wants no processes in a group with children: ours are made beside our own group.
+                # In version 2 a group with child groups may hold no processes, so create the groups beside this
+                # process's own.
                 beside = parent if parent == Path(point) else parent.parent
                 with contextlib.suppress(OSError):
                     enabled = (beside / "cgroup.subtree_control").read_text(encoding="ascii").split()
@@ -76,7 +77,7 @@ def _may_make(parent: Path) -> bool:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    """Return a file of names and numbers; nothing if it is not there."""
+    """Parse a file of names and numbers; return {} if it cannot be read."""
     found: dict[str, int] = {}
     with contextlib.suppress(OSError):
         for line in path.read_text(encoding="ascii").splitlines():
@@ -87,12 +88,12 @@ def _counts(path: Path) -> dict[str, int]:
 
 
 class Groups:
-    """The groups of one testbed.
+    """The control groups of one testbed.
 
     Args:
-        prefix: of their names.
-        listing: a file that lists them, so that the guard can remove them.
-        hierarchies: where they can be made; None looks for them.
+        prefix: of the groups' names.
+        listing: file with the list of groups, so that the guard can remove them.
+        hierarchies: in which groups can be created; None to detect them.
     """
 
     def __init__(self, prefix: str, listing: Path, hierarchies: Mapping[Controller, Hierarchy] | None = None) -> None:
@@ -102,7 +103,7 @@ class Groups:
         self._made: dict[tuple[str, Controller], Path] = {}
 
     def available(self) -> dict[str, str | None]:
-        """Return by limit how it is set on this machine, or None where it cannot be."""
+        """Return, by name of the limit, the method by which this machine enforces it; None if it cannot."""
         by_limit: dict[str, Controller] = {"cpu_pct": "cpu", "memory_mb": "memory"}
         found: dict[str, str | None] = {"rlimits": "prlimit"}
         for limit, controller in by_limit.items():
@@ -111,10 +112,10 @@ class Groups:
         return found
 
     def check(self, limits: Limits) -> None:
-        """See that limits can be set here.
+        """Check that this machine can enforce these limits.
 
         Raises:
-            UnavailableLimitError: there is no control group for one of them.
+            UnavailableLimitError: there is no writable control group for one of them.
         """
         wanted = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
         missing = [name for name in _CONTROLLERS if wanted[name] is not None and name not in self._hierarchies]
@@ -125,10 +126,10 @@ class Groups:
             )
 
     def set(self, component: str, limits: Limits, pids: Iterable[int]) -> None:
-        """Set what a component may use, and move its processes where it counts.
+        """Set the limits of a component, and move its processes into the groups.
 
         Raises:
-            UnavailableLimitError: the kernel refuses; a memory limit below what is in use is one reason.
+            UnavailableLimitError: the kernel rejects a limit, for example a memory limit below the current use.
         """
         self.check(limits)
         wanted: dict[Controller, float | None] = {"cpu": limits.cpu_pct, "memory": limits.memory_mb}
@@ -149,7 +150,7 @@ class Groups:
                 ) from error
 
     def figures(self, component: str) -> GroupFigures:
-        """Return what the kernel has counted of a component."""
+        """Return the kernel's counters of a component's groups."""
         cpu, memory = self._made.get((component, "cpu")), self._made.get((component, "memory"))
         throttled = _counts(cpu / "cpu.stat").get("nr_throttled") if cpu else None
         if memory is None:
@@ -166,7 +167,7 @@ class Groups:
         return GroupFigures(throttled_periods=throttled, memory_refusals=refusals, oom_kills=kills)
 
     def joined_by(self, component: str) -> list[Path]:
-        """Return the files that a new process of a component writes its pid to."""
+        """Return the files to which a new process of a component must write its pid."""
         return sorted({group / "cgroup.procs" for (name, _), group in self._made.items() if name == component})
 
     def remove(self) -> None:

@@ -1,8 +1,9 @@
-"""The parent of a supervisor: it holds the lock of the folder, and sees that nothing outlives the supervisor.
+"""The parent of a supervisor: it holds the lock of the folder, and ensures that no process outlives the supervisor.
 
-Run as a file with `python -I -S`, it imports nothing of relab. It makes itself a daemon and the reaper of
-orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but what they in turn
-have started (sessions of PostgreSQL that are computing) does not end at once by itself: it comes here, and is killed.
+It runs as a file with `python -I -S` and imports no other module of relab. It turns itself into a daemon and a reaper
+of orphans, starts the supervisor and waits. The supervisor's components have a parent-death signal, but their own
+children (for example PostgreSQL sessions that are computing) do not end at once: they become the guard's children, and
+it kills them.
 
     guard.py LOCK PIPE_FD CGROUPS POSTMASTER_PID VOLUME WAIT_S COMMAND…
 
@@ -27,14 +28,14 @@ _LOOK_AGAIN_S = 0.05
 
 
 def become_reaper() -> None:
-    """Make orphans of all descendants children of this process."""
+    """Make this process the parent of all orphaned descendants."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
 def children() -> list[int]:
-    """Return the pids of all children of this process, of any of its threads."""
+    """Return the pids of all children of this process, across its threads."""
     found: list[int] = []
     for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 without pathlib a start takes half of the time
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", encoding="ascii") as file:  # noqa: PTH123
@@ -43,9 +44,9 @@ def children() -> list[int]:
 
 
 def remove_shared_memory(postmaster_pid: str) -> None:
-    """Remove the System V segment of a PostgreSQL that was killed; line 7 of the file has its key and id.
+    """Remove the System V shared memory of a killed PostgreSQL; line 7 of the file has its key and id.
 
-    The file may be older than the machine's start, so key and id must both fit, and nobody may use the segment.
+    The file may be from before a reboot, so key and id must both match, and no process may be attached to the segment.
     """
     try:
         with open(postmaster_pid, encoding="utf-8") as file:  # noqa: PTH123
@@ -55,13 +56,13 @@ def remove_shared_memory(postmaster_pid: str) -> None:
     except (OSError, ValueError, IndexError):
         return
     for key, shmid, _, _, _, _, attached, *_ in rows:
-        # The kernel shows the key as signed 32 bits, PostgreSQL as it likes.
+        # The kernel shows the key as a signed 32-bit number, PostgreSQL may not.
         if [int(key) & 0xFFFFFFFF, int(shmid)] == [wanted[0] & 0xFFFFFFFF, wanted[1]] and attached == "0":
             ctypes.CDLL(None).shmctl(int(shmid), _IPC_RMID, None)
 
 
 def remove_groups(listing: str) -> None:
-    """Remove the control groups whose paths a file lists; one that still has processes is tried again for a while."""
+    """Remove the control groups that a file lists; retry those with processes, for up to one second in all."""
     try:
         with open(listing, encoding="utf-8") as file:  # noqa: PTH123
             paths = file.read().splitlines()
@@ -81,13 +82,13 @@ def remove_groups(listing: str) -> None:
 
 
 def unmount(volume: str) -> None:
-    """Take a mounted volume away, also while somebody has a file of it open; nothing happens if it is none."""
+    """Unmount a volume, even if its files are open; do nothing if it is not mounted."""
     if os.path.ismount(volume):
         ctypes.CDLL(None).umount2(os.fsencode(volume), _MNT_DETACH)
 
 
 def end_children() -> None:
-    """Kill and reap every child, and what becomes a child by that, until there is none."""
+    """Kill and reap all children, including orphans that become children, until none is left."""
     while True:
         for pid in children():
             with contextlib.suppress(ProcessLookupError):
@@ -123,7 +124,7 @@ def _be_daemon() -> None:
 
 
 def main() -> None:
-    """Be the guard of one supervisor, from its start until nothing of it is left."""
+    """Guard one supervisor, from its start until all of its processes have ended."""
     lock, pipe, groups, postmaster_pid, volume, wait_s, *command = sys.argv[1:]
     _be_daemon()
     become_reaper()
@@ -131,11 +132,11 @@ def main() -> None:
         message = "Another supervisor holds the folder of this testbed."
         os.write(int(pipe), json.dumps({"phase": "failed", "kind": "busy", "message": message}).encode() + b"\n")
         os._exit(1)
-    # What a guard that was killed has left.
+    # Remove what an earlier guard left if it was killed.
     remove_shared_memory(postmaster_pid)
     remove_groups(groups)
     unmount(volume)
-    # A signal for the guard is one for the supervisor, which ends in order; the guard follows it.
+    # On a signal, ask the supervisor to end in order; the guard ends after it.
     wanted = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*wanted, signal.SIGCHLD})
     own = str(os.getpid())

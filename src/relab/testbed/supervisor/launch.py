@@ -1,9 +1,9 @@
-"""The first thing that runs in every component: it prepares the process and becomes the program.
+"""The start of every component: this program prepares its process and replaces itself by the component's program.
 
-Run as a file with `python -I -S`, with a JSON object as its only argument, it imports nothing of relab. What is done
-between fork and exec must not be done in a process with threads, so it is done here. The order counts: a control group
-and hard limits while the process may, then the user, then the parent-death signal, which the kernel clears when the
-user changes (prctl(2)).
+It runs as a file with `python -I -S`, gets a JSON object as its only argument, and imports no module of relab. A
+process with threads must not do this work between fork and exec, so it is done here. The order matters: control groups
+and hard limits while the process is still allowed to, then the user, then the parent-death signal, which the kernel
+clears when the user changes (prctl(2)).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXIT_CANNOT_START = 127
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when the thread that made it ends; exit if that has happened already."""
+    """Let the kernel kill this process when the thread that created it ends; exit if that has already happened."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
@@ -31,11 +31,11 @@ def die_with_parent(parent: int) -> None:
 def become(order: dict[str, object]) -> None:
     """Prepare this process as ordered and replace it by the program.
 
-    Keys: `parent` pid, `command`, `environment` (all of it), `groups` (files to write the pid to), `opened` (paths by the number of the
-    descriptor that the program gets for each), `rlimits` by name, `uid` and `gid` or null.
+    Keys: `parent` pid, `command`, `environment` (complete), `groups` (files to write the pid to), `opened` (paths by the
+    number of the descriptor under which the program gets each), `rlimits` by name, `uid` and `gid` or null.
 
     Raises:
-        OSError: something of it is not possible.
+        OSError: a step fails.
     """
     groups, rlimits, command, opened = order["groups"], order["rlimits"], order["command"], order["opened"]
     environment = order["environment"]
@@ -52,7 +52,7 @@ def become(order: dict[str, object]) -> None:
     for name, value in rlimits.items():
         kind = getattr(resource, f"RLIMIT_{name.upper()}")
         _, hard = resource.getrlimit(kind)
-        # The hard limit stays, so that a limit can be raised again in a process that runs.
+        # Keep the hard limit, so that the limit of a running process can be raised again.
         most = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (most, hard))
     uid, gid = order["uid"], order["gid"]
@@ -63,12 +63,12 @@ def become(order: dict[str, object]) -> None:
     parent = order["parent"]
     assert isinstance(parent, int)
     die_with_parent(parent)
-    # Not our own environment: Python adds LC_CTYPE to that.
+    # Do not use `os.environ`: Python adds LC_CTYPE to it.
     os.execve(command[0], command, environment)  # noqa: S606 to become the program is the purpose
 
 
 def main() -> None:
-    """Become what the argument says, or tell why not and exit with 127."""
+    """Execute the order in the argument; if that fails, print the reason and exit with 127."""
     try:
         become(json.loads(sys.argv[1]))
     except OSError as error:

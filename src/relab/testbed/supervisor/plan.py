@@ -1,7 +1,7 @@
-"""What a supervisor is started with: names, ports, and the table of programs beside the dependencies.
+"""The configuration of a supervisor: names, ports, and the table of programs beside the dependencies.
 
-A row's command is data. In it `{python}`, `{folder}`, `{private}`, `{settings}`, `{control}`, `{links}`, `{port}`,
-`{number}` and the like stand for what the supervisor knows (see `values_of` in `table.py`).
+In the command of a row, `{python}`, `{folder}`, `{private}`, `{settings}`, `{control}`, `{links}`, `{port}`, `{number}`
+and other names in braces are replaced by the supervisor's values (see `values_of` in `table.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ HEALTH_PATH = "/api/v1/health"
 
 
 class ProgramRow(Strict):
-    """A program of ours that the supervisor runs.
+    """A relab program that the supervisor runs.
 
     Attributes:
-        count: how many processes; more than one are named `<name>-<number>` from 1 on, and `<name>` means all of them.
-        port: which public port it listens on, if any; all processes of a row share it.
-        ready_path: an HTTP path that is answered with 200 when it is ready; without one it is ready when it runs.
-        stage: 0 starts together with the dependencies; 1 when these and the target are ready.
-        hidden: it is not told to those who ask for the target's sake.
-        started: whether it runs at the beginning of an episode.
-        forget_path: an HTTP path; a POST there makes it forget what was, so that a reset need not start it anew.
+        count: number of processes; several are named `<name>-<number>` from 1 on, and `<name>` means all of them.
+        port: the public port on which it listens, if any; all processes of a row share it.
+        ready_path: an HTTP path that answers with 200 when the program is ready; without one it is ready when it runs.
+        stage: 0 to start together with the dependencies; 1 to start when these and the target are ready.
+        hidden: whether it is left out of lists that responders can see.
+        started: whether it is started at the beginning of an episode.
+        forget_path: an HTTP path; a POST there makes it forget the previous episode, so that a reset need not restart
+            it.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -54,7 +55,7 @@ TARGET_ROW = ProgramRow(
     port="target",
     ready_path=HEALTH_PATH,
     count=2,
-    # It takes longer to import than its dependencies take to start.
+    # Its imports take longer than the start of its dependencies.
     stage=0,
 )
 
@@ -91,12 +92,12 @@ REPORT_ROW = ProgramRow(
 )
 
 OPEN_ACTIONS_ROW = ACTIONS_ROW.model_copy(update={"command": [*ACTIONS_ROW.command, "--open"]})
-"""The action server without the need of a token for programs of this machine."""
+"""The action server, with which local programs need no token."""
 
 STANDARD_ROWS: tuple[ProgramRow, ...] = (TARGET_ROW, ACTIONS_ROW, CHAOS_ROW, REPORT_ROW)
-"""Every program of a testbed beside PostgreSQL, Redis and the links."""
+"""All programs of a testbed beside PostgreSQL, Redis and the links."""
 OPEN_ROWS = tuple(OPEN_ACTIONS_ROW if row is ACTIONS_ROW else row for row in STANDARD_ROWS)
-"""The same, with actions open to every program of this machine."""
+"""The same programs, but local programs may act without a token."""
 
 
 class Ports(Strict):
@@ -108,14 +109,14 @@ class Ports(Strict):
 
 
 class Plan(Strict):
-    """One testbed as it shall be.
+    """The configuration of one testbed.
 
     Attributes:
         seed_module: has `seed(connection)` and `write_products(path)`, and `schema.sql` beside it.
-        python_path: further folders from which the programs may import.
-        target: settings of the target that are other than the usual ones, by section or by themselves.
-        breaker_secret: what the chaos server wants to see; None: whoever is on this machine may break the testbed.
-        start_within_s: how long everything together may take to become ready, without making a template.
+        python_path: additional folders from which the programs may import.
+        target: settings of the target that differ from the defaults, by section or by name.
+        breaker_secret: that the chaos server requires; None: every local program may inject faults.
+        start_within_s: time limit until all components are ready, without the creation of a template.
     """
 
     home: Path

@@ -1,9 +1,9 @@
-"""Ports that stay ours while what listens on them comes and goes.
+"""Hold ports for a testbed while the servers that listen on them start and stop.
 
 The supervisor binds each port itself, without listening. A server that sets SO_REUSEADDR (or, for the workers,
-SO_REUSEPORT) can bind it too and listen; while none does, connections are refused. What this prevents: that the kernel
-gives the port of a stopped server to an outgoing connection, so that the server cannot come back, or even that a
-client that tries again and again on loopback gets connected to itself.
+SO_REUSEPORT) can bind it too and listen; while none does, connections are refused. Without this, the kernel could give
+the port of a stopped server to an outgoing connection. Then the server could not come back, or a client that retries on
+loopback could even get connected to itself.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _LISTEN: Final = "0A"
 
 
 class HeldPort:
-    """One port of loopback.
+    """One held port on loopback.
 
     Args:
-        port: which; 0 lets the kernel choose.
-        shared: several processes will listen on it, with SO_REUSEPORT.
+        port: the number; 0 to let the kernel choose.
+        shared: whether several processes will listen on it, with SO_REUSEPORT.
 
     Raises:
-        StartError: somebody else has it.
+        StartError: the port is in use.
     """
 
     def __init__(self, port: int = 0, *, shared: bool = False) -> None:
@@ -45,12 +45,12 @@ class HeldPort:
         self.port = int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """Let it go."""
+        """Release the port."""
         self._socket.close()
 
 
 def _check_free(port: int) -> None:
-    # Binding shared ports succeeds beside any other that shares it; listening alone tells.
+    # Binding with SO_REUSEPORT succeeds even if another process shares the port; only listening without it fails.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -67,7 +67,7 @@ def _taken(port: int) -> StartError:
 
 
 def listens(pid: int, port: int) -> bool:
-    """Return whether this very process listens on a port of loopback or of all addresses."""
+    """Return whether this process itself listens on a port of loopback or of all addresses."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not wanted:
         return False

@@ -1,4 +1,4 @@
-"""PostgreSQL of a testbed: fast where nobody would notice (it may be lost), real where a fault or a repair shows."""
+"""PostgreSQL of a testbed: durability is off for speed, but everything that a fault or repair affects is real."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 ROOT: Final = Path("/")
-"""Where PostgreSQL starts: it wants to come back there after it has looked for its own programs."""
+"""The working folder of PostgreSQL: it returns to it after it has searched for its own programs."""
 SUPERUSER: Final = "postgres"
 APPLICATION: Final = "shop"
 DATABASE: Final = "shop"
 _DATA_FD: Final = 30
 _PASSWORD_FD: Final = 31
 HERE: Final = f"/proc/self/fd/{_DATA_FD}"
-"""The data folder as the server names it: a descriptor that it inherits, for its user may not be able to go there."""
+"""The data folder as the server names it: an inherited descriptor, because its user may have no access to the path."""
 
 _INITDB_S: Final = 60.0
 _START_S: Final = 30.0
 _SETTINGS: Final = {
-    # It is thrown away: nothing is synced to disk (what is committed survives its processes), and the log is small.
+    # The data is temporary: nothing is synced to disk (commits survive a crash of processes), and the log is small.
     "fsync": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
@@ -45,18 +45,18 @@ _SETTINGS: Final = {
     "max_worker_processes": "4",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
-    # Files in the data folder, which go with it; those in /dev/shm outlive a kill.
+    # Use files in the data folder, which are deleted with it; those in /dev/shm would remain after a kill.
     "dynamic_shared_memory_type": "mmap",
     "listen_addresses": HOST,
     "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
-    # Limits that can be reached, and what an operator looks at.
+    # Limits that a fault can reach, and settings that help operators.
     "max_connections": "50",
     "superuser_reserved_connections": "3",
     "log_lock_waits": "on",
     "deadlock_timeout": "1s",
     "track_io_timing": "on",
-    # A session whose client is gone ends within a second, whatever it computes.
+    # End sessions within a second after their client is gone, even if they are computing.
     "client_connection_check_interval": "1s",
     "log_line_prefix": "%m [%p] %q%u@%d ",
     "log_timezone": "UTC",
@@ -67,19 +67,19 @@ _HBA: Final = f"# Every connection needs a password.\nhost all all {HOST}/32 scr
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Passwords of the two roles: of the supervisor's and of the application's."""
+    """Passwords of the two roles: the superuser and the application."""
 
     superuser: str
     application: str
 
     @classmethod
     def new(cls) -> Credentials:
-        """Return passwords that nobody knows."""
+        """Return new random passwords."""
         return cls(secrets.token_urlsafe(18), secrets.token_urlsafe(18))
 
 
 def configuration(programs: PostgresPrograms) -> str:
-    """Return what is put after the server's own configuration file."""
+    """Return the settings to append to the server's configuration file."""
     settings = dict(_SETTINGS)
     if programs.statements:
         settings["shared_preload_libraries"] = "pg_stat_statements"
@@ -87,20 +87,20 @@ def configuration(programs: PostgresPrograms) -> str:
 
 
 def server_command(programs: PostgresPrograms, port: int) -> list[str]:
-    """Return the command of a server that inherits its data folder (`opened_for`)."""
+    """Return the command of a server that inherits its data folder as a descriptor (`opened_for`)."""
     return [programs.postgres, "-D", HERE, "-p", str(port)]
 
 
 def opened_for(folder: Path) -> dict[int, Path]:
-    """Return what a server of this data folder inherits, by descriptor."""
+    """Return the folder that the server inherits, by number of the descriptor."""
     return {_DATA_FD: folder}
 
 
 def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = "postgres") -> psycopg.Connection:
-    """Return a connection; the caller closes it.
+    """Return a connection; the caller must close it.
 
     Raises:
-        psycopg.Error: the server refuses.
+        psycopg.Error: the connection fails.
     """
     import psycopg  # noqa: PLC0415 only to make a template; it takes a tenth of a second
 
@@ -110,12 +110,12 @@ def connect(port: int, password: str, *, user: str = SUPERUSER, database: str = 
 
 
 class NewCluster:
-    """A data folder that is being made.
+    """A data folder that is being created.
 
     Args:
-        folder: empty, its owner's.
-        log: gets what the programs say.
-        port: for the server while it is filled.
+        folder: an empty folder that belongs to the server's user.
+        log: gets the output of the programs.
+        port: of the server while it is filled.
     """
 
     def __init__(self, programs: PostgresPrograms, folder: Path, *, log: Path, port: int) -> None:
@@ -129,7 +129,7 @@ class NewCluster:
 
         Raises:
             StartError: initdb fails.
-            NotAnsweringError: it takes too long.
+            NotAnsweringError: initdb takes too long.
         """
         password = self._folder.parent / "password"
         password.write_text(credentials.superuser + "\n", encoding="utf-8")
@@ -150,18 +150,18 @@ class NewCluster:
         (self._folder / "pg_hba.conf").write_text(_HBA, encoding="utf-8")
 
     async def fill(self, work: Callable[[int], None]) -> None:
-        """Run the server while `work` is done in a thread with its port, and end it in order.
+        """Run the server while `work` runs in a thread with its port, and stop it in order.
 
         Raises:
             StartError: the server does not start.
-            Exception: what `work` raises.
+            Exception: any exception of `work`.
         """
         process = Process(self._order(server_command(self._programs, self._port)))
         try:
             probe = PostmasterReady(self._folder / "postmaster.pid")
             try:
                 async with asyncio.timeout(_START_S):
-                    # Nothing but its file tells how far it is.
+                    # Only the server's file shows its progress.
                     while process.exit_code is None and not await probe.ready(process.pid):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
             except TimeoutError:
@@ -170,7 +170,7 @@ class NewCluster:
                 raise StartError("PostgreSQL does not start.", component="postgres", log_tail=tail(self._log))
             await asyncio.to_thread(work, self._port)
         finally:
-            # Fast shutdown: sessions are ended, everything is written.
+            # SIGINT requests a fast shutdown: sessions are ended, all data is written.
             code = await process.end(signal.SIGINT, _START_S)
         if code != 0:
             raise StartError("PostgreSQL does not end in order.", component="postgres", log_tail=tail(self._log))

@@ -1,4 +1,4 @@
-"""How the supervisor sees that a component is ready: it asks the component, or looks at what the kernel says."""
+"""Readiness probes of the supervisor: they send a request to the component, or read files and the kernel's tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORGETS_WITHIN_S: Final = 3.0
 
 
 class Probe(Protocol):
-    """Tells whether a component does its work."""
+    """Checks whether a component is ready."""
 
     async def ready(self, pid: int) -> bool:
         """Return whether the process is ready; never raises."""
@@ -26,12 +26,12 @@ class Probe(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PostmasterReady:
-    """PostgreSQL writes its pid and its state into a file of its data folder (lines 1 and 8)."""
+    """PostgreSQL is ready according to the pid and state in its file (lines 1 and 8) in the data folder."""
 
     path: Path
 
     async def ready(self, pid: int) -> bool:
-        """Return whether it takes connections."""
+        """Return whether it accepts connections."""
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
             return int(lines[0]) == pid and lines[7].strip() == "ready"
@@ -41,25 +41,25 @@ class PostmasterReady:
 
 @dataclass(frozen=True, slots=True)
 class RedisReady:
-    """Redis answers PING, be it with a demand for a password."""
+    """Redis is ready if it answers PING, even if the answer demands a password."""
 
     port: int
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the port is the component's own
-        """Return whether it answers."""
+        """Return whether Redis answers."""
         answer = await _ask(self.port, b"PING\r\n", until=b"\r\n")
         return answer.startswith((b"+PONG", b"-NOAUTH"))
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReady:
-    """The very process listens, and an HTTP path is answered with 200."""
+    """An HTTP server is ready if this process itself listens, and a path answers with 200."""
 
     port: int
     path: str
 
     async def ready(self, pid: int) -> bool:
-        """Return whether it answers."""
+        """Return whether the process listens and answers with 200."""
         if not listens(pid, self.port):
             return False
         request = f"GET {self.path} HTTP/1.0\r\nHost: {HOST}:{self.port}\r\nConnection: close\r\n\r\n"
@@ -69,12 +69,12 @@ class HttpReady:
 
 @dataclass(frozen=True, slots=True)
 class SocketReady:
-    """A Unix socket takes connections."""
+    """A server is ready if its Unix socket accepts connections."""
 
     path: Path
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 the path is the component's own
-        """Return whether it does."""
+        """Return whether the socket accepts a connection."""
         with contextlib.suppress(OSError):
             async with asyncio.timeout(_WITHIN_S):
                 _, writer = await asyncio.open_unix_connection(self.path)
@@ -85,15 +85,15 @@ class SocketReady:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The process is there; nothing else is asked of it."""
+    """A process is ready as soon as it runs."""
 
     async def ready(self, pid: int) -> bool:  # noqa: ARG002 whoever asks has just started it
-        """Return that it runs: who waits is told when it ends."""
+        """Return True: the process was just started, and its end is reported elsewhere."""
         return True
 
 
 async def tell_to_forget(port: int, path: str, secret: str) -> bool:
-    """Tell a program that a new episode begins; return whether it has heard it and is ready for it."""
+    """Notify a program that a new episode begins; return whether it confirmed with 200."""
     request = (
         f"POST {path} HTTP/1.0\r\nHost: {HOST}:{port}\r\n{SECRET_HEADER}: {secret}\r\n"
         "Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -103,7 +103,7 @@ async def tell_to_forget(port: int, path: str, secret: str) -> bool:
 
 
 async def _ask(port: int, request: bytes, *, until: bytes, within_s: float = _WITHIN_S) -> bytes:
-    """Return the beginning of an answer, or nothing."""
+    """Return the beginning of an answer, or b"" if there is none."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         async with asyncio.timeout(within_s):
             reader, writer = await asyncio.open_connection(HOST, port)

@@ -1,4 +1,4 @@
-"""Processes of the supervisor: each in a session of its own, none of which outlives it, and all of their offspring."""
+"""Processes of the supervisor: each in its own session; neither they nor their descendants outlive it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from relab.testbed.supervisor import guard, launch
 
 _AFTER_KILL_S: Final = 5.0
 _living: set[int] = set()
-"""First processes of components; every other child of a supervisor is an orphan of one that has ended."""
+"""Pids of the components' first processes; every other child of a supervisor is an orphan of an ended one."""
 _is_supervisor = False
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose rights a process has."""
+    """The user and group under which a process runs."""
 
     uid: int
     gid: int
@@ -34,18 +34,18 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to start.
+    """The specification of a process to start.
 
     Attributes:
         command: program (an absolute path) and arguments.
-        environment: all of it.
-        cwd: where it starts.
-        log: gets what it prints.
+        environment: the complete environment.
+        cwd: its working folder.
+        log: gets its output.
         owner: its user, or None for that of the supervisor.
-        rlimits: soft limits by the kernel's names in lower case.
+        rlimits: soft limits, by the kernel's names in lower case.
         groups: control-group files to write its pid to.
         opened: files and folders that it gets as open descriptors, by number (20 and more); they are opened before
-            the user changes, so that they need not be reachable for that user.
+            the user changes, so that user needs no access to their paths.
     """
 
     command: Sequence[str]
@@ -59,10 +59,10 @@ class Order:
 
 
 def become_supervisor(parent: int) -> None:
-    """End with the guard, and get the orphans of components.
+    """Make this process a supervisor: it ends with the guard, and becomes the parent of orphans of components.
 
     Raises:
-        OSError: the kernel refuses; it is no Linux.
+        OSError: the kernel refuses; it is not Linux.
     """
     global _is_supervisor  # noqa: PLW0603 a property of the process, as this is
     launch.die_with_parent(parent)
@@ -71,12 +71,13 @@ def become_supervisor(parent: int) -> None:
 
 
 class Process:
-    """One running process and what comes of it. Made on the main thread only.
+    """One running process and its descendants. Create it only on the main thread.
 
-    The parent-death signal follows the thread that makes the process; the main thread lives as long as the supervisor.
+    The parent-death signal is bound to the thread that creates the process; the main thread lives as long as the
+    supervisor.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be started.
     """
 
     def __init__(self, order: Order) -> None:
@@ -115,21 +116,21 @@ class Process:
         return self._popen.returncode
 
     async def wait(self) -> int:
-        """Wait for the end of the first process, and end what it leaves behind; return its exit code."""
+        """Wait for the end of the first process and of the orphans that it leaves; return its exit code."""
         await self._ended.wait()
         code = self._popen.returncode
         assert code is not None
         return code
 
     def send(self, number: signal.Signals, *, everyone: bool = False) -> None:
-        """Send a signal to the first process, or to its descendants too, the first one first."""
+        """Send a signal to the first process or, if `everyone`, also to its descendants, the first one first."""
         for pid in [self.pid, *(descendants(self.pid) if everyone else ())]:
             if self.exit_code is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     def limit(self, rlimits: Mapping[str, int]) -> None:
-        """Set soft limits of all processes of it, now."""
+        """Set soft limits of all of its processes at once."""
         for pid in [self.pid, *descendants(self.pid)]:
             for name, value in rlimits.items():
                 number = getattr(resource, f"RLIMIT_{name.upper()}")
@@ -139,17 +140,17 @@ class Process:
                     resource.prlimit(pid, number, (within, hard))
 
     async def end(self, gently: signal.Signals | None, grace_s: float) -> int:
-        """End it with all that it has started; return the exit code.
+        """End it and all processes that it has started; return the exit code.
 
         Args:
-            gently: what asks it to end; None is SIGKILL at once.
-            grace_s: how long it may take, before SIGKILL.
+            gently: the signal that requests an orderly end; None to send SIGKILL at once.
+            grace_s: time to wait before SIGKILL.
 
         Raises:
-            NotAnsweringError: it does not end, though it was killed.
+            NotAnsweringError: it does not end even after SIGKILL.
         """
         if gently is not None and self.exit_code is None:
-            # One that is stopped hears only after it goes on.
+            # A stopped process handles the signal only after SIGCONT.
             self.send(gently)
             self.send(signal.SIGCONT, everyone=True)
             with contextlib.suppress(TimeoutError):
@@ -164,8 +165,8 @@ class Process:
             raise NotAnsweringError(f"Process {self.pid} does not end, though it was killed.") from error
 
     def kill(self) -> None:
-        """SIGKILL for all processes of it; `wait` tells when the first one is gone."""
-        # The first one goes first, so that it starts nothing in the place of what is killed.
+        """Send SIGKILL to all of its processes; `wait` returns when the first one has ended."""
+        # Kill the first one first, so that it does not replace its killed children.
         self.send(signal.SIGKILL, everyone=True)
 
     def _reap(self) -> None:
@@ -179,9 +180,10 @@ class Process:
 
 
 def end_orphans() -> None:
-    """Kill and reap what components that have ended had started.
+    """Kill and reap orphans that ended components have left.
 
-    Only in a supervisor, to which orphans come; a program that merely uses `Process` has other children of its own.
+    Does nothing outside a supervisor: other programs that use `Process` do not receive orphans and have children of
+    their own.
     """
     if not _is_supervisor:
         return
@@ -193,13 +195,13 @@ def end_orphans() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in orphans:
-            # A child that is no zombie yet becomes one in no time: it has got SIGKILL.
+            # The child has received SIGKILL, so it becomes a zombie at once.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the pids of all that a process has started and that still belongs to it, parents before children."""
+    """Return the pids of all current descendants of a process, parents before children."""
     parents = _parents()
     found: list[int] = []
     wanted = {pid}
@@ -223,7 +225,7 @@ async def run_to_end(order: Order, *, within_s: float) -> int:
     """Run a program to its end and return the exit code.
 
     Raises:
-        NotAnsweringError: it took longer; it was killed.
+        NotAnsweringError: it did not end in time and was killed.
     """
     process = Process(order)
     try:
@@ -237,7 +239,7 @@ async def run_to_end(order: Order, *, within_s: float) -> int:
 
 
 def tail(path: Path, lines: int = 15) -> str:
-    """Return the last lines of a log, or nothing if there is none."""
+    """Return the last lines of a log, or "" if it cannot be read."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

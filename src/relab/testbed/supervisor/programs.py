@@ -1,4 +1,4 @@
-"""The programs of the dependencies: the machine's own, else those in wheels."""
+"""Find the programs of the dependencies: those installed on the machine, else those in wheels."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from relab.testbed.supervisor.copying import copy_tree, remove_tree
 from relab.testbed.supervisor.process import Owner
 
 _OLDEST_POSTGRES: Final = 14
-"""The first with `client_connection_check_interval`."""
+"""The first version with `client_connection_check_interval`."""
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 _PACKAGES: Final = "Install PostgreSQL and Redis, or the extra: pip install 'relab[testbed]'"
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresPrograms:
-    """PostgreSQL as it can be run by its owner.
+    """A PostgreSQL installation that its user can run.
 
     Attributes:
-        folder: where `postgres` and `initdb` are.
-        version: as `postgres --version` ends.
-        owner: the user that it must run as, or None for ours.
+        folder: that contains `postgres` and `initdb`.
+        version: as `postgres --version` prints it.
+        owner: the user that it must run as, or None for this process's user.
         statements: whether pg_stat_statements can be loaded.
     """
 
@@ -44,20 +44,20 @@ class PostgresPrograms:
 
     @property
     def postgres(self) -> str:
-        """The server."""
+        """Path of the server program."""
         return str(self.folder / "postgres")
 
     @property
     def initdb(self) -> str:
-        """What makes a data folder."""
+        """Path of the program that creates a data folder."""
         return str(self.folder / "initdb")
 
 
 def find_postgres() -> PostgresPrograms:
-    """Return PostgreSQL from the machine, else from the wheel.
+    """Find PostgreSQL on the machine, else in the wheel.
 
     Raises:
-        MissingProgramError: there is none that is new enough.
+        MissingProgramError: there is none of a supported version.
     """
     owner = _postgres_owner()
     for folder in _postgres_folders():
@@ -69,7 +69,7 @@ def find_postgres() -> PostgresPrograms:
 
 
 def find_redis() -> tuple[str, str]:
-    """Return the path and the version of Redis from the machine, else from the wheel.
+    """Find Redis on the machine, else in the wheel; return its path and version.
 
     Raises:
         MissingProgramError: there is none.
@@ -84,7 +84,7 @@ def find_redis() -> tuple[str, str]:
 
 
 def _postgres_owner() -> Owner | None:
-    """Return whom PostgreSQL runs as: it refuses to run as root."""
+    """Return the user that PostgreSQL runs as if this process is root, because it refuses root; else None."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -124,7 +124,7 @@ def _has_statements(folder: Path) -> bool:
 
 
 def _wheel_folder(module: str, *parts: str) -> Path | None:
-    # Found, not imported: what these packages do at import is not wanted.
+    # Find the package without importing it, because its import has side effects.
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
@@ -140,7 +140,7 @@ def _output(*command: str) -> str:
 
 
 def _reachable(folder: Path, owner: Owner) -> bool:
-    """Return whether a user may run what is in a folder."""
+    """Return whether a user may run the programs in a folder."""
     for path in [*reversed(folder.parents), folder, folder / "postgres"]:
         status = path.stat()
         shift = 6 if status.st_uid == owner.uid else 3 if status.st_gid == owner.gid else 0
@@ -150,7 +150,7 @@ def _reachable(folder: Path, owner: Owner) -> bool:
 
 
 def _reachable_copy(folder: Path, version: str) -> Path:
-    """Return the folder in a copy of the installation that everybody may read, made once."""
+    """Copy the installation once to a folder that every user may read; return the copy's program folder."""
     name = hashlib.sha256(f"{folder}:{version}".encode()).hexdigest()[:12]
     copy = Path(tempfile.gettempdir(), f"relab-postgres-{os.geteuid()}-{name}")
     if not copy.is_dir():
@@ -160,7 +160,7 @@ def _reachable_copy(folder: Path, version: str) -> Path:
         try:
             fresh.rename(copy)
         except OSError:
-            # Another process was first.
+            # Another process has created the copy first.
             remove_tree(fresh)
     status = copy.stat(follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -169,7 +169,7 @@ def _reachable_copy(folder: Path, version: str) -> Path:
 
 
 def check_platform() -> None:
-    """See that this is a system on which a testbed can run.
+    """Check that a testbed can run on this operating system.
 
     Raises:
         MissingProgramError: it is not Linux.

@@ -1,6 +1,6 @@
-"""The target's settings in versions: the file that workers start with, every version beside it, and who made it.
+"""The target's settings in versions: the file that workers read at their start, and every version with its author.
 
-A version is not judged here. That a bad one can be written, and rolled back, is what the testbed is for.
+Versions are not validated: that a bad one can be written and rolled back is a purpose of the testbed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _MOST_BYTES: Final = 65_536
 
 
 class SettingsStore:
-    """Versions of one document.
+    """The versions of one settings document.
 
     Args:
-        folder: `target.json`, `target.v<N>.json` and `history.jsonl` are in it.
+        folder: contains `target.json`, `target.v<N>.json` and `history.jsonl`.
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
@@ -34,14 +34,14 @@ class SettingsStore:
         self._clock = clock
 
     def begin(self, document: Mapping[str, Any]) -> None:
-        """Start the history with this document as version 1; what was there is forgotten."""
+        """Start a new history with this document as version 1; older files are deleted."""
         self._folder.mkdir(exist_ok=True)
         for path in self._folder.iterdir():
             path.unlink()
         self._write({**document, "version": 1}, {}, author="supervisor", note="the testbed was made")
 
     def current(self) -> dict[str, Any]:
-        """Return the document in force, with its `version`."""
+        """Return the current document, with its `version`."""
         return self._read(self._folder / "target.json")
 
     def history(self) -> list[SettingsVersion]:
@@ -52,11 +52,11 @@ class SettingsStore:
     def merge(
         self, changes: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Make a version in which these fields differ; nested objects are merged, all else is replaced.
+        """Create a version with changed fields; nested objects are merged, other values are replaced.
 
         Raises:
-            StaleVersionError: the version is not `expected_version` any more.
-            InvalidInputError: the changes name `version`, or come to too much.
+            StaleVersionError: the current version is not `expected_version`.
+            InvalidInputError: the changes set `version`, or the document becomes too large.
         """
         return self.replace(
             _merged(self.current(), changes), author=author, note=note, expected_version=expected_version
@@ -65,7 +65,7 @@ class SettingsStore:
     def replace(
         self, document: Mapping[str, Any], *, author: str, note: str, expected_version: int | None = None
     ) -> SettingsVersion:
-        """Make a version with this document.
+        """Create a version with this document.
 
         Raises:
             StaleVersionError, InvalidInputError: as for `merge`.
@@ -84,7 +84,7 @@ class SettingsStore:
         return self._write(after, before, author=author, note=note)
 
     def roll_back(self, version: int | None, *, author: str, note: str) -> SettingsVersion:
-        """Make a version with the content of an older one; None is the one before the current.
+        """Create a version with the content of an older one; None means the version before the current one.
 
         Raises:
             UnknownVersionError: there is no such version.
@@ -118,7 +118,7 @@ class SettingsStore:
 
 
 def mask(value: Any, name: str = "") -> Any:
-    """Return a document in which no secret can be read."""
+    """Return a copy of a document with its secrets masked."""
     if isinstance(value, dict):
         return {key: mask(item, key) for key, item in value.items()}
     if isinstance(value, list):
@@ -127,7 +127,7 @@ def mask(value: Any, name: str = "") -> Any:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return by dotted name what differs, as `{"from": …, "to": …}`, secrets masked; absent is null."""
+    """Return the differences by dotted name, as `{"from": …, "to": …}`, with secrets masked; absent values are null."""
     old, new = _flat(before), _flat(after)
     names = sorted(name for name in old.keys() | new.keys() if name != "version" and old.get(name) != new.get(name))
     return {name: {"from": _masked(name, old.get(name)), "to": _masked(name, new.get(name))} for name in names}

@@ -1,4 +1,4 @@
-"""The component table of a testbed: dependencies, links and programs, as rows that say how each is run."""
+"""The component table of a testbed: rows that describe how to run the dependencies, the links and the programs."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ maxmemory-policy allkeys-lru
 user {operator} on >{password} ~* &* +@all
 """
 OPERATOR: Final = "operator"
-"""The operators' own user of the cache: whatever is done to the default one, they can look and mend."""
+"""The operators' user of the cache, which still works if a fault affects the default user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What is settled before anything is started: folders, ports, programs, passwords.
+    """The values that are fixed before any component starts: folders, ports, programs, passwords.
 
     Attributes:
-        secret: what the supervisor shows when it asks a program to forget.
+        secret: that the supervisor sends when it notifies a program of a new episode.
     """
 
     plan: Plan
@@ -59,10 +59,10 @@ class Site:
 
 
 def hold_ports(plan: Plan) -> dict[str, HeldPort]:
-    """Take all ports of a testbed; the private ones are the kernel's choice.
+    """Hold all ports of a testbed; the kernel chooses the private ones.
 
     Raises:
-        StartError: a public one is in use; none is held then.
+        StartError: a public port is in use; then none is held.
     """
     held: dict[str, HeldPort] = {}
     try:
@@ -79,7 +79,7 @@ def hold_ports(plan: Plan) -> dict[str, HeldPort]:
 
 
 def components(site: Site) -> list[ComponentSpec]:
-    """Return the whole table, in the order in which it is started."""
+    """Return all rows of the table, in the order of their start."""
     rows = [_postgres(site), _redis(site), _links(site)]
     for row in site.plan.rows:
         rows += [_program(site, row, number) for number in range(1, row.count + 1)]
@@ -87,7 +87,7 @@ def components(site: Site) -> list[ComponentSpec]:
 
 
 def write_configurations(site: Site) -> None:
-    """Write what the dependencies and the links are started with."""
+    """Write the configuration files of Redis and the links."""
     layout = site.layout
     layout.redis.mkdir(exist_ok=True)
     text = _REDIS_CONFIGURATION.format(
@@ -111,7 +111,7 @@ def write_configurations(site: Site) -> None:
 
 
 def first_settings(site: Site) -> dict[str, Any]:
-    """Return the target's settings as they are at the beginning of every episode."""
+    """Return the target's settings at the beginning of every episode."""
     layout, ports = site.layout, site.ports
     target = next((row for row in site.plan.rows if row.port == "target"), None)
     usual: dict[str, Any] = {
@@ -145,7 +145,7 @@ def first_settings(site: Site) -> dict[str, Any]:
 
 
 def access_of(site: Site) -> dict[str, Any]:
-    """Return where operators reach the dependencies, past the links, and as whom; and the ports of each path."""
+    """Return the operators' direct addresses and credentials of the dependencies, and the ports of the links."""
     users = {"database": ("postgres", postgres.SUPERUSER), "cache": ("redis", OPERATOR)}
     return {
         dependency: {
@@ -161,7 +161,7 @@ def access_of(site: Site) -> dict[str, Any]:
 
 
 def values_of(site: Site, row: ProgramRow, number: int) -> dict[str, str]:
-    """Return what the words in braces of a row's command stand for."""
+    """Return the values of the words in braces in a row's command."""
     layout = site.layout
     return {
         "python": sys.executable,
@@ -197,9 +197,9 @@ def _postgres(site: Site) -> ComponentSpec:
         owner=site.programs.owner,
         port=site.ports["postgres"],
         stop_signal=signal.SIGINT,
-        # Immediate shutdown writes nothing, but gives shared memory back.
+        # An immediate shutdown writes no data, but releases shared memory.
         abort_signal=signal.SIGQUIT,
-        # After an orderly end the file is gone; after a kill a segment of shared memory is left.
+        # An orderly end deletes the file; after a kill, a segment of shared memory remains.
         leaves=lambda: guard.remove_shared_memory(str(pid_file)),
     )
 
@@ -238,7 +238,7 @@ def _program(site: Site, row: ProgramRow, number: int) -> ComponentSpec:
     name = f"{row.name}-{number}" if row.count > 1 else row.name
     port = int(getattr(site.plan.ports, row.port)) if row.port else None
     values = values_of(site, row, number)
-    # A program that shows its log to others must not find it mixed with that of hidden ones.
+    # The logs of hidden programs must not be visible in the folder of the other logs.
     folder = site.layout.private if row.hidden else site.layout.logs
     environment = _environment(site) | ({SECRET_VARIABLE: site.secret} if row.forget_path else {})
     if row.port == "chaos" and site.plan.breaker_secret is not None:

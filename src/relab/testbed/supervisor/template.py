@@ -1,7 +1,7 @@
-"""The state that every episode begins with: made once for each version of schema, seed and programs, then copied.
+"""The initial state of every episode: created once for each version of schema, seed and programs, then copied.
 
 A template is a folder with `postgres/` (a data folder after an orderly end), `search/` and `credentials.json`. Its name
-is the digest of everything that it was made of.
+is the digest of everything that determines its content.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from relab.testbed.supervisor.postgres import APPLICATION, DATABASE, Credentials
 from relab.testbed.supervisor.programs import PostgresPrograms
 
 FORMAT: Final = 1
-"""Goes up when a template of old code would not do for this code."""
+"""Increase this when templates of older code cannot be used any more."""
 PRODUCTS: Final = "products.jsonl"
 _KEPT: Final = 3
 
@@ -46,30 +46,30 @@ class Template:
 
     @property
     def digest(self) -> str:
-        """What it was made of."""
+        """The digest of everything that determines the template's content."""
         return self.folder.name
 
     def credentials(self) -> Credentials:
-        """Return the passwords that its roles have."""
+        """Return the passwords of its roles."""
         return Credentials(**json.loads((self.folder / "credentials.json").read_bytes()))
 
     def copy_to(self, layout: Layout) -> None:
-        """Make the database and the search files of a testbed anew; what was there must be gone.
+        """Copy the template's database and search files to a testbed, where they must not exist.
 
         Raises:
-            OSError: there is no room.
+            OSError: the disk is full, for example.
         """
         copy_tree(self.folder / "postgres", layout.postgres, owner=self.programs.owner)
         copy_tree(self.folder / "search", layout.search)
 
 
 def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
-    """Return what a template of this seed is called: 16 hex digits.
+    """Return the name of the template of a seed: a digest of 16 hex digits.
 
-    All Python and SQL files of the seed's folder count, for the seed may use any of them.
+    It covers all Python and SQL files in the seed's folder, because the seed may use any of them.
 
     Raises:
-        StartError: there is no such module.
+        StartError: the module does not exist.
     """
     folder = _seed_folder(seed_module)
     parts = hashlib.sha256(f"{FORMAT}\n{programs.version}\n{seed_module}\n".encode())
@@ -81,11 +81,11 @@ def digest_of(programs: PostgresPrograms, seed_module: str) -> str:
 
 
 async def ensure(programs: PostgresPrograms, seed_module: str, templates: Path) -> Template:
-    """Return the template of this seed; it is made if it is not there, by one supervisor at a time.
+    """Return the template of this seed; create it if it does not exist, under a lock against other supervisors.
 
     Raises:
-        StartError: it cannot be made.
-        OSError: there is no room.
+        StartError: it cannot be created.
+        OSError: the disk is full, for example.
     """
     folder = templates / await asyncio.to_thread(digest_of, programs, seed_module)
     if folder.is_dir():
@@ -123,7 +123,7 @@ async def _make(programs: PostgresPrograms, seed_module: str, folder: Path) -> N
         except Exception as error:
             if isinstance(error, StartError):
                 raise
-            # Whatever the seed raises, it is the reason why there is no testbed.
+            # The seed may raise any exception; report it as the reason of the failed start.
             raise StartError(f"The seed {seed_module} fails: {type(error).__name__}: {error}") from error
         write_json(fresh / "credentials.json", asdict(credentials))
         await asyncio.to_thread(fresh.rename, folder)
@@ -149,13 +149,13 @@ def _fill(port: int, credentials: Credentials, programs: PostgresPrograms, seed_
     schema = (_seed_folder(seed_module) / "schema.sql").read_text(encoding="utf-8")
     with closing(postgres.connect(port, credentials.application, user=APPLICATION, database=DATABASE)) as connection:
         connection.execute(schema.encode())
-        # The seed commits by itself, so it gets a connection that is in no transaction.
+        # The seed commits by itself, so it gets a connection without autocommit.
         connection.autocommit = False
         module.seed(connection)
         connection.commit()
     module.write_products(products)
     with closing(postgres.connect(port, credentials.superuser, database=DATABASE)) as connection:
-        # Autovacuum then has nothing to do in an episode but what the episode gives it.
+        # After this, autovacuum only has work that the episode itself creates.
         connection.execute("VACUUM (FREEZE, ANALYZE)")
         if programs.statements:
             connection.execute("SELECT pg_stat_statements_reset()")
@@ -173,7 +173,7 @@ def _seed_folder(seed_module: str) -> Path:
 
 
 def _remove_old(templates: Path) -> None:
-    """Remove what was left half-made, and all templates but the newest few."""
+    """Remove incomplete templates, and all but the two newest finished ones."""
     folders = [path for path in templates.iterdir() if path.is_dir()]
     finished = sorted(
         (path for path in folders if not path.name.startswith("new-")), key=lambda path: path.stat().st_mtime

@@ -1,7 +1,7 @@
-"""The disk that the target writes to: a small one of its own, where this process may mount one.
+"""The disk that the target writes to: a small file system of its own, if this process may mount one.
 
-A volume that fills up is full for the target and for nobody else. It is memory; it goes with the testbed, and the guard
-takes away what a killed supervisor has left.
+So a full volume affects only the target. It is a tmpfs and is removed with the testbed; the guard unmounts it if the
+supervisor was killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Volume:
-    """A folder, on a file system of its own where that is possible.
+    """A folder, on its own file system if that is possible.
 
     Args:
         path: of the folder.
@@ -33,14 +33,14 @@ class Volume:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a file system of its own."""
+        """Whether the folder is a file system of its own."""
         return self._path.is_mount()
 
     def make(self) -> None:
-        """Make the folder, and mount the volume; without the right to mount it is a folder like any other.
+        """Create the folder, and mount a volume on it; without the right to mount, it stays a plain folder.
 
         Raises:
-            OSError: not even the folder can be made.
+            OSError: the folder cannot be created.
         """
         self._path.mkdir(exist_ok=True)
         if self.is_own:
@@ -52,7 +52,7 @@ class Volume:
             _log.info("no_volume", path=str(self._path), reason=f"{type(error).__name__}: {error}"[:200])
 
     def empty(self) -> None:
-        """Delete all that is in it."""
+        """Delete the content of the folder."""
         self._path.mkdir(exist_ok=True)
         for entry in self._path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
@@ -61,5 +61,5 @@ class Volume:
                 entry.unlink()
 
     def remove(self) -> None:
-        """Take the volume away; the folder stays."""
+        """Unmount the volume; the folder stays."""
         unmount(str(self._path))

@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.target --settings FILE --worker N`: how the supervisor starts a worker."""
+"""`python -m relab.testbed.target --settings FILE --worker N`: the supervisor's command to start a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.worker < 1:
         parser.error("--worker is 1 or more")
-    # The libraries take a second to load, which a wrong argument need not wait for.
+    # The libraries take a second to load, so check the arguments first.
     from relab.testbed.target.worker import run_worker  # noqa: PLC0415
 
     return run_worker(arguments.settings, worker=arguments.worker, qdrant_url=os.environ.get("QDRANT_URL"))

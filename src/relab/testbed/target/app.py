@@ -1,4 +1,4 @@
-"""The target's HTTP application: its routes, flow control before them, errors made into answers."""
+"""The target's HTTP application: routes, flow control in front of them, and the conversion of errors to responses."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _STATUS: Final[tuple[tuple[type[RelabError], int], ...]] = (
     (ForbiddenError, 403),
     (UnavailableError, 503),
 )
-"""The first class that fits decides."""
+"""The first class that matches the error determines the status."""
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """Return the application of one worker; it starts and closes its parts."""
+    """Return the application of one worker; its lifespan starts and closes the worker's parts."""
     app = FastAPI(title="Shop", version="1.0.0", lifespan=_lifespan(parts))
     for routes in (shop_routes, operator_routes, lab_routes, diagnostics_routes):
         app.include_router(routes(parts))

@@ -1,4 +1,4 @@
-"""Redis as a cache that may be missing: a failure is counted and told, and never the caller's."""
+"""Redis as an optional cache: failures are counted and reported, but never raised to the caller."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from relab.testbed.target.recorder import Recorder
 from relab.testbed.target.settings import CacheSettings
 
 Failed = Callable[[str, str], None]
-"""Takes the operation (`read`, `write`) and the error's words."""
+"""Is called with the operation (`read`, `write`) and the error message."""
 
 FAILURES: Final = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What a call of the cache may end in. uvloop says so with a bare `RuntimeError` where the other side has closed a connection
+"""The exceptions of a failed cache command. uvloop raises a bare `RuntimeError` if the server has closed a connection
 that is just being written to."""
 _CONNECTIONS = 64
 _CLOSED = "the handler is closed"
 
 
 class Cache:
-    """Product pages by their key.
+    """A cache of product pages by key.
 
     Args:
         settings: of the server.
         recorder: counts hits, misses and errors.
-        failed: is told of every failure.
+        failed: is called on every failure.
     """
 
     def __init__(self, settings: CacheSettings, recorder: Recorder, failed: Failed) -> None:
@@ -39,7 +39,7 @@ class Cache:
         self.client = make_client(settings)
 
     async def get(self, key: str) -> bytes | None:
-        """Return what is stored, or None: also when the cache cannot be asked."""
+        """Return the cached value, or None if it is absent or the cache fails."""
         try:
             value: Any = await self.client.get(key)
         except FAILURES as error:
@@ -50,14 +50,14 @@ class Cache:
         return None if value is None else bytes(value)
 
     async def put(self, key: str, value: bytes) -> None:
-        """Store a value for its time to live, if that works."""
+        """Store a value for `ttl_s` seconds; a failure is only counted and reported."""
         try:
             await self.client.set(key, value, ex=self._settings.ttl_s)
         except FAILURES as error:
             self._note_write(error)
 
     async def drop(self, key: str) -> None:
-        """Forget a value, if that works; otherwise it lives to its end."""
+        """Delete a value; on a failure it stays until its time to live ends."""
         try:
             await self.client.delete(key)
         except FAILURES as error:
@@ -73,7 +73,7 @@ class Cache:
 
 
 def make_client(settings: CacheSettings) -> redis.Redis:
-    """Return a client that waits once, for a bounded time; it connects with its first command."""
+    """Return a client that connects with its first command, does not retry, and times out after `timeout_s`."""
     return redis.Redis(
         host=settings.host,
         port=settings.port,
@@ -86,7 +86,7 @@ def make_client(settings: CacheSettings) -> redis.Redis:
 
 
 def words(error: Exception) -> str:
-    """Return the error's kind and words in one line."""
+    """Return the type and the first line of an error message."""
     if isinstance(error, RuntimeError) and _CLOSED in str(error):
         return "ConnectionError: Connection closed by server while it was written to."
     text = str(error).splitlines()

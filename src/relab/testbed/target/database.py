@@ -1,4 +1,4 @@
-"""PostgreSQL behind a bounded pool: checkouts that are counted, answers that are waited for only so long."""
+"""PostgreSQL behind a bounded pool, with counted waits for a connection and time-outs for answers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from relab.testbed.target.recorder import Recorder
 from relab.testbed.target.settings import DatabaseSettings
 
 _UNAVAILABLE = frozenset({"08", "28", "3D", "53", "55", "57", "58", "XX"})
-"""Classes of SQLSTATE after which the same request may succeed later."""
+"""Classes of SQLSTATE for which the same request may succeed later."""
 _RETRYABLE = frozenset({"40001", "40P01", "42501", "42P01", "25006"})
 
 
 def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any]:
-    """Return psycopg's arguments for a connection that gives up in time; libpq takes whole seconds, at least 2."""
+    """Return psycopg's arguments for a connection; libpq's connect time-out is in whole seconds, at least 2."""
     return {
         "host": settings.host,
         "port": settings.port,
@@ -39,12 +39,12 @@ def connect_arguments(settings: DatabaseSettings, *, name: str) -> dict[str, Any
 
 
 class Database:
-    """The pool of one worker. Methods block, and are called from threads.
+    """The connection pool of one worker. Its methods block, so call them from threads.
 
     Args:
         settings: of the server and the pool.
         recorder: counts waits, time-outs and errors.
-        worker: names the sessions on the server.
+        worker: the worker's number, for the names of the sessions on the server.
     """
 
     def __init__(self, settings: DatabaseSettings, recorder: Recorder, *, worker: int) -> None:
@@ -64,46 +64,46 @@ class Database:
         self._lock = threading.Lock()
         self._pending = 0
         self._uses: dict[int, tuple[float, int]] = {}
-        """Statements under way: when they must have been answered, and the descriptor of their connection."""
+        """Statements in progress, by thread: the deadline for their answer, and the descriptor of their connection."""
         self._cut: set[int] = set()
 
     def dispose(self) -> None:
-        """Close the connections that nobody has checked out."""
+        """Close the connections that are not checked out."""
         self._engine.dispose()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection on which each statement stands for itself.
+        """Yield a connection in autocommit mode, so that each statement is its own transaction.
 
         Raises:
-            DatabaseError: the pool, the server or the way to it fails.
+            DatabaseError: the pool, the server or the connection fails.
         """
         with self._use(self._reading.connect) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Yield a connection in a transaction, which ends with the block: committed, or rolled back on any error.
+        """Yield a connection in a transaction, which is committed at the end of the block, or rolled back on any error.
 
         Raises:
-            DatabaseError: the pool, the server or the way to it fails.
+            DatabaseError: the pool, the server or the connection fails.
         """
         with self._use(self._engine.connect) as connection, connection.begin():
             yield connection
 
     def check_out(self) -> PoolProxiedConnection:
-        """Take a connection from the pool; whoever took it gives it back.
+        """Check a connection out of the pool; the caller must close it to return it.
 
         Raises:
-            DatabaseError: there is none, or none can be made.
+            DatabaseError: the pool is exhausted, or a connection cannot be made.
         """
         with self._told():
             return self._engine.raw_connection()
 
     def end_overdue(self, *, now_s: float) -> int:
-        """Cut the connections whose statements should have been answered long ago; return how many.
+        """Shut down the connections whose statements have exceeded the read time-out; return their number.
 
-        A server that is unreachable without saying so would hold a thread and a place in the pool for ever.
+        Otherwise a server that silently becomes unreachable would block a thread and a place in the pool for ever.
         """
         with self._lock:
             overdue = [
@@ -111,16 +111,16 @@ class Database:
             ]
             for key, descriptor in overdue:
                 self._cut.add(key)
-                # The thread that waits for an answer reads the end of it, and returns the connection as broken.
+                # The waiting thread then reads the end of the stream, and `_use` closes the connection as broken.
                 with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
                     line.shutdown(socket.SHUT_RDWR)
         return len(overdue)
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of the pool: what it may hold, what it holds, and who waits."""
+        """Return the state of the pool: its limits, used and idle connections, and the number of waiting requests."""
         pool = self._engine.pool
         assert isinstance(pool, QueuePool)
-        # Before its first connections the pool counts its overflow from below zero.
+        # SQLAlchemy's overflow counter starts below zero, so report used and idle connections instead.
         return {
             "size": self._settings.pool_size,
             "max_overflow": self._settings.max_overflow,
@@ -183,7 +183,7 @@ class Database:
 
 
 def as_database_error(error: Exception) -> DatabaseError | None:
-    """Return what a driver's error means, or None if the request itself is wrong."""
+    """Convert a driver's error to a DatabaseError; return None if the request itself is wrong."""
     original = error.orig if isinstance(error, exc.DBAPIError) else error
     sqlstate = getattr(original, "sqlstate", None)
     if sqlstate is None or sqlstate[:2] in _UNAVAILABLE or sqlstate in _RETRYABLE:
@@ -207,7 +207,7 @@ _WORDS = (
 
 
 def _sqlstate_in(message: str) -> str | None:
-    """Return the SQLSTATE of an error during connecting, where libpq passes on only the server's words."""
+    """Return the SQLSTATE for an error while connecting, for which libpq passes on only the server's message."""
     if "FATAL" not in message:
         return None
     return next((sqlstate for words, sqlstate in _WORDS if words in message), None)

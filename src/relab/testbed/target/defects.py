@@ -1,7 +1,7 @@
-"""The worker's own flaws, switched on over a socket in the private folder: each is a real leak or loss of this process.
+"""Defects of the worker, switched on over a socket in the private folder: each is a real leak or loss in this process.
 
-One JSON object a line comes in, one goes out. `{"op": "status"}` tells what is on; `release` gives back what a
-leak holds. Nothing of it is logged: an operator sees what such a flaw does, as with any other.
+Requests and answers are one JSON object per line. `{"op": "status"}` returns the active defects; `release` frees the
+resources of a leak. Nothing is logged: operators see only the effects of a defect, as in any other system.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _LeakDescriptors(_Op):
     op: Literal["leak_descriptors"]
     count: int = Field(ge=1, le=1_000_000)
     keep: bool = False
-    """Whether it goes on: whatever others close is taken, too."""
+    """Whether to continue: descriptors that are closed elsewhere are taken, too."""
 
 
 class _DropSearchIndex(_Op):
@@ -69,7 +69,7 @@ _OP: TypeAdapter[_Any] = TypeAdapter(_Any)
 
 
 def socket_path(private_dir: Path, worker: int) -> Path:
-    """Return where a worker's socket is."""
+    """Return the path of a worker's socket."""
     return private_dir / f"worker-{worker}.sock"
 
 
@@ -87,11 +87,11 @@ def _bind(path: Path) -> socket.socket:
 
 
 class Defects:
-    """What leaks in this worker, and the socket that says so.
+    """The active defects of this worker, and the socket that controls them.
 
     Args:
-        database: whose connections leak.
-        index: what can be lost.
+        database: the pool whose connections leak.
+        index: the index whose vectors are lost.
     """
 
     def __init__(self, database: Database, index: FaissIndex) -> None:
@@ -102,20 +102,20 @@ class Defects:
         self._sockets: list[socket.socket] = []
         self._growing: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
-        # Apart from the shop's threads: a checkout waits as long as the pool has none.
+        # Its own thread, because a checkout blocks as long as the pool is exhausted.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pool")
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path) -> None:
-        """Take commands from now on.
+        """Start to accept commands.
 
         Raises:
-            OSError: the socket cannot be made.
+            OSError: the socket cannot be created.
         """
         self._server = await asyncio.start_unix_server(self._serve, sock=_bind(path))
 
     async def close(self) -> None:
-        """Stop listening; what leaked goes with the process."""
+        """Stop listening and release leaked connections, memory and descriptors."""
         if self._server is not None:
             self._server.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
@@ -128,7 +128,7 @@ class Defects:
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
         except (OSError, ValueError):
-            # The caller is gone, or sent a line without an end: there is nobody to tell.
+            # The client is gone, or its line is too long: send no answer.
             pass
         finally:
             writer.close()
@@ -169,7 +169,7 @@ class Defects:
     async def _leak_connections(self, count: int) -> str | None:
         for _ in range(count):
             try:
-                # Kept here, the proxy is never collected, which would return the connection.
+                # Keep the proxy: if it were garbage-collected, the connection would return to the pool.
                 taken = await asyncio.get_running_loop().run_in_executor(self._thread, self._database.check_out)
             except DatabaseError as error:
                 return error.cause
@@ -179,7 +179,7 @@ class Defects:
     async def _grow(self, mb_per_s: float, limit_mb: int) -> None:
         size = max(int(mb_per_s * _MIB * _GROWTH_PERIOD_S), 1)
         while (left := limit_mb * _MIB - sum(map(len, self._memory))) > 0:
-            # Pages count as resident only once they were written to.
+            # Memory pages become resident only when they are written to.
             self._memory.append(bytearray(b"\x5a") * min(size, left))
             await asyncio.sleep(_GROWTH_PERIOD_S)
 
@@ -215,6 +215,6 @@ class Defects:
     @staticmethod
     def _stop(task: asyncio.Task[None] | None) -> None:
         if task is not None:
-            # The loop may have ended before.
+            # The event loop may already be closed.
             with suppress(RuntimeError):
                 task.cancel()

@@ -1,4 +1,4 @@
-"""Diagnostics over HTTP: read-only, and apart from the shop's threads and pool."""
+"""Diagnostics over HTTP: read-only, and independent of the shop's threads and pool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HIDDEN = "********"
 
 
 def diagnostics_routes(parts: Parts) -> APIRouter:
-    """Return the routes that tell what an operator would look at."""
+    """Return the routes with diagnostics for operators."""
     routes = APIRouter(prefix="/api/v1/diagnostics", tags=["diagnostics"])
     settings = parts.settings
 
@@ -82,7 +82,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
 
 
 def hide_secrets(model: BaseModel) -> dict[str, Any]:
-    """Return a model as JSON with stars in the place of secrets, and without what only this machine's own tools use."""
+    """Return a model as JSON with secrets replaced by stars, without paths that only this machine's own tools use."""
     shown: dict[str, Any] = {}
     for name, value in model:
         if name in {"private_dir", "supervisor_socket"}:

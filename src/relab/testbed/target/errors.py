@@ -1,4 +1,4 @@
-"""What can go wrong in the shop, named for the answer that it wants."""
+"""Errors of the shop, each named for the response that it should cause."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from relab.core.errors import ConflictError, NotFoundError, UnavailableError
 
 
 class DatabaseError(UnavailableError):
-    """The database did not do what it was asked; the request may succeed later.
+    """The database failed to do what was requested; the request may succeed later.
 
     Attributes:
-        sqlstate: PostgreSQL's code, or None where the server said nothing.
-        cause: the driver's or the pool's own words.
+        sqlstate: PostgreSQL's code, or None if there is none.
+        cause: the message of the driver or the pool.
     """
 
     code = "database_unavailable"
@@ -22,10 +22,10 @@ class DatabaseError(UnavailableError):
 
 
 class StorageError(UnavailableError):
-    """Something could not be written to the target's own files.
+    """The target's own files could not be written.
 
     Attributes:
-        cause: the system's words, with the name of the error (`ENOSPC`).
+        cause: the system's message, with the name of the error (`ENOSPC`).
     """
 
     code = "insufficient_storage"
@@ -36,10 +36,10 @@ class StorageError(UnavailableError):
 
 
 class SearchError(UnavailableError):
-    """One search index cannot answer.
+    """A search index cannot answer.
 
     Attributes:
-        cause: what the index said.
+        cause: the index's message.
     """
 
     code = "search_unavailable"
@@ -50,14 +50,14 @@ class SearchError(UnavailableError):
 
 
 class NoSuchProductError(NotFoundError):
-    """There is no such product."""
+    """The product does not exist."""
 
 
 class NoSuchOrderError(NotFoundError):
-    """There is no such order."""
+    """The order does not exist."""
 
 
 class OutOfStockError(ConflictError):
-    """There is less in stock than was ordered."""
+    """The stock is lower than the ordered quantity."""
 
     code = "out_of_stock"

@@ -1,4 +1,4 @@
-"""Writing to files of the target: whole, or not at all."""
+"""Atomic writes to the target's files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from relab.testbed.target.errors import StorageError
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a new file in the place of another; readers see the old one or the new one.
+    """Replace a file atomically; readers see the old file or the new one.
 
     Raises:
-        OSError: there is no room, or no right to write; the old file stays.
+        OSError: the disk is full, or writing is not permitted; the old file stays.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -25,10 +25,10 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line to a file that only this process writes; opened anew, since an operator may have removed it.
+    """Append a line to a file that only this process writes; reopen it each time, because operators may delete it.
 
     Raises:
-        StorageError: it cannot be written; the file is as before.
+        StorageError: the line cannot be written; the file is unchanged.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -36,7 +36,7 @@ def append_line(path: Path, line: bytes) -> None:
             size = os.fstat(descriptor).st_size
             written = os.write(descriptor, line)
             if written < len(line):
-                # The disk took a part of it; the rest would be another line.
+                # Only a part was written; remove it, so that it does not become part of the next line.
                 os.ftruncate(descriptor, size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         finally:

@@ -1,4 +1,4 @@
-"""The flags of all workers in one file: replaced whole by whoever changes them, noticed by everyone."""
+"""The flags of all workers in one file, which is replaced atomically and re-read by every worker."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from relab.testbed.target.files import replace_file
 
 @dataclass(frozen=True, slots=True)
 class StoredFlags:
-    """Flags as they stand in the file; version 0 is the default, before anybody changed one."""
+    """Flags as in the file; version 0 means the defaults, before any change."""
 
     flags: ServiceFlags = field(default_factory=ServiceFlags)
     version: int = 0
     updated_at: str | None = None
 
     def document(self) -> dict[str, JsonValue]:
-        """Return what clients read."""
+        """Return the flags with version and time as JSON for clients."""
         return {
             **self.flags.model_dump(mode="json"),
             "version": self.version,
@@ -36,10 +36,10 @@ class StoredFlags:
 
 
 class FlagFile:
-    """The file, and this worker's knowledge of it.
+    """The flags file, and the flags that this worker last read from it.
 
     Args:
-        path: of the file; a lock lies beside it.
+        path: of the file; the lock file is beside it.
         clock: for the time of a change.
     """
 
@@ -50,10 +50,10 @@ class FlagFile:
         self.current = StoredFlags()
 
     def refresh(self) -> bool:
-        """Read the file if it is another one than before; return whether the flags are others.
+        """Read the file if it was replaced since the last read; return whether the flags have changed.
 
         Raises:
-            RelabError: the file cannot be understood; what was in force stays so.
+            RelabError: the file is invalid; the current flags stay in force.
         """
         try:
             status = self._path.stat()
@@ -63,7 +63,7 @@ class FlagFile:
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen == self._seen:
                 return False
-            # Noted first: a file that cannot be understood is told of once.
+            # Remember it before reading, so that an invalid file is reported only once.
             self._seen = seen
             found = _read(self._path)
         self._seen = seen
@@ -72,10 +72,10 @@ class FlagFile:
         return changed
 
     def update(self, document: JsonValue) -> StoredFlags:
-        """Merge an update into the flags, also if another worker changes them at the same time; return the result.
+        """Merge an update into the flags, under a lock against other workers; return the result.
 
         Raises:
-            InvalidInputError: a field is unknown or refused; nothing is changed.
+            InvalidInputError: a field is unknown or invalid; nothing is changed.
             StorageError: the file cannot be written; nothing is changed.
         """
         try:

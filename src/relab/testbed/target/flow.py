@@ -1,7 +1,8 @@
-"""Flow control in front of the shop: count every request, let some in, turn the rest away before any work is done.
+"""Flow control in front of the shop: count every request, admit some, and reject the rest before any work is done.
 
-Most of an overload is turned away by `DoorProtocol`, as soon as a request's headers are read: no task, no application,
-one write. Under three times its capacity a worker turns away twice what it answers, so this must cost next to nothing.
+`DoorProtocol` rejects most of an overload as soon as a request's headers are read: without a task or the application,
+with one write. At three times its capacity a worker rejects twice as many requests as it answers, so this must be very
+cheap.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from relab.testbed.target.limiter import Bounds, Limiter
 from relab.testbed.target.recorder import Recorder
 
 QUEUE_PER_SLOT: Final = 4
-"""So that fewer at work mean fewer who wait: whoever lowers the limit has those he takes on answered sooner."""
+"""The queue grows with the limit, so that a lower limit also shortens the wait of admitted requests."""
 
 _REFUSAL = b'{"detail":"Service temporarily unavailable: too many requests at work."}'
 _REFUSAL_START: Message = {
@@ -39,7 +40,7 @@ _REFUSAL_LAST = _REFUSAL_LINES + b"connection: close\r\n\r\n" + _REFUSAL
 
 
 def route_of(method: str, path: str) -> str | None:
-    """Return the route of a request to the shop, or None for what operators ask, which is never limited."""
+    """Return the route of a request to the shop, or None for operators' requests, which are never limited."""
     if not path.startswith("/api/v1/"):
         return None
     rest = path[8:]
@@ -55,11 +56,11 @@ def route_of(method: str, path: str) -> str | None:
 
 
 class Gate:
-    """The limiter of a worker and the requests that wait for their turn; used by the event loop alone.
+    """The limiter of a worker and the queue of waiting requests; not thread-safe, for the event loop only.
 
     Attributes:
-        limiter: how many may be at work.
-        loop_lag_ms: how late the event loop runs; a request has waited as long before anybody saw it.
+        limiter: limits the number of active requests.
+        loop_lag_ms: the lag of the event loop; a request has waited for that time before the loop reads it.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -69,23 +70,23 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their turn."""
+        """The number of requests in the queue."""
         return len(self._waiting)
 
     def change(self, bounds: Bounds) -> None:
-        """Take new bounds, and let in those who wait as far as these allow."""
+        """Set new bounds, and admit waiting requests if they allow it."""
         self.limiter.change(bounds, now_s=time.monotonic())
         self._wake()
 
     @property
     def is_shut(self) -> bool:
-        """Whether a request that comes now need not even wait."""
+        """Whether a new request must be rejected without waiting."""
         limit, waiting = self.limiter.limit, len(self._waiting)
         return limit is not None and (waiting >= limit * QUEUE_PER_SLOT or self.limiter.is_too_late(waiting))
 
     async def enter(self) -> bool:
-        """Return whether the request may begin, at once or after a bounded wait."""
-        # Whoever waits already comes first.
+        """Wait for a free slot, for a bounded time; return whether the request is admitted."""
+        # Requests in the queue come first.
         if not self._waiting and self.limiter.start():
             return True
         if self.is_shut:
@@ -97,7 +98,7 @@ class Gate:
         try:
             return await turn
         except asyncio.CancelledError:
-            # The turn may have come in the same moment; nobody would end it.
+            # The slot may have been granted in the same moment; then it must be freed here.
             if turn.done() and not turn.cancelled() and turn.result():
                 self.leave(0.0)
             raise
@@ -107,7 +108,7 @@ class Gate:
                 self._waiting.remove(turn)
 
     def leave(self, elapsed_ms: float) -> None:
-        """End a request that began; its time, and that in which the loop did not see it, moves the limit."""
+        """Free the slot of an admitted request; its time, plus the lag of the loop, adapts the limit."""
         self.limiter.finish(elapsed_ms + self.loop_lag_ms, now_s=time.monotonic())
         self._wake()
 
@@ -124,7 +125,7 @@ class Gate:
 
 
 class FlowControl:
-    """The middleware: times and counts requests to the shop, and refuses what the gate does not let in."""
+    """The middleware that times and counts requests to the shop, and rejects those that the gate does not admit."""
 
     def __init__(self, app: ASGIApp, *, gate: Gate, recorder: Recorder) -> None:
         self._app = app
@@ -132,7 +133,7 @@ class FlowControl:
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         route = route_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if route is None:
             await self._app(scope, receive, send)
@@ -161,11 +162,11 @@ class FlowControl:
 
 
 class DoorProtocol(HttpToolsProtocol):
-    """HTTP as the server speaks it, but for requests that come while the gate is shut: their answer is written at once.
+    """The server's HTTP protocol, except that requests are rejected at once while the gate is shut.
 
     Args:
         gate, recorder: of the worker.
-        given: what the server gives to every protocol.
+        given: the arguments that the server passes to every protocol.
     """
 
     def __init__(self, *, gate: Gate, recorder: Recorder, **given: Any) -> None:
@@ -175,16 +176,16 @@ class DoorProtocol(HttpToolsProtocol):
         self._refused = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count a request whose client did not wait for the answer."""
+        """Count a request as abandoned if its client disconnected before the answer was complete."""
         cycle: Any = self.cycle
         if cycle is not None and not cycle.response_complete:
             self._recorder.event("abandoned")
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        """Refuse the request, or let the server go on with it."""
+        """Reject the request, or let the server handle it."""
         self._refused = False
-        # One that comes before the answer to an earlier one is the server's: answers keep their order.
+        # While an earlier request on this connection is unanswered, the server handles this one, to keep the order.
         before: Any = self.cycle
         if self._gate.is_shut and (before is None or before.response_complete):
             path, _, _ = self.url.partition(b"?")
@@ -195,18 +196,19 @@ class DoorProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body; that of a refused request is nobody's."""
+        """Handle a part of a body; discard that of a rejected request."""
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request; a refused one has been answered."""
+        """Handle the end of a request; a rejected one has already been answered."""
         if not self._refused:
             super().on_message_complete()
 
     def _refuse(self, route: str) -> None:
         self._refused = True
-        # Who waits to be told to go on with a body is told no, and whether the body comes then is not known.
+        # A client that sent `Expect: 100-continue` may or may not send its body after a rejection, so close its
+        # connection.
         is_alive = self.parser.should_keep_alive() and not self.expect_100_continue
         self.transport.write(_REFUSAL_ALIVE if is_alive else _REFUSAL_LAST)
         self._recorder.request(route, 503, 0.0, shed=True)

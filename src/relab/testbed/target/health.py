@@ -1,4 +1,4 @@
-"""How the target is, by thresholds that stand here. Pure.
+"""The health status of the target, by the thresholds in this module. Pure.
 
 | status | when |
 |---|---|
@@ -8,7 +8,7 @@
 | degraded | a worker uses more than 400 MiB of memory, or all of its descriptors |
 | degraded | 1 % of the requests fail; or the P95 is above its target; or a worker does not answer; or a pool is nearly used up |
 
-Shares of requests count from `MIN_REQUESTS` in the window on.
+Shares of requests are only considered if the window has at least `MIN_REQUESTS` requests.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def worker_state(worker: WorkerStats | None, *, now_s: float, state: Callable[[i
 
 
 def pool_status(workers: list[WorkerStats], recent: dict[int, Second]) -> dict[str, Any]:
-    """Return the pools of all workers; the words are those of the worst one.
+    """Return the pools of all workers and their sums; `pool_health` and `pool_utilization` are those of the worst pool.
 
     Args:
-        workers: what they told.
-        recent: what happened in the window, by worker.
+        workers: their last statistics.
+        recent: their counts in the window, by worker.
     """
     rows = []
     for worker in workers:
@@ -93,17 +93,17 @@ def judge(
     target_p95_ms: float,
     processes: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> tuple[str, list[str]]:
-    """Return the status and its reasons, the gravest first.
+    """Return the status and its reasons, the most severe first.
 
     Args:
         figures: of the metrics route.
         pool: of `pool_status`.
         workers: state by number.
-        probes: the last look at each dependency.
+        probes: the last probe of each dependency.
         indexes: state by name.
-        receipt_errors: orders in the window that could not be written down.
+        receipt_errors: number of orders in the window whose receipt could not be written.
         target_p95_ms: of the flags.
-        processes: what each worker told of its own process, by number.
+        processes: the process figures of each worker, by number.
     """
     critical: list[str] = []
     degraded: list[str] = []

@@ -1,7 +1,7 @@
-"""Response times in buckets that grow by a constant factor, so that seconds and workers add up.
+"""Histograms of response times with exponential buckets, so that seconds and workers can be added up.
 
-Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02; it stands for its geometric middle, which is
-within 1 % of everything in it.
+Bucket `i` holds the values in (g^(i-1), g^i] ms with g = 1.02. It is represented by its geometric mean, which is within
+1 % of every value in it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import Final
 
 GROWTH: Final = 1.02
 SMALLEST_MS: Final = 0.01
-"""What is faster counts as this."""
+"""Shorter durations count as this one."""
 
 _LOG_GROWTH = math.log(GROWTH)
 _MIDDLE = math.sqrt(GROWTH)
 
 
 def bucket_of(ms: float) -> int:
-    """Return the bucket of a duration in milliseconds."""
+    """Return the index of the bucket for a duration in milliseconds."""
     return math.ceil(math.log(max(SMALLEST_MS, ms)) / _LOG_GROWTH - 1e-9)
 
 
 def upper_ms(bucket: int) -> float:
-    """Return the largest duration that a bucket holds."""
+    """Return the upper bound of a bucket in milliseconds."""
     return GROWTH**bucket
 
 
 def quantile_ms(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` in 0..1, within 1 %, or None without values."""
+    """Return the nearest-rank quantile `q` (0 to 1) in milliseconds, within 1 %; None without values."""
     total = sum(counts.values())
     if total <= 0:
         return None
@@ -48,7 +48,7 @@ def add(into: dict[int, int], counts: Mapping[int, int]) -> None:
 
 
 def cumulative(counts: Mapping[int, int], bounds_ms: Iterable[float]) -> list[tuple[float, int]]:
-    """Return `(bound, values up to it)` for rising bounds; a bucket belongs to the first bound that covers its middle."""
+    """Return `(bound, values up to it)` for rising bounds; a bucket counts if its mean is at most the bound."""
     ordered = sorted(counts.items())
     found: list[tuple[float, int]] = []
     index = total = 0

@@ -1,4 +1,4 @@
-"""The two vector indexes: FAISS in memory, and Qdrant, embedded or as a server. Both answer batches, exactly."""
+"""The two vector indexes: FAISS in memory, and Qdrant, embedded or as a server. Both answer batches exactly."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from relab.testbed.target.errors import SearchError
 from relab.testbed.target.vectors import DIMENSIONS, Vectors
 
 Hit = tuple[int, float]
-"""A product's id and its similarity, 1 at most."""
+"""A product's id and its similarity, at most 1."""
 
 _TIMEOUT_S: Final = 2.0
 _UPLOAD_POINTS: Final = 1_000
 
 
 class Index(Protocol):
-    """What answers searches. Its methods block, and are called by one thread at a time."""
+    """A search index. Its methods block, and must be called by one thread at a time."""
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
-        """Return the nearest products to each query, nearest first.
+        """Return for each query the nearest products, nearest first.
 
         Raises:
             SearchError: the index cannot answer.
@@ -34,37 +34,37 @@ class Index(Protocol):
         ...
 
     def figures(self) -> dict[str, Any]:
-        """Return how much it holds, and what kind it is."""
+        """Return the kind of the index, its number of vectors, and its state."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release its resources."""
         ...
 
 
 class FaissIndex:
-    """All vectors in memory, compared one by one: exact, and fast for thousands."""
+    """All vectors in memory, compared one by one: exact, and fast for thousands of vectors."""
 
     name: Backend = "faiss"
 
     def __init__(self, ids: Sequence[int], vectors: Vectors) -> None:
-        # Workers are processes already; threads of a library would only take their cores.
+        # The workers are several processes already; the library's threads would only compete for their cores.
         faiss.omp_set_num_threads(1)
         self._ids = list(ids)
         self._vectors = vectors
         self._index: Any = faiss.IndexFlatIP(DIMENSIONS)
-        # The library's own memory is freed without a look at who reads it.
+        # The library frees its memory even while another thread reads it.
         self._lock = threading.Lock()
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Fill the index anew."""
+        """Fill the index again."""
         with self._lock:
             self._index.reset()
             self._index.add(self._vectors)
 
     def drop(self) -> None:
-        """Empty the index; every search of it fails from now on."""
+        """Empty the index; every search fails until it is rebuilt."""
         with self._lock:
             self._index.reset()
 
@@ -80,7 +80,7 @@ class FaissIndex:
         ]
 
     def figures(self) -> dict[str, Any]:
-        """Return how much it holds, and what kind it is."""
+        """Return the kind of the index, its number of vectors, and its state."""
         held = int(self._index.ntotal)
         return {
             "kind": "faiss flat",
@@ -90,15 +90,15 @@ class FaissIndex:
         }
 
     def close(self) -> None:
-        """Give back the memory."""
+        """Release the memory."""
         self.drop()
 
 
 class EmbeddedQdrant:
-    """The engine of Qdrant in this process; its files are this worker's own, made anew at each start.
+    """Qdrant's engine in this process; its files belong to this worker and are created anew at each start.
 
     Raises:
-        SearchError: its files cannot be made.
+        SearchError: its files cannot be created.
     """
 
     def __init__(self, ids: Sequence[int], vectors: Vectors, folder: Path) -> None:
@@ -107,14 +107,14 @@ class EmbeddedQdrant:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             parameters = edge.EdgeVectorParams(size=DIMENSIONS, distance=edge.Distance.Dot)
-            # The products file is the truth: what a crash loses is built anew, so no log is needed.
+            # The index is rebuilt from the products file after a crash, so no write-ahead log is needed.
             self._shard = edge.EdgeShard.create(
                 str(folder), edge.EdgeConfig(vectors=parameters, max_search_threads=1, wal_enabled=False)
             )
             points = [edge.Point(key, row.tolist(), {}) for key, row in zip(ids, vectors, strict=True)]
             self._shard.update(edge.UpdateOperation.upsert_points(points))
         except Exception as error:
-            # The engine raises the bare class for whatever it meets.
+            # The engine raises plain `Exception` for all errors.
             raise SearchError(f"the embedded engine cannot be started: {error}") from error
 
     def search(self, queries: Vectors, limits: Sequence[int]) -> list[list[Hit]]:
@@ -130,7 +130,7 @@ class EmbeddedQdrant:
         return [[(int(point.id), float(point.score)) for point in points] for points in found]
 
     def figures(self) -> dict[str, Any]:
-        """Return how much it holds, and what kind it is."""
+        """Return the kind of the index, its number of vectors, and its state."""
         held = self._shard.info().points_count
         return {
             "kind": "qdrant embedded",
@@ -149,14 +149,14 @@ class QdrantServer:
 
     Args:
         url: of the server.
-        collection: filled here if it does not hold these products yet.
+        collection: its name; it is filled if it does not hold these products yet.
 
     Raises:
-        SearchError: it cannot be reached, or refuses.
+        SearchError: the server cannot be reached, or rejects a request.
     """
 
     def __init__(self, ids: Sequence[int], vectors: Vectors, *, url: str, collection: str) -> None:
-        # It takes a tenth of a second to load, which a worker without a server need not wait for.
+        # It takes a tenth of a second to load, so import it only if a server is used.
         import httpx  # noqa: PLC0415
 
         self._refused = (httpx.HTTPError, ValueError, KeyError)
@@ -176,7 +176,7 @@ class QdrantServer:
         return [[(int(point["id"]), float(point["score"])) for point in one["points"]] for one in answered]
 
     def figures(self) -> dict[str, Any]:
-        """Return how much it holds, and what kind it is."""
+        """Return the kind of the index, its number of vectors, and its state."""
         try:
             held = int(self._ask("POST", f"{self._path}/points/count", {"exact": True})["count"])
         except SearchError as error:
@@ -194,7 +194,7 @@ class QdrantServer:
         try:
             self._ask("PUT", self._path, {"vectors": {"size": DIMENSIONS, "distance": "Dot"}})
         except SearchError:
-            # Another worker was faster, which is as good; anything else is still wrong.
+            # Another worker may have created the collection first, which is fine; raise any other error.
             if not self._ask("GET", f"{self._path}/exists")["exists"]:
                 raise
         for start in range(0, len(ids), _UPLOAD_POINTS):

@@ -1,4 +1,4 @@
-"""Flags, the state of what they need, and the last report: the interface of the seeds, under both of its prefixes."""
+"""Routes for flags, readiness for experiments, and the last report: the seeds' interface, under both prefixes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY_BYTES = 1_000_000
 
 
 def lab_routes(parts: Parts) -> APIRouter:
-    """Return the routes that rollouts and people use."""
+    """Return the routes for rollouts and for people."""
     routes = APIRouter(tags=["lab"])
     reports = ReportFile(parts.settings.data_dir)
     writer = Depends(_may_write(parts))
@@ -76,7 +76,7 @@ def _may_write(parts: Parts) -> Callable[[Request], None]:
 
     def check(request: Request) -> None:
         origin = request.headers.get("origin")
-        # A page that somebody has open in a browser must not change flags behind their back.
+        # Protects against cross-site requests: a page in a user's browser must not change flags.
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
             raise ForbiddenError("Requests of other sites' pages change nothing here.")
         if token is None:

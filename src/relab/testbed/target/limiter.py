@@ -1,9 +1,9 @@
-"""The concurrency limit of one worker: additive increase, multiplicative decrease. Pure; the caller brings the time.
+"""The concurrency limit of one worker: additive increase, multiplicative decrease. Pure; the caller provides the time.
 
-The limit rises by one a period while the P95 of the period is within its bound and the limit was in use, and falls
-by a constant factor when the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient
-share). A part of the target is left for waiting, and a smaller one for what nobody here can measure (the way there
-and back), so that what clients see keeps it.
+The limit rises by one per period while the period's P95 is within its bound and the limit was reached, and falls by a
+constant factor if the P95 is above it (Chiu and Jain 1989: only this pair converges to a fair and efficient share). A
+part of the target P95 is reserved for waiting, and a smaller part for time that cannot be measured here (the network),
+so that the latency that clients see stays within the target.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ INCREASE: Final = 1.0
 DECREASE: Final = 0.7
 PERIOD_S: Final = 0.25
 SAMPLES: Final = 20
-"""A period is over when both are reached, or after `LONG_PERIODS` of them with any sample at all."""
+"""A period ends when both are reached, or after `LONG_PERIODS` periods with at least one sample."""
 LONG_PERIODS: Final = 4
 AIM: Final = 0.9
-"""Which part of the target P95 is aimed at: a limit that probes is above its aim now and then."""
+"""Share of the target P95 to aim at, because a limit that probes upwards exceeds its aim now and then."""
 WAIT_SHARE: Final = 0.25
-"""Which part of the target P95 a request may wait before it is turned away."""
+"""Share of the target P95 that a request may wait before it is rejected."""
 LONGEST_WAIT_MS: Final = 1_000.0
 MEAN_WEIGHT: Final = 0.1
-"""Of the newest request in the mean time of work."""
+"""Weight of the newest request in the moving average of the service time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the flags ask of one worker.
+    """The limits of one worker that follow from the flags.
 
     Attributes:
-        adaptive: whether the limit moves.
-        highest: the limit's upper bound, and the limit where it does not move; None for no limit.
-        wait_ms: how long a request may wait for its turn.
+        adaptive: whether the limit adapts.
+        highest: the upper bound of the limit, and the limit itself if it does not adapt; None for no limit.
+        wait_ms: the longest time that a request may wait for its turn.
         work_p95_ms: the P95 of the time after waiting, above which the limit falls.
     """
 
@@ -47,7 +47,7 @@ class Bounds:
 
     @classmethod
     def of(cls, flags: ControlFlags, *, workers: int) -> Bounds:
-        """Return a worker's share of the flags."""
+        """Return one worker's share of the flags' limits."""
         limited = "concurrency" in flags.enabled_actuators
         wait_ms = min(flags.target_p95_ms * WAIT_SHARE, LONGEST_WAIT_MS)
         return cls(
@@ -59,7 +59,7 @@ class Bounds:
 
 
 class Limiter:
-    """The state: how many requests are at work, how many may be, and the samples of the running period."""
+    """The state of the limiter: active requests, current limit, and the samples of the current period."""
 
     def __init__(self, bounds: Bounds, *, now_s: float) -> None:
         self._bounds = bounds
@@ -72,23 +72,23 @@ class Limiter:
 
     @property
     def bounds(self) -> Bounds:
-        """What the limit moves within."""
+        """The bounds of the limit."""
         return self._bounds
 
     @property
     def limit(self) -> int | None:
-        """How many requests may be at work; None for any number."""
+        """The maximum number of active requests; None for no limit."""
         return None if self._bounds.highest is None else int(self._limit)
 
     @property
     def active(self) -> int:
-        """How many requests are at work."""
+        """The number of active requests."""
         return self._active
 
     def is_too_late(self, waiting: int) -> bool:
-        """Return whether a request that comes after so many who wait would wait in vain, as work goes now.
+        """Return whether a new request behind `waiting` others is expected to wait longer than allowed.
 
-        By Little's law as many end in the mean time of work as are at work.
+        By Little's law, as many requests end in the mean service time as are active.
         """
         limit = self.limit
         if limit is None or self._active < limit or self._mean_ms is None:
@@ -96,7 +96,7 @@ class Limiter:
         return (waiting + 1) * self._mean_ms / limit > self._bounds.wait_ms
 
     def change(self, bounds: Bounds, *, now_s: float) -> None:
-        """Take new bounds; a limit that moves keeps its place, unless it may move elsewhere now: then it starts anew."""
+        """Set new bounds; the limit restarts at its upper bound, unless it stays adaptive with the same upper bound."""
         stays = bounds.adaptive and self._bounds.adaptive and bounds.highest == self._bounds.highest
         self._bounds = bounds
         if bounds.highest is not None and not stays:
@@ -104,7 +104,7 @@ class Limiter:
         self._begin(now_s)
 
     def start(self) -> bool:
-        """Let one request begin, if the limit allows; whoever gets True must call `finish`."""
+        """Start a request if the limit allows it; if this returns True, the caller must call `finish`."""
         if self._bounds.highest is not None and self._active >= int(self._limit):
             self._full = True
             return False
@@ -114,13 +114,13 @@ class Limiter:
         return True
 
     def finish(self, elapsed_ms: float, *, now_s: float) -> None:
-        """Count a request that is done, failed or not, and move the limit when the period is over."""
+        """Count a request that has ended, failed or not, and adapt the limit at the end of the period."""
         assert self._active > 0, "more requests finished than began"
         self._active -= 1
         mean_ms = elapsed_ms if self._mean_ms is None else self._mean_ms
         self._mean_ms = mean_ms + MEAN_WEIGHT * (elapsed_ms - mean_ms)
         if self._earlier > 0:
-            # It began under a limit that has been found too high since; it must not be found so twice.
+            # The request began before the last decrease; it must not cause a second one.
             self._earlier -= 1
             return
         self._samples.append(elapsed_ms)
@@ -130,7 +130,7 @@ class Limiter:
             self._begin(now_s)
 
     def figures(self) -> dict[str, Any]:
-        """Return what an operator sees."""
+        """Return the state of the limiter for operators."""
         return {
             "policy": "aimd" if self._bounds.adaptive else "fixed" if self._bounds.highest is not None else "none",
             "limit": self.limit,

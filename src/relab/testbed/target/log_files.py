@@ -1,8 +1,8 @@
-"""Structured log lines of all workers: each worker appends to files of its own, a reader pages through all of them.
+"""Structured log lines of all workers: each worker appends to its own files, a reader pages through all of them.
 
-No lock is shared, so a worker that was stopped in the middle of a line keeps nobody from writing or reading.
-A file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is when the worker's process began, in
-microseconds since the epoch, `part` counts its files. Old files are removed, a bounded number stays.
+There is no shared lock, so a worker that is stopped in the middle of a line does not block other writers or readers. A
+file is named `<stem>.w<worker>.<start>.<part>.jsonl`: `start` is the start time of the worker's process in microseconds
+since the epoch, `part` counts its files. Old files are deleted; a bounded number is kept.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from relab.core.errors import InvalidInputError
 FILE_BYTES: Final = 4_000_000
 FILES_PER_WORKER: Final = 5
 PAGE_BYTES: Final = 1_000_000
-"""What one page reads of one worker at most."""
+"""Maximum number of bytes that one page reads of one worker."""
 TAIL_BYTES: Final = 100_000
-"""No line is longer; the last end of a line is within so many bytes of the end."""
+"""The maximum length of a line, so that the last line end is within this many bytes of the file's end."""
 LATEST: Final = "latest"
 
 _NAME = re.compile(r"\.w(\d+)\.(\d+)\.(\d+)\.jsonl$")
 _CURSOR = re.compile(r"(\d{1,4})\.(\d{1,20})\.(\d{1,9})\.(\d{1,18})")
 
 Place = tuple[int, int, int]
-"""Start of the process, part, byte: up to where a worker's lines were read."""
+"""Position up to which a worker's lines were read: start of the process, part, byte."""
 
 
 class LogFiles:
-    """What one worker writes. Any thread may write; a full disk loses lines, and is told by `lost`.
+    """Writer of one worker's log. Thread-safe; lines that a full disk loses are counted in `lost`.
 
     Args:
-        log_path: beside which, and after which, the files are named.
-        worker: whose they are.
-        started_us: when its process began.
-        file_bytes: after how many the next file is begun.
+        log_path: determines the folder and the prefix of the files' names.
+        worker: the worker's number.
+        started_us: start of its process, in microseconds since the epoch.
+        file_bytes: size after which a new file is started.
     """
 
     def __init__(self, log_path: Path, *, worker: int, started_us: int, file_bytes: int = FILE_BYTES) -> None:
@@ -66,7 +66,7 @@ class LogFiles:
             if self._size + len(raw) > self._file_bytes and self._size:
                 self._next_file()
             try:
-                # A part of a line would spoil the next one, so that one begins anew.
+                # If only a part is written, remove it, so that the next line is not appended to it.
                 done = os.write(self._descriptor, raw)
                 self._size += done
                 if done < len(raw):
@@ -85,7 +85,7 @@ class LogFiles:
         return os.open(self._log_path.with_name(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def _next_file(self) -> None:
-        # Without a descriptor to spare the old file grows on.
+        # If no descriptor is free, continue with the old file.
         with suppress(OSError):
             following = self._open(self._part + 1)
             os.close(self._descriptor)
@@ -99,13 +99,13 @@ class LogFiles:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some lines, oldest first.
+    """A page of log lines, oldest first.
 
     Attributes:
         lines: as they were written.
-        cursor: what to ask with for those that follow; lines are neither lost nor repeated between two pages.
-        more: whether there are further lines already.
-        gap: whether lines after the given cursor have been removed, unread.
+        cursor: for the request of the next page; no line is lost or repeated between two pages.
+        more: whether further lines already exist.
+        gap: whether lines after the given cursor were deleted before they were read.
     """
 
     lines: list[dict[str, Any]]
@@ -115,10 +115,10 @@ class Page:
 
 
 def read_page(log_path: Path, since: str | None, *, limit: int) -> Page:
-    """Read the lines after a cursor, or since an RFC 3339 time, or from the oldest there is; `latest` reads none.
+    """Read lines after a cursor, since an RFC 3339 time, or from the oldest one; `latest` returns none, only a cursor.
 
     Raises:
-        InvalidInputError: `since` is none of these.
+        InvalidInputError: `since` has none of these forms.
     """
     files = _files(log_path)
     if since == LATEST:
@@ -155,7 +155,7 @@ def _files(log_path: Path) -> dict[int, list[tuple[tuple[int, int], Path]]]:
 def _lines(
     worker: int, files: list[tuple[tuple[int, int], Path]], place: Place | None
 ) -> Iterator[tuple[str, int, Place, str]]:
-    """Yield `(time, worker, place after it, line)` of one worker, up to the bytes of a page."""
+    """Yield `(time, worker, position after the line, line)` for one worker, up to `PAGE_BYTES`."""
     room, time = PAGE_BYTES, ""
     for key, path in files:
         if place is not None and key < place[:2]:
@@ -166,16 +166,16 @@ def _lines(
                 opened.seek(at)
                 raw = opened.read(room)
         except FileNotFoundError:
-            # Removed as too old since the folder was listed.
+            # Deleted by rotation since the folder was listed.
             continue
-        # What has no end yet is being written, or was cut off by a kill.
+        # An incomplete last line is still being written, or was cut off by a kill.
         for line in raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True):
             at += len(line)
             try:
                 text = line.decode()
                 time = json.loads(text)["time"]
             except (ValueError, KeyError, TypeError):
-                # Not one of ours; the place behind it counts all the same.
+                # Not a log line of this format; skip it, but advance the position.
                 text = ""
             yield time, worker, (*key, at), text
         room -= len(raw)
@@ -184,7 +184,7 @@ def _lines(
 
 
 def _has_more(files: list[tuple[tuple[int, int], Path]], place: Place) -> bool:
-    # A file without a whole line has nothing to read, also if it is the newest.
+    # A file without a complete line has nothing to read, even if it is the newest.
     return any((*key, 0) < end and place < end for key, end in ((file[0], _end(file)) for file in files))
 
 
@@ -211,7 +211,7 @@ def _read_since(since: str | None) -> tuple[dict[int, Place], str | None]:
     if since == "start":
         return {}, None
     try:
-        # Times are written with microseconds always, so that as text they sort by time.
+        # Log times always have microseconds, so they can be compared as text.
         return {}, log_time(parse_time(since))
     except ValueError as error:
         problem = ("since", "is a cursor of an earlier answer, `latest`, or an RFC 3339 time")
@@ -223,6 +223,6 @@ def _write_cursor(places: dict[int, Place]) -> str:
 
 
 def log_time(us: int) -> str:
-    """Return a time with all of its microseconds, so that texts of times sort like times."""
+    """Return a time as text with all six digits of its microseconds, so that such texts sort by time."""
     text = format_time(us)
     return text if "." in text else f"{text[:-1]}.000000Z"

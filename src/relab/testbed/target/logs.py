@@ -1,4 +1,4 @@
-"""What a worker says of itself: JSON lines with a bounded rate, whatever happens."""
+"""The log of a worker: JSON lines with a bounded rate per event."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from relab.testbed.target.log_files import LogFiles, log_time
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
 LINES_PER_SECOND: Final = 100
-"""Of one event; what exceeds it is counted and told with the first line of the next second."""
+"""Limit per event; further lines are counted and reported with the first line of the next second."""
 
 
 class Logger:
-    """The log of one worker.
+    """The log of one worker. Thread-safe.
 
     Args:
-        files: where lines go.
-        worker: named in each line.
-        clock: of the lines.
+        files: the writer of the lines.
+        worker: the worker's number, for each line.
+        clock: for the time of each line.
     """
 
     def __init__(self, files: LogFiles, *, worker: int, clock: Clock | None = None) -> None:
@@ -34,13 +34,13 @@ class Logger:
 
     @property
     def lost(self) -> int:
-        """How many lines could not be written."""
+        """Number of lines that could not be written."""
         return self._files.lost
 
     def log(self, level: Level, event: str, message: str, *, route: str | None = None, **fields: Any) -> None:
         """Write one line; `event` is for programs, `message` for people."""
         with self._lock:
-            # Under the lock, so that a worker's lines are in the order of their times.
+            # Read the time under the lock, so that a worker's lines are in the order of their times.
             now_us = self._clock.now_us()
             line = {
                 "time": log_time(now_us),
@@ -80,14 +80,14 @@ class Logger:
 
 
 class LibraryHandler(logging.Handler):
-    """Takes the warnings and errors of libraries into the worker's own log."""
+    """Forwards warnings and errors of libraries to the worker's log."""
 
     def __init__(self, logger: Logger) -> None:
         super().__init__(logging.WARNING)
         self._own = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; its traceback by its last line."""
+        """Write one record, with the exception's type and message in place of a traceback."""
         level: Level = "error" if record.levelno >= logging.ERROR else "warning"
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:

@@ -1,4 +1,4 @@
-"""The same figures as OpenMetrics, with OpenTelemetry's names for connection pools (`db.client.connection.*`)."""
+"""The target's metrics as OpenMetrics, with OpenTelemetry's names for connection pools (`db.client.connection.*`)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _POOL_LABELS = ("db_client_connection_pool_name", "worker")
 
 
 class _Collector:
-    """Makes the metrics of what the workers told; nothing is counted twice, in no second registry."""
+    """Builds the metrics from the workers' statistics; there is no second set of counters."""
 
     def __init__(self, workers: list[WorkerStats]) -> None:
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all families."""
+        """Yield all metric families."""
         yield from self._requests()
         yield from self._pool()
         yield from self._events()
@@ -79,7 +79,7 @@ class _Collector:
             gauges["pending_requests"].add_metric(of, pool["pending"])
             timeouts.add_metric(of, worker.totals.events.get("pool_timeouts", 0))
             buckets = _buckets(worker.totals.waits)
-            # The histogram holds buckets only; the sum of their middles is within 1 % of the true one.
+            # The histogram has only buckets; the sum of their geometric means is within 1 % of the true sum.
             waits.add_metric(of, buckets, sum(n * 1.02**b for b, n in worker.totals.waits.items()) / 1_010)
         yield from (count, *gauges.values(), timeouts, waits)
 
@@ -108,7 +108,7 @@ class _Collector:
 
 
 def openmetrics(workers: list[WorkerStats]) -> bytes:
-    """Return the text of all metrics."""
+    """Return all metrics in the OpenMetrics text format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(workers))
     text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What monitoring reads: health, metrics, pool, logs."""
+"""Routes for monitoring: health, metrics, pool, logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 def operator_routes(parts: Parts) -> APIRouter:
-    """Return the routes that monitoring uses."""
+    """Return the routes for monitoring."""
     routes = APIRouter(tags=["operation"])
 
     @routes.get("/api/v1/health", summary="How the service is")
@@ -63,19 +63,19 @@ def operator_routes(parts: Parts) -> APIRouter:
 
 
 async def in_operator_thread(parts: Parts, work: Callable[[], Value]) -> Value:
-    """Return what a blocking piece of work returns, done apart from the shop's threads."""
+    """Run a blocking function in the operators' threads, which are separate from the shop's; return its result."""
     return await asyncio.get_running_loop().run_in_executor(parts.operator_threads, work)
 
 
 def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
-    """Return the pools of all workers, with the time-outs of the window."""
+    """Return the pools of all workers, with the time-outs in the window."""
     now_s, window_s = time.monotonic(), parts.settings.metrics_window_s
     recent = {worker.worker: summary.window([worker], now_s=now_s, window_s=window_s) for worker in workers}
     return pool_status(workers, recent)
 
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
-    """Return the state of every worker that there should be."""
+    """Return the state of every expected worker, by number."""
     told, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
     return {number: worker_state(told.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}
 
@@ -86,7 +86,7 @@ def health_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
     figures = summary.metrics(workers, now_s=now_s, window_s=window_s)
     pool, by_worker = pool_document(parts, workers), states(parts, workers)
     own = next(worker for worker in workers if worker.worker == parts.worker)
-    # An index is one worker's own; the worst of all is told.
+    # Each worker has its own index; report the first state that is not ready.
     indexes = {
         name: next((state for state in found if state != "ready"), "ready")
         for name in ("faiss", "qdrant")

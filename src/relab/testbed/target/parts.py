@@ -1,4 +1,4 @@
-"""All parts of one worker, wired together, and what it does beside answering: look around, tell, take new flags."""
+"""All parts of one worker, wired together, and its periodic tasks: probes, statistics, flags."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ TICK_S: Final = 0.1
 TICKS_PER_WRITE: Final = 2
 PROBE_PERIOD_S: Final = 1.0
 LAG_SHARE: Final = 0.3
-"""Weight of the newest measurement in the loop's lag."""
+"""Weight of the newest sample in the moving average of the loop's lag."""
 SHOP_THREADS: Final = 256
-"""More than any limit of the flags lets in by default; a request waits for the pool, where it is counted."""
+"""More than the flags' default limits admit, so that requests wait for the pool, where waits are counted."""
 OPERATOR_THREADS: Final = 4
-"""Apart from the shop's, so that diagnostics answer while every thread of the shop waits."""
+"""Separate from the shop's threads, so that diagnostics answer even if all of those are blocked."""
 
 
 class Parts:
-    """One worker. `run` looks after it until it is cancelled; `close` gives everything back.
+    """One worker. `run` does its periodic tasks until it is cancelled; `close` releases all resources.
 
     Raises:
         BadSettingsError: the products cannot be read.
-        OSError: its folders cannot be made.
+        OSError: its folders cannot be created.
     """
 
     def __init__(self, settings: TargetSettings, *, worker: int, logger: Logger) -> None:
@@ -82,13 +82,13 @@ class Parts:
         }
 
     async def run(self) -> None:
-        """Look after the worker until it is cancelled."""
+        """Run the periodic tasks until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick())
             tasks.create_task(self._watch())
 
     def workers(self) -> list[WorkerStats]:
-        """Return what all workers last told; this one's is of now."""
+        """Return the last published statistics of all workers, and the current ones of this worker."""
         others = [
             read_stats(self.settings.stats_dir, number)
             for number in range(1, self.settings.workers + 1)
@@ -98,7 +98,7 @@ class Parts:
         return sorted([own, *(other for other in others if other is not None)], key=lambda stats: stats.worker)
 
     async def close(self) -> None:
-        """Give everything back; statements under way are waited for only as long as they may take anyway."""
+        """Release all resources; statements in progress run on, at most until their own time-outs."""
         await self.cache.close()
         self.search.close()
         self._shop_threads.shutdown(wait=False, cancel_futures=True)
@@ -107,15 +107,15 @@ class Parts:
         self._stats.close()
 
     def tell(self) -> None:
-        """Write what the other workers read of this one."""
+        """Publish this worker's statistics for the other workers."""
         with suppress(OSError):
             self._stats.write(self._told())
 
     async def take_flags(self, document: Any) -> dict[str, Any]:
-        """Change the flags, put them in force here, and return them.
+        """Change the flags, apply them in this worker, and return them.
 
         Raises:
-            InvalidInputError, StorageError: nothing was changed.
+            InvalidInputError, StorageError: the change failed; nothing was changed.
         """
         loop = asyncio.get_running_loop()
         stored = await loop.run_in_executor(self.operator_threads, self.flags.update, document)
@@ -143,7 +143,7 @@ class Parts:
             await self.look()
 
     async def look(self) -> None:
-        """Ask the dependencies, and this process, how they are."""
+        """Sample this process, and probe the database, the cache and the indexes."""
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:
@@ -186,7 +186,7 @@ class Parts:
         return f'{json.dumps(head)[:-1]},"counted":{self.recorder.text()}}}'
 
     def refresh_flags(self) -> bool:
-        """Put the flags of the file in force; return whether they are others than before."""
+        """Apply the flags of the file; return whether they have changed."""
         try:
             changed = self.flags.refresh()
         except (RelabError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Whether the dependencies answer, asked by a connection of its own: the pool's troubles are not theirs."""
+"""Probe the dependencies over separate connections, so that problems of the pool do not affect the result."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PAYLOAD_BYTES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at a dependency.
+    """The result of one probe of a dependency.
 
     Attributes:
         ok: whether it answered.
-        connect_ms: how long a new connection took.
-        answer_ms: how long the smallest question took on it.
-        payload_ms: how long `PAYLOAD_BYTES` took; a narrow path is slow with these and fast with little.
-        error: what went wrong, in the driver's words.
-        sqlstate: PostgreSQL's code of it.
+        connect_ms: duration of opening a connection.
+        answer_ms: duration of the smallest request on it.
+        payload_ms: duration of a request for `PAYLOAD_BYTES`; on a path with low bandwidth only this is long.
+        error: the driver's error message.
+        sqlstate: PostgreSQL's code of the error.
     """
 
     ok: bool
@@ -38,12 +38,12 @@ class Probe:
     sqlstate: str | None = None
 
     def figures(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the result as JSON."""
         return asdict(self)
 
 
 def probe_database(settings: DatabaseSettings) -> Probe:
-    """Connect anew and ask `SELECT 1`. Blocks for the time-outs of the settings at most."""
+    """Open a connection, run `SELECT 1`, and fetch `PAYLOAD_BYTES`. Blocks, at most for the time-outs."""
     began_s = time.perf_counter()
     try:
         with direct_connection(settings, name="shop-health") as connection:
@@ -59,23 +59,24 @@ def probe_database(settings: DatabaseSettings) -> Probe:
 
 
 def direct_connection(settings: DatabaseSettings, *, name: str) -> psycopg.Connection[Any]:
-    """Return a new connection past the pool, with a short time for each statement.
+    """Return a new connection outside the pool, with a statement time-out of `PROBE_TIMEOUT_MS`.
 
     Raises:
-        psycopg.Error: the server cannot be reached, or refuses.
+        psycopg.Error: the connection fails.
     """
     bounded = settings.model_copy(update={"statement_timeout_ms": PROBE_TIMEOUT_MS})
     return psycopg.connect(**connect_arguments(bounded, name=name), autocommit=True)
 
 
 async def probe_cache(settings: CacheSettings) -> Probe:
-    """Connect anew, then ask `PING`: a wrong password fails here too.
+    """Open a connection and send `PING`, which also fails for a wrong password, then an echo of `PAYLOAD_BYTES`.
 
-    It waits longer than requests do: on a narrow path they give up before there is anything to measure.
+    The time-out is longer than that of requests: on a path with low bandwidth those give up before anything can be
+    measured.
     """
     patient = settings.model_copy(update={"timeout_s": max(settings.timeout_s, PROBE_TIMEOUT_MS / 1_000)})
     try:
-        # The client itself reads files when it is made, which takes a descriptor.
+        # Creating the client reads files, which fails if no descriptor is free.
         client = make_client(patient)
     except OSError as error:
         return Probe(False, error=words(error))

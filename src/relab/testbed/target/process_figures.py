@@ -1,4 +1,4 @@
-"""What the kernel tells of a process of this machine, by its id."""
+"""Read figures of processes from /proc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STATES: Final = {
 
 
 def state_of(pid: int) -> str:
-    """Return the kernel's state of a process in a word; `gone` if there is none."""
+    """Return the kernel's state of a process as a word; `gone` if it does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def state_of(pid: int) -> str:
 
 
 class OwnProcess:
-    """The figures of this process, sampled now and then; CPU is that between two samples."""
+    """Figures of this process; the CPU use is that between two samples."""
 
     def __init__(self) -> None:
         self._cpu_s = sum(os.times()[:2])
@@ -48,7 +48,7 @@ class OwnProcess:
         self._cpu_s, self._at_s = cpu_s, at_s
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         figures: dict[str, Any] = {"cpu_pct": round(cpu_pct, 1), "fds": limit, "fd_limit": limit}
-        # Where no descriptor is left, none can be opened to count them: then all are in use.
+        # If no descriptor is free, they cannot be counted; then all are in use.
         with suppress(OSError):
             figures["fds"] = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 names are enough
         with suppress(OSError):

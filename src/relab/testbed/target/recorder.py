@@ -1,7 +1,7 @@
-"""What one worker counts: requests by route and second, and events by name.
+"""The counters of one worker: requests by route and second, and events by name.
 
-Seconds are those of the machine's monotonic clock, which all processes of one machine share: workers' seconds
-can be merged, and a changed wall clock moves nothing.
+Seconds are those of the machine's monotonic clock, which all its processes share. So the workers' seconds can be
+merged, and changes of the wall clock have no effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEPT_BEYOND_WINDOW_S: Final = 5
 
 @dataclass(slots=True)
 class RouteCounts:
-    """Requests of one route; `shed` are those of `errors_5xx` that flow control turned away."""
+    """Counters of one route; `shed` counts those of `errors_5xx` that flow control rejected."""
 
     count: int = 0
     errors_5xx: int = 0
@@ -41,7 +41,7 @@ class RouteCounts:
         self.histogram[bucket] = self.histogram.get(bucket, 0) + 1
 
     def wire(self) -> list[Any]:
-        """Return what is written for other workers."""
+        """Return the counters as JSON, for other workers."""
         return [
             self.count,
             self.errors_5xx,
@@ -53,14 +53,14 @@ class RouteCounts:
 
     @classmethod
     def read(cls, wire: list[Any]) -> RouteCounts:
-        """Read what `wire` returned."""
+        """Return the counters from the result of `wire`."""
         count, errors_5xx, errors_4xx, shed, total_ms, histogram = wire
         return cls(count, errors_5xx, errors_4xx, shed, total_ms, dict(histogram))
 
 
 @dataclass(slots=True)
 class Second:
-    """All that happened in one second."""
+    """The counters of one second, or of all seconds."""
 
     routes: dict[str, RouteCounts] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
@@ -68,22 +68,22 @@ class Second:
     """Waits for a connection of the pool, as a histogram."""
 
     def wire(self) -> list[Any]:
-        """Return what is written for other workers."""
+        """Return the counters as JSON, for other workers."""
         return [{name: counts.wire() for name, counts in self.routes.items()}, self.events, list(self.waits.items())]
 
     @classmethod
     def read(cls, wire: list[Any]) -> Second:
-        """Read what `wire` returned."""
+        """Return the counters from the result of `wire`."""
         routes, events, waits = wire
         return cls({name: RouteCounts.read(counts) for name, counts in routes.items()}, events, dict(waits))
 
 
 class Recorder:
-    """The counters of one worker; any thread may count.
+    """The counters of one worker. Thread-safe.
 
     Args:
-        window_s: how many seconds are kept apart; totals are kept for good.
-        clock: monotonic seconds.
+        window_s: number of seconds that are kept separately; totals are kept for ever.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, *, window_s: int, clock: Callable[[], float]) -> None:
@@ -95,7 +95,7 @@ class Recorder:
         self.totals = Second()
 
     def request(self, route: str, status: int, elapsed_ms: float, *, shed: bool = False) -> None:
-        """Count a request that has been answered."""
+        """Count an answered request."""
         with self._lock:
             for second in (self._current(), self.totals):
                 if (counts := second.routes.get(route)) is None:
@@ -103,20 +103,20 @@ class Recorder:
                 counts.add(status, elapsed_ms, shed=shed)
 
     def event(self, name: str, count: int = 1) -> None:
-        """Count something that is no request."""
+        """Count an event other than a request."""
         with self._lock:
             for second in (self._current(), self.totals):
                 second.events[name] = second.events.get(name, 0) + count
 
     def wait(self, elapsed_ms: float) -> None:
-        """Count a wait for a connection."""
+        """Count a wait for a connection of the pool."""
         bucket = bucket_of(elapsed_ms)
         with self._lock:
             for second in (self._current(), self.totals):
                 second.waits[bucket] = second.waits.get(bucket, 0) + 1
 
     def text(self) -> str:
-        """Return `{"seconds": …, "totals": …}` as JSON; a second that is over is written out only once."""
+        """Return `{"seconds": …, "totals": …}` as JSON; a past second is serialized only once."""
         with self._lock:
             now = int(self._clock())
             for moment in [moment for moment in self._seconds if moment < now]:

@@ -1,4 +1,4 @@
-"""The last report that a rollout has put here, kept for whoever asks the service for it."""
+"""The last report of a rollout, stored in a file for clients of the service."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LabReport(MiniReport):
 
 
 class ReportFile:
-    """The file that all workers share."""
+    """The report file, shared by all workers."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "lab_report.json"
@@ -49,7 +49,7 @@ class ReportFile:
         """Return the report.
 
         Raises:
-            NotFoundError: nobody has put one here.
+            NotFoundError: no report has been stored.
         """
         try:
             return LabReport.model_validate_json(await asyncio.to_thread(self._path.read_bytes))
@@ -60,7 +60,7 @@ class ReportFile:
         """Replace the report.
 
         Raises:
-            StorageError: it cannot be written; the one before stays.
+            StorageError: it cannot be written; the old report stays.
         """
         try:
             await asyncio.to_thread(replace_file, self._path, report.model_dump_json().encode())

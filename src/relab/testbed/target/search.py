@@ -1,4 +1,4 @@
-"""Search: by the flags to one index or the other, together with whatever waits, and past an index that fails."""
+"""Search: choose an index by the flags, batch waiting searches, and fall back to the other index on a failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relab.testbed.target.settings import BadSettingsError, SearchSettings
 from relab.testbed.target.vectors import embed
 
 Failed = Callable[[str, str], None]
-"""Takes the index's name and what it said."""
+"""Is called with the name of an index and its error message."""
 
 COLLECTION = "products"
 
@@ -32,7 +32,7 @@ class _Wanted:
 
 
 class Products:
-    """The names of the products, and the texts that are searched.
+    """The names and the searchable texts of the products.
 
     Raises:
         BadSettingsError: the file cannot be read.
@@ -51,12 +51,12 @@ class Products:
 
 
 class Indexes:
-    """Both indexes of one worker; what Qdrant cannot do at the start, it cannot do until the next one.
+    """Both indexes of one worker; if Qdrant fails to start, it stays unavailable until the worker restarts.
 
     Args:
-        products: what is searched.
-        settings: where the embedded engine's files lie, or which server is used.
-        worker: each worker's engine has files of its own.
+        products: to search.
+        settings: the folder of the embedded engine's files, or the server to use.
+        worker: the worker's number, because each worker's engine has its own files.
     """
 
     def __init__(self, products: Products, settings: SearchSettings, *, worker: int) -> None:
@@ -78,7 +78,7 @@ class Indexes:
         """Return an index.
 
         Raises:
-            SearchError: it did not come up.
+            SearchError: it failed to start.
         """
         if backend == "faiss":
             return self.faiss
@@ -87,25 +87,25 @@ class Indexes:
         return self.qdrant
 
     def figures(self) -> dict[str, Any]:
-        """Return the state of both."""
+        """Return the state of both indexes."""
         qdrant = self.qdrant.figures() if self.qdrant else {"kind": "qdrant", "state": self.qdrant_error}
         return {"faiss": self.faiss.figures(), "qdrant": qdrant}
 
     def close(self) -> None:
-        """Close both."""
+        """Close both indexes."""
         self.faiss.close()
         if self.qdrant is not None:
             self.qdrant.close()
 
 
 class Search:
-    """Answers searches in batches: what comes while one batch is at work is the next batch.
+    """Answers searches in batches: searches that arrive during one batch form the next batch.
 
     Args:
-        indexes: what is asked.
+        indexes: to search in.
         recorder: counts answers by index, fallbacks and batches.
-        flags: returns those in force.
-        failed: is told when an index fails.
+        flags: returns the current flags.
+        failed: is called when an index fails.
     """
 
     def __init__(
@@ -117,11 +117,11 @@ class Search:
         self._failed = failed
         self._waiting: deque[_Wanted] = deque()
         self._running: asyncio.Task[None] | None = None
-        # One thread: an index is asked one batch at a time, and searches that wait meanwhile come together.
+        # One thread, because an index takes one batch at a time; searches that arrive meanwhile are batched.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
 
     async def find(self, text: str, top_k: int) -> tuple[Backend, list[Hit]]:
-        """Return which index answered, and the nearest products.
+        """Return the name of the index that answered, and the nearest products.
 
         Raises:
             SearchError: neither index can answer.
@@ -133,11 +133,11 @@ class Search:
         return await answer
 
     async def figures(self) -> dict[str, Any]:
-        """Return the state of the indexes; asked in the thread that searches, where nothing else touches them."""
+        """Return the state of the indexes, read in the search thread, because no other thread may access them."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._indexes.figures)
 
     def close(self) -> None:
-        """End the thread and close the indexes."""
+        """Stop the thread and close the indexes."""
         self._thread.shutdown()
         self._indexes.close()
 
@@ -150,7 +150,7 @@ class Search:
             try:
                 await loop.run_in_executor(self._thread, self._answer, batch, loop)
             except Exception as error:  # noqa: BLE001 told to whoever waits
-                # Whoever waits must hear of it, whatever it was; the middleware makes it a 500.
+                # Every waiting search must get the error, whatever it is; the application answers with 500.
                 for wanted in batch:
                     _settle(wanted.answer, None, error)
 

@@ -1,4 +1,4 @@
-"""The shop's first data: the same products, stock and orders from the same seed, on every machine."""
+"""The shop's initial data: equal seeds give the same products, stock and orders on every machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_SEED: Final = 20_240_601
 PRODUCTS: Final = 5_000
 ORDERS: Final = 200_000
 STOCK: Final = 1_000_000
-"""Of each product: no load of a test buys the shop empty."""
+"""Initial stock of each product, so large that no load test exhausts it."""
 
 _FIRST_ORDER = datetime(2026, 1, 1, tzinfo=UTC)
 _NOTE_WORDS = 24
@@ -67,7 +67,7 @@ def catalogue(products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> Iterator[Pr
 
 
 def order_number(index: int) -> str:
-    """Return the number of the order with this index, from 0, of the first data."""
+    """Return the number of the order with this index (from 0) in the initial data."""
     return str(index + 1)
 
 
@@ -79,7 +79,7 @@ def customer_name(index: int) -> str:
 def seed(
     connection: psycopg.Connection[Any], *, products: int = PRODUCTS, orders: int = ORDERS, seed: int = DEFAULT_SEED
 ) -> None:
-    """Fill an empty schema and commit; a fixed past, so that two of one seed are equal to the byte.
+    """Fill an empty schema and commit; dates are fixed, so that equal seeds give equal data to the byte.
 
     Raises:
         psycopg.Error: the tables are absent or not empty.
@@ -103,20 +103,20 @@ def seed(
                 total = product.price_cents * quantity
                 rows.write_row((order_number(index), product.id, quantity, customer, note, total, made))
     connection.commit()
-    # Statistics and visibility now, so that no autovacuum does it in the middle of a measurement.
+    # Update statistics and visibility now, so that autovacuum does not do it during a measurement.
     was_autocommit = connection.autocommit
     connection.autocommit = True
-    # Otherwise the server adds the rows that were copied to those that it counts now.
+    # Otherwise the copied rows would later be added to the row counts that VACUUM ANALYZE sets.
     connection.execute("SELECT pg_stat_force_next_flush()")
     connection.execute("VACUUM ANALYZE")
     connection.autocommit = was_autocommit
 
 
 def write_products(path: Path, *, products: int = PRODUCTS, seed: int = DEFAULT_SEED) -> None:
-    """Write the file that search reads: a JSON line for each product.
+    """Write the products file for search: one JSON line per product.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     lines = [
         json.dumps({"id": product.id, "name": product.name, "description": product.description})

@@ -1,4 +1,4 @@
-"""What a worker is started with: one strict JSON file, the same for all workers of a target."""
+"""The settings of a worker: one strict JSON file, the same for all workers of a target."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class _Section(BaseModel):
 
 
 class Listen(_Section):
-    """Where all workers listen, together."""
+    """The address on which all workers listen."""
 
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65_535)
 
 
 class DatabaseSettings(_Section):
-    """PostgreSQL and the pool of each worker; `read_timeout_s` bounds what the server leaves unanswered.
+    """PostgreSQL and the pool of each worker; `read_timeout_s` is the longest wait for an answer of the server.
 
-    A connection that is older than `max_age_s` is closed and made anew when it is next used.
+    A connection that is older than `max_age_s` is replaced when it is next used.
     """
 
     host: str = Field(min_length=1)
@@ -44,17 +44,17 @@ class DatabaseSettings(_Section):
 
     @property
     def patience_s(self) -> float:
-        """How long a statement may stay unanswered: a second beyond what the server allows itself."""
+        """Longest wait for a statement's answer: `read_timeout_s`, or one second more than the server's limit."""
         return self.read_timeout_s or self.statement_timeout_ms / 1_000 + 1.0
 
     @property
     def pool_max(self) -> int:
-        """How many connections one worker's pool may have open."""
+        """Maximum number of open connections of one worker's pool."""
         return self.pool_size + self.max_overflow
 
 
 class CacheSettings(_Section):
-    """Redis; the time-out is that of one command, and of connecting."""
+    """Redis; `timeout_s` applies to each command and to connecting."""
 
     host: str = Field(min_length=1)
     port: int = Field(ge=1, le=65_535)
@@ -64,7 +64,7 @@ class CacheSettings(_Section):
 
 
 class SearchSettings(_Section):
-    """What is searched, where the embedded engine keeps its files, or which server is used in its place."""
+    """The products file, the folder of the embedded engine's files, and the server to use in its place, if any."""
 
     products_path: Path
     qdrant_dir: Path
@@ -72,7 +72,7 @@ class SearchSettings(_Section):
 
 
 class TargetSettings(_Section):
-    """The whole file."""
+    """The content of the settings file."""
 
     version: int = Field(ge=0)
     listen: Listen
@@ -97,7 +97,7 @@ class TargetSettings(_Section):
 
 
 class BadSettingsError(ConfigurationError):
-    """The settings cannot be used; the worker does not start."""
+    """The settings are invalid; the worker does not start."""
 
     code = "bad_settings"
 
@@ -106,8 +106,8 @@ def load_settings(path: Path) -> TargetSettings:
     """Read the settings file.
 
     Raises:
-        BadSettingsError: it is absent, no JSON, or a field is missing, unknown or wrong; values are not told,
-            for one may be a password.
+        BadSettingsError: the file is absent or not JSON, or a field is missing, unknown or wrong; the message contains
+            no values, because one may be a password.
     """
     try:
         return TargetSettings.model_validate(parse_json(path.read_bytes()))

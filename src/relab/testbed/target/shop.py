@@ -1,4 +1,4 @@
-"""What the shop does: product pages, search, orders."""
+"""The shop's use cases: product pages, search, orders."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ class OrderRequest(BaseModel):
 
 
 class Shop:
-    """The use cases of one worker.
+    """The use cases, in one worker.
 
     Args:
-        database, cache, search: what they need.
-        products: names of what search finds.
-        threads: where statements are waited for.
-        receipts: the file to which each order adds a line.
+        database, cache, search: the parts of the worker that they use.
+        products: the names for search results.
+        threads: in which statements run.
+        receipts: the file to which each order appends a line.
         recorder: counts orders.
     """
 
@@ -85,11 +85,11 @@ class Shop:
         self._recorder = recorder
 
     async def product(self, product_id: int) -> bytes:
-        """Return a product page as JSON, from the cache if it is there.
+        """Return a product page as JSON, from the cache if possible.
 
         Raises:
-            NoSuchProductError: there is none.
-            DatabaseError: it is not in the cache, and the database cannot be asked.
+            NoSuchProductError: the product does not exist.
+            DatabaseError: it is not in the cache, and the database fails.
         """
         key = f"product:{product_id}"
         if (page := await self._cache.get(key)) is not None:
@@ -110,22 +110,22 @@ class Shop:
         return {"query": text, "top_k": top_k, "backend": backend, "results": results}
 
     async def place(self, order: OrderRequest) -> dict[str, Any]:
-        """Take from the stock, write the order and its receipt: all of it, or nothing.
+        """Reduce the stock, and write the order and its receipt, all in one transaction.
 
         Raises:
-            NoSuchProductError, OutOfStockError: it cannot be ordered.
-            DatabaseError, StorageError: it cannot be stored.
+            NoSuchProductError, OutOfStockError: the product does not exist, or its stock is too low.
+            DatabaseError, StorageError: the order or its receipt cannot be stored.
         """
         placed = await self._in_thread(lambda: self._place(order))
         await self._cache.drop(f"product:{order.product_id}")
         return placed
 
     async def order(self, number: str) -> dict[str, Any]:
-        """Return an order and the numbers of its customer's latest ones.
+        """Return an order, and the numbers of its customer's latest orders.
 
         Raises:
-            NoSuchOrderError: there is none.
-            DatabaseError: the database cannot be asked.
+            NoSuchOrderError: the order does not exist.
+            DatabaseError: the database fails.
         """
         return await self._in_thread(lambda: self._load_order(number))
 
@@ -199,5 +199,5 @@ class Shop:
 
 
 def receipts_path(data_dir: Path, worker: int) -> Path:
-    """Return the file of a worker's receipts."""
+    """Return the path of a worker's receipts."""
     return data_dir / f"receipts-{worker}.jsonl"

@@ -1,4 +1,4 @@
-"""The shop over HTTP."""
+"""The shop's HTTP routes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.testbed.target.shop import OrderRequest
 
 
 def shop_routes(parts: Parts) -> APIRouter:
-    """Return the routes that customers use."""
+    """Return the routes for customers."""
     routes = APIRouter(prefix="/api/v1", tags=["shop"])
     shop = parts.shop
 

@@ -1,7 +1,7 @@
-"""How workers tell of themselves: one file each, written over a few times a second, read by whoever answers.
+"""The workers' statistics: one file per worker, overwritten several times a second and read by the other workers.
 
-The file stays open, so that a worker that has no descriptor left, or no room on its disk, still tells. A check
-sum lets a reader see that it read while the writer wrote.
+The file stays open, so that a worker without a free descriptor or disk space can still publish. A checksum lets readers
+detect a read during a write.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from relab.testbed.target.recorder import Second
 
 STALE_AFTER_S: Final = 1.5
-"""A worker whose file is older does not come to write, so it does not come to answer either."""
+"""A worker whose file is older is blocked, so it does not answer requests either."""
 
 _HEAD_BYTES = 16
 _READ_ATTEMPTS = 5
@@ -25,16 +25,16 @@ _READ_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class WorkerStats:
-    """What one worker last told.
+    """The published statistics of one worker.
 
     Attributes:
         worker: its number, from 1.
         pid: of its process.
-        written_s: when, by the machine's monotonic clock.
-        started_s: since when it runs, by the same clock.
-        gauges: what is now: pool, limiter, index, process.
+        written_s: time of publication, by the machine's monotonic clock.
+        started_s: start of the worker, by the same clock.
+        gauges: current values: pool, limiter, index, process.
         seconds: requests and events by second.
-        totals: the same since the start.
+        totals: requests and events since the start.
     """
 
     worker: int
@@ -47,7 +47,7 @@ class WorkerStats:
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
-        """Read the JSON of a file."""
+        """Return the statistics from the JSON of a file."""
         counted = document["counted"]
         return cls(
             document["worker"],
@@ -61,29 +61,29 @@ class WorkerStats:
 
 
 def path_of(stats_dir: Path, worker: int) -> Path:
-    """Return where a worker tells of itself."""
+    """Return the path of a worker's statistics."""
     return stats_dir / f"worker-{worker}.stats"
 
 
 class StatsWriter:
-    """The file of one worker, open as long as the worker runs."""
+    """Writer of one worker's file, open as long as the worker runs."""
 
     def __init__(self, stats_dir: Path, worker: int) -> None:
         stats_dir.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path_of(stats_dir, worker), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
 
     def write(self, text: str) -> None:
-        """Write the worker's JSON over what was there."""
+        """Overwrite the file with the worker's JSON."""
         body = text.encode()
         os.pwrite(self._descriptor, b"%08x%08x" % (len(body), zlib.crc32(body)) + body, 0)
 
     def close(self) -> None:
-        """Close the file; what was told last stays."""
+        """Close the file; its content stays."""
         os.close(self._descriptor)
 
 
 def read_stats(stats_dir: Path, worker: int) -> WorkerStats | None:
-    """Return what a worker last told, or None if it never did or its file cannot be read."""
+    """Return a worker's last statistics, or None if there are none or they cannot be read."""
     for _ in range(_READ_ATTEMPTS):
         with suppress(OSError):
             raw = path_of(stats_dir, worker).read_bytes()

@@ -1,4 +1,4 @@
-"""The figures of the whole target, over all workers and the last seconds. Pure."""
+"""Metrics of the whole target, over all workers and the last seconds. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.testbed.target.stats_files import WorkerStats
 
 
 def merge(seconds: Iterable[Second]) -> Second:
-    """Return the sum of seconds, of one worker or of several."""
+    """Return the sum of the counters of several seconds, of one worker or of several."""
     merged = Second()
     for second in seconds:
         for name, counts in second.routes.items():
@@ -34,7 +34,7 @@ def add_counts(into: RouteCounts, counts: RouteCounts) -> None:
 
 
 def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Second:
-    """Return what happened in the last `window_s` seconds, the running one included, over all workers."""
+    """Return the counters of the last `window_s` seconds, including the current one, over all workers."""
     first = int(now_s) - window_s + 1
     return merge(
         second for worker in workers for moment, second in worker.seconds.items() if first <= moment <= int(now_s)
@@ -42,14 +42,14 @@ def window(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> Se
 
 
 def covered_s(workers: Iterable[WorkerStats], *, now_s: float, window_s: int) -> float:
-    """Return how many seconds of the window the target has run: what a rate is divided by, at least 1."""
+    """Return the seconds of the window in which the target has run, at least 1; the divisor for rates."""
     began = min((worker.started_s for worker in workers), default=now_s)
     first = int(now_s) - window_s + 1
     return max(now_s - max(began, first), 1.0)
 
 
 def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
-    """Return the figures of one route, or of all: times in ms over every answered request, also failed ones."""
+    """Return the metrics of one route, or of all; times are in ms over all answered requests, including failed ones."""
     histogram = counts.histogram
     return {
         "requests": counts.count,
@@ -64,7 +64,7 @@ def route_figures(counts: RouteCounts, *, seconds: float) -> dict[str, Any]:
 
 
 def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[str, Any]:
-    """Return the body of the metrics route: all together, by route, and what search and cache did."""
+    """Return the body of the metrics route: totals, routes, search, cache, database and flow control."""
     recent = window(workers, now_s=now_s, window_s=window_s)
     seconds = covered_s(workers, now_s=now_s, window_s=window_s)
     whole = RouteCounts()
@@ -91,7 +91,7 @@ def metrics(workers: list[WorkerStats], *, now_s: float, window_s: int) -> dict[
 
 
 def search_figures(events: dict[str, int]) -> dict[str, Any]:
-    """Return how many searches each index answered; the share is that of FAISS in percent, None without searches."""
+    """Return the number of searches per index, and FAISS's share in percent (None without searches)."""
     faiss, qdrant = events.get("search_faiss", 0), events.get("search_qdrant", 0)
     return {
         "faiss": faiss,

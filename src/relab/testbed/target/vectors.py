@@ -1,6 +1,7 @@
 """Vectors of 64 dimensions from words by signed feature hashing (Weinberger et al., ICML 2009).
 
-No model and no weights: the same text has the same vector on every machine, and texts that share words are near.
+There is no model and there are no weights: a text has the same vector on every machine, and texts that share words have
+similar vectors.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ Vectors = npt.NDArray[np.float32]
 
 DIMENSIONS: Final = 64
 _PLACES_PER_WORD = 6
-"""Several places a word, so that two words rarely fall together in all of them."""
+"""Each word uses several places, so that two words rarely collide in all of them."""
 
 _WORD = re.compile(r"[a-z0-9]+")
 
 
 def embed(texts: Iterable[str]) -> Vectors:
-    """Return one row of length 1 for each text; a text without words has the row of zeros."""
+    """Return one row of length 1 per text; a text without words has a row of zeros."""
     words = [_WORD.findall(text.lower()) for text in texts]
     rows = np.zeros((len(words), DIMENSIONS), np.float32)
     some = [at for at, found in enumerate(words) if found]
     if not some:
         return rows
-    # All texts at once, for a shop has thousands; sums of small whole numbers are exact in any order.
+    # Process all texts at once, because there are thousands; sums of small integers are exact in any order.
     starts = list(itertools.accumulate((len(words[at]) for at in some[:-1]), initial=0))
     places = {word: at for at, word in enumerate(dict.fromkeys(itertools.chain.from_iterable(words)))}
     each = [places[word] for word in itertools.chain.from_iterable(words)]
     rows[some] = np.add.reduceat(np.stack([_word(word) for word in places])[each], starts)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    # The places of a text's words may cancel each other out.
+    # The signed places of a text's words may cancel out to zero.
     lengths[lengths == 0] = 1
     rows /= lengths[:, None]
     return rows

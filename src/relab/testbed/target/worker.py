@@ -1,4 +1,4 @@
-"""One worker as a process: settings in, a server on the shared port, until a signal."""
+"""The process of one worker: read the settings, and serve on the shared port until a signal."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ GRACE_S: Final = 2
 
 
 def run_worker(settings_path: Path, *, worker: int, qdrant_url: str | None) -> int:
-    """Serve until a signal; return the exit code. Bad settings end it at once, with one line that says which.
+    """Serve until a signal; return the exit code. On bad settings, exit at once with one line about the error.
 
     Args:
         settings_path: of the settings file.
-        worker: its number, from 1.
-        qdrant_url: a server in the place of the embedded engine, whatever the file says.
+        worker: the worker's number, from 1.
+        qdrant_url: of a server that replaces the embedded engine, whatever the file says.
     """
     try:
         settings = load_settings(settings_path)
@@ -69,9 +69,9 @@ def _serve(settings: TargetSettings, worker: int, logger: Logger) -> int:
         config = uvicorn.Config(
             create_app(parts),
             loop="uvloop",
-            # The server wants a class and only calls it.
+            # uvicorn's type is a class, but it only calls it.
             http=functools.partial(DoorProtocol, gate=parts.gate, recorder=parts.recorder),  # type: ignore[arg-type]
-            # Nobody stands before the workers whose word on clients could be taken.
+            # There is no trusted proxy in front of the workers whose headers about clients could be believed.
             proxy_headers=False,
             ws="none",
             log_config=None,
@@ -82,7 +82,7 @@ def _serve(settings: TargetSettings, worker: int, logger: Logger) -> int:
             timeout_graceful_shutdown=GRACE_S,
         )
         server = uvicorn.Server(config)
-        # The server ends gently on a signal, and then sends it again to whoever had it before.
+        # uvicorn stops gracefully on a signal, and then raises it again for the earlier handler; ignore it there.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         server.run(sockets=[listening])
@@ -95,7 +95,7 @@ def _listen(listen: Listen) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Each worker has a queue of its own: those that the kernel gave to one wait for that one.
+    # Each worker has its own accept queue: only this worker can accept the connections in it.
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listening.bind(address)
@@ -111,7 +111,7 @@ def _logger(log_path: Path, worker: int) -> Logger:
 
 
 def _log_path(settings_path: Path) -> Path | None:
-    """Return where the log is, if that much of the settings can be read."""
+    """Return the path of the log, if at least this setting can be read."""
     try:
         found = json.loads(settings_path.read_bytes())["log_path"]
     except (OSError, ValueError, KeyError, TypeError):

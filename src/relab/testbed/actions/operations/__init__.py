@@ -1,1 +1,1 @@
-"""The actions of the catalogue, a file for each part of the service that they change."""
+"""The actions of the catalogue, one file for each part of the service that they change."""

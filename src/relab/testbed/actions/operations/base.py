@@ -1,4 +1,4 @@
-"""What operations have in common."""
+"""The common base of all operations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Nothing(Parameters):
 
 
 class PlantOperation(ABC, Generic[Given]):
-    """An operation on a plant; `Given` are its parameters.
+    """An operation on a plant; `Given` is the type of its parameters.
 
-    Subclasses say `ACTION` and do `_find`, `_do` and, where there is an inverse, `_take_back`.
+    Subclasses set `ACTION` and implement `_find`, `_do` and, if there is an inverse, `_take_back`.
     """
 
     ACTION: ClassVar[Action]
@@ -29,43 +29,43 @@ class PlantOperation(ABC, Generic[Given]):
 
     @property
     def action(self) -> Action:
-        """What it does, as the catalogue says."""
+        """The entry of the action in the catalogue."""
         return self.ACTION
 
     def look(self, parameters: Parameters) -> dict[str, Any]:
-        """Return the state that it concerns.
+        """Return the state that the action concerns.
 
         Raises:
-            PreconditionError: it would make no sense.
+            PreconditionError: a precondition does not hold.
             PlantError: a part of the service does not answer.
         """
         return self._find(cast("Given", parameters))
 
     def act(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Do it; return what is different now.
+        """Perform the action; return the changes.
 
         Raises:
-            PlantError: a part of the service refuses or does not answer.
+            PlantError: a part of the service rejects the change or does not answer.
         """
         return self._do(cast("Given", parameters), before)
 
     def undo(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
-        """Bring back what was before.
+        """Restore the state before the action.
 
         Raises:
-            NotReversibleError: it cannot be.
-            PlantError: a part of the service refuses or does not answer.
+            NotReversibleError: the action cannot be undone.
+            PlantError: a part of the service rejects the change or does not answer.
         """
         return self._take_back(cast("Given", parameters), before)
 
     @abstractmethod
     def _find(self, given: Given) -> dict[str, Any]:
-        """As `look`."""
+        """Implement `look`."""
 
     @abstractmethod
     def _do(self, given: Given, before: Mapping[str, Any]) -> dict[str, Any]:
-        """As `act`."""
+        """Implement `act`."""
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
-        """As `undo`."""
+        """Implement `undo`; raises NotReversibleError unless overridden."""
         raise NotReversibleError(f"{self.ACTION.name!r} cannot be taken back.")

@@ -1,4 +1,4 @@
-"""Every action of the catalogue."""
+"""All actions of the catalogue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from relab.testbed.actions.service import Operation
 
 
 def all_operations(plant: Plant) -> list[Operation]:
-    """Return every operation of the catalogue, on this plant."""
+    """Return all operations of the catalogue, for this plant."""
     modules = (restarts, sessions, dependencies, settings, traffic, jobs)
     return [kind(plant) for module in modules for kind in module.OPERATIONS]

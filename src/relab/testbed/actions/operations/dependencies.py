@@ -1,4 +1,4 @@
-"""The database's indexes, the cache's room, and the disk that the target writes to."""
+"""Actions on the database's indexes, the cache's memory, and the disk that the target writes to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INDEXES: Final[dict[str, tuple[str, str, bool]]] = {
     "orders_customer_idx": ("orders", "customer, created_at DESC", False),
     "orders_product_idx": ("orders", "product_id, created_at DESC", False),
 }
-"""Those that the target's schema has beside its primary keys: table, columns, whether it is unique."""
+"""The indexes of the target's schema, without primary keys: table, columns, whether it is unique."""
 _DISPOSABLE: Final = ("*.tmp", "*.old", "*.dump")
 
 
@@ -29,7 +29,7 @@ class CacheRoom(Parameters):
 
 
 class RecreateIndexes(PlantOperation[Nothing]):
-    """The indexes that should be there and are not."""
+    """Recreates the missing indexes of the database."""
 
     ACTION = Action(
         "recreate-indexes", "Make the missing indexes of the database", ActionClass.REPAIR, BlastRadius.NONE, Nothing,
@@ -50,14 +50,14 @@ class RecreateIndexes(PlantOperation[Nothing]):
     def _do(self, _given: Nothing, before: Mapping[str, Any]) -> dict[str, Any]:
         with self.plant.database() as connection:
             for name in before["missing"]:
-                # One that a failed attempt has left is in the way.
+                # A failed attempt may have left an invalid index of this name.
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
                 connection.execute(create_index(name))
         return {"made": before["missing"]}
 
 
 class SetCacheRoom(PlantOperation[CacheRoom]):
-    """The cache's memory and eviction."""
+    """Sets the cache's memory limit and eviction policy."""
 
     ACTION = Action(
         "set-cache-memory", "Change the memory and the eviction of the cache", ActionClass.SETTING,
@@ -83,7 +83,7 @@ class SetCacheRoom(PlantOperation[CacheRoom]):
 
 
 class FlushCache(PlantOperation[Nothing]):
-    """Everything that is cached."""
+    """Deletes all keys of the cache."""
 
     ACTION = Action(
         "flush-cache", "Empty the cache", ActionClass.REPAIR, BlastRadius.ONE_DEPENDENCY, Nothing,
@@ -101,7 +101,7 @@ class FlushCache(PlantOperation[Nothing]):
 
 
 class FreeDisk(PlantOperation[Nothing]):
-    """Files in the target's data folder that nothing needs."""
+    """Deletes files in the target's data folder that no component needs."""
 
     ACTION = Action(
         "free-disk", "Delete what nothing needs from the target's data folder", ActionClass.REPAIR, BlastRadius.NONE,
@@ -124,12 +124,12 @@ class FreeDisk(PlantOperation[Nothing]):
     def _files(self) -> list[Path]:
         folder = Path(self.plant.settings()["data_dir"])
         found = {path for pattern in _DISPOSABLE for path in folder.glob(pattern)}
-        # Neither a folder nor a link: what is deleted is a file that lies here.
+        # Neither folders nor symbolic links: delete only regular files in this folder.
         return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 def create_index(name: str, *, if_missing: bool = False) -> sql.Composed:
-    """Return the statement that makes an index of the schema, while others go on."""
+    """Return the statement that creates an index of the schema concurrently, without a lock on writes."""
     table, columns, unique = INDEXES[name]
     kind = sql.SQL("UNIQUE INDEX" if unique else "INDEX")
     order = sql.SQL("CREATE {} CONCURRENTLY {} {} ON {} ({})")

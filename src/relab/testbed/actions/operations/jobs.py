@@ -1,4 +1,4 @@
-"""Jobs that run beside the target."""
+"""Actions on jobs that run beside the target."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Preco
 from relab.testbed.actions.operations.base import Nothing, PlantOperation
 
 REPORT_JOB: Final = "report-job"
-"""The component that makes reports."""
+"""Name of the component that creates reports."""
 
 
 class StopJob(PlantOperation[Nothing]):
-    """The report job ends, with all of its processes."""
+    """Stops the report job and all of its processes."""
 
     ACTION = Action(
         "stop-job", "Stop the report job", ActionClass.REPAIR, BlastRadius.NONE, Nothing,

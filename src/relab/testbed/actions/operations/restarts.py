@@ -1,4 +1,4 @@
-"""Restarting parts of the service, resuming stopped processes, and what a process may use."""
+"""Actions that restart parts of the service, resume stopped processes, and raise resource limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from relab.testbed.actions.operations.base import Nothing, PlantOperation
 from relab.testbed.actions.plant import Plant, PlantError
 
 _OPERATORS: Final = frozenset(("actions", "chaos", "links"))
-"""Groups by which the service is operated, and no part of it."""
+"""Groups of components that serve operators; they are not part of the service."""
 _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
@@ -49,7 +49,7 @@ def _seen(components: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Restart(PlantOperation[Nothing]):
-    """Restarts a whole group."""
+    """Restarts a whole group of components."""
 
     group: str
 
@@ -64,7 +64,7 @@ class _Restart(PlantOperation[Nothing]):
 
 
 class RestartTarget(_Restart):
-    """All workers of the target at once."""
+    """Restarts all workers of the target at once."""
 
     group = "target"
     ACTION = Action(
@@ -74,7 +74,7 @@ class RestartTarget(_Restart):
 
 
 class RestartDatabase(_Restart):
-    """PostgreSQL; also starts it where it is down."""
+    """Restarts PostgreSQL; starts it if it is down."""
 
     group = "database"
     ACTION = Action(
@@ -84,7 +84,7 @@ class RestartDatabase(_Restart):
 
 
 class RestartCache(_Restart):
-    """Redis; also starts it where it is down."""
+    """Restarts Redis; starts it if it is down."""
 
     group = "cache"
     ACTION = Action(
@@ -94,7 +94,7 @@ class RestartCache(_Restart):
 
 
 class RestartLinks(_Restart):
-    """The network paths to the dependencies."""
+    """Restarts the network paths to the dependencies."""
 
     group = "links"
     ACTION = Action(
@@ -104,7 +104,7 @@ class RestartLinks(_Restart):
 
 
 class RestartWorker(PlantOperation[Worker]):
-    """One worker of the target."""
+    """Restarts one worker of the target."""
 
     ACTION = Action(
         "restart-worker", "Restart one worker of the target", ActionClass.RESTART, BlastRadius.SOME_REQUESTS, Worker,
@@ -122,7 +122,7 @@ class RestartWorker(PlantOperation[Worker]):
 
 
 class ResumeProcess(PlantOperation[Component]):
-    """A process that was stopped by a signal goes on."""
+    """Resumes processes that were stopped by a signal."""
 
     ACTION = Action(
         "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, Component,
@@ -141,8 +141,8 @@ class ResumeProcess(PlantOperation[Component]):
 
 
 def _raised(given: Usage, limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the limits of a component with what would be more than it may use now; what is not limited stays so."""
-    # Whatever nobody has set all processes of a testbed have from the supervisor, this one too.
+    """Return the requested limits that are higher than a component's current ones; unset limits stay unset."""
+    # A limit that is not set has the supervisor's value in all processes of the testbed, also in this one.
     usual, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     rlimits = limits.get("rlimits") or {}
     found: dict[str, Any] = {}
@@ -156,7 +156,7 @@ def _raised(given: Usage, limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RaiseLimit(PlantOperation[Usage]):
-    """What a component may use."""
+    """Raises the resource limits of a component."""
 
     ACTION = Action(
         "raise-limit", "Let a component use more", ActionClass.REPAIR, BlastRadius.NONE, Usage,
@@ -199,7 +199,7 @@ def _set_ones(limits: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class RemediatePool(PlantOperation[Escalation]):
-    """The seed's answer to an exhausted pool: the target first, the database if that is allowed and needed."""
+    """The seed's remedy for an exhausted pool: restart the target, then the database if allowed and still needed."""
 
     ACTION = Action(
         "remediate-db-pool-exhaustion", "Restart the target, and the database if needed", ActionClass.RESTART,

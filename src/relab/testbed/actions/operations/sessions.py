@@ -1,4 +1,4 @@
-"""Sessions of the database: those that sit idle, those that block others, and a single one."""
+"""Actions that end sessions of the database: idle ones, blocking ones, or a single one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _EndSessions(PlantOperation[Any]):
 
 
 class EndIdleSessions(_EndSessions):
-    """Sessions that do nothing, whether or not they are in a transaction."""
+    """Ends idle sessions, also those idle in a transaction."""
 
     query, none = _IDLE, "No session has been idle so long."
     ACTION = Action(
@@ -95,7 +95,7 @@ class EndIdleSessions(_EndSessions):
 
 
 class EndBlockingSessions(_EndSessions):
-    """Sessions that hold locks for which others wait, and wait for none themselves; those that sit on a whole table."""
+    """Ends sessions that block others without being blocked, and idle ones with an exclusive lock on a table."""
 
     query, none = _BLOCKING, "No session has kept others waiting so long."
     ACTION = Action(
@@ -106,7 +106,7 @@ class EndBlockingSessions(_EndSessions):
 
 
 class EndSession(_EndSessions):
-    """One session."""
+    """Ends one session."""
 
     query, none = _ONE, "There is no session of this number."
     ACTION = Action(
@@ -120,7 +120,7 @@ def _sessions(
     connection: psycopg.Connection[dict[str, Any]], query: str, given: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     rows: Sequence[dict[str, Any]] = connection.execute(query.encode(), given).fetchall()
-    # How long a session has been idle changes by itself; it is no part of the state that a caller decides on.
+    # The idle time changes by itself, so it is left out of the state on which a caller decides.
     return [
         {
             "pid": row["pid"],
@@ -134,7 +134,7 @@ def _sessions(
 
 
 def _end(connection: psycopg.Connection[dict[str, Any]], session: Mapping[str, Any]) -> bool:
-    """End a session if it is still the one that was seen: a number may belong to another by now."""
+    """End a session and return whether it ended; do nothing if its pid belongs to another session by now."""
     found = connection.execute(_END.encode(), (session["pid"], session["started_at"])).fetchone()
     return found is not None and bool(found["ended"])
 

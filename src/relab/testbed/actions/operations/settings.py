@@ -1,4 +1,4 @@
-"""The target's settings: going back to what they were, other credentials, another network path."""
+"""Actions on the target's settings: roll back to a version, rotate a credential, use another network path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Path(Parameters):
 
 
 class RollBackSetting(PlantOperation[Version]):
-    """The settings as they were."""
+    """Rolls the settings back to an earlier version."""
 
     ACTION = Action(
         "roll-back-settings", "Go back to earlier settings of the target", ActionClass.SETTING,
@@ -61,7 +61,7 @@ class RollBackSetting(PlantOperation[Version]):
 
 
 class RotateCredential(PlantOperation[Credential]):
-    """A new password at both ends."""
+    """Sets a new password in a dependency and in the target's settings."""
 
     ACTION = Action(
         "rotate-credential", "Give the target a new password for a dependency", ActionClass.SETTING,
@@ -86,7 +86,7 @@ class RotateCredential(PlantOperation[Credential]):
 
 
 class UsePath(PlantOperation[Path]):
-    """Another network path to a dependency."""
+    """Lets the target use another network path to a dependency."""
 
     ACTION = Action(
         "use-path", "Reach a dependency by another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,

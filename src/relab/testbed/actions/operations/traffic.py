@@ -1,4 +1,4 @@
-"""How much work the target takes on, and which index answers its searches."""
+"""Actions that change how much work the target accepts, and which index answers its searches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Route(Parameters):
 
 
 class SetFlow(PlantOperation[Flow]):
-    """The target's flow control."""
+    """Changes the target's flow control."""
 
     ACTION = Action(
         "set-flow-control", "Change how much work the target takes on", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
@@ -53,7 +53,7 @@ class SetFlow(PlantOperation[Flow]):
 
 
 class SetRoute(PlantOperation[Route]):
-    """The target's routing of searches."""
+    """Changes the target's routing of searches."""
 
     ACTION = Action(
         "set-search-route", "Choose the index that answers searches", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,

@@ -1,1 +1,1 @@
-"""The catalogue of faults, a file for each part of the service that they lie in."""
+"""The catalogue of faults, one file for each part of the service that they affect."""

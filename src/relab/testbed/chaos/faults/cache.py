@@ -1,4 +1,4 @@
-"""Causes that lie in the cache."""
+"""Faults of the cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
 
 
 class Setting:
-    """Settings of the cache that somebody has changed; a restart forgets them."""
+    """Changed configuration of the cache, which a restart of the cache resets."""
 
     def __init__(self, ground: Ground, values: dict[str, str], *, drops_clients: bool = False) -> None:
         self._ground = ground
@@ -22,7 +22,7 @@ class Setting:
         self._standing = ground.standing("cache")
 
     def set_level(self, level: float) -> None:
-        """Change them, or bring them back; a server that was started anew since, or that somebody has changed, is left alone."""
+        """Change or restore the configuration; do nothing if the cache was restarted or reconfigured since."""
         if not self._standing.is_whole():
             return
         with self._ground.plant.cache() as cache:
@@ -35,11 +35,11 @@ class Setting:
             for name, value in self._made.items():
                 cache.config_set(name, value)
             if self._drops_clients and level > 0:
-                # Whoever is connected stays who they are; a password is asked of those that come anew.
+                # Connected clients stay authenticated; only new connections need the new password, so end the old ones.
                 cache.client_kill_filter(_type="normal", skipme=True)
 
     def end(self) -> None:
-        """Bring back what is still as it was made here."""
+        """Restore each value that is still the one set here."""
         with self._ground.plant.cache() as cache:
             for name, value in self._before.items():
                 if str(cache.config_get(name)[name]) == self._values[name]:
@@ -74,7 +74,7 @@ def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
                 harms=("restart-target", "restart-database"),
                 can_vary=True,
             ),
-            # In bytes: less than the server itself takes, so that there is never room.
+            # The limit of 1 byte is below the server's own use, so there is never room for a write.
             lambda _: Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"}),
         ),
         (

@@ -1,4 +1,4 @@
-"""Every fault of the catalogue."""
+"""All faults of the catalogue."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from relab.testbed.chaos.models import Fault
 
 
 def all_faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return every fault of the catalogue, with what makes its cause on this ground."""
+    """Return all faults of the catalogue, each with the function that creates its cause on this testbed."""
     modules = (database, cache, network, processes, settings, host, noise, traffic)
     return {name: row for module in modules for name, row in module.faults(ground).items()}

@@ -1,4 +1,4 @@
-"""Causes that lie in the database, or in what holds its connections."""
+"""Faults of the database, and of the connections to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relab.testbed.chaos.manager import Make
 from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
 
 _STATES: Final = frozenset(("53300", "57P03"))
-"""Too many connections; the server is starting or stopping."""
+"""SQLSTATEs: too many connections; the server is starting or shutting down."""
 _RETAKE_S: Final = 0.02
 
 
@@ -30,14 +30,14 @@ class Lock(Parameters):
 
 
 class PoolLeak:
-    """Connections that the target's workers have checked out and never give back; they go with the process."""
+    """Connections that the target's workers check out and never return; they end with the worker's process."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Leak so large a part of each worker's pool."""
+        """Leak this share of each worker's pool."""
         known = self._ground.plant.settings()["database"]
         wanted = max(round((known["pool_size"] + known["max_overflow"]) * level), 1) if level > 0 else 0
         for number in self._standing.workers():
@@ -49,33 +49,33 @@ class PoolLeak:
                 self._leak(number, wanted - held)
 
     def end(self) -> None:
-        """Give back what those processes still hold that there were at the beginning."""
+        """Release the leaked connections in workers that still have the process of the injection."""
         failed: PlantError | None = None
         for number in self._standing.workers():
             try:
                 self._ground.tell_worker(number, {"op": "release", "what": "connections"})
             except PlantError as error:
-                # One that does not answer must not keep the others from it.
+                # A worker that does not answer must not prevent the release in the others.
                 failed = error
         if failed is not None:
             raise failed
 
     def _leak(self, number: int, count: int) -> None:
-        # One by one: each may have to wait until a request gives one back.
+        # Leak one at a time: each may have to wait until a request returns a connection.
         for _ in range(count):
             try:
                 self._ground.tell_worker(number, {"op": "leak_connections", "count": 1})
             except PlantError as error:
-                # Whoever waits beside us had it; the pool is exhausted all the same.
+                # A waiting request got the connection first; the pool is exhausted even so.
                 if "QueuePool" not in str(error):
                     raise
                 return
 
 
 class Hoard:
-    """Another client that opens sessions and lets them sit idle, until the server has no room; it takes whatever gets free.
+    """A client that opens idle sessions until the server has no free connection, and takes each one that becomes free.
 
-    It is one program: if somebody ends one of its sessions, it ends with all of them, as programs do.
+    It acts like one program: if one of its sessions is ended from outside, it closes all of them and stops.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -91,7 +91,7 @@ class Hoard:
         self._room = int(row["max_connections"])
 
     def set_level(self, level: float) -> None:
-        """Hold so large a part of all that the server has room for."""
+        """Hold this share of the server's `max_connections`."""
         self._wanted = round(self._room * level)
         with self._lock:
             while len(self._held) > self._wanted:
@@ -101,7 +101,7 @@ class Hoard:
             self._thread.start()
 
     def end(self) -> None:
-        """Close what is still open."""
+        """Close the sessions that are still open."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -115,7 +115,7 @@ class Hoard:
                     if not is_cut:
                         self._take()
                 except PlantError:
-                    # The server is away, and with it what was held there.
+                    # The server is down, and the held sessions have ended with it.
                     is_cut = True
             if is_cut:
                 self._ended.set()
@@ -138,7 +138,7 @@ class Hoard:
 
 
 def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
-    """Return the sockets on which the server has said something unasked: it says so when it ends a session."""
+    """Return the sockets with unread data from the server; it sends data unasked only when it ends a session."""
     poll = select.poll()
     for connection in connections:
         poll.register(connection.fileno(), select.POLLIN)
@@ -146,7 +146,7 @@ def _readable(connections: Sequence[psycopg.Connection[Any]]) -> list[int]:
 
 
 class LockHolder:
-    """A transaction of another client that has locked a table and sits idle."""
+    """A transaction of another client that holds a lock on a table and sits idle."""
 
     def __init__(self, ground: Ground, given: Lock) -> None:
         try:
@@ -156,7 +156,7 @@ class LockHolder:
         self._table = given.table
 
     def set_level(self, level: float) -> None:
-        """Lock, or let go."""
+        """Lock the table, or roll back to release the lock."""
         try:
             if self._connection.closed:
                 raise PlantError("The session that held the lock has been ended.")
@@ -170,20 +170,20 @@ class LockHolder:
             raise PlantError(f"The database: {error}") from error
 
     def end(self) -> None:
-        """Let go, if somebody has not made it so."""
+        """Close the session; ignore it if it was already ended."""
         with contextlib.suppress(psycopg.Error):
             self._connection.close()
 
 
 class DroppedIndexes:
-    """Indexes that are gone."""
+    """Indexes dropped from the database."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._dropped: list[str] = []
 
     def set_level(self, level: float) -> None:
-        """Drop them; the more the stronger."""
+        """Drop indexes; a higher level drops more of them."""
         if level <= 0:
             return
         self._dropped = list(INDEXES)[: max(round(len(INDEXES) * level), 1)]
@@ -192,26 +192,26 @@ class DroppedIndexes:
                 connection.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 
     def end(self) -> None:
-        """Make those that nobody has made anew."""
+        """Recreate the dropped indexes that do not exist again."""
         with self._ground.plant.database() as connection:
             for name in self._dropped:
                 connection.execute(create_index(name, if_missing=True))
 
 
 class Down:
-    """A server that is not there."""
+    """A server that is down."""
 
     def __init__(self, ground: Ground, component: str) -> None:
         self._ground = ground
         self._component = component
 
     def set_level(self, level: float) -> None:
-        """End it at once, as a crash does."""
+        """Kill it, as a crash does."""
         if level > 0:
             self._ground.plant.stop(self._component)
 
     def end(self) -> None:
-        """Start it, if nobody has."""
+        """Start it, unless it is already running."""
         self._ground.plant.start(self._component)
 
 

@@ -1,4 +1,4 @@
-"""Causes that lie beside the target, on its machine: a job that takes the processors, a disk that is full."""
+"""Faults of the machine beside the target: a job that uses the processors, a full disk."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ORDER_FILE: Final = "report-job.json"
 
 
 class Job:
-    """The report job, at work with so many processes.
+    """The report job, running with a number of processes.
 
     Args:
         nice: their priority; 0 is that of the target.
-        seconds: after which it has nothing more to do; None is without an end.
+        seconds: after which it stops working; None to work without an end.
     """
 
     def __init__(self, ground: Ground, processes: int, *, nice: int, seconds: float | None = None) -> None:
@@ -34,20 +34,20 @@ class Job:
         self._pid: int | None = None
 
     def set_level(self, level: float) -> None:
-        """Start it."""
+        """Start the job."""
         if level <= 0:
             return
         job = self._job()
         if job["pid"] is not None:
             raise PlantError(f"{REPORT_JOB} is at work already; stop it first.")
         folder = self._ground.private.parent / "settings"
-        # Readable for whoever looks what the job is about: it says nothing of why.
+        # Readable for investigators: it shows the job's work, but not that it was injected.
         write_json(folder / ORDER_FILE, self._order, mode=0o644)
         self._ground.plant.start(REPORT_JOB)
         self._pid = self._job()["pid"]
 
     def end(self) -> None:
-        """End it, if it is still the one that was started here."""
+        """Stop the job, if it still has the process that was started here."""
         if self._pid is not None and self._job()["pid"] == self._pid:
             self._ground.plant.stop(REPORT_JOB)
 
@@ -59,7 +59,7 @@ class Job:
 
 
 class FullDisk:
-    """A forgotten export that takes the room on the target's volume."""
+    """A forgotten export that fills the target's volume."""
 
     def __init__(self, ground: Ground) -> None:
         folder = Path(ground.plant.settings()["data_dir"])
@@ -69,7 +69,7 @@ class FullDisk:
         self._written = 0
 
     def set_level(self, level: float) -> None:
-        """Let it take so large a part of the volume; at 1 whatever is left. Somebody who deletes it ends it."""
+        """Let the file take this share of the volume, at 1 all free space; do nothing if the file has been deleted."""
         if self._written and not self._path.exists():
             return
         status = os.statvfs(self._path.parent)
@@ -82,13 +82,13 @@ class FullDisk:
                 while size < wanted or level >= 1:
                     size += file.write(_CHUNK)
             except OSError as error:
-                # No room left is what it is for.
+                # The purpose is to fill the volume, so ENOSPC is expected.
                 if error.errno != errno.ENOSPC:
                     raise PlantError(f"The target's volume: {error}") from error
         self._written = self._path.stat().st_size
 
     def end(self) -> None:
-        """Delete it."""
+        """Delete the file."""
         self._path.unlink(missing_ok=True)
 
 

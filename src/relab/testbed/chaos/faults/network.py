@@ -1,4 +1,4 @@
-"""Causes that lie in a network path: what the target sends by its primary link is late, lost, refused or cut short."""
+"""Faults of a network path: traffic on a dependency's primary link is delayed, lost, refused, reset or slowed down."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Cut(Parameters):
 
 
 class ToxicCause:
-    """A toxic on the primary link of a dependency, as strong as its level.
+    """A toxic on the primary link of a dependency, whose strength is the level.
 
     Args:
-        made: of a level above 0, the toxic.
+        made: returns the toxic for a level above 0.
     """
 
     def __init__(self, ground: Ground, dependency: Dependency, made: Callable[[float], Toxic]) -> None:
@@ -49,18 +49,18 @@ class ToxicCause:
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
-        """Replace the toxic by one of this strength; a path that was made anew since is left alone."""
+        """Replace the toxic by one of this strength; do nothing if the links have been restarted since."""
         with self._lock:
             if not self._standing.is_whole():
                 return
             before = self._toxic_id
-            # The new one first: in between nothing would be wrong.
+            # Add the new toxic before the old one is removed, so that the path is never healthy in between.
             self._toxic_id = self._ground.add_toxic(self._link, self._made(level)) if level > 0 else None
             if before is not None:
                 self._ground.remove_toxic(self._link, before)
 
     def end(self) -> None:
-        """Take the toxic away."""
+        """Remove the toxic."""
         with self._lock:
             if self._toxic_id is not None:
                 self._ground.remove_toxic(self._link, self._toxic_id)
@@ -92,7 +92,7 @@ def _bandwidth(_given: Parameters, level: float) -> Toxic:
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """What may be wrong with a path, whichever dependency it leads to."""
+    """A kind of fault of a path, for both dependencies."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What looks alarming and wants no repair: a deployment, a job of low priority, one slow client."""
+"""Noise: events that look alarming but need no repair: a deployment, a low-priority job, one slow client."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Slow(Parameters):
 
 
 class Deployment:
-    """Workers that are restarted one after another with a new version of the settings in which nothing is different."""
+    """A deployment: it restarts the workers one after another, with a new version of the settings without changes."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -46,13 +46,13 @@ class Deployment:
         self._thread = threading.Thread(target=self._roll, name="deployment", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Begin it; it goes on by itself."""
+        """Start the deployment; it continues by itself."""
         if level > 0:
             self._ground.plant.change_settings({}, "release 4.11.3", author=DEPLOYER, restart=False)
             self._thread.start()
 
     def end(self) -> None:
-        """Wait until the worker that is being restarted is back, and leave the others as they are."""
+        """Wait for the worker that is being restarted, and do not restart the others."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -80,19 +80,19 @@ class SlowClient:
         self._thread = threading.Thread(target=self._send, name="client", daemon=True)
 
     def set_level(self, level: float) -> None:
-        """Let it begin."""
+        """Start the client."""
         if level > 0:
             self._thread.start()
 
     def end(self) -> None:
-        """Let it go away."""
+        """Stop the client."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _send(self) -> None:
         while not self._ended.is_set():
-            # Whoever is cut off comes again, as a phone without a good line does.
+            # If the connection is lost, the client connects again, like a phone with a bad connection.
             with contextlib.suppress(OSError), socket.create_connection(self._at, timeout=5) as line:
                 for at in range(len(_REQUEST)):
                     line.sendall(_REQUEST[at : at + 1])
@@ -132,7 +132,7 @@ _SLOW: Final = Fault(
 
 
 def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return what is no fault."""
+    """Return the noise events."""
 
     def batch(given: Parameters) -> Job:
         assert isinstance(given, Batch)

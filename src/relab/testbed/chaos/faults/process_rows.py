@@ -1,4 +1,4 @@
-"""The catalogue's rows of causes that lie in the target's processes: what shows, what tells apart, what repairs."""
+"""Catalogue rows of faults in the target's processes: symptoms, differences from look-alikes, and repairs."""
 
 from __future__ import annotations
 

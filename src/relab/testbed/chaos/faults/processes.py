@@ -1,4 +1,4 @@
-"""Causes that lie in the target's own processes: stopped ones, leaks, and what they may use."""
+"""Faults of the target's processes: stopped processes, leaks, and resource limits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from relab.testbed.target.process_figures import state_of
 
 _FULL_CPU_PCT: Final = 100.0
 _DESCRIPTORS: Final = 256
-"""More than a worker needs at the start and with a busy pool, few enough to be used up in no time."""
+"""More than a worker needs at its start and with a busy pool, but few enough to be used up quickly."""
 _LEAST_MB: Final = 1
 
 
 class Hang:
-    """Workers that were stopped by a signal, as many as the level says."""
+    """Workers that are stopped by a signal; the level gives their share."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -40,7 +40,7 @@ class Hang:
         self._mended: set[str] = set()
 
     def set_level(self, level: float) -> None:
-        """Stop some, and let the others go on; one that somebody has resumed is left alone."""
+        """Stop some workers and resume the others; leave those alone that were resumed or restarted from outside."""
         pids = self._standing.pids()
         self._mended |= {name for name in self._stopped if name not in pids or state_of(pids[name]) != "stopped"}
         wanted = set(self._standing.share(level))
@@ -51,16 +51,16 @@ class Hang:
         self._stopped = wanted - self._mended
 
     def end(self) -> None:
-        """Let all of them go on."""
+        """Resume all workers that are still stopped."""
         self.set_level(0.0)
 
 
 class Flaw:
-    """A flaw of the workers' own, switched on in the processes that there are; it goes with them.
+    """A defect of the workers, switched on in their current processes; it ends with the process.
 
     Args:
-        op: what switches it on, as the workers' socket takes it.
-        what: gives back what was lost, as `release` takes it.
+        op: the order that switches it on, for the workers' socket.
+        what: the argument of the order `release` that reverses it.
     """
 
     def __init__(self, ground: Ground, op: Mapping[str, Any], what: str) -> None:
@@ -70,26 +70,26 @@ class Flaw:
         self._standing = ground.standing("target")
 
     def set_level(self, level: float) -> None:
-        """Switch it on in so many workers."""
+        """Switch it on in this share of the workers."""
         for name in self._standing.share(level):
             self._ground.tell_worker(worker_number(name), self._op)
 
     def end(self) -> None:
-        """Give back what is still held."""
+        """Release what is still held."""
         _release(self._ground, self._standing.workers(), self._what)
 
 
 class MemoryLeak(Flaw):
-    """Memory that every worker takes, as fast as the level says, and never gives back."""
+    """A memory leak in every worker; the level sets its speed."""
 
     def __init__(self, ground: Ground, given: Growth) -> None:
         super().__init__(ground, {"op": "leak_memory"}, "memory")
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Let it grow so fast; at 0 it stays as large as it is."""
+        """Set the speed of the growth; at level 0 the memory keeps its size."""
         given = self._given
-        # A leak that has reached its bound does not grow: so it pauses.
+        # A leak does not grow beyond its bound, so the lowest bound pauses it.
         pace = {"mb_per_s": given.mb_per_s * level, "limit_mb": given.limit_mb}
         paused = {"mb_per_s": given.mb_per_s, "limit_mb": _LEAST_MB}
         for number in self._standing.workers():
@@ -97,10 +97,10 @@ class MemoryLeak(Flaw):
 
 
 class LimitChanged(ABC):
-    """What workers may use, made less than they need.
+    """Limits of workers that are lower than they need.
 
     Args:
-        limits: of a level above 0.
+        limits: returns the limits for a level above 0.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -111,10 +111,10 @@ class LimitChanged(ABC):
 
     @abstractmethod
     def limits(self, level: float) -> dict[str, Any]:
-        """Return what a worker may use."""
+        """Return the limits of one worker."""
 
     def set_level(self, level: float) -> None:
-        """Limit so many of them; one whose limits somebody has changed since is left alone."""
+        """Limit this share of the workers, without those whose limits were changed since from outside."""
         if level <= 0:
             self.end()
             return
@@ -123,10 +123,10 @@ class LimitChanged(ABC):
             self._limit(name, self.limits(level))
 
     def end(self) -> None:
-        """Bring back what is still as it was made here."""
+        """Restore the limits that are still those set here."""
         for name in self._left(list(self._made)):
             self._ground.plant.limit(name, self._before[name])
-            # An intermittent one knows by this that nobody else has changed them.
+            # An intermittent cause compares with this to see that the limits were not changed from outside.
             self._made[name] = self._now(name)
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
@@ -142,14 +142,14 @@ class LimitChanged(ABC):
 
 
 class Descriptors(LimitChanged):
-    """Sockets that workers open and never close, until the process may have no more."""
+    """Sockets that workers open and never close, until they reach their limit of descriptors."""
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
         self._standing = ground.standing("target")
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return the limit that is soon reached."""
+        """Return a limit of descriptors that is reached soon."""
         return {"rlimits": {"nofile": _DESCRIPTORS}}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
@@ -160,22 +160,22 @@ class Descriptors(LimitChanged):
             )
 
     def end(self) -> None:
-        """Close what was leaked, and bring back the limit."""
+        """Close the leaked sockets, and restore the limit."""
         with contextlib.suppress(PlantError):
-            # One that does not answer must not keep the limit from coming back.
+            # A worker that does not answer must not prevent the restoration of the limit.
             _release(self._ground, self._standing.workers(), "descriptors")
         super().end()
 
 
 class Throttle(LimitChanged):
-    """Less time on the processor than the workers need."""
+    """A CPU quota that is lower than the workers need."""
 
     def __init__(self, ground: Ground, given: Quota) -> None:
         super().__init__(ground)
         self._given = given
 
     def set_level(self, level: float) -> None:
-        """Limit all of them, the more the stronger."""
+        """Limit all workers; a higher level means a lower quota."""
         if level <= 0:
             self.end()
             return
@@ -183,24 +183,24 @@ class Throttle(LimitChanged):
             self._limit(name, self.limits(level))
 
     def limits(self, level: float) -> dict[str, Any]:
-        """Return the quota of one worker."""
+        """Return the quota of one worker in percent of one CPU."""
         return {"cpu_pct": _FULL_CPU_PCT - (_FULL_CPU_PCT - self._given.cpu_pct) * level}
 
 
 class TooLittleMemory(LimitChanged):
-    """Less memory than a worker needs to start: the kernel kills it, each time again."""
+    """A memory limit below what a worker needs to start, so the kernel kills it again and again."""
 
     def __init__(self, ground: Ground, given: Memory) -> None:
         super().__init__(ground)
         self._given = given
 
     def limits(self, _level: float) -> dict[str, Any]:
-        """Return the limit of one worker."""
+        """Return the memory limit of one worker."""
         return {"memory_mb": self._given.memory_mb}
 
     def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
         super()._limit(name, limits)
-        # What a process had before it came under the limit is not counted; that of the next one is.
+        # Memory that a process used before it joined the group does not count, so start a new one.
         self._ground.plant.signal(name, "KILL")
 
 
@@ -210,7 +210,7 @@ def _release(ground: Ground, workers: list[int], what: str) -> None:
         try:
             ground.tell_worker(number, {"op": "release", "what": what})
         except PlantError as error:
-            # One that hangs must not keep the others from getting theirs back.
+            # A worker that hangs must not prevent the release in the others.
             failed.append(error)
     if failed:
         raise failed[0]

@@ -1,4 +1,4 @@
-"""Causes that lie in what the target was told: a new version of its settings, or its flags."""
+"""Faults of the target's configuration: a new version of its settings, or changed flags."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.testbed.chaos.manager import Make
 from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
 
 DEPLOYER: Final = "deploy"
-"""Who rolls new versions out, as the history of the settings tells it."""
+"""The author of new versions in the settings history."""
 
 
 class WrongSetting(Parameters):
@@ -27,11 +27,11 @@ class WrongFlag(Parameters):
 
 
 class SettingsChanged:
-    """A new version of the target's settings, with which it was restarted.
+    """A new version of the target's settings, with which the target was restarted.
 
     Args:
         changes: by section and name.
-        note: of the version, as the one who made it would write it.
+        note: of the version, in the words of its supposed author.
     """
 
     def __init__(self, ground: Ground, changes: Mapping[str, Mapping[str, Any]], note: str) -> None:
@@ -41,7 +41,7 @@ class SettingsChanged:
         self._before: dict[str, dict[str, Any]] = {}
 
     def set_level(self, level: float) -> None:
-        """Make the version."""
+        """Create the version and restart the target with it."""
         if level > 0:
             now = self._ground.plant.settings()
             self._before = {
@@ -50,7 +50,7 @@ class SettingsChanged:
             self._ground.plant.change_settings(self._changes, self._note, author=DEPLOYER)
 
     def end(self) -> None:
-        """Bring back what is still as it was made here."""
+        """Restore each value that is still the one set here."""
         now = self._ground.plant.settings()
         back = {
             section: {name: before[name] for name in before if now[section][name] == self._changes[section][name]}
@@ -61,7 +61,7 @@ class SettingsChanged:
 
 
 class FlagsChanged:
-    """Flags of the target that somebody has set."""
+    """Changed flags of the target."""
 
     def __init__(self, ground: Ground, changes: Mapping[str, Mapping[str, Any]]) -> None:
         self._ground = ground
@@ -70,7 +70,7 @@ class FlagsChanged:
         self._made: dict[str, Any] = {}
 
     def set_level(self, level: float) -> None:
-        """Set them."""
+        """Set the flags."""
         if level > 0:
             now = self._ground.plant.flags()
             self._before = {
@@ -79,7 +79,7 @@ class FlagsChanged:
             self._made = self._ground.plant.set_flags(self._changes)
 
     def end(self) -> None:
-        """Bring back what is still as it was made here."""
+        """Restore the flags, if their version is still the one set here."""
         now = self._ground.plant.flags()
         if self._made and now["version"] == self._made["version"]:
             self._ground.plant.set_flags(self._before)
@@ -128,7 +128,7 @@ _FLAGS: Final = Fault(
 
 _WRONG: Final[Mapping[str, tuple[Mapping[str, Mapping[str, Any]], str]]] = {
     "pool": ({"database": {"pool_size": 1, "max_overflow": 0, "pool_timeout_s": 0.002}}, "release 4.12.0: fewer connections"),
-    # Port 9 is `discard`: nobody listens there.
+    # Port 9 is `discard`: no server listens there.
     "port": ({"database": {"port": 9}}, "release 4.12.0: database moved"),
 }  # fmt: skip
 _FLAG: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {

@@ -1,7 +1,7 @@
-"""Causes that are nobody's defect: more requests than the target can answer, and clients that do not take no for an answer.
+"""Faults of traffic, without a defect: more requests than the target can serve, and clients that retry when refused.
 
-Everybody orders the same product, as in a sale: these orders wait for each other, so that few of them are more than the
-target can take, and those who send them need little of the machine themselves. The clients are a process of their own.
+All requests order the same product, as in a sale. Such orders wait for each other, so a small number of them exceeds
+the target's capacity, and the clients need few resources of the machine. The clients run in their own process.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _MOST_IN_FLIGHT: Final = 4_000
 _PATIENT_S: Final = 5.0
 _STORM_SHARE: Final = 0.33
 _TRIGGER_SHARE: Final = 4.0
-"""Of the capacity as it was measured, which on a busy machine may be a fraction of what it is a moment later."""
+"""Multiple of the measured capacity; on a busy machine the real one may be several times as high a moment later."""
 _BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _SDK: Final = "shop-mobile/7.2 okhttp/5.1.0"
 _PRODUCTS: Final = range(4_000, 5_000)
-"""Of which one is what everybody wants."""
+"""Ids of products, one of which all clients order."""
 
 
 class Spike(Parameters):
@@ -62,31 +62,31 @@ class Storm(Parameters):
 
 
 class Sender(Protocol):
-    """Clients at work."""
+    """Clients that send a load."""
 
     def send(self, plan: LoadPlan | None) -> None:
-        """Put a load in the place of the one before; None is silence."""
+        """Replace the current load; None stops it."""
         ...
 
     def close(self) -> None:
-        """End them."""
+        """End the clients."""
         ...
 
 
 class ClientProcess:
-    """Clients as a process that ends with this one, however that ends: it reads what it sends from a pipe of ours.
+    """Clients in a process that ends however this one ends, because it reads from a pipe of this process.
 
-    A parent-death signal would come too early: the kernel sends it when the thread ends that made the process.
+    A parent-death signal would come too early: the kernel sends it when the thread ends that created the process.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def send(self, plan: LoadPlan | None) -> None:
-        """Put a load in the place of the one before.
+        """Replace the current load; None stops it.
 
         Raises:
-            PlantError: the clients have ended by themselves.
+            PlantError: the client process has ended by itself.
         """
         if self._process is None:
             self._process = subprocess.Popen(
@@ -110,7 +110,7 @@ class ClientProcess:
         process = self._process
         if process is None:
             return
-        # Closing flushes, which fails if the process is gone already.
+        # Closing flushes, which fails if the process has already ended.
         with suppress(BrokenPipeError):
             if process.stdin:
                 process.stdin.close()
@@ -124,7 +124,7 @@ class ClientProcess:
 
 
 class TrafficSpike:
-    """More requests than the target can answer, for as long as they come; who is refused does not come again."""
+    """More requests than the target can serve; refused clients do not retry."""
 
     def __init__(self, url: str, given: Spike, *, peak_per_s: float, sender: Sender) -> None:
         self._url = url
@@ -133,17 +133,17 @@ class TrafficSpike:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Let so large a part of them come."""
+        """Send this share of the peak rate."""
         stages = (Stage(duration_s=_LONGEST_S, rate_per_s=self._peak_per_s * level),)
         self._sender.send(_plan(self._url, self._given, stages, timeout_s=_PATIENT_S) if level > 0 else None)
 
     def end(self) -> None:
-        """Let nobody come any more."""
+        """Stop all requests."""
         self._sender.close()
 
 
 class RetryStorm:
-    """A few visitors who would be no load, if each did not ask again and again for what came too late."""
+    """A small number of visitors whose load would be low if each did not retry what takes too long."""
 
     def __init__(self, url: str, given: Storm, *, capacity_per_s: float, visitors_per_s: float, sender: Sender) -> None:
         self._url = url
@@ -153,7 +153,7 @@ class RetryStorm:
         self._sender = sender
 
     def set_level(self, level: float) -> None:
-        """Let them come; at first too many, so that they begin to ask again."""
+        """Start the load; it is too high at first, so that the clients begin to retry."""
         given = self._given
         trigger_per_s = max(self._capacity_per_s * _TRIGGER_SHARE, self._visitors_per_s)
         stages = (
@@ -169,7 +169,7 @@ class RetryStorm:
         self._sender.send(plan.model_copy(update=again) if level > 0 else None)
 
     def end(self) -> None:
-        """Let nobody come any more."""
+        """Stop all requests."""
         self._sender.close()
 
 
@@ -197,10 +197,10 @@ def _orders(seed: int) -> Mix:
 
 
 def measure_capacity(url: str, given: Parameters) -> float:
-    """Return how many of the clients' requests the target answers a second.
+    """Return how many of the clients' requests the target can serve per second.
 
     Raises:
-        PlantError: none.
+        PlantError: it serves none.
     """
     plan = _plan(url, given, (Stage(duration_s=1, rate_per_s=1),), timeout_s=_PATIENT_S)
     found = find_throughput(plan, clients=_MEASURED_CLIENTS, seconds=_MEASURED_S)

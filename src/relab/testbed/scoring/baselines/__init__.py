@@ -1,1 +1,1 @@
-"""Responders that anybody could write in ten minutes; what is measured is measured beside them."""
+"""Baseline responders, each of which takes ten minutes to write; other responders are compared with them."""

@@ -1,4 +1,4 @@
-"""`python -m relab.testbed.scoring.baselines.do_nothing`: looks, sees nothing, does nothing."""
+"""`python -m relab.testbed.scoring.baselines.do_nothing`: counts polls, detects nothing, does nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from relab.testbed.scoring.baselines.status_page import State, status_page
 
 
 def main() -> None:
-    """Do nothing until killed."""
+    """Count polls until killed."""
     state = State()
     with status_page(state):
         while True:

@@ -1,6 +1,7 @@
-"""`python -m relab.testbed.scoring.baselines.restart_only`: restarts what is unhealthy, as a liveness probe does.
+"""`python -m relab.testbed.scoring.baselines.restart_only`: restarts unhealthy components, as a liveness probe does.
 
-The target first; if that has not helped, the database, then the cache, then all of it again. It never says why.
+It restarts the target first; if that does not help, the database, then the cache, then it starts again from the target.
+It gives no diagnosis.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import httpx
 from relab.testbed.scoring.baselines.status_page import State, status_page
 
 UNHEALTHY_POLLS: Final = 3
-"""In a row, as the failure threshold of a liveness probe usually is."""
+"""Number of consecutive failures before a restart, like the usual failure threshold of a liveness probe."""
 COOLDOWN_S: Final = 35.0
-"""The target's figures are those of the last 30 seconds: sooner it cannot be seen whether a restart has helped."""
+"""The target's metrics cover the last 30 seconds, so an earlier poll cannot show whether a restart has helped."""
 RESTARTS: Final = ("restart-target", "restart-database", "restart-cache")
 
 
 class RestartLoop:
-    """The loop.
+    """The loop that polls the target and restarts components.
 
     Args:
-        target, actions: clients of the two servers.
-        state: what it says of itself.
+        target, actions: HTTP clients of the target and of the action server.
+        state: the responder's reported status, which the loop updates.
     """
 
     def __init__(self, target: httpx.Client, actions: httpx.Client, state: State) -> None:
@@ -39,7 +40,7 @@ class RestartLoop:
         self._quiet_until_s = 0.0
 
     def poll(self, now_s: float) -> None:
-        """Look once, and restart what is next if that is due."""
+        """Poll the target once, and restart the next component if a restart is due."""
         self._state.polls += 1
         if self._is_healthy():
             self._unhealthy, self._state.incident = 0, None
@@ -70,7 +71,7 @@ class RestartLoop:
 
 
 def main() -> None:
-    """Watch until killed."""
+    """Poll until killed."""
     state, token = State(), os.environ["ACTION_SERVER_TOKEN"]
     interval_s = float(os.environ["POLL_INTERVAL_SECONDS"])
     with (

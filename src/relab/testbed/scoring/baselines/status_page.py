@@ -1,4 +1,4 @@
-"""The address of a simple responder: `GET /agent/status`, and nothing else."""
+"""The HTTP server of a simple responder: `GET /agent/status`, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 
 @dataclass
 class State:
-    """What it says of itself."""
+    """The status that a simple responder reports."""
 
     polls: int = 0
     incident: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as the address has it."""
+        """Return the JSON body of the status page."""
         return {"polls": self.polls, "incident": self.incident}
 
 
 @contextmanager
 def status_page(state: State) -> Iterator[None]:
-    """Answer on `PORT` as long as the block lasts."""
+    """Serve the status page on `PORT` until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -38,7 +38,7 @@ def status_page(state: State) -> Iterator[None]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 the base class calls it so
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,1 +1,1 @@
-"""What an operator would look at; nothing here changes anything."""
+"""Diagnostics for operators; all of them are read-only."""

@@ -1,4 +1,4 @@
-"""Redis as it tells of itself."""
+"""Redis' own statistics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIELDS: Final = (
 
 
 async def cache_diagnostics(settings: CacheSettings) -> dict[str, Any]:
-    """Ask the cache; one that cannot be asked is an answer too."""
+    """Query the cache's statistics; if it fails, return the error and `reachable: False`."""
     client = make_client(settings)
     try:
         info = await client.info()

@@ -1,4 +1,4 @@
-"""PostgreSQL as its own views tell it, by a connection past the pool."""
+"""PostgreSQL's own statistics, over a connection outside the pool."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SELECT s.relname AS table, s.n_live_tup AS rows, s.n_dead_tup AS dead_rows,
                        WHERE i.indrelid = s.relid)) * current_setting('block_size')::bigint AS bytes,
        s.seq_scan AS sequential_scans, s.seq_tup_read AS rows_read_sequentially, s.idx_scan AS index_scans
   FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid ORDER BY bytes DESC LIMIT 50"""
-"""Sizes as of the last vacuum: to measure them now would wait for the locks that are looked for."""
+"""Sizes are those of the last vacuum: measuring them would wait for the very locks that are to be diagnosed."""
 _INDEXES = """
 SELECT c.relname AS name, i.indisvalid AS valid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = current_schema()"""
@@ -69,18 +69,18 @@ _INDEX_TEXT = re.compile(r"^(CREATE (?:UNIQUE )?INDEX (\w+)[^;]*);", re.MULTILIN
 
 
 def expected_indexes() -> dict[str, str]:
-    """Return the statements that make the indexes of the schema, by the indexes' names."""
+    """Return the statements that create the indexes of the schema, by the indexes' names."""
     return {name: statement for statement, name in _INDEX_TEXT.findall(SCHEMA_PATH.read_text())}
 
 
 def database_diagnostics(settings: DatabaseSettings) -> dict[str, Any]:
-    """Ask the server for everything. Blocks; a server that cannot be asked is an answer too."""
+    """Query all diagnostics of the server. Blocks; if it fails, return the error and `reachable: False`."""
     began_s = time.perf_counter()
     try:
         with direct_connection(settings, name="shop-diagnostics") as connection:
             connected_ms = _ms(began_s)
             connection.execute("SET default_transaction_read_only = on")
-            # Whoever looks must not wait for the lock that is looked for.
+            # The diagnostics must not wait for the lock that they are to find.
             connection.execute("SET lock_timeout = '200ms'")
             return {"reachable": True, "connect_ms": connected_ms, **_ask(connection)}
     except (psycopg.Error, OSError) as error:
@@ -130,7 +130,7 @@ def _rows(cursor: psycopg.Cursor[dict[str, Any]], statement: str, values: dict[s
     try:
         return cursor.execute(statement, values).fetchall()
     except psycopg.Error as error:
-        # One answer that does not come must not hide the others.
+        # A failed query must not hide the results of the others.
         return {"error": words(error), "sqlstate": error.sqlstate}
 
 
@@ -142,7 +142,7 @@ def _statements(cursor: psycopg.Cursor[dict[str, Any]], values: dict[str, Any]) 
 
 
 def _plan(connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
-    """Return how the server does a statement of the shop, and how long it takes there and from here."""
+    """Return the plan of one of the shop's statements, and its duration on the server and from here."""
     began_s = time.perf_counter()
     try:
         with connection.transaction(force_rollback=True):

@@ -1,4 +1,4 @@
-"""The machine as the kernel tells it: CPU, load, memory, disk, and the limits of this process's control group."""
+"""The kernel's figures of the machine: CPU, load, memory, disk, and the limits of this process's control group."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any, Final
 
 SAMPLE_S: Final = 0.25
-"""Between the two looks from which the use of the CPU follows."""
+"""Time between the two samples from which the CPU use is computed."""
 
 _CGROUP_FILES: Final = (
     "cpu.max", "cpu.stat", "memory.max", "memory.current", "memory.events", "memory.pressure", "cpu.pressure",
     "cpu.cfs_quota_us", "cpu.cfs_period_us", "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control",
     "memory.failcnt", "pids.current", "pids.max",
 )  # fmt: skip
-"""Of version 2 and of version 1; what a machine does not have is left out."""
+"""Files of version 2 and of version 1; those that a machine lacks are left out."""
 
 
 def host_diagnostics(data_dir: Path) -> dict[str, Any]:
-    """Look at the machine. Blocks for a quarter of a second."""
+    """Read the machine's figures. Blocks for a quarter of a second."""
     before = _cpu_times()
     time.sleep(SAMPLE_S)
     after = _cpu_times()
@@ -38,7 +38,7 @@ def host_diagnostics(data_dir: Path) -> dict[str, Any]:
 
 
 def disk_figures(folder: Path) -> dict[str, Any]:
-    """Return the room on the disk of a folder, in bytes and inodes."""
+    """Return the total and free space of the disk of a folder, in bytes, and its free inodes."""
     try:
         status = os.statvfs(folder)
     except OSError as error:
@@ -54,7 +54,7 @@ def disk_figures(folder: Path) -> dict[str, Any]:
 
 
 def cgroup_figures(proc: Path = Path("/proc/self"), root: Path = Path("/sys/fs/cgroup")) -> dict[str, Any]:
-    """Return what the control group of this process allows and has counted, for version 1 and 2."""
+    """Return limits and counters of this process's control group, for version 1 and 2."""
     found: dict[str, Any] = {}
     with suppress(OSError):
         for line in (proc / "cgroup").read_text().splitlines():
@@ -70,7 +70,7 @@ def _cgroup_folders(root: Path, controllers: str, path: str) -> list[Path]:
     bases = (
         [root / name for name in (controllers, *controllers.split(","))] if controllers else [root, root / "unified"]
     )
-    # Inside of a container the group's own folder may be the root of what is mounted.
+    # Inside a container the group's own folder may be the root of the mount.
     return [base / path.lstrip("/") for base in bases] + bases
 
 
@@ -110,7 +110,7 @@ def _memory() -> dict[str, int]:
 
 
 def _oom_kills() -> int | None:
-    """Return how many processes of this machine the kernel has killed for want of memory."""
+    """Return how many processes of this machine the OOM killer has ended; None if the kernel does not count them."""
     found = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text(), re.MULTILINE)
     return int(found[1]) if found else None
 

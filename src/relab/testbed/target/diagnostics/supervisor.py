@@ -1,4 +1,4 @@
-"""What the supervisor knows: the components and the history of the settings."""
+"""The supervisor's information: the components, and the history of the settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _TIMEOUT_S: Final = 2.0
 
 
 async def ask_supervisor(socket: Path | None, path: str) -> Any:
-    """Return the JSON that the supervisor answers, or `unknown` if there is none or it does not answer."""
+    """Return the supervisor's JSON answer, or `unknown` if there is no supervisor or it does not answer."""
     if socket is None:
         return UNKNOWN
-    # It takes a tenth of a second to load, which a worker's start need not wait for.
+    # It takes a tenth of a second to load, so import it only on use.
     import httpx  # noqa: PLC0415
 
     try:
