@@ -117,7 +117,7 @@ class Services:
 
         Raises:
             JobNotFoundError: there is no job with this id.
-            JobStateError: a worker holds the lease of the job.
+            JobStateError: the job is running.
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)

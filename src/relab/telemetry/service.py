@@ -263,7 +263,7 @@ class TelemetryService:
                     after = retention.drop_empty_sums(unit.session, span_us, before_us, after_us=after)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
-        """Return how many runs and spans `prune` would delete; counting the spans reads the index entry of each."""
+        """Return how many runs and spans `prune` would delete; to count the spans, each of them is visited."""
         with self._database.read() as session:
             runs = retention.count_runs(session, before_us)
             return PruneCounts(runs, retention.count_spans(session, before_us) if with_spans else 0)
