@@ -28,7 +28,7 @@ _INCLUDES = {
 
 
 def granted(scopes: frozenset[Scope]) -> frozenset[Scope]:
-    """Return everything that `scopes` allow: `operate` includes `read`, `admin` includes all."""
+    """Return `scopes` with all scopes that they include: `operate` includes `read`, `admin` includes all."""
     return frozenset().union(*(_INCLUDES[scope] for scope in scopes))
 
 
@@ -47,11 +47,11 @@ class Caller(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a request comes from.
+    """The source of a request.
 
     Attributes:
         client: the address of the client, as text; None for a Unix socket, and behind a proxy that does not name it.
-        via: what shows that the request came through a proxy, in words for a message; None if it came directly.
+        via: a phrase for messages that states the sign of a proxy; None if the request came directly.
     """
 
     client: str | None
