@@ -1,4 +1,4 @@
-"""Jobs as values."""
+"""Schemas of jobs."""
 
 from __future__ import annotations
 
@@ -52,4 +52,4 @@ class JobCounts(BaseModel):
 
 
 JobHandler: TypeAlias = Callable[[Mapping[str, Any]], None]
-"""Does the work of a job. It may run more than once for one job, so it must be idempotent."""
+"""A function that does the work of a job. It may run more than once for the same job, so it must be idempotent."""
