@@ -18,7 +18,7 @@ _US = 1_000_000
 
 
 class BudgetLimits(BaseModel):
-    """The most that calls may cost; None is no limit. Prices in USD per million tokens."""
+    """The limits of the cost of calls; None means no limit. Prices are in USD per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -76,7 +76,7 @@ def _check_key(key: SecretStr) -> SecretStr:
 
 
 class LlmConfig(BaseModel):
-    """Which model is asked, and within which bounds. Times in seconds."""
+    """The configuration of the model to call and of its limits. Times are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

@@ -191,7 +191,7 @@ class RunCounts(BaseModel):
 
 
 class RunContent(BaseModel):
-    """What identifies the content of a stored run, and since when there is a run of its id."""
+    """The content hash of a stored run, and the time when a run with its id was first received."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -248,7 +248,7 @@ class ExportReceipt(BaseModel):
 
 
 class RunFilter(BaseModel):
-    """Which runs a list shows; every given field must match.
+    """A filter of runs; a run must match every given field.
 
     `text` is a case-insensitive substring of the run's ids, names and error messages,
     those of its steps, tool calls and guardrail events included.
@@ -342,7 +342,7 @@ class MetricsOverview(BaseModel):
 
 
 class RunSummary(BaseModel):
-    """What a comparison of versions needs of one past run."""
+    """The fields of a past run that a comparison of versions needs."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -17,7 +17,7 @@ MAPPER_VERSION: Final = 2
 
 
 class Role(StrEnum):
-    """What a span stands for; the value is what a step shows as `span_kind`."""
+    """The role of a span in an agent's run; the value is the `span_kind` of its step."""
 
     AGENT = "agent"
     CHAIN = "chain"
