@@ -17,7 +17,7 @@ class LlmError(UnavailableError):
 
 
 class LlmDisabledError(LlmError):
-    """No model is configured, which is the normal state: continue without it, and do not log this."""
+    """No model is configured, which is the normal state: continue without it, and do not report it."""
 
     code = "llm_disabled"
 
