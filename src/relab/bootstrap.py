@@ -1,7 +1,8 @@
-"""The one composition root: settings in, services out.
+"""The composition root of relab: it builds all services from the settings.
 
-Every process (API, worker, CLI command) calls `build`. Nothing connects here; the first
-transaction does. `prepare` makes the database usable and refuses one that does not fit.
+Every process (API, worker, CLI command) calls `build`. `build` opens no connection to the
+database; the first transaction does. `prepare` makes the database usable and rejects a database
+whose schema does not fit this version.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ from relab.telemetry.handlers import TelemetryHandlers
 from relab.telemetry.service import DELETED_JOB, TelemetryService
 
 RQ_FUNCTION = "relab.bootstrap.run_queued_job"
-"""What RQ calls with a job's id: any worker on any machine that has relab can."""
+"""The function that RQ calls with the id of a job. A worker on any machine where relab is installed can call it."""
 
 DEFAULT_MODELS = {Provider.OPENAI: "gpt-4o-mini", Provider.ANTHROPIC: "claude-3-5-haiku-latest"}
 
@@ -76,7 +77,7 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that a process of relab works with."""
+    """All services that a relab process uses."""
 
     settings: Settings
     clock: Clock
@@ -97,26 +98,26 @@ class Services:
         """Make the database usable.
 
         Raises:
-            SchemaError: its schema does not fit this version.
-            DatabaseUnavailableError: it cannot be reached.
+            SchemaError: the schema of the database does not fit this version.
+            DatabaseUnavailableError: the database cannot be reached.
         """
         prepare(self.database)
 
     def experiments(self) -> ExperimentService:
-        """Return what runs experiments; their trials become agent runs here."""
+        """Return the service that runs experiments; it stores each trial as an agent run in this database."""
         return ExperimentService(self.clock, self.telemetry)
 
     def handlers(self) -> Mapping[str, JobHandler]:
-        """Return the handler of every kind of job."""
+        """Return the job handlers by job name."""
         rca, telemetry = RcaHandlers(self.rca), TelemetryHandlers(self.telemetry)
         return {ANALYZE_JOB: rca.analyze, LABEL_JOB: telemetry.label, DELETED_JOB: rca.forget}
 
     def drop_job(self, job_id: str) -> None:
-        """Delete a job that is not running, and tell the context that waits for it.
+        """Delete a job that is not running; if it was pending, notify its park listener.
 
         Raises:
-            JobNotFoundError: there is none of that id.
-            JobStateError: a worker has it.
+            JobNotFoundError: there is no job with this id.
+            JobStateError: the job is running.
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)
@@ -125,11 +126,11 @@ class Services:
             listener(job, "The job was dropped before it was done.")
 
     def park_listeners(self) -> Mapping[str, ParkListener]:
-        """Return who is told, by kind of job, that a job will never be done."""
+        """Return, by job name, the callback that is called when a job will never be done."""
         return {ANALYZE_JOB: RcaHandlers(self.rca).analysis_parked}
 
     def runner(self) -> JobRunner:
-        """Return what runs jobs for one worker."""
+        """Return a job runner for one worker."""
         return JobRunner(
             self.database,
             self.clock,
@@ -139,22 +140,22 @@ class Services:
         )
 
     def worker_lives(self) -> bool:
-        """Return whether some worker is at work on the queue."""
+        """Return whether at least one worker of the queue is alive."""
         return self.queue.worker_lives()
 
     def tailer(self) -> ProgressTailer[ProgressEvent]:
-        """Return what follows progress for the subscribers of one event loop."""
+        """Return a tailer that sends new progress events to the subscribers of one event loop."""
         settings = self.settings.progress
         return ProgressTailer(self.progress, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
 
     def incident_tailer(self) -> ProgressTailer[TimelineEvent]:
-        """Return what follows the timelines of incidents for the subscribers of one event loop."""
+        """Return a tailer that sends new events of incident timelines to the subscribers of one event loop."""
         settings = self.settings.progress
         return ProgressTailer(self.incidents.log, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
 
     def work_until(self, stop: threading.Event) -> None:
-        """Be a worker of the configured queue until `stop` is set."""
-        # The first comparison of versions would wait a second for the import.
+        """Run jobs of the configured queue until `stop` is set."""
+        # Without the preload, the first comparison of versions would wait a second for the import.
         threading.Thread(target=preload, name="preload-stats", daemon=True).start()
         jobs = self.settings.jobs
         runner = self.runner()
@@ -172,17 +173,17 @@ class Services:
             work_until(stop, runner, sweeper, poll_s=jobs.poll_s)
 
     def close(self) -> None:
-        """Release connections."""
+        """Close all connections."""
         self.announcer.close()
         self.signal.close()
         self.database.close()
 
 
 def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | None = None) -> Services:
-    """Compose the services that `settings` describe.
+    """Build the services that `settings` describe.
 
     Raises:
-        ConfigurationError: the settings contradict themselves or need an extra that is missing.
+        ConfigurationError: the settings contradict each other or need an extra that is not installed.
     """
     clock = clock or SystemClock()
     database = Database.open(
@@ -240,7 +241,7 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
 
 
 def run_queued_job(job_id: str) -> None:
-    """Run one job: the function that RQ calls. A job that is done, taken or gone is skipped."""
+    """Run one job; RQ calls this function. Skip a job that is done, leased by another worker or deleted."""
     _process_runner().run_next(job_id)
 
 
@@ -265,7 +266,7 @@ def _broker(settings: Settings) -> tuple[Announcer, ProgressSignal]:
 
 
 def _watched(settings: Settings, gateway: LlmGateway) -> Watched | None:
-    """Return the target that the responder is to watch, if there is one."""
+    """Return the target that the incident responder watches, or None if no target URL is set."""
     url, given = settings.watched_url, settings.incidents
     if url is None:
         return None
@@ -301,7 +302,10 @@ def _watched(settings: Settings, gateway: LlmGateway) -> Watched | None:
 
 
 def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway | None:
-    """Return the model that the responder may ask, if people want it to: what is seen of a target goes to nobody by itself."""
+    """Return the model that the responder may call, or None if no model is configured or `ask_model` is `never`.
+
+    Data about a target is sent to a model only if the settings allow it.
+    """
     if settings.incidents.ask_model == "never":
         return None
     if isinstance(gateway, NullGateway):
@@ -311,7 +315,7 @@ def _second_opinion(settings: Settings, gateway: LlmGateway) -> MeteredGateway |
 
 
 def _notices(settings: Settings) -> NoticeSettings:
-    """Return who is told of incidents, and who may answer."""
+    """Return the settings of notifications: Slack and PagerDuty addresses, and the people who may answer in Slack."""
     given = settings.notices
     return NoticeSettings(
         slack_webhook_url=given.slack_webhook_url,
@@ -326,10 +330,11 @@ def _notices(settings: Settings) -> NoticeSettings:
 
 
 def _gateway(settings: Settings, clock: Clock) -> LlmGateway:
-    """Return the model that a key or a base URL asks for, else none.
+    """Return the model gateway that the settings describe; without an API key or a base URL, a `NullGateway`.
 
-    A key without the extra is no reason not to start: keys lie about in environments, and
-    every report stands without a model. `lab doctor` says what is missing.
+    If a key is set but the extra is not installed, log a warning and return a `NullGateway`: many
+    environments contain keys by chance, and every report is complete without a model. `lab doctor`
+    reports what is missing.
     """
     llm = settings.llm
     if settings.openai_api_key is None and settings.anthropic_api_key is None and llm.base_url is None:

@@ -1,4 +1,4 @@
-"""The ASGI app of `lab serve`: what uvicorn starts by import string."""
+"""The ASGI app of `lab serve`; uvicorn starts it by import string."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def create() -> FastAPI:
 
 
 def _calm_the_collector() -> None:
-    """Look for cyclic garbage less often: spans and rows make none, and each look walks all that is alive.
+    """Run the cyclic garbage collector less often: spans and rows form no cycles, and each run visits all live objects.
 
-    With Python's defaults a quarter of the time to read an export went into it (2026-11-21, bench/ingest.py).
+    With Python's defaults it took a quarter of the time to read an export (2026-11-21, bench/ingest.py).
     """
     gc.collect()
     gc.freeze()

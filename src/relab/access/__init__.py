@@ -1,1 +1,1 @@
-"""Tokens and scopes: who may do what."""
+"""Access control: tokens, their scopes, and the authorization of requests."""

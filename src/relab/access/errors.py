@@ -6,7 +6,7 @@ from relab.core.errors import ConflictError, ForbiddenError, NotFoundError, Unau
 
 
 class InvalidTokenError(UnauthenticatedError):
-    """The credential is unknown, revoked or expired. The message never says which."""
+    """The credential is unknown, revoked or expired. The message does not reveal which."""
 
     code = "invalid_token"
 
@@ -18,19 +18,19 @@ class InvalidTokenError(UnauthenticatedError):
 
 
 class MissingTokenError(UnauthenticatedError):
-    """The route needs a credential and none was sent."""
+    """The route needs a credential, and the request has none."""
 
     code = "missing_token"
 
 
 class MissingScopeError(ForbiddenError):
-    """The caller is known but may not do this."""
+    """The caller is authenticated but lacks the scope for this operation."""
 
     code = "missing_scope"
 
 
 class ForeignOriginError(ForbiddenError):
-    """The request comes from where an open installation takes none: another host, site or network."""
+    """The installation is open (has no tokens), and the request comes from another host, site or network."""
 
     code = "foreign_origin"
 
@@ -42,6 +42,6 @@ class TokenNotFoundError(NotFoundError):
 
 
 class TokensInUseError(ConflictError):
-    """The installation cannot be reopened while tokens are valid."""
+    """The installation cannot be reopened because some tokens are still valid."""
 
     code = "tokens_in_use"

@@ -1,7 +1,8 @@
-"""Where a request comes from: directly from its peer, or through a proxy. Pure.
+"""Find the source of a request: its peer, or the client of a proxy. Pure functions.
 
-A proxy on the same machine connects from a loopback address whatever its own client is, so a request that shows any
-sign of a proxy is not local. A proxy that adds no header can only be named by an operator (`RELAB_HTTP__TRUSTED_PROXIES`).
+A proxy on the same machine connects from a loopback address even if its client is remote, so a request with any sign
+of a proxy does not count as local. A proxy that adds no header cannot be detected; an operator must list it in
+`RELAB_HTTP__TRUSTED_PROXIES`.
 """
 
 from __future__ import annotations
@@ -23,25 +24,26 @@ FORWARDING_HEADERS: Final = frozenset(
         # Proxies and load balancers: nginx, Apache, Envoy, Rackspace, F5, IIS.
         "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-ip", "x-remote-addr", "x-originating-ip",
         "x-proxyuser-ip", "x-original-forwarded-for", "x-original-host", "x-envoy-external-address", "x-proxied-by",
-        # Content delivery networks and tunnels: Akamai, Cloudflare, Fastly, Fly, and what RFC 8586 has them all send.
+        # Content delivery networks and tunnels: Akamai, Cloudflare, Fastly, Fly; RFC 8586 defines CDN-Loop for all.
         "true-client-ip", "cf-connecting-ip", "cf-connecting-ipv6", "cf-ray", "fastly-client-ip", "fly-client-ip", "cdn-loop",
     }
 )  # fmt: skip
-"""Names of headers, in lower case, that proxies add and that a program which connects directly does not send."""
+"""Lower-case names of the headers that proxies add; a program that connects directly does not send them."""
 _FORWARDED_PREFIX: Final = "x-forwarded"
-"""X-Forwarded-For, -Host, -Proto, -Port, -Server, -Prefix, -Ssl, and whatever a proxy makes up beside these."""
+"""The prefix of X-Forwarded-For, -Host, -Proto, -Port, -Server, -Prefix, -Ssl and other headers that proxies invent."""
 
 _MOST_HOPS: Final = 50
 _PAIR: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~\w-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*(;|,|$)', re.ASCII)
 
 
 def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Sequence[Network] = ()) -> Source:
-    """Return where a request comes from.
+    """Return the source of a request.
 
     Args:
         peer: the address of the other end of the connection; None for a Unix socket.
-        headers: names in any case, and values, in the order of the request.
-        trusted: the proxies whose word about their client is taken: the right-most address that is not theirs.
+        headers: `(name, value)` pairs in the order of the request; names in any case.
+        trusted: the networks of trusted proxies. If the peer is in one of them, the client is the right-most address
+            in the forwarding headers that is not a trusted proxy.
     """
     seen: dict[str, list[str]] = {}
     for name, value in headers:
@@ -55,7 +57,10 @@ def source_of(peer: str | None, headers: Iterable[tuple[str, str]], trusted: Seq
 
 
 def is_loopback(address: str | None) -> bool:
-    """Return whether an address is of this machine; so is a Unix socket (None), whose file permissions are the guard."""
+    """Return whether an address belongs to this machine.
+
+    A Unix socket (None) does too: its file permissions control the access.
+    """
     if address is None:
         return True
     found = _parse(address)
@@ -63,9 +68,9 @@ def is_loopback(address: str | None) -> bool:
 
 
 def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str | None:
-    """Return the client that the proxies name; None if they name none, or if the two headers contradict each other.
+    """Return the client address in `X-Forwarded-For` and `Forwarded`; None if both are absent or contradict each other.
 
-    A proxy that writes one of them hands the other one on as its client has sent it.
+    A proxy that writes one of these headers forwards the other one unchanged from its client.
     """
     named = []
     if "x-forwarded-for" in seen:
@@ -76,7 +81,11 @@ def _named_client(seen: dict[str, list[str]], trusted: Sequence[Network]) -> str
 
 
 def _rightmost(hops: Sequence[str], trusted: Sequence[Network]) -> str | None:
-    """Return the last address that is not a proxy's: everything before it was written by strangers."""
+    """Return the last address that is not a trusted proxy; the client may have forged the addresses before it.
+
+    Only the last 50 addresses are read. Return None if an address is malformed or missing. If all addresses belong to
+    trusted proxies, return the first one.
+    """
     found = None
     for hop in reversed(hops[-_MOST_HOPS:]):
         address = _parse(_without_port(hop))
@@ -93,7 +102,10 @@ def _split(values: Sequence[str]) -> list[str]:
 
 
 def _hops(text: str) -> list[str]:
-    """Return the `for` of each element of a `Forwarded` header; "" where an element has none, or cannot be read."""
+    """Return the `for` value of each element of a `Forwarded` header.
+
+    The value is "" for an element without `for`; a malformed element gives "" and ends the list.
+    """
     hops: list[str] = []
     current, at = "", 0
     while at < len(text):
@@ -121,7 +133,7 @@ def _parse(text: str) -> Address | None:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    # What a socket of both families calls a client of the older one.
+    # A dual-stack socket reports an IPv4 client as an IPv4-mapped IPv6 address.
     return getattr(address, "ipv4_mapped", None) or address
 
 
@@ -131,5 +143,5 @@ def _is_in(text: str | None, networks: Sequence[Network]) -> bool:
 
 
 def _shown(name: str) -> str:
-    """Return a header's name as people write it, cut to a length fit for a message."""
+    """Return a header's name in its usual spelling, such as `X-Real-Ip`, cut to 60 characters for a message."""
     return "-".join(part.capitalize() for part in name.split("-"))[:60]

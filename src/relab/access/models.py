@@ -11,7 +11,7 @@ from relab.core.clock import Timestamp
 
 
 class Scope(StrEnum):
-    """What a route asks of its caller."""
+    """A permission that a route requires of its caller."""
 
     INGEST = "ingest"
     READ = "read"
@@ -28,12 +28,12 @@ _INCLUDES = {
 
 
 def granted(scopes: frozenset[Scope]) -> frozenset[Scope]:
-    """Return everything that `scopes` allow: `operate` includes `read`, `admin` includes all."""
+    """Return `scopes` with all scopes that they include: `operate` includes `read`, `admin` includes all."""
     return frozenset().union(*(_INCLUDES[scope] for scope in scopes))
 
 
 class Caller(BaseModel):
-    """Who makes a request, and what they may do."""
+    """The authenticated caller of a request, and its scopes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,11 +47,11 @@ class Caller(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a request comes from.
+    """The source of a request.
 
     Attributes:
         client: the address of the client, as text; None for a Unix socket, and behind a proxy that does not name it.
-        via: what shows that the request came through a proxy, in words for a message; None if it came directly.
+        via: a phrase for messages that states the sign of a proxy; None if the request came directly.
     """
 
     client: str | None
@@ -59,7 +59,7 @@ class Source:
 
 
 class TokenInfo(BaseModel):
-    """A token as lists show it: everything but its secret."""
+    """A token without its secret."""
 
     token_id: str
     name: str
@@ -70,7 +70,7 @@ class TokenInfo(BaseModel):
 
 
 class NewToken(BaseModel):
-    """A token just made. The text is shown once and stored nowhere."""
+    """A new token. Its text is shown once and not stored."""
 
     info: TokenInfo
     token: str
@@ -80,9 +80,9 @@ class AccessState(BaseModel):
     """Whether the installation needs a token.
 
     Attributes:
-        is_open: requests from this machine may do everything without a token.
-        changed_at: when it was closed or reopened last; None if it never had a token.
-        valid_tokens: how many tokens can be used now.
+        is_open: whether requests from this machine may do everything without a token.
+        changed_at: the time when it was last closed or reopened; None if it never had a token.
+        valid_tokens: the number of tokens that are valid now.
     """
 
     is_open: bool
@@ -91,7 +91,7 @@ class AccessState(BaseModel):
 
 
 class AccessEventKind(StrEnum):
-    """What changed."""
+    """The kind of a change of access."""
 
     TOKEN_CREATED = "token_created"  # noqa: S105 a kind of event, not a token
     TOKEN_REVOKED = "token_revoked"  # noqa: S105

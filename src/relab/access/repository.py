@@ -1,4 +1,4 @@
-"""Queries over tokens. Every function takes the session of a transaction."""
+"""Queries over tokens, the access state and the audit log. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -45,9 +45,10 @@ def state(session: Session) -> Any | None:
 
 
 def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
-    """Store whether a token is needed, and from when on if that changes it; lock the row until the transaction ends.
+    """Store whether the installation needs a token; if this changes, set `changed_at` to `now`.
 
-    The lock orders the creation of a token and `lab auth reopen` on PostgreSQL; SQLite has one writer anyway.
+    The row stays locked until the transaction ends. On PostgreSQL, the lock serializes the creation of a token and
+    `lab auth reopen`; SQLite has only one writer at a time.
     """
     row = AccessStateRow
     since = case((row.is_closed == is_closed, row.changed_at), else_=now)
@@ -59,7 +60,7 @@ def set_closed(session: Session, now: int, *, is_closed: bool) -> None:
 
 
 def add_event(session: Session, values: dict[str, Any]) -> None:
-    """Append to the audit log."""
+    """Append an event to the audit log."""
     session.execute(insert(table_of(AccessEventRow)).values(values))
 
 
@@ -70,7 +71,7 @@ def list_events(session: Session, limit: int) -> list[Any]:
 
 
 def revoke(session: Session, token_id: str, now: int) -> bool:
-    """Revoke a token; False if it was revoked before. Revoking twice keeps the first time."""
+    """Revoke a token; return False if it does not exist or is revoked already, which keeps the first `revoked_at`."""
     changed = session.execute(
         update(table_of(AccessTokenRow))
         .where(AccessTokenRow.token_id == token_id, AccessTokenRow.revoked_at.is_(None))

@@ -1,8 +1,8 @@
-"""Making, checking and revoking tokens, and deciding who a caller is.
+"""Create, check and revoke tokens, and authorize requests.
 
-Until the first token exists an installation is *open*: callers on this machine may do everything, so that a laptop
-needs no set-up. The first token closes it, and only `lab auth reopen` opens it again. An open installation is what a
-malicious web page in the user's browser could reach, so Host and Origin are checked.
+Until the first token exists, an installation is *open*: callers on this machine may do everything, so that a laptop
+needs no set-up. The first token closes it, and only `lab auth reopen` opens it again. A malicious web page in the
+user's browser could send requests to an open installation, so the headers Host and Origin are checked.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
 class Credentials(BaseModel):
-    """What a request says about its caller. Nothing in it is trusted yet."""
+    """The data in a request that identify its caller. They are not verified yet."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,7 +55,7 @@ class Credentials(BaseModel):
     ingest_secret: SecretStr | None = None
     client_host: str | None = None
     via: str | None = None
-    """What shows that the request came through a proxy (`Source.via`); None if it came directly."""
+    """The sign that the request came through a proxy (`Source.via`); None if it came directly."""
     host: str | None = None
     origin: str | None = None
     fetch_site: str | None = None
@@ -66,14 +66,14 @@ _NEVER_ASKED = (-OPENNESS_STANDS_US, False)
 
 
 class AccessService:
-    """Tokens, and the decision about one request.
+    """Manages tokens and authorizes requests.
 
     Args:
-        ingest_secret: when set, posting runs needs it (or a token with `ingest`).
-        allowed_hosts: names beside loopback that an open installation answers to.
-        trust_loopback_publish: a container whose port is published on 127.0.0.1 only sees
-            its gateway as the client; this lets it count every client as loopback.
-        trusted_proxies: the proxies in front of this server, whose word about their client is taken.
+        ingest_secret: if set, posting runs needs this secret or a token with the scope `ingest`.
+        allowed_hosts: host names, in addition to the loopback names, that an open installation accepts.
+        trust_loopback_publish: treat every client as local. For a container whose port is published on
+            127.0.0.1 only: it sees its gateway as the client of all requests.
+        trusted_proxies: networks of the proxies in front of this server; their statements about the client are trusted.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class AccessService:
     def create_token(
         self, name: str, scopes: Iterable[Scope], *, expires_at: int | None = None, by: str = "unknown"
     ) -> NewToken:
-        """Make a token, and close the installation. The token's text is in the answer and nowhere else.
+        """Create a token and close the installation. The text of the token is returned and not stored.
 
         Args:
-            name: says whose token it is.
-            scopes: what it allows.
-            expires_at: from when on it is invalid, in UTC microseconds; None: it does not expire.
-            by: the person who makes it, for the audit log.
+            name: describes the owner of the token.
+            scopes: the scopes of the token.
+            expires_at: the time when the token expires, in UTC microseconds; None: it does not expire.
+            by: the person who creates the token, for the audit log.
 
         Raises:
             InvalidInputError: the name is empty, too long or not printable.
@@ -124,7 +124,7 @@ class AccessService:
             revoked_at=None,
         )
         with self._database.write() as unit:
-            # The state comes first: its lock has a `reopen` that runs at the same time see this token, or wait for it.
+            # Update the state first: its lock makes a concurrent `reopen` wait until this token is visible.
             repository.set_closed(unit.session, info.created_at, is_closed=True)
             values = info.model_dump() | {"scopes": [str(scope) for scope in info.scopes]}
             repository.add(unit.session, values | {"secret_hash": _hash(secret)})
@@ -139,10 +139,10 @@ class AccessService:
         return [_info(row) for row in rows]
 
     def revoke_token(self, token_id: str, *, by: str = "unknown") -> None:
-        """Make a token useless from now on. The installation stays closed, also without any valid token.
+        """Revoke a token. The installation stays closed, even if no valid token is left.
 
         Args:
-            token_id: of the token.
+            token_id: the id of the token.
             by: the person who revokes it, for the audit log.
 
         Raises:
@@ -157,13 +157,13 @@ class AccessService:
                 self._record(unit, AccessEventKind.TOKEN_REVOKED, by, token_id)
 
     def reopen(self, *, by: str) -> None:
-        """Let callers on this machine do everything without a token again, until the next token is made.
+        """Reopen the installation: callers on this machine need no token until the next token is created.
 
         Args:
             by: the person who reopens it, for the audit log.
 
         Raises:
-            TokensInUseError: a token is valid still.
+            TokensInUseError: at least one token is still valid.
         """
         now = self._clock.now_us()
         with self._database.write() as unit:
@@ -178,7 +178,7 @@ class AccessService:
         self._openness = _NEVER_ASKED
 
     def state(self) -> AccessState:
-        """Return whether the installation needs a token, since when, and how many tokens can be used."""
+        """Return whether the installation needs a token, since when, and the number of valid tokens."""
         with self._database.read() as session:
             row = repository.state(session)
             valid = repository.count_valid(session, self._clock.now_us())
@@ -186,7 +186,7 @@ class AccessService:
         return AccessState(is_open=is_open, changed_at=row.changed_at if row is not None else None, valid_tokens=valid)
 
     def list_events(self, *, limit: int = 100) -> list[AccessEvent]:
-        """Return the newest changes of access, newest first."""
+        """Return the newest events of the audit log, newest first."""
         with self._database.read() as session:
             rows = repository.list_events(session, limit)
         return [AccessEvent.model_validate(row, from_attributes=True) for row in rows]
@@ -194,7 +194,8 @@ class AccessService:
     def is_open(self) -> bool:
         """Return whether callers on this machine may do everything without a token.
 
-        A process keeps the answer for a second: every request without a token asks. A missing row means closed.
+        The result is cached for a second, because every request without a token needs it. If the state row is missing,
+        the installation is closed.
         """
         now = self._clock.now_us()
         asked_at, answer = self._openness
@@ -206,16 +207,16 @@ class AccessService:
         return answer
 
     def source_of(self, peer: str | None, headers: Iterable[tuple[str, str]]) -> Source:
-        """Return where a request comes from, given the address of its peer and its headers."""
+        """Return the source of a request from the address of its peer and its headers."""
         return source_of(peer, headers, self._trusted_proxies)
 
     @property
     def has_ingest_secret(self) -> bool:
-        """Whether posting runs needs the ingest secret, or a token with `ingest`."""
+        """Whether posting runs needs the ingest secret or a token with the scope `ingest`."""
         return self._ingest_secret is not None
 
     def authorize(self, credentials: Credentials, scope: Scope) -> Caller:
-        """Return who the caller is, if they may do what `scope` stands for.
+        """Return the caller of a request if it has the scope `scope`.
 
         Raises:
             MissingTokenError, InvalidTokenError: the caller must authenticate (401).
@@ -254,7 +255,7 @@ class AccessService:
         token_id = _expand(compact_id)
         with self._database.read() as session:
             row = repository.get(session, token_id)
-        # An unknown id is compared as well, so that time tells nothing about ids.
+        # The comparison also runs for an unknown id, so that the response time does not reveal which ids exist.
         expected = row.secret_hash if row is not None else _hash("")
         matches = hmac.compare_digest(_hash(secret), expected)
         now = self._clock.now_us()
@@ -265,7 +266,7 @@ class AccessService:
         return Caller(name=row.name, scopes=frozenset(Scope(scope) for scope in row.scopes))
 
     def _record(self, unit: UnitOfWork, kind: AccessEventKind, by: str, token_id: str | None = None) -> None:
-        """Append to the audit log, in the transaction of the change itself."""
+        """Append an event to the audit log, in the same transaction as the change."""
         event = {"event_id": new_id(), "at": self._clock.now_us(), "kind": kind.value}
         repository.add_event(unit.session, event | {"token_id": token_id, "actor": by[:MAX_ACTOR_LENGTH]})
 
@@ -286,7 +287,7 @@ class AccessService:
             )
         if credentials.origin is not None and _origin_name(credentials.origin) not in self._hosts:
             raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
-        # Also with an origin of this machine: a page of another port is not ours (`same-site`).
+        # Check this even if the origin is on this machine: a page on another port (`same-site`) is not a page of relab.
         if credentials.fetch_site in {"cross-site", "same-site"}:
             raise ForeignOriginError("The request comes from a page of another site.", remedy=remedy)
 
@@ -296,13 +297,13 @@ def _hash(secret: str) -> str:
 
 
 def _expand(compact: str) -> str:
-    """Put the dashes of a UUID back; anything else stays an id that does not exist."""
+    """Return a UUID with its dashes; return "", which is never an id, for a text that is not a compact UUID."""
     cut = [compact[:8], compact[8:12], compact[12:16], compact[16:20], compact[20:32]]
     return "-".join(cut) if len(compact) == 32 and compact.isalnum() else ""
 
 
 def _host_name(host: str | None) -> str | None:
-    """Return the name in a Host header, lower-cased, without the port."""
+    """Return the host name in a Host header in lower case, without the port; None if the header is missing or empty."""
     if not host:
         return None
     if host.startswith("["):
@@ -311,7 +312,7 @@ def _host_name(host: str | None) -> str | None:
 
 
 def _origin_name(origin: str) -> str | None:
-    """Return the host of an Origin header, or None for `null` and everything malformed."""
+    """Return the host of an Origin header, or None for `null` and malformed values."""
     try:
         return _host_name(urlsplit(origin).netloc)
     except ValueError:

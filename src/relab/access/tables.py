@@ -1,4 +1,4 @@
-"""How tokens are stored."""
+"""ORM tables of tokens, the access state and the audit log."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class AccessTokenRow(Base):
 
 
 STATE_ID = 1
-"""Of the only row of `access_state`."""
+"""The key of the only row of `access_state`."""
 
 
 class AccessStateRow(Base):
-    """Whether the installation needs a token. The migration inserts the only row; without it the installation is closed."""
+    """Whether the installation needs a token. A migration inserts the only row; without it, a token is needed."""
 
     __tablename__ = "access_state"
 
@@ -40,7 +40,7 @@ class AccessStateRow(Base):
 
 
 class AccessEventRow(Base):
-    """One change of access: the audit log. Rows are only added."""
+    """One event of the audit log of access. Rows are never changed or deleted."""
 
     __tablename__ = "access_events"
 

@@ -1,1 +1,1 @@
-"""Errors, ids, clock, JSON and logging: what every other package may use."""
+"""Errors, ids, clock, JSON and logging; every other package may use this package."""

@@ -1,4 +1,4 @@
-"""Time: int64 UTC microseconds inside, RFC 3339 with `Z` outside."""
+"""Time: int64 UTC microseconds in Python and in the database, RFC 3339 with `Z` in JSON."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_US = 0
 LATEST_US = int((datetime(2200, 1, 1, tzinfo=UTC) - EPOCH).total_seconds()) * 1_000_000
-"""Telemetry outside 1970..2199 is a unit mistake (seconds for milliseconds) or a fuzzer."""
+"""The end of the accepted range. Times outside 1970 to 2199 come from a wrong unit (seconds for milliseconds) or
+from a fuzzer."""
 
 MICROSECOND = timedelta(microseconds=1)
 
 
 class Clock(Protocol):
-    """Where the time comes from; tests pass one that they can move."""
+    """The source of the current time; tests use a clock that they can set."""
 
     def now_us(self) -> int:
         """Return the current time in microseconds since the epoch, UTC."""
@@ -26,7 +27,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The wall clock of the machine."""
 
     def now_us(self) -> int:
         """Return the current time in microseconds since the epoch, UTC."""
@@ -34,21 +35,21 @@ class SystemClock:
 
 
 def uptime_us() -> int:
-    """Return how long the machine has been up, in microseconds: never set back, and it counts while the machine sleeps."""
+    """Return the uptime of the machine in microseconds; it never goes back, and on Linux it includes suspend time."""
     has_boottime = hasattr(time, "CLOCK_BOOTTIME")
     return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) if has_boottime else time.monotonic_ns()) // 1_000
 
 
 def parse_time(text: str) -> int:
-    """Read an RFC 3339 / ISO 8601 time as microseconds since the epoch.
+    """Parse an RFC 3339 / ISO 8601 time into microseconds since the epoch.
 
-    A time without an offset is taken as UTC. Digits finer than a microsecond are cut.
+    A time without an offset is read as UTC. Digits beyond microseconds are truncated.
 
     Raises:
-        ValueError: the text is no time, or lies outside 1970-01-01 to 2199-12-31.
+        ValueError: the text is not a time, or the time is not between 1970-01-01 and 2199-12-31.
     """
     try:
-        # RFC 3339 allows a lower-case z, which Python's reader does not know.
+        # RFC 3339 allows a lower-case z, but Python's parser does not.
         moment = datetime.fromisoformat(text[:-1] + "Z" if text.endswith("z") else text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
@@ -59,10 +60,10 @@ def parse_time(text: str) -> int:
 
 
 def check_time(us: int) -> int:
-    """Return `us` if it lies in the accepted range.
+    """Return `us` if it is in the accepted range.
 
     Raises:
-        ValueError: the time lies outside 1970-01-01 to 2199-12-31.
+        ValueError: the time is not between 1970-01-01 and 2199-12-31.
     """
     if not EARLIEST_US <= us < LATEST_US:
         raise ValueError("the time must lie between 1970-01-01T00:00:00Z and 2199-12-31T23:59:59Z")
@@ -70,14 +71,17 @@ def check_time(us: int) -> int:
 
 
 def format_time(us: int) -> str:
-    """Write microseconds since the epoch as RFC 3339, with a fraction only if there is one."""
+    """Return microseconds since the epoch as RFC 3339 text, with a fraction only if it is not zero."""
     seconds, fraction = divmod(us, 1_000_000)
     return f"{_format_second(seconds)}.{fraction:06d}Z" if fraction else f"{_format_second(seconds)}Z"
 
 
 @functools.lru_cache(maxsize=4_096)
 def _format_second(seconds: int) -> str:
-    """Return a whole second; times of one moment come together, and a calendar takes long to ask."""
+    """Return a whole second as ISO 8601 text without offset.
+
+    It is cached, because close times are often formatted together and the calendar computation is slow.
+    """
     return (EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
 
 
@@ -92,13 +96,13 @@ def _read_text(value: object) -> object:
 
 
 TIME_PATTERN = (
-    # A year of the accepted range, and a day that its month has; 29 February in leap years alone.
+    # A year in the accepted range and a valid day of the month; 29 February only in leap years.
     r"^(?:(?:19[7-9][0-9]|2[01][0-9]{2})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])"
     r"|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))"
     r"|(?:19(?:7[26]|8[048]|9[26])|20(?:[02468][048]|[13579][26])|21(?:0[48]|[2468][048]|[13579][26]))-02-29)"
     r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
-"""The RFC 3339 times that relab accepts; an offset may still move one of the first or the last day out of range."""
+"""The RFC 3339 times that relab accepts; an offset may still move a time of the first or last day out of range."""
 
 _AS_TEXT = PlainSerializer(format_time, return_type=str, when_used="json")
 _SCHEMA = WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2024-01-15T10:30:00Z"]})
@@ -108,4 +112,4 @@ Timestamp = Annotated[int, BeforeValidator(_read), _AS_TEXT, _SCHEMA]
 """A model field that is int microseconds in Python and an RFC 3339 string in JSON."""
 
 ReportedTime = Annotated[int, BeforeValidator(_read_text), _AS_TEXT, _POSTED_SCHEMA]
-"""A `Timestamp` from outside: only text, because a bare number does not say its unit."""
+"""A `Timestamp` sent by a client: it must be text, because a number has no unit."""

@@ -1,24 +1,24 @@
-"""The base of every error that relab raises on purpose.
+"""The base classes of all errors that relab raises on purpose.
 
-An error class is named for the reaction it wants. The API maps classes to HTTP
+An error class is named for the reaction it asks for. The API maps these classes to HTTP
 statuses (`api/errors.py`) and the CLI maps them to exit codes (`cli/output.py`), so
-a new error joins one of these families instead of inventing a status of its own.
+a new error must be a subclass of one of these classes instead of defining a new status.
 """
 
 from __future__ import annotations
 
 
 class RelabError(Exception):
-    """Any error with a message meant for a person.
+    """The base class of errors with a message for a person.
 
     Attributes:
-        message: what happened, naming the field and the value.
-        remedy: what the reader can do about it, or None.
+        message: the problem, with the field and the value.
+        remedy: an action that solves the problem, or None.
     """
 
     code = "internal"
     is_told = False
-    """Whether the API gives the message to clients even though the server is at fault (a 5xx status)."""
+    """Whether the API sends the message to clients although the status is a server error (5xx)."""
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -30,10 +30,10 @@ class RelabError(Exception):
 
 
 class InvalidInputError(RelabError):
-    """The caller sent something wrong and must change it.
+    """The request is invalid, and the caller must change it.
 
     Attributes:
-        problems: one `(field, message)` pair per mistake, `field` as a dotted path.
+        problems: one `(field, message)` pair per problem, `field` as a dotted path.
     """
 
     code = "invalid_input"
@@ -50,64 +50,64 @@ class InvalidInputError(RelabError):
 
 
 class MalformedBodyError(InvalidInputError):
-    """The body cannot be read at all: not the encoding or syntax it claims to be."""
+    """The body cannot be parsed: it does not have the declared encoding or syntax."""
 
     code = "malformed_body"
 
 
 class UnsupportedMediaError(InvalidInputError):
-    """The body is of a type or encoding that this route does not read."""
+    """The route does not support the content type or encoding of the body."""
 
     code = "unsupported_media_type"
 
 
 class TooLargeError(RelabError):
-    """The caller sent more than this installation accepts and must send less."""
+    """The request is larger than this installation accepts, and the caller must send less."""
 
     code = "too_large"
 
 
 class NotFoundError(RelabError):
-    """What the caller named does not exist."""
+    """The requested object does not exist."""
 
     code = "not_found"
 
 
 class ConflictError(RelabError):
-    """The request contradicts what is stored; repeating it cannot help."""
+    """The request conflicts with the stored state; retrying it unchanged cannot succeed."""
 
     code = "conflict"
 
 
 class PreconditionFailedError(ConflictError):
-    """What is stored has changed since the caller looked, who must look again."""
+    """The stored object has changed since the caller read it; the caller must read it again."""
 
     code = "precondition_failed"
 
 
 class PreconditionRequiredError(RelabError):
-    """A change must say which state of what is stored it was made for."""
+    """The request must name the version of the stored object that the change is based on."""
 
     code = "precondition_required"
 
 
 class UnauthenticatedError(RelabError):
-    """The caller did not say who they are, or the credential is not valid."""
+    """The request has no credential, or its credential is not valid."""
 
     code = "unauthenticated"
 
 
 class ForbiddenError(RelabError):
-    """The caller is known, or need not be, but may not do this."""
+    """The caller, authenticated or not, is not allowed to perform the operation."""
 
     code = "forbidden"
 
 
 class OverloadedError(RelabError):
-    """There is too much to do right now; the same request may succeed later.
+    """The server is overloaded; the same request may succeed later.
 
     Attributes:
-        retry_after_s: how long the caller should wait, in seconds.
+        retry_after_s: the time that the caller should wait before a retry, in seconds.
     """
 
     code = "overloaded"
@@ -118,12 +118,12 @@ class OverloadedError(RelabError):
 
 
 class UnavailableError(RelabError):
-    """A part that relab needs (database, Redis, a model) cannot be used right now."""
+    """A dependency of relab (database, Redis, a model) is unavailable at the moment."""
 
     code = "unavailable"
 
 
 class ConfigurationError(RelabError):
-    """relab is set up in a way that it refuses to run with; an operator must act."""
+    """The configuration of relab is not valid, and an operator must change it."""
 
     code = "configuration"

@@ -1,4 +1,4 @@
-"""Identifiers: our own are UUIDv7, those of users are checked text."""
+"""Identifiers: relab generates UUIDv7; identifiers chosen by users are validated text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MAX_ID_LENGTH = 200
 
 
 def new_id() -> str:
-    """Return a new UUIDv7: unique, and sorted by the time of its making."""
+    """Return a new UUIDv7: unique, and sortable by creation time."""
     return str(uuid_utils.uuid7())
 
 
 def check_id(value: str) -> str:
-    """Return `value` if it can serve as an id in URLs and evidence.
+    """Return `value` if it is valid as an id in URLs and evidence.
 
     Raises:
-        ValueError: it is empty, longer than 200 characters, `.` or `..`, or has a
+        ValueError: the value is empty, longer than 200 characters, `.` or `..`, or contains a
             slash or a control character.
     """
     if not 1 <= len(value) <= MAX_ID_LENGTH:
@@ -44,4 +44,4 @@ ExternalId = Annotated[
         }
     ),
 ]
-"""An id that a user chose: 1 to 200 characters, no slash, no control characters."""
+"""An id chosen by a user: 1 to 200 characters, no slash, no control characters."""

@@ -1,8 +1,8 @@
-"""Strict JSON in, canonical JSON out.
+"""Parse strict JSON and write canonical JSON.
 
-The strictness is a matter of safety, not of taste: what SQLite would store and
-PostgreSQL refuse (NUL, infinity) must be refused before either sees it, and a
-duplicate key means that two readers of one body may see two different runs.
+Strict parsing is necessary for safety: values that SQLite stores but
+PostgreSQL rejects (NUL, infinity) must be rejected before they reach a database, and with
+duplicate keys two parsers may read two different runs from the same body.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from relab.core.errors import MalformedBodyError
 JsonValue: TypeAlias = "dict[str, JsonValue] | list[JsonValue] | str | int | float | bool | None"
 
 
-# A literal overflows a double only with an exponent of three digits or a very long mantissa.
+# A number literal overflows a double only if it has an exponent of three digits or a very long mantissa.
 _MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{200}")
 _LARGEST = sys.float_info.max
 
 
 def parse_json(raw: bytes) -> JsonValue:
-    """Parse UTF-8 JSON, refusing everything that some later part could choke on.
+    """Parse UTF-8 JSON; reject everything that a later stage could not process or store.
 
-    Refused: bytes that are not UTF-8, nesting deeper than 200, duplicate keys,
+    Rejected are: bytes that are not UTF-8, nesting deeper than 200, duplicate keys,
     NaN and infinities (also as overflowing literals, or integers beyond the range of a
     double), NUL characters, lone surrogates.
 
     Raises:
-        MalformedBodyError: with the place in the body, by line and column or by field.
+        MalformedBodyError: the JSON is rejected; the message names the position (line and column, or field).
     """
     try:
         value: JsonValue = jiter.from_json(raw, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         raise MalformedBodyError(f"The body is not valid JSON: {error}.") from error
-    # Both checks walk the whole tree, so they run only when the bytes hint at trouble.
+    # Both checks visit the complete tree, so they run only if the bytes contain a sign of such a value.
     if b"\\u0000" in raw:
         _refuse_nul(value)
     if _MAY_OVERFLOW.search(raw):
@@ -91,7 +91,7 @@ def _refuse_infinity(value: JsonValue) -> None:
 
 
 def whole(value: object) -> object:
-    """Return a float without a fraction as an int, which JSON does not tell apart; anything else as it is."""
+    """Return a float without a fraction as an int, because JSON does not distinguish them; return others unchanged."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

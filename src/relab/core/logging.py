@@ -1,4 +1,4 @@
-"""Structured logs on stderr: lines for people in development, JSON elsewhere."""
+"""Structured logs on stderr: readable lines in development, JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import structlog
 
 
 def configure_logging(level: str, *, json_lines: bool) -> None:
-    """Send the logs of relab and of its libraries through one formatter.
+    """Configure one formatter for the logs of relab and of its libraries.
 
     Context bound with `structlog.contextvars` (request id, job id) is on every line.
-    Text from outside is a value of an event, never its format string.
+    External text is always a value of a log event, never its format string.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -34,7 +34,7 @@ def configure_logging(level: str, *, json_lines: bool) -> None:
     renderer: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json_lines
-        # Plain tracebacks: the default ones show local variables, which may hold secrets, and take seconds to render.
+        # Plain tracebacks, because the default ones show local variables, which may contain secrets, and are slow.
         else [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]

@@ -1,4 +1,4 @@
-"""What the C library keeps of memory that was given back."""
+"""Settings of the C library's memory allocator."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LARGE_BYTES: Final = 1_048_576
 
 
 def give_large_blocks_back() -> None:
-    """Have blocks from 1 MB on given back to the system as soon as they are free, for the whole process.
+    """Make glibc return freed blocks of 1 MB or more to the system at once, for the whole process.
 
-    glibc raises this bound by itself, up to 32 MB, and keeps what is below it in the arena of the thread that had it. A
-    table that is made anew now and then, each time in another thread, is then kept once for each thread: Python's
-    table of interned strings (3.6 MB after some 10,000 trials) is one, and pathlib interns every part of a path. Other C
-    libraries have no such bound; nothing happens then. See mallopt(3).
+    glibc raises this threshold dynamically, up to 32 MB, and keeps smaller freed blocks in the arena of their thread. A
+    table that is reallocated from time to time, each time in another thread, then uses memory once per thread: for
+    example Python's table of interned strings (3.6 MB after about 10,000 trials), because pathlib interns every part
+    of a path. With a C library without this threshold, nothing happens. See mallopt(3).
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)

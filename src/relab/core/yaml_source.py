@@ -1,4 +1,4 @@
-"""YAML with line numbers: every value knows where in the file it stands."""
+"""Parse YAML and record the line number of every value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FieldPath = tuple[str | int, ...]
 
 
 class _TooLargeError(Exception):
-    """The text has more nodes, or deeper ones, than are composed."""
+    """The text has too many or too deeply nested nodes."""
 
     def __init__(self, line: int) -> None:
         super().__init__(_TOO_MUCH)
@@ -32,9 +32,10 @@ class _TooLargeError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's scalars, because "no" and "off" are words and 010 is ten; nodes are counted while they are composed.
+    """A loader with the scalars of YAML 1.2 ("no" and "off" are text, 010 is ten) and a limit on the number of nodes.
 
-    A node takes some 500 times the memory of the byte that it stands for, so that a count after composing is too late.
+    A node takes about 500 times the memory of a byte of text, so nodes are counted while they are composed: a count
+    afterwards would be too late.
     """
 
     def __init__(self, stream: str) -> None:
@@ -45,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._nodes += 1
         self._depth += 1
-        # A key is a node too.
+        # Each key is a node too, hence the factor 2.
         if self._nodes > 2 * MAX_NODES or self._depth > _MAX_DEPTH + 1:
             raise _TooLargeError(self.line + 1)
         node = super().compose_node(parent, index)
@@ -64,11 +65,11 @@ for _tag, _pattern, _first in (
 
 
 class YamlSource:
-    """A parsed file: its value, and the line of each part of it.
+    """A parsed file: its value, and the line number of each field.
 
     Attributes:
-        path: the file, as messages name it.
-        value: what it says.
+        path: the path of the file, for messages.
+        value: the parsed value.
     """
 
     def __init__(self, path: Path, value: JsonValue, lines: dict[FieldPath, int]) -> None:
@@ -77,31 +78,31 @@ class YamlSource:
         self._lines = lines
 
     def line_of(self, field: FieldPath) -> int:
-        """Return the line of a field, or of the nearest part around it that is there."""
+        """Return the line of a field; if the field does not exist, the line of its nearest existing parent."""
         while field and field not in self._lines:
             field = field[:-1]
         return self._lines.get(field, 1)
 
     def lines(self) -> dict[str, int]:
-        """Return the line of every field by its dotted name."""
+        """Return `{dotted field: line}` for all fields."""
         return {".".join(map(str, field)): line for field, line in self._lines.items()}
 
     def place(self, field: Sequence[str | int]) -> str:
-        """Return `file:line: dotted.field`, as problems are named."""
+        """Return `file:line: dotted.field`, the format of positions in error messages."""
         dotted = ".".join(map(str, field))
         return f"{self.path}:{self.line_of(tuple(field))}: {dotted}".removesuffix(": ")
 
 
 @dataclass(frozen=True, slots=True)
 class YamlReader:
-    """How the files of one kind are read, and what is raised when they cannot be.
+    """Reads the YAML files of one kind and raises their error classes.
 
     Attributes:
-        error: of every mistake; its `problems` name the place.
-        missing: if the file is not there; by default the same error.
-        missing_remedy: what helps then.
-        max_bytes: of a file, and of all texts in it once aliases are followed.
-        refuses_yaml_1_1: refuse what readers of YAML 1.1 take for something else, for files that they read too.
+        error: the class of all errors; its `problems` name the position.
+        missing: the error class if the file does not exist; None: the same as `error`.
+        missing_remedy: the remedy if the file does not exist.
+        max_bytes: the maximum size of a file, and of all texts in it after aliases are resolved.
+        refuses_yaml_1_1: reject scalars that YAML 1.1 reads differently, for files that YAML 1.1 parsers read too.
     """
 
     error: type[InvalidInputError]
@@ -114,15 +115,17 @@ class YamlReader:
         """Read a file.
 
         Raises:
-            InvalidInputError: of the kind asked for: it is not there, cannot be read, or is no YAML of plain values.
+            InvalidInputError: the file does not exist, cannot be read, or is not YAML of plain values; raised as
+                `missing` or `error`.
         """
         return self.parse(self.read_text(path), path)
 
     def read_text(self, path: Path) -> str:
-        """Read a file as text of bounded length.
+        """Read a file of at most `max_bytes` as UTF-8 text.
 
         Raises:
-            InvalidInputError: of the kind asked for: it is not there, cannot be read, or is too large.
+            InvalidInputError: the file does not exist, cannot be read, is not UTF-8, or is too large; raised as
+                `missing` or `error`.
         """
         try:
             with path.open("rb") as file:
@@ -139,10 +142,10 @@ class YamlReader:
             raise self.error(f"The file {path} cannot be read: {error.strerror}.") from error
 
     def parse(self, text: str, path: Path, *, first_line: int = 1) -> YamlSource:
-        """Parse the text of a file, or of a part of it that begins at `first_line`.
+        """Parse the text of a file, or of a part of the file that begins at `first_line`.
 
         Raises:
-            InvalidInputError: of the kind asked for: it is no YAML of plain values.
+            InvalidInputError: the text is not YAML of plain values; raised as `error`.
         """
         before = first_line - 1
         try:
@@ -166,7 +169,7 @@ class YamlReader:
         return YamlSource(path, value, lines)
 
     def problem(self, path: Path, line: int, what: str) -> InvalidInputError:
-        """Return the error of this kind for one place of a file."""
+        """Return an error of the class `error` for one line of a file."""
         return self.error(f"{path}:{line}: {what}.", problems=((f"{path}:{line}", what),))
 
 
@@ -181,7 +184,7 @@ class _Converter:
     def convert(self, node: yaml.Node, field: FieldPath) -> Any:
         line = self._line(node)
         self._lines[field] = line
-        # Aliases let a few bytes stand for any number of values.
+        # With aliases, a few bytes can represent any number of values, so the values are counted again.
         if len(self._lines) > MAX_NODES or len(field) > _MAX_DEPTH:
             raise self._problem(line, _TOO_MUCH)
         if isinstance(node, yaml.MappingNode):
@@ -223,9 +226,9 @@ class _Converter:
         self._chars += len(text)
         if self._chars > self._reader.max_bytes:
             raise self._problem(line, f"has more than {self._reader.max_bytes:,} characters in its values")
-        # JSON writes a character beyond the first 65,536 as two halves, which YAML takes for two characters.
+        # JSON escapes a character above U+FFFF as a surrogate pair, which YAML reads as two characters.
         text = _PAIR.sub(_joined, text)
-        # No path, variable or JSON document could hold them.
+        # Reject NUL and lone surrogates, because paths, variables and JSON documents cannot contain them.
         if _NO_TEXT.search(text):
             raise self._problem(line, f"{text[:60]!r} has a character that is none")
         return text
@@ -235,7 +238,7 @@ class _Converter:
             raise self._problem(self._line(node), f"the tag {node.tag} is not a plain value")
 
     def _check_yaml_1_1(self, node: yaml.ScalarNode, line: int) -> None:
-        """Refuse what is one thing here and another one to who else reads the file."""
+        """Reject a plain scalar that a YAML 1.1 parser would read as another value, if `refuses_yaml_1_1` is set."""
         if not self._reader.refuses_yaml_1_1 or node.style is not None or not _differs_in_yaml_1_1(node):
             return
         what = f"YAML 1.1 does not take {node.value[:60]!r} for the same value; write true, false or a decimal number"
@@ -297,6 +300,6 @@ def _differs_in_yaml_1_1(node: yaml.ScalarNode) -> bool:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ` (did you mean …?)` if some known name is close, else nothing."""
+    """Return ` (did you mean …?)` if a known name is similar, else an empty text."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,1 +1,1 @@
-"""Flags: what a running service is told to do otherwise, without a restart; the product's own have versions."""
+"""Flags: they change the behaviour of a running service without a restart. The flags of relab itself have versions."""

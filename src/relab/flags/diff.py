@@ -1,4 +1,4 @@
-"""How two contents differ: pure, place by place."""
+"""Compare two flag contents and list the differences; pure functions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from relab.flags.models import FlagDifference
 
 
 def differences(before: JsonValue, after: JsonValue, path: str = "") -> Iterator[FlagDifference]:
-    """Yield the places where two documents differ, by path; equal documents yield nothing.
+    """Yield the differences between two JSON documents, ordered by path; equal documents yield nothing.
 
-    Objects are compared by name and lists by position. Numbers are equal if they are written alike, as in digests.
+    Objects are compared by field name and lists by position. As in digests, numbers are equal if their canonical
+    JSON is equal.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         for name in sorted({*before, *after}):

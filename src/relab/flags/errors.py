@@ -6,7 +6,7 @@ from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, P
 
 
 class FlagNotFoundError(NotFoundError):
-    """No flag has this key, or the flag is archived and was asked for its value."""
+    """No flag has this key, or an archived flag was evaluated."""
 
     code = "flag_not_found"
 
@@ -15,7 +15,7 @@ class FlagNotFoundError(NotFoundError):
 
 
 class FlagVersionNotFoundError(NotFoundError):
-    """The flag has no version of this number."""
+    """The flag has no version with this number."""
 
     code = "flag_version_not_found"
 
@@ -24,7 +24,7 @@ class FlagVersionNotFoundError(NotFoundError):
 
 
 class FlagExistsError(ConflictError):
-    """A flag of this key is there, in use or archived."""
+    """A flag with this key exists already, in use or archived."""
 
     code = "flag_exists"
 
@@ -48,7 +48,7 @@ class FlagArchivedError(ConflictError):
 
 
 class StaleFlagVersionError(PreconditionFailedError):
-    """The flag has changed since the version that the writer had seen: look again, then decide."""
+    """The flag has a newer version than the version that the writer expected: read it again before the change."""
 
     code = "stale_flag_version"
 
@@ -66,13 +66,13 @@ class InvalidFlagError(InvalidInputError):
 
 
 class InvalidContextError(InvalidInputError):
-    """The context of an evaluation is not one."""
+    """The context of an evaluation is not a JSON object, or its targeting key is not a text."""
 
     code = "invalid_context"
 
 
 class TargetingKeyMissingError(InvalidInputError):
-    """A split decides over this flag, and the context says not for whom."""
+    """A split decides the value of the flag, but the context has no targeting key."""
 
     code = "targeting_key_missing"
 

@@ -1,4 +1,4 @@
-"""The value of a flag for a context: pure, and the same on every machine.
+"""Evaluate a flag for a context: pure functions with the same result on every machine.
 
 Source of the reasons: https://openfeature.dev/specification/types/#resolution-reason
 """
@@ -18,8 +18,8 @@ def evaluate(flag: FlagVersion, context: Context) -> Evaluation:
     """Return the value of a flag for a context.
 
     Raises:
-        InvalidContextError: the targeting key is no text.
-        TargetingKeyMissingError: a split decides, and there is no targeting key.
+        InvalidContextError: the targeting key is not a text.
+        TargetingKeyMissingError: a split decides the value, and the context has no targeting key.
     """
     variant, reason = _choose(flag, context)
     return Evaluation(
@@ -32,7 +32,7 @@ def bucket(key: str, salt: str, targeting_key: str) -> int:
 
     The modulo favours low buckets by less than 1 in 10^15.
     """
-    # Neither key nor salt holds a NUL, so different triples are different texts.
+    # Neither the key nor the salt can contain a NUL character, so different triples give different texts.
     text = f"{key}\0{salt}\0{targeting_key}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8]) % ALL_BP
 

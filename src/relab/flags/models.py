@@ -1,10 +1,10 @@
-"""Flags as values: the `{control, routing}` document of a service, and the product's versioned flags.
+"""Schemas of flags: the `{control, routing}` document of a service, and the versioned flags of relab.
 
-The document of a service is whole and valid; an update names some of its fields. Unknown fields, wrong types
-and values out of bounds are refused by name, so that a field that was accepted always took effect.
+The document of a service is always complete and valid; an update names some of its fields. Unknown fields, wrong
+types and values out of range are rejected by name, so that every accepted field takes effect.
 
-A versioned flag is a key and a line of versions. Each version holds the whole content: named variants of one
-type, and the rules that choose between them. A version never changes; whatever changes a flag adds one.
+A versioned flag is a key and a sequence of versions. Each version holds the complete content: named variants of one
+type, and the rules that choose between them. A version never changes; every change of a flag adds a version.
 """
 
 from __future__ import annotations
@@ -88,12 +88,13 @@ class ServiceFlags(_Strict):
     routing: RoutingFlags = RoutingFlags()
 
     def updated(self, document: JsonValue) -> ServiceFlags:
-        """Return this document with the fields of a partial one in the place of its own.
+        """Return this document with the fields of a partial document replaced.
 
-        A section replaces nothing that it does not name; a list replaces the whole list.
+        Fields that the partial document does not name keep their values; a list replaces the complete list.
 
         Raises:
-            InvalidInputError: a field is unknown or refused, each named with the reason, or nothing is named.
+            InvalidInputError: a field is unknown or invalid (the error names each with the reason), or the partial
+                document names no field.
         """
         if not isinstance(document, dict):
             raise InvalidInputError("The flags are a JSON object with `control`, `routing` or both.")
@@ -102,7 +103,7 @@ class ServiceFlags(_Strict):
         merged: dict[str, JsonValue] = dict(document)
         for name in ServiceFlags.model_fields:
             given = document.get(name, {})
-            # Anything but an object is left for the validation to refuse by its name.
+            # If the section is not an object, the validation below rejects it by name.
             merged[name] = {**getattr(self, name).model_dump(), **given} if isinstance(given, dict) else given
         try:
             flags = ServiceFlags.model_validate(merged)
@@ -123,7 +124,7 @@ def _reason(kind: str, message: str) -> str:
 
 
 ALL_BP: Final = 10_000
-"""A whole, in basis points: the weights of a split add up to it."""
+"""100 % in basis points; the weights of a split add up to it."""
 
 MAX_VARIANTS: Final = 100
 MAX_RULES: Final = 100
@@ -143,7 +144,7 @@ FlagAction = Literal["created", "updated", "rolled_back", "archived"]
 
 
 CONTENT_ERROR: Final = "flag_content"
-"""The type of pydantic's error for parts that do not fit together; its context has the `problems` one by one."""
+"""The type of the pydantic error for a content whose fields contradict each other; its context lists the `problems`."""
 
 Context: TypeAlias = Mapping[str, pydantic.JsonValue]
 """The attributes that a flag is evaluated for; `targetingKey` names the subject."""
@@ -209,7 +210,7 @@ class Serve(_Strict):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants that it may give."""
+        """The names of the variants that it may serve."""
         if self.split is not None:
             return tuple(part.variant for part in self.split)
         return (self.variant,) if self.variant is not None else ()
@@ -297,7 +298,7 @@ class FlagVersionInfo(BaseModel):
 
     @property
     def is_archived(self) -> bool:
-        """Whether the flag is out of use at this version."""
+        """Whether the flag is archived at this version."""
         return self.action == "archived"
 
 
@@ -382,9 +383,10 @@ class EvaluationFailure(BaseModel):
 
 
 def _service_problems(value: object) -> list[tuple[str, str]]:
-    """Return what keeps a value from being a whole document of a service.
+    """Return the `(field, problem)` pairs of a value that is not a complete `{control, routing}` document.
 
-    What a document leaves out a service leaves as it is, so that going back to such a version would not restore it.
+    A service does not change fields that a document leaves out, so a rollback to an incomplete document would not
+    restore them.
     """
     document = value if isinstance(value, dict) else {}
     missing = [

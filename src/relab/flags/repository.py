@@ -19,16 +19,16 @@ _IS_CURRENT = and_(FlagRow.key == FlagVersionRow.key, FlagRow.version == FlagVer
 
 
 def add_flag(session: Session, key: str, created_at: int) -> None:
-    """Insert a flag that is at its first version.
+    """Insert a flag at version 1.
 
     Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): there is one of that key.
+        sqlalchemy.exc.IntegrityError: a flag with this key exists; the unit of work converts it to `ConstraintError`.
     """
     session.execute(insert(table_of(FlagRow)).values(key=key, version=1, created_at=created_at))
 
 
 def lock(session: Session, key: str) -> int | None:
-    """Return the current version of a flag, or None; nobody else changes the flag until the transaction ends."""
+    """Lock a flag until the transaction ends; return its current version number, or None if it does not exist."""
     return session.execute(select(FlagRow.version).where(FlagRow.key == key).with_for_update()).scalar_one_or_none()
 
 
@@ -38,18 +38,18 @@ def add_version(session: Session, values: dict[str, Any]) -> None:
 
 
 def point_to(session: Session, key: str, version: int) -> None:
-    """Make a version the current one."""
+    """Set the current version of a flag."""
     session.execute(update(table_of(FlagRow)).where(FlagRow.key == key).values(version=version))
 
 
 def get_current(session: Session, key: str) -> Any | None:
-    """Return the current version of a flag, or None."""
+    """Return the row of the current version of a flag, or None."""
     statement = select(*_COLUMNS).join(FlagRow, _IS_CURRENT).where(FlagRow.key == key)
     return session.execute(statement).one_or_none()
 
 
 def get_version(session: Session, key: str, version: int) -> Any | None:
-    """Return one version of a flag, or None."""
+    """Return the row of one version of a flag, or None."""
     statement = select(*_COLUMNS).where(FlagVersionRow.key == key, FlagVersionRow.version == version)
     return session.execute(statement).one_or_none()
 
@@ -57,7 +57,7 @@ def get_version(session: Session, key: str, version: int) -> Any | None:
 def list_current(
     session: Session, *, with_archived: bool, after: str | None = None, limit: int | None = None
 ) -> Sequence[Any]:
-    """Return the current versions of flags by key, from the first key after `after` on."""
+    """Return the current versions of flags, ordered by key, starting with the first key after `after`."""
     by_key = _in_byte_order(session)
     statement = select(*_COLUMNS).join(FlagRow, _IS_CURRENT).order_by(by_key).limit(limit)
     if not with_archived:
@@ -68,7 +68,7 @@ def list_current(
 
 
 def list_versions(session: Session, key: str, *, before: int | None, limit: int) -> Sequence[Any]:
-    """Return the versions of a flag without their contents, newest first, from the first below `before` on."""
+    """Return the versions below `before` of a flag, newest first, without their contents."""
     statement = select(*_INFO_COLUMNS).where(FlagVersionRow.key == key)
     if before is not None:
         statement = statement.where(FlagVersionRow.version < before)
@@ -76,5 +76,8 @@ def list_versions(session: Session, key: str, *, before: int | None, limit: int)
 
 
 def _in_byte_order(session: Session) -> ColumnElement[str]:
-    """Return the key as both databases sort it alike: PostgreSQL's own order is that of some language."""
+    """Return the key column with byte-order collation, so that both databases sort alike.
+
+    PostgreSQL's default order depends on the configured language.
+    """
     return collate(FlagRow.key, "BINARY" if session.get_bind().dialect.name == "sqlite" else "C")

@@ -1,4 +1,4 @@
-"""Use cases of flags: change them by adding versions, read them, and say what they are worth to whom."""
+"""Use cases of flags: change flags by adding versions, read flags, and evaluate flags for a context."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ from relab.storage import Database
 from relab.storage.errors import ConstraintError
 
 MAX_CONTENT_BYTES = 65_536
-"""The content of a version as JSON. A bulk evaluation reads the contents of all flags."""
+"""The maximum size of a version's content as JSON; a bulk evaluation reads the contents of all flags."""
 
 MAX_AUTHOR_LENGTH = 200
 MAX_NOTE_LENGTH = 1_000
 MAX_PROBLEMS = 50
-"""A body of many mistakes gets an answer of bounded size."""
+"""The maximum number of reported errors, so that a body with many errors gets a response of bounded size."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -59,7 +59,7 @@ _KEY = re.compile(FLAG_KEY_PATTERN)
 
 
 class _Change(NamedTuple):
-    """What a new version is to hold."""
+    """The action and content of a new version."""
 
     action: FlagAction
     content: FlagContent
@@ -69,8 +69,8 @@ class _Change(NamedTuple):
 class FlagService:
     """Versioned flags. Every accepted change adds one version; no version is ever changed or deleted.
 
-    A change names the versions that its author may have seen (`expected`), and is refused if the flag is at
-    another by now, so that of two writers at once one is told. `None` takes the flag as it is.
+    A change names the versions that its author expects (`expected`). It is rejected if the current version is
+    another one, so that of two concurrent writers one gets an error. With `None`, any current version is accepted.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -78,10 +78,10 @@ class FlagService:
         self._clock = clock
 
     def create(self, key: str, content: FlagContent, *, author: str, note: str = "") -> FlagVersion:
-        """Make a flag, at version 1.
+        """Create a flag, at version 1.
 
         Raises:
-            FlagExistsError: there is one of that key, in use or archived.
+            FlagExistsError: a flag with this key exists, in use or archived.
             InvalidFlagError: key, content, author or note cannot be stored.
         """
         if not _KEY.fullmatch(key):
@@ -97,7 +97,7 @@ class FlagService:
     def update(
         self, key: str, content: FlagContent, *, expected: Collection[int] | None, author: str, note: str = ""
     ) -> FlagVersion:
-        """Add a version with another content.
+        """Add a version with new content.
 
         Raises:
             FlagNotFoundError, FlagArchivedError: there is no such flag in use.
@@ -128,7 +128,7 @@ class FlagService:
         return self._append(key, expected, change, author, note)
 
     def archive(self, key: str, *, expected: Collection[int] | None, author: str, note: str = "") -> FlagVersion:
-        """Take a flag out of use: it has no value for anybody, and keeps its history.
+        """Archive a flag: it can no longer be evaluated, but keeps its history.
 
         Raises:
             FlagNotFoundError, FlagArchivedError: there is no such flag in use.
@@ -143,14 +143,14 @@ class FlagService:
         return self._append(key, expected, change, author, note)
 
     def list_flags(self, *, with_archived: bool = False, after: str | None = None, limit: int = 100) -> FlagPage:
-        """Return flags by key (in the order of its bytes), from the first key after `after` on."""
+        """Return a page of flags, ordered by the bytes of their keys, starting with the first key after `after`."""
         with self._database.read() as session:
             rows = repository.list_current(session, with_archived=with_archived, after=after, limit=limit + 1)
         items = [_summary(_whole(row)) for row in rows[:limit]]
         return FlagPage(items=items, next_after=items[-1].key if len(rows) > limit else None)
 
     def get(self, key: str) -> FlagVersion:
-        """Return the current version of a flag, also of an archived one.
+        """Return the current version of a flag, even if it is archived.
 
         Raises:
             FlagNotFoundError: there is no such flag.
@@ -169,7 +169,7 @@ class FlagService:
             return _version(session, key, version)
 
     def history(self, key: str, *, before: int | None = None, limit: int = 100) -> FlagHistory:
-        """Return the versions of a flag without their contents, newest first, from the first below `before` on.
+        """Return a page of the versions below `before` of a flag, newest first, without their contents.
 
         Raises:
             FlagNotFoundError: there is no such flag.
@@ -181,7 +181,7 @@ class FlagService:
         return FlagHistory(items=items, next_before=items[-1].version if len(rows) > limit else None)
 
     def diff(self, key: str, from_version: int, to_version: int) -> FlagDiff:
-        """Return how the content of one version differs from that of another.
+        """Return the differences between the contents of two versions.
 
         Raises:
             FlagNotFoundError, FlagVersionNotFoundError: there is no such flag, or no such version of it.
@@ -196,7 +196,7 @@ class FlagService:
 
         Raises:
             FlagNotFoundError: there is no such flag in use.
-            InvalidContextError, TargetingKeyMissingError: the context does not do for this flag.
+            InvalidContextError, TargetingKeyMissingError: the context is not valid for this flag.
         """
         flag = self.get(key)
         if flag.is_archived:
@@ -204,10 +204,10 @@ class FlagService:
         return evaluate(flag, context)
 
     def evaluate_all(self, context: Context) -> list[Evaluation | EvaluationFailure]:
-        """Return the value of every flag in use for a context, or why there is none, by key.
+        """Return, ordered by key, the value of every flag in use for a context, or the reason why it has no value.
 
         Raises:
-            InvalidContextError: the context does not do for any flag.
+            InvalidContextError: the targeting key of the context is not a text.
         """
         with self._database.read() as session:
             flags = [_whole(row) for row in repository.list_current(session, with_archived=False)]
@@ -223,7 +223,7 @@ class FlagService:
     ) -> FlagVersion:
         with self._database.write() as unit:
             session = unit.session
-            # The row of the flag is what writers wait for; what it says is true until this transaction ends.
+            # The lock on the flag's row makes other writers wait, so the current version cannot change meanwhile.
             if not _KEY.fullmatch(key) or repository.lock(session, key) is None:
                 raise FlagNotFoundError(key)
             current = _current(session, key)
@@ -252,10 +252,10 @@ class FlagService:
 
 
 def read_as(model: type[Model], value: JsonValue) -> Model:
-    """Check a parsed document.
+    """Validate a parsed JSON document against a model.
 
     Raises:
-        InvalidFlagError: names every field at fault.
+        InvalidFlagError: the document is not valid; the error names the invalid fields, at most 50.
     """
     try:
         return model.model_validate(value)
@@ -269,10 +269,10 @@ def read_as(model: type[Model], value: JsonValue) -> Model:
 
 
 def read_context(value: JsonValue) -> Context:
-    """Check the parsed JSON of a context.
+    """Check that the parsed JSON of a context is an object, and return it.
 
     Raises:
-        InvalidContextError: it is no object.
+        InvalidContextError: the value is not an object.
     """
     if not isinstance(value, dict):
         raise InvalidContextError("The context is no JSON object.", problems=(("context", "must be an object"),))
@@ -301,7 +301,7 @@ def _require_in_use(flag: FlagVersion) -> None:
 
 
 def _require_storable(document: JsonValue, author: str, note: str) -> None:
-    """Refuse what one of the databases would: values come from Python callers as well as from strict JSON."""
+    """Reject values that one of the databases cannot store: Python callers can pass values that are not strict JSON."""
     problems = []
     for field, text, longest in (("author", author, MAX_AUTHOR_LENGTH), ("note", note, MAX_NOTE_LENGTH)):
         if len(text) > longest:
@@ -326,7 +326,7 @@ def _document(content: FlagContent) -> dict[str, Any]:
 
 
 def _current(session: Session, key: str) -> FlagVersion:
-    # A text that cannot be a key may be one that PostgreSQL cannot even be asked for.
+    # PostgreSQL cannot accept every text as a query parameter, so an invalid key must not reach the query.
     row = repository.get_current(session, key) if _KEY.fullmatch(key) else None
     if row is None:
         raise FlagNotFoundError(key)

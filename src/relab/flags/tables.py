@@ -1,4 +1,4 @@
-"""How flags are stored: one row per flag, which writers lock, and one per version, which nobody changes."""
+"""ORM tables of flags: one row per flag, which writers lock, and one row per version, which never changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.storage.base import Base, IdText, Micros, ShortText
 
 
 class FlagRow(Base):
-    """One flag: which of its versions is the current one."""
+    """One flag and the number of its current version."""
 
     __tablename__ = "flags"
 

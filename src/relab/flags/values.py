@@ -1,4 +1,4 @@
-"""The types of JSON values, as flags tell them apart."""
+"""The types of JSON values that flags distinguish."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ ValueType = Literal["boolean", "string", "number", "object"]
 
 
 def fits(value: object, value_type: ValueType) -> bool:
-    """Return whether a value is of a type."""
+    """Return whether a value has the given type; a number must also fit into a double."""
     if value_type == "boolean":
         return isinstance(value, bool)
     if value_type == "number":
@@ -23,10 +23,10 @@ def is_scalar(value: object) -> bool:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Return whether a value is a number: in Python a boolean is one as well, to everybody else it is none."""
+    """Return whether a value is a number; unlike in Python, a boolean is not a number here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def same(one: object, other: object) -> bool:
-    """Return whether two scalars are the same: 1 is 1.0, and is neither true nor "1"."""
+    """Return whether two scalars are equal: 1 equals 1.0, but neither true nor "1"."""
     return isinstance(one, bool) == isinstance(other, bool) and one == other

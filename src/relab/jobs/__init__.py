@@ -1,1 +1,1 @@
-"""The durable job queue: one table of truth, two ways to be woken."""
+"""The durable job queue: jobs are rows of one table; workers poll it or are woken by RQ."""

@@ -15,24 +15,24 @@ class JobNotFoundError(NotFoundError):
 
 
 class JobStateError(ConflictError):
-    """The job is not in a state in which this can be done to it."""
+    """The status of the job does not allow the operation."""
 
     code = "job_state"
 
 
 class PermanentJobError(RelabError):
-    """The work can never succeed: park the job at once instead of trying again."""
+    """The job can never succeed: park it at once instead of retrying it."""
 
     code = "job_permanent"
 
 
 class UnknownHandlerError(RelabError):
-    """No handler has the job's name: this worker is older or newer than who enqueued it."""
+    """No handler has the job's name: this worker has an older or newer version than the process that enqueued it."""
 
     code = "job_handler_unknown"
 
 
 class BrokerUnavailableError(UnavailableError):
-    """Redis cannot be reached. Jobs stay in the database and start when it is back."""
+    """Redis cannot be reached. Jobs stay in the database and start when Redis is available again."""
 
     code = "broker_unavailable"

@@ -1,4 +1,4 @@
-"""Jobs as values."""
+"""Schemas of jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. `parked` has failed for good and waits for a person."""
+    """The status of a job. A `parked` job has failed permanently and waits for a person."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -23,7 +23,7 @@ class JobStatus(StrEnum):
 
 
 class Job(BaseModel):
-    """A piece of queued work: a handler's name and JSON arguments, ids for preference."""
+    """A queued job: the name of its handler and its JSON arguments, preferably ids."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,7 +42,7 @@ class Job(BaseModel):
 
 
 class JobCounts(BaseModel):
-    """How many jobs stand where, and how long the oldest runnable one has waited, in seconds."""
+    """The job counts by status, and how long the oldest runnable pending job has waited, in seconds."""
 
     pending: int = 0
     running: int = 0
@@ -52,4 +52,4 @@ class JobCounts(BaseModel):
 
 
 JobHandler: TypeAlias = Callable[[Mapping[str, Any]], None]
-"""Does the work of a job. It may run more than once for one job, so it must be idempotent."""
+"""A function that does the work of a job. It may run more than once for the same job, so it must be idempotent."""

@@ -1,8 +1,8 @@
-"""The queue as its users see it, and the seam to what wakes the workers.
+"""The public interface of the job queue, and the protocol of the announcers that wake workers.
 
 A job is a row. Enqueueing inserts the row in the caller's transaction (an outbox: the
-job exists if and only if the caller's write does) and then announces it. An announcement
-is only a wake-up call: if it is lost, the sweeper or a poll finds the row.
+job exists if and only if the caller's transaction commits) and then announces it. An announcement
+only wakes workers: if it is lost, the sweeper or a poll finds the row.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from relab.jobs.models import DEFAULT_MAX_ATTEMPTS, Job, JobCounts, JobStatus
 from relab.storage import Database, UnitOfWork
 
 SWEEP_LEASE = "job-sweeper"
+"""The name of the lease of the worker that does the housekeeping."""
 LONGEST_SWEEP_LEASE_US = 3_600 * 1_000_000
-"""No sweeper takes a longer lease, so one that ends later was taken before the clock was set back."""
-"""The lease of the worker that does the housekeeping."""
+"""The maximum duration of the sweep lease. A lease that ends later was taken before the clock was set back."""
 
 
 class Announcer(Protocol):
-    """Tells workers that jobs wait: the seam between the embedded queue and RQ."""
+    """Wakes workers when jobs are enqueued; implemented for the embedded queue and for RQ."""
 
     def announce(self, job_ids: Sequence[str]) -> None:
-        """Wake workers for these jobs. Must not raise for a broker that is down: the rows are safe."""
+        """Wake workers for these jobs. It must not raise if the broker is unavailable, because the rows are stored."""
         ...
 
     def ping(self) -> None:
         """Make a round trip to the broker.
 
         Raises:
-            BrokerUnavailableError: it cannot be reached.
+            BrokerUnavailableError: the broker cannot be reached.
         """
         ...
 
     def close(self) -> None:
-        """Release connections."""
+        """Close all connections."""
         ...
 
 
 class PollingAnnouncer:
-    """The embedded queue's announcer: workers poll the table, so there is nobody to tell."""
+    """The announcer of the embedded queue. It does nothing, because the workers poll the table."""
 
     def announce(self, job_ids: Sequence[str]) -> None:
         """Do nothing: a worker finds the row within its poll interval."""
@@ -57,7 +57,7 @@ class PollingAnnouncer:
 
 
 class JobQueue:
-    """Enqueue jobs, look at them, and decide about parked ones."""
+    """Enqueues and reads jobs, and retries or drops parked jobs."""
 
     def __init__(self, database: Database, clock: Clock, announcer: Announcer) -> None:
         self._database = database
@@ -73,9 +73,9 @@ class JobQueue:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         job_id: str | None = None,
     ) -> str:
-        """Add a job to the caller's transaction and return its id; it starts after the commit.
+        """Add a job to the caller's transaction and return its id; the job can start after the commit.
 
-        `job_id` may be the id of what the job makes, so that one leads to the other.
+        `job_id` may be the id of the object that the job creates, so that both have the same id.
         """
         now = self._clock.now_us()
         job_id = job_id or new_id()
@@ -89,7 +89,7 @@ class JobQueue:
                 "attempts": 0,
                 "max_attempts": max_attempts,
                 "run_after": now,
-                # The commit's announcement counts; if it is lost, the sweeper notices that nobody came.
+                # The job is announced at the commit; if the announcement is lost, the sweeper repeats it later.
                 "announced_at": now,
                 "created_at": now,
             },
@@ -101,7 +101,7 @@ class JobQueue:
         """Return a job.
 
         Raises:
-            JobNotFoundError: there is none of that id.
+            JobNotFoundError: there is no job with this id.
         """
         with self._database.read() as session:
             job = repository.get(session, job_id)
@@ -110,26 +110,26 @@ class JobQueue:
         return job
 
     def list(self, *, status: JobStatus | None = None, limit: int = 100) -> list[Job]:
-        """Return the newest jobs."""
+        """Return up to `limit` jobs, newest first, optionally only those with a status."""
         with self._database.read() as session:
             return repository.list_jobs(session, status, limit)
 
     def counts(self) -> JobCounts:
-        """Return how many jobs stand where."""
+        """Return the job counts by status, and how long the oldest runnable job has waited."""
         with self._database.read() as session:
             return repository.count(session, self._clock.now_us())
 
     def worker_lives(self) -> bool:
-        """Return whether some worker does the housekeeping of the queue right now."""
+        """Return whether a worker is alive, that is, holds the sweep lease."""
         now = self._clock.now_us()
         with self._database.read() as session:
             return repository.is_leased(session, SWEEP_LEASE, now, now + LONGEST_SWEEP_LEASE_US)
 
     def retry(self, job_id: str) -> None:
-        """Make a parked job run again, with all its attempts.
+        """Retry a parked job: it becomes pending again, with all its attempts.
 
         Raises:
-            JobNotFoundError: there is none of that id.
+            JobNotFoundError: there is no job with this id.
             JobStateError: the job is not parked.
         """
         with self._database.write() as unit:
@@ -141,8 +141,8 @@ class JobQueue:
         """Delete a job that is not running.
 
         Raises:
-            JobNotFoundError: there is none of that id.
-            JobStateError: a worker has it.
+            JobNotFoundError: there is no job with this id.
+            JobStateError: the job is running.
         """
         with self._database.write() as unit:
             if not repository.drop(unit.session, job_id):

@@ -1,4 +1,4 @@
-"""Queries over jobs. Every function takes the session of a transaction."""
+"""Queries over jobs and leases. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def get(session: Session, job_id: str) -> Job | None:
 
 
 def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Job]:
-    """Return the newest jobs."""
+    """Return up to `limit` jobs, newest first, optionally only those with a status."""
     statement = select(*_COLUMNS).order_by(JobRow.job_id.desc()).limit(limit)
     if status is not None:
         statement = statement.where(JobRow.status == status)
@@ -36,12 +36,15 @@ def list_jobs(session: Session, status: JobStatus | None, limit: int) -> list[Jo
 
 
 def has_runnable(session: Session, now: int) -> bool:
-    """Return whether a worker would find something to do."""
+    """Return whether at least one job is runnable."""
     return session.execute(select(JobRow.job_id).where(_runnable(now)).limit(1)).first() is not None
 
 
 def claim(session: Session, *, job_id: str | None, owner: str, now: int, lease_until: int) -> Job | None:
-    """Lease a runnable job (the oldest, or `job_id`) to `owner` and count the attempt; None if there is none."""
+    """Lease a runnable job (the oldest, or `job_id`) to `owner`, count the attempt and return the job.
+
+    Return None if no such job is runnable.
+    """
     candidate = select(JobRow.job_id).where(_runnable(now))
     if job_id is not None:
         candidate = candidate.where(JobRow.job_id == job_id)
@@ -64,12 +67,12 @@ def claim(session: Session, *, job_id: str | None, owner: str, now: int, lease_u
 
 
 def extend_lease(session: Session, job_id: str, owner: str, lease_until: int) -> bool:
-    """Extend the lease; False when `owner` no longer holds it."""
+    """Extend the lease of a job; return False if `owner` no longer holds it."""
     return _changed(session, _held(job_id, owner).values(lease_until=lease_until))
 
 
 def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
-    """Mark the job done; False when `owner` no longer holds it."""
+    """Mark a job as done; return False if `owner` no longer holds its lease."""
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -79,7 +82,7 @@ def finish(session: Session, job_id: str, owner: str, now: int) -> bool:
 
 
 def release(session: Session, job_id: str, owner: str, *, run_after: int, error: str) -> bool:
-    """Give the job back to be tried again at `run_after`; False when `owner` no longer holds it."""
+    """Release the lease of a job to retry it at `run_after`; return False if `owner` no longer holds the lease."""
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -94,7 +97,7 @@ def release(session: Session, job_id: str, owner: str, *, run_after: int, error:
 
 
 def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> bool:
-    """Set the job aside for a person; False when `owner` no longer holds it."""
+    """Park a job until a person retries or drops it; return False if `owner` no longer holds its lease."""
     return _changed(
         session,
         _held(job_id, owner).values(
@@ -104,7 +107,7 @@ def park(session: Session, job_id: str, owner: str, *, now: int, error: str) -> 
 
 
 def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) -> list[Job]:
-    """Lease the jobs whose last allowed attempt died with its worker to `owner`, to be parked by it."""
+    """Lease the jobs without attempts left whose lease has expired to `owner`, and return them to be parked."""
     statement = (
         update(table_of(JobRow))
         .where(_exhausted(now))
@@ -115,14 +118,17 @@ def take_exhausted(session: Session, *, owner: str, now: int, lease_until: int) 
 
 
 def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: int, lease_until: int) -> int:
-    """Bring back jobs whose times a clock that was set back has left in the future; return how many there were.
+    """Correct jobs whose times are too far in the future because the clock was set back; return their number.
+
+    All times are microseconds.
 
     Args:
-        session: of the transaction.
-        now: when such a pending job may start.
-        latest_start: no pause before an attempt ends later than this.
-        latest_lease: no lease that was taken or extended by the present clock ends later than this.
-        lease_until: the end of such a lease from now on; a worker that is alive extends it before.
+        session: the session of the transaction.
+        now: the new `run_after` of such pending jobs.
+        latest_start: pending jobs with a later `run_after` are corrected; no backoff ends later than this.
+        latest_lease: running jobs with a later end of their lease are corrected; since the clock was set back, no
+            lease has been taken or extended beyond this time.
+        lease_until: the new end of these leases; a worker that is alive extends its lease earlier.
     """
     pending = (
         update(table_of(JobRow))
@@ -138,12 +144,12 @@ def mend_times(session: Session, *, now: int, latest_start: int, latest_lease: i
 
 
 def take_unannounced(session: Session, now: int, announced_before: int, limit: int) -> Sequence[str]:
-    """Mark and return the ids of runnable jobs that no broker was told of since `announced_before`."""
+    """Set `announced_at` of up to `limit` runnable jobs not announced since `announced_before`; return their ids."""
     candidates = (
         select(JobRow.job_id)
         .where(
             _runnable(now),
-            # Announced in the future: the clock was set back since.
+            # If `announced_at` is in the future, the clock was set back since.
             or_(JobRow.announced_at.is_(None), JobRow.announced_at < announced_before, JobRow.announced_at > now),
         )
         .order_by(JobRow.run_after, JobRow.job_id)
@@ -157,7 +163,7 @@ def take_unannounced(session: Session, now: int, announced_before: int, limit: i
 
 
 def reset(session: Session, job_id: str, now: int) -> bool:
-    """Make a parked job pending again with all its attempts; False when it is not parked."""
+    """Make a parked job pending again with all its attempts; return False if it is not parked."""
     statement = (
         update(table_of(JobRow))
         .where(JobRow.job_id == job_id, JobRow.status == JobStatus.PARKED)
@@ -174,17 +180,18 @@ def reset(session: Session, job_id: str, now: int) -> bool:
 
 
 def drop(session: Session, job_id: str) -> bool:
-    """Delete a job that no worker holds; False when one does, or there is no such job."""
+    """Delete a job that is not running; return False if it is running or does not exist."""
     statement = delete(table_of(JobRow)).where(JobRow.job_id == job_id, JobRow.status != JobStatus.RUNNING)
     return session.execute(statement.returning(JobRow.job_id)).one_or_none() is not None
 
 
 def prune_done(session: Session, finished_before: int) -> None:
-    """Delete jobs that were done before a time; parked ones stay."""
+    """Delete the jobs that were done before `finished_before`, in microseconds; parked jobs are not deleted."""
     session.execute(
         delete(table_of(JobRow)).where(
             JobRow.status == JobStatus.DONE,
-            # Implied by the next line, but in the index: else every sweep would read all done jobs.
+            # The next line implies this condition, but only this one can use the index; without it, every sweep would
+            # read all done jobs.
             JobRow.run_after < finished_before,
             JobRow.finished_at < finished_before,
         )
@@ -192,7 +199,7 @@ def prune_done(session: Session, finished_before: int) -> None:
 
 
 def count(session: Session, now: int) -> JobCounts:
-    """Count the jobs by status."""
+    """Return the job counts by status, and how long the oldest runnable pending job has waited, in seconds."""
     statement = select(JobRow.status, func.count()).group_by(JobRow.status)
     by_status: dict[str, Any] = {row[0]: row[1] for row in session.execute(statement)}
     oldest = session.execute(
@@ -203,10 +210,10 @@ def count(session: Session, now: int) -> JobCounts:
 
 
 def take_lease(session: Session, name: str, owner: str, now: int, until: int) -> bool:
-    """Take or keep the lease of a loop; False while another owner holds it.
+    """Acquire or renew the lease of a background loop until `until`; return False if another owner holds it.
 
-    A lease that ends more than twice as late as the wanted one was taken before the clock was set back, and counts as
-    ended. One statement, so that two who come first at the same moment cannot break a constraint.
+    A lease that lasts more than twice as long as the requested one was taken before the clock was set back, and counts
+    as expired. It is one upsert, so that two processes that acquire the lease at the same time break no constraint.
     """
     dialect = session.get_bind().dialect.name
     statement = (postgresql if dialect == "postgresql" else sqlite).insert(table_of(LeaseRow))
@@ -220,13 +227,16 @@ def take_lease(session: Session, name: str, owner: str, now: int, until: int) ->
 
 
 def is_leased(session: Session, name: str, now: int, latest: int) -> bool:
-    """Return whether a lease is held now; one that ends after `latest` was taken before the clock was set back."""
+    """Return whether a lease is held at `now`.
+
+    A lease that ends after `latest` was taken before the clock was set back, and counts as expired.
+    """
     statement = select(LeaseRow.name).where(LeaseRow.name == name, LeaseRow.until > now, LeaseRow.until <= latest)
     return session.execute(statement).first() is not None
 
 
 def _runnable(now: int) -> ColumnElement[bool]:
-    """Pending and due, or running under a lease that ran out with attempts left."""
+    """Return the condition for runnable jobs: pending and due, or running with an expired lease and attempts left."""
     return or_(
         and_(JobRow.status == JobStatus.PENDING, JobRow.run_after <= now),
         and_(

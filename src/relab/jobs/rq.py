@@ -1,8 +1,8 @@
-"""The queue on Redis: RQ carries ids and wakes workers; the `jobs` table stays the truth.
+"""The job queue on Redis: RQ transports job ids and wakes workers; the `jobs` table is authoritative.
 
-RQ alone loses a job when a process dies between commit and enqueue, and sets jobs of
-dead workers aside. Here neither matters: `reannounce` hands every runnable job that
-RQ does not hold to RQ again, and the lease decides who runs it.
+RQ alone loses a job if a process dies between commit and enqueue, and does not rerun the jobs of
+dead workers. Here neither is a problem: `reannounce` enqueues every runnable job that
+RQ does not hold, and the lease decides which worker runs it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class RqAnnouncer:
-    """Puts job ids on an RQ queue, to be run by the function at `function_path`."""
+    """Puts job ids on an RQ queue; RQ calls the function at `function_path` with each id."""
 
     def __init__(self, redis_url: str, queue_name: str, function_path: str) -> None:
         self._redis_url = redis_url
@@ -41,7 +41,7 @@ class RqAnnouncer:
         self._connection: Redis | None = None
 
     def announce(self, job_ids: Sequence[str]) -> None:
-        """Put ids on the queue; a Redis that is down is logged, and made up for by `reannounce`."""
+        """Put job ids on the queue; if Redis is unavailable, log a warning, and `reannounce` enqueues them later."""
         from redis.exceptions import RedisError
 
         try:
@@ -52,7 +52,7 @@ class RqAnnouncer:
             _log.warning("broker_unavailable", jobs=len(job_ids), error=str(error))
 
     def reannounce(self, database: Database, clock: Clock, *, older_than_s: float) -> None:
-        """Announce the runnable jobs that were last announced `older_than_s` ago and that RQ no longer holds."""
+        """Announce the runnable jobs not announced in the last `older_than_s` seconds and not in the RQ queue."""
         from redis.exceptions import RedisError
 
         now = clock.now_us()
@@ -63,8 +63,8 @@ class RqAnnouncer:
                 job_ids = repository.take_unannounced(
                     unit.session, now, now - int(older_than_s * 1_000_000), REANNOUNCE_BATCH
                 )
-            # What still waits would only wait twice. The list itself is asked, not RQ's job records:
-            # a worker that dies with an id in hand leaves a record that says "queued".
+            # Ids that still wait in the queue must not be added twice. Read the list and not RQ's job records: if a
+            # worker dies after it took an id, the record of the job still has the status "queued".
             waiting = frozenset(queue.get_job_ids()) if job_ids else frozenset()
             for job_id in job_ids:
                 if job_id not in waiting:
@@ -76,7 +76,7 @@ class RqAnnouncer:
         """Make a round trip to Redis.
 
         Raises:
-            BrokerUnavailableError: it cannot be reached.
+            BrokerUnavailableError: Redis cannot be reached.
         """
         from redis.exceptions import RedisError
 
@@ -88,10 +88,10 @@ class RqAnnouncer:
             ) from error
 
     def work_until(self, stop: threading.Event, sweep: Callable[[], None], *, sweep_every_s: float) -> None:
-        """Run an RQ worker in this process until `stop` is set or a signal comes.
+        """Run an RQ worker in this process until `stop` is set or a signal arrives.
 
-        To be called in the main thread: RQ installs signal handlers and alarms. A Redis that
-        is away is waited for.
+        Call it in the main thread, because RQ installs signal handlers and alarms. While Redis
+        is unavailable, it waits and retries.
         """
         from redis.exceptions import RedisError
 
@@ -101,7 +101,7 @@ class RqAnnouncer:
                     self._work(stop)
                 except RedisError as error:
                     _log.warning("worker_waits_for_broker", error=str(error))
-                # RQ's loop also returns when Redis goes away during a job; then begin anew.
+                # RQ's loop also returns if Redis becomes unavailable during a job; then start it again.
                 stop.wait(RESTART_PAUSE_S)
 
     def close(self) -> None:

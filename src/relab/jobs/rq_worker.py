@@ -1,6 +1,6 @@
-"""The RQ worker inside `lab worker`: it stops softly, and waits for a Redis that is away.
+"""The RQ worker of `lab worker`: it stops gracefully, and waits while Redis is unavailable.
 
-Apart from `rq.py` because it needs RQ to be imported, which an embedded installation lacks.
+It is a separate module from `rq.py` because it imports RQ, which is not installed in an embedded installation.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from rq import Queue, SimpleWorker
 from rq.job import Job as RqJob
 
 LOOK_S = 1
-"""How long the worker waits on the queue before it looks whether it shall stop."""
+"""How long the worker waits for a job before it checks whether to stop, in seconds."""
 
 
 class StoppableWorker(SimpleWorker):
-    """Runs jobs in this process until `stop` is set or a signal comes; the job in hand is finished first.
+    """Runs jobs in this process until `stop` is set or a signal arrives; it finishes the current job first.
 
-    Without forking, because the pools and threads of this process would not survive a fork.
-    RQ's own soft stop raises an exception out of a signal handler, and a second signal
-    within the job in hand kills that job; a flag does neither.
+    It does not fork, because the pools and threads of this process would not survive a fork.
+    RQ's own graceful stop raises an exception from a signal handler, and a second signal
+    during a job kills that job; the flag `stop` avoids both.
     """
 
     max_connection_wait_time = 2.0
@@ -33,7 +33,7 @@ class StoppableWorker(SimpleWorker):
         self._until = stop
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 RQ's parameters
-        """Stop after the job in hand: what RQ has SIGINT and SIGTERM call."""
+        """Request a stop after the current job; RQ installs this as the handler of SIGINT and SIGTERM."""
         self._until.set()
 
     def dequeue_job_and_maintain_ttl(
@@ -41,7 +41,7 @@ class StoppableWorker(SimpleWorker):
         timeout: int | None,  # noqa: ARG002 RQ's parameter, for a wait that no flag could end
         max_idle_time: int | None = None,  # noqa: ARG002 RQ's parameter
     ) -> tuple[RqJob, Queue] | None:
-        """Return the next job, or None when it is time to stop, which ends RQ's loop."""
+        """Wait for the next job and return it; return None after `stop` was set, which ends RQ's loop."""
         while not self._until.is_set():
             found = super().dequeue_job_and_maintain_ttl(LOOK_S, LOOK_S)
             if found is not None:
@@ -49,7 +49,7 @@ class StoppableWorker(SimpleWorker):
         return None
 
     def end(self) -> None:
-        """Stop the listening thread, which RQ leaves running when Redis was away at the end."""
+        """Stop the pub/sub thread, which RQ does not stop if Redis is unavailable at the end."""
         thread: PubSubWorkerThread | None = self.pubsub_thread
         if thread is not None:
             thread.stop()

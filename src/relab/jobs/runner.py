@@ -1,8 +1,8 @@
-"""Running jobs: claim, keep the lease alive, record the outcome.
+"""Run jobs: claim a job, extend its lease while it runs, and record the outcome.
 
-Used by every worker in both modes, so that what happens to a job does not depend on who
-woke the worker. A job runs at least once: a worker that dies leaves a lease that runs
-out, and another worker takes the job over. Whoever lost the lease records nothing.
+Every worker in both modes uses this runner, so a job is handled the same way however the
+worker was woken. A job runs at least once: if a worker dies, its lease expires,
+and another worker takes over the job. A worker that lost the lease records no outcome.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ MAX_ERROR_CHARS = 4_000
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MOST_S = 60.0
 SLACK_S = 60.0
-"""By how much the clocks of two workers may differ without one of them taking the other's times for a clock that was set back."""
+"""The tolerated difference between the clocks of two workers, in seconds. Only a larger difference counts as a clock
+that was set back."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,20 +37,20 @@ ParkListener = Callable[[Job, str], None]
 
 
 def backoff_s(attempts: int) -> float:
-    """Return how long to wait before the next attempt, in seconds: 1, 2, 4, … up to 60."""
+    """Return the wait before the next attempt, in seconds, after this number of attempts: 1, 2, 4, … up to 60."""
     return min(BACKOFF_FIRST_S * 2.0 ** max(attempts - 1, 0), BACKOFF_MOST_S)
 
 
 def worker_name() -> str:
-    """Return a name for a worker of this process that no other worker ever has."""
+    """Return a globally unique name for a worker of this process."""
     return f"{socket.gethostname()[:100]}:{os.getpid()}:{new_id()}"
 
 
 class JobRunner:
-    """Runs one job at a time on behalf of one worker.
+    """Runs one job at a time for one worker.
 
-    `on_parked` is told of every job that failed for good, by its handler's name, at least
-    once; it lets a context mark its own record as failed.
+    `on_parked` maps job names to listeners. The listener is called, at least once, with every job that
+    failed permanently, so that the context can mark its own record as failed.
     """
 
     def __init__(
@@ -70,15 +71,15 @@ class JobRunner:
         self.owner = owner or worker_name()
 
     def has_work(self) -> bool:
-        """Return whether a job waits; a read that disturbs no writer."""
+        """Return whether at least one job is runnable; the read blocks no writer."""
         with self._database.read() as session:
             return repository.has_runnable(session, self._clock.now_us())
 
     def run_next(self, job_id: str | None = None) -> bool:
-        """Claim and run the oldest runnable job, or `job_id`; return False when there is none.
+        """Claim and run the oldest runnable job, or `job_id`; return False if no such job is runnable.
 
         Raises:
-            DatabaseUnavailableError: the database is away; the job's lease runs out by itself.
+            DatabaseUnavailableError: the database is unavailable; a claimed job is retried when its lease expires.
         """
         now = self._clock.now_us()
         with self._database.write(durable=False) as unit:
@@ -92,10 +93,10 @@ class JobRunner:
         return True
 
     def sweep(self, *, keep_done_s: float) -> None:
-        """Park what died on its last attempt, delete old finished jobs, and mend what a clock that was set back has delayed.
+        """Park jobs whose last attempt died, delete old done jobs, and correct times after the clock was set back.
 
         Raises:
-            DatabaseUnavailableError: the database is away; the next sweep makes up for it.
+            DatabaseUnavailableError: the database is unavailable; the next sweep does the work.
         """
         now = self._clock.now_us()
         error = "The worker died or lost its lease during the last allowed attempt."
@@ -104,13 +105,13 @@ class JobRunner:
                 unit.session,
                 now=now,
                 latest_start=now + int((BACKOFF_MOST_S + SLACK_S) * 1_000_000),
-                # Twice, because another worker may be configured with a longer lease.
+                # Twice the lease, because another worker may be configured with a longer lease.
                 latest_lease=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),
                 lease_until=now + 2 * self._lease_us + int(SLACK_S * 1_000_000),
             )
             repository.prune_done(unit.session, now - int(keep_done_s * 1_000_000))
-            # Leased like for an attempt: from here on, whoever comes back late cannot finish the
-            # job, and if this process dies before it has parked it, another sweep takes it up.
+            # Lease the jobs as for an attempt: from now on, their former workers cannot finish them, and if this
+            # process dies before it has parked a job, another sweep parks it.
             exhausted = repository.take_exhausted(
                 unit.session, owner=self.owner, now=now, lease_until=now + self._lease_us
             )
@@ -126,7 +127,7 @@ class JobRunner:
             with self._heartbeat(job.job_id):
                 handler(job.args)
         except DatabaseUnavailableError:
-            # Nothing can be recorded now; the lease runs out and the job is tried again.
+            # The outcome cannot be recorded now; the lease expires and the job is retried.
             raise
         except Exception as error:  # noqa: BLE001 whatever a handler raises is recorded with the job
             self._record_failure(job, error)
@@ -146,7 +147,7 @@ class JobRunner:
         message = _storable(f"{type(error).__name__}: {error}")
         final = isinstance(error, PermanentJobError) or job.attempts >= job.max_attempts
         now = self._clock.now_us()
-        # A bug needs its traceback; an error that says its remedy does not.
+        # Log the traceback only of unexpected errors; a `RelabError` explains itself.
         _log.error("job_failed", attempt=job.attempts, final=final, error=message, exc_info=_unexpected(error))
         if not final:
             run_after = now + int(backoff_s(job.attempts) * 1_000_000)
@@ -156,10 +157,10 @@ class JobRunner:
         self._park(job, message)
 
     def _park(self, job: Job, error: str) -> None:
-        """Tell the listener, then set the job aside.
+        """Call the park listener of the job, then park the job.
 
-        In this order: if this process dies in between, the lease runs out and the job is run
-        again, or found exhausted by the sweeper, so that the listener is told once more.
+        The order matters: if this process dies in between, the lease expires, and the job is run again
+        or parked by the sweeper, so that the listener is called again.
         """
         listener = self._on_parked.get(job.name)
         if listener is not None:
@@ -168,7 +169,7 @@ class JobRunner:
             except DatabaseUnavailableError:
                 raise
             except Exception as failure:  # noqa: BLE001 kept with the job, as a handler's failure is
-                # To give up here would leave the job running, and stop every worker that meets it.
+                # If this error were raised, the job would stay running and stop every worker that claims it.
                 _log.error("job_listener_failed", job_id=job.job_id, job=job.name, exc_info=failure)
                 error = _storable(f"{error} (and {job.name} was not told: {type(failure).__name__}: {failure})")
         with self._database.write(durable=False) as unit:
@@ -177,7 +178,7 @@ class JobRunner:
 
     @contextlib.contextmanager
     def _heartbeat(self, job_id: str) -> Iterator[None]:
-        """Extend the lease in the background while the block runs."""
+        """Extend the lease of a job in a background thread while the block runs."""
         done = threading.Event()
 
         def beat() -> None:
@@ -203,7 +204,7 @@ class JobRunner:
 
 
 def _storable(message: str) -> str:
-    """Return a message that every database stores: no NUL, no lone surrogate, not too long."""
+    """Return a message that every database can store: without NUL and lone surrogates, cut at 4,000 characters."""
     return message[:MAX_ERROR_CHARS].replace("\x00", "").encode(errors="replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""The `jobs` table: the truth about queued work in both modes of the queue."""
+"""ORM tables of jobs and leases. `jobs` is the authoritative record of queued work in both modes of the queue."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class JobRow(Base):
     args: Mapped[dict[str, Any]] = mapped_column(JSON)
     status: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(Integer)
-    """How often the job was started; a start that its worker did not survive counts."""
+    """The number of times the job was started, including starts after which the worker died."""
     max_attempts: Mapped[int] = mapped_column(Integer)
     run_after: Mapped[int] = mapped_column(Micros)
     announced_at: Mapped[int | None] = mapped_column(Micros)
-    """When the job's id was last handed to a broker; None until then."""
+    """The time when the job was last announced to the broker; None if it must be announced (again)."""
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[int | None] = mapped_column(Micros)
     error: Mapped[str | None] = mapped_column(Text)
@@ -34,7 +34,7 @@ class JobRow(Base):
 
 
 class LeaseRow(Base):
-    """A lease of a background loop: whoever holds it runs the loop, everybody else waits."""
+    """A lease of a background loop: only the process that holds it runs the loop."""
 
     __tablename__ = "leases"
 

@@ -1,4 +1,4 @@
-"""The embedded worker, a loop that polls the table, and the housekeeping beside every worker."""
+"""The embedded worker, which polls the table, and the housekeeping that runs beside every worker."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _log = structlog.get_logger(__name__)
 
 
 def work_until(stop: threading.Event, runner: JobRunner, sweep: Callable[[], None], *, poll_s: float) -> None:
-    """Run jobs as they come until `stop` is set; the job in hand is finished first.
+    """Poll for jobs and run them until `stop` is set; the current job is finished first.
 
-    A database that is away is waited for, because a worker that gives up at night helps nobody.
+    While the database is unavailable, the worker waits and retries, so that it needs no restart by a person.
     """
     with sweeping(sweep, stop, every_s=poll_s):
         while not stop.is_set():
             try:
-                # Looking costs a read; only a job that is there costs the write lock.
+                # `has_work` only reads; the write lock is needed only if a job exists.
                 while not stop.is_set() and runner.has_work() and runner.run_next():
                     pass
             except DatabaseUnavailableError as error:
@@ -41,11 +41,11 @@ def work_until(stop: threading.Event, runner: JobRunner, sweep: Callable[[], Non
 
 @contextmanager
 def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float) -> Iterator[None]:
-    """Call `sweep` at once and then every `every_s` in a thread while the block runs.
+    """Call `sweep` at once and then every `every_s` seconds in a thread while the block runs.
 
-    Beside the jobs, so that a long one does not hold it up. A database that is away is
-    waited for; any other error sets `stop` and is raised when the block ends, because a
-    worker without housekeeping would look healthy and leave lost jobs lying.
+    It runs in a separate thread, so that a long job does not delay it. While the database is unavailable, it
+    waits and retries. Any other error sets `stop` and is raised when the block ends, because a
+    worker without housekeeping would seem healthy but not recover lost jobs.
     """
     ended = threading.Event()
 
@@ -68,9 +68,9 @@ def sweeping(sweep: Callable[[], None], stop: threading.Event, *, every_s: float
 
 
 class Sweeper:
-    """Does the housekeeping of the queue every `every_s`, on one process at a time.
+    """Does the housekeeping of the queue every `every_s` seconds, in one process at a time.
 
-    Several workers call it; a lease in the database lets one of them do the work.
+    Several workers call it; only the worker that holds the lease in the database does the work.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Sweeper:
         self._owner = owner
         self._work = work
         self._every_s = every_s
-        # Paced by a clock that is never set back: the wall clock may be, and would stop the sweeping.
+        # Use the monotonic clock: if the wall clock were set back, the sweeps would stop.
         self._due_s = time.monotonic()
 
     def __call__(self) -> None:
-        """Sweep if it is due and nobody else does it.
+        """Sweep if a sweep is due and no other process holds the lease.
 
         Raises:
-            DatabaseUnavailableError: the database is away.
+            DatabaseUnavailableError: the database is unavailable.
         """
         if time.monotonic() < self._due_s:
             return

@@ -1,6 +1,6 @@
-"""The gateway to language models: optional, budgeted, never trusted.
+"""The gateway to language models: optional, limited by a budget, and with validated answers.
 
-Importing this loads none of the extra `[llm]`; that happens at the first call of a real model.
+Importing this package loads no package of the extra `[llm]`; the first call of a real model does.
 """
 
 from __future__ import annotations

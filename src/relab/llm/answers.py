@@ -1,4 +1,4 @@
-"""From a model's reply to a value of the schema, trusting nothing on the way."""
+"""Validate a model's reply and convert it to a value of the schema."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from relab.llm.models import Usage
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
-# Models wrap JSON in a Markdown fence even when they were asked not to.
+# Models wrap JSON in a Markdown code fence even if the prompt forbids it.
 _FENCED = re.compile(r"\A```(?:json)?\s*\n(.*)\n\s*```\Z", re.DOTALL | re.IGNORECASE)
 
 _DECLINED = frozenset({"content_filter", "refusal"})
@@ -24,10 +24,10 @@ _CUT_OFF = frozenset({"length", "max_tokens"})
 
 
 def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
-    """Read JSON text as a `schema`.
+    """Parse JSON text and validate it as a `schema`.
 
     Raises:
-        LlmInvalidOutputError: it is no JSON, or JSON of another shape.
+        LlmInvalidOutputError: the text is not JSON, or the JSON is not a `schema`.
     """
     text = text.strip()
     fenced = _FENCED.match(text)
@@ -39,17 +39,17 @@ def validate_text(text: str, schema: type[AnswerT]) -> AnswerT:
         readable = False
     else:
         readable = True
-    # Raised out here, so that the parser's words, which quote the answer, are not chained to it.
+    # Raise outside of the `except` block, so that the parser's error, which quotes the answer, is not chained.
     if not readable:
         raise LlmInvalidOutputError(f"The model's answer is not JSON ({len(raw)} bytes).")
     return validate_value(value, schema)
 
 
 def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
-    """Read a parsed value as a `schema`.
+    """Validate a parsed value as a `schema`.
 
     Raises:
-        LlmInvalidOutputError: it has another shape; the message gives the kind of each mistake.
+        LlmInvalidOutputError: the value is not a `schema`; the message lists the types of the validation errors.
     """
     try:
         return schema.model_validate(value)
@@ -61,10 +61,10 @@ def validate_value(value: object, schema: type[AnswerT]) -> AnswerT:
 
 
 def read_message(message: AIMessage, schema: type[AnswerT]) -> AnswerT:
-    """Read a chat message as a `schema`: from its first tool call, else from its text.
+    """Validate a chat message as a `schema`: its first tool call, else its text.
 
     Raises:
-        LlmRefusedError: the model or the provider's filter declined.
+        LlmRefusedError: the model or the provider's filter refused to answer.
         LlmInvalidOutputError: the answer was cut off, is empty, or is not a `schema`.
     """
     reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
@@ -90,7 +90,7 @@ def _text(content: str | list[Any]) -> str:
 
 
 def read_usage(message: AIMessage) -> Usage | None:
-    """Return the tokens that the server counted, or None if it counted none or nonsense."""
+    """Return the tokens that the server counted, or None if the counts are missing or not plausible."""
     usage = message.usage_metadata
     if usage is None:
         return None

@@ -14,7 +14,7 @@ from pydantic import Field
 from relab.llm.chat import ChatBackend, model_options
 from relab.llm.models import LlmConfig
 
-# Newer SDKs write spans of their own, and send the id of the caller's trace to the server.
+# Newer SDKs create OpenTelemetry spans and send the id of the caller's trace to the server; this disables both.
 _UNTRACED: dict[str, Any] = (
     {"open_telemetry": {"traces": {"enabled": False}, "propagation": False}}
     if "open_telemetry" in inspect.signature(anthropic.AsyncAnthropic).parameters
@@ -23,7 +23,7 @@ _UNTRACED: dict[str, Any] = (
 
 
 class _BoundedChatAnthropic(ChatAnthropic):
-    """ChatAnthropic has no parameter for its HTTP client; this is the one place where it makes it."""
+    """A ChatAnthropic with a given HTTP client; it overrides `_async_client`, because there is no parameter for it."""
 
     bounded_http_client: Any = Field(default=None, exclude=True, repr=False)
 

@@ -1,4 +1,4 @@
-"""Asking a model from an event loop that has other things to do meanwhile."""
+"""Call a model from an event loop without blocking the loop."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ async def complete_in_background(
     timeout_s: float | None = None,
     billed: Billed | None = None,
 ) -> AnswerT:
-    """Ask a model in a thread of its own; see `LlmGateway.complete`.
+    """Call a model in a separate daemon thread; see `LlmGateway.complete`.
 
-    Not in one of the loop's threads: there are few of them, and a process that ends waits for each, so that a model that
-    does not answer would hold up transactions and the end. Cancelling this stops the waiting at once, and the call by its
-    own deadline.
+    The threads of the loop's executor are not used: they are few, and a process waits for each of them before it exits,
+    so a model that does not answer would delay transactions and the exit. Cancelling this coroutine ends the wait at
+    once; the call itself ends at its deadline.
     """
     result: Future[AnswerT] = Future()
 
     def work() -> None:
-        # Marks it as begun: from here on cancelling the waiting does not cancel what is written below.
+        # Mark the future as running: from now on, it cannot be cancelled, so its result can be set below.
         if not result.set_running_or_notify_cancel():
             return
         try:

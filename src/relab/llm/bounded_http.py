@@ -1,4 +1,4 @@
-"""An HTTP client that stops reading a too large answer, made from whatever client an SDK uses."""
+"""Create an HTTP client that limits the size of responses, as a subclass of an SDK's client class."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from relab.llm.errors import LlmInvalidOutputError
 def bounded(client_class: type[Any], max_bytes: int) -> type[Any]:
     """Return a subclass of an SDK's asynchronous HTTP client that reads at most `max_bytes` of a body.
 
-    Its `send` returns a response that is whole, and raises `LlmInvalidOutputError` when the
-    body is larger or compressed (a small compressed body can be a huge one). Made from the
-    SDK's own class, because the SDKs and their versions do not agree on the HTTP library.
+    Its `send` returns a complete response, and raises `LlmInvalidOutputError` if the
+    body is larger or compressed (a small compressed body can expand to a huge one). It is a subclass of the
+    SDK's own class, because the SDKs and their versions use different HTTP libraries.
     """
 
     async def send(self: Any, request: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What calls to a model may cost, checked before each call and charged after it."""
+"""A budget for calls to a model: it is checked before each call and charged after it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _US = 1_000_000
 
 
 class BudgetLimits(BaseModel):
-    """The most that calls may cost; None is no limit. Prices in USD per million tokens."""
+    """The limits of the cost of calls; None means no limit. Prices are in USD per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,14 +39,14 @@ class BudgetLimits(BaseModel):
         return self
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the price of so many tokens in USD; 0 where no price is known."""
+        """Return the price of the tokens in USD; a price that is not set counts as 0."""
         prompt_usd = prompt_tokens * (self.prompt_usd_per_million or 0.0)
         return (prompt_usd + completion_tokens * (self.completion_usd_per_million or 0.0)) / 1_000_000
 
 
 @dataclass(slots=True)
 class Charge:
-    """One call on the books: first what it may cost, later what it did cost."""
+    """The charge of one call: first the reserved maximum of tokens, later the tokens that it used."""
 
     at_us: int
     prompt_tokens: int
@@ -56,7 +56,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What is on the books: settled calls and those in flight."""
+    """The sums of charges: settled calls with their real cost, calls in flight with their reservation."""
 
     calls: int
     prompt_tokens: int
@@ -65,11 +65,11 @@ class Spent:
 
 
 class Budget:
-    """Limits over a sliding window, or over this object's lifetime. Safe to share between threads.
+    """Limits over a sliding window, or over this object's lifetime. It is thread-safe.
 
-    A call reserves the most that it may cost, so calls that run at once cannot overspend
-    together; `settle` replaces the reservation by the real cost. A call that is never
-    settled keeps its reservation. Counts this process only: each worker has a budget of its own.
+    A call reserves the maximum that it may cost, so concurrent calls cannot exceed the limits
+    together; `settle` replaces the reservation with the real cost. A call that is never
+    settled keeps its reservation. The budget covers only this process: each worker has a separate budget.
     """
 
     def __init__(self, limits: BudgetLimits | None = None, *, clock: Clock | None = None) -> None:
@@ -82,10 +82,10 @@ class Budget:
         self._completion_tokens = 0
 
     def reserve(self, prompt_tokens: int, completion_tokens: int) -> Charge:
-        """Put a call on the books that may cost so many tokens.
+        """Reserve the maximum tokens of a call.
 
         Raises:
-            LlmBudgetExceededError: the limits do not cover it; nothing was put on the books.
+            LlmBudgetExceededError: the limits do not cover the call; nothing was reserved.
         """
         with self._lock:
             now_us = self._clock.now_us()
@@ -105,7 +105,7 @@ class Budget:
             return charge
 
     def settle(self, charge: Charge, usage: Usage) -> None:
-        """Replace what `charge` has on the books by what the call really used."""
+        """Replace the reservation of `charge` with the tokens that the call used."""
         with self._lock:
             if not charge.expired:
                 self._add(
@@ -115,13 +115,13 @@ class Budget:
             charge.completion_tokens = usage.completion_tokens
 
     def billed(self, charge: Charge) -> Spent:
-        """Return what one call is on the books with: what it used once it is settled, until then the most that it may."""
+        """Return the charge of one call: its real cost if it is settled, else its reservation."""
         with self._lock:
             usd = self._limits.usd(charge.prompt_tokens, charge.completion_tokens)
             return Spent(1, charge.prompt_tokens, charge.completion_tokens, usd)
 
     def spent(self) -> Spent:
-        """Return what is on the books now."""
+        """Return the sums of all charges that have not expired."""
         with self._lock:
             self._forget_expired(self._clock.now_us())
             usd = self._limits.usd(self._prompt_tokens, self._completion_tokens)

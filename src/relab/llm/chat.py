@@ -1,9 +1,9 @@
-"""One question to a chat model of LangChain, tied down to what the gateway promises.
+"""Send one prompt to a LangChain chat model, restricted to the guarantees of the gateway.
 
-Imported lazily, with the provider's own module beside it: their libraries take seconds to
-load and are part of the extra `[llm]`. What is tied down here and there: no client of ours
-follows a redirect, reads an answer of more than so many bytes, or retries behind our back;
-no key, URL or proxy is taken from the provider's own environment variables; nothing is traced.
+This module and the provider's module are imported lazily: their libraries take seconds to
+load and are part of the extra `[llm]`. The two modules ensure that the HTTP client
+follows no redirect, limits the size of a response and does not retry by itself;
+that no key, URL or proxy comes from the provider's environment variables; and that nothing is traced.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredEr
 from relab.llm.models import LlmConfig, OutputMethod, Prompt
 
 _KEYLESS = SecretStr("none")
-"""Sent to a server that wants no key: without one the SDK would send `OPENAI_API_KEY` to it."""
+"""The key for a server that needs no key: if no key were set, the SDK would send `OPENAI_API_KEY` to it."""
 
 _RETRYABLE_4XX = frozenset({408, 409, 425, 429})
 
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, UserWarning)
-"""What LangChain and the SDKs raise when an answer is not what the protocol says.
+"""The exceptions that LangChain and the SDKs raise if a response violates the protocol.
 
-`UserWarning` is Pydantic's about a value of another type, where warnings are errors.
+Pydantic emits `UserWarning` for a value of another type; it is an exception where warnings are errors.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ChatBackend:
-    """What differs between providers.
+    """The parts that differ between providers.
 
     Attributes:
         sdk: the provider's SDK; all have `APIStatusError`, `APIConnectionError`, `DefaultAsyncHttpxClient`.
-        base_error: the base of everything that the SDK raises.
-        make_model: makes the chat model, given the configuration and the HTTP client to use.
+        base_error: the base class of the SDK's exceptions.
+        make_model: returns the chat model for a configuration and an HTTP client.
     """
 
     sdk: ModuleType
@@ -60,15 +60,15 @@ class ChatBackend:
     make_model: Callable[[LlmConfig, Any], BaseChatModel]
 
     async def ask(self, config: LlmConfig, prompt: Prompt, schema: type[BaseModel], *, ends_at: float) -> AIMessage:
-        """Return the model's message, asking again after a passing failure while time is left.
+        """Return the model's message; after a temporary failure, retry while time is left.
 
-        `ends_at` is a time of `time.monotonic`; the caller cancels this when it is reached.
+        `ends_at` is a time of `time.monotonic`; the caller cancels this coroutine at that time.
 
         Raises:
-            LlmError: as `LlmGateway.complete` says, but for what only reading the message can tell.
+            LlmError: one of the errors of `LlmGateway.complete`, except those found by reading the message.
         """
         messages = [("system", _system(prompt, config.method, schema)), ("human", prompt.user)]
-        # Stronger than LANGSMITH_TRACING and its like, which a host may have set for other programs.
+        # This overrides LANGSMITH_TRACING and similar variables, which may be set for other programs.
         with tracing_context(enabled=False):
             async with _open_model(self, config, schema) as model:
                 attempt = 0
@@ -78,7 +78,7 @@ class ChatBackend:
                         return await model.ainvoke(messages)
                     except (self.base_error, LlmError, *_MALFORMED) as error:
                         failure = _translate(error, self, config)
-                    # Out here, so that what the server said is not chained to what we raise.
+                    # Raise outside of the `except` block, so that the server's text is not chained to the error.
                     pause_s = _pause_s(failure, attempt, config)
                     if pause_s is None or time.monotonic() + pause_s >= ends_at:
                         raise failure
@@ -87,7 +87,7 @@ class ChatBackend:
 
 
 def model_options(config: LlmConfig) -> dict[str, Any]:
-    """Return the keyword arguments that the chat models of all providers have in common."""
+    """Return the keyword arguments that are common to the chat models of all providers."""
     return {
         "model": config.model,
         "base_url": config.endpoint,
@@ -102,7 +102,7 @@ def model_options(config: LlmConfig) -> dict[str, Any]:
 
 
 def _pause_s(failure: LlmError, attempt: int, config: LlmConfig) -> float | None:
-    """Return how long to wait before the next attempt, or None if there is to be none."""
+    """Return the wait before the next attempt in seconds, or None if the call must not be retried."""
     if not isinstance(failure, LlmUnavailableError) or attempt >= config.max_retries:
         return None
     return max(config.retry_backoff_s * 2.0**attempt, failure.retry_after_s or 0.0)
@@ -111,7 +111,7 @@ def _pause_s(failure: LlmError, attempt: int, config: LlmConfig) -> float | None
 def _system(prompt: Prompt, method: OutputMethod, schema: type[BaseModel]) -> str:
     if method is not OutputMethod.JSON_MODE:
         return prompt.system
-    # In this mode nothing else tells the model the schema, and OpenAI insists on the word JSON.
+    # In JSON mode, only the prompt contains the schema, and OpenAI requires the word JSON in it.
     wanted = json.dumps(schema.model_json_schema(), separators=(",", ":"))
     return f"{prompt.system}\n\nAnswer with one JSON object of this JSON schema, and nothing else:\n{wanted}"
 
@@ -122,14 +122,14 @@ async def _open_model(
 ) -> AsyncIterator[Runnable[LanguageModelInput, AIMessage]]:
     client_class = bounded(backend.sdk.DefaultAsyncHttpxClient, config.max_response_bytes)
     headers = {"Accept-Encoding": "identity"}
-    # No timeout: the deadline of the whole call bounds every part of it.
+    # The client needs no timeout, because the deadline of the whole call limits every part of it.
     async with client_class(timeout=None, follow_redirects=False, headers=headers, verify=_tls()) as client:
         yield _bind(backend.make_model(config, client), config.method, schema)
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    # Shared, since every call has a client of its own, and loading the certificates takes 75 ms.
+    # The context is shared, because each call creates a client, and loading the certificates takes 75 ms.
     return httpx.create_ssl_context()
 
 
@@ -139,8 +139,8 @@ def _bind(
     tool = convert_to_openai_tool(schema, strict=True)
     if method is OutputMethod.FUNCTION_CALLING:
         return model.bind_tools([tool], tool_choice=tool["function"]["name"])
-    # In `extra_body`, because a `response_format` of its own makes the SDK parse the answer,
-    # and then a cut or refused answer is an exception that has lost its token counts.
+    # Pass `response_format` in `extra_body`: as a parameter, it makes the SDK parse the answer,
+    # and then a cut-off or refused answer raises an exception without token counts.
     if method is OutputMethod.JSON_MODE:
         return model.bind(extra_body={"response_format": {"type": "json_object"}})
     function = tool["function"]
@@ -149,7 +149,7 @@ def _bind(
 
 
 def _translate(error: BaseException, backend: ChatBackend, config: LlmConfig) -> LlmError:
-    """Return the error of ours that stands for `error`, with none of its words: see `errors.py`."""
+    """Return the `LlmError` for an exception, without the text of the exception (see `errors.py`)."""
     own: BaseException | None = error
     while own is not None:
         if isinstance(own, LlmError):
@@ -193,7 +193,7 @@ def _status_error(status: int, retry_after: str | None, config: LlmConfig) -> Ll
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header in seconds; its other form, a date, no model provider sends."""
+    """Parse a Retry-After header in seconds; return None for a date, which no model provider sends, or another text."""
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return None
     return float(retry_after)

@@ -1,9 +1,9 @@
-"""Running a coroutine from synchronous code, for at most so many seconds of wall-clock time.
+"""Run a coroutine from synchronous code with a deadline in wall-clock time.
 
-An HTTP client's read timeout does not bound a call: a server that sends a byte now and
-then resets it for ever. Cancelling a task does, since it closes the connection under it.
-So a call gets an event loop of its own in a short-lived thread, and its task a deadline.
-A loop per call needs no clean-up, and survives a fork; a call lasts seconds, so the price
+The read timeout of an HTTP client does not limit a call: a server that sends one byte from time to
+time resets it forever. Cancelling a task limits the call, because it closes the connection.
+So each call runs in a new event loop in a short-lived thread, and its task has a deadline.
+A loop per call needs no clean-up and works after a fork; a call lasts seconds, so the cost
 of a new connection does not matter.
 """
 
@@ -22,29 +22,29 @@ from relab.llm.errors import LlmUnavailableError
 T = TypeVar("T")
 
 _GRACE_S = 0.5
-"""How much later than its deadline a task may report. Only a loop that is stuck takes longer."""
+"""How long after its deadline a task may deliver its result, in seconds. Only a blocked loop takes longer."""
 
 
 class DeadlineRunner:
-    """Runs up to `max_concurrency` coroutines at once.
+    """Runs up to `max_concurrency` coroutines at the same time.
 
-    What cancelling cannot stop is a thread inside the resolver of the C library. Such a
-    thread outlives its call by the resolver's own timeout, and keeps its slot until then:
-    so there are never more than `max_concurrency` of them.
+    Cancelling cannot stop a thread that waits in the resolver of the C library. Such a
+    thread lives on until the resolver's timeout, and keeps its slot until then,
+    so there are never more than `max_concurrency` such threads.
     """
 
     def __init__(self, max_concurrency: int) -> None:
         self._slots = threading.BoundedSemaphore(max_concurrency)
 
     def run(self, work: Callable[[float], Coroutine[Any, Any, T]], timeout_s: float) -> T:
-        """Return what `work(ends_at)` returns; `ends_at` is a time of `time.monotonic`.
+        """Run the coroutine `work(ends_at)` and return its result; `ends_at` is a time of `time.monotonic`.
 
-        The coroutine runs in an empty context, so nothing that the caller's context carries
-        (tracers, callbacks, spans) gets into it.
+        The coroutine runs in an empty context, so the contents of the caller's context
+        (tracers, callbacks, spans) do not affect it.
 
         Raises:
-            LlmUnavailableError: the time was up, while waiting for a turn or while working.
-            Exception: whatever the coroutine raised.
+            LlmUnavailableError: the time-out passed, while waiting for a slot or while running.
+            Exception: the exception of the coroutine.
         """
         ends_at = time.monotonic() + timeout_s
         if not self._slots.acquire(timeout=timeout_s):
@@ -66,7 +66,7 @@ class DeadlineRunner:
         try:
             return result.result(timeout=max(0.0, ends_at - time.monotonic()) + _GRACE_S)
         except TimeoutError:
-            # A time-out of the work itself, or a result that came in the very last moment.
+            # The coroutine itself raised TimeoutError, or its result arrived at the last moment.
             if result.done():
                 return result.result()
         raise _too_slow(timeout_s)
@@ -87,7 +87,7 @@ class DeadlineRunner:
 async def _deliver(
     work: Callable[[float], Coroutine[Any, Any, T]], ends_at: float, timeout_s: float, result: Future[T]
 ) -> None:
-    # Delivered from inside the loop: closing the loop can wait for the resolver, the caller must not.
+    # Set the result inside the loop: closing the loop may wait for the resolver, but the caller must not.
     deadline = asyncio.timeout(ends_at - time.monotonic())
     failure: BaseException
     try:

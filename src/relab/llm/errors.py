@@ -1,8 +1,8 @@
-"""Why a language model gave no usable answer, by what the caller should do about it.
+"""Errors of language models, one class per reaction of the caller.
 
-Every caller has a deterministic result to fall back on, so it catches `LlmError` and
-nothing wider. No message here holds a secret, a prompt or a server's own words: those
-are untrusted, and some servers echo the key that they were sent.
+Every caller has a deterministic fallback, so it catches `LlmError` and
+nothing wider. No message contains a secret, a prompt or text from the server: such text
+is untrusted, and some servers repeat the key that they received.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from relab.core.errors import ConfigurationError, UnavailableError
 
 
 class LlmError(UnavailableError):
-    """No answer from a model: go on without it."""
+    """The model gave no answer: continue without it."""
 
     code = "llm_error"
 
 
 class LlmDisabledError(LlmError):
-    """No model is configured, which is the normal state: go on without it, and say nothing."""
+    """No model is configured, which is the normal state: continue without it, and do not report it."""
 
     code = "llm_disabled"
 
@@ -26,8 +26,8 @@ class LlmUnavailableError(LlmError):
     """The server cannot be reached, is failing or busy, or was too slow: a later call may succeed.
 
     Attributes:
-        status: the HTTP status that the server answered with, or None if it gave none.
-        retry_after_s: how long the server asked to be left alone, in seconds, or None.
+        status: the HTTP status of the response, or None if there was no response.
+        retry_after_s: the wait that the server requested before a retry, in seconds, or None.
     """
 
     code = "llm_unavailable"
@@ -46,13 +46,13 @@ class LlmUnavailableError(LlmError):
 
 
 class LlmRefusedError(LlmError):
-    """The model, or its provider's filter, declined this prompt: do not send it again."""
+    """The model, or its provider's filter, refused this prompt: do not retry it."""
 
     code = "llm_refused"
 
 
 class LlmInvalidOutputError(LlmError):
-    """The answer is not what was asked for (no JSON, another schema, cut off, too large): discard it."""
+    """The answer is not valid (not JSON, another schema, cut off, too large): discard it."""
 
     code = "llm_invalid_output"
 
@@ -61,7 +61,8 @@ class LlmBudgetExceededError(LlmError):
     """The call was not made, because the budget does not cover it.
 
     Attributes:
-        retry_after_s: when the window has room again, in whole seconds; None when it never will.
+        retry_after_s: the time until the oldest charge in the window expires, in whole seconds; None if no charge
+            will expire.
     """
 
     code = "llm_budget_exceeded"

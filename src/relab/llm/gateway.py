@@ -1,4 +1,4 @@
-"""The seam: one question, one typed answer."""
+"""The protocol of the gateway to a language model: one prompt, one typed answer."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from relab.llm.models import Prompt
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 Billed: TypeAlias = Callable[[Spent], None]
-"""Is told what one call has cost."""
+"""A callback that is called with the cost of one call."""
 
 
 class LlmGateway(Protocol):
-    """Asks a language model for a value of a schema. Safe to share between threads."""
+    """Calls a language model and returns a value of a schema. It is thread-safe."""
 
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
         """Return the model's answer to `prompt`, validated as a `schema`.
 
-        `timeout_s` can only shorten the configured bound of the whole call. The answer is well
-        formed and nothing more: whether it is true is for the caller to check. `billed` is called
-        once for a call that was made, whatever came of it, before this returns or raises: with the
-        tokens that the server counted, or, where nobody knows them, with the most that they may be.
+        `timeout_s` can only shorten the configured time limit of the whole call. The answer matches the
+        schema; the caller must check whether it is true. `billed` is called
+        once for each call that was made, also if it failed, before this returns or raises: with the
+        tokens that the server counted, or with the reserved maximum if they are not known.
 
         Raises:
             LlmDisabledError: no model is configured.
-            LlmNotConfiguredError: the extra or the key is missing, or the server rejects the set-up.
+            LlmNotConfiguredError: the extra or the key is missing, or the server rejects the configuration.
             LlmBudgetExceededError: the budget does not cover the call; no request was made.
-            LlmUnavailableError: no answer in time: connection, 429, 5xx, or the deadline.
-            LlmRefusedError: the model declined.
+            LlmUnavailableError: no answer in time: connection error, 429, 5xx, or the deadline passed.
+            LlmRefusedError: the model refused to answer.
             LlmInvalidOutputError: the answer is not a `schema`.
         """
         ...
 
 
 class NullGateway:
-    """No model: every call raises `LlmDisabledError`, at no cost."""
+    """The gateway without a model: every call raises `LlmDisabledError` and costs nothing."""
 
     def complete(
         self,

@@ -1,4 +1,4 @@
-"""A real model behind the gateway, through LangChain's chat models."""
+"""The gateway to a real model, through LangChain's chat models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = {Provider.OPENAI: "langchain_openai", Provider.ANTHROPIC: "langchain_anthropic"}
 
-# LangChain refuses every call while one of these asks for its first, removed tracer.
+# LangChain rejects every call while one of these variables requests its first tracer, which was removed.
 _REMOVED_TRACER = ("LANGCHAIN_TRACING", "LANGCHAIN_HANDLER")
 
 _NOTHING_BILLED = Usage(0, 0)
@@ -30,21 +30,21 @@ log = structlog.get_logger(__name__)
 
 
 class LangChainGateway:
-    """Asks one model at one endpoint: OpenAI-compatible or Anthropic.
+    """Calls one model at one endpoint: OpenAI-compatible or Anthropic.
 
-    A call has one deadline for everything: its turn, the connection, retries and their pauses,
-    the last byte. The first call of a process loads the provider's library before its deadline
-    starts. Retried are connection errors, 408, 409, 425, 429 and 5xx, while time is left for it.
+    A call has one deadline for everything: the wait for a slot, the connection, retries and their pauses,
+    and the last byte. The first call of a process loads the provider's library before its deadline
+    starts. Connection errors, 408, 409, 425, 429 and 5xx are retried while time is left.
 
-    The budget counts a call once, however often it was retried. A call whose cost is not known
-    (no answer in time) keeps its reservation; one that the server answered with an error is free.
+    The budget counts a call once, even if it was retried. A call with unknown cost
+    (no answer in time) keeps its reservation; a call that the server answered with an error is free.
     """
 
     def __init__(self, config: LlmConfig, *, budget: Budget | None = None) -> None:
-        """Check the set-up, without connecting or loading anything.
+        """Check the configuration, without connecting or loading a library.
 
         Raises:
-            LlmNotConfiguredError: the extra is not installed, or the provider's own endpoint lacks a key.
+            LlmNotConfiguredError: the extra is not installed, or no key is set for the provider's own endpoint.
         """
         package = _PACKAGES[config.provider]
         if importlib.util.find_spec(package) is None:
@@ -61,13 +61,13 @@ class LangChainGateway:
         self._runner = DeadlineRunner(config.max_concurrency)
 
     def preload(self) -> None:
-        """Load the provider's library, which takes seconds, so that the first call does not have to."""
+        """Load the provider's library, which takes seconds, so that the first call need not load it."""
         _load(self._config.provider)
 
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Ask the model; see `LlmGateway.complete`."""
+        """Call the model; see `LlmGateway.complete`."""
         config = self._config
         _refuse_removed_tracer()
         bound_s = config.timeout_s if timeout_s is None else min(timeout_s, config.timeout_s)
@@ -114,7 +114,7 @@ class LangChainGateway:
 
 
 def _load(provider: Provider) -> ChatBackend:
-    # Imported here, because they take seconds and need the extra.
+    # Import here, because these modules take seconds to load and need the extra.
     if provider is Provider.ANTHROPIC:
         from relab.llm.anthropic_chat import BACKEND
     else:

@@ -1,4 +1,4 @@
-"""What one of several users of a gateway has had it cost."""
+"""Measure the cost of one of several users of a gateway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from relab.llm.models import Prompt
 
 
 class MeteredGateway:
-    """Asks another gateway, and adds up what that cost since this one was made. Safe to share between threads."""
+    """Wraps another gateway and sums the cost of the calls made through this wrapper. It is thread-safe."""
 
     def __init__(self, gateway: LlmGateway) -> None:
         self._gateway = gateway
@@ -20,19 +20,19 @@ class MeteredGateway:
 
     @property
     def spent(self) -> Spent:
-        """What all calls together have cost."""
+        """The total cost of all calls."""
         with self._lock:
             return self._spent
 
     def preload(self) -> None:
-        """Load what the first call would have to load, if that is something."""
+        """Load the library that the first call of the wrapped gateway needs, if any."""
         if isinstance(self._gateway, LangChainGateway):
             self._gateway.preload()
 
     def complete(
         self, prompt: Prompt, schema: type[AnswerT], *, timeout_s: float | None = None, billed: Billed | None = None
     ) -> AnswerT:
-        """Ask the model; see `LlmGateway.complete`."""
+        """Call the model; see `LlmGateway.complete`."""
 
         def add(spent: Spent) -> None:
             with self._lock:

@@ -1,4 +1,4 @@
-"""The values that go into and out of the gateway."""
+"""The inputs, outputs and configuration of the gateway."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 
 
 class Provider(StrEnum):
-    """Whose wire protocol the server speaks."""
+    """The provider whose wire protocol the server uses."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
 
 
 class OutputMethod(StrEnum):
-    """How the server is asked for JSON of a schema. The answer is validated here in any case."""
+    """The method to request JSON of a schema from the server. The gateway validates every answer itself."""
 
     JSON_SCHEMA = "json_schema"
     JSON_MODE = "json_mode"
@@ -27,23 +27,23 @@ class OutputMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model is told (`system`) and what it is given to work on (`user`)."""
+    """A prompt: the instructions to the model (`system`) and the input data (`user`)."""
 
     system: str
     user: str
 
     def most_tokens(self) -> int:
-        """Return a bound on the tokens of the prompt: two bytes of UTF-8 per token.
+        """Return an upper bound on the tokens of the prompt: one token per two bytes of UTF-8.
 
-        English and JSON take three to four bytes per token; digits and rare scripts come
-        close to two. A bound, because it is what a budget reserves before the real count is known.
+        English and JSON have three to four bytes per token; digits and rare scripts have
+        nearly two. The budget reserves this bound, because the real count is not known before the call.
         """
         return (len(self.system.encode(errors="replace")) + len(self.user.encode(errors="replace"))) // 2 + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a call used, as the server counted them."""
+    """The tokens that a call used, as counted by the server."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -76,7 +76,7 @@ def _check_key(key: SecretStr) -> SecretStr:
 
 
 class LlmConfig(BaseModel):
-    """Which model is asked, and within which bounds. Times in seconds."""
+    """The configuration of the model to call and of its limits. Times are in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -113,7 +113,7 @@ class LlmConfig(BaseModel):
 
     @property
     def endpoint(self) -> str:
-        """The URL in use, never None: without one, the libraries would take theirs from the environment."""
+        """The URL in use. It is never None, because then the libraries would read it from the environment."""
         return self.base_url or DEFAULT_ENDPOINTS[self.provider]
 
     @property

@@ -1,4 +1,4 @@
-"""The chat model of OpenAI, and of every server that speaks its protocol."""
+"""The chat model of OpenAI, and of every server with a compatible protocol."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from relab.llm.models import LlmConfig
 
 
 def _make_model(config: LlmConfig, client: Any) -> BaseChatModel:
-    # ChatOpenAI sends `max_completion_tokens`, which only OpenAI's own servers want;
-    # its base class sends `max_tokens`, which every compatible server understands.
+    # ChatOpenAI sends `max_completion_tokens`, which only OpenAI's own servers require;
+    # its base class sends `max_tokens`, which every compatible server supports.
     host = urlsplit(config.endpoint).hostname or ""
     own = host.endswith((".openai.com", ".openai.azure.com"))
     model_class = ChatOpenAI if own else BaseChatOpenAI

@@ -1,4 +1,4 @@
-"""A model that says what it is told to, for tests of whatever uses a model."""
+"""A gateway with scripted replies, for tests of code that uses a model."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from relab.llm.gateway import AnswerT, Billed
 from relab.llm.models import Prompt
 
 Scripted: TypeAlias = "BaseModel | Mapping[str, Any] | str | Exception"
-"""One reply: a value, the JSON of one as a mapping or as text, or an exception to raise."""
+"""One reply: a value, its JSON as a mapping or as text, or an exception to raise."""
 
 
 class ScriptExhaustedError(RelabError):
-    """More calls were made than the script has replies. Not an `LlmError`: the test is wrong, not the model."""
+    """More calls were made than the script has replies. It is not an `LlmError`, because the test is wrong."""
 
     code = "script_exhausted"
 
 
 class ScriptedGateway:
-    """Gives the scripted replies in order, validated like those of a real model.
+    """Returns the scripted replies in order, validated like those of a real model.
 
     Attributes:
-        prompts: every prompt that was asked, also those whose reply was an exception.
+        prompts: all prompts that were sent, including those whose reply was an exception.
     """
 
     def __init__(self, replies: Iterable[Scripted], *, budget: Budget | None = None) -> None:
@@ -47,7 +47,7 @@ class ScriptedGateway:
         """Return or raise the next reply.
 
         Raises:
-            ScriptExhaustedError: there is none.
+            ScriptExhaustedError: the script has no more replies.
             LlmBudgetExceededError: the budget does not cover the call; no reply was used up.
             LlmInvalidOutputError: the reply is not a `schema`.
         """

@@ -1,1 +1,1 @@
-"""Progress events of long work, kept as rows and followed by readers."""
+"""Progress events of long tasks: they are stored as rows and streamed to subscribers."""

@@ -1,4 +1,4 @@
-"""Progress events as values."""
+"""Schemas of progress events."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class ProgressEvent(BaseModel):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the work has ended with this event."""
+        """Whether this event ends the work."""
         return self.status in TERMINAL_STATUSES

@@ -11,14 +11,14 @@ from relab.progress.models import ProgressEvent
 from relab.progress.tables import ProgressEventRow
 from relab.storage.base import table_of
 
-# SQLite allows a bounded number of bound values in a statement.
+# SQLite limits the number of bound parameters per statement.
 TOPICS_PER_QUERY = 500
 
 _LOCK_SPACE = 0x70726F67
-"""Tells the advisory locks of topics from others: "prog" in ASCII."""
+"""The first key of the advisory locks of topics, to distinguish them from other locks: "prog" in ASCII."""
 
 
-# Made once, because to make it takes longer than to run it.
+# The statement is built once, because building it takes longer than running it.
 _APPEND = insert(table_of(ProgressEventRow)).values(
     seq=select(func.coalesce(func.max(ProgressEventRow.seq), 0) + 1)
     .where(ProgressEventRow.topic == bindparam("of_topic"))
@@ -27,10 +27,10 @@ _APPEND = insert(table_of(ProgressEventRow)).values(
 
 
 def append(session: Session, topic: str, *, status: str, step: str, pct: int, message: str, at: int) -> None:
-    """Add the next event of the topic.
+    """Append an event to a topic, with the next number.
 
-    Two writers of one topic (a worker that lost its lease, and its successor) take turns: on
-    SQLite there is one writer anyway, on PostgreSQL the second waits here for the first's commit.
+    Two writers of the same topic (a worker that lost its lease, and its successor) are serialized: SQLite has
+    only one writer at a time; on PostgreSQL, the second writer waits here until the first commits.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_LOCK_SPACE, func.hashtext(topic))))
@@ -39,7 +39,7 @@ def append(session: Session, topic: str, *, status: str, step: str, pct: int, me
 
 
 def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
-    """Return the topic's events with a greater number, in order."""
+    """Return the events of a topic with a number greater than `seq`, in order."""
     columns = [column for column in ProgressEventRow.__table__.c if column.name != "topic"]
     statement = (
         select(*columns)
@@ -50,7 +50,7 @@ def read_after(session: Session, topic: str, seq: int) -> list[ProgressEvent]:
 
 
 def latest_seqs(session: Session, topics: Collection[str]) -> dict[str, int]:
-    """Return the number of the last event of each topic that has one."""
+    """Return `{topic: number of its last event}`; topics without events are left out."""
     ordered: Sequence[str] = sorted(topics)
     found: dict[str, int] = {}
     for start in range(0, len(ordered), TOPICS_PER_QUERY):

@@ -1,4 +1,4 @@
-"""Publishing progress events, and reading them back."""
+"""Publish, read and delete progress events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from relab.storage import Database, UnitOfWork
 
 
 class ProgressLog:
-    """The events of long work, by topic; every process reads the same rows."""
+    """The log of progress events by topic; all processes read the same rows."""
 
     def __init__(self, database: Database, clock: Clock, signal: ProgressSignal) -> None:
         self._database = database
@@ -20,12 +20,12 @@ class ProgressLog:
         self._signal = signal
 
     def publish(self, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
-        """Add an event in a transaction of its own."""
+        """Append an event in a separate transaction."""
         with self._database.write(durable=False) as unit:
             self.publish_within(unit, topic, status=status, step=step, pct=pct, message=message)
 
     def publish_within(self, unit: UnitOfWork, topic: str, *, status: str, step: str, pct: int, message: str) -> None:
-        """Add an event to the caller's transaction, so that it is seen together with what it tells of."""
+        """Append an event in the caller's transaction, so that it becomes visible with the caller's changes."""
         at = self._clock.now_us()
         repository.append(unit.session, topic, status=status, step=step, pct=pct, message=message, at=at)
         unit.on_commit(self._signal.notify)
@@ -36,7 +36,7 @@ class ProgressLog:
             return repository.read_after(session, topic, seq)
 
     def latest_seqs(self, topics: Collection[str]) -> dict[str, int]:
-        """Return the number of the last event of each topic that has one."""
+        """Return `{topic: number of its last event}`; topics without events are left out."""
         with self._database.read() as session:
             return repository.latest_seqs(session, topics)
 

@@ -1,7 +1,7 @@
-"""Waking readers of progress: the seam between polling alone and Redis pub/sub.
+"""Signals that wake the readers of progress events: none (readers only poll) or Redis pub/sub.
 
-A signal only says "look now". Events are rows; a reader that gets no signal finds them
-at its next poll.
+A signal has no content: it makes a reader poll at once. Events are rows; a reader that misses a signal
+finds them at its next poll.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ProgressSignal(Protocol):
     """Wakes the readers of other processes after an event was committed."""
 
     def notify(self) -> None:
-        """Tell readers to look. Must not raise when the broker is down."""
+        """Signal readers to poll. It must not raise if the broker is unavailable."""
         ...
 
     async def listen(self, wake: asyncio.Event) -> None:
@@ -32,7 +32,7 @@ class ProgressSignal(Protocol):
         ...
 
     def close(self) -> None:
-        """Release connections."""
+        """Close all connections."""
         ...
 
 
@@ -51,14 +51,14 @@ class PollingSignal:
 
 
 class RedisSignal:
-    """Redis pub/sub as the wake-up call."""
+    """Signals over Redis pub/sub."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
         self._publisher: Redis | None = None
 
     def notify(self) -> None:
-        """Publish; a Redis that is down costs readers one poll interval."""
+        """Publish a signal; if Redis is unavailable, log a warning, and readers find the event at their next poll."""
         from redis import Redis
         from redis.exceptions import RedisError
 
@@ -70,7 +70,7 @@ class RedisSignal:
             _log.warning("broker_unavailable", error=str(error))
 
     async def listen(self, wake: asyncio.Event) -> None:
-        """Subscribe, and subscribe again whenever the connection is lost."""
+        """Set `wake` at every signal; after a lost connection, wait and subscribe again."""
         from redis.asyncio import Redis
         from redis.exceptions import RedisError
 

@@ -1,7 +1,7 @@
-"""Following progress from an API process: one poller for all its subscribers.
+"""Follow progress events in an API process: one poller for all subscribers.
 
-However many subscribers there are, the database sees one small query per interval, and a
-topic's events are kept once. Redis, where there is one, only makes the poller look sooner.
+For any number of subscribers, the database gets one small query per poll interval, and the
+events of a topic are held in memory once. Redis, if configured, only makes the poller poll earlier.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class NumberedEvent(Protocol):
 
     @property
     def seq(self) -> int:
-        """Its number; they count up from 1 within the topic."""
+        """The number of the event; numbers count up from 1 within the topic."""
         ...
 
     @property
     def is_terminal(self) -> bool:
-        """Whether what the topic tells of has ended with this event."""
+        """Whether the work (or incident) of the topic ended with this event."""
         ...
 
 
@@ -43,27 +43,27 @@ Event_co = TypeVar("Event_co", bound=NumberedEvent, covariant=True)
 
 
 class EventLog(Protocol[Event_co]):
-    """Events by topic, as all processes see them: the progress of analyses, the timelines of incidents."""
+    """A log of events by topic that all processes share: the progress of analyses, or the timelines of incidents."""
 
     def read_after(self, topic_id: str, seq: int = 0, /) -> Sequence[Event_co]:
-        """Return events of a topic with a number greater than `seq`, in order; the first ones if there are many."""
+        """Return events of a topic with a number greater than `seq`, in order; if there are many, only the first."""
         ...
 
     def latest_seqs(self, topic_ids: Collection[str], /) -> Mapping[str, int]:
-        """Return the number of the last event of each topic that has one."""
+        """Return `{topic: number of its last event}`; topics without events are left out."""
         ...
 
 
 @dataclass(slots=True)
 class _Topic(Generic[Event]):
-    """What this process knows of a topic that somebody follows."""
+    """The events and state of a topic that has followers in this process."""
 
     events: list[Event]
     followers: int = 0
     is_over: bool = False
-    """What it tells of has ended; a word more may be told of it afterwards."""
+    """Whether a terminal event was read; further events may follow it."""
     forgotten: bool = False
-    """The events were deleted, together with the work that they told of."""
+    """Whether the events were deleted, together with their work."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -71,13 +71,13 @@ class _Topic(Generic[Event]):
         return self.events[-1].seq if self.events else 0
 
     def tell_followers(self) -> None:
-        """Have all followers look once."""
+        """Wake all followers once."""
         self.changed.set()
         self.changed = asyncio.Event()
 
 
 class ProgressTailer(Generic[Event]):
-    """Hands new events to the followers of their topics. Lives on one event loop."""
+    """Sends new events to the followers of their topics. All coroutines run on one event loop."""
 
     def __init__(self, log: EventLog[Event], signal: ProgressSignal, *, poll_s: float, heartbeat_s: float) -> None:
         self._log = log
@@ -92,12 +92,12 @@ class ProgressTailer(Generic[Event]):
 
     @property
     def follower_count(self) -> int:
-        """How many subscribers this process serves right now; any thread may ask."""
+        """The current number of subscribers of this process; any thread may read it."""
         return self._follower_count
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Poll while the block runs."""
+        """Poll for events while the block runs."""
         tasks = [asyncio.create_task(self._signal.listen(self._wake)), asyncio.create_task(self._poll())]
         for task in tasks:
             task.add_done_callback(_report_failure)
@@ -106,22 +106,22 @@ class ProgressTailer(Generic[Event]):
         finally:
             pending = set(tasks)
             while pending:
-                # More than once: redis-py can swallow a cancellation while it connects.
+                # Cancel repeatedly: redis-py can swallow a cancellation while it connects.
                 for task in pending:
                     task.cancel()
                 _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
     def end_all(self) -> None:
-        """End every subscription, also those yet to come: the server stops. Clients resume at `Last-Event-ID`."""
+        """End all current and future subscriptions because the server stops. Clients resume at `Last-Event-ID`."""
         self._ending = True
         for topic in self._topics.values():
             topic.tell_followers()
 
     async def follow(self, topic_id: str, after: int = 0) -> AsyncGenerator[Event | None]:
-        """Yield the topic's events numbered above `after`, then new ones; None is a heartbeat.
+        """Yield the events of a topic with a number greater than `after`, then new events; None is a heartbeat.
 
-        Ends by itself after the event that ends the work. Closing the generator (a client
-        that vanished) frees what the subscription held.
+        The generator ends after a terminal event, when the events are deleted, and when the server stops. Closing it
+        (for example, because the client disconnected) ends the subscription.
         """
         topic = self._topics.setdefault(topic_id, _Topic[Event]([]))
         topic.followers += 1
@@ -132,7 +132,7 @@ class ProgressTailer(Generic[Event]):
             position = 0
             while True:
                 changed = topic.changed
-                # More may come while a slow client takes the last one, so the length is asked each time.
+                # New events may arrive while a slow client receives one, so the length is read each time.
                 while position < len(topic.events):
                     event = topic.events[position]
                     position += 1
@@ -151,7 +151,7 @@ class ProgressTailer(Generic[Event]):
     async def _refresh(self, topic_id: str, topic: _Topic[Event]) -> None:
         seen = topic.last_seq
         events = await to_thread.run_sync(self._log.read_after, topic_id, seen)
-        # Another refresh may have appended the same events while this one waited.
+        # A concurrent refresh may have appended the same events while this refresh waited.
         fresh = [event for event in events if event.seq > topic.last_seq]
         if fresh:
             topic.events.extend(fresh)
@@ -164,7 +164,7 @@ class ProgressTailer(Generic[Event]):
                 self._followed.clear()
                 await self._followed.wait()
             if await _set_within(self._wake, self._poll_s):
-                # A burst of signals is worth one look.
+                # Wait briefly, so that a burst of signals causes one poll.
                 await asyncio.sleep(min(BURST_S, self._poll_s))
             self._wake.clear()
             topics = dict(self._topics)
@@ -181,19 +181,19 @@ class ProgressTailer(Generic[Event]):
                         topic.forgotten = True
                         topic.tell_followers()
             except DatabaseUnavailableError as error:
-                # Subscribers keep their heartbeats; their events come when the database is back.
+                # Subscribers still get heartbeats, and get their events when the database is available again.
                 _log.warning("progress_poll_failed", error=str(error))
 
 
 def _report_failure(task: asyncio.Task[None]) -> None:
-    """Say so at once when a task of the tailer ends by itself: the streams go quiet from then on."""
+    """Log at once if a task of the tailer failed: from then on, the streams get no new events."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("progress_tailer_failed", exc_info=error)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event; return False when the time is up."""
-    # Not `asyncio.wait_for`, which in Python 3.11 can swallow a cancellation.
+    """Wait for the event; return False if it is not set within `seconds`."""
+    # `asyncio.wait_for` is not used, because in Python 3.11 it can swallow a cancellation.
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,1 +1,1 @@
-"""The HTTP server of `lab serve`: uvicorn within limits that hold before a request reaches the app."""
+"""The HTTP server of `lab serve`: uvicorn with limits that are enforced before a request reaches the app."""

@@ -1,4 +1,4 @@
-"""Accepting connections: an own loop, which survives a lack of file descriptors and says so."""
+"""Accept connections in a loop that keeps working, and logs a warning, when file descriptors run out."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from relab.serving.limits import TOO_MANY_CONNECTIONS, response_of
 from relab.serving.protocol import LimitedProtocol
 
 RESERVED_DESCRIPTORS = 128
-"""Of database, log, worker and target: never used by connections."""
+"""File descriptors reserved for database, log, worker and target; connections never use them."""
 MOST_DESCRIPTORS = 1_048_576
-"""More than any server has connections; some systems have no limit at all."""
+"""The limit to use on systems without a limit; it is higher than the number of connections of any server."""
 _AT_ONCE = 32
 _PAUSE_S = 0.05
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -31,7 +31,7 @@ MakeProtocol = Callable[[str, Place], LimitedProtocol]
 
 
 def raise_descriptor_limit() -> int:
-    """Raise this process's soft limit of open files to the hard one; return how many that are."""
+    """Raise this process's soft limit of open files to the hard limit; return the resulting soft limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -39,20 +39,21 @@ def raise_descriptor_limit() -> int:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):
-        # macOS refuses more than its kernel allows, whatever the hard limit says.
+        # macOS rejects values above its kernel limit, even if the hard limit is higher.
         return soft
     return wanted
 
 
 def connection_capacity(descriptors: int) -> int:
-    """Return how many connections fit beside the reserved file descriptors."""
+    """Return the number of file descriptors left for connections after subtracting the reserved ones; at least 1."""
     return max(descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2), 1)
 
 
 class Acceptor:
     """Accepts the connections of one listening socket on the running event loop.
 
-    uvloop answers a lack of descriptors by closing every waiting connection, health checks too, and logs nothing.
+    It replaces uvloop's own accept loop: when descriptors run out, uvloop closes every waiting connection, including
+    those of health checks, and logs nothing.
     """
 
     def __init__(self, listener: socket.socket, connections: Connections, make_protocol: MakeProtocol) -> None:
@@ -68,7 +69,7 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting connections."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -79,7 +80,7 @@ class Acceptor:
             os.close(self._spare)
 
     def _accept(self) -> None:
-        # Bounded, so that the connections that are open have their turn in a flood of new ones.
+        # The number per call is limited, so that open connections are served during a flood of new connections.
         for _ in range(_AT_ONCE):
             try:
                 accepted, address = self._listener.accept()
@@ -89,7 +90,7 @@ class Acceptor:
                 if error.errno in _OUT_OF_RESOURCES:
                     self._make_room(error)
                     return
-                # The client has gone, or a firewall rule has cut the connection off: the next one is not affected.
+                # The client or a firewall closed this connection; the next one is not affected.
                 continue
             self._take(accepted, address[0] if isinstance(address, tuple) and address else "")
 
@@ -110,14 +111,17 @@ class Acceptor:
         try:
             await self._loop.connect_accepted_socket(lambda: protocol, accepted)
         except OSError:
-            # Gone already.
+            # The client closed the connection already.
             protocol.evict()
             accepted.close()
 
     def _make_room(self, error: OSError) -> None:
-        """Go on without descriptors: close idle connections, else answer one client by the spare descriptor."""
+        """Handle a lack of descriptors: close waiting connections; if there are none, answer one client with 503.
+
+        The spare descriptor is closed to accept that client.
+        """
         open_count = self._connections.open_count
-        # The oldest quarter: a health check that has just connected must not be among them.
+        # Close at most the oldest quarter, so that a health check that has just connected is not closed.
         evicted = self._connections.evict_waiting(max(min(open_count // 4, _AT_ONCE), 1))
         self._connections.note(
             "out_of_descriptors",
@@ -129,7 +133,7 @@ class Acceptor:
         )
         if not evicted:
             self._answer_by_spare()
-        # Level-triggered: without a pause the loop would spin until a descriptor is free.
+        # The reader is level-triggered: without a pause, the loop would spin until a descriptor is free.
         self._loop.remove_reader(self._listener)
         self._resumes = self._loop.call_later(_PAUSE_S, self._resume)
 
@@ -158,7 +162,7 @@ def _open_spare() -> int | None:
 
 
 def _answer_busy(accepted: socket.socket) -> None:
-    """Answer 503 without reading a request, and close."""
+    """Send a 503 response without reading the request, and close the connection."""
     with contextlib.suppress(OSError), accepted:
         accepted.setblocking(False)
         accepted.send(response_of(TOO_MANY_CONNECTIONS))

@@ -1,4 +1,4 @@
-"""Which connections the server keeps: limits in total and by client, and room for health checks."""
+"""Registry of open connections: limits in total and per client, and reserved connections for health checks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import structlog
 from relab.serving.limits import HttpLimits
 
 REPEAT_LOG_S = 10.0
-"""A reason that goes on is logged again after so long, with the number of times: a client must not fill the log."""
+"""A repeated refusal reason is logged again after this time, with a count, so that a client cannot fill the log."""
 
 _log = structlog.get_logger("relab.serve")
 
 
 class Connection(Protocol):
-    """One open connection, as the registry sees it."""
+    """The interface of an open connection that the registry uses."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits for the headers of a request, so that closing it loses no work."""
+        """Whether the connection waits for the headers of a request, so that closing it loses no work."""
         ...
 
     def evict(self) -> None:
@@ -30,24 +30,24 @@ class Connection(Protocol):
         ...
 
     def check(self, now_s: float) -> None:
-        """Close the connection if one of its time limits is over; `now_s` is the event loop's time."""
+        """Close the connection if one of its time limits has passed; `now_s` is the event loop's time."""
         ...
 
 
 class Place(Enum):
-    """What a new connection may do."""
+    """The requests that a new connection may send: all, or health checks only."""
 
     FULL = "full"
     HEALTH_ONLY = "health_only"
 
 
 class Connections:
-    """The open connections of one server. Lives on one event loop.
+    """The open connections of one server. All calls come from one event loop.
 
     Args:
-        capacity: file descriptors that connections and streams may use together.
+        capacity: the number of file descriptors that connections and event streams may use together.
         count: called with the code of each refusal, for metrics.
-        clock: monotonic seconds.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
@@ -70,19 +70,20 @@ class Connections:
 
     @property
     def open_count(self) -> int:
-        """Open connections, without event streams."""
+        """The number of open connections, without event streams."""
         return self._total + len(self._health)
 
     @property
     def stream_count(self) -> int:
-        """Open event streams."""
+        """The number of open event streams."""
         return len(self._streams)
 
     def find_place(self, client: str) -> Place | None:
-        """Return what a new connection of a client may do, or None if it must be closed.
+        """Return the place for a new connection of a client, or None if the connection must be closed.
 
-        Where a limit is reached, the connection that has waited longest for a request is closed to make room: one of
-        the same client at its own limit, else one of the client with the most connections.
+        If the client has reached its limit, its oldest connection that waits for a request is closed. If
+        the total limit is reached, the oldest waiting connection of the client with the most connections is closed
+        (or of another client, if that client has no waiting connection).
         """
         limits = self.limits
         own = self._by_client.get(client, {})
@@ -95,7 +96,7 @@ class Connections:
         return Place.FULL
 
     def add(self, connection: Connection, client: str, place: Place) -> None:
-        """Register a connection that got a place."""
+        """Register a connection with the place that `find_place` returned."""
         if place is Place.HEALTH_ONLY:
             self._health[connection] = None
             return
@@ -103,7 +104,7 @@ class Connections:
         self._total += 1
 
     def remove(self, connection: Connection, client: str) -> None:
-        """Forget a connection; one that is not known is ignored."""
+        """Unregister a connection; an unknown connection is ignored."""
         self._health.pop(connection, None)
         self._streams.pop(connection, None)
         own = self._by_client.get(client)
@@ -114,7 +115,7 @@ class Connections:
                 del self._by_client[client]
 
     def begin_stream(self, connection: Connection, client: str) -> bool:
-        """Count a connection as an event stream from now on; return False if there is no room for another."""
+        """Count a connection as an event stream from now on; return False if the limit of streams is reached."""
         most = min(self.limits.max_streams, self.capacity * 3 // 4)
         if len(self._streams) >= most or connection in self._health:
             self.note("too_many_streams", open=len(self._streams), limit=most)
@@ -124,17 +125,17 @@ class Connections:
         return True
 
     def evict_waiting(self, most: int) -> int:
-        """Close up to `most` connections that wait for a request; return how many."""
+        """Close up to `most` connections that wait for a request; return the number of closed connections."""
         return sum(1 for _ in range(most) if self._evict_somewhere())
 
     def check_all(self, now_s: float) -> None:
-        """Have each connection check its time limits."""
+        """Check the time limits of each connection, and log repeated refusals."""
         for connection in list(self._all()):
             connection.check(now_s)
         self._log_repeated()
 
     def note(self, code: str, **detail: str | int) -> None:
-        """Count a refusal, and log the first one of its kind at once."""
+        """Count a refusal; log the first refusal of each code at once."""
         self._count(code)
         now = self._clock()
         since, times = self._noted.get(code, (now, 0))
@@ -148,7 +149,7 @@ class Connections:
             if now - since < REPEAT_LOG_S:
                 continue
             if times <= 1:
-                # Nothing for a while: the next one is news.
+                # No repetition within this time: log the next refusal at once again.
                 del self._noted[code]
             else:
                 _log.warning("http_refused_again", reason=code, times=times - 1, within_s=round(now - since))
@@ -169,7 +170,10 @@ class Connections:
 
     @staticmethod
     def _evict_one(connections: dict[Connection, None]) -> bool:
-        """Close the oldest of these that waits for a request; it unregisters itself."""
+        """Close the oldest of these connections that waits for a request; return False if none waits.
+
+        The closed connection unregisters itself.
+        """
         waiting = next((connection for connection in connections if connection.is_waiting), None)
         if waiting is None:
             return False

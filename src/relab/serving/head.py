@@ -1,4 +1,4 @@
-"""What the parser leaves open about the head of a request: version, framing, host, target. Pure."""
+"""Checks of a request head that the parser does not make: version, framing, host and target. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-
 def check_head(
     version: str, target: bytes, headers: Sequence[tuple[bytes, bytes]], *, is_health_only: bool = False
 ) -> None:
-    """Check a request head; names of headers are in lower case.
+    """Check a request head; the header names must be in lower case.
 
     Raises:
-        RefusedError: the head is ambiguous, or asks for what is not served (here).
+        RefusedError: the head is ambiguous or not supported, or the target is not a health check although
+            `is_health_only` is set.
     """
     if version not in {"1.1", "1.0"}:
         raise RefusedError(UNKNOWN_VERSION)
@@ -56,6 +57,6 @@ def _check_target(target: bytes, host: bytes | None) -> None:
     if scheme.lower() not in {b"http", b"https"}:
         raise RefusedError(BAD_TARGET)
     authority = re.split(rb"[/?#]", rest, maxsplit=1)[0]
-    # Access decides by the Host header, so the other name must be the same one (RFC 9112, 3.2.2).
+    # Access control uses the Host header, so the host in the target must equal it (RFC 9112, 3.2.2).
     if host is None or authority.lower() != host.lower():
         raise RefusedError(HOST_DIFFERS)

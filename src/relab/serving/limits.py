@@ -1,4 +1,4 @@
-"""What one client may cost the HTTP server before it has authenticated, and what it gets beyond that. Pure."""
+"""The limits for clients of the HTTP server before they authenticate, and the responses beyond the limits. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Final
 from relab.serving.security_headers import HEADERS
 
 HEALTH_PATHS: Final = frozenset({b"/healthz", b"/readyz"})
-"""What the reserved connections are for."""
+"""The paths of health checks, which reserved connections may request."""
 
 BEGIN_STREAM: Final = "relab.begin_stream"
-"""Key in the state of an ASGI scope: a function without arguments that an endless response calls before it starts.
-
-It returns False where the server has no room for another stream.
+"""A key in the state of an ASGI scope. Its value is a function without arguments that an endless response must call
+before it starts. The function returns False if the limit of event streams is reached.
 """
 
 
@@ -25,18 +24,20 @@ class HttpLimits:
     """The limits of one server.
 
     Attributes:
-        max_request_line_bytes: of the request target; 414 beyond.
-        max_header_bytes: of all header fields of a request; 431 beyond. It also bounds trailers and chunk overhead.
-        max_headers: header fields of a request; 431 beyond.
-        header_timeout_s: from the first byte of a request (or the connection) until its headers are complete; then 408.
-        body_timeout_s: from there until the body is complete; then 408.
-        keep_alive_s: how long an idle connection is kept after a response.
-        stalled_reader_s: how long a client may take none of the bytes that wait for it.
-        max_pipelined: requests of one connection that wait behind the one in progress.
-        max_connections: open connections beside event streams.
-        max_connections_per_client: of these from one address.
-        max_streams: open event streams.
-        health_connections: connections beyond these limits, which answer health checks only.
+        max_request_line_bytes: the size of the request target; 414 beyond.
+        max_header_bytes: the size of all header fields of a request; 431 beyond. It also limits trailers and the
+            framing of chunks.
+        max_headers: the number of header fields of a request; 431 beyond.
+        header_timeout_s: the time from the first byte of a request until its headers are complete; 408 after it.
+            A connection without any byte is closed after it.
+        body_timeout_s: the time from the complete headers until the body is complete; 408 after it.
+        keep_alive_s: the time for which an idle connection is kept open after a response.
+        stalled_reader_s: the time for which a client may read none of the bytes sent to it.
+        max_pipelined: the number of requests of one connection that wait behind the request in progress.
+        max_connections: the number of open connections, without event streams.
+        max_connections_per_client: the number of open connections from one address.
+        max_streams: the number of open event streams.
+        health_connections: the number of additional connections, for health checks only.
     """
 
     max_request_line_bytes: int = 8_192
@@ -55,12 +56,12 @@ class HttpLimits:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the server answers a request by itself.
+    """The reason why the server rejects a request without calling the app.
 
     Attributes:
         status: the HTTP status.
-        code: stable, for programs; also the name in log and metrics.
-        detail: for people; holds no text of the client.
+        code: a stable code for programs, logs and metrics.
+        detail: a sentence for people; it contains no text from the client.
     """
 
     status: int
@@ -69,7 +70,7 @@ class Refusal:
 
 
 class RefusedError(Exception):
-    """Ends the parsing of a request that is refused. Never leaves the protocol."""
+    """Raised to end the parsing of a rejected request. `LimitedProtocol` always handles it."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.detail)
@@ -93,7 +94,7 @@ TOO_MANY_PIPELINED: Final = Refusal(400, "too_many_pipelined", "Too many request
 
 
 def target_too_long(limits: HttpLimits) -> Refusal:
-    """Return the refusal of a request target over the limit."""
+    """Return the refusal for a request target that exceeds the limit."""
     return Refusal(
         414,
         "request_target_too_long",
@@ -103,7 +104,7 @@ def target_too_long(limits: HttpLimits) -> Refusal:
 
 
 def headers_too_large(limits: HttpLimits) -> Refusal:
-    """Return the refusal of header fields over the limits."""
+    """Return the refusal for header fields that exceed the limits."""
     return Refusal(
         431,
         "headers_too_large",
@@ -113,7 +114,7 @@ def headers_too_large(limits: HttpLimits) -> Refusal:
 
 
 def response_of(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """Return the whole response of a refusal: a problem document."""
+    """Return the complete HTTP response for a refusal; its body is a problem document."""
     body = json.dumps(
         {
             "type": f"urn:relab:problem:{refusal.code}",

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol on httptools, within limits."""
+"""HTTP/1.1 on one connection: uvicorn's protocol on httptools, with limits."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from relab.serving.limits import (
 )
 
 BODY_GRACE_S = 5.0
-"""The app, which reads most bodies, has the same time limit and a better answer; it goes first."""
+"""Added to the time limit of a body: the app has the same limit and a better response, so it must time out first."""
 LINGER_S = 2.0
 LINGER_BYTES = 1_048_576
-"""After a refusal the server reads on for so long and so much: to close at once would make the client's kernel drop
-the response (RFC 9112, 9.6)."""
+"""After a refusal, the server continues to read for at most `LINGER_S` and `LINGER_BYTES`: if it closed at once, the
+client's kernel would drop the response (RFC 9112, 9.6)."""
 UNREAD_BYTES = 262_144
-"""Of a body that still comes in after its response: more is not worth keeping the connection for."""
+"""The maximum size of a body part that arrives after the response; beyond it, the connection is closed."""
 CHUNK_OVERHEAD = 16
-"""Bytes of framing that a byte of a chunked body may come with: a chunk of one byte has six."""
+"""The maximum number of framing bytes per byte of a chunked body; a chunk of one byte has six."""
 
 
 class _Reading(Enum):
-    """What the parser waits for."""
+    """The part of a request that the parser expects."""
 
     NOTHING = "nothing"
     HEAD = "head"
@@ -48,10 +48,10 @@ class _Reading(Enum):
 
 
 class _PipelineFlow(FlowControl):
-    """Reads nothing while requests wait for the response before theirs.
+    """Flow control that pauses reading while pipelined requests wait for earlier responses.
 
-    uvicorn resumes reading whenever a response is complete or a body is asked for, so that requests
-    pile up as fast as the client sends them.
+    uvicorn resumes reading when a response is complete or the app reads a body, so that requests
+    would accumulate as fast as the client sends them.
     """
 
     def __init__(self, transport: asyncio.Transport, owner: LimitedProtocol) -> None:
@@ -68,10 +68,10 @@ class _PipelineFlow(FlowControl):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. What it refuses it answers with a problem document and closes.
+    """The protocol of one connection. It answers a rejected request with a problem document and closes the connection.
 
     Args:
-        place: a connection beyond the limits answers health checks only.
+        place: with `HEALTH_ONLY`, the connection serves health checks only.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._header_bytes = 0
         self._trailers = 0
-        # Bytes of the head (or the body) in the chunks from the one after it began.
+        # Bytes of the head (or the body), counted from the first received chunk after its start.
         self._raw_bytes = 0
         self._counts_raw = False
         self._body_bytes = 0
@@ -112,22 +112,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stalled_bytes = 0
         connections.add(self, client, place)
 
-    # What the registry asks.
+    # Methods that the registry calls.
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the headers of a request are awaited and no response is in progress."""
+        """Whether the connection waits for the headers of a request and has no response in progress."""
         return self._reading is not _Reading.BODY and not self._is_busy
 
     def evict(self) -> None:
-        """Close at once, to make room."""
+        """Close the connection at once, to make room for another."""
         self._is_evicted = True
         self._registry.remove(self, self._client_key)
         if self._is_made:
             self.transport.abort()
 
     def check(self, now_s: float) -> None:
-        """Close the connection if one of its time limits is over."""
+        """Close the connection if one of its time limits has passed."""
         if not self._is_made:
             return
         if self._reader_stalls(now_s):
@@ -147,21 +147,21 @@ class LimitedProtocol(HttpToolsProtocol):
             if waited >= self._limits.header_timeout_s:
                 self._refuse(HEADER_TIMEOUT)
         elif self._reading is _Reading.BODY:
-            # While the app does not read, the delay is not the client's.
+            # While the app does not read, the client does not cause the delay.
             if not self.flow.read_paused and waited >= self._limits.body_timeout_s + BODY_GRACE_S:
                 self._refuse(BODY_TIMEOUT)
         elif not self._has_been_read and waited >= self._limits.header_timeout_s:
-            # Browsers open connections in advance; there is nothing to answer.
+            # Browsers open connections in advance; without a request, no response is due.
             self.transport.close()
 
     def reader_went_on(self) -> None:
-        """Note that the client has taken bytes."""
+        """Reset the time limit of a stalled reader, because the client has read bytes."""
         self._stalled_since = None
 
-    # What the transport calls.
+    # Methods that the transport calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Start the connection; abort it if it was evicted before."""
         super().connection_made(transport)
         self._is_made = True
         self.flow = _PipelineFlow(transport, self)
@@ -169,7 +169,7 @@ class LimitedProtocol(HttpToolsProtocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; whatever refers back to this object goes, because cyclic garbage is rarely collected here."""
+        """Unregister the connection and delete reference cycles, because cyclic garbage is rarely collected here."""
         self._registry.remove(self, self._client_key)
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -180,7 +180,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes of the client, if they may still be any."""
+        """Parse bytes from the client; after a refusal, discard them."""
         if self._is_deaf:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:
@@ -189,7 +189,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._has_been_read = True
         if self._reading is _Reading.NOTHING:
-            # Not when the message begins: empty lines may come before it without end.
+            # Start the time limit here and not when the message begins: a client may send empty lines without end.
             self._begin_head()
         self._counts_raw = True
         try:
@@ -197,7 +197,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._counts_raw:
                 self._count_raw(len(data))
         except httptools.HttpParserUpgrade:
-            # No other protocol is spoken here. The request is answered as it is; what follows cannot be read.
+            # The server supports no other protocol: it answers the request normally and cannot read the bytes after it.
             self._close_after_responses()
         except httptools.HttpParserError as error:
             cause = error.__context__
@@ -205,27 +205,27 @@ class LimitedProtocol(HttpToolsProtocol):
         except RefusedError as error:
             self._refuse(error.refusal)
 
-    # What the parser calls.
+    # Methods that the parser calls.
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         super().on_message_begin()
         if self._reading is _Reading.NOTHING:
             self._begin_head()
-            # The bytes of this chunk before the message are not part of it, and not known.
+            # The number of bytes of this chunk before the message is not known, so the chunk is not counted.
             self._counts_raw = False
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the request target."""
+        """Append a part of the request target; reject a target that is too long."""
         super().on_url(url)
         if len(self.url) > self._limits.max_request_line_bytes:
             raise RefusedError(target_too_long(self._limits))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header field, or drop a trailer field.
+        """Add a header field, or discard a trailer field.
 
-        uvicorn would add trailers to the headers, so that a field that came after the check of the headers
-        could pass for one of them (RFC 9110, 6.5.1).
+        uvicorn would add trailers to the headers, so that a field received after the check of the headers
+        could be mistaken for a checked header (RFC 9110, 6.5.1).
         """
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self._limits.max_header_bytes:
@@ -240,7 +240,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RefusedError(headers_too_large(self._limits))
 
     def on_headers_complete(self) -> None:
-        """Check the headers and start the request, or queue it behind the one in progress."""
+        """Check the headers and start the request, or queue it behind the request in progress."""
         check_head(
             self.parser.get_http_version(),
             self.url,
@@ -258,7 +258,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Append a part of the body; discard it if the response is already complete."""
         self._body_bytes += len(body)
         if self.cycle.response_complete:
             self._unread_bytes += len(body)
@@ -268,23 +268,24 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request."""
+        """Complete a request."""
         self._reading = _Reading.NOTHING
         self._counts_raw = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next request, or wait for one."""
+        """Start the next queued request, or wait for a request."""
         self._running = None
         super().on_response_complete()
         if self._reading is _Reading.HEAD:
-            # The next request has begun, so the connection is not idle; its headers have a time limit of their own.
+            # The next request has started, so the connection is not idle, and the time limit of headers applies.
             self._unset_keepalive_if_required()
 
     async def _with_whole_bodies(self, scope: Any, receive: Any, send: Any) -> None:
-        """Call the app, which gets a body that has arrived whole even if the client has gone since.
+        """Call the app so that it receives a completely received body even if the client has disconnected.
 
-        uvicorn drops it. A sender that gave up waiting (Alertmanager, while the server starts) has sent its records all the same.
+        uvicorn drops the body in this case. A sender that stopped waiting (such as Alertmanager, while the server
+        starts) has still sent its complete records.
         """
         cycle = self._running
 
@@ -304,7 +305,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _should_upgrade(self) -> bool:
         return False
 
-    # Ours.
+    # Internal methods.
 
     @property
     def _is_busy(self) -> bool:
@@ -316,11 +317,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_bytes = self._raw_bytes = 0
 
     def _begin_stream(self) -> bool:
-        """Count this connection as an event stream; return False if there is no room for another."""
+        """Count this connection as an event stream; return False if the limit of streams is reached."""
         return self._registry.begin_stream(self, self._client_key)
 
     def _count_raw(self, count: int) -> None:
-        """Bound what the parser keeps to itself: incomplete fields, empty lines, and the framing of chunks."""
+        """Limit the bytes that the parser does not report: incomplete fields, empty lines and the framing of chunks."""
         self._raw_bytes += count
         limits = self._limits
         if self._reading is _Reading.HEAD:
@@ -330,7 +331,10 @@ class LimitedProtocol(HttpToolsProtocol):
             raise RefusedError(BAD_REQUEST)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what cannot be a request, and close; responses in progress are completed first, without that answer."""
+        """Answer an invalid request with a refusal and close the connection.
+
+        If a response to an earlier request is in progress, complete it instead and send no refusal.
+        """
         self._registry.note(refusal.code, client=self._client_key)
         being_read = self.cycle if self._reading is _Reading.BODY else None
         if being_read is not None and self.pipeline and self.pipeline[0][0] is being_read:
@@ -350,7 +354,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._linger()
 
     def _close_after_responses(self) -> None:
-        """Read nothing more, and close once all requests that were taken are answered."""
+        """Stop reading, and close the connection after all accepted requests are answered."""
         self._is_deaf = True
         last = self.pipeline[0][0] if self.pipeline else self._running
         if last is None or last.response_complete:
@@ -359,7 +363,7 @@ class LimitedProtocol(HttpToolsProtocol):
             last.keep_alive = False
 
     def _linger(self) -> None:
-        """Send what is written, then close when the client has, or soon."""
+        """Send the buffered bytes, then close when the client closes, or after `LINGER_S`."""
         if self._lingers_until is not None:
             return
         self._is_deaf = True
@@ -369,7 +373,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def _reader_stalls(self, now_s: float) -> bool:
-        """Return whether the client has taken no bytes for too long, with some waiting for it."""
+        """Return whether bytes wait for the client and it has read none for `stalled_reader_s`."""
         waiting = self.transport.get_write_buffer_size()
         if waiting == 0:
             self._stalled_since = None

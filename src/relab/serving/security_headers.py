@@ -1,4 +1,4 @@
-"""Headers on every answer that keep a browser from guessing types, framing pages, and passing addresses on."""
+"""Security headers of every response: they stop a browser from guessing types, framing pages and sending referrers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NO_FRAMES: Final = "frame-ancestors 'none'"
 NOTHING: Final = f"default-src 'none'; {NO_FRAMES}"
-"""The policy of what is not a page: a browser that shows it all the same loads and runs nothing."""
+"""The policy of responses that are not pages: a browser that displays one loads and runs nothing."""
 
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -19,13 +19,16 @@ HEADERS: Final = {
 
 
 class SecurityHeaders:
-    """Adds the headers that an answer does not set itself; a page's own policy also gets `frame-ancestors 'none'`."""
+    """Middleware that adds the security headers that a response does not set.
+
+    It also adds `frame-ancestors 'none'` to a page's own Content-Security-Policy.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection, as ASGI has it."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

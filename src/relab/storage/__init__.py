@@ -1,4 +1,4 @@
-"""Engine, unit of work and migrations: the one way to the database."""
+"""Engine, unit of work and migrations; all access to the database uses this package."""
 
 from relab.storage.database import Database, UnitOfWork
 

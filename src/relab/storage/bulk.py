@@ -1,7 +1,7 @@
-"""Many rows at once, by the fastest way that each driver has.
+"""Bulk inserts by the fastest method of each database driver.
 
-SQLAlchemy's own bulk insert spends as long on a row as the databases do; here rows are
-tuples of what the driver takes (JSON columns as text) and go to it as they are.
+SQLAlchemy's bulk insert takes as long per row as the database itself. Here rows are
+tuples of driver values (JSON columns as text) and are passed to the driver unchanged.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 _SQLITE_ROWS = (256, 64, 16, 4, 1)
-"""Rows per statement: few sizes, so that each statement is compiled once; 256 rows of 25 columns are
-6,400 parameters of the 32,766 that SQLite takes."""
+"""Rows per statement: only a few sizes, so that each statement is compiled once. 256 rows of 25 columns are
+6,400 parameters; SQLite accepts 32,766."""
 
 
 def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows that are known to be new; each has the table's columns in their order."""
+    """Insert rows that do not exist yet; each row is a tuple in the order of the table's columns."""
     if not rows:
         return
     connection = session.connection()
@@ -40,7 +40,7 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
             for row in rows:
                 write(row)
     except errors as error:
-        # What SQLAlchemy does for the statements that go through it.
+        # Convert the driver error as SQLAlchemy does for its own statements.
         is_lost = connection.dialect.is_disconnect(error, driver, None)
         if is_lost:
             connection.invalidate(error)
@@ -56,10 +56,10 @@ def insert_rows(session: Session, table: Table, rows: Sequence[tuple[Any, ...]])
 
 
 def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the rows that are not there yet, lock those that are, and return the keys of the latter.
+    """Insert the rows that do not exist, lock the rows that do, and return the keys of the existing rows.
 
-    Done in the order of the key's bytes (the first column, a text), each row inserted or locked in
-    its turn. Transactions that all do so cannot wait for each other in a circle.
+    The key is the first column, a text. The rows are inserted or locked one after the other in the byte order
+    of their keys, so that such transactions cannot deadlock.
     """
     if not rows:
         return set()
@@ -67,7 +67,7 @@ def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]
     ordered = sorted(rows, key=lambda row: str(row[key]))
     connection = session.connection()
     if connection.dialect.name == "sqlite":
-        # The transaction has the whole database to itself.
+        # On SQLite, a write transaction locks the whole database, so no row locks are necessary.
         keys = pydantic_core.to_json([row[key] for row in ordered]).decode()
         found = connection.exec_driver_sql(
             f"SELECT {key} FROM {table.name} WHERE {key} IN (SELECT value FROM json_each(?))",  # noqa: S608
@@ -82,10 +82,10 @@ def insert_or_lock(session: Session, table: Table, rows: Sequence[dict[str, Any]
 
 
 def _insert_into_sqlite(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert many rows per statement.
+    """Insert rows with many rows per statement.
 
-    The driver gives up the interpreter for each statement and may have to wait 5 ms until another
-    thread gives it back, so that one statement per row crawls while requests are being read.
+    The driver releases the GIL for each statement and may have to wait 5 ms until another
+    thread releases it again, so that one statement per row is very slow while requests are decoded.
     """
     start = 0
     for size in _SQLITE_ROWS:
@@ -106,7 +106,7 @@ def _copy_statement(table: Table) -> str:
 
 
 def _columns(table: Table) -> str:
-    # Named, because migrations add columns at the end of a table.
+    # Name the columns, because migrations add columns at the end of a table.
     return ", ".join(column.name for column in table.c)
 
 
@@ -120,13 +120,13 @@ def _copy_types(table: Table) -> Sequence[str]:
 def _postgresql_insert_or_lock(table: Table) -> str:
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     key = table.c[0].name
-    # JSON comes as text inside the document and becomes JSON on the way into the table.
+    # JSON columns are text in the document and are cast to JSON by the INSERT.
     taken = ", ".join(f"{column.name}::json" if isinstance(column.type, JSON) else column.name for column in table.c)
     types = ", ".join(
         f"{column.name} {'text' if isinstance(column.type, JSON) else column.type.compile(dialect)}"
         for column in table.c
     )
-    # `DO UPDATE ... WHERE false` changes nothing and yet locks the row.
+    # `DO UPDATE ... WHERE false` changes nothing, but locks the row.
     return (
         f"INSERT INTO {table.name} ({_columns(table)}) "  # noqa: S608
         f'SELECT {taken} FROM json_to_recordset(%s::json) AS given({types}) ORDER BY {key} COLLATE "C" '
@@ -135,7 +135,7 @@ def _postgresql_insert_or_lock(table: Table) -> str:
 
 
 def _base_type(declared: str) -> str:
-    """Return a type without its length, which COPY does not want: VARCHAR(32) is varchar."""
+    """Return the type name that COPY accepts, without the length: VARCHAR(32) is varchar."""
     name = declared.partition("(")[0].strip().lower()
     return {"double precision": "float8", "bigint": "int8", "integer": "int4", "smallint": "int2", "json": "text"}.get(
         name, name
@@ -143,7 +143,7 @@ def _base_type(declared: str) -> str:
 
 
 def chunks(items: Iterable[str], size: int) -> Iterable[list[str]]:
-    """Yield lists of at most `size` items: statements have a limit on their parameters."""
+    """Yield the items in lists of at most `size`, because a statement has a maximum number of parameters."""
     chunk: list[str] = []
     for item in items:
         chunk.append(item)

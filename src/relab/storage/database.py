@@ -1,4 +1,4 @@
-"""The database as services see it: read transactions, and units of work that write."""
+"""The database interface of the services: read transactions, and units of work for writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from relab.storage.errors import ConstraintError, DatabaseUnavailableError
 
 
 class UnitOfWork:
-    """One write transaction, and what to do once it is durable.
+    """One write transaction, and the actions to run after its commit.
 
     Attributes:
         session: the SQLAlchemy session of the transaction.
@@ -30,14 +30,14 @@ class UnitOfWork:
         self._on_commit: list[Callable[[], None]] = []
 
     def on_commit(self, action: Callable[[], None]) -> None:
-        """Run `action` after the commit, and not at all if there is none.
+        """Run `action` after the commit; do not run it if the transaction fails.
 
-        For wake-up calls only: an action may be lost with the process, so nothing may depend on it.
+        Use it only for wake-up signals: the action is lost if the process dies, so nothing may depend on it.
         """
         self._on_commit.append(action)
 
     def run_commit_actions(self) -> None:
-        """Run what `on_commit` collected, in order."""
+        """Run the actions added with `on_commit`, in order."""
         for action in self._on_commit:
             action()
 
@@ -45,19 +45,19 @@ class UnitOfWork:
 class Database:
     """Opens transactions on one engine.
 
-    Driver errors that mean "not now" (unreachable, locked, connection lost) leave here
-    as `DatabaseUnavailableError`, and broken constraints as `ConstraintError`, so that
-    services need not know the driver.
+    Temporary driver errors (unreachable, locked, connection lost) are raised
+    as `DatabaseUnavailableError`, and violated constraints as `ConstraintError`, so that
+    services do not depend on the driver.
     """
 
     def __init__(self, engine: Engine, *, min_free_bytes: int = 0) -> None:
         self.engine: Final = engine
         self.is_sqlite: Final = engine.dialect.name == "sqlite"
         self.disk: Final = DatabaseDisk(engine, min_free_bytes=min_free_bytes)
-        # SQLite has one writer; threads of this process queue here instead of polling the file lock.
+        # SQLite allows one writer; the threads of this process wait for this lock instead of polling the file lock.
         self._writer = threading.Lock() if self.is_sqlite else None
-        # By default PostgreSQL shows each statement another state: a run's row from before and
-        # its steps from after a write. A SQLite transaction is a snapshot anyway.
+        # By default, each PostgreSQL statement reads a new snapshot: a run from before a write and its steps from
+        # after it. A SQLite transaction always reads one snapshot.
         self._reader = (
             engine
             if self.is_sqlite
@@ -68,21 +68,22 @@ class Database:
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 10, min_free_bytes: int = 0) -> Database:
-        """Make a database for `url` without connecting yet.
+        """Create a database for `url` without connecting to it.
 
-        With fewer than `min_free_bytes` on the disk of SQLite's file `check_writable` fails.
+        `check_writable` fails if the disk of the SQLite file has less than `min_free_bytes` free.
 
         Raises:
-            ConfigurationError: the URL is not one of SQLite or PostgreSQL.
+            ConfigurationError: the URL is not a valid URL of SQLite or PostgreSQL, or the folder of the SQLite file
+                cannot be created.
         """
         return cls(create_database_engine(parse_url(url), pool_size=pool_size), min_free_bytes=min_free_bytes)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a transaction that sees one state of the data and writes nothing.
+        """Open a read-only transaction that reads one snapshot of the data.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used right now.
+            DatabaseUnavailableError: the database cannot be used at the moment.
         """
         with translate_errors(), Session(self._reader) as session:
             yield session
@@ -91,15 +92,15 @@ class Database:
     def write(self, *, durable: bool = True) -> Iterator[UnitOfWork]:
         """Open a write transaction; it commits when the block ends without an error.
 
-        A durable one survives power loss once this returns. Without `durable` the disk is not
-        waited for: the transaction survives the death of any process of ours, but a machine (or
-        a PostgreSQL server) that goes down may take the last ones back, in order, so that no
-        later durable one stands without them. For what is done again anyway: leases, progress.
+        A durable transaction survives power loss after the block. Without `durable`, the commit does not
+        wait for the disk: the transaction survives the death of any relab process, but if the machine (or
+        the PostgreSQL server) crashes, the newest transactions may be lost. They are lost in commit order, so no
+        later durable transaction remains without them. Use it for writes that are repeated: leases, progress.
 
         Raises:
-            ConstraintError: a write broke a constraint; nothing of the block was stored.
+            ConstraintError: a write violated a constraint; no write of the block was stored.
             DiskFullError: the disk of the database is full.
-            DatabaseUnavailableError: the database cannot be used right now.
+            DatabaseUnavailableError: the database cannot be used at the moment.
         """
         writer = self._durable_writer if durable else self._relaxed_writer
         with (
@@ -114,26 +115,28 @@ class Database:
         unit.run_commit_actions()
 
     def ping(self) -> None:
-        """Make a round trip.
+        """Make a round trip to the database.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used right now.
+            DatabaseUnavailableError: the database cannot be used at the moment.
         """
         with self.read() as session:
             session.execute(text("SELECT 1"))
 
     def check_writable(self) -> None:
-        """Make sure that a write is possible: one is made and committed, at most once a second.
+        """Check that the database can be written; the result is cached for a second.
+
+        On SQLite, commit a write that changes nothing. On PostgreSQL, report only a recent failure of this process.
 
         Raises:
-            DiskFullError: the disk is full or nearly so, or this process has just failed to write because of that.
+            DiskFullError: the disk is full or nearly full, or a write of this process failed recently because of that.
             DatabaseUnavailableError: a write fails for another reason.
         """
         with translate_errors():
             self.disk.check()
 
     def describe(self) -> str:
-        """Name the database for people, without its password or options (which may hold one)."""
+        """Return the database URL for messages, without its password and without options (they may contain one)."""
         return self.engine.url.set(query={}).render_as_string(hide_password=True)
 
     def close(self) -> None:
@@ -143,11 +146,11 @@ class Database:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Turn the driver's errors inside the block into relab's.
+    """Convert driver errors inside the block to errors of relab.
 
     Raises:
-        ConstraintError: a constraint was broken.
-        DatabaseUnavailableError: the database cannot be used right now.
+        ConstraintError: a constraint was violated.
+        DatabaseUnavailableError: the database cannot be used at the moment.
     """
     try:
         yield
@@ -157,7 +160,7 @@ def translate_errors() -> Iterator[None]:
         ) from error
     except (OperationalError, InterfaceError) as error:
         if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
-            # A statement that SQLite refuses (no such table): waiting does not help.
+            # SQLite rejected the statement (for example: no such table), so a retry cannot succeed.
             raise
         raise DatabaseUnavailableError(
             f"The database cannot be used right now: {_first_line(error)}.",

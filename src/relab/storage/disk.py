@@ -1,4 +1,4 @@
-"""Whether the database's disk has room for a write."""
+"""Check whether the disk of the database has space for a write."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from sqlalchemy.exc import DBAPIError
 from relab.storage.errors import DatabaseUnavailableError, DiskFullError
 
 CHECK_STANDS_S = 1.0
-"""Probes of several clients share one write."""
+"""How long the result of a check is cached, so that probes of several clients share one write."""
 FAILURE_STANDS_S = 30.0
-"""A write that found the disk full counts for so long where no write can be tried without growing a table."""
+"""On PostgreSQL, a check fails for this time after a write failed because the disk was full: a test write would have
+to grow a table."""
 _POSTGRESQL_DISK_FULL = "53100"
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 class DatabaseDisk:
-    """The disk that one database is on.
+    """The disk of one database.
 
     Args:
-        min_free_bytes: less is as good as nothing; only seen where the file is on this machine (SQLite).
-        clock: monotonic seconds.
+        min_free_bytes: with less free space, the disk counts as full; only checked for SQLite, whose file is local.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, engine: Engine, *, min_free_bytes: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,7 +47,7 @@ class DatabaseDisk:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Turn the driver's word of a full disk inside the block into an error that names the disk.
+        """Convert a driver error about a full disk inside the block to an error that names the database.
 
         Raises:
             DiskFullError: the disk is full.
@@ -60,11 +61,11 @@ class DatabaseDisk:
             raise self._error(str(error.orig).strip().partition("\n")[0].rstrip(".")) from error
 
     def check(self) -> None:
-        """Make sure that a write is possible; what was found stands for a second.
+        """Check that a write is possible; the result is cached for a second.
 
         Raises:
-            DiskFullError: it is not, for lack of room.
-            DatabaseUnavailableError: it is not, for another reason.
+            DiskFullError: a write is not possible because the disk is full or nearly full.
+            DatabaseUnavailableError: a write is not possible for another reason.
         """
         with self._lock:
             now = self._clock()
@@ -76,7 +77,7 @@ class DatabaseDisk:
 
     def _try(self, now: float) -> Exception | None:
         if self._path is None:
-            # To try it would take a table that grows: PostgreSQL has room for its log reserved.
+            # PostgreSQL reserves space for its log, so only a test write that grows a table could detect a full disk.
             is_recent = self._failed_at is not None and now - self._failed_at < FAILURE_STANDS_S
             return self._error("a write has just failed for that") if is_recent else None
         free = self._free_bytes()
@@ -87,7 +88,7 @@ class DatabaseDisk:
                 _write(connection)
         except sqlite3.Error as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                # Another writer is at work, so that writing is possible.
+                # Another process is writing, so writes are possible.
                 return None
             if self._says_full(error):
                 return self._error(str(error))
@@ -115,17 +116,17 @@ class DatabaseDisk:
         code = getattr(error, "sqlite_errorcode", None)
         if code in _FULL:
             return True
-        # SQLite has one code for all that its own files meet; the system's error is lost.
+        # SQLite reports all I/O errors of its files with one code and loses the system's error.
         return code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and self._free_bytes() == 0
 
 
 def _write(connection: sqlite3.Connection) -> None:
-    """Write a page and commit it durably, changing nothing."""
+    """Write a page and commit it durably without changing data."""
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        # Writes the first page of the file, also when the number stays as it was.
+        # This writes the first page of the file even if the number does not change.
         connection.execute(f"PRAGMA user_version={int(version)}")
     except BaseException:
         connection.execute("ROLLBACK")

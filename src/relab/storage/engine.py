@@ -1,6 +1,6 @@
-"""Engines for SQLite and PostgreSQL, set up so that both behave alike.
+"""Engines for SQLite and PostgreSQL, configured so that both behave alike.
 
-Nothing here connects: an engine is opened by the first transaction.
+No function here connects: the first transaction opens the first connection.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ SILENT_PEER: Final[Mapping[str, int]] = MappingProxyType(
         "tcp_user_timeout": 30_000,
     }
 )
-"""Parameters of libpq (s; the last one ms): a server whose packets are lost is one that cannot be reached, within half a minute."""
+"""Parameters of libpq, in seconds, the last one in ms. A server that stops answering counts as unreachable within half
+a minute."""
 
 WRITE_OPTION = "relab_write"
-"""The execution option that makes a transaction one that writes; its values:"""
+"""The execution option of write transactions; its values are `DURABLE` and `RELAXED`."""
 DURABLE = "durable"
 RELAXED = "relaxed"
 
 
 def parse_url(text: str) -> URL:
-    """Read a database URL; a plain `postgresql://` or `postgres://` gets the psycopg 3 driver.
+    """Parse a database URL; a plain `postgresql://` or `postgres://` gets the psycopg 3 driver.
 
-    The path of a SQLite file comes out absolute, with `~` expanded.
+    The path of a SQLite file is made absolute, with `~` expanded.
 
     Raises:
-        ConfigurationError: the text is no URL of SQLite or PostgreSQL. The text may hold a
+        ConfigurationError: the text is not a URL of SQLite or PostgreSQL. The text may contain a
             password, so no message repeats it.
     """
     remedy = "Use sqlite:///path/to/relab.db or postgresql://user:password@host:5432/name."
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        # Without the cause: a "port" that is no number may be a piece of a password.
+        # Suppress the cause: a "port" that is not a number may be a part of a password.
         raise ConfigurationError("DATABASE_URL is not a database URL.", remedy=remedy) from None
     if "@" in (url.host or ""):
         raise ConfigurationError(
@@ -70,16 +71,16 @@ def parse_url(text: str) -> URL:
 
 
 def create_database_engine(url: URL, *, pool_size: int = 10) -> Engine:
-    """Make the engine for `url`.
+    """Create the engine for `url`.
 
     SQLite runs in WAL mode with full sync (an acknowledged write survives power loss),
-    waits for a busy database, and begins every write transaction IMMEDIATE: a deferred
-    one that reads before it writes fails at once when another process wrote in between.
-    Errors of the driver do not carry the bound values: these are tokens and people's data,
-    and errors end up in logs.
+    waits for a busy database, and begins every write transaction with IMMEDIATE: a deferred
+    transaction that reads before it writes fails at once if another process wrote in between.
+    Errors of the driver do not contain the bound values, because these include tokens and personal data,
+    and errors are logged.
 
     Raises:
-        ConfigurationError: the folder of the SQLite file cannot be made.
+        ConfigurationError: the folder of the SQLite file cannot be created.
     """
     if url.get_backend_name() == "sqlite":
         _make_folder(Path(str(url.database)).parent)
@@ -133,10 +134,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _enter_wal(cursor: sqlite3.Cursor) -> None:
-    """Put the file in WAL mode, or find it there.
+    """Set the file to WAL mode; retry while another process does the same.
 
-    While another process does so with a new file, SQLite answers "locked" at once, whatever the
-    busy timeout: it takes the wait for a deadlock.
+    While another process sets WAL mode on a new file, SQLite returns "locked" at once and ignores the
+    busy timeout, because it takes the wait for a deadlock.
     """
     cursor.execute("PRAGMA busy_timeout=0")
     deadline = time.monotonic() + SQLITE_BUSY_TIMEOUT_MS / 1_000
@@ -161,10 +162,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Take SQLite's write lock, looking again every one to three milliseconds while another process has it.
+    """Acquire SQLite's write lock; while another process holds it, retry every one to three milliseconds.
 
-    SQLite's own waiting sleeps up to 100 ms between looks, so a process that writes now and
-    then is starved by one that writes without pause.
+    SQLite's own busy handler sleeps up to 100 ms between attempts, so a process that writes rarely
+    would starve beside a process that writes continuously.
     """
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
@@ -180,7 +181,7 @@ def _begin_immediate(connection: Connection) -> None:
                 time.sleep(random.uniform(0.001, 0.003))  # noqa: S311 spreads the looks of several processes
             else:
                 return
-        # Out of patience, or other trouble: once more through SQLAlchemy, so that the error is one of its own.
+        # After the timeout or another error, try once more through SQLAlchemy, so that it raises its own error class.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     finally:
         driver.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_TIMEOUT_MS}")

@@ -6,17 +6,17 @@ from relab.core.errors import ConfigurationError, ConflictError, UnavailableErro
 
 
 class DatabaseUnavailableError(UnavailableError):
-    """The database cannot be reached or stayed locked: wait and try again."""
+    """The database cannot be reached or stayed locked: wait and retry."""
 
     code = "database_unavailable"
 
 
 class DiskFullError(DatabaseUnavailableError):
-    """The disk of the database has no room for a write: an operator must free some. Reads go on.
+    """The disk of the database has no space for a write: an operator must free space. Reads still work.
 
     Args:
         place: the file or the server of the database.
-        free_bytes: what is left on that file system, where this process can see it.
+        free_bytes: the free space of that file system, if this process can read it.
     """
 
     code = "disk_full"
@@ -32,19 +32,19 @@ class DiskFullError(DatabaseUnavailableError):
 
 
 class ConstraintError(ConflictError):
-    """A write broke a constraint, mostly because another one came first: look again, then decide."""
+    """A write violated a constraint, mostly because of a concurrent write: read the data again before a retry."""
 
     code = "constraint"
 
 
 class SchemaError(ConfigurationError):
-    """The database's schema does not fit this version of relab: an operator must act."""
+    """The schema of the database does not fit this version of relab: an operator must act."""
 
     code = "database_schema"
 
 
 class NewerSchemaError(SchemaError):
-    """The database was migrated by a newer relab: use that version."""
+    """A newer version of relab migrated the database: use that version."""
 
     code = "database_schema_newer"
 
@@ -56,6 +56,6 @@ class OutdatedSchemaError(SchemaError):
 
 
 class ForeignDatabaseError(SchemaError):
-    """The database holds somebody else's tables: relab will not touch it."""
+    """The database contains tables, but none of relab: relab does not change it."""
 
     code = "database_foreign"

@@ -1,9 +1,9 @@
-"""One writer per process that commits for everyone who waits.
+"""Group commit: one writer per process commits the items of many requests together.
 
-A durable commit waits for the disk, and a transaction for each request would wait once
-per request. Here requests queue up; while one commit runs, the next batch forms, so the
-busier it gets the less a request costs. Whoever submitted is answered only after the
-commit that holds their item.
+A durable commit waits for the disk, and with one transaction per request each request would wait.
+Here requests are queued; while one commit runs, the next batch is collected, so under higher load
+the cost per request decreases. A request is answered only after the
+commit that contains its item.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ _log = structlog.get_logger(__name__)
 
 
 class WriterStoppedError(UnavailableError):
-    """The process is stopping and takes nothing more: send it to another, or later."""
+    """The process is stopping and accepts no more items: send the item to another process, or later."""
 
     code = "writer_stopped"
 
 
 def resolve(answer: Future[Result], result: Result | Exception) -> None:
-    """Answer whoever waits; nothing happens if they have given up."""
+    """Set the result or the exception of a future; do nothing if the future is already cancelled or done."""
     try:
         if isinstance(result, Exception):
             answer.set_exception(result)
         else:
             answer.set_result(result)
     except InvalidStateError:
-        # Given up: a request whose client left. What it brought is stored all the same.
+        # The request was cancelled because its client disconnected; its item is stored even so.
         pass
 
 
@@ -53,13 +53,13 @@ class _Waiting(Generic[Item, Result]):
 
 
 class GroupWriter(Generic[Item, Result]):
-    """Writes batches of items on a thread of its own.
+    """Writes batches of items on a separate thread.
 
     Args:
-        write: stores a batch and returns one result per item, or the error that is this item's alone.
-        max_batch: the weight at which a batch is full (one heavier item makes a batch alone).
-        max_waiting: the weight at which `submit` waits until there is room.
-        on_commit: told of each batch's weight and seconds.
+        write: stores a batch and returns, for each item, its result or an error that concerns only this item.
+        max_batch: the maximum weight of a batch (a heavier item forms a batch alone).
+        max_waiting: the weight of the queue from which `submit` waits for space.
+        on_commit: called with the weight and the seconds of each batch.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class GroupWriter(Generic[Item, Result]):
 
     @property
     def waiting(self) -> int:
-        """The weight of what waits for a batch."""
+        """The total weight of the queued items."""
         return self._weight
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writer thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what waits, and end; nothing can be submitted any more."""
+        """Write all queued items and stop the thread; accept no more items."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -99,10 +99,10 @@ class GroupWriter(Generic[Item, Result]):
             self._thread.join()
 
     def submit(self, item: Item, weight: int, answer: Future[Result]) -> None:
-        """Queue an item; `answer` is resolved when it is committed or has failed. Waits while the queue is full.
+        """Queue an item; wait while the queue is full. `answer` is resolved when the item is committed or has failed.
 
         Raises:
-            WriterStoppedError: the writer takes nothing more.
+            WriterStoppedError: the writer was stopped.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or self._weight < self._max_waiting)
@@ -122,7 +122,7 @@ class GroupWriter(Generic[Item, Result]):
                 _log.exception("commit_listener_failed")
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
-        """Return what is to be committed next; empty when there will be nothing more."""
+        """Wait for items and return the next batch; return an empty list after the writer is stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping)
             batch: list[_Waiting[Item, Result]] = []
@@ -136,7 +136,7 @@ class GroupWriter(Generic[Item, Result]):
             return batch
 
     def _settle(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
-        """Write a batch and answer everyone; one that the database refuses is halved until the culprit stands alone."""
+        """Write a batch and resolve its futures; if the database rejects it, halve it to isolate the bad item."""
         try:
             results = self._write([waiting.item for waiting in batch])
         except DatabaseUnavailableError as error:

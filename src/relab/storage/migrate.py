@@ -1,4 +1,4 @@
-"""Bringing a database to the schema of this version, and refusing what does not fit.
+"""Migrate a database to the schema of this version, and reject a database that does not fit.
 
 SQLite is migrated at start, under a file lock, because it belongs to one installation.
 PostgreSQL is migrated only by `lab db upgrade`, because several processes share it.
@@ -30,7 +30,7 @@ _ADVISORY_LOCK = 0x72656C6162  # "relab" in ASCII: one migration at a time on Po
 
 
 class SchemaState(StrEnum):
-    """How a database's schema relates to this version of relab."""
+    """The state of a database's schema compared with this version of relab."""
 
     EMPTY = "empty"
     CURRENT = "current"
@@ -40,16 +40,16 @@ class SchemaState(StrEnum):
 
 
 def schema_state(database: Database) -> tuple[SchemaState, str | None]:
-    """Return the state of the schema and the revision that is stored."""
+    """Return the state of the schema and the stored revision (None if there is none)."""
     with database.read() as session:
         return _state(session.connection())
 
 
 def require_current(database: Database) -> None:
-    """Return if the schema fits this version.
+    """Check that the schema fits this version.
 
     Raises:
-        NewerSchemaError, OutdatedSchemaError, ForeignDatabaseError: it does not, with the remedy.
+        NewerSchemaError, OutdatedSchemaError, ForeignDatabaseError: the schema does not fit; the error has a remedy.
     """
     state, revision = schema_state(database)
     _refuse_unusable(database, state, revision)
@@ -61,10 +61,10 @@ def require_current(database: Database) -> None:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Migrate up to `revision`, one process at a time; does nothing when already there.
+    """Migrate up to `revision`, one process at a time; do nothing if the database has this revision.
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: the database is not ours to migrate.
+        NewerSchemaError, ForeignDatabaseError: this version of relab must not migrate the database.
         InvalidInputError: there is no such revision.
         DatabaseUnavailableError: the database cannot be reached.
     """
@@ -75,7 +75,7 @@ def downgrade(database: Database, revision: str) -> None:
     """Migrate down to `revision` (`base` empties the database).
 
     Raises:
-        NewerSchemaError, ForeignDatabaseError: the database is not ours to migrate.
+        NewerSchemaError, ForeignDatabaseError: this version of relab must not migrate the database.
         InvalidInputError: there is no such revision.
         DatabaseUnavailableError: the database cannot be reached.
     """
@@ -86,7 +86,7 @@ def prepare(database: Database) -> None:
     """Make the database usable at start: migrate SQLite, check PostgreSQL.
 
     Raises:
-        SchemaError: the schema does not fit and may not be changed here.
+        SchemaError: the schema does not fit and must not be migrated at start.
         DatabaseUnavailableError: the database cannot be reached.
     """
     if database.is_sqlite and schema_state(database)[0] is not SchemaState.CURRENT:
@@ -95,13 +95,13 @@ def prepare(database: Database) -> None:
 
 
 def head() -> str:
-    """Return the newest revision that this version knows."""
+    """Return the newest schema revision of this version."""
     return _revisions()[0]
 
 
 @functools.cache
 def _revisions() -> tuple[str, ...]:
-    """Return the revisions that this version knows, newest first; readiness probes ask often."""
+    """Return the schema revisions of this version, newest first; cached for readiness probes."""
     scripts = ScriptDirectory.from_config(_config(None))
     return tuple(script.revision for script in scripts.walk_revisions())
 
@@ -154,7 +154,7 @@ def _config(connection: Connection | None) -> Config:
 
 @contextmanager
 def _migration_connection(database: Database) -> Iterator[Connection]:
-    """Hold the lock of migrations and a connection whose transaction ends with the block."""
+    """Acquire the migration lock and open a connection with a transaction that ends with the block."""
     if database.is_sqlite:
         with (
             _file_lock(Path(str(database.engine.url.database) + ".migrate.lock")),
@@ -185,9 +185,9 @@ def _file_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _foreign_keys_off(connection: Connection) -> Iterator[None]:
-    """Let a migration rebuild a table: with the keys on, dropping the old copy deletes its children.
+    """Disable foreign keys while a migration runs: if they are on, dropping a rebuilt table deletes its child rows.
 
-    SQLite ignores the switch inside a transaction, so it is thrown around it.
+    SQLite ignores this pragma inside a transaction, so it must be set before the transaction.
     Source: https://www.sqlite.org/lang_altertable.html#otheralter
     """
     driver = connection.connection.driver_connection

@@ -1,4 +1,4 @@
-"""A word to PostgreSQL's planner."""
+"""Settings for PostgreSQL's query planner."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from sqlalchemy.orm import Session
 
 
 def prefer_indexes(session: Session) -> None:
-    """Have this transaction look rows up by index; for work that goes through a large table in many small parts.
+    """Make PostgreSQL use index scans in this transaction, for work that reads a large table in many small parts.
 
-    From its samples the planner takes ids that come in groups (the spans of a trace) for much commoner
-    than they are: for the rows of a few hundred ids it would read the whole table, or start workers that take
-    longer to start than to work, for every part anew.
+    The planner's samples overestimate the frequency of clustered ids (the spans of a trace). For the rows of
+    a few hundred ids it would, in every part, read the whole table or start parallel workers that take
+    longer to start than to run. On SQLite, this does nothing.
     """
     if session.get_bind().dialect.name == "postgresql":
         settings = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}

@@ -1,1 +1,1 @@
-"""Agent runs: what came in, the timeline of it, and overview metrics."""
+"""Agent runs: ingestion, storage, timelines and overview metrics."""

@@ -1,4 +1,4 @@
-"""Opaque cursors: where a page ended, as URL-safe text."""
+"""Opaque cursors: the sort key of the last item of a page, encoded as URL-safe text."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def encode_cursor(key: tuple[object, ...]) -> str:
 
 
 def decode_cursor(cursor: str, shape: TypeAdapter[Key]) -> Key:
-    """Return the sort key that `encode_cursor` made a cursor of.
+    """Return the sort key that `encode_cursor` encoded.
 
     Raises:
-        InvalidCursorError: the text is not such a cursor.
+        InvalidCursorError: the text is not a cursor with a key of this shape.
     """
     try:
         raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))

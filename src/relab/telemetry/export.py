@@ -1,10 +1,10 @@
-"""Runs on their way out, beside whoever writes.
+"""Export runs while other processes write.
 
-Which runs are exported is decided once, at the start, and kept as a list of ids on disk;
-then they are read in small groups, each group in one short transaction. So every run that
-matched at the start comes once and whole as of one moment, runs that are deleted meanwhile
-are left out, and neither the memory nor the age of a transaction grows with the export
-(a reader that stays for minutes would keep SQLite's log and PostgreSQL's dead rows growing).
+The runs to export are selected once, at the start, and their ids are stored in a file on disk.
+Then the runs are read in small groups, each in one short transaction. So every run that
+matched at the start is exported once, complete and consistent; runs that are deleted meanwhile
+are left out. Neither the memory nor the length of a transaction grows with the export
+(a transaction of minutes would make SQLite's log and PostgreSQL's dead rows grow).
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ ExportWhat = Literal["runs", "items", "spans"]
 
 MAX_GROUP_RUNS = 200
 MAX_GROUP_ITEMS = 5_000
-"""Timeline items of one group; a run with more is a group of its own."""
+"""Timeline items per group; a run with more items forms a group alone."""
 
 MAX_LINE_SPANS = 500
 MAX_LINE_BYTES = 4 * 1_048_576
-"""Spans of one line of JSON, packed: a line is sent again as one request, whose size is limited."""
+"""The maximum size of the packed spans in one JSON line. A line can be sent again as one request, whose size is
+limited."""
 
 
 class RunExport:
-    """The runs that match a filter now, to be read once.
+    """An export of the runs that match a filter at the start; it can be read once.
 
-    Use it as a context manager: leaving it removes the list of ids.
+    Use it as a context manager: the exit deletes the file with the ids.
 
     Attributes:
-        total: how many runs match.
-        on_progress: told now and then how many of them have been read.
+        total: the number of runs that match.
+        on_progress: called after each group with the number of runs read so far.
 
     Args:
-        database: where the runs are.
-        run_filter: which runs.
-        what: the runs whole, the items of their timelines, or their raw spans (of runs that have any).
+        database: the database to read.
+        run_filter: selects the runs.
+        what: complete runs, their timeline items, or their raw spans (of runs that have spans).
     """
 
     def __init__(self, database: Database, run_filter: RunFilter, what: ExportWhat) -> None:
@@ -80,9 +81,9 @@ class RunExport:
     def lines(self) -> Iterator[str]:
         """Yield the export as lines of JSON.
 
-        A run comes whole, in the form that `POST /agent-runs` takes; what a run of spans has beyond that form,
-        the spans themselves, is left out, and so are empty lists. An item comes with its run, kind and time.
-        Spans come as OTLP `ExportTraceServiceRequest`s, as the collector writes files.
+        A line of `runs` is a complete run, in the form that `POST /agent-runs` accepts, without raw spans and
+        without empty lists. A line of `items` is a timeline item with its run id, kind and time. A line of `spans`
+        is an OTLP `ExportTraceServiceRequest`, the format in which the OpenTelemetry collector writes files.
         """
         if self._what == "runs":
             return self._run_lines()
@@ -91,11 +92,11 @@ class RunExport:
     def write_parquet(self, path: Path) -> None:
         """Write the export as a Parquet file of flat rows; see `export_rows` for the columns.
 
-        Intermediate files are put beside it.
+        Intermediate files are written to the same folder.
 
         Raises:
             ParquetUnavailableError: the extra is not installed.
-            OSError: the disk is full, or the like.
+            OSError: the file cannot be written, for example because the disk is full.
         """
         if self._what == "runs":
             write_parquet(path, RUN_COLUMNS, self._run_rows())
@@ -155,7 +156,7 @@ class RunExport:
                 yield span_row(span.data, *origins[span.origin])
 
     def _groups(self) -> Iterator[tuple[Session, list[str]]]:
-        """Yield the ids of runs to be read together, each group with a transaction for it."""
+        """Yield groups of run ids, each with the session of the transaction that reads the group."""
         done = 0
         for ids in self._id_groups():
             with self._database.read() as session:
@@ -181,11 +182,11 @@ class RunExport:
 
 
 def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
-    """Return the JSON of a run with its lists, as they were sent."""
+    """Return the JSON of a run, with its lists in the order in which they were sent."""
     parts = [run[:-1]]
     for name, items in zip(ITEM_LISTS, lists, strict=True):
         if items:
-            # Stable: items made of spans all have the position 0 and stay in the order of the timeline.
+            # The sort is stable: items made from spans all have position 0 and keep the order of the timeline.
             items.sort(key=lambda item: item[0])
             parts.append(f'"{name}":[{",".join([text for _, text in items])}]')
     return ",".join(parts) + "}"

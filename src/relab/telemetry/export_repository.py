@@ -13,13 +13,16 @@ from relab.telemetry.repository import _filtered as filtered
 from relab.telemetry.tables import AgentRunRow, SpanRow, TimelineItemRow
 
 ROWS_PER_FETCH = 200
-"""Rows that are in memory at once where a run may have any number of them; a span may have megabytes."""
+"""Rows fetched at once from tables where a run may have any number of rows; a span may have megabytes."""
 
 _IDS_PER_FETCH = 5_000
 
 
 def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) -> Iterator[tuple[str, int]]:
-    """Yield `(run id, size of its timeline)` of the runs that match, oldest first; `with_spans`: of those only that have spans."""
+    """Yield `(run id, number of timeline items)` of the runs that match, oldest first.
+
+    With `with_spans`, yield only runs that have spans.
+    """
     items = AgentRunRow.step_count + AgentRunRow.tool_call_count + AgentRunRow.guardrail_event_count
     columns: list[Any] = [AgentRunRow.run_id, items]
     statement = filtered(select(*columns), run_filter)
@@ -31,14 +34,14 @@ def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) 
 
 
 def load_runs(session: Session, run_ids: Sequence[str]) -> dict[str, Any]:
-    """Return `{run id: row}` of those of the runs that are still there; `text` is the run's JSON without its lists."""
+    """Return `{run id: row}` of the runs that still exist; `text` is the JSON of the run without its lists."""
     columns = [column for column in AgentRunRow.__table__.c if column.name not in {"data", "search_text", "tool_stats"}]
     statement = select(*columns, cast(AgentRunRow.data, Text).label("text")).where(AgentRunRow.run_id.in_(run_ids))
     return {row.run_id: row for row in session.execute(statement)}
 
 
 def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[Any]:
-    """Yield the timelines of runs, each in its order; `text` is an item's JSON."""
+    """Yield the timeline items of runs, by run id and in timeline order; `text` is the JSON of the item."""
     key = (
         TimelineItemRow.run_id,
         TimelineItemRow.at,
@@ -55,7 +58,7 @@ def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[Any]:
 
 
 def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[Any]:
-    """Yield the raw spans of traces, by trace and span id."""
+    """Yield the raw spans of traces, ordered by trace id and span id."""
     statement = (
         select(SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
         .where(SpanRow.trace_id.in_(trace_ids))

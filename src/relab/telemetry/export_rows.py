@@ -1,6 +1,6 @@
-"""Flat rows for tables: a run, an item of a timeline and a raw span, each with its columns and their types.
+"""Convert runs, timeline items and raw spans to flat rows; define the columns of each and their types.
 
-Times are int microseconds (UTC). What has no column of its own is in a column of JSON.
+Times are int microseconds (UTC). Fields without a column are in a JSON column.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ ITEM_COLUMNS: Final[Mapping[str, str]] = {
     "error_message": TEXT,
     "data": TEXT,
 }
-"""`kind` is step, tool_call or guardrail_event; `name` the step's name, the tool or the event's type."""
+"""`kind` is step, tool_call or guardrail_event; `name` is the name of the step, the tool or the type of the event."""
 
 SPAN_COLUMNS: Final[Mapping[str, str]] = {
     "trace_id": TEXT,

@@ -1,4 +1,4 @@
-"""Job handlers of telemetry: effects of other contexts on agent runs."""
+"""Job handlers of telemetry: changes of agent runs that other contexts request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from relab.telemetry.service import TelemetryService
 
 
 class TelemetryHandlers:
-    """What the worker calls for the jobs of this context."""
+    """The handlers that a worker calls for the jobs of this context."""
 
     def __init__(self, service: TelemetryService) -> None:
         self._service = service
 
     def label(self, args: Mapping[str, Any]) -> None:
-        """Note the cause `category` for the run `run_id`, unless its content has changed since."""
+        """Set the category of the run `run_id`, unless its content has changed since the analysis."""
         self._service.label(args["run_id"], args["content_hash"], args["category"])

@@ -1,8 +1,8 @@
-"""Taking telemetry in: bytes are read on one thread and committed in groups on another.
+"""Ingest telemetry: one thread decodes request bodies, another thread commits them in groups.
 
-Reading costs this process's one interpreter, committing waits for the disk and the
-database; with a thread for each, one batch is read while another is being committed, and
-neither ever runs twice at once. The answer to a request is given by the commit.
+Decoding needs the interpreter of this process; committing waits for the disk and the
+database. With one thread for each, one batch is decoded while another is committed, and
+neither work ever runs twice at the same time. A request is answered after its commit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from relab.telemetry.records import RunRecord
 from relab.telemetry.store import MAX_SPANS_PER_TRACE, BatchOutcome, TraceSpans, write_batch
 
 MAX_BATCH_SPANS = 4_000
-"""A batch of this size takes about a tenth of a second, which is what a request waits for at most twice."""
+"""A batch of this size takes about a tenth of a second. A request waits for at most two batches."""
 MAX_WAITING_SPANS = 20_000
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ Receipt = IngestReceipt | ExportReceipt
 
 @dataclass(frozen=True)
 class PostedRun:
-    """A run that came whole."""
+    """A complete run, posted as JSON."""
 
     record: RunRecord
 
@@ -49,7 +49,7 @@ class PostedRun:
 
 @dataclass(frozen=True)
 class PostedSpans:
-    """An export of spans."""
+    """An OTLP export of spans."""
 
     export: SpanExport
 
@@ -69,7 +69,7 @@ class _Threads:
 
 
 class TelemetryIntake:
-    """The way in for runs and spans. `write` stores at once; `submit` joins a group commit.
+    """Ingests runs and spans: `write` stores them at once; `submit` adds them to a group commit.
 
     Args:
         shard: the roll-up shard of this process.
@@ -85,11 +85,11 @@ class TelemetryIntake:
 
     @property
     def waiting(self) -> int:
-        """How many spans are read and wait for their commit."""
+        """The number of spans that are decoded but not yet committed."""
         return self._threads.writer.waiting if self._threads is not None else 0
 
     def start(self, on_commit: Callable[[int, float], None] = lambda _weight, _seconds: None) -> None:
-        """Begin to take submissions; `on_commit` is told of the weight and the seconds of each group commit."""
+        """Begin to accept submissions; call `on_commit(weight, seconds)` after each group commit."""
         writer: GroupWriter[Posted, Receipt] = GroupWriter(
             self.write,
             max_batch=MAX_BATCH_SPANS,
@@ -101,17 +101,19 @@ class TelemetryIntake:
         self._threads = _Threads(ThreadPoolExecutor(1, thread_name_prefix="telemetry-reader"), writer)
 
     def stop(self) -> None:
-        """Commit what was submitted, and end."""
+        """Commit all submissions and stop the threads."""
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.reader.shutdown(wait=True)
             threads.writer.stop()
 
     def submit(self, read: Callable[[], Posted]) -> Future[Any]:
-        """Have `read` called in its turn and what it returns committed; the future has the receipt or the error.
+        """Queue a call of `read` on the reader thread; its result joins the next group commit.
+
+        The future returns the receipt or fails with the error.
 
         Raises:
-            WriterStoppedError: the intake is not started, or stopped.
+            WriterStoppedError: the intake has not been started, or was stopped.
         """
         threads = self._threads
         if threads is None:
@@ -121,12 +123,13 @@ class TelemetryIntake:
         return answer
 
     def write(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
-        """Store runs and spans; durable when this returns a receipt for each, or the error of a run that conflicts.
+        """Store runs and spans; return a receipt, or the error of a conflicting run, for each item of the batch.
 
-        Of two posts of one run in a batch the later one counts, as if they had come one by one.
+        Everything with a receipt is durable when this returns. If a batch posts the same run twice, the later post
+        replaces the earlier one, as if they had arrived one after the other.
 
         Raises:
-            DatabaseUnavailableError: the database cannot be used right now.
+            DatabaseUnavailableError: the database cannot be used at the moment.
         """
         receipts: list[Receipt | SourceConflictError] = []
         for part in _apart(batch):
@@ -155,7 +158,7 @@ class TelemetryIntake:
         return [_receipt(posted, outcome) for posted in batch]
 
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
-        """Store an export of which the database refuses something, one trace at a time."""
+        """Store an export one trace at a time, after the database rejected a part of it; reject only failing traces."""
         assert isinstance(posted, PostedSpans)
         export = posted.export
         stored = SpanExport(refusals=export.refusals)
@@ -178,7 +181,7 @@ class TelemetryIntake:
     def _store(self, runs: Sequence[RunRecord], traces: dict[str, TraceSpans]) -> BatchOutcome:
         if not runs and not traces:
             return BatchOutcome()
-        # One batch at a time, also when a command writes beside the server's writer: the cache is not for two.
+        # Only one batch at a time, even if a command writes while the writer thread does: the cache is not thread-safe.
         with self._lock, self._database.write() as unit:
             return write_batch(
                 unit.session, runs, traces, now_us=self._clock.now_us(), shard=self._shard, cache=self._cache
@@ -193,7 +196,10 @@ class _Part:
 
 
 def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
-    """Cut a batch where a posted run meets its own id again: a run is written once per transaction."""
+    """Split a batch into parts so that no posted run has the same id as another run or trace of its part.
+
+    A transaction can write a run only once.
+    """
     parts = [_Part()]
     for posted in batch:
         runs = {posted.record.run_id} if isinstance(posted, PostedRun) else set()
@@ -209,7 +215,7 @@ def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
 
 
 def _merge(exports: Sequence[SpanExport]) -> dict[str, TraceSpans]:
-    """Bring the spans of several exports together by trace, each span once."""
+    """Group the spans of several exports by trace; duplicates of a span are joined."""
     origins: dict[int, Origin] = {}
     for export in exports:
         origins |= export.origins

@@ -1,7 +1,7 @@
-"""Agent runs as values: what a client posts, and what every reader gets.
+"""Schemas of agent runs: the requests that clients post and the responses that the API returns.
 
-Field names and meanings are those of the AgentOps seed; unknown fields are kept on
-every level and come back out. All times are int microseconds in Python and RFC 3339
+Field names and meanings are those of the AgentOps seed; unknown fields are stored at
+every level and returned. All times are int microseconds in Python and RFC 3339
 in JSON (`core/clock.py`).
 """
 
@@ -21,16 +21,16 @@ RESERVED_RUN_IDS = frozenset({"rca-runs"})
 
 MAX_INT64 = 2**63 - 1
 MAX_ITEMS = 100_000
-"""Steps, tool calls or events of one run. In memory an item takes many times its bytes, so the size of
-the body alone would not bound what a run costs."""
+"""The maximum number of steps, of tool calls and of events in one run. In memory an item takes many times its
+bytes, so that a limit on the size of the body alone would not limit the memory of a run."""
 
-# Indexed columns: four bytes a character must fit into an index entry of PostgreSQL (2,704 bytes).
+# For indexed columns: at four bytes per character, the value must fit into an index entry of PostgreSQL (2,704 bytes).
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 ShortText = Annotated[str, Field(max_length=1_000)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
 LatencyMs = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Item = TypeVar("Item")
-# The check ends at the first item at fault: a message for each of millions of wrong items would take gigabytes.
+# Validation stops at the first invalid item: one message for each of millions of invalid items would take gigabytes.
 Items = Annotated[list[Item], FailFast(), Field(max_length=MAX_ITEMS)]
 
 
@@ -88,7 +88,7 @@ class Step(TelemetryModel):
 
     @property
     def effective_latency_ms(self) -> float | None:
-        """The reported latency, else the time between start and end, in ms."""
+        """The reported latency in ms, else the time between start and end; None if neither is known."""
         if self.latency_ms is not None or self.ended_at is None:
             return self.latency_ms
         return (self.ended_at - self.started_at) / 1_000
@@ -119,7 +119,7 @@ class ToolCall(TelemetryModel):
 
     @property
     def args_fingerprint(self) -> str | None:
-        """What makes two calls of a tool the same call: their arguments, else the hash given for them."""
+        """The digest of the arguments, else the reported hash: equal for two calls with the same arguments."""
         return digest(self.args_json) if self.args_json is not None else self.args_hash
 
 
@@ -178,7 +178,7 @@ class AgentRun(TelemetryModel):
         return self
 
     def content_digest(self) -> str:
-        """Identify the content: equal for equal runs, whatever the order of keys."""
+        """Return the digest of the content; it does not depend on the order of keys."""
         return digest(self.model_dump(mode="json", exclude_unset=True))
 
 
@@ -191,7 +191,7 @@ class RunCounts(BaseModel):
 
 
 class RunContent(BaseModel):
-    """What identifies the content of a stored run, and since when there is a run of its id."""
+    """The content hash of a stored run, and the time when a run with its id was first received."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -248,7 +248,7 @@ class ExportReceipt(BaseModel):
 
 
 class RunFilter(BaseModel):
-    """Which runs a list shows; every given field must match.
+    """A filter of runs; a run must match every given field.
 
     `text` is a case-insensitive substring of the run's ids, names and error messages,
     those of its steps, tool calls and guardrail events included.
@@ -342,7 +342,7 @@ class MetricsOverview(BaseModel):
 
 
 class RunSummary(BaseModel):
-    """What a comparison of versions needs of one past run."""
+    """The fields of a past run that a comparison of versions needs."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,7 +1,7 @@
-"""Rows into a Parquet file, with DuckDB, in memory that does not grow with the rows.
+"""Write rows to a Parquet file with DuckDB, in memory that does not grow with the number of rows.
 
-DuckDB writes a Parquet file from a query and in one go, so the rows are collected in a
-DuckDB table on disk first; it compresses them, and is about as large as the file.
+DuckDB writes a Parquet file from the result of one query, so the rows are first inserted into a
+DuckDB table on disk. The table is compressed and about as large as the Parquet file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from relab.core.errors import ConfigurationError
 from relab.telemetry.export_rows import TIME
 
 ROW_GROUP_ROWS: Final = 20_000
-"""DuckDB's own 122,880 would keep as many rows in memory, and a span may have kilobytes."""
+"""Rows per row group. DuckDB's default would keep 122,880 rows in memory, and a span may have kilobytes."""
 
 MEMORY_LIMIT: Final = "256MB"
 
@@ -29,13 +29,13 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping
     """Write a Parquet file, compressed with zstd.
 
     Args:
-        path: the file to make, in a folder of its own: intermediate files are put beside it.
-        columns: `{name: DuckDB's type}`.
-        rows: each with every column; a time is int microseconds, UTC.
+        path: the file to write. Its folder must be used for nothing else, because intermediate files are written there.
+        columns: `{name: DuckDB type}`.
+        rows: mappings with a value for every column; a time is int microseconds, UTC.
 
     Raises:
         ParquetUnavailableError: DuckDB is not installed.
-        OSError: the disk is full, or the like.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     try:
         import duckdb  # noqa: PLC0415 takes long to import
@@ -50,7 +50,7 @@ def write_parquet(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping
         f'make_timestamp("{name}")::{TIME} AS "{name}"' if kind == TIME else f'"{name}"'
         for name, kind in columns.items()
     )
-    # Nothing is ever downloaded: what is needed is part of the package.
+    # DuckDB must not download extensions: the package contains all that is needed.
     config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     try:
         with duckdb.connect(str(path.parent / "rows.duckdb"), config=config) as connection:

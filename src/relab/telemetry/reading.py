@@ -1,4 +1,4 @@
-"""From the bytes of a request to an `AgentRun`, or to a list of what is wrong with it."""
+"""Parse the bytes of a request into an `AgentRun`, or report a list of its errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.telemetry.errors import InvalidAgentRunError
 from relab.telemetry.models import AgentRun
 
 MAX_PROBLEMS = 50
-"""A body of a million mistakes gets an answer of bounded size."""
+"""The maximum number of reported errors, so that a body with a million errors gets a response of bounded size."""
 
 
 def read_agent_run(raw: bytes) -> AgentRun:
@@ -21,7 +21,7 @@ def read_agent_run(raw: bytes) -> AgentRun:
 
     Raises:
         MalformedBodyError: the bytes are not strict JSON (see `core/json.py`).
-        InvalidAgentRunError: the JSON is not an agent run; names the fields at fault.
+        InvalidAgentRunError: the JSON is not an agent run; the error names the invalid fields.
     """
     return check_agent_run(parse_json(raw))
 
@@ -30,7 +30,8 @@ def check_agent_run(value: JsonValue) -> AgentRun:
     """Check one parsed agent run.
 
     Raises:
-        InvalidAgentRunError: names every field at fault, and of each list those of the first wrong item.
+        InvalidAgentRunError: the value is not an agent run; the error names every invalid field, but in each list
+            only the fields of the first invalid item, and at most 50 fields.
     """
     try:
         run = AgentRun.model_validate(value)
@@ -47,7 +48,7 @@ def check_agent_run(value: JsonValue) -> AgentRun:
 
 
 def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Return `(dotted field, message)` for each mistake that pydantic found."""
+    """Return `(dotted field, message)` for each validation error of pydantic."""
     return [
         (".".join(str(part) for part in item["loc"]) or "body", item["msg"].removeprefix("Value error, "))
         for item in error.errors(include_url=False, include_context=False, include_input=False)

@@ -1,4 +1,4 @@
-"""A run as it is stored: the row of the run and the rows of its timeline, whatever dialect it came in."""
+"""The rows of a stored run: its row in `agent_runs` and the rows of its timeline, for JSON and OTLP runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.telemetry.timeline import place
 
 MAX_SEARCH_TEXT = 8_000
 ITEM_LISTS = ("steps", "tool_calls", "guardrail_events")
-"""The lists of a run; an index into them is an item's `kind`."""
+"""The lists of a run; the index of a list is the `kind` of its items."""
 STEP_KIND = 0
 
 
@@ -35,7 +35,7 @@ class ItemRecord(NamedTuple):
 
 
 ItemKey = tuple[str, int, int, int, str]
-"""Run, time, kind, position and id: where an item stands in its run's timeline."""
+"""`(run id, time, kind, position, item id)`: the primary key of a timeline item, in timeline order."""
 
 
 @dataclass(slots=True)
@@ -43,8 +43,8 @@ class RunRecord:
     """One run, ready to be stored.
 
     Attributes:
-        values: the columns of `agent_runs` except the times of storing; JSON columns as text.
-        items: its timeline, in no particular order.
+        values: the columns of `agent_runs` except `received_at` and `updated_at`; JSON columns as text.
+        items: the rows of its timeline, in no particular order.
         tool_stats: `{tool: [calls, failures]}`.
     """
 
@@ -59,17 +59,17 @@ class RunRecord:
 
     @property
     def step_latencies_ms(self) -> list[float]:
-        """The latencies of its steps, as far as they are known."""
+        """The known latencies of its steps, in ms."""
         return [item.latency_ms for item in self.items if item.kind == STEP_KIND and item.latency_ms is not None]
 
     @property
     def content_hash(self) -> str:
-        """What identifies the content."""
+        """The digest of the content."""
         return str(self.values["content_hash"])
 
     @property
     def counts(self) -> RunCounts:
-        """How much the run holds."""
+        """The numbers of steps, tool calls and guardrail events."""
         return RunCounts(
             steps=self.values["step_count"],
             tool_calls=self.values["tool_call_count"],
@@ -78,7 +78,7 @@ class RunRecord:
 
 
 def record_of(run: AgentRun) -> RunRecord:
-    """Return the record of a run that was posted whole as JSON."""
+    """Return the record of a run that was posted as JSON."""
     body = run.model_dump(mode="json", exclude_unset=True)
     tool_stats: dict[str, list[int]] = {}
     for call in run.tool_calls:
@@ -127,12 +127,15 @@ def record_of(run: AgentRun) -> RunRecord:
 
 @functools.lru_cache(maxsize=4_096)
 def version_key(agent_name: str, environment: str | None, agent_version: str | None, prompt_hash: str | None) -> str:
-    """Identify agent, environment, version and prompt together, in a length that an index can hold."""
+    """Return a digest of agent, environment, version and prompt; it is short enough for an index."""
     return digest([agent_name, environment, agent_version, prompt_hash])
 
 
 def join_search_text(parts: Iterable[str | None]) -> str:
-    """Join what people search for, most telling first, each once, lower-cased and cut at a fixed length."""
+    """Join the texts that people search for into one lower-case text without duplicates.
+
+    The text is cut at `MAX_SEARCH_TEXT` characters, so the most important parts must come first.
+    """
     taken: dict[str, None] = {}
     length = 0
     for part in parts:

@@ -18,7 +18,7 @@ from relab.telemetry.models import MAX_INT64, RunContent, RunFilter
 from relab.telemetry.records import ItemKey, ItemRecord
 from relab.telemetry.tables import AgentRunRow, TimelineItemRow
 
-# Bounded by the columns' types: a forged cursor must not reach the database as a number that it cannot hold.
+# The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
 _Kind = Annotated[int, Field(ge=0, le=2**15 - 1)]
 _Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -34,12 +34,12 @@ _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in
 
 
 def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]:
-    """Insert the runs that are new, lock the others to the end of the transaction, and return the ids of the latter."""
+    """Insert the new runs, lock the runs that already exist until the transaction ends, and return the ids of those."""
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
 def load_stored(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
-    """Return `{run id: row}` with what a change of a run needs to know of its former content."""
+    """Return `{run id: row}` of stored runs, with the columns that a change of a run needs from its former content."""
     columns = (
         AgentRunRow.run_id,
         AgentRunRow.source,
@@ -57,18 +57,18 @@ def load_stored(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
 
 
 def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
-    """Lock stored runs in the order of their ids and return them as `load_stored` does."""
+    """Lock the stored runs, in the order of their ids, and return them in the form of `load_stored`."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
         for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
             statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk))
-            # By bytes, as `insert_or_lock` does, and Python.
+            # In byte order, as in `insert_or_lock` and in Python's `sorted`, so that lock orders agree.
             session.execute(statement.order_by(collate(AgentRunRow.run_id, "C")).with_for_update())
     return load_stored(session, ids)
 
 
 def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Replace stored runs by new content; `received_at` stays."""
+    """Replace all columns of stored runs except `run_id` and `received_at`."""
     if not rows:
         return
     driver = session.connection()
@@ -79,7 +79,7 @@ def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 @functools.cache
 def _replace(dialect: str) -> str:
-    """Return the statement, with JSON columns given as text."""
+    """Return the UPDATE statement of `replace_runs`; JSON columns are passed as text."""
     mark = "?" if dialect == "sqlite" else "%s"
     columns = table_of(AgentRunRow).c
     cast = "::json" if dialect == "postgresql" else ""
@@ -88,7 +88,7 @@ def _replace(dialect: str) -> str:
 
 
 def load_item_records(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, ItemRecord]]:
-    """Return `{run id: {key: item}}` of the stored timelines, the items' data as text."""
+    """Return `{run id: {key: item}}` of the stored timelines; the data of each item is JSON text."""
     columns = (
         TimelineItemRow.run_id,
         TimelineItemRow.at,
@@ -137,12 +137,12 @@ def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[fl
 
 
 def insert_items(session: Session, items: Sequence[ItemRecord]) -> None:
-    """Insert items that are known to be new."""
+    """Insert timeline items that do not exist yet."""
     bulk.insert_rows(session, table_of(TimelineItemRow), items)
 
 
 def delete_items(session: Session, keys: Sequence[ItemKey]) -> None:
-    """Delete single items of runs."""
+    """Delete timeline items by their keys."""
     if not keys:
         return
     driver = session.connection()
@@ -164,7 +164,7 @@ def get_run(session: Session, agent_run_id: str) -> Any | None:
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
-    """Return what identifies the run's content, or None when there is no such run."""
+    """Return the content hash of a run and the time when it was first received, or None if there is no such run."""
     statement = select(AgentRunRow.content_hash, AgentRunRow.received_at).where(AgentRunRow.run_id == agent_run_id)
     row = session.execute(statement).one_or_none()
     return None if row is None else RunContent(content_hash=row.content_hash, received_at=row.received_at)
@@ -173,10 +173,10 @@ def get_content(session: Session, agent_run_id: str) -> RunContent | None:
 def list_runs(
     session: Session, run_filter: RunFilter, *, cursor: str | None, limit: int
 ) -> tuple[list[Any], str | None]:
-    """Return a page of run rows, newest first, and the cursor of the next.
+    """Return a page of run rows, newest first, and the cursor of the next page (None at the end).
 
     Raises:
-        InvalidCursorError: the cursor is not one of this list.
+        InvalidCursorError: the cursor does not belong to this list.
     """
     statement = _filtered(select(*_RUN_LIST_COLUMNS), run_filter)
     key = tuple_(AgentRunRow.started_at, AgentRunRow.run_id)
@@ -193,10 +193,10 @@ def list_runs(
 def list_items(
     session: Session, agent_run_id: str, *, cursor: str | None = None, limit: int | None = None
 ) -> tuple[list[Any], str | None]:
-    """Return a page of a timeline in order (`limit` None: all of it) and the next cursor.
+    """Return a page of a timeline in its order (with `limit` None, the whole timeline) and the next cursor.
 
     Raises:
-        InvalidCursorError: the cursor is not one of a timeline.
+        InvalidCursorError: the cursor does not belong to a timeline.
     """
     return _list_items(session, agent_run_id, TimelineItemRow.data, cursor=cursor, limit=limit)
 
@@ -204,10 +204,10 @@ def list_items(
 def list_item_texts(
     session: Session, agent_run_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[Any], str | None]:
-    """Return what `list_items` does, with `data` as the JSON text that is stored.
+    """Return the same page as `list_items`, with `data` as the stored JSON text.
 
     Raises:
-        InvalidCursorError: the cursor is not one of a timeline.
+        InvalidCursorError: the cursor does not belong to a timeline.
     """
     data = cast(TimelineItemRow.data, Text).label("data")
     return _list_items(session, agent_run_id, data, cursor=cursor, limit=limit)
@@ -231,7 +231,7 @@ def _list_items(
 
 
 def set_category(session: Session, agent_run_id: str, content_hash: str, category: str) -> bool:
-    """Label the run with a cause, if its content is still that of `content_hash`."""
+    """Set the category of a run if its content hash is still `content_hash`; return whether it was set."""
     statement = (
         update(table_of(AgentRunRow))
         .where(AgentRunRow.run_id == agent_run_id, AgentRunRow.content_hash == content_hash)
@@ -242,7 +242,7 @@ def set_category(session: Session, agent_run_id: str, content_hash: str, categor
 
 
 def first_start(session: Session, version_key: str, until_us: int) -> int | None:
-    """Return when the first run of a version started, by `until_us`; None if none did."""
+    """Return the earliest start of a run of a version, up to `until_us`; None if no run started by then."""
     statement = select(func.min(AgentRunRow.started_at)).where(
         AgentRunRow.version_key == version_key, AgentRunRow.started_at <= until_us
     )
@@ -250,7 +250,7 @@ def first_start(session: Session, version_key: str, until_us: int) -> int | None
 
 
 def version_before(session: Session, agent_name: str, environment: str | None, before_us: int) -> str | None:
-    """Return the version key of an agent's newest run in an environment before a time, or None."""
+    """Return the version key of the agent's newest run that started in the environment before `before_us`, or None."""
     statement = (
         select(AgentRunRow.version_key)
         .where(
@@ -265,7 +265,7 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
 
 
 def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[Any]:
-    """Return the newest runs of a version that started by `until_us`."""
+    """Return up to `limit` runs of a version that started by `until_us`, newest first."""
     statement = (
         select(
             AgentRunRow.run_id,

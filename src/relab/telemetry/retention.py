@@ -1,7 +1,7 @@
-"""Retention: runs older than wanted are deleted in batches that other writers hardly notice.
+"""Retention: delete old runs in batches so small that other writers are hardly delayed.
 
-Oldest first along the index of starts, a batch per transaction, so that a stop at any
-moment, `kill -9` included, leaves whole runs: the next start goes on where this one ended.
+Runs are deleted oldest first, along the index of start times, with one batch per transaction. A stop
+at any time, even by `kill -9`, leaves only complete runs, and the next start continues from there.
 Every function takes the session of a transaction.
 """
 
@@ -24,22 +24,22 @@ from relab.telemetry.store import forget_runs
 from relab.telemetry.tables import AgentRunRow, RunRollupRow, SpanRow
 
 DEFAULT_BATCH: Final = 200
-"""Runs of one transaction. Of 10 spans each, they hold SQLite's write lock for some 40 ms."""
+"""Runs per transaction. With 10 spans per run, a transaction holds SQLite's write lock for about 40 ms."""
 
 MAX_BATCH_ROWS: Final = 10_000
-"""Spans and timeline items of one transaction; a run with more goes alone."""
+"""Spans and timeline items per transaction; a larger run is deleted in a separate transaction."""
 
 _IDS_PER_STATEMENT = 500
 _SUMS_PER_TRANSACTION = 2_000
-"""More than one bucket has rows, which is one per shard."""
+"""Roll-up rows per transaction: more than the rows of one bucket, which has one row per shard."""
 
 StartKey = tuple[int, str]
-"""Start (microseconds) and id of a run: its place in the order of pruning."""
+"""`(start in microseconds, run id)`: the position of a run in the order of pruning."""
 
 
 @dataclass(frozen=True, slots=True)
 class PruneCounts:
-    """How many runs and how many of their raw spans."""
+    """A number of runs and the number of their raw spans."""
 
     runs: int = 0
     spans: int = 0
@@ -47,12 +47,12 @@ class PruneCounts:
 
 @dataclass(frozen=True, slots=True)
 class PrunedBatch:
-    """What one transaction deleted.
+    """The runs that one transaction deleted.
 
     Attributes:
-        run_ids: the runs that are gone.
-        spans: how many raw spans went with them.
-        reached: the place in the order up to which was looked; None at the end.
+        run_ids: the ids of the deleted runs.
+        spans: the number of deleted raw spans.
+        reached: the position of the last run that was examined; None at the end.
     """
 
     run_ids: set[str] = field(default_factory=set)
@@ -61,21 +61,21 @@ class PrunedBatch:
 
     @property
     def counts(self) -> PruneCounts:
-        """How much that was."""
+        """The numbers of deleted runs and spans."""
         return PruneCounts(len(self.run_ids), self.spans)
 
 
 def forget_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
-    """Delete up to `limit` of the runs that started before a time, oldest first, with all that telemetry holds of them.
+    """Delete up to `limit` runs that started before `before_us`, oldest first, with all their telemetry data.
 
-    `after` is where the batch before had ended: on PostgreSQL, to look from the start would read
-    every entry of the index that was deleted so far and is not vacuumed yet.
+    `after` is the position where the previous batch ended: on PostgreSQL, a scan from the beginning would read
+    every index entry that was deleted and not yet vacuumed.
     """
     prefer_indexes(session)
     candidates = _oldest(session, before_us, after, limit)
     if not candidates:
         return PrunedBatch()
-    # Whoever writes such a run right now is waited for here; it may have got a later start.
+    # The lock waits for a transaction that is writing such a run; the run may have a later start afterwards.
     locked = repository.lock_runs(session, [row.run_id for row in candidates])
     old = {run_id: row for run_id, row in locked.items() if row.started_at < before_us}
     spans = _count_spans(session, [run_id for run_id, row in old.items() if row.source == "otlp"])
@@ -87,31 +87,31 @@ def forget_oldest(session: Session, before_us: int, *, after: StartKey | None, l
 
 
 def count_runs(session: Session, before_us: int) -> int:
-    """Return how many runs started before a time."""
+    """Return how many runs started before `before_us`."""
     return session.execute(select(func.count()).where(AgentRunRow.started_at < before_us)).scalar_one()
 
 
 def count_spans(session: Session, before_us: int) -> int:
-    """Return how many raw spans there are of the runs that started before a time; looks at all of them."""
+    """Return the number of raw spans of the runs that started before `before_us`; visits each of these spans."""
     old = select(AgentRunRow.run_id).where(AgentRunRow.started_at < before_us)
     return session.execute(select(func.count()).where(SpanRow.trace_id.in_(old))).scalar_one()
 
 
 def drop_empty_sums(session: Session, span_us: int, before_us: int, *, after_us: int) -> int | None:
-    """Delete roll-ups of whole buckets before a time that add up to nothing.
+    """Delete the roll-up rows of those buckets before `before_us` whose shards add up to zero.
 
-    What one process counts and another takes off again are two rows of different shards, which
-    nobody else would ever delete: a long-lived installation would have more and more of them.
-    Rows are locked in the order in which writers lock theirs.
+    If one process adds a run and another process subtracts it, rows of two shards remain, which no
+    other code deletes; in a long-lived installation their number would grow.
+    The rows are locked in the same order in which writers lock them.
 
     Args:
-        session: of the transaction.
-        span_us: the length of the buckets to look at.
-        before_us: when the last of them must have ended.
-        after_us: the start of the last bucket that was looked at; -1 at first.
+        session: the session of the transaction.
+        span_us: the length of the buckets, in microseconds.
+        before_us: only buckets that end by this time are examined.
+        after_us: the start of the last bucket that was examined; -1 in the first call.
 
     Returns:
-        Where to go on; None at the end.
+        The `after_us` of the next call; None at the end.
     """
     table = table_of(RunRollupRow).c
     statement = (
@@ -124,9 +124,9 @@ def drop_empty_sums(session: Session, span_us: int, before_us: int, *, after_us:
     buckets = [(start, list(group)) for start, group in groupby(rows, key=lambda row: row.started_at)]
     is_end = len(rows) < _SUMS_PER_TRANSACTION
     if not is_end:
-        # The last bucket may be cut off: it is the first of the next transaction.
+        # The last bucket may be incomplete, so the next transaction starts with it.
         buckets.pop()
-    # Exactly the rows that were read: a writer may have added one of another shard meanwhile.
+    # Delete only the rows that were read: a writer may have added a row of another shard since.
     empty = [(row.started_at, row.shard) for _, group in buckets if _is_nothing(group) for row in group]
     for start in range(0, len(empty), _IDS_PER_STATEMENT):
         keys = empty[start : start + _IDS_PER_STATEMENT]
@@ -158,7 +158,7 @@ def _count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
 
 
 def _fitting(rows: dict[str, int]) -> list[str]:
-    """Return the first runs whose rows fit into one transaction, at least one."""
+    """Return the ids of the first runs whose rows fit into one transaction, at least one run."""
     taken: list[str] = []
     total = 0
     for run_id, count in rows.items():
@@ -180,5 +180,5 @@ def _is_nothing(rows: Iterable[Any]) -> bool:
         total.add(Sums.read(row.data))
     if any(any(entry) for entry in total.runs.values()) or any(total.latencies.values()):
         return False
-    # Only the sum of the failures: beyond 500 tools a bucket counts them under one name.
+    # Compare only the sum of all failures: beyond 500 tools, a bucket counts them under one common name.
     return sum(total.failures.values()) == 0

@@ -1,4 +1,4 @@
-"""Reading and changing the sums of `run_rollups`. Every function takes the session of a transaction."""
+"""Queries that read and change the sums of `run_rollups`. Every function takes the session of a transaction."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _BUCKETS_PER_STATEMENT = 200
 def apply(session: Session, changes: Changes, shard: int) -> None:
     """Add the changes to the sums of a shard.
 
-    Called after the transaction has locked its runs; buckets are locked in the order of
-    their keys, so that no two transactions wait for each other.
+    Call it after the transaction has locked its runs. Buckets are locked in the order of
+    their keys, so that two transactions cannot deadlock.
     """
     buckets = changes.by_bucket()
     keys = sorted(buckets)
@@ -52,7 +52,7 @@ def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[Bucket
         {"span_us": span_us, "started_at": start, "shard": shard, "data": {}} for span_us, start in keys
     ]
     if dialect is postgresql:
-        # Inserts the buckets that are new and locks the others, one by one in order.
+        # This inserts the new buckets and locks the existing ones, one after the other in key order.
         lock = statement.on_conflict_do_update(
             index_elements=_KEY, set_={"shard": statement.excluded.shard}, where=table.c.shard < 0
         )

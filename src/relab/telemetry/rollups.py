@@ -1,7 +1,7 @@
-"""Sums over runs by the hour and the minute of their start: what the overview adds up.
+"""Roll-ups: sums over runs by the hour and the minute of their start, which the overview adds up.
 
-Every write of a run adds what the run counts for and takes off what its former content
-counted for, in the same transaction, so the sums are exact at any moment and do not
+Every write of a run adds the contribution of its new content and subtracts the contribution of
+its former content, in the same transaction. So the sums are exact at any time and do not
 depend on the order of writes. Costs are summed in whole nano-dollars for the same reason.
 """
 
@@ -18,16 +18,17 @@ HOUR_US: Final = 3_600_000_000
 NANO: Final = 1_000_000_000
 MAX_TOOLS: Final = 500
 OTHER_TOOLS: Final = "(other tools)"
-"""Takes the failures of further tools, so that no row grows with what clients invent."""
+"""The name under which the failures of all further tools are counted, so that tool names invented by clients
+cannot make a row grow without limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one run counts for.
+    """The contribution of one run to the sums.
 
     Attributes:
         tool_stats: `{tool: [calls, failures]}`.
-        latencies_ms: of its steps.
+        latencies_ms: the latencies of its steps.
     """
 
     started_at: int
@@ -39,7 +40,7 @@ class Contribution:
 
 @dataclass(slots=True)
 class Sums:
-    """Sums of one bucket of time.
+    """The sums of one time bucket.
 
     Attributes:
         runs: `{status: [runs, nano-dollars]}`.
@@ -61,7 +62,7 @@ class Sums:
         )
 
     def dump(self) -> dict[str, Any]:
-        """Return the sums as JSON can hold them, without what is zero."""
+        """Return the sums as a JSON object, without entries that are zero."""
         return {
             "runs": {status: entry for status, entry in self.runs.items() if any(entry)},
             "failures": {tool: count for tool, count in self.failures.items() if count},
@@ -82,9 +83,9 @@ class Sums:
             latencies[bucket] = latencies.get(bucket, 0) + sign
 
     def add(self, other: Sums, *, most_tools: int | None = None) -> None:
-        """Add other sums to these; they may be negative, as changes are.
+        """Add other sums to these; the other sums may be negative, because changes can be.
 
-        With `most_tools`, no more tools are named than that; the failures of others are one sum.
+        With `most_tools`, at most this number of tools is named; the failures of further tools are added to one sum.
         """
         for status, (runs, cost) in other.runs.items():
             entry = self.runs.setdefault(status, [0, 0])
@@ -101,7 +102,7 @@ class Sums:
             if named == 0 and len(self.failures) >= most_tools and count > 0:
                 tool, named = OTHER_TOOLS, self.failures.get(OTHER_TOOLS, 0)
             elif named + count < 0 and self.failures.get(OTHER_TOOLS, 0) > 0:
-                # Some of them were counted when there was no room for the name.
+                # Some of these failures were counted under `OTHER_TOOLS`, when there was no room for the name.
                 self.failures[OTHER_TOOLS] += named + count
                 count = -named
         if named + count:
@@ -111,12 +112,12 @@ class Sums:
 
 
 BucketKey = tuple[int, int]
-"""The length of a bucket and its start, in microseconds."""
+"""`(length, start)` of a bucket, in microseconds."""
 
 
 @dataclass(slots=True)
 class Changes:
-    """What a transaction changes in the sums."""
+    """The changes of one transaction to the sums, by minute."""
 
     minutes: dict[int, Sums] = field(default_factory=dict)
 
@@ -129,7 +130,7 @@ class Changes:
         sums.count(run, sign)
 
     def by_bucket(self) -> dict[BucketKey, Sums]:
-        """Return the changes of every bucket, minutes and hours."""
+        """Return the changes of each minute bucket and each hour bucket."""
         buckets: dict[BucketKey, Sums] = {}
         for minute, sums in self.minutes.items():
             buckets[(MINUTE_US, minute)] = sums
@@ -138,7 +139,10 @@ class Changes:
 
 
 def window(since_us: int, until_us: int) -> list[tuple[int, int, int]]:
-    """Return the ranges of buckets `(length, first start, end)` that cover a window, whole minutes at its edges."""
+    """Return the ranges of buckets `(length, first start, end)` that cover a window rounded out to whole minutes.
+
+    The ranges use hour buckets for whole hours and minute buckets at the edges.
+    """
     first = since_us - since_us % MINUTE_US
     end = until_us - until_us % MINUTE_US + MINUTE_US
     first_hour = -(-first // HOUR_US) * HOUR_US

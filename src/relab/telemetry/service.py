@@ -1,4 +1,4 @@
-"""Use cases of telemetry: take runs in, show them, delete them, sum them up."""
+"""Use cases of telemetry: store, read, delete and aggregate agent runs."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ RUNS_PER_VERSION = 200
 DELETED_JOB = "telemetry.run_deleted"
 ROLLUP_SHARDS = 16
 EXACT_STEPS = 2_000
-"""Up to so many steps in its window, the overview's percentile is exact; beyond, within 1 %."""
+"""Up to this number of steps in the window, the percentile in the overview is exact; above it, within 1 %."""
 
 
 class TelemetryService:
-    """Agent runs and the spans of some, stored and read back. A server starts and stops the intake."""
+    """Store and read agent runs, and the spans of runs that came over OTLP. A server starts and stops the intake."""
 
     def __init__(self, database: Database, clock: Clock, queue: JobQueue) -> None:
         self._database = database
         self._clock = clock
         self._queue = queue
-        # Processes that share a database write sums of their own, so that they seldom wait for each other.
+        # Each process that shares a database adds to separate sums, so that processes seldom wait for each other.
         self._shard = 0 if database.is_sqlite else secrets.randbelow(ROLLUP_SHARDS)
         self._intake = TelemetryIntake(database, clock, shard=self._shard)
 
     def ingest(self, run: AgentRun) -> IngestReceipt:
-        """Store a run, replacing one of the same id whole; durable when this returns.
+        """Store a run, or replace the stored run with the same id; the run is durable when this returns.
 
-        A run that is posted again unchanged stays as it is, with the cause found for it.
+        If the stored run has the same content, it is not changed and keeps its category (the cause found for it).
 
         Raises:
-            SourceConflictError: the id is that of a run which came in as OTLP spans.
+            SourceConflictError: a run with this id was received as OTLP spans.
         """
         [receipt] = self._intake.write([PostedRun(record_of(run))])
         if isinstance(receipt, Exception):
@@ -85,23 +85,23 @@ class TelemetryService:
         return receipt
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
-        """Begin to take submissions; `on_commit` is told of the spans and seconds of each group commit."""
+        """Begin to accept submissions; call `on_commit(spans, seconds)` after each group commit."""
         self._intake.start(on_commit)
 
     def stop_intake(self) -> None:
-        """Commit what was submitted, and take no more."""
+        """Commit all submissions and accept no more."""
         self._intake.stop()
 
     @property
     def waiting_spans(self) -> int:
-        """How many spans (or steps and calls) are read and wait for their commit."""
+        """The number of spans (or steps and calls) that are decoded but not yet committed."""
         return self._intake.waiting
 
     def submit_run(self, body: Callable[[], bytes]) -> Future[IngestReceipt]:
-        """Have the JSON that `body` returns read and stored with whatever else is being stored.
+        """Queue a run for the next group commit; `body` returns its JSON and is called on the reader thread.
 
-        The future has the receipt once the run is durable, or the errors of `reading.read_agent_run`
-        and of `ingest`.
+        The future returns the receipt when the run is durable. It fails with the errors of
+        `reading.read_agent_run` and of `ingest`.
 
         Raises:
             WriterStoppedError: the intake is not started, or stopped.
@@ -109,9 +109,9 @@ class TelemetryService:
         return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
 
     def submit_export(self, body: Callable[[], bytes], encoding: Literal["protobuf", "json"]) -> Future[ExportReceipt]:
-        """Have the OTLP export that `body` returns read and stored with whatever else is being stored.
+        """Queue an OTLP export for the next group commit; `body` returns its bytes and is called on the reader thread.
 
-        The future has the receipt once every span that it accepts is durable and visible; it fails with
+        The future returns the receipt when every accepted span is durable and visible. It fails with
         `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`.
 
         Raises:
@@ -123,7 +123,7 @@ class TelemetryService:
         """Return one run without its timeline.
 
         Raises:
-            AgentRunNotFoundError: there is none of that id.
+            AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.read() as session:
             row = repository.get_run(session, agent_run_id)
@@ -132,10 +132,10 @@ class TelemetryService:
         return _header(row)
 
     def get_content(self, agent_run_id: str) -> RunContent:
-        """Return what identifies the run's present content, and since when there is a run of that id.
+        """Return the hash of the run's current content, and the time when a run with this id was first received.
 
         Raises:
-            AgentRunNotFoundError: there is none of that id.
+            AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.read() as session:
             content = repository.get_content(session, agent_run_id)
@@ -144,17 +144,17 @@ class TelemetryService:
         return content
 
     def load(self, agent_run_id: str) -> tuple[AgentRun, str]:
-        """Return one run whole, as it was sent, and its content hash, both of one moment.
+        """Return one complete run, as it was sent, and its content hash; both are read in one transaction.
 
         Raises:
-            AgentRunNotFoundError: there is none of that id.
+            AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.read() as session:
             row = repository.get_run(session, agent_run_id)
             if row is None:
                 raise AgentRunNotFoundError(agent_run_id)
             rows, _ = repository.list_items(session, agent_run_id)
-        # The lists as they were sent; those of a trace are in the order of the timeline.
+        # Sort each list into the order in which it was sent; the lists of a trace are in the order of the timeline.
         rows.sort(key=lambda item: (item.kind, item.position))
         lists = {name: [item.data for item in rows if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)}
         return AgentRun.model_validate({**row.data, **lists}), row.content_hash
@@ -163,7 +163,7 @@ class TelemetryService:
         """Return a page of runs, newest first.
 
         Raises:
-            InvalidCursorError: the cursor is not one of this list.
+            InvalidCursorError: the cursor does not belong to this list.
         """
         with self._database.read() as session:
             rows, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
@@ -173,8 +173,8 @@ class TelemetryService:
         """Return a page of a run's timeline, oldest first.
 
         Raises:
-            AgentRunNotFoundError: there is no run of that id.
-            InvalidCursorError: the cursor is not one of a timeline.
+            AgentRunNotFoundError: there is no run with this id.
+            InvalidCursorError: the cursor does not belong to a timeline.
         """
         with self._database.read() as session:
             run = repository.get_run(session, agent_run_id)
@@ -189,14 +189,14 @@ class TelemetryService:
         )
 
     def timeline_json(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> bytes:
-        """Return what `timeline` does, as the JSON of a `TimelinePage`.
+        """Return the same page as `timeline`, as the JSON of a `TimelinePage`.
 
-        Items go from the database to the answer as the text that they are: a page of 10,000 takes a
-        third of the time that it takes to make objects of them.
+        The stored JSON text of each item is copied into the response: for a page of 10,000 items this takes a
+        third of the time of `timeline`, which parses each item into an object.
 
         Raises:
-            AgentRunNotFoundError: there is no run of that id.
-            InvalidCursorError: the cursor is not one of a timeline.
+            AgentRunNotFoundError: there is no run with this id.
+            InvalidCursorError: the cursor does not belong to a timeline.
         """
         with self._database.read() as session:
             run = repository.get_run(session, agent_run_id)
@@ -207,11 +207,11 @@ class TelemetryService:
         return page_json(agent_run_id, rows, total, next_cursor)
 
     def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
-        """Return a page of the spans that a run was made of, by span id; none for a run posted as JSON.
+        """Return a page of a run's spans, ordered by span id; the page is empty for a run posted as JSON.
 
         Raises:
-            AgentRunNotFoundError: there is no run of that id.
-            InvalidCursorError: the cursor is not one of such a list.
+            AgentRunNotFoundError: there is no run with this id.
+            InvalidCursorError: the cursor does not belong to a list of spans.
         """
         with self._database.read() as session:
             if repository.get_content(session, agent_run_id) is None:
@@ -222,10 +222,10 @@ class TelemetryService:
         return SpanPage(run_id=agent_run_id, items=items, next_cursor=next_cursor)
 
     def delete(self, agent_run_id: str) -> None:
-        """Delete a run and its timeline; what other contexts hold of it follows by a job.
+        """Delete a run and its timeline; a job then deletes the data that other contexts hold about the run.
 
         Raises:
-            AgentRunNotFoundError: there is none of that id.
+            AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.write() as unit:
             if not forget_runs(unit.session, [agent_run_id], shard=self._shard):
@@ -233,11 +233,11 @@ class TelemetryService:
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
     def prune(self, before_us: int, *, batch: int = retention.DEFAULT_BATCH) -> Iterator[PruneCounts]:
-        """Delete the runs that started before a time, oldest first; yield what each transaction deleted.
+        """Delete the runs that started before `before_us`, oldest first; yield how much each transaction deleted.
 
-        To stop between two of them, or in the middle of one, loses nothing: the next pruning goes on.
-        Runs that come in with an old start while it goes on may be left to the next one. What other
-        contexts hold of the runs follows by a job per transaction.
+        It is safe to stop between two transactions or within one: the next call of `prune` continues.
+        A run that is ingested with an old start time during the pruning may remain until the next call.
+        One job per transaction deletes the data that other contexts hold about the runs.
         """
         reached = None
         while True:
@@ -253,7 +253,8 @@ class TelemetryService:
                 break
             yield done.counts
             if self._database.is_sqlite:
-                # Its one write lock goes to whoever looks at the right moment: others get as long to look.
+                # SQLite has one write lock and no queue for it: waiting as long as the lock was held lets other
+                # writers acquire it.
                 time.sleep(time.monotonic() - began)
         for span_us in (MINUTE_US, HOUR_US):
             after: int | None = -1
@@ -262,28 +263,31 @@ class TelemetryService:
                     after = retention.drop_empty_sums(unit.session, span_us, before_us, after_us=after)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
-        """Return how much `prune` would delete; to count the spans takes a look at each of them."""
+        """Return how many runs and spans `prune` would delete; to count the spans, each of them is visited."""
         with self._database.read() as session:
             runs = retention.count_runs(session, before_us)
             return PruneCounts(runs, retention.count_spans(session, before_us) if with_spans else 0)
 
     def export(self, run_filter: RunFilter, what: ExportWhat = "runs") -> RunExport:
-        """Return the export of the runs that match now, or of what they hold; nothing is read before it is entered."""
+        """Return an export of the runs that match the filter, or of their timeline items or spans.
+
+        The export reads nothing before it is entered as a context manager.
+        """
         return RunExport(self._database, run_filter, what)
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
-        """Note the cause found for a run; return False when the run is gone or has changed since."""
-        # Not waited for: the job that asks for it is repeated unless both are on disk.
+        """Store the cause found for a run as its category; return False if the run was deleted or changed since."""
+        # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
         with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category)
 
     def history(self, run: AgentRun) -> list[RunSummary]:
-        """Return what a comparison of the run's version with the one before it needs, oldest first.
+        """Return the runs to compare the run's version with the previous version, oldest first.
 
-        These are the newest runs of both versions that started by the start of this run (which
-        is among them when it is stored). The version before is that of the newest run of the same
-        agent and environment before this version's first run. Empty when the run names no
-        version, or there was none before.
+        The list has the newest runs of each version that started no later than this run (including
+        this run, if it is stored). The previous version is that of the newest run of the same agent and
+        environment before this version's first run. The list is empty if the run names no version, or
+        if there is no previous version.
         """
         if run.agent_version is None and run.prompt_hash is None:
             return []
@@ -313,7 +317,7 @@ class TelemetryService:
         ]
 
     def overview(self, hours: float) -> MetricsOverview:
-        """Return the figures of the runs that started within the last `hours` by this clock, in whole minutes."""
+        """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes."""
         now = self._clock.now_us()
         since = max(now - int(hours * HOUR_US), 0)
         ranges = window(since, now)
@@ -321,12 +325,12 @@ class TelemetryService:
             sums = rollup_repository.read(session, ranges)
             p95 = quantile(sums.latencies, 0.95)
             if 0 < sum(sums.latencies.values()) <= EXACT_STEPS:
-                # So few that looking at each takes no time worth saving.
+                # For so few steps, an exact percentile costs little.
                 latencies = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
                 p95 = latencies[math.ceil(0.95 * len(latencies)) - 1] if latencies else None
         succeeded = sums.runs.get(RunStatus.SUCCESS, [0, 0])[0]
         ended = succeeded + sums.runs.get(RunStatus.FAILURE, [0, 0])[0]
-        # Ties are broken by name, so that the same data always gives the same list.
+        # Ties are sorted by name, so that the same data always gives the same list.
         failures = [item for item in sums.failures.items() if item[1] > 0]
         top = sorted(failures, key=lambda item: (-item[1], item[0]))[:10]
         return MetricsOverview(
@@ -369,6 +373,6 @@ def _header(row: Any) -> RunHeader:
         "received_at": row.received_at,
         "updated_at": row.updated_at,
     }
-    # Unknown run fields come back beside the known ones, which they can never replace.
+    # Unknown run fields are returned too, but never replace a known field.
     extra = {name: value for name, value in row.data.items() if name not in known}
     return RunHeader.model_validate({**extra, **known})

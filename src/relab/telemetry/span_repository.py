@@ -45,17 +45,17 @@ def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, 
 
 
 def insert_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
-    """Insert spans that are known to be new."""
+    """Insert spans that do not exist yet."""
     insert_rows(session, table_of(SpanRow), rows)
 
 
 def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
-    """Insert origins that are known to be new."""
+    """Insert origins that do not exist yet."""
     insert_rows(session, table_of(SpanOriginRow), rows)
 
 
 def rewrite_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
-    """Replace origin and content of stored spans."""
+    """Replace the origin and the content of stored spans."""
     if not rows:
         return
     table = table_of(SpanRow)
@@ -76,10 +76,10 @@ def rewrite_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
 def list_spans(
     session: Session, trace_id: str, *, cursor: str | None, limit: int
 ) -> tuple[list[tuple[int, bytes]], str | None]:
-    """Return a page of `(origin, packed span)` by span id, and the next cursor.
+    """Return a page of `(origin, packed span)`, ordered by span id, and the next cursor (None at the end).
 
     Raises:
-        InvalidCursorError: the cursor is not one of this list.
+        InvalidCursorError: the cursor does not belong to this list.
     """
     statement = select(SpanRow.span_id, SpanRow.origin, SpanRow.data).where(SpanRow.trace_id == trace_id)
     if cursor is not None:

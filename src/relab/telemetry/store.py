@@ -1,9 +1,9 @@
-"""Writing runs and traces: one batch, one transaction.
+"""Write a batch of runs and traces in one transaction.
 
-Runs that came whole (JSON) and traces that come in pieces (OTLP) end up in the same
-rows. New runs, which is what nearly all are, are projected from the batch alone and
-inserted; a run that is there is locked, and its trace is projected anew from all of its
-spans, of which only what changed is written.
+Complete runs (JSON) and traces that arrive in parts (OTLP) are stored in the same
+tables. Nearly all runs are new: they are projected from the batch alone and
+inserted. A run that already exists is locked, and its trace is projected again from all of
+its spans; only the changed rows are written.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ MAX_SPANS_PER_TRACE = 100_000
 
 @dataclass
 class TraceSpans:
-    """Spans of one trace, each once, and the origins that they name.
+    """The spans of one trace, without duplicates, and the origins that they refer to.
 
     Attributes:
         spans: `{span id: span}`.
-        origins: `{key: origin}`; may hold origins of other traces.
+        origins: `{key: origin}`; may also contain origins of other traces.
     """
 
     spans: dict[str, ReceivedSpan]
     origins: Mapping[int, Origin]
 
     def add(self, received: ReceivedSpan) -> None:
-        """Add a span, joined with what is there of it."""
+        """Add a span; join it with an earlier report of the same span."""
         span_id = received.facts.span.span_id
         known = self.spans.get(span_id)
         if known is None:
@@ -58,12 +58,12 @@ class TraceSpans:
 
 @dataclass
 class BatchOutcome:
-    """What became of a batch.
+    """The result of writing a batch.
 
     Attributes:
-        created: ids of the runs that are new.
-        conflicts: ids of the runs that belong to the other source; nothing of theirs was written.
-        overfull: `{trace id: ids of spans that were not taken}`, the trace being full.
+        created: ids of the new runs.
+        conflicts: ids of the runs already ingested from another source (OTLP / JSON); their data was not written.
+        overfull: `{trace id: ids of rejected spans}` of the traces that are full.
     """
 
     created: set[str] = field(default_factory=set)
@@ -80,12 +80,12 @@ def write_batch(
     shard: int,
     cache: FactsCache,
 ) -> BatchOutcome:
-    """Store whole runs and spans of traces; no run id occurs twice among them."""
+    """Store complete runs and spans of traces; no run id may occur twice in `runs` and `traces` together."""
     return _Batch(session, now_us, shard, cache).write(runs, traces)
 
 
 def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
-    """Delete runs with all that telemetry holds of them; return the ids of those that were there."""
+    """Delete runs with their timelines, spans and shares in the sums; return the ids of the deleted runs."""
     stored = repository.lock_runs(session, run_ids)
     if not stored:
         return set()
@@ -100,7 +100,7 @@ def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
 
 
 class _Batch:
-    """One transaction's worth of writing."""
+    """Collect and write the rows of one transaction."""
 
     def __init__(self, session: Session, now_us: int, shard: int, cache: FactsCache) -> None:
         self._cache = cache
@@ -167,7 +167,7 @@ class _Batch:
             self._replace_items(items, record.items)
 
     def _merge(self, stored: Mapping[str, Any], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
-        """Merge spans into stored traces; return the records of the runs that change by it."""
+        """Merge spans into stored traces; return the records of the runs that this changes."""
         if not traces:
             return {}
         prefer_indexes(self._session)
@@ -190,7 +190,7 @@ class _Batch:
     def _merge_one(
         self, trace_id: str, trace: TraceSpans, former: dict[str, tuple[int, bytes]], origins: dict[int, Any]
     ) -> RunRecord | None:
-        """Note what is new of a trace; return the run that it makes, or None if nothing is."""
+        """Collect the new and changed spans of a trace; return the projected run, or None if no span changed."""
         fresh = {span_id for span_id in trace.spans if span_id not in former}
         self._make_room(trace_id, trace, len(former), among=fresh)
         facts = {}
@@ -217,7 +217,10 @@ class _Batch:
         return project(trace_id, facts.values())
 
     def _make_room(self, trace_id: str, trace: TraceSpans, stored: int, *, among: set[str] | None = None) -> None:
-        """Take spans out of an overfull trace: those with the greatest ids, so that repeats fare alike."""
+        """Reject the spans of a trace that exceed its limit.
+
+        The spans with the greatest ids are rejected, so that a repeated export rejects the same spans.
+        """
         candidates = trace.spans.keys() if among is None else among
         room = max(MAX_SPANS_PER_TRACE - stored, 0)
         if len(candidates) <= room:

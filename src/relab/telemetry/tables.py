@@ -1,9 +1,9 @@
-"""How agent runs are stored.
+"""ORM tables of agent runs.
 
-`agent_runs` holds one row per run with what lists filter by; `timeline_items` holds its
-steps, tool calls and guardrail events in one table, because their one hot reader is the
-timeline: a page is one range scan of the primary key. `data` keeps each object as it was
-sent. `spans` keeps what came in over OTLP, and is the truth of such a run. `run_rollups`
+`agent_runs` holds one row per run, with the columns that lists filter by. `timeline_items` holds
+steps, tool calls and guardrail events in one table, because they are mostly read as a
+timeline: a page is one range scan of the primary key. `data` is each object as it was
+sent. `spans` holds the spans received over OTLP; the run is a projection of them. `run_rollups`
 holds the sums that the overview adds up.
 """
 
@@ -41,19 +41,19 @@ class AgentRunRow(Base):
     task_id: Mapped[str | None] = mapped_column(ShortText)
     prompt_hash: Mapped[str | None] = mapped_column(ShortText)
     version_key: Mapped[str] = mapped_column(String(80))
-    """Agent, environment, version and prompt as one digest: what comparisons group by."""
+    """A digest of agent, environment, version and prompt; comparisons of versions group by it."""
     total_cost_usd: Mapped[float | None] = mapped_column(Double)
     category: Mapped[str | None] = mapped_column(String(32))
     step_count: Mapped[int] = mapped_column(Integer)
     tool_call_count: Mapped[int] = mapped_column(Integer)
     guardrail_event_count: Mapped[int] = mapped_column(Integer)
     tool_stats: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """`{tool: [calls, failures]}`: what overviews and comparisons of versions need."""
+    """`{tool: [calls, failures]}`, for the overview and comparisons of versions."""
     search_text: Mapped[str] = mapped_column(Text)
-    """Lower-cased names, ids and error messages; what the `text` filter looks in."""
+    """Lower-cased names, ids and error messages; the `text` filter searches them."""
     content_hash: Mapped[str] = mapped_column(String(80))
     mapper_version: Mapped[int | None] = mapped_column(SmallInteger)
-    """Which version of the mapper made this run of its spans; None for a run posted as JSON."""
+    """The version of the mapper that made this run from its spans; None for a run posted as JSON."""
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     """The run as it was sent, without its lists of steps, calls and events."""
     received_at: Mapped[int] = mapped_column(Micros)
@@ -61,24 +61,24 @@ class AgentRunRow(Base):
 
 
 class TimelineItemRow(Base):
-    """One step, tool call or guardrail event of a run. Goes with its run by the code that deletes runs."""
+    """One step, tool call or guardrail event of a run. The code that deletes a run also deletes its items."""
 
     __tablename__ = "timeline_items"
 
-    # The key is the timeline's order, so that a page is a range of the one index that there is.
+    # The primary key has the order of the timeline, so that a page is a range of the only index.
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
     at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
     kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """0 step, 1 tool call, 2 guardrail event: also the order of items at the same time."""
+    """0 step, 1 tool call, 2 guardrail event; items of the same time are sorted by it."""
     position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    """The index in the list that was sent; 0 for items made of spans, whose ids settle the order of equals."""
+    """The index in the list that was sent; 0 for items made from spans, which are sorted by `ref_id` if they tie."""
     ref_id: Mapped[str] = mapped_column(IdText, primary_key=True)
     latency_ms: Mapped[float | None] = mapped_column(Double)
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class SpanRow(Base):
-    """One span as it came in, or several reports of it joined."""
+    """One span as it was received; several reports of the same span are joined."""
 
     __tablename__ = "spans"
 
@@ -91,7 +91,7 @@ class SpanRow(Base):
 
 
 class SpanOriginRow(Base):
-    """The resource and scope of spans of a trace, once per trace and not per span."""
+    """A resource and scope of spans, stored once per trace instead of once per span."""
 
     __tablename__ = "span_origins"
 
@@ -102,7 +102,7 @@ class SpanOriginRow(Base):
 
 
 class RunRollupRow(Base):
-    """Sums over the runs that started within one hour or one minute."""
+    """The sums of one shard over the runs that started within one hour or one minute."""
 
     __tablename__ = "run_rollups"
 

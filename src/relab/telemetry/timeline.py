@@ -1,8 +1,8 @@
 """The timeline of a run: its steps, tool calls and guardrail events merged by time.
 
-The order is total and stable: by time, then steps before calls before events, then the
-order in which they were sent. A tool call without a time of its own stands at the start
-of its step, and one without a known step at the start of the run.
+The order is total and stable: by time, then steps before calls before events, then in the
+order in which they were sent. A tool call without a start time is placed at the start
+of its step, or at the start of the run if its step is not known.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from relab.core.clock import format_time
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, TimelineItem, TimelineKind, ToolCall
 
 KINDS = (TimelineKind.STEP, TimelineKind.TOOL_CALL, TimelineKind.GUARDRAIL_EVENT)
-"""A kind's index is its rank in the order and its value in the database."""
+"""The index of a kind is its rank in the sort order and its value in the database."""
 
 _KIND_NAMES = tuple(kind.value for kind in KINDS)
 _TITLES = ("name", "tool_name", "type")
-"""The field of each kind that names an item."""
+"""The field, for each kind, that is the title of an item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An object of a run with its place in the timeline; `kind` indexes `KINDS`."""
+    """An object of a run with its position in the timeline; `kind` is an index into `KINDS`."""
 
     at: int
     kind: int
@@ -36,14 +36,14 @@ class Placed:
 
     @property
     def latency_ms(self) -> float | None:
-        """The latency of a step or a call, in ms."""
+        """The latency of a step or a call, in ms; None for an event, or if the latency is not known."""
         if isinstance(self.item, Step):
             return self.item.effective_latency_ms
         return self.item.latency_ms if isinstance(self.item, ToolCall) else None
 
 
 def place(run: AgentRun) -> Iterator[Placed]:
-    """Yield every object of the run with its place, in no particular order."""
+    """Yield every step, call and event of the run with its position in the timeline, in no particular order."""
     step_starts = {step.step_id: step.started_at for step in run.steps}
     for position, step in enumerate(run.steps):
         yield Placed(step.started_at, 0, position, step.step_id, step)
@@ -73,7 +73,7 @@ def present(at: int, kind: int, ref_id: str, data: Mapping[str, Any]) -> Timelin
 def page_json(run_id: str, rows: Sequence[Any], total: int, next_cursor: str | None) -> bytes:
     """Return the JSON of a `TimelinePage` for stored rows `(at, kind, position, ref_id, data as JSON text)`.
 
-    Says what `present` says, item by item; the text of each item is taken over as it stands.
+    Each item has the same fields as the result of `present`; the stored JSON text of the item is copied unchanged.
     """
     items = [_item_json(at, kind, ref_id, text) for at, kind, _, ref_id, text in rows]
     head = to_json({"run_id": run_id}).decode().removesuffix("}")

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `storage/migrate.py` holds."""
+"""Alembic's entry point: it runs the migrations on the connection that `storage/migrate.py` opened."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ context.configure(
     compare_type=True,
     render_as_batch=True,
 )
-# The caller's transaction is the transaction: a failed migration leaves nothing behind.
+# The migrations run in the caller's transaction, so that a failed migration is rolled back.
 context.run_migrations()

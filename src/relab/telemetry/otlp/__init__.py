@@ -1,1 +1,1 @@
-"""OpenTelemetry traces: from the bytes of an export to spans, and from spans to agent runs."""
+"""OpenTelemetry traces: decode the bytes of an export into spans, and project spans to agent runs."""

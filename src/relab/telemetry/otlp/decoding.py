@@ -1,4 +1,4 @@
-"""From the body of an OTLP export to the spans in it, each taken or refused by itself."""
+"""Decode the body of an OTLP export into spans; each span is accepted or rejected independently."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _SHOWN_REFUSALS = 5
 
 
 class Origin(NamedTuple):
-    """Where spans come from: the resource (the process) and the scope (the library) that made them.
+    """The origin of spans: the resource (the process) and the scope (the library) that created them.
 
-    `key` identifies the content; `data` is its JSON.
+    `key` is a digest of the content; `data` is the content as JSON.
     """
 
     key: int
@@ -46,7 +46,7 @@ class Origin(NamedTuple):
 
 
 class ReceivedSpan(NamedTuple):
-    """One span: what the mapper makes of it, and its bytes as they came."""
+    """One span: its facts, the key of its origin, and its bytes as they were received."""
 
     facts: SpanFacts
     origin: int
@@ -55,19 +55,19 @@ class ReceivedSpan(NamedTuple):
 
 @dataclass
 class Refusals:
-    """Spans that were not taken: how many, and the first few reasons."""
+    """The rejected spans: their number, and the first few different reasons."""
 
     count: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Note that so many spans are refused for a reason."""
+        """Add `count` spans that were rejected for a reason."""
         self.count += count
         if len(self.reasons) < _SHOWN_REFUSALS and reason not in self.reasons:
             self.reasons.append(reason)
 
     def message(self) -> str:
-        """Return the reasons as one sentence, empty if nothing was refused."""
+        """Return the reasons as one text, empty if no span was rejected."""
         more = "" if len(self.reasons) < _SHOWN_REFUSALS else "; and possibly others"
         return "; ".join(self.reasons) + more
 
@@ -79,7 +79,7 @@ class SpanExport:
     Attributes:
         traces: `{trace id: spans}`, in the order of the body; a span may occur twice.
         origins: `{key: origin}` of all spans.
-        refusals: the spans that were not taken.
+        refusals: the rejected spans.
     """
 
     traces: dict[str, list[ReceivedSpan]] = field(default_factory=dict)
@@ -88,26 +88,26 @@ class SpanExport:
 
     @property
     def span_count(self) -> int:
-        """How many spans were taken."""
+        """The number of accepted spans, duplicates included."""
         return sum(map(len, self.traces.values()))
 
 
 def decode_protobuf(body: bytes) -> SpanExport:
-    """Read a binary `ExportTraceServiceRequest`.
+    """Decode a binary `ExportTraceServiceRequest`.
 
     Raises:
         MalformedBodyError: the body is not such a message.
-        TooLargeError: it has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
     return _collect(_iter_packed_groups(body))
 
 
 def decode_json(body: bytes) -> SpanExport:
-    """Read a JSON `ExportTraceServiceRequest`.
+    """Decode a JSON `ExportTraceServiceRequest`.
 
     Raises:
-        MalformedBodyError: the body is not JSON, or not of that shape.
-        TooLargeError: it has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
+        MalformedBodyError: the body is not JSON, or does not have the shape of an export.
+        TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
     return _collect(iter_json_groups(body))
 
@@ -130,7 +130,7 @@ def _iter_packed_groups(body: bytes) -> Iterator[SpanGroup]:
 
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
-    """Return a message, or why it cannot be read."""
+    """Return the decoded message; if it cannot be decoded, return (do not raise) an `InvalidSpanError`."""
     if len(packed) > MAX_ORIGIN_BYTES:
         return InvalidSpanError(f"the {field} of spans has more than {MAX_ORIGIN_BYTES:,} bytes")
     try:
@@ -152,7 +152,7 @@ def _collect(groups: Iterable[SpanGroup]) -> SpanExport:
 
 
 def _take_group(export: SpanExport, group: SpanGroup, parts: int) -> int:
-    """Add the spans of a group to an export of which so many parts are read; return how many are then."""
+    """Add the spans of a group to an export; return `parts` plus the number of parts of these spans."""
     try:
         origin = _origin(group)
     except InvalidSpanError as error:
@@ -195,6 +195,6 @@ def _origin(group: SpanGroup) -> Origin:
     data = pydantic_core.to_json(content)
     if len(data) > MAX_ORIGIN_BYTES:
         raise InvalidSpanError(f"the resource of {group.count} spans has more than {MAX_ORIGIN_BYTES:,} bytes")
-    # Signed, because that is what a BIGINT column holds. Keys are ordered as they came: another order, another origin.
+    # The key is signed, because it is stored as BIGINT. The order of attributes is part of the content.
     key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
     return Origin(key, data.decode(), resource)

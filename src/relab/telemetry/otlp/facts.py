@@ -1,7 +1,7 @@
-"""What one span says by itself: its role, how it ended, and the step, call or event that it is.
+"""Read the facts of a single span: its role, its outcome, and its step, call or event of the timeline.
 
-Nothing here looks at other spans, so a span is read once, however late its parents come;
-`projection.py` ties the facts of a trace together.
+No function here uses other spans, so a span is read only once, even if its parents arrive later;
+`projection.py` combines the facts of a trace.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MAX_FINISH_REASON_CHARS = 100
 CONTENT_FILTER: Final = "content_filter"
 
 NO_ITEM, STEP, CALL, EVENT = -1, 0, 1, 2
-"""What a span is in the timeline; as in `telemetry/timeline.py`."""
+"""The timeline kind of a span; the numbers are those of `telemetry/timeline.py`."""
 
 
 class Usage(NamedTuple):
-    """What a model's answer took."""
+    """The tokens and the cost of a model's answer; None where not reported."""
 
     tokens_prompt: int | None
     tokens_completion: int | None
@@ -37,13 +37,13 @@ class Usage(NamedTuple):
 
 
 class SpanFacts(NamedTuple):
-    """One span, understood.
+    """The facts of one span.
 
     Attributes:
-        resource: the attributes of the process that made it.
-        kind: the timeline's kind of item that it is, or `NO_ITEM`.
-        item: the item's fields, without what ties it to other spans. Shared: copy before a change.
-        requested: ids of the tool calls that a model's answer asks for.
+        resource: the attributes of the process that created the span.
+        kind: the kind of its timeline item (`STEP`, `CALL` or `EVENT`), or `NO_ITEM`.
+        item: the fields of its timeline item, without references to other spans. It is shared: copy it before a change.
+        requested: the ids of the tool calls that a model's answer requests.
     """
 
     span: Span
@@ -57,7 +57,7 @@ class SpanFacts(NamedTuple):
 
 
 def facts_of(span: Span, resource: Attributes) -> SpanFacts:
-    """Read one span of a process with these resource attributes."""
+    """Return the facts of a span; `resource` has the attributes of its process."""
     role = role_of(span.attributes)
     outcome = outcome_of(span)
     if role is Role.OTHER:
@@ -82,7 +82,7 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
 
 
 def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHARS) -> str | None:
-    """Return the first of the attributes that is a text with content, cut."""
+    """Return the first of the attributes that is a non-empty text, cut at `limit` characters; None if there is none."""
     for key in keys:
         value = attributes.get(key)
         if value and isinstance(value, str):
@@ -116,7 +116,7 @@ def _step(
 
 
 def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
-    """Return the call, and how it ended: its result may know better than its span."""
+    """Return the tool call and its outcome; a result that reports an error overrides a successful span."""
     attributes = span.attributes
     result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
     message = text.tool_message(result) if result is not None else text.ToolMessage(None)
@@ -171,7 +171,7 @@ def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
 
 
 def _guardrail_spoke(span: Span, outcome: Outcome) -> bool:
-    """Return whether a guardrail found something: it failed, or says that it did not pass."""
+    """Return whether a guardrail was triggered: its span failed or was cancelled, or its verdict is negative."""
     if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
         return True
     verdict = _first(span.attributes, "guardrail.passed", "guardrail.result", "guardrail.triggered")
@@ -202,7 +202,7 @@ def _finish_reasons(attributes: Attributes, answers: list[Any] | None) -> list[s
 
 
 def _requested(attributes: Attributes, answers: list[Any] | None) -> tuple[str, ...]:
-    """Return the ids of the tool calls that a model's answer asks for."""
+    """Return the ids of the tool calls that a model's answer requests."""
     if answers is not None:
         return tuple(text.requested_calls(answers))
     return tuple(
@@ -245,7 +245,7 @@ def _plain_texts(attributes: Attributes) -> tuple[str | None, str | None]:
 
 
 def model_of(attributes: Attributes) -> str | None:
-    """Return the model that a span names."""
+    """Return the name of the model in a span's attributes, or None."""
     return text_attribute(
         attributes, "gen_ai.request.model", "gen_ai.response.model", "llm.model_name", "embedding.model_name"
     )

@@ -1,7 +1,7 @@
-"""Facts of spans that were read lately, for traces that keep growing.
+"""A cache of the facts of recently read spans, for traces that keep growing.
 
-Each further batch of a trace needs the facts of all its spans. They are a pure function
-of a span's bytes and its origin, so those are the key, and nothing can be out of date.
+Each new batch of a trace needs the facts of all its spans. The facts are a pure function
+of a span's bytes and its origin; these are the cache key, so an entry is never outdated.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from relab.telemetry.otlp.facts import SpanFacts, facts_of
 from relab.telemetry.otlp.spans import Attributes, read_span
 
 MAX_BYTES = 8 * 1_048_576
-"""Packed bytes of the spans; understood, they take about six times as much."""
+"""The maximum total size of the packed spans in the cache; their facts take about six times as much memory."""
 
 
 class FactsCache:
-    """Keeps the facts of the spans that were asked for last. Not for several threads at once."""
+    """An LRU cache of the facts of spans. It is not thread-safe."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -24,7 +24,10 @@ class FactsCache:
         self._facts: OrderedDict[tuple[bytes, int], SpanFacts] = OrderedDict()
 
     def get(self, raw: bytes, origin: int, resource: Attributes) -> SpanFacts:
-        """Return the facts of a packed span of an origin whose resource has these attributes."""
+        """Return the facts of a packed span; on a cache miss, read the span and cache its facts.
+
+        `origin` is the key of the span's origin, and `resource` the attributes of its process.
+        """
         key = (raw, origin)
         facts = self._facts.get(key)
         if facts is None:
@@ -35,7 +38,7 @@ class FactsCache:
         return facts
 
     def keep(self, raw: bytes, origin: int, facts: SpanFacts) -> None:
-        """Keep facts that will be asked for."""
+        """Add facts to the cache; evict the least recently used entries."""
         if (raw, origin) in self._facts:
             return
         self._facts[(raw, origin)] = facts

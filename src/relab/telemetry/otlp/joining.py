@@ -1,9 +1,9 @@
-"""Several reports of one span become one, whatever their order.
+"""Join several reports of one span into one span, independent of their order.
 
-An exporter may send a span before it is over and again after, or two processors may send
-it with different attributes. Field by field the report that says more wins, by a total
-order: so joining is commutative, associative and idempotent, and the stored span depends
-only on which reports came, not on when.
+An exporter may send a span before its end and again afterwards, or two processors may send
+it with different attributes. For each field, the greater value by a total order wins
+(for a text, the longer one). So the join is commutative, associative and idempotent, and the stored
+span depends only on the set of reports, not on their order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TELLING = (
 
 
 def join_spans(one: bytes, other: bytes) -> bytes:
-    """Return two reports of one span joined."""
+    """Return the join of two packed reports of the same span."""
     if one == other:
         return one
     reports = [SpanMessage.FromString(one), SpanMessage.FromString(other)]
@@ -47,7 +47,7 @@ def join_spans(one: bytes, other: bytes) -> bytes:
     joined.flags = reports[0].flags | reports[1].flags
     for field in ("dropped_attributes_count", "dropped_events_count", "dropped_links_count"):
         setattr(joined, field, max(getattr(report, field) for report in reports))
-    # ERROR (2) beats OK (1) beats unset (0): who saw an error knew more.
+    # ERROR (2) overrides OK (1), and OK overrides unset (0): a report of an error has more information.
     code = max(report.status.code for report in reports)
     message = _fuller(report.status.message for report in reports)
     if code or message:
@@ -60,9 +60,9 @@ def join_spans(one: bytes, other: bytes) -> bytes:
 
 
 def _within_limits(joined: SpanMessage) -> SpanMessage:
-    """Cut what several reports of a span have too much together, so that the span can still be read.
+    """Remove parts of a joined span that exceed the limits of a span, so that the span can still be read.
 
-    Of more than 8 MB it then depends on the order of reports which parts are left; nothing else does.
+    If a joined span exceeds 8 MB, its remaining parts depend on the order of the reports; only in this case.
     """
     del joined.attributes[MAX_PARTS:]
     del joined.events[MAX_PARTS:]
@@ -92,18 +92,18 @@ def _join_attributes(pairs: Iterable[KeyValue]) -> list[KeyValue]:
         known = best.get(pair.key)
         if known is None or _value_order(pair.value) > _value_order(known.value):
             best[pair.key] = pair
-    # What the mapper reads comes first: should there be too many, the others are cut.
+    # Attributes that the mapper reads are sorted first, so that the other attributes are cut if there are too many.
     return [best[key] for key in sorted(best, key=lambda key: (not key.startswith(_TELLING), key))]
 
 
 def _value_order(value: AnyValue) -> tuple[int, float, bytes]:
-    """Rank values by kind, then by size: a count that grew, a text that was completed."""
+    """Return the sort key of a value: its type, then its size (a greater number, a longer text), then its bytes."""
     kind = value.WhichOneof("value")
     rank = _VALUE_RANKS.get(kind, _CONTAINER_RANK)
     content = _packed(value)
     if rank in {1, 2}:
         number = float(getattr(value, str(kind)))
-        # NaN compares with nothing, so it stands below every number.
+        # NaN has no order, so it ranks below every number.
         return rank, number if number == number else float("-inf"), content  # noqa: PLR0124
     return rank, float(len(content)), content
 

@@ -1,4 +1,4 @@
-"""OTLP's JSON encoding: protobuf's own, but with trace and span ids in hex."""
+"""OTLP's JSON encoding: the JSON encoding of protobuf, but with trace and span ids in hex."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _ID_FIELDS = {"trace_id": "traceId", "span_id": "spanId", "parent_span_id": "par
 _SHOWN_CHARS = 40
 
 MAX_JSON_PARTS = 10_000_000
-"""Braces, brackets and commas of a body: each may stand for a value, which takes up to a hundred bytes of memory."""
+"""The maximum number of braces, brackets and commas in a body: each may belong to a value, and a value takes up to a
+hundred bytes of memory."""
 
-# Of values of another type than the field's, protobuf lets through what Python says of them.
+# If a value does not have the type of its field, protobuf does not convert the Python exceptions.
 _UNREADABLE = (json_format.ParseError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
-    """Yield the spans of a JSON export, packed, by resource and scope.
+    """Yield the packed spans of a JSON export, grouped by resource and scope.
 
     Raises:
-        MalformedBodyError: the body is not JSON, or not of the shape of an export.
-        TooLargeError: it has too many values, resources or scopes.
+        MalformedBodyError: the body is not JSON, or does not have the shape of an export.
+        TooLargeError: the body has too many values, resources or scopes.
     """
     if sum(map(body.count, (b"{", b"[", b","))) > MAX_JSON_PARTS:
         raise TooLargeError(
@@ -57,7 +58,7 @@ def iter_json_groups(body: bytes) -> Iterator[SpanGroup]:
 
 
 def span_to_json(raw: bytes) -> dict[str, Any]:
-    """Return a packed span as OTLP JSON spells it."""
+    """Return a packed span in OTLP's JSON encoding."""
     span: dict[str, Any] = json_format.MessageToDict(SpanMessage.FromString(raw), use_integers_for_enums=True)
     for holder in (span, *span.get("links", ())):
         for name in _ID_FIELDS.values():
@@ -90,7 +91,7 @@ def _pack(span: dict[str, Any]) -> bytes:
 
 
 def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy whose ids are base64, as protobuf's JSON has bytes."""
+    """Return a copy with the hex ids converted to base64, protobuf's JSON encoding of bytes."""
     copy = dict(fields)
     for spellings in _ID_FIELDS.items():
         for name in spellings:
@@ -105,7 +106,7 @@ def _with_binary_ids(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _message(fields: Any, message: Message, field: str) -> Message | InvalidSpanError:
-    """Return a message, or why it cannot be read."""
+    """Return `message` filled from `fields`; if they cannot be read, return (do not raise) an `InvalidSpanError`."""
     if fields is None:
         return message
     try:

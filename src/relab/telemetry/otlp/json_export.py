@@ -1,4 +1,4 @@
-"""Stored spans back to OTLP: the export request, in OTLP's JSON encoding, that would store them again."""
+"""Convert stored spans back to an OTLP export request in JSON; ingesting the request stores the same spans again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def export_to_json(groups: Iterable[tuple[dict[str, Any], list[bytes]]]) -> dict
     """Return an `ExportTraceServiceRequest`.
 
     Args:
-        groups: for each resource and scope, the content of `span_origins.data` and the packed spans.
+        groups: for each origin, the content of `span_origins.data` and the packed spans.
     """
     return {"resourceSpans": [_resource_spans(origin, spans) for origin, spans in groups]}
 
@@ -34,11 +34,11 @@ def _key_values(attributes: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _value(value: Any) -> dict[str, Any]:
-    """Return an `AnyValue`. What was stored as text, bytes and NaN among it, stays text."""
+    """Return a value as OTLP `AnyValue` JSON; values stored as text, including bytes and NaN, remain text."""
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
-        # Protobuf's JSON has 64-bit integers as text, because JavaScript cannot hold them.
+        # Protobuf's JSON encodes 64-bit integers as text, because JavaScript cannot represent them.
         return {"intValue": str(value)}
     if isinstance(value, list):
         return {"arrayValue": {"values": [_value(item) for item in value]}}

@@ -1,8 +1,8 @@
-"""Who is above whom in a trace: for each span what surrounds it.
+"""Find the nearest ancestors of each span in a trace: its step, tool call and agent.
 
-Parents may be missing (late, or in another system) and may even form a circle. Spans on a
-circle count as having no parent, all of them, so that the answer does not depend on where
-one starts to look.
+Parents may be missing (late, or in another system) and may even form a cycle. All spans of a
+cycle count as spans without a parent, so that the result does not depend on the span at which
+the search starts.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
 class Surroundings(NamedTuple):
-    """What a span's children find around them: the nearest of each, or None."""
+    """The span ids of the nearest step, tool call and agent around a span; None if there is none."""
 
     step: str | None = None
     call: str | None = None
     agent: str | None = None
     """The span id of the agent."""
     is_known: bool = False
-    """Whether the span or one above it is an agent's doing."""
+    """Whether a span around it has a known role, that is, belongs to an agent's run."""
     is_billed: bool = False
-    """Whether the tokens of what is below are already counted."""
+    """Whether a model span around it already counts the tokens of the spans below."""
 
 
 NOTHING = Surroundings()
 
 
 def surroundings(facts: Mapping[str, SpanFacts]) -> dict[str, Surroundings]:
-    """Return `{span id: what surrounds that span}`, itself not included, for spans by id."""
+    """Return `{span id: surroundings}` for `{span id: facts}`; a span is not part of its own surroundings."""
     outside: dict[str, Surroundings] = {}
     inside: dict[str, Surroundings] = {}
     for span_id, span_facts in facts.items():
@@ -49,7 +49,7 @@ def surroundings(facts: Mapping[str, SpanFacts]) -> dict[str, Surroundings]:
 def _climb(
     span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Surroundings], inside: dict[str, Surroundings]
 ) -> None:
-    """Settle a span and all above it, from the top down."""
+    """Compute the surroundings of a span and of all its ancestors, from the top down."""
     path: dict[str, None] = {}
     here = span_id
     while here in facts and here not in outside and here not in path:

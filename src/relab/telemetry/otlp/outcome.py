@@ -1,7 +1,7 @@
-"""How a span ended, read from all that tells of it.
+"""Determine how a span ended, from its status, `error.type` and exception events.
 
-The status alone lies: an instrumentation that sees a stream break often overwrites the
-error with OK. So `error.type` and exception events count as well.
+The status alone is not reliable: after an interrupted stream, instrumentations often overwrite the
+error with OK. So `error.type` and exception events count too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from relab.telemetry.otlp.spans import STATUS_ERROR, Span, SpanEvent
 
 EXCEPTION_EVENT: Final = "exception"
 
-# Raised to steer, not because something went wrong: by LangGraph to pause or to jump, by Python to end a stream.
+# Exceptions for control flow, not errors: LangGraph raises them to pause or to jump, Python to end a generator.
 _CONTROL_FLOW: Final = frozenset(
     (
         "GraphInterrupt",
@@ -29,7 +29,7 @@ _CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "cancelled
 
 
 class Outcome(NamedTuple):
-    """How a span ended, with the error that it reports."""
+    """The outcome of a span: its status and the error that it reports."""
 
     status: StepStatus
     error_class: str | None = None
@@ -41,10 +41,10 @@ _RUNNING: Final = Outcome(StepStatus.RUNNING)
 
 
 def outcome_of(span: Span) -> Outcome:
-    """Return how the span ended."""
+    """Return the outcome of a span; a span without an end and without an error is running."""
     error_type = span.attributes.get("error.type")
     if span.status != STATUS_ERROR and error_type is None and not span.events:
-        # An agent that a model made stop is not a failure; one that is told to have failed is.
+        # Without an error status, an error type or an exception event, the span did not fail.
         return _SUCCESS if span.end_us is not None else _RUNNING
     exception = _last_exception(span.events)
     if span.status != STATUS_ERROR and not error_type and exception is None:

@@ -1,10 +1,10 @@
-"""OTLP's messages with their parts left packed.
+"""Outlines of OTLP's messages: decode a message, but leave its parts packed.
 
-A length-delimited field may be read as `bytes` as well as the message that it holds, so
-these outlines of `ExportTraceServiceRequest` and its parts open an export one level at a
-time. That keeps the harm local: spans are counted before memory is spent on them, one
-that cannot be decoded spoils no other, its bytes are stored as they came, and attributes
-that occur again and again are decoded once. Field numbers are those of OTLP 1.x
+Protobuf can decode a length-delimited field as `bytes` instead of a message, so
+these outlines of `ExportTraceServiceRequest` and its parts decode an export one level at a
+time. So spans are counted before memory is allocated for them, a span
+that cannot be decoded does not affect others, spans are stored as the received bytes, and repeated
+attributes are decoded once. Field numbers are those of OTLP 1.x
 (opentelemetry-proto, `trace.proto` and `trace_service.proto`), which never change.
 """
 
@@ -65,4 +65,4 @@ ScopeSpansOutline: Final[Any] = _CLASSES["ScopeSpans"]
 """`scope`: a packed `InstrumentationScope`; `spans`: packed `Span`s; `schema_url`."""
 
 SpanOutline: Final[Any] = _CLASSES["Span"]
-"""What a run needs of a span; `attributes`, `events` and `status` are packed."""
+"""The fields of a span that a run needs; `attributes`, `events` and `status` are packed."""

@@ -1,8 +1,8 @@
-"""From the spans of one trace to the run that they tell of: a pure function of the set of spans.
+"""Project the spans of one trace to an agent run: a pure function of the set of spans.
 
-Order of arrival plays no part: spans are sorted by start and id first. A trace whose
-spans are still coming yields the run as far as it is known, `running` until its root (or
-a whole agent below a root that is reported elsewhere) has ended.
+The order of arrival does not matter, because spans are sorted by start and id first. An incomplete
+trace gives the run known so far, with the status `running` until its root span (or, if the root is
+reported to another system, its agent span) has ended.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _CONVERSATION = ("gen_ai.conversation.id", "session.id")
 
 
 def project(trace_id: str, spans: Iterable[SpanFacts]) -> RunRecord:
-    """Return the run of a trace; `spans` has each span once and at least one."""
+    """Return the run of a trace; `spans` must contain at least one span and no duplicates."""
     return _Projection(trace_id, sorted(spans, key=lambda facts: (facts.span.start_us, facts.span.span_id))).record()
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How and when the run as a whole ended."""
+    """The status of the run, the time when it ended (None: not yet), and its error."""
 
     status: RunStatus
     ended_at: int | None
@@ -67,7 +67,7 @@ class _Projection:
         roots = [facts for facts in spans if not facts.span.parent_id]
         self._has_root = bool(roots)
         self._deciders = containers or roots
-        # Where one span stands for the whole, it is the run and not a step of it.
+        # If a single top span covers the whole run, it is the run itself and not one of its steps.
         self._whole = tops[0] if len(tops) == 1 and containers else None
         self._principal = (containers or tops or roots or spans)[0]
 
@@ -108,7 +108,10 @@ class _Projection:
         return RunRecord(values, items, tool_stats)
 
     def _end(self) -> _End:
-        """Return the run's end, as those spans tell that stand for the whole."""
+        """Return the end of the run, from its top agent and chain spans or else its root spans.
+
+        If one of them failed, the run failed; else, if one was cancelled, the run was cancelled.
+        """
         deciders = self._deciders
         is_whole = self._has_root or any(facts.role is Role.AGENT for facts in deciders)
         if not deciders or not is_whole or any(facts.span.end_us is None for facts in deciders):
@@ -123,7 +126,7 @@ class _Projection:
     def _run_data(self, end: _End) -> dict[str, Any]:
         principal, conversation_id = self._principal, self._conversation_id()
         attributes, resource = principal.span.attributes, principal.resource
-        # The trial of an experiment that this trace came from, itself an agent run.
+        # If the trace comes from a trial of an experiment, this is the agent run of the trial.
         trial = text_attribute(resource, "relab.agent_run_id", limit=MAX_AGENT_NAME_CHARS)
         fields = {
             "run_id": self._trace_id,
@@ -171,7 +174,10 @@ class _Projection:
         return None
 
     def _cost(self) -> dict[str, Any] | None:
-        """Sum what models took, each token once: agents and gateways repeat what is below or above them."""
+        """Return the sums of tokens and cost; None if there are none.
+
+        Each token is counted once: agents and gateways repeat the counts of the spans below or above them.
+        """
         billed = [
             facts.usage
             for facts in self._spans
@@ -183,7 +189,7 @@ class _Projection:
         sums = {
             "tokens_prompt": _sum(usage.tokens_prompt for usage in billed),
             "tokens_completion": _sum(usage.tokens_completion for usage in billed),
-            # Exact, so that it does not depend on the order.
+            # `fsum` is exact, so that the sum does not depend on the order of the spans.
             "total_cost_usd": min(math.fsum(costs), MAX_COST_USD) if costs else None,
         }
         return {name: value for name, value in sums.items() if value is not None} or None
@@ -216,7 +222,7 @@ class _Projection:
                 if facts.kind == EVENT:
                     at = max(facts.span.end_us or 0, at)
                     _tie(item, "call_id", around.call)
-            # The span's id settles the order of equals; a position would change with every span that comes before.
+            # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
             items.append(
                 ItemRecord(self._trace_id, at, facts.kind, 0, span_id, item.get("latency_ms"), _to_json(item).decode())
             )
@@ -255,7 +261,7 @@ class _Projection:
 
 
 def _langchain_name(attributes: Attributes) -> str | None:
-    """Return the name that LangChain gives its agents, in metadata that OpenInference passes on as JSON."""
+    """Return the agent name that LangChain sets in the metadata, which OpenInference reports as JSON; or None."""
     metadata = text_attribute(attributes, "metadata", limit=100_000)
     if metadata is None or "lc_agent_name" not in metadata:
         return None

@@ -1,4 +1,4 @@
-"""Which part a span plays in an agent's run, in each dialect.
+"""Determine the role of a span in an agent's run, for each dialect.
 
 The dialects are OpenTelemetry's GenAI conventions (`gen_ai.operation.name`; those of agent
 spans are still in development, hence `MAPPER_VERSION`), OpenInference
@@ -13,11 +13,11 @@ from typing import Final
 from relab.telemetry.otlp.spans import Attributes
 
 MAPPER_VERSION: Final = 2
-"""Raise it when equal spans become another run: late spans then rewrite runs of older versions."""
+"""Increase it when the same spans are projected to another run; late spans then rewrite runs of older versions."""
 
 
 class Role(StrEnum):
-    """What a span stands for; the value is what a step shows as `span_kind`."""
+    """The role of a span in an agent's run; the value is the `span_kind` of its step."""
 
     AGENT = "agent"
     CHAIN = "chain"
@@ -30,7 +30,7 @@ class Role(StrEnum):
     RETRIEVER = "retriever"
     GUARDRAIL = "guardrail"
     OTHER = "other"
-    """Not an agent's doing, as far as relab knows: kept raw only."""
+    """No known role in an agent's run: only the raw span is stored."""
 
 
 _GENAI: Final = {
@@ -48,7 +48,7 @@ _GENAI: Final = {
 _OPENINFERENCE: Final = {role.value.upper(): role for role in Role if role is not Role.OTHER}
 _OPENLLMETRY: Final = {"workflow": Role.CHAIN, "task": Role.CHAIN, "agent": Role.AGENT, "tool": Role.TOOL}
 
-# Signs of instrumentations that name no operation, weakest last.
+# Attributes that show the role if the instrumentation names no operation, the least reliable last.
 _SIGNS: Final = (
     ("gen_ai.tool.name", Role.TOOL),
     ("tool.name", Role.TOOL),
@@ -58,7 +58,8 @@ _SIGNS: Final = (
 )
 
 
-# What OpenInference calls an agent and is none. Counts of tokens are no sign: some agents repeat those of their models.
+# Attributes of spans that OpenInference wrongly calls agents. Token counts are not used here, because some agents
+# repeat the counts of their models.
 _NO_AGENTS: Final = (
     ("tool.name", Role.TOOL),
     ("retrieval.documents", Role.RETRIEVER),
@@ -66,11 +67,11 @@ _NO_AGENTS: Final = (
 )
 
 MODEL_ROLES: Final = (Role.LLM, Role.EMBEDDING, Role.RERANKER)
-"""Whose tokens are paid for; what others count is what went through these."""
+"""The roles whose tokens are billed; token counts of other roles repeat those of these spans."""
 
 
 def role_of(attributes: Attributes) -> Role:
-    """Return the role that the attributes declare, `OTHER` for none that is known."""
+    """Return the role that the attributes declare, or `OTHER` if they declare no known role."""
     for key, roles in (
         ("gen_ai.operation.name", _GENAI),
         ("openinference.span.kind", _OPENINFERENCE),
@@ -80,7 +81,7 @@ def role_of(attributes: Attributes) -> Role:
         if declared is not None and isinstance(declared, str):
             role = roles.get(declared)
             if role is Role.AGENT and key == "openinference.span.kind":
-                # Its LangChain instrumentation says so of whatever has "agent" in its name.
+                # OpenInference's LangChain instrumentation calls every span with "agent" in its name an agent.
                 return next((other for sign, other in _NO_AGENTS if sign in attributes), role)
             if role is not None:
                 return role

@@ -1,4 +1,4 @@
-"""Spans as values, and how one is read from its bytes."""
+"""Decode a span from its bytes, within limits."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from relab.core.errors import TooLargeError
 from relab.telemetry.otlp.outline import SpanOutline
 
 MAX_SPAN_BYTES = 8 * 1_048_576
-"""A span beyond this is refused: decoded, it takes many times its bytes."""
+"""A larger span is rejected, because a decoded span takes many times the memory of its bytes."""
 
 MAX_PARTS = 10_000
-"""Attributes, or events, of one span: each takes time to decode however few its bytes."""
+"""The maximum number of attributes, and of events, of one span: even a small one takes time to decode."""
 
 STATUS_UNSET, STATUS_OK, STATUS_ERROR = 0, 1, 2
 
 MAX_VALUES = 100_000
-"""Values in the attributes of one span, or resource, inside of lists and maps too: two bytes can say "a value"."""
+"""The maximum number of values in the attributes of one span or resource, including those in lists and maps: two bytes
+can encode a value."""
 
 MAX_SPANS = 100_000
-"""Spans of one request. Two bytes can say "a span", and each takes memory many times that."""
+"""The maximum number of spans in one request. Two bytes can encode a span, which takes many times that memory."""
 
 MAX_REQUEST_PARTS = 4_000_000
-"""Attributes, events and values of one request: each takes microseconds to read."""
+"""The maximum number of attributes, events and values in one request: each takes microseconds to read."""
 
 MAX_GROUPS = 10_000
-"""Resources, or scopes, of one request."""
+"""The maximum number of resources, and of scopes, in one request."""
 
 _SMALL_ATTRIBUTE_BYTES = 80
-# OpenInference's embeddings: thousands of numbers each, of which a run shows none.
+# OpenInference's embeddings are not read: each has thousands of numbers, and a run shows none of them.
 _VECTOR_SUFFIX = ".embedding.vector"
 _MAX_KNOWN_ATTRIBUTES = 20_000
 _NS_PER_US = 1_000
@@ -49,11 +50,11 @@ Attributes = dict[str, Any]
 
 
 class InvalidSpanError(ValueError):
-    """One span that cannot be stored; the message says why, for the one who sent it."""
+    """A span cannot be stored; the message states the reason for the sender."""
 
 
 class SpanEvent(NamedTuple):
-    """Something that happened during a span, such as an exception."""
+    """An event during a span, such as an exception."""
 
     name: str
     time_us: int
@@ -61,7 +62,7 @@ class SpanEvent(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What the mapper reads of a span. Ids are lower-case hex, times UTC microseconds."""
+    """The fields of a span that the mapper reads. Ids are lower-case hex, times are UTC microseconds."""
 
     trace_id: str
     span_id: str
@@ -70,31 +71,31 @@ class Span(NamedTuple):
     name: str
     start_us: int
     end_us: int | None
-    """None for a span that is not over; before `start_us` where a clock was set back."""
+    """None for a span that has not ended; less than `start_us` if the clock was set back."""
     status: int
     status_message: str
     attributes: Attributes
     events: tuple[SpanEvent, ...]
     parts: int
-    """How many attributes, events and values inside of them there were to read."""
+    """The number of attributes, events and values in them that were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpanGroup:
-    """The spans of one resource and scope, as one encoding of OTLP yields them."""
+    """The spans of one resource and scope, from the protobuf or JSON encoding of OTLP."""
 
     resource: Any
-    """A `Resource` message, or why it cannot be read: then none of the spans can be taken."""
+    """A `Resource` message, or an `InvalidSpanError` if it cannot be read; then all spans are rejected."""
     scope: Any
-    """An `InstrumentationScope` message."""
+    """An `InstrumentationScope` message, or an `InvalidSpanError` if it cannot be read."""
     schema_url: str
     spans: Iterable[bytes | InvalidSpanError]
-    """Packed spans; one that cannot be packed is the reason."""
+    """Packed spans; an `InvalidSpanError` in place of each span that cannot be packed."""
     count: int
 
 
 def too_many_parts() -> TooLargeError:
-    """Return the error for an export of too many parts."""
+    """Return the error for an export with too many spans, groups or parts."""
     return TooLargeError(
         f"The export holds more than {MAX_SPANS:,} spans, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
@@ -103,25 +104,26 @@ def too_many_parts() -> TooLargeError:
 
 
 def check_group_count(count: int) -> None:
-    """Return if a request may have so many resources or scopes.
+    """Check the number of resources or scopes of a request.
 
     Raises:
-        TooLargeError: it has too many.
+        TooLargeError: `count` exceeds `MAX_GROUPS`.
     """
     if count > MAX_GROUPS:
         raise too_many_parts()
 
 
 def read_span(raw: bytes) -> Span:
-    """Read one packed span.
+    """Decode one packed span.
 
     Raises:
-        InvalidSpanError: it is too large, no span, or has no valid ids or times; names the span if it can.
+        InvalidSpanError: the bytes are too large or not a span, or its ids, times or attributes are not valid. The
+            message names the span if its ids are valid.
     """
     if len(raw) > MAX_SPAN_BYTES:
         raise InvalidSpanError(f"a span of {len(raw):,} bytes is larger than {MAX_SPAN_BYTES:,}")
     try:
-        # Whole, because it will be read whole again: to be shown, or joined with another report of it.
+        # Check that the complete span can be decoded, because it is decoded again to display or join it.
         SpanMessage.FromString(raw)
         outline = SpanOutline.FromString(raw)
     except DecodeError as error:
@@ -162,19 +164,19 @@ def _read(outline: Any, trace_id: str, span_id: str) -> Span:
 
 
 def count_values(pairs: Any, limit: int) -> int:
-    """Return how many values decoded `KeyValue` messages hold, those inside of lists and maps too.
+    """Return the number of values in decoded `KeyValue` messages, including those in lists and maps.
 
-    Vectors, which are never read, do not count.
+    The contents of embedding vectors are not counted, because they are never read.
 
     Raises:
-        InvalidSpanError: there are more than `limit`.
+        InvalidSpanError: there are more than `limit` values.
     """
     count = 0
     held, is_map = pairs, True
     waiting: list[AnyValue] = []
     while True:
         count += len(held)
-        # Each part that is looked at takes half a kilobyte, so that a list is counted before it is opened.
+        # Count a list before opening it, because each opened part takes half a kilobyte of memory.
         if count > limit:
             raise InvalidSpanError(f"there are more than {MAX_VALUES:,} values in attributes")
         waiting.extend([pair.value for pair in held if not pair.key.endswith(_VECTOR_SUFFIX)] if is_map else held)
@@ -188,7 +190,7 @@ def count_values(pairs: Any, limit: int) -> int:
 
 
 def read_attributes(pairs: Any) -> Attributes:
-    """Return decoded `KeyValue` messages as a dict; of equal keys the last counts."""
+    """Return decoded `KeyValue` messages as a dict; of duplicate keys, the last one is used."""
     return {clean_text(pair.key): _read_pair(pair) for pair in pairs}
 
 
@@ -197,7 +199,7 @@ def _read_pair(pair: KeyValue) -> Any:
 
 
 def read_value(value: AnyValue) -> Any:
-    """Return an OTLP value as JSON can hold it: bytes as base64, NaN and infinities as text."""
+    """Return an OTLP value as a JSON value: bytes as base64, NaN and infinities as text."""
     kind = value.WhichOneof("value")
     if kind == "string_value":
         return clean_text(value.string_value)
@@ -219,12 +221,12 @@ def _read_rare_value(value: AnyValue, kind: str | None) -> Any:
 
 
 def clean_text(text: str) -> str:
-    """Return the text without NUL, which no database can store as text."""
+    """Return the text with NUL characters replaced by U+FFFD, because databases cannot store NUL in text."""
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
-# Most attributes say the same in thousands of spans (an operation, a model, a tool), and to
-# decode one takes ten times as long as to look it up. Dicts and lists are not kept: they are mutable.
+# A cache of decoded attributes: most attributes are equal in thousands of spans (an operation, a model, a tool), and
+# decoding takes ten times as long as a lookup. Dicts and lists are not cached, because they are mutable.
 _known_attributes: dict[bytes, tuple[str, Any]] = {}
 
 
@@ -251,7 +253,7 @@ def _read_attributes(packed: Any) -> tuple[Attributes, int]:
 
 
 def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
-    """Return the events of a span of which so many parts are read, and how many are then."""
+    """Return the events of a span, and `parts` plus the number of parts of these events."""
     if not packed:
         return (), parts
     if len(packed) > MAX_PARTS:
@@ -261,7 +263,7 @@ def _read_events(packed: Any, parts: int) -> tuple[tuple[SpanEvent, ...], int]:
     for raw in packed:
         event = SpanMessage.Event.FromString(raw)
         parts += count_values(event.attributes, MAX_VALUES - parts)
-        # An event's time only orders and describes; one that is out of range is no reason to lose the span.
+        # The time of an event only sorts and describes it, so a time out of range does not reject the span.
         time_us = min(event.time_unix_nano // _NS_PER_US, LATEST_US - 1)
         events.append(SpanEvent(clean_text(event.name), time_us, read_attributes(event.attributes)))
     return tuple(events), parts

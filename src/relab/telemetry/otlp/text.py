@@ -1,7 +1,7 @@
-"""The few words of a span that a run shows: what went in and what came out.
+"""Extract the texts of a span that a run shows: its input and its output.
 
-Message bodies are opt-in in OpenTelemetry, so every function here returns None where
-nothing was captured. Long texts are cut; the raw span has them whole.
+Message bodies are opt-in in OpenTelemetry, so the functions here return None if
+no text was captured. Long texts are cut; the raw span has the complete texts.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ MAX_ARGUMENT_CHARS = 32_000
 
 
 def cut(text: str | None, limit: int) -> str | None:
-    """Return the first `limit` characters of a text, or None for none."""
+    """Return the first `limit` characters of a text; None if it is None or empty."""
     return text[:limit] if text else None
 
 
 def as_text(value: Any) -> str | None:
-    """Return a captured value as text: strings as they are, everything else as JSON."""
+    """Return a captured value as text: None and strings unchanged, other values as JSON."""
     if value is None or isinstance(value, str):
         return value
     return pydantic_core.to_json(value).decode()
 
 
 def arguments_of(value: Any) -> JsonValue:
-    """Return the arguments of a call as JSON if they are JSON, else as the text that was captured."""
+    """Return the arguments of a call: parsed if they are a JSON object or array, else as the captured text."""
     if not isinstance(value, str):
         text = as_text(value)
         return value if text is None or len(text) <= MAX_ARGUMENT_CHARS else text[:MAX_ARGUMENT_CHARS]
     if len(value) > MAX_ARGUMENT_CHARS or not value.lstrip().startswith(("{", "[")):
-        # A bare text that looks like a number is still the text that was passed.
+        # A text that resembles a number must remain text.
         return value[:MAX_ARGUMENT_CHARS]
     try:
         return parse_json(value.encode())
@@ -47,7 +47,7 @@ def arguments_of(value: Any) -> JsonValue:
 
 
 def messages_of(value: Any) -> list[Any] | None:
-    """Return a list of messages (GenAI `gen_ai.input.messages`), given as one or as its JSON; None for anything else."""
+    """Return a list of messages (GenAI `gen_ai.input.messages`) from a list or its JSON; None for any other value."""
     if isinstance(value, str):
         if not value.startswith("["):
             return None
@@ -59,17 +59,17 @@ def messages_of(value: Any) -> list[Any] | None:
 
 
 def last_message(messages: list[Any]) -> str | None:
-    """Return the text of the last of several messages."""
+    """Return the text of the last message, or None."""
     return clean_text(_message_text(messages[-1]) or "") or None if messages else None
 
 
 def all_messages(messages: list[Any]) -> str | None:
-    """Return the text of all messages, tool calls included."""
+    """Return the text of all messages, including tool calls, or None."""
     return clean_text("\n".join(text for text in map(_message_text, messages) if text)) or None
 
 
 def requested_calls(messages: list[Any]) -> list[str]:
-    """Return the ids of the tool calls that messages ask for."""
+    """Return the ids of the tool calls that messages request."""
     return [
         part["id"]
         for message in messages
@@ -79,7 +79,7 @@ def requested_calls(messages: list[Any]) -> list[str]:
 
 
 def finish_reasons(messages: list[Any]) -> list[str]:
-    """Return why a model ended its answers, where the answers say it."""
+    """Return the finish reasons of a model's messages that have one."""
     reasons = [message.get("finish_reason") for message in messages if isinstance(message, dict)]
     return [clean_text(reason) for reason in reasons if reason and isinstance(reason, str)]
 
@@ -96,7 +96,7 @@ def numbered(attributes: Attributes, prefix: str) -> dict[int, dict[str, Any]]:
 
 
 def flattened_message(fields: dict[str, Any]) -> str | None:
-    """Return the text of one flattened OpenInference message, its tool calls included."""
+    """Return the text of one flattened OpenInference message, including its tool calls."""
     parts = [as_text(fields.get("message.content"))]
     contents = numbered(fields, "message.contents.")
     parts.extend(as_text(content.get("message_content.text")) for _, content in sorted(contents.items()))
@@ -134,7 +134,7 @@ def _part_text(part: Any) -> str | None:
 
 
 class ToolMessage(NamedTuple):
-    """What a tool gave back, and whether it says so itself that it failed."""
+    """The result of a tool: its text, whether it reports an error, and the id of the call."""
 
     text: str | None
     is_error: bool = False
@@ -142,10 +142,10 @@ class ToolMessage(NamedTuple):
 
 
 def tool_message(value: Any) -> ToolMessage:
-    """Read what a tool gave back.
+    """Read the result of a tool.
 
-    LangChain wraps it as a message. A tool node that handles errors ends its span well and
-    says in the message that the call failed; so do the results of MCP tools (`isError`).
+    LangChain wraps the result in a message. A tool node that handles errors ends its span successfully and
+    reports the error in the message; the results of MCP tools do the same (`isError`).
     """
     given = value
     if isinstance(value, str) and value.startswith("{"):

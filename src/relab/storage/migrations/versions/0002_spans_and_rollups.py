@@ -31,7 +31,7 @@ _SMALLEST, _ZERO_BUCKET = 1e-6, -1_000_000
 def upgrade() -> None:
     op.drop_index("ix_timeline_items_order", table_name="timeline_items")
     op.rename_table("timeline_items", "old_timeline_items")
-    # PostgreSQL keeps the name of the old key, which the new table needs.
+    # On PostgreSQL, the renamed table keeps the name of its primary key, which the new table needs.
     if op.get_bind().dialect.name == "postgresql":
         op.drop_constraint("pk_timeline_items", "old_timeline_items")
     op.create_table(
@@ -110,7 +110,7 @@ def downgrade() -> None:
 
 
 def _sum_up_stored_runs() -> None:
-    """Fill the roll-ups from the runs that are there, as `telemetry/rollups.py` did at this revision."""
+    """Fill the roll-ups from the stored runs, in the same way as `telemetry/rollups.py` at this revision."""
     sums: dict[tuple[int, int], dict[str, dict[str, Any]]] = {}
     for started_at, status, cost, tool_stats, latencies in _stored_runs():
         for span_us in (_HOUR_US, _MINUTE_US):
@@ -134,9 +134,9 @@ def _sum_up_stored_runs() -> None:
 
 
 def _name_conversations() -> None:
-    """Give runs that named a conversation, when that was a field like any other, their column.
+    """Set the new column `conversation_id` of stored runs that already had it as an unknown field.
 
-    What cannot be such a name keeps its value under another key, so that the run can be read.
+    An invalid value is moved to the field `conversation_id_as_sent`, so that the run can still be read.
     """
     runs = sa.table(
         "agent_runs", sa.column("run_id"), sa.column("conversation_id"), sa.column("data", sa.JSON(none_as_null=True))

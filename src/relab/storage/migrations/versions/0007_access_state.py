@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("event_id", name="pk_access_events"),
     )
-    # A token that was made with an older version closes the installation too, whatever became of the token.
+    # A token created with an older version closes the installation too, even if it is revoked or expired.
     newest = op.get_bind().execute(sa.text("SELECT MAX(created_at) FROM access_tokens")).scalar_one()
     op.bulk_insert(state, [{"state_id": 1, "is_closed": newest is not None, "changed_at": newest}])
 
