@@ -43,13 +43,13 @@ def changed_part(comparison: Comparison) -> str:
 
 
 def _confidence(comparison: Comparison, difference: Difference, *, worse: bool) -> Confidence:
-    """Rate how far the change of version explains this one failure.
+    """Return the confidence that the change of version explains this one failure.
 
     The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1
     of this version and r0 of the previous one, is the share of this version's failures
     that the previous version would not have had (O. S. Miettinen, Am. J. Epidemiol. 99,
-    1974). The confidence is low below `MIN_ATTRIBUTABLE_SHARE`, and high if a difference in
-    another aspect corroborates the worse outcome.
+    1974). It is low for aspects other than the outcome and below `MIN_ATTRIBUTABLE_SHARE`,
+    and high if a difference in another aspect corroborates the worse outcome.
     """
     if difference.aspect != "outcome":
         return Confidence.LOW
