@@ -228,10 +228,10 @@ async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]])
 
 
 def printed(traces: int, per_request: int, seed: int, span_of_s: float) -> Iterator[tuple[bytes, int]]:
-    """Return an iterator of `(request, spans)`; the runs started within the last `span_of_s` seconds."""
+    """Return an iterator of `(request, number of spans)`; the runs start within the last `span_of_s` seconds."""
     rng = random.Random(seed)
     count = -(-traces // per_request)
-    # Now, and not when the first request is asked for: by then the clock of the load runs.
+    # Build the templates now and not with the first request, when the time of the load is already measured.
     stamps = [Stamp(template(rng, per_request)) for _ in range(min(TEMPLATES, count))]
     fresh = np.random.default_rng(seed)
     begin_ns = time.time_ns() - int(span_of_s * 1e9)

@@ -14,7 +14,7 @@ CAUSES = (
 
 
 def run_body(number: int, *, steps: int = 4, failed: bool = True) -> dict[str, Any]:
-    """Return the JSON of a run of `steps` steps with one call each; the second call fails."""
+    """Return the JSON of a run of `steps` steps with one call each; with `failed`, the second call fails."""
     error_class, message, status_code = CAUSES[number % len(CAUSES)]
     calls = []
     for index in range(steps):
