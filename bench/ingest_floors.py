@@ -29,7 +29,7 @@ def decode_floor(spans: int) -> float:
 
 
 def sqlite_floor(root: Path, spans: int) -> float:
-    """Return the spans per second into one SQLite table with one index, with a synced commit per thousand."""
+    """Return the spans per second into one SQLite table with one index, a synced commit per 1,000."""
     rows = _rows(spans)
     connection = sqlite3.connect(root / "floor.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -46,7 +46,7 @@ def sqlite_floor(root: Path, spans: int) -> float:
 
 
 def postgresql_floor(url: str, spans: int) -> float:
-    """Return the spans per second into one PostgreSQL table with one index by COPY, with a synced commit per thousand."""
+    """Return the spans per second into one PostgreSQL table with one index by COPY, a synced commit per 1,000."""
     rows = _rows(spans)
     with psycopg.connect(url) as connection:
         connection.execute(f"CREATE TABLE floor_{_TABLE.format(blob='bytea')}")

@@ -27,7 +27,7 @@ TARGET_RATE = 10_000
 """The target rate of relab in spans per second; the latency is measured at half of it."""
 GROWTH_FROM = 100_000
 GROWTH_SPREAD_S = 20 * 3_600
-"""The start times of the growing database's runs lie within this time, so that an overview of 48 hours covers them all."""
+"""The growing database's runs start within this time, so that an overview of 48 hours covers them all."""
 VISIBLE_WITHIN_S = 600.0
 LONG_RUN_STEPS = 10_000
 READS = 20

@@ -204,7 +204,7 @@ def main() -> None:
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk, the closed-loop peer, is missing: apt-get install wrk", file=sys.stderr)
-    # An odd number of delays, so that the median falls on one delay; their lengths leave most of the server's core free.
+    # An odd number of delays, so that the median falls on one delay; they leave most of the server's core free.
     delays = (5.0, 10.0, 20.0, 30.0, 50.0)
     calm = args.rate / 2
     at = (int(args.rate * args.seconds * 0.25),)

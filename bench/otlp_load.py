@@ -30,7 +30,7 @@ SPANS_PER_TRACE = 10
 TEMPLATES = 100
 RETRY_S = 0.05
 GIVE_UP_S = 300.0
-"""A request that is rejected for this long becomes an error, so that a receiver that never recovers cannot block the bench."""
+"""A request rejected for this long is an error, so that a receiver that never recovers cannot block the bench."""
 _NS_PER_MS = 1_000_000
 # Base time of a template: its bytes occur nowhere else, so that the times can be found in the serialised request.
 _EPOCH = 0x2B67_C3A9_5D00_0000
@@ -123,7 +123,7 @@ class Stamp:
         self._times = self._places([at.to_bytes(8, "little") for at in distinct])
 
     def _places(self, values: list[bytes]) -> tuple[int, np.ndarray, np.ndarray]:
-        """Return (number of distinct values, byte indexes of all occurrences `(places, size)`, value number per place)."""
+        """Return (number of distinct values, byte indexes of occurrences `(places, size)`, value number per place)."""
         distinct = list(dict.fromkeys(values))
         starts, owners = [], []
         for number, value in enumerate(distinct):

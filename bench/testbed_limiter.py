@@ -1,4 +1,4 @@
-"""Measure the testbed's target at three times its capacity: without a limit, with a fixed limit, and with an adaptive one.
+"""Measure the testbed's target at three times its capacity: without a limit, with a fixed and with an adaptive one.
 
 The service (workers, database, cache and links) has one core and the load generator another, so that the result shows
 how well the target uses its core. Its capacity is measured first with a closed loop: the highest throughput over
@@ -42,7 +42,7 @@ requests:
     path: /api/v1/orders
     body: {product_id: "{product_id}", quantity: 1, customer: bench}
 """
-"""Rejections must be much cheaper than answers: an order is a few milliseconds of work, a rejection a fifteenth of an order.
+"""Rejections must be much cheaper than answers: an order is a few milliseconds of work, a rejection a fifteenth.
 With cheap answers, the rejections alone would use a large part of the core.
 """
 

@@ -154,7 +154,7 @@ def _watched(
 
 
 def _trial_seconds(run_dir: Path) -> tuple[float, float]:
-    """Return the seconds from the start of the first trial to the last journal line, and to the end of the whole run."""
+    """Return the seconds from the start of the first trial to the last journal line, and to the end of the run."""
     first = (run_dir / "manifest.json").stat().st_mtime
     last = (run_dir / "journal.jsonl").stat().st_mtime
     end = (run_dir / "attestation.json").stat().st_mtime

@@ -1,8 +1,8 @@
-"""`python -m demo [ACT ...]`: agents fail and a lab analyses the failures; then a shop breaks, and a responder repairs it.
+"""`python -m demo [ACT ...]`: agents fail and a lab analyses it; then a shop breaks, and a responder repairs it.
 
 Exit codes: 0 all acts went as expected, 1 an act did not or failed, 2 there is no such act, 130 stopped by Ctrl-C. If
-the shop of the second act cannot be started here, that act is skipped with a message, and the first act decides the exit
-code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
+the shop of the second act cannot be started here, that act is skipped with a message, and the first act decides the
+exit code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _is_free(port: int) -> bool:
 
 
 def _end(home: Path, *, within_s: float) -> None:
-    """Stop the testbeds in a home, and remove it; wait up to `within_s` for a testbed whose start was just interrupted."""
+    """Stop the testbeds in a home, and remove it; wait up to `within_s` for one whose start was just interrupted."""
     for name in service.names(home):
         layout = Layout.of(home, name)
         if poll(partial(service.is_running, layout), within_s):

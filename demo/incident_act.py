@@ -1,4 +1,4 @@
-"""The second act: a real shop breaks, and a responder detects, repairs and verifies it without any information about the fault."""
+"""The second act: a real shop breaks, and a responder without any information detects, repairs and verifies it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from relab.testbed.scoring.users import Users
 RESPONDER: Final = Bindings(
     responder_command=["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
 )
-"""The responder as `lab incidents eval` starts it: with addresses, a token and one poll per second, in a clean environment."""
+"""The responder as `lab incidents eval` starts it: with addresses, a token, a poll per second, a clean environment."""
 LEARNS_FROM_POLLS: Final = 10
 LEARNS_WITHIN_S: Final = 60.0
 DETECTS_WITHIN_S: Final = 30.0

@@ -25,7 +25,7 @@ LOG_TAIL_LINES = 15
 PRODUCT_VARIABLES = frozenset(
     {"DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "RQ_QUEUE_NAME"}
 )
-"""Settings that a developer's shell may contain; the demo removes them, so that it shows the defaults on its own data."""
+"""Settings that a developer's shell may contain; the demo removes them, to show the defaults on its own data."""
 
 
 class LabServerError(Exception):

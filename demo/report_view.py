@@ -59,7 +59,7 @@ def clipped(text: str, longest: int = LONGEST_QUOTE) -> str:
 
 
 def category_text(report: Report) -> Text:
-    """Return the category of a report, coloured: yellow for insufficient evidence, green without a failure, else red."""
+    """Return the category of a report, coloured: yellow for insufficient evidence, green if no failure, else red."""
     if report.insufficient_evidence:
         return as_data(f"{report.category.value}: not enough evidence", "bold yellow")
     if not report.hypotheses:
@@ -126,7 +126,7 @@ def _place(outcome: Outcome) -> Text:
 
 
 def cited(report: Report) -> list[Evidence]:
-    """Return the evidence that the first hypothesis cites, or without hypotheses that of all findings, each item once."""
+    """Return the evidence that the first hypothesis cites, else that of all findings, each item once."""
     claims = report.hypotheses[:1] or report.findings
     ids = dict.fromkeys(evidence_id for claim in claims for evidence_id in claim.evidence_ids)
     return [item for item in report.evidence_index if item.evidence_id in ids]

@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The result of a setting: how many intervals contained the true value, and how many lay wholly above or below it."""
+    """The result of a setting: how many intervals contained the true value, or lay wholly above or below it."""
 
     setting: Setting
     runs: int

@@ -20,7 +20,7 @@ class Solving:
 
     Attributes:
         rate: the true success rate over all possible tasks.
-        agreement: intraclass correlation of a task's repeats: 0 if all tasks are alike, 1 if each is always or never solved.
+        agreement: intraclass correlation of repeats: 0 if tasks are alike, 1 if each is always or never solved.
         missing: share of the trials without a result.
     """
 

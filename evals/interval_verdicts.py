@@ -1,4 +1,4 @@
-"""Simulate how often equal variants pass or fail by chance, alone and as a family, and the power that correction costs."""
+"""Simulate how often equal variants pass or fail by chance, alone and as a family, and the power that this costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relab.stats.verdicts import Gate, Verdict
 
 
 def family(random: Draw, population: Solving, variants: int, lead: float = 0.0) -> list[Sample]:
-    """Return the comparisons of equal variants with their baseline; the first variant is better by `lead` on average."""
+    """Return the comparisons of equal variants with their baseline; the first one is better by `lead` on average."""
     chance, repeats = chances(random, population), population.repeats
     better = chance + lead * (1 - chance) / max(1e-9, float((1 - chance).mean()))
     base = random.binomial(repeats, chance) / repeats
@@ -55,7 +55,7 @@ def _share(hits: int, runs: int) -> str:
 
 
 def verdict_rows(*, runs: int, seed: int) -> Iterator[str]:
-    """Yield the lines of three tables: false verdicts of equal variants, the remaining power, and margins kept by equal variants."""
+    """Yield the lines of three tables: false verdicts of equal variants, remaining power, margins that they keep."""
     gate = Gate("success", True, 0.0)
     yield "\n| equal variants, gate `success is better` | intervals | one PASSes | one FAILs | either |\n|---|---|---|---|---|"
     for variants, population in (

@@ -106,7 +106,7 @@ def _quoted_object(body: Body, kind: str, ref_id: str) -> dict[str, Any] | None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts that a quotation of a field may come from: the string itself, else each usual form of its JSON."""
+    """Yield the texts that may be quoted from a field: the string itself, else each usual form of its JSON."""
     if isinstance(value, str):
         yield value
         return

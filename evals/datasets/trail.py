@@ -113,7 +113,7 @@ def _visit(span: Record, place: _Place, walk: _Walk) -> None:
 
 
 def _agent(span: Record, enclosing: _Agent | None) -> _Agent:
-    """Return an agent, named by its own attribute, else as the only agent that its caller manages, else by its class."""
+    """Return an agent, named by its own attribute, else as the only one that its caller manages, else by class."""
     attributes = span["span_attributes"]
     managed = tuple(value for key, value in attributes.items() if _MANAGED_NAME.fullmatch(key))
     name = attributes.get("agent.name")
@@ -159,7 +159,7 @@ def _ending(span: Record) -> Body:
 
 
 def _error(span: Record) -> tuple[str | None, str] | None:
-    """Return class and message of a span's error, from its last exception event, else from its status; None without one.
+    """Return class and message of a span's error, from its last exception event, else its status; None without one.
 
     An exception counts even if the status is Ok, because a status can be overwritten.
     """

@@ -1,4 +1,4 @@
-"""The common parts of all pages with charts: escaped text, two scripts, and the Content-Security-Policy that allows only them."""
+"""The common parts of pages with charts: escaped text, two scripts, and a Content-Security-Policy for only these."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FOLDER: Final = Path(__file__).parent
 
 
 def visible(value: object) -> str:
-    """Return a value as text, with invisible characters, and those that change the writing direction, as Unicode escapes."""
+    """Return a value as text, with invisible and direction-changing characters as Unicode escapes."""
     return "".join(_spelt(letter) for letter in str(value))
 
 
@@ -47,7 +47,7 @@ def style() -> Markup:
 
 
 def scripts(libraries: str) -> list[Markup]:
-    """Return the two scripts of a page: the drawing libraries, and the script that draws the page's specifications with them."""
+    """Return the two scripts of a page: the drawing libraries, and the script that draws with them."""
     return [_script(libraries), _script((_FOLDER / "page.js").read_text())]
 
 

@@ -11,8 +11,8 @@ import re
 from typing import Any, Final
 
 PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-"""Okabe and Ito's colours for all kinds of colour vision, without black and yellow, which are invisible on a dark or a light
-background.
+"""Okabe and Ito's colours for all kinds of colour vision, without black and yellow, which are hard to see on a dark
+or a light background.
 Source: M. Okabe, K. Ito, "Color Universal Design", 2008."""
 
 WIDTH: Final = 560
@@ -30,7 +30,7 @@ def finished(chart: Any) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """Return a title if it has only harmless characters, else `value`; the page shows the full title above the chart."""
+    """Return a title if it has only harmless characters, else `value`; the page shows the title above the chart."""
     return text if _HARMLESS.fullmatch(text) else "value"
 
 

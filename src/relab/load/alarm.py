@@ -93,7 +93,7 @@ class KernelAlarm:
 
 
 class LoopAlarm:
-    """A timer for any operating system: the loop's own timer, then busy turns of the loop for the last two milliseconds."""
+    """A timer for any operating system: the loop's own timer, then busy turns for the last two milliseconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self._loop = loop

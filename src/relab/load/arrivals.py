@@ -112,7 +112,7 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return the time, in ns after the start of the load, of arrival `level` of a stage: solve a t + (b - a) t² / 2T = level."""
+    """Return the time of arrival `level` of a stage, in ns after the start: solve a t + (b - a) t² / 2T = level."""
     first, last, duration_s = float(piece.from_rate), float(piece.to_rate), float(piece.duration_s)
     # This form of the root loses no precision where the ramp is nearly flat.
     root = math.sqrt(max(first * first + 2 * (last - first) * level / duration_s, 0.0))

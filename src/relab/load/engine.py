@@ -184,7 +184,7 @@ class Engine:
                 break
             self._begin(due_ns, now_ns, request)
             self._advance()
-        # If this time is past, the alarm fires in the next turn of the loop, which also reads the answers that have arrived.
+        # If this time is past, the alarm fires in the loop's next turn, which also reads the answers that have arrived.
         self._alarm.set(self._start_ns + (self._next[0] if self._next is not None else 0))
 
     def _begin(self, due_ns: int, now_ns: int, request: Request) -> None:
@@ -310,7 +310,7 @@ def _both_clocks() -> tuple[int, int]:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the reason why a send failed in one word: the system's name of the error, such as ECONNREFUSED, or its kind."""
+    """Return one word for why a send failed: the system's name of the error, such as ECONNREFUSED, or its kind."""
     number = error.errno if isinstance(error, OSError) else None
     if number is not None and number in errno.errorcode:
         return errno.errorcode[number]

@@ -1,4 +1,4 @@
-"""Latencies as an HdrHistogram: three significant digits of any value from a microsecond to ten minutes, in fixed memory.
+"""Latencies as an HdrHistogram: three significant digits from a microsecond to ten minutes, in fixed memory.
 
 The library provides the format, its encoding and compression. This module counts, and reads quantiles and means, over
 whole arrays at once, because the library works value by value: at 2,000 requests a second that took a tenth of the

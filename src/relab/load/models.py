@@ -39,7 +39,7 @@ class Stage(_Value):
 
 
 class IntegerValue(_Value):
-    """A random integer; with `skew` above 0, the k-th lowest value has the weight 1/k^skew (Zipf), like popular pages."""
+    """A random integer; with `skew` above 0, the k-th lowest value has weight 1/k^skew (Zipf), like popular pages."""
 
     kind: Literal["integer"]
     low: int
@@ -333,7 +333,7 @@ OnProgress = Callable[[Progress], None]
 
 
 def load_plan_json(plan: LoadPlan) -> dict[str, Any]:
-    """Return a plan as JSON values for display; the values of headers, which may be secrets, are replaced by `(hidden)`."""
+    """Return a plan as JSON values for display; header values, which may be secrets, become `(hidden)`."""
     shown = plan.model_dump(mode="json")
     shown["headers"] = dict.fromkeys(plan.headers, "(hidden)")
     return shown

@@ -78,7 +78,7 @@ def _is_here(address: str) -> bool:
 
 
 class PinnedResolver(AbstractResolver):
-    """A resolver that returns only the checked addresses, without DNS queries, so that the name cannot change its target."""
+    """A resolver that returns only the checked addresses, without DNS queries, so that the target cannot change."""
 
     def __init__(self, target: Target) -> None:
         self._target = target

@@ -60,7 +60,7 @@ def collect_evidence(run: AgentRun, history: Sequence[RunSummary] = ()) -> Colle
 
 
 def classify(collected: Collected) -> Classified:
-    """Group and rank the problems as causes, and check whether the evidence is sufficient (stage "Classifying failure")."""
+    """Group and rank problems as causes, and check that the evidence is sufficient (stage "Classifying failure")."""
     view, problems = collected.view, collected.problems
     return Classified(view, problems, classify_problems(problems, view), insufficient_reason(view, problems))
 

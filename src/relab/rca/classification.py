@@ -128,7 +128,7 @@ def _yields_to_regression(lead: Problem, regression: Cause) -> bool:
 
 
 def _is_tied(lead: Problem, regression: Cause) -> bool:
-    """Whether the new version changed the problem's behaviour: more steps for a loop, the use of the tool for others."""
+    """Whether the new version changed the problem's behaviour: more steps for a loop, else the use of the tool."""
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:
         shifts = [item.get("difference") for item in changed if item.get("aspect") == "steps"]

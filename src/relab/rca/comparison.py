@@ -167,7 +167,7 @@ def _steps(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
 
 
 def _tools(now: list[RunSummary], then: list[RunSummary]) -> tuple[list[_Candidate], list[float]]:
-    """Return the tools whose share of runs changed enough to matter, and their p-values, Holm-adjusted over all tools."""
+    """Return the tools whose share of runs changed enough to matter, and their Holm-adjusted p-values."""
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})
     candidates: list[_Candidate] = []

@@ -117,7 +117,7 @@ def first_given(*fields: tuple[str, object]) -> str:
 
 
 def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Return whether class or message names a kind of error; without a message, `text` counts if it is an error report."""
+    """Return whether class or message names a kind of error; without a message, an error report in `text` counts."""
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True
     return message is None and not is_generic_message(text) and is_error_in_result(text or "")
@@ -129,7 +129,7 @@ def is_error_code(status_code: int | None) -> bool:
 
 
 def call_reports_error(call: ToolCall) -> bool:
-    """Return whether a call failed, carries an error class or message, or has status success and an error as its result.
+    """Return whether a call failed, has an error class or message, or has status success and an error as its result.
 
     An error as a result is an error code (`is_error_code`) or an error report (`is_error_in_result`).
     """
@@ -141,7 +141,7 @@ def call_reports_error(call: ToolCall) -> bool:
 
 
 def step_reports_error(step: Step) -> bool:
-    """Return whether a step failed, carries an error class or message, or has status success and an error as its output."""
+    """Return whether a step failed, has an error class or message, or has status success and an error as its output."""
     if step.status is StepStatus.FAILURE or filled(step.error_class) or filled(step.error_message):
         return True
     if step.status is not StepStatus.SUCCESS:

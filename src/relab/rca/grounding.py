@@ -127,7 +127,7 @@ class Grounds:
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Whether the words of the hyphenated `phrase` occur in sequence: joined, or separated by `-`, `_` or a space."""
+        """Whether the words of the hyphenated `phrase` occur in sequence, joined or separated by `-`, `_` or space."""
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
@@ -137,7 +137,7 @@ class Grounds:
 
 
 def normal_text(text: str) -> str:
-    """Normalise `text` for the check and for display: Unicode NFKC, ASCII quotation marks and dashes, no outer space."""
+    """Normalise `text` for check and display: Unicode NFKC, ASCII quotation marks and dashes, no outer space."""
     return _normal(text).strip()
 
 
@@ -234,7 +234,7 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Whether a claim may contain the token: a name, number or code must occur in the grounds; a plain word need not."""
+    """Whether a claim may contain the token: names, numbers and codes must be in the grounds, plain words need not."""
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):
         grounded = True

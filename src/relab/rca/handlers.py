@@ -32,6 +32,6 @@ class RcaHandlers:
         self._service.fail(job.args["rca_run_id"], error)
 
     def forget(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses, created up to `deleted_at`, of the deleted runs `run_ids` (or of the one run `run_id`)."""
+        """Delete the analyses, created up to `deleted_at`, of the deleted runs `run_ids` (or of `run_id` alone)."""
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
         self._service.forget_all(run_ids, args["deleted_at"])

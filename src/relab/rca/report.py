@@ -124,7 +124,7 @@ def _attribution(
 
 
 def _actions(view: RunView, causes: Sequence[Cause], *, insufficient: bool) -> tuple[ActionItem, ...]:
-    """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next of another category."""
+    """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next category."""
     if insufficient:
         return COLLECT_DATA
     if not causes:

@@ -46,7 +46,7 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 
 
 def time_order(problem: Problem) -> tuple[object, ...]:
-    """Return a sort key: earliest first; at equal times specific categories before general ones, inner objects before outer ones."""
+    """Return a sort key: earliest first; then specific before general categories, inner before outer objects."""
     return (
         problem.at_us,
         _PRECEDENCE[problem.category] >= _PRECEDENCE[Category.TIMEOUT],
@@ -99,7 +99,7 @@ def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Pro
 
 
 def _rank(problem: Problem) -> tuple[int, int, int]:
-    """Return a sort key, best first: classified before unclassified, then by confidence, then the more specific category."""
+    """Return a sort key, best first: classified first, then by confidence, then the more specific category."""
     return (
         problem.detail in (UNCLASSIFIED, "guardrail_event"),
         -strength(problem.confidence),
@@ -146,7 +146,7 @@ def _agree(error: Problem, guard: Problem) -> bool:
 
 
 def _corroborated(error: Problem, guard: Problem) -> Problem:
-    """Add the event's quotations to the error, and take category and detail from the event if those of the error are vague."""
+    """Add the event's quotations to the error; replace a vague category and detail with those of the event."""
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in _VAGUE:
         return replace(error, quotes=quotes)

@@ -28,7 +28,7 @@ from relab.rca.models import EvidenceKind
 from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus, ToolCall
 
 _SHORT_OUTPUT_CHARS = 300
-"""A longer output of a failed step or call is content and not an error message, unless it begins like an error report."""
+"""A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
 
 
 class RunView:

@@ -168,7 +168,7 @@ class RcaService:
         current = repository.find_current(unit.session, agent_run_id, content_hash)
         if current is not None:
             rca_run_id, created_at = current
-            # An analysis older than the content belongs to a deleted run with the same id and content; a job deletes it.
+            # An older analysis belongs to a deleted run with the same id and content; a job deletes it.
             if not force and created_at >= content.received_at:
                 return RcaReceipt(rca_run_id=rca_run_id, created=False)
             repository.retire_current(unit.session, agent_run_id, content_hash)

@@ -14,8 +14,8 @@ from relab.stats.paired import Clusters
 
 _PRIOR_CLUSTERS = 1.0
 """Weight of the worst design effect, in clusters that contain the rarer outcome. Without it a single failure among many
-successes would count as proof that repeats are independent: for 30 tasks x 5 at a rate of 5 % the coverage was 89 %, with
-it 94 %, and intervals became 4 % wider on average."""
+successes would count as proof that repeats are independent: for 30 tasks x 5 at a rate of 5 % the coverage was 89 %,
+with it 94 %, and intervals became 4 % wider on average."""
 
 
 def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:

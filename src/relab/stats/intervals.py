@@ -53,7 +53,7 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
 
 
 def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
-    """Return the exact Clopper-Pearson interval of a rate; its coverage is at least the level, so it is wider than Wilson's.
+    """Return the exact Clopper-Pearson interval of a rate: its coverage is at least the level, so it is wider.
 
     Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404-413.
 

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 FEW_CLUSTERS = 300
 """With fewer clusters, interval and test use bootstrap and permutation; from this number on, both use formulas."""
 RESAMPLES = 4_999
-"""Bootstrap and permutation draws. Rare events need many: one loss in 200 tasks passes a gate of -0.02 for 34 % of seeds
-with 299 draws, for 2 % with 999, and for none of 60 seeds with this number."""
+"""Bootstrap and permutation draws. Rare events need many: one loss in 200 tasks passes a gate of -0.02 for 34 % of
+seeds with 299 draws, for 2 % with 999, and for none of 60 seeds with this number."""
 EXACT_FLIPS = 16
 """Up to this number n of clusters, the permutation test is exact: it enumerates all 2^n sign flips."""
 _BATCH = 1_000
@@ -90,7 +90,7 @@ class Clusters:
         return not self.varies()
 
     def varies(self, width: float = 0.0) -> bool:
-        """Return whether the clusters' means differ by more than rounding; `width` is the range of possible differences."""
+        """Return whether the clusters' means differ by more than rounding; `width`: range of possible differences."""
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > EQUAL * scale).any())
 

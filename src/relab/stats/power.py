@@ -64,7 +64,7 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """Return the number of differences with which the whole interval of their mean lies beyond a bound with probability `power`.
+    """Return how many differences put the whole interval of their mean beyond a bound with probability `power`.
 
     The result comes from quantiles of Student's t, and differs by one or two from that of the noncentral t. It is None
     if more than a billion differences would be needed, or if the true mean lies on the bound.
@@ -99,7 +99,7 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
 
 
 def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """Return the mean difference that a two-sided t test detects with probability `power`; None with fewer than two differences.
+    """Return the mean difference that a two-sided t test detects with probability `power`; None if `count` is below 2.
 
     Args:
         sd: standard deviation of the differences, one per task (or cluster).
@@ -149,7 +149,7 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
 
 
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
-    """Return the power of a t test whose mean lies `shift` standard errors from 0; `both`: two-sided, else upper side only.
+    """Return the power of a t test whose mean is `shift` standard errors from 0; `both`: two-sided, else upper side.
 
     The test rejects where |Z + shift| > critical x S (on one side, Z + shift), with Z normal and S a chi variable
     divided by the root of its degrees of freedom; the function integrates the probability over S. scipy's noncentral t

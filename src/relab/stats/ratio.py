@@ -21,7 +21,7 @@ def ratio_of_sums(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, Interval]:
-    """Return (ratio, interval): the sum of `above` divided by the sum of `below`, with an expanded percentile bootstrap over clusters.
+    """Return (sum of `above` divided by sum of `below`, its expanded percentile bootstrap interval over clusters).
 
     The percentiles are expanded by Student's quantiles and the n - 1 of a variance, because otherwise the bootstrap of
     few clusters is too narrow (T. C. Hesterberg, Am. Statist. 69 (2015) 371-386, section 4.5.2). For log-normal sums of

@@ -2,7 +2,7 @@
 
 Comparisons share a baseline and tasks, so their errors are correlated. The level of each interval is the one at which
 the largest studentised error stays inside with the joint level: the max-t method, with the correlations estimated from
-the clusters. It lies between the joint level (perfectly correlated comparisons) and Bonferroni's. Sources: C. W. Dunnett,
+the clusters. It lies between the joint level (perfect correlation) and Bonferroni's. Sources: C. W. Dunnett,
 J. Am. Statist. Assoc. 50 (1955) 1096-1121; P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", 1993;
 T. Hothorn, F. Bretz, P. Westfall, Biometrical J. 50 (2008) 346-363.
 """
@@ -65,7 +65,7 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     """Return the confidence level that each of several intervals needs for the given joint level.
 
     Args:
-        errors: one per comparison; None if its correlation with the others is unknown, which leads to Bonferroni's level.
+        errors: one per comparison; None if its correlation with the others is unknown (then Bonferroni).
         level: the joint level, 0..1.
         draws: number of random draws of the largest error, for its quantile.
 

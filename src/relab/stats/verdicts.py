@@ -71,7 +71,7 @@ class Gate:
     def judge(self, interval: Interval, threshold: float | None = None) -> Verdict:
         """Return the verdict of a confidence interval of the difference.
 
-        PASS or FAIL if the whole interval lies on one side of the bound, else EDGE; INVALID if an end or the bound is nan.
+        PASS or FAIL if the whole interval lies on one side of the bound, else EDGE; INVALID if a number is nan.
 
         Args:
             interval: interval of the difference, in the unit of the threshold.
@@ -118,7 +118,7 @@ class Judgement:
         rerun_chance: for PASS or FAIL, the probability that another run of this size gets the same verdict if the true
             difference equals the estimate; below 80 % the verdict is near its bound.
         needed: sizes of a run that would decide the gate; see `Needed`.
-        false_pass_rate: how often the same procedure passes similar data whose mean lies exactly on the threshold, 0..1.
+        false_pass_rate: how often the procedure passes similar data whose mean lies exactly on the threshold, 0..1.
     """
 
     verdict: Verdict

@@ -21,7 +21,7 @@ MIN_RETRIES = 3
 MIN_REPEATS = 3
 SURE_REPEATS = 5
 MANY_POLLS = 10
-"""At least this many identical calls in a failed run are a loop, even if their results differ or they look like polling."""
+"""At least this many identical calls in a failed run are a loop, even if results differ or it looks like polling."""
 
 MIN_OUTPUT_CHARS = 40
 """Shorter outputs ("Done.", "Processed successfully") repeat without a loop."""
@@ -280,7 +280,7 @@ def _call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
 
 
 def _looping_steps(view: RunView) -> Iterator[Problem]:
-    """Find at least three steps in a row of one agent with the same name, input and output; digits in names are ignored."""
+    """Find at least three steps in a row of one agent with equal name (except digits), input and output."""
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
     for placed in view.steps:

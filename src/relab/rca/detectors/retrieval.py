@@ -132,7 +132,7 @@ RULE = ErrorRule(
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """The way in which a result is empty: `is_structured` for data without items, else a text without results or no text."""
+    """The way in which a result is empty: `is_structured` for data without items, else a text or no output."""
 
     detail: str
     is_structured: bool
