@@ -1,4 +1,4 @@
-"""Errors of a load that are raised before or while its requests are built."""
+"""Errors of the plan, the request mix or the target of a load."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def run_load(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load to its end in this thread, on an event loop of its own.
+    """Run a load to its end in this thread, on a new event loop.
 
     Args:
         plan: what to send.
