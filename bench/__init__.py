@@ -1,1 +1,1 @@
-"""Measurements, printed side by side with their floors; nothing here is a test."""
+"""Measurements, printed next to their floors; they are not tests."""

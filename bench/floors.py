@@ -1,4 +1,4 @@
-"""Floors: the same work without HTTP, without the database, or without anything but it."""
+"""Floors: the same work without HTTP, without the database, or with the database only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.telemetry.reading import read_agent_run
 
 
 def parse_floor(runs: int) -> Figures:
-    """Strict parsing and validation of request bodies, one core, nothing stored."""
+    """Measure strict parsing and validation of request bodies on one core, without storing them."""
     bodies = [run_bytes(number) for number in range(runs)]
     started = time.perf_counter()
     for body in bodies:
@@ -26,7 +26,7 @@ def parse_floor(runs: int) -> Figures:
 
 
 def sqlite_floor(root: Path, runs: int) -> Figures:
-    """The run as one JSON text, one transaction with a full sync each: what a durable write costs here."""
+    """Measure durable SQLite writes on this machine: each run as one JSON text, in one transaction with a full sync."""
     connection = sqlite3.connect(root / "floor.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -41,7 +41,7 @@ def sqlite_floor(root: Path, runs: int) -> Figures:
 
 
 def service_floor(root: Path, runs: int) -> Figures:
-    """The whole ingest without HTTP, one thread, SQLite."""
+    """Measure the whole ingest without HTTP, in one thread, on SQLite."""
     services = build(load_settings(root / "service"))
     services.prepare()
     bodies = [run_bytes(number) for number in range(runs)]
@@ -54,7 +54,7 @@ def service_floor(root: Path, runs: int) -> Figures:
 
 
 def analyze_floor(runs: int) -> Figures:
-    """The pure analysis of small runs, one core."""
+    """Measure the pure analysis of small runs on one core."""
     loaded = [read_agent_run(run_bytes(number)) for number in range(runs)]
     started = time.perf_counter()
     for run in loaded:
@@ -63,7 +63,7 @@ def analyze_floor(runs: int) -> Figures:
 
 
 def big_run() -> Figures:
-    """One run of 10,000 steps and 10,000 tool calls: read, then analysed."""
+    """Measure reading and analysing one run of 10,000 steps and 10,000 tool calls."""
     body = run_bytes(0, steps=10_000)
     started = time.perf_counter()
     run = read_agent_run(body)

@@ -35,14 +35,14 @@ from support.servers import PostgresServer
 
 PARTS = ("floors", "relab-sqlite", "relab-postgresql", "phoenix", "mlflow")
 _ALIASES = {"relab-postgres": "relab-postgresql"}
-# One part that cannot run, say a peer that cannot be installed, is no reason to lose the others' figures.
+# If one part cannot run, for example because a peer cannot be installed, the figures of the other parts are kept.
 _FAILURES = (OSError, RuntimeError, ValueError, AssertionError, subprocess.SubprocessError, psutil.Error)
 _DATABASE_FAILURES = (sqlite3.Error, psycopg.Error)
 
 
 def main() -> None:
     args = _arguments()
-    # Ended by SIGTERM, the servers must be stopped like after an error.
+    # Exit normally on SIGTERM, so that the servers are stopped as after an error.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rows: list[Figures] = []
     failed = False
@@ -90,7 +90,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _measure(part: str, root: Path, args: argparse.Namespace, rows: list[Figures]) -> None:
-    """Add the figures of one part; those taken before an error stay."""
+    """Append the figures of one part to `rows`; figures taken before an error stay."""
     if part == "floors":
         _floors(root, args, rows)
     elif part in {"phoenix", "mlflow"}:
@@ -113,12 +113,12 @@ def _measure_relab(part: str, root: Path, args: argparse.Namespace, rows: list[F
         half = (rows[-1].visible_per_s or TARGET_RATE) / 2
         for number, rate in enumerate((TARGET_RATE / 2, half)):
             _say(f"{part}: {args.seconds:.0f} s at {rate:,.0f} spans a second")
-            # A seed of its own: the same ids again would be spans that are there already.
+            # A new seed, because spans with the same ids would already be stored.
             rows.append(at_rate(target, rate, 10 + number, args))
         if not args.spans:
             _reads(part, target, rows)
     if args.spans:
-        # From an empty database, or the 100,000th span would be past before the first sample.
+        # Start with an empty database; otherwise the 100,000th span would be stored before the first sample.
         with empty("growth") as target:
             _say(f"{part}: growing to {args.spans:,} spans")
             rows.append(growth(target, args))
@@ -158,7 +158,7 @@ def _floors(root: Path, args: argparse.Namespace, rows: list[Figures]) -> None:
 
 
 def ratios(rows: list[Figures]) -> list[dict[str, str | float]]:
-    """Return relab's rate of visible spans over that of each peer and floor of the same run."""
+    """Return the ratios of relab's rate of visible spans to the rate of each peer and floor of the same run."""
     found: list[dict[str, str | float]] = []
     for own in rows:
         if own.what not in {"relab on sqlite", "relab on postgresql"} or not own.visible_per_s:

@@ -1,4 +1,4 @@
-"""What the same spans cost without relab: decoding alone, and inserting alone."""
+"""The cost of the same spans without relab: decoding only, and inserting only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = tuple[str, str, bytes]
 
 
 def decode_floor(spans: int) -> float:
-    """Spans a second: protobuf to Python to JSON on one core, nothing stored."""
+    """Return the spans per second from protobuf to Python to JSON on one core, without storing them."""
     bodies = [body for body, _ in printed(spans // SPANS_PER_TRACE, 20, 1, 60)]
     started = time.perf_counter()
     for body in bodies:
@@ -29,7 +29,7 @@ def decode_floor(spans: int) -> float:
 
 
 def sqlite_floor(root: Path, spans: int) -> float:
-    """Spans a second into one SQLite table with one index, a synced commit for each thousand."""
+    """Return the spans per second into one SQLite table with one index, a synced commit per 1,000."""
     rows = _rows(spans)
     connection = sqlite3.connect(root / "floor.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -46,7 +46,7 @@ def sqlite_floor(root: Path, spans: int) -> float:
 
 
 def postgresql_floor(url: str, spans: int) -> float:
-    """Spans a second into one PostgreSQL table with one index by COPY, a synced commit for each thousand."""
+    """Return the spans per second into one PostgreSQL table with one index by COPY, a synced commit per 1,000."""
     rows = _rows(spans)
     with psycopg.connect(url) as connection:
         connection.execute(f"CREATE TABLE floor_{_TABLE.format(blob='bytea')}")

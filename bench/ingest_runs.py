@@ -1,4 +1,4 @@
-"""The measurements of the ingest benchmark: throughput, fixed rates, growth, and reading what was stored."""
+"""The measurements of the ingest benchmark: throughput, fixed rates, growth, and reading the stored runs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from bench.otlp_load import SPANS_PER_TRACE
 from bench.otlp_targets import Target
 
 TARGET_RATE = 10_000
-"""Spans a second that relab promises; half of it is the load of the latency figure."""
+"""The target rate of relab in spans per second; the latency is measured at half of it."""
 GROWTH_FROM = 100_000
 GROWTH_SPREAD_S = 20 * 3_600
-"""The runs of the growing database started within so long, so that an overview of 48 hours has them all."""
+"""The growing database's runs start within this time, so that an overview of 48 hours covers them all."""
 VISIBLE_WITHIN_S = 600.0
 LONG_RUN_STEPS = 10_000
 READS = 20
-# What a driver asks by a command starts in a few ms: it runs beside the server that is measured.
+# The driver's count command must start within a few ms, because it runs on the same machine as the measured server.
 _COUNT_SQLITE = "import sqlite3,sys;print(sqlite3.connect(sys.argv[1],timeout=30).execute(sys.argv[2]).fetchone()[0])"
 _COUNT_POSTGRESQL = "import psycopg,sys;print(psycopg.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
 
 
 @dataclass
 class Figures:
-    """One row of the table; rates in spans a second, times in ms, memory in MB."""
+    """One row of the table; rates in spans per second, times in ms, memory in MB."""
 
     what: str
     accepted_per_s: float | None = None
@@ -53,7 +53,7 @@ class Figures:
 
 
 def throughput(target: Target, traces: int, args: argparse.Namespace) -> Figures:
-    """As fast as it goes, over so many connections."""
+    """Measure the maximum rate over `args.conns` connections."""
     warm = _load(target, 100, args.conns, "--seed", "1")
     _wait_visible(target, 0, warm["spans"])
     before, memory = target.visible_spans(), tree_mb(target)
@@ -67,7 +67,7 @@ def throughput(target: Target, traces: int, args: argparse.Namespace) -> Figures
         seconds = time.perf_counter() - started - found["startup_s"]
         row = Figures(target.name, found["spans_per_s"], **_latencies(found))
         found["visible"] = visible
-        # A receiver that lost spans has no rate of visible ones.
+        # A receiver that lost spans gets no rate of visible spans.
         if found["spans"] and visible >= found["spans"]:
             row.visible_per_s = found["spans"] / max(seconds, found["seconds"])
         else:
@@ -79,7 +79,7 @@ def throughput(target: Target, traces: int, args: argparse.Namespace) -> Figures
 
 
 def at_rate(target: Target, rate: float, seed: int, args: argparse.Namespace) -> Figures:
-    """At a fixed rate, latencies from when each request was due."""
+    """Measure latencies at a fixed rate, each from the request's due time."""
     memory = tree_mb(target)
     traces = int(rate * args.seconds / SPANS_PER_TRACE)
     found = _load(target, traces, args.conns, "--seed", str(seed), "--rate", str(rate))
@@ -95,7 +95,7 @@ def at_rate(target: Target, rate: float, seed: int, args: argparse.Namespace) ->
 
 
 def growth(target: Target, args: argparse.Namespace) -> Figures:
-    """The memory of the API process while its empty database grows to `args.spans`."""
+    """Measure the memory of the API process while its database grows from empty to `args.spans`."""
     samples: list[tuple[int, float]] = [(target.visible_spans(), target.memory_mb())]
     if samples[0][0] >= GROWTH_FROM:
         raise ValueError(f"The database holds {samples[0][0]:,} spans already.")
@@ -106,7 +106,7 @@ def growth(target: Target, args: argparse.Namespace) -> Figures:
         while not done.wait(pause_s):
             started = time.perf_counter()
             samples.append((target.visible_spans(), target.memory_mb()))
-            # Counting a million rows takes a while: it is to stay a small part of the load.
+            # Counting a million rows is slow, so the pause grows with it: counting must stay a small part of the load.
             pause_s = max(0.5, 20 * (time.perf_counter() - started))
 
     watcher = threading.Thread(target=sample)
@@ -131,10 +131,10 @@ def growth(target: Target, args: argparse.Namespace) -> Figures:
 
 
 def memory_growth(samples: list[tuple[int, float]]) -> dict[str, float] | None:
-    """Return what became of the memory from the 100,000th span on; None if it did not come so far.
+    """Return figures of the memory from the 100,000th span on, or None with fewer than two samples from there on.
 
     Args:
-        samples: `(spans, MB)`, in the order they were taken.
+        samples: `(spans, MB)` in order of time.
     """
     later = [(spans, memory) for spans, memory in samples if spans >= GROWTH_FROM]
     if len(later) < 2:
@@ -164,10 +164,10 @@ def _growth_note(memory: dict[str, float] | None) -> str:
 
 
 def long_run(target: Target) -> Figures:
-    """A run of 10,000 steps, sent in requests of 500 spans one after the other, and its timeline.
+    """Send a run of 10,000 steps in sequential requests of 500 spans, and measure reading its timeline.
 
     Raises:
-        RuntimeError: the timeline does not have all the steps.
+        RuntimeError: the timeline does not have all steps.
     """
     held = target.visible_spans()
     trace_id = os.urandom(16)
@@ -206,7 +206,7 @@ def _long_run_requests(trace_id: bytes) -> list[bytes]:
             for key, text in (("gen_ai.operation.name", "chat"), ("gen_ai.output.messages", "Next, look it up. " * 10)):
                 span.attributes.add(key=key).value.string_value = text
         bodies.append(request.SerializeToString())
-    # As exporters do it: the agent's own span ends last and comes last.
+    # Like real exporters, send the agent's own span last, because it ends last.
     request = ExportTraceServiceRequest()
     span = (
         request.resource_spans.add().scope_spans.add().spans.add(trace_id=trace_id, span_id=root, name="invoke_agent")
@@ -217,7 +217,7 @@ def _long_run_requests(trace_id: bytes) -> list[bytes]:
 
 
 def overview(target: Target) -> Figures:
-    """The dashboard's numbers over everything that was sent."""
+    """Measure the overview of the dashboard over all sent runs."""
     url = f"{target.base}/metrics/overview?hours=48"
     with urllib.request.urlopen(url) as response:
         runs = json.load(response)["total_runs"]
@@ -233,7 +233,7 @@ def overview(target: Target) -> Figures:
 
 
 def tree_mb(target: Target) -> float:
-    """Return the resident memory of the server and all its children, in MB. PostgreSQL is no child of relab."""
+    """Return the resident memory of the server and all its child processes in MB; PostgreSQL is not one of them."""
     process = psutil.Process(target.process.pid)
     sizes = [process.memory_info().rss]
     for child in process.children(recursive=True):
@@ -255,7 +255,11 @@ def _times(url: str) -> list[float]:
 
 
 def _load(target: Target, traces: int, conns: int, *options: str) -> dict[str, Any]:
-    """Run our driver to its end; return what it printed, and what it took to start it."""
+    """Run the load driver to its end; return its JSON output and its start-up time (`startup_s`).
+
+    Raises:
+        RuntimeError: the driver failed.
+    """
     command = [sys.executable, "-m", "bench.otlp_load", target.url, "--traces", str(traces), "--conns", str(conns)]
     for header in target.headers:
         command += ["--header", header]
@@ -292,7 +296,7 @@ def _load(target: Target, traces: int, conns: int, *options: str) -> dict[str, A
     if process.returncode:
         raise RuntimeError(f"The load ended with {process.returncode}: {''.join(said)[-500:]}")
     found: dict[str, Any] = json.loads(printed)
-    # Python's start and the printing of requests are no part of the load.
+    # The start of Python and the preparation of the requests do not count as load.
     return found | {"startup_s": time.perf_counter() - started - found["seconds"]}
 
 
@@ -311,7 +315,7 @@ def _external(driver: str, target: Target, traces: int, args: argparse.Namespace
 
 
 def _wait_visible(target: Target, before: int, spans: int) -> int:
-    """Return how many new spans are visible: all, or as many as there are when waiting has lasted too long."""
+    """Wait until all new spans are visible or a time-out ends the wait; return the number of visible ones."""
     deadline = time.monotonic() + VISIBLE_WITHIN_S
     while (visible := target.visible_spans() - before) < spans and time.monotonic() < deadline:
         time.sleep(0.1)

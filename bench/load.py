@@ -40,7 +40,7 @@ _WRK_UNIT_MS = {"us": 0.001, "ms": 1.0, "s": 1_000.0, "m": 60_000.0}
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     what: str
     n: int
@@ -54,16 +54,16 @@ class Row:
     injected_p50_ms: float | None = None
     injected_p99_ms: float | None = None
     others_cores: float | None = None
-    """What the rest of the machine took meanwhile: a generator that shares its core is late."""
+    """Cores used by other processes during the measurement; a generator that shares its core is late."""
     note: str = ""
 
 
 IDLE_SHARE = 0.85
-"""How much of a second's processor time must be free for a machine to count as idle."""
+"""Share of a second's processor time that must be free for a machine to count as idle."""
 
 
 def wait_idle(at_most_s: float) -> None:
-    """Wait for a second in which the machine does next to nothing, but not for ever."""
+    """Wait until the machine is idle for one second, for at most `at_most_s` seconds."""
     deadline = time.monotonic() + at_most_s
     while time.monotonic() < deadline:
         if psutil.cpu_percent(interval=1.0) <= 100 * (1 - IDLE_SHARE):
@@ -71,7 +71,7 @@ def wait_idle(at_most_s: float) -> None:
 
 
 def measured(measure: Callable[[], list[Row]]) -> list[Row]:
-    """Return the rows of a measurement, with what others took of the machine meanwhile, in cores."""
+    """Run a measurement and return its rows with `others_cores`, the cores that other processes used meanwhile."""
     own, busy, started = _own_cpu_s(), _busy_cpu_s(), time.monotonic()
     rows = measure()
     others = (_busy_cpu_s() - busy - (_own_cpu_s() - own)) / (time.monotonic() - started)
@@ -89,13 +89,13 @@ def _own_cpu_s() -> float:
 
 
 def pin(pid: int, core: int) -> None:
-    """Keep a process on one core, where the machine has so many."""
+    """Pin a process to one core, if that core is available."""
     if hasattr(os, "sched_setaffinity") and core in os.sched_getaffinity(0):
         os.sched_setaffinity(pid, {core})
 
 
 def run_pinned(command: list[str], core: int) -> str:
-    """Run a command on one core and return what it printed."""
+    """Run a command pinned to one core, and return its standard output."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         pin(process.pid, core)
         out, _ = process.communicate()
@@ -107,7 +107,7 @@ def run_pinned(command: list[str], core: int) -> str:
 def generate(
     server: KnownServer, folder: Path, rate: float, seconds: float, arrivals: str
 ) -> tuple[LoadPlan, LoadResult]:
-    """Load the server with `lab load`."""
+    """Run `lab load` against the server, and return its plan and result."""
     (folder / "mix.yaml").write_text(MIX)
     out = folder / "load.json"
     run_pinned(
@@ -126,13 +126,13 @@ def rank(values: list[float], share: float) -> float:
 
 
 def served_rate(truth: Truth) -> float:
-    """Requests per second as they arrived at the server."""
+    """Return the rate at which requests arrived at the server, per second."""
     first_ns, last_ns = int(truth.rows[0][2]), int(truth.rows[-1][2])
     return (len(truth.rows) - 1) / ((last_ns - first_ns) / 1e9)
 
 
 def rate_row(folder: Path, rate: float, seconds: float, arrivals: str) -> Row:
-    """How exactly a rate is kept, as the server sees it."""
+    """Measure at the server how accurately the generator keeps a rate."""
     with known_server() as server:
         pin(server.pid, SERVER_CORE)
         plan, result = generate(server, folder, rate, seconds, arrivals)
@@ -150,7 +150,10 @@ def _planned_span_s(plan: LoadPlan) -> float:
 
 
 def accuracy_rows(folder: Path, name: str, behaviour: Behaviour, rate: float, seconds: float) -> list[Row]:
-    """Latencies of a server with known delays: by `lab load`, and by wrk with the connections for the same rate."""
+    """Measure latencies of a server with known delays, with `lab load` and with wrk.
+
+    wrk uses the number of connections that gives the same rate.
+    """
     with known_server(behaviour) as server:
         pin(server.pid, SERVER_CORE)
         plan, result = generate(server, folder, rate, seconds, "constant")
@@ -201,7 +204,7 @@ def main() -> None:
     args = parser.parse_args()
     if shutil.which("wrk") is None:
         print("wrk, the closed-loop peer, is missing: apt-get install wrk", file=sys.stderr)
-    # An odd number, so that the median is inside of one delay, and the server has most of its core to itself.
+    # An odd number of delays, so that the median falls on one delay; they leave most of the server's core free.
     delays = (5.0, 10.0, 20.0, 30.0, 50.0)
     calm = args.rate / 2
     at = (int(args.rate * args.seconds * 0.25),)

@@ -30,15 +30,15 @@ SPANS_PER_TRACE = 10
 TEMPLATES = 100
 RETRY_S = 0.05
 GIVE_UP_S = 300.0
-"""A request that is refused for so long is an error: a receiver that never recovers must not hold the bench."""
+"""A request rejected for this long is an error, so that a receiver that never recovers cannot block the bench."""
 _NS_PER_MS = 1_000_000
-# Times of a template count from here: bytes that occur nowhere else, and so can be found.
+# Base time of a template: its bytes occur nowhere else, so that the times can be found in the serialised request.
 _EPOCH = 0x2B67_C3A9_5D00_0000
 _PLAN = "First find the order, then ask the carrier where it is, then tell the customer. " * 4
 
 
 def template(rng: random.Random, traces: int) -> ExportTraceServiceRequest:
-    """Return a request of so many traces with ids that occur once each."""
+    """Return a request of `traces` traces with unique ids."""
     request = ExportTraceServiceRequest()
     group = request.resource_spans.add()
     _set(group.resource.attributes, {"service.name": "bench-agent", "deployment.environment.name": "bench"})
@@ -108,11 +108,11 @@ def _set(target, attributes: dict[str, str | int]) -> None:
 
 
 class Stamp:
-    """A serialised template, and where in it the ids and times stand."""
+    """A serialised template request with the byte positions of its ids and times."""
 
     def __init__(self, request: ExportTraceServiceRequest) -> None:
         spans = request.resource_spans[0].scope_spans[0].spans
-        # A conversation id is text and stays that of the template.
+        # Conversation ids are text and are not replaced.
         self._bytes = request.SerializeToString()
         self.spans = len(spans)
         self._traces = self._places([span.trace_id for span in spans])
@@ -123,7 +123,7 @@ class Stamp:
         self._times = self._places([at.to_bytes(8, "little") for at in distinct])
 
     def _places(self, values: list[bytes]) -> tuple[int, np.ndarray, np.ndarray]:
-        """Return how many values differ, the indexes of all their bytes `(places, size)`, and whose each place is."""
+        """Return (number of distinct values, byte indexes of occurrences `(places, size)`, value number per place)."""
         distinct = list(dict.fromkeys(values))
         starts, owners = [], []
         for number, value in enumerate(distinct):
@@ -135,7 +135,7 @@ class Stamp:
         return len(distinct), np.array(starts)[:, None] + np.arange(len(distinct[0])), np.array(owners)
 
     def print(self, rng: np.random.Generator, now_ns: int) -> bytes:
-        """Return the request with new ids, its times counted from `now_ns`."""
+        """Return the serialised request with new random ids, and its times relative to `now_ns`."""
         copy = np.frombuffer(self._bytes, dtype=np.uint8).copy()
         for count, places, owners in (self._traces, self._ids):
             copy[places] = rng.integers(0, 256, (count, places.shape[1]), dtype=np.uint8)[owners]
@@ -146,7 +146,7 @@ class Stamp:
 
 @dataclass
 class Tally:
-    """What became of the requests."""
+    """Counts and latencies of the requests, by outcome."""
 
     latencies_ms: list[float] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class Tally:
 
 
 async def send(session: aiohttp.ClientSession, url: str, body: bytes, spans: int, due: float, tally: Tally) -> None:
-    """Send one request until it is taken; 429 and 503 are tried again."""
+    """Send one request and record its outcome; retry on 429 and 503 for at most `GIVE_UP_S` seconds."""
     wait_s = RETRY_S
     while True:
         try:
@@ -188,19 +188,19 @@ def _count(counts: dict[str, int], key: str) -> None:
 
 
 def _retry_after(value: str | None) -> float:
-    # HTTP also allows a date, which no receiver here sends.
+    # HTTP also allows a date in Retry-After, which none of these receivers sends.
     return float(value) if value is not None and value.isdecimal() else RETRY_S
 
 
 async def report(tally: Tally) -> None:
-    """Write the number of accepted spans to stderr twice a second, a line each."""
+    """Write the number of accepted spans to stderr twice a second, one number per line."""
     while True:
         print(tally.spans, file=sys.stderr, flush=True)
         await asyncio.sleep(0.5)
 
 
 async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]]) -> tuple[Tally, float]:
-    """Send all requests; return what became of them and the seconds to the last answer."""
+    """Send all requests; return (tally, seconds until the last answer)."""
     tally = Tally()
     headers = {"Content-Type": "application/x-protobuf", **dict(item.split("=", 1) for item in args.header)}
     connector = aiohttp.TCPConnector(limit=args.conns if args.rate is None else 0)
@@ -228,10 +228,10 @@ async def drive(args: argparse.Namespace, requests: Iterator[tuple[bytes, int]])
 
 
 def printed(traces: int, per_request: int, seed: int, span_of_s: float) -> Iterator[tuple[bytes, int]]:
-    """Return an iterator of `(request, spans)`; the runs started within the last `span_of_s` seconds."""
+    """Return an iterator of `(request, number of spans)`; the runs start within the last `span_of_s` seconds."""
     rng = random.Random(seed)
     count = -(-traces // per_request)
-    # Now, and not when the first request is asked for: by then the clock of the load runs.
+    # Build the templates now and not with the first request, when the time of the load is already measured.
     stamps = [Stamp(template(rng, per_request)) for _ in range(min(TEMPLATES, count))]
     fresh = np.random.default_rng(seed)
     begin_ns = time.time_ns() - int(span_of_s * 1e9)
@@ -278,7 +278,7 @@ def main() -> None:
 
 
 def quantiles(latencies_ms: list[float]) -> dict[str, float | None]:
-    """Return p50, p99 and max; None where nothing was answered."""
+    """Return p50, p99 and max in ms; None for each without answers."""
     if not latencies_ms:
         return dict.fromkeys(("p50_ms", "p99_ms", "max_ms"))
     ordered = sorted(latencies_ms)

@@ -1,7 +1,7 @@
 """The receivers that the ingest benchmark compares: relab on both databases, Phoenix, MLflow.
 
-Each runs as a process of its own with its data in a folder of its own, on loopback. The
-peers are installed in environments of their own, so that none shares a dependency.
+Each runs on loopback, in a separate process, with its data in a separate folder. Each peer
+is installed in a separate environment, so that none shares a dependency.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DURABLE_POSTGRES = "-c fsync=on -c shared_buffers=128MB -c max_wal_size=4GB"
 
 @dataclass
 class Target:
-    """A receiver that runs.
+    """A running receiver.
 
     Attributes:
-        url: where traces are posted.
-        base: the root of its HTTP API.
-        headers: what each request must carry, as `name=value`.
-        database: a SQLite file, or the URL of a PostgreSQL database; where spans are counted from outside.
-        count: the statement that counts them.
+        url: the URL to which traces are posted.
+        base: the base URL of its HTTP API.
+        headers: the headers of each request, as `name=value`.
+        database: a SQLite file, or the URL of a PostgreSQL database, in which another process counts the spans.
+        count: the SQL statement that counts the spans.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Target:
     version: str = ""
 
     def visible_spans(self) -> int:
-        """Return how many spans another process finds stored."""
+        """Return the number of stored spans that this process, outside of the receiver, reads from the database."""
         if self.database.startswith("postgresql"):
             with psycopg.connect(self.database) as connection:
                 return int(connection.execute(self.count).fetchone()[0])  # type: ignore[index]
@@ -65,7 +65,7 @@ class Target:
 
 @contextmanager
 def relab(root: Path, database: str) -> Iterator[Target]:
-    """Run `lab serve` on SQLite or on a PostgreSQL that syncs to disk."""
+    """Run `lab serve` on SQLite, or on a PostgreSQL server that syncs to disk."""
     if database == "sqlite":
         with _relab(root, f"relab on {database}", None, str(root / "relab.db")) as target:
             yield target
@@ -99,7 +99,7 @@ def _relab(root: Path, name: str, url: str | None, database: str) -> Iterator[Ta
 
 @contextmanager
 def peer(name: str, root: Path, environments: Path) -> Iterator[Target]:
-    """Install a peer if it is not there, and run it on SQLite as its documentation says."""
+    """Install a peer if it is missing, and run it on SQLite as its documentation describes."""
     python = install(name, environments)
     port = free_port()
     base = f"http://127.0.0.1:{port}"
@@ -134,7 +134,7 @@ def peer(name: str, root: Path, environments: Path) -> Iterator[Target]:
 
 
 def install(name: str, environments: Path) -> Path:
-    """Return the Python of a peer's environment, made now if it is missing."""
+    """Return the Python executable of a peer's environment; create the environment if it is missing."""
     home = environments / name
     python = home / "bin" / "python"
     if not (home / "installed").exists():

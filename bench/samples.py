@@ -1,4 +1,4 @@
-"""Agent runs to measure with: like the seed's example in size, different in every id."""
+"""Agent runs for measurements: as large as the example of the seed, with different ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAUSES = (
 
 
 def run_body(number: int, *, steps: int = 4, failed: bool = True) -> dict[str, Any]:
-    """Return a run of so many steps with one call each; the second call fails."""
+    """Return the JSON of a run of `steps` steps with one call each; with `failed`, the second call fails."""
     error_class, message, status_code = CAUSES[number % len(CAUSES)]
     calls = []
     for index in range(steps):
@@ -64,5 +64,5 @@ def run_body(number: int, *, steps: int = 4, failed: bool = True) -> dict[str, A
 
 
 def run_bytes(number: int, *, steps: int = 4) -> bytes:
-    """Return the run as a request body."""
+    """Return the run of `run_body` as an encoded request body."""
     return json.dumps(run_body(number, steps=steps)).encode()

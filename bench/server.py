@@ -1,4 +1,4 @@
-"""The real server over HTTP: posts, analyses, idle subscribers, and what they cost."""
+"""Measure the real server over HTTP: posts, analyses, idle subscribers, and its memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Figures:
 
 
 class Server:
-    """`lab serve` as a process of its own."""
+    """`lab serve` in a separate process."""
 
     def __init__(self, home: Path, database_url: str | None) -> None:
         self.port = free_port()
@@ -61,11 +61,11 @@ class Server:
         return response.status, response.read()
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a connection of its own; the caller closes it."""
+        """Return a new connection; the caller closes it."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def memory_mb(self) -> dict[str, float]:
-        """Resident memory of the API and its worker, in MB."""
+        """Return the resident memory of the API and of its worker in MB, by name."""
         process = psutil.Process(self._process.pid)
         found = {"api": process.memory_info().rss / 1_048_576}
         for child in process.children():
@@ -73,16 +73,16 @@ class Server:
         return found
 
     def worker(self) -> psutil.Process:
-        """The worker process beside the API."""
+        """Return the worker process of the API."""
         return psutil.Process(self._process.pid).children()[0]
 
     def gauge(self, metric: str) -> float:
-        """Return the value of a metric, named with its labels."""
+        """Return the value of a metric; `metric` is its name with its labels."""
         _, text = self.request(self.connect(), "GET", "/metrics")
         return next(float(line.split()[1]) for line in text.decode().splitlines() if line.startswith(f"{metric} "))
 
     def stop(self) -> None:
-        """Stop the server and wait for it."""
+        """Terminate the server and wait for its end."""
         self._process.terminate()
         self._process.wait()
 
@@ -94,7 +94,7 @@ class Server:
 
 
 def measure_server(name: str, home: Path, database_url: str | None, args: argparse.Namespace) -> list[Figures]:
-    """Return the figures of one installation."""
+    """Start a server in `home`, and return its figures."""
     server = Server(home, database_url)
     try:
         before = server.memory_mb()
@@ -113,7 +113,7 @@ def measure_server(name: str, home: Path, database_url: str | None, args: argpar
 def _spread(
     server: Server, tasks: list[tuple[str, str, bytes | None]], connections: int, label: str
 ) -> tuple[float, list[float]]:
-    """Send the requests over so many connections; return seconds and the sorted latencies in ms."""
+    """Send the requests over `connections` connections; return the total seconds and the sorted latencies in ms."""
     queue = iter(tasks)
     latencies: list[float] = []
     bar = Progress(disable=not sys.stderr.isatty(), transient=True)
@@ -173,7 +173,7 @@ def _analyses(name: str, server: Server, args: argparse.Namespace) -> Figures:
 
 
 def _latency(name: str, server: Server) -> Figures:
-    """From the request for one analysis to the end of its stream, on an idle system."""
+    """Measure the time from the request for one analysis to the end of its progress stream, on an idle system."""
     connection = server.connect()
     times = []
     for number in range(50):
@@ -193,9 +193,9 @@ def _latency(name: str, server: Server) -> Figures:
 
 
 def _subscribers(name: str, server: Server, count: int) -> Figures:
-    """Hold streams of an analysis open that waits, see what they cost, then let it finish and all of them end."""
+    """Measure the memory of `count` open progress streams of a waiting analysis, then the time until all end."""
     worker = server.worker()
-    # Suspended in the middle of a write, the worker would keep SQLite's lock.
+    # A worker that is suspended in the middle of a write would hold SQLite's lock.
     idle = ('relab_jobs{status="pending"}', 'relab_jobs{status="running"}')
     wait_until(lambda: not any(server.gauge(metric) for metric in idle), what="an idle queue")
     worker.suspend()

@@ -44,7 +44,7 @@ WINDOW_S: Final = 5.0
 
 @dataclass
 class Times:
-    """How long something took, each time."""
+    """The durations of one operation, one per repeat."""
 
     what: str
     seconds: list[float]
@@ -55,7 +55,7 @@ class Times:
 
 @dataclass
 class Steady:
-    """The target at a fixed modest rate; the P95s are those of its windows."""
+    """Figures of the target at a fixed moderate rate; mean and standard deviation are those of the windows' P95s."""
 
     rate_per_s: float
     seconds: float
@@ -75,13 +75,13 @@ class Steady:
 
 
 class Machine:
-    """How busy all of the machine is."""
+    """Measures the processor use of the whole machine."""
 
     def __init__(self) -> None:
         self._before = self._now()
 
     def cores(self) -> float:
-        """Return the cores at work since the last time, or since the beginning."""
+        """Return the mean number of busy cores since the last call, or since construction."""
         before, self._before = self._before, self._now()
         (busy, at_s), (was, was_s) = self._before, before
         return (busy - was) / max(at_s - was_s, 1e-9)
@@ -107,7 +107,7 @@ def a_home() -> Iterator[Path]:
 
 
 def measure_times(home: Path, base: int, repeats: int, idle_s: float) -> list[Times]:
-    """Start, reset and end a testbed again and again; the template, which is made once, is there already."""
+    """Start, reset and stop a testbed `repeats` times; a first start creates the template, which is not measured."""
     service.up(home, NAME, port_base=base, start_within_s=60)
     service.down(home, NAME)
     rows = {what: Times(what, [], asked) for what, asked in ASKED.items()}
@@ -129,7 +129,7 @@ def measure_times(home: Path, base: int, repeats: int, idle_s: float) -> list[Ti
 
 
 def measure_steady(url: str, windows: int) -> Steady:
-    """Load the target modestly and look at its windows."""
+    """Load the target at a moderate rate, and return the figures of its windows."""
     seconds = windows * WINDOW_S
     plan = make_plan(
         url=url,
@@ -162,7 +162,7 @@ def measure_steady(url: str, windows: int) -> Steady:
 
 
 def _routes(url: str, result: LoadResult) -> list[dict[str, Any]]:
-    """Return the time of each route as clients see it, beside that which the target tells of itself."""
+    """Return the latencies of each route as measured by the clients, and as reported by the target."""
     told = httpx.get(f"{url}/api/v1/metrics", timeout=30, trust_env=False).json()["routes"]
     names = {"order": "place_order", "order_status": "order", "product": "product"}
     return [
@@ -181,10 +181,13 @@ def _routes(url: str, result: LoadResult) -> list[dict[str, Any]]:
 def measure_limiter(
     home: Path, url: str, target_p95_ms: float, seconds: float, idle_s: float
 ) -> tuple[float, int, list[tuple[Overload, float, float]]]:
-    """Return the capacity, of how many clients, and each mode's row with what others took and the load average."""
+    """Return (capacity per second, number of clients that reached it, rows).
+
+    There is one row per mode: its figures, the busy cores of the machine, and the load average.
+    """
     found: list[tuple[Overload, float, float]] = []
     with separated(home, NAME):
-        # Searches one by one: what one costs does then not depend on how many wait.
+        # Searches run one at a time, so that the cost of a search does not depend on the number of waiting ones.
         set_flow(url, **MODES["no limiter"], target_p95_ms=target_p95_ms, max_concurrency=LIMITS)
         wait_idle(idle_s)
         at_capacity, clients, _ = capacity(url, seconds=3.0)

@@ -1,8 +1,8 @@
-"""Three times the load that the testbed's target can take: without a limit, with a fixed one, with one that adapts.
+"""Measure the testbed's target at three times its capacity: without a limit, with a fixed and with an adaptive one.
 
-The service, which is workers, database, cache and links, has one core and the load generator the other: what is measured is
-the target's own economy with what it has. Its capacity is found first, by clients that wait for their answers (a closed loop): more
-of them, until no more answers come.
+The service (workers, database, cache and links) has one core and the load generator another, so that the result shows
+how well the target uses its core. Its capacity is measured first with a closed loop: the highest throughput over
+several numbers of clients that wait for their answers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ CLIENTS: Final = (2, 4, 8, 16, 32)
 OVERLOAD: Final = 3.0
 DRAINED_WITHIN_S: Final = 300.0
 PATIENCE_S: Final = 3.0
-"""After which a client gives up."""
+"""The time-out of a client, in seconds."""
 LIMITS: Final = 256
-"""What a fixed limit is set too high to, and what an adapting one may rise to; of the whole service."""
+"""The value of a fixed limit that is too high, and the maximum of an adaptive limit; for the whole service."""
 MIX: Final = """
 values:
   product_id: {kind: integer, low: 1, high: 5000}
@@ -42,14 +42,14 @@ requests:
     path: /api/v1/orders
     body: {product_id: "{product_id}", quantity: 1, customer: bench}
 """
-"""What an answer costs must be worth turning others away for: an order is a few milliseconds of work, a refusal a
-fifteenth of one. Of a load of cheap answers refusals alone would take a good part of the core.
+"""Rejections must be much cheaper than answers: an order is a few milliseconds of work, a rejection a fifteenth.
+With cheap answers, the rejections alone would use a large part of the core.
 """
 
 
 @dataclass
 class Overload:
-    """What became of three times the capacity; latencies of accepted requests, from when they were due."""
+    """Figures of a load of three times the capacity; latencies of accepted requests, from their due time."""
 
     what: str
     offered_per_s: float
@@ -68,7 +68,7 @@ class Overload:
 
 @contextmanager
 def separated(home: Path, name: str) -> Iterator[None]:
-    """Keep the service with all that it needs on one core and this process on the other, where there are two."""
+    """Pin the service with all its processes to one core and this process to another, if both cores are available."""
     before = os.sched_getaffinity(0)
     if not {SERVICE_CORE, OTHER_CORE} <= before:
         yield
@@ -89,7 +89,7 @@ def separated(home: Path, name: str) -> Iterator[None]:
 
 
 def _pin(pid: int, cores: set[int]) -> None:
-    # A session of the database, or a thread, may end meanwhile.
+    # A database session or a thread may end in the meantime.
     with suppress(ProcessLookupError, FileNotFoundError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(thread.name), cores)
@@ -98,12 +98,12 @@ def _pin(pid: int, cores: set[int]) -> None:
 def set_flow(url: str, **control: Any) -> None:
     """Change the target's flow control."""
     httpx.post(f"{url}/api/flags", json={"control": control}, timeout=10, trust_env=False).raise_for_status()
-    # Each worker looks at the flags ten times a second.
+    # Each worker polls the flags ten times a second.
     time.sleep(0.5)
 
 
 def capacity(url: str, seconds: float) -> tuple[float, int, float]:
-    """Return the most answers per second, of how many waiting clients that was, and their P95 in ms."""
+    """Return (highest good answers per second, number of closed-loop clients that reached it, their P95 in ms)."""
     plan = make_plan(url=url, mix=parse_mix(MIX, "bench"), stages=[Stage(duration_s=1, rate_per_s=1)])
     found = [find_throughput(plan, clients=clients, seconds=seconds) for clients in CLIENTS]
     best = max(found, key=lambda row: row.good_per_s)
@@ -111,14 +111,14 @@ def capacity(url: str, seconds: float) -> tuple[float, int, float]:
 
 
 def wait_drained(url: str) -> None:
-    """Wait until the target has done with what earlier clients asked for and no longer want.
+    """Wait until the target has no more active or waiting requests of earlier clients.
 
     Raises:
-        TimeoutError: it has not, after five minutes.
+        TimeoutError: requests remain after five minutes.
     """
     deadline = time.monotonic() + DRAINED_WITHIN_S
     while time.monotonic() < deadline:
-        # Whichever worker answers tells of both.
+        # The worker that answers reports the state of all workers.
         flow = httpx.get(f"{url}/api/v1/metrics", timeout=60, trust_env=False).json()["flow_control"]
         if all(worker["active"] == 0 and worker["waiting"] == 0 for worker in flow):
             return
@@ -127,10 +127,10 @@ def wait_drained(url: str) -> None:
 
 
 def overload(url: str, what: str, at_capacity: float, target_p95_ms: float, seconds: float) -> Overload:
-    """Offer three times the capacity and return what came of it; the flags are in force already."""
+    """Send three times the capacity and return its figures; the flow control must already be set."""
     result = _offer(url, OVERLOAD * at_capacity, seconds)
     flow = httpx.get(f"{url}/api/v1/metrics", timeout=30, trust_env=False).json()["flow_control"]
-    # What is due at the end is served when nothing more comes: it is no part of the overload.
+    # The last requests are served when no more requests arrive, so they do not count as overload.
     windows = [window for window in result.windows if window.end_s <= seconds]
     good = LatencyHistogram.merged(LatencyHistogram.decode(window.good_latency.histogram) for window in windows)
     counts = [window.counts for window in windows]
@@ -160,7 +160,7 @@ def _offer(url: str, rate_per_s: float, seconds: float) -> LoadResult:
         mix=parse_mix(MIX, "bench"),
         stages=[Stage(duration_s=seconds + PATIENCE_S, rate_per_s=rate_per_s)],
         arrivals="poisson",
-        # In which an adapting limit finds its place.
+        # Time for an adaptive limit to settle.
         warmup_s=10.0,
         timeout_s=PATIENCE_S,
         max_in_flight=20_000,

@@ -53,7 +53,8 @@ class Figures:
     """One row: milliseconds of wall time per job.
 
     Attributes:
-        running_mb: the most memory while trials ran; peak_mb: also while they were analysed.
+        running_mb: maximum memory while trials ran.
+        peak_mb: maximum memory of the whole command, including the analysis.
     """
 
     what: str
@@ -103,7 +104,7 @@ def main() -> None:
 
 
 def bare(count: int, concurrency: int) -> Figures:
-    """Children of a Python program, so many at a time, and nothing else."""
+    """Measure bare child processes of a Python program, `concurrency` at a time."""
     started = time.perf_counter()
     with ThreadPoolExecutor(concurrency) as pool:
         list(pool.map(lambda _: subprocess.run(["/bin/true"], check=True), range(count)))
@@ -111,7 +112,7 @@ def bare(count: int, concurrency: int) -> Figures:
 
 
 def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
-    """`lab run` over so many tasks."""
+    """Measure `lab run` with `count` tasks in the sandbox `mode`."""
     with TemporaryDirectory(prefix="relab-trials-") as name:
         root = Path(name)
         _project(root, mode, count, args.concurrency)
@@ -119,7 +120,7 @@ def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
         lab = [sys.executable, "-m", "relab", "run", "--json", "--quiet"]
         if args.no_telemetry:
             lab.append("--no-telemetry")
-        # The journal has the times of the trials alone: neither Python's start nor the analysis is a trial's.
+        # The journal gives the time of the trials only, without the start of Python and without the analysis.
         running, peak, done = _watched([*lab, str(root / ".lab/experiment.yaml")], root, environment)
         if done.returncode != 0:
             return Figures(f"relab, {mode}", note=f"failed: {(done.stdout + done.stderr)[-300:]}")
@@ -133,7 +134,7 @@ def relab(mode: str, count: int, args: argparse.Namespace) -> Figures:
 def _watched(
     command: list[str], cwd: Path, environment: dict[str, str]
 ) -> tuple[float, float, subprocess.CompletedProcess[str]]:
-    """Return the most memory while trials ran, and of the whole run, in MB, and what came of it."""
+    """Run a command; return (maximum MB while trials ran, maximum MB of the whole command, the completed process)."""
     with subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -153,7 +154,7 @@ def _watched(
 
 
 def _trial_seconds(run_dir: Path) -> tuple[float, float]:
-    """Return the seconds from the first trial's begin to the last journal line, and those of the whole run."""
+    """Return the seconds from the start of the first trial to the last journal line, and to the end of the run."""
     first = (run_dir / "manifest.json").stat().st_mtime
     last = (run_dir / "journal.jsonl").stat().st_mtime
     end = (run_dir / "attestation.json").stat().st_mtime
@@ -185,7 +186,7 @@ runtime:
 
 
 def docker_run(count: int, concurrency: int) -> Figures:
-    """`docker run` of the same program, so many at a time."""
+    """Measure `docker run` of the same program, `concurrency` at a time."""
     if shutil.which("docker") is None:
         return Figures("docker run", note="no docker command on this machine")
     command = ["docker", "run", "--rm", "--network", "none", DOCKER_IMAGE, "/bin/true"]
@@ -203,7 +204,7 @@ def docker_run(count: int, concurrency: int) -> Figures:
 
 
 def gnu_parallel(count: int, concurrency: int) -> Figures:
-    """GNU parallel over the same program."""
+    """Measure GNU parallel with the same program."""
     if shutil.which("parallel") is None:
         return Figures("GNU parallel", note="not installed: .ci/system-packages --peers")
     numbers = "\n".join(map(str, range(count)))
@@ -214,7 +215,7 @@ def gnu_parallel(count: int, concurrency: int) -> Figures:
 
 
 def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
-    """Inspect AI over as many samples, each of which runs the same program in a local sandbox of its own."""
+    """Measure Inspect AI with `count` samples, each of which runs the same program in a separate local sandbox."""
     PEERS["inspect"] = "inspect-ai"
     with TemporaryDirectory() as logs:
         try:
@@ -228,7 +229,7 @@ def inspect_ai(count: int, concurrency: int, environments: Path) -> Figures:
 
 
 def analysis(count: int) -> Figures:
-    """Tables, analysis and report of as many trials, in a process of its own."""
+    """Measure tables, analysis and report of `count` trials in a separate process."""
     command = [sys.executable, "-m", "bench.trial_analysis", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

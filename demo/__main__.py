@@ -1,8 +1,8 @@
-"""`python -m demo [ACT ...]`: agents fail in front of a lab; then a shop breaks, and a responder mends it.
+"""`python -m demo [ACT ...]`: agents fail and a lab analyses it; then a shop breaks, and a responder repairs it.
 
-Exit codes: 0 all that was shown went as it should, 1 something did not, or an act failed, 2 there is no such act, 130
-stopped by Ctrl-C. Where the shop of the second act cannot be had that act is skipped, loudly, and the first one decides;
-with RELAB_REQUIRE_ALL=1, as in CI, nothing may be skipped.
+Exit codes: 0 all acts went as expected, 1 an act did not or failed, 2 there is no such act, 130 stopped by Ctrl-C. If
+the shop of the second act cannot be started here, that act is skipped with a message, and the first act decides the
+exit code; with RELAB_REQUIRE_ALL=1, as in CI, no act may be skipped.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def new_home(data: Path) -> Path:
-    """Make a folder for this tour; earlier ones stay, as a server may still run on them."""
+    """Create a folder for this tour; folders of earlier tours stay, because a server may still use them."""
     home = data.absolute() / f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.getpid()}"
     home.mkdir(parents=True)
     return home
 
 
 def play(console: Console, acts: Sequence[str], home: Path) -> int:
-    """Play the acts in turn; return 0 if all of them went as they should."""
+    """Play the acts in turn; return 0 if all of them went as expected."""
     console.print(as_data(f"Data of this tour: {os.path.relpath(home)}"))
     codes = []
     if "agents" in acts:
@@ -78,7 +78,7 @@ def _incident(console: Console, home: Path) -> int:
         check_needs()
     except MissingProgramError as error:
         return _skipped(console, error)
-    # What the shop is made of is no part of relab's own installation; it is loaded where it is known to be there.
+    # The shop's libraries are an optional extra, so they are imported only after the check that they are installed.
     from demo.incident_act import play_incident  # noqa: PLC0415
 
     return play_incident(console, home, home / RESPONDER_HOME)

@@ -1,7 +1,7 @@
 """The agent under observation: plan, act, observe, answer.
 
-Its mind is a set of rules that follow a prompt (`demo/prompt.py`), so that the demo
-needs no model and fails the same way every time. Everything else is real.
+It decides with rules that follow a prompt (`demo/prompt.py`) instead of a model, so that
+the demo needs no model and fails the same way every time. Everything else is real.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from demo.tools import TOOLS, Reply, Toolbox
 
 
 class AgentError(Exception):
-    """The agent cannot give an answer that its caller accepts."""
+    """The agent has no answer that its caller accepts."""
 
 
 class CallBudgetSpentError(AgentError):
@@ -28,16 +28,16 @@ class CallBudgetSpentError(AgentError):
 
 
 class NoAnswerError(AgentError):
-    """Nothing that the tools said answers the question."""
+    """The tools returned no message that answers the question."""
 
 
 class AnswerRejectedError(AgentError):
-    """The caller checked the answer and does not accept it."""
+    """The caller rejected the answer because it does not mention a required text."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a caller asks: a question, the facts that come with it, and what a right answer mentions."""
+    """A caller's request: a question, the facts that come with it, and the texts that a right answer mentions."""
 
     task_id: str
     topic: str
@@ -58,10 +58,10 @@ class Agent:
     """Answers one task with its tools.
 
     Args:
-        prompt: what it follows.
+        prompt: the prompt that it follows.
         toolbox: its tools.
-        recorder: told of every step, tool call and guardrail event.
-        wait: called with seconds when a tool asks to wait.
+        recorder: records every step, tool call and guardrail event.
+        wait: waits for the given seconds, when a tool answers with Retry-After.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Agent:
         self._calls_left = prompt.max_calls
 
     def run(self, task: Task) -> str:
-        """Return the answer.
+        """Work on a task and return the answer.
 
         Raises:
-            AgentError: there is no answer, or the caller rejects it.
-            httpx.HTTPError: a tool failed and the agent could not get past it.
+            AgentError: there is no answer, the call budget is spent, or the caller rejects the answer.
+            httpx.HTTPError: a tool failed, and a retry was not possible.
         """
         facts = {"question": task.question, **task.facts}
         said: list[str] = []
@@ -101,7 +101,7 @@ class Agent:
         return deque(instructions)
 
     def _bind(self, instruction: Instruction, facts: Mapping[str, str | Sequence[str]]) -> list[Move]:
-        """Fill the tool's parameters from what is known; what is not known is left out."""
+        """Return the calls of an instruction, with parameters from the known facts; unknown parameters are left out."""
         if instruction.each is not None:
             return [Move(instruction, {instruction.each: value}) for value in facts[f"{instruction.each}s"]]
         parameters = TOOLS[instruction.tool].parameters
@@ -144,7 +144,7 @@ class Agent:
         self._calls_left -= 1
 
     def _acceptable_wait_s(self, response: httpx.Response) -> float | None:
-        """Return how long the tool asks to wait, or None if it does not or that is too long."""
+        """Return the seconds in Retry-After, or None if it is absent or exceeds the prompt's patience."""
         asked = response.headers.get("Retry-After", "")
         if not asked.isdigit() or float(asked) > self._prompt.patience_s:
             return None

@@ -1,4 +1,4 @@
-"""The first act: agents fail in front of a lab, and its reports are compared with what the tool server really did."""
+"""The first act: agents fail, and the lab's reports are compared with the tool server's journal."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ EXPECTED = {
     "outside": Expected(Category.UNKNOWN, insufficient=True),
     "patience": Expected(Category.RATE_LIMITED, recovered=True),
 }
-"""What the tool server really did to each run. Read only after all reports are in."""
+"""The right report for each run, from the tool server's real behaviour. Read only after all reports are done."""
 
 OVERVIEW_HOURS = 1
 
 
 def play_agents(console: Console, home: Path) -> int:
-    """Start the servers, play all scenarios and judge the reports; return 0 if all are right.
+    """Start the servers, play all scenarios and check the reports; return 0 if all are right, else 1.
 
     Raises:
         LabServerError: the lab cannot be started.
-        LabError: it refused something, or an analysis failed.
+        LabError: the lab rejected a request, or an analysis failed.
     """
     console.print(Text("relab: agents fail, the lab says why", style="bold"))
     console.print(as_data(f"server log: {Path(os.path.relpath(home)) / 'server.log'}"))
@@ -60,7 +60,7 @@ def play_agents(console: Console, home: Path) -> int:
 
 
 def judge(console: Console, outcomes: list[Outcome], disagreements: list[str | None]) -> int:
-    """Say whether every report is right; return the exit code."""
+    """Print whether every report is right, and return the exit code: 0 if so, else 1."""
     wrong = [(outcome, text) for outcome, text in zip(outcomes, disagreements, strict=True) if text is not None]
     for outcome, text in wrong:
         console.print(as_data(f"The report on {outcome.run['run_id']} is wrong: {text}.", "bold red"))

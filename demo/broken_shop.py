@@ -1,6 +1,6 @@
-"""A shop of the demo's own that really breaks: a testbed on free ports, its users, and the one fault.
+"""A shop that really breaks: a private testbed on free ports, its users, and one fault.
 
-Nothing here is ever told to the responder: it has no way to the chaos server, nor to what is asked behind the scenes.
+The responder gets none of this information: it has no access to the chaos server or to the checks for the fault.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from relab.testbed.scoring.truth import CAUSES
 
 FAULT: Final = "db_pool"
 CAUSE: Final = CAUSES[FAULT]
-"""What operators call it."""
+"""The operators' name of the fault."""
 RATE_PER_S: Final = 20.0
 _BASES: Final = range(20_000, 32_000, 10)
-"""Below what Linux gives to outgoing connections."""
+"""Base ports below the range that Linux uses for outgoing connections."""
 _PORTS: Final = 3
 _GUARD_WITHIN_S: Final = 1.0
 _BREAKS_WITHIN_S: Final = 60.0
@@ -41,12 +41,12 @@ _RECENT_S: Final = 5
 
 @contextmanager
 def a_shop() -> Iterator[Bed]:
-    """Yield a testbed that is ready; whatever happens, nothing of it is left afterwards.
+    """Yield a testbed that is ready; stop and remove all of it afterwards, also after an error.
 
     Raises:
-        RelabError: it cannot be started.
+        RelabError: the testbed cannot be started.
     """
-    # A short path of its own: sockets are in it.
+    # A separate folder with a short path, because it contains sockets.
     home = Path(tempfile.mkdtemp(prefix="relab-demo-"))
     was_left_in_order = False
     try:
@@ -59,10 +59,10 @@ def a_shop() -> Iterator[Bed]:
 
 
 def free_base() -> int:
-    """Return a number from which on three ports are free right now.
+    """Return a port such that it and the next two ports are currently free.
 
     Raises:
-        UnavailableError: there is none.
+        UnavailableError: there are no three such ports.
     """
     for base in random.sample(_BASES, len(_BASES)):
         if all(_is_free(base + step) for step in range(_PORTS)):
@@ -82,7 +82,7 @@ def _is_free(port: int) -> bool:
 
 
 def _end(home: Path, *, within_s: float) -> None:
-    """End what runs in a home, and remove it. A start that was broken off a moment ago may only be seen in a while."""
+    """Stop the testbeds in a home, and remove it; wait up to `within_s` for one whose start was just interrupted."""
     for name in service.names(home):
         layout = Layout.of(home, name)
         if poll(partial(service.is_running, layout), within_s):
@@ -92,7 +92,7 @@ def _end(home: Path, *, within_s: float) -> None:
 
 @contextmanager
 def a_breaker(bed: Bed) -> Iterator[Breaker]:
-    """Yield whoever breaks a shop."""
+    """Yield a `Breaker` for a testbed."""
     secret = {BREAKER_HEADER: bed.breaker_secret}
     with (
         bed.ground() as ground,
@@ -102,11 +102,11 @@ def a_breaker(bed: Bed) -> Iterator[Breaker]:
 
 
 class Breaker:
-    """Breaks a shop, and knows what is true of it.
+    """Injects the fault into a shop, and checks whether it is still present.
 
     Args:
         chaos: a client of the chaos server.
-        presence: tells behind the scenes whether the fault is there.
+        presence: checks for the fault, invisible to the responder.
     """
 
     def __init__(self, chaos: httpx.Client, presence: Presence) -> None:
@@ -115,22 +115,23 @@ class Breaker:
         self._injection_id = ""
 
     def bring_about(self) -> None:
-        """Break the shop.
+        """Inject the fault.
 
         Raises:
-            httpx.HTTPError: the chaos server refuses, or does not answer.
+            httpx.HTTPError: the chaos server rejects the request, or does not answer.
         """
         answer = self._chaos.post(f"/api/v1/break/{FAULT}").raise_for_status().json()
         self._injection_id = str(answer["id"])
         self._presence.begun()
 
     def what_is_left(self) -> str | None:
-        """Return why the shop is not mended, or None.
+        """Return why the shop does not count as repaired, or None if it does.
 
-        The chaos server must still hold its fault for active: what it has ended itself nobody else has mended.
+        The chaos server must still report its fault as active: a fault that the chaos server ended was not repaired by
+        the responder.
 
         Raises:
-            httpx.HTTPError: the chaos server refuses, or does not answer.
+            httpx.HTTPError: the chaos server rejects the request, or does not answer.
         """
         phase = self._chaos.get(f"/api/v1/break/{self._injection_id}").raise_for_status().json()["phase"]
         if phase != "active":
@@ -146,23 +147,23 @@ def nothing() -> None:
 
 
 class Crowd:
-    """How the users of a shop were served, second by second; told by one thread and read by another."""
+    """How well the users of a shop were served in each second; one thread writes it, another reads it."""
 
     def __init__(self) -> None:
         self._seconds: list[Second] = []
         self.on_second: Callable[[], None] = nothing
 
     def tell(self, second: Second) -> None:
-        """Take in what came of a second's requests, and let `on_second` show it."""
+        """Add the outcomes of one second's requests, and call `on_second`."""
         self._seconds.append(second)
         self.on_second()
 
     @property
     def badly_served_s(self) -> float:
-        """Seconds for which a user was served badly: refused, left without an answer, or made to wait."""
+        """Total seconds of bad service, weighted by the share of requests that were rejected, unanswered or slow."""
         return sum((second.share() or 0.0) * (second.until_s - second.at_s) for second in list(self._seconds))
 
     def recent_pct(self, seconds: int = _RECENT_S) -> float | None:
-        """Return how many of the last requests were served well, in percent; None if there were none."""
+        """Return the percentage of well-served requests in the last `seconds` seconds, or None without requests."""
         shares = [share for second in self._seconds[-seconds:] if (share := second.share()) is not None]
         return 100.0 * (1.0 - sum(shares) / len(shares)) if shares else None

@@ -1,4 +1,4 @@
-"""Whether a report names what the tool server really did."""
+"""Check whether a report names what the tool server really did."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from relab.rca.models import Category, Finding, Hypothesis, Report
 
 @dataclass(frozen=True)
 class Expected:
-    """What a report must say to be right about a run.
+    """The expected content of a report.
 
-    `quote` must stand in a quotation that the report cites for the category; `recovered`
-    means that the run got past the problem, so the report may not blame it for a failure.
+    A snippet that the report cites for the category must contain `quote`. `recovered` means
+    that the run recovered from the problem, so the report must not name it as the cause of a
+    failure.
     """
 
     category: Category
@@ -22,7 +23,7 @@ class Expected:
     recovered: bool = False
 
     def disagreement(self, report: Report) -> str | None:
-        """Return what is wrong with a report, or None."""
+        """Return how a report differs from the expected content, or None if it does not."""
         if report.insufficient_evidence is not self.insufficient:
             said = "not enough" if report.insufficient_evidence else "enough"
             return f"it says that there is {said} evidence"
@@ -35,7 +36,7 @@ class Expected:
         return None
 
     def _quoted(self, report: Report) -> Iterator[str]:
-        """Yield what the report quotes for the expected category."""
+        """Yield the snippets that the report cites for the expected category."""
         snippets = {item.evidence_id: item.snippet for item in report.evidence_index}
         claims: list[Hypothesis | Finding] = [*report.hypotheses, *report.findings]
         for claim in claims:

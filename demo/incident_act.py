@@ -1,4 +1,4 @@
-"""The second act: a real shop breaks, and a responder that nobody tells anything finds out, repairs and verifies."""
+"""The second act: a real shop breaks, and a responder without any information detects, repairs and verifies it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from relab.testbed.scoring.users import Users
 RESPONDER: Final = Bindings(
     responder_command=["{python}", "-m", "relab", "serve", "--only", "incidents", "--autonomy", "act"]
 )
-"""As `lab incidents eval` starts it: with addresses, a token and a poll each second, and nothing of this environment."""
+"""The responder as `lab incidents eval` starts it: with addresses, a token, a poll per second, a clean environment."""
 LEARNS_FROM_POLLS: Final = 10
 LEARNS_WITHIN_S: Final = 60.0
 DETECTS_WITHIN_S: Final = 30.0
@@ -35,7 +35,7 @@ _SEED: Final = 1
 
 
 class PatientStack(ExitStack):
-    """Leaves everything in order, also when Ctrl-C is pressed again meanwhile; what is in it is bounded in time."""
+    """An exit stack that ignores a second Ctrl-C while it cleans up; every clean-up in it has a time limit."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
@@ -45,16 +45,16 @@ class PatientStack(ExitStack):
 
 
 def play_incident(console: Console, home: Path, responder_home: Path) -> int:
-    """Bring a shop up, let it break, and judge what the responder does; return 0 if it has mended the shop.
+    """Start a shop, break it, and check what the responder does; return 0 if it repaired the shop, else 1.
 
     Args:
-        console: where it is shown.
-        home: of the tour; the postmortem goes there.
-        responder_home: what the responder keeps is there afterwards.
+        console: the console for all output.
+        home: folder of the tour; the postmortem is written there.
+        responder_home: home folder of the responder; its data stay there.
 
     Raises:
         RelabError: the shop or the responder cannot be started.
-        LabError: the responder refused something, or is not done in time.
+        LabError: the responder rejected a request, or did not finish in time.
     """
     console.print(Text("\nrelab: a shop breaks at night, and nobody is woken", style="bold"))
     crowd = Crowd()
@@ -118,7 +118,7 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         found = client.incident(incident_id)
         return Ending(
             cause=CAUSE,
-            # Asked last, when the responder has said all that it has to say.
+            # Checked last, after the responder has finished.
             truth=breaker.what_is_left(),
             outcome=found["outcome"],
             diagnosis=found["diagnosis"],
@@ -133,10 +133,10 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
 
 
 def _detected(client: ResponderClient) -> str:
-    """Return the incident that the responder opens.
+    """Wait for the responder to open an incident, and return the incident's id.
 
     Raises:
-        LabError: it opens none.
+        LabError: the responder opened no incident in time.
     """
     found: list[str] = []
 

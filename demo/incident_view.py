@@ -1,6 +1,6 @@
-"""How an incident looks: its events as they happen, and how it ended.
+"""Rich renderables of an incident: its events as they happen, and its ending.
 
-Whatever comes from the responder is shown with `as_data`, as reports are: log lines are quoted in it.
+All text from the responder is rendered with `as_data`, like reports, because it quotes log lines.
 """
 
 from __future__ import annotations
@@ -46,19 +46,20 @@ _WORDS = {
     "failed": "trouble",
     "closed": "closed",
 }
-"""The events that are shown, by the words that they are shown with."""
+"""The kinds of events that are shown, with their labels."""
 _WHAT_WIDTH = max(map(len, [*_STYLES, *_WORDS.values()]))
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How it all ended.
+    """The ending of the incident.
 
     Attributes:
-        truth: why the shop is not mended, from those who broke it; None if it is.
-        diagnosis: the cause that the responder named, and how sure it was.
-        acts: what it did.
-        files: where the postmortem was written.
+        truth: why the shop is not repaired, from the `Breaker`; None if it is repaired.
+        diagnosis: the cause that the responder named.
+        probability: the responder's probability of that cause.
+        acts: the responder's actions with their effects.
+        files: paths of the postmortem files.
     """
 
     cause: str
@@ -75,7 +76,7 @@ class Ending:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with it; nothing if the responder did what it is for."""
+        """One sentence per failure of the responder; empty if it named the right cause and repaired the shop."""
         found = []
         if self.truth is not None:
             found.append(f"The shop is not mended: {self.truth}.")
@@ -87,7 +88,7 @@ class Ending:
 
 
 def event_lines(told: Told, at_s: float) -> Table | None:
-    """Return what is shown of an event; None for those that only programs read."""
+    """Return the lines that show an event, or None for a kind of event that is not shown."""
     word = _WORDS.get(told.kind)
     if word is None:
         return None
@@ -99,7 +100,7 @@ def event_lines(told: Told, at_s: float) -> Table | None:
 
 
 def line(word: str, sentence: str, at_s: float) -> Table:
-    """Return one line: when, what, and a sentence."""
+    """Return one line: time, label and sentence."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", justify="right", width=_WHEN_WIDTH)
     grid.add_column(no_wrap=True, width=_WHAT_WIDTH)
@@ -125,7 +126,7 @@ def _quotation(item: Mapping[str, Any]) -> Text:
 
 
 def _said(verbatim: str) -> str:
-    """Return the message of a log line that is JSON, else what was quoted."""
+    """Return the message of a log line in JSON, else the quoted text unchanged."""
     try:
         found = json.loads(verbatim)
     except ValueError:
@@ -134,7 +135,7 @@ def _said(verbatim: str) -> str:
 
 
 def ending_panel(ending: Ending) -> Panel:
-    """Return how it ended: what was the matter, what the responder said and did, and what users had of it."""
+    """Return a panel of the ending: the fault, the responder's diagnosis and actions, and the service to the users."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")

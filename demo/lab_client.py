@@ -1,4 +1,4 @@
-"""The lab's HTTP API, as much of it as the tour uses; a pattern for a client of your own."""
+"""A client for the part of the lab's HTTP API that the tour uses; a pattern for your own client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FINAL_STATUSES = frozenset({"done", "failed"})
 
 
 class LabError(Exception):
-    """The lab refused a request, or an analysis did not end well."""
+    """The lab rejected a request, or an analysis failed."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,24 @@ class LabClient:
         """Post a run.
 
         Raises:
-            LabError: the lab refused it.
+            LabError: the lab rejected it.
         """
         checked(self._http.post("/agent-runs", json=run))
 
     def request_rca(self, agent_run_id: str) -> str:
-        """Ask for an analysis of a run and return the id of the analysis.
+        """Request an analysis of a run and return the id of the analysis.
 
         Raises:
-            LabError: the lab does not know the run, or refuses.
+            LabError: the run does not exist, or the lab rejected the request.
         """
         response = self._http.post(f"/agent-runs/{quote(agent_run_id, safe='')}/rca-runs")
         return str(checked(response)["rca_run_id"])
 
     def follow(self, rca_run_id: str) -> Iterator[Stage]:
-        """Yield the stages of an analysis as the lab streams them, the final one included.
+        """Yield the stages of an analysis as the lab streams them, including the final one.
 
         Raises:
-            LabError: the analysis failed, or the stream ended before it did.
+            LabError: the analysis failed, or the stream ended before the analysis.
         """
         url = f"/rca-runs/{quote(rca_run_id, safe='')}/stream"
         with self._http.stream("GET", url, headers={"Accept": "text/event-stream"}) as response:
@@ -86,7 +86,7 @@ class LabClient:
         raise LabError(f"The stream of analysis {rca_run_id} ended before the analysis did.")
 
     def report(self, rca_run_id: str) -> Report:
-        """Return the report of an analysis that is done; its citations are checked again here.
+        """Return the report of a finished analysis, after checking its citations again.
 
         Raises:
             LabError: there is no report.
@@ -97,16 +97,16 @@ class LabClient:
         return Report.load(body["report"])
 
     def overview(self, hours: int) -> MetricsOverview:
-        """Return the figures of the last hours.
+        """Return the figures of the last `hours` hours.
 
         Raises:
-            LabError: the lab refused.
+            LabError: the lab rejected the request.
         """
         return MetricsOverview.model_validate(checked(self._http.get("/metrics/overview", params={"hours": hours})))
 
 
 def event_data(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the data of each server-sent event; comments, which serve as heartbeats, are passed over."""
+    """Yield the data of each server-sent event; skip comments, which serve as heartbeats."""
     data: list[str] = []
     for line in lines:
         if line.startswith("data:"):
@@ -117,10 +117,10 @@ def event_data(lines: Iterable[str]) -> Iterator[str]:
 
 
 def checked(response: httpx.Response) -> dict[str, Any]:
-    """Return the JSON object of an answer.
+    """Return the JSON object of a response.
 
     Raises:
-        LabError: the lab refused; with its own words.
+        LabError: the lab rejected the request; the message is the lab's own.
     """
     check_status(response)
     body: dict[str, Any] = response.json()
@@ -128,10 +128,10 @@ def checked(response: httpx.Response) -> dict[str, Any]:
 
 
 def check_status(response: httpx.Response) -> None:
-    """Return if the lab did not refuse.
+    """Check that the lab did not reject the request.
 
     Raises:
-        LabError: it did; with its own words.
+        LabError: the lab rejected the request; the message is the lab's own.
     """
     if not response.is_error:
         return

@@ -1,4 +1,4 @@
-"""`lab serve` as a process of its own, with a home of its own."""
+"""Run `lab serve` in a separate process with a separate home."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOG_TAIL_LINES = 15
 PRODUCT_VARIABLES = frozenset(
     {"DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "RQ_QUEUE_NAME"}
 )
-"""Settings that a developer's shell may hold; the demo shows the defaults, on its own data."""
+"""Settings that a developer's shell may contain; the demo removes them, to show the defaults on its own data."""
 
 
 class LabServerError(Exception):
@@ -33,14 +33,14 @@ class LabServerError(Exception):
 
 
 class LabServer:
-    """`lab serve` on a free loopback port, embedded default.
+    """`lab serve` on a free loopback port, with the embedded default database.
 
-    Use as a context manager: inside the block the server is ready; after it, every
-    process that it had started is gone.
+    Use as a context manager: inside the block the server is ready; after the block, all
+    processes that it started have ended.
 
     Args:
         home: its RELAB_HOME; the server's output goes to `server.log` in it.
-        command: the `lab` program, by default the one beside this Python.
+        command: the `lab` program, by default the one in the folder of this Python executable.
     """
 
     def __init__(self, home: Path, command: Path | None = None) -> None:
@@ -60,7 +60,7 @@ class LabServer:
             raise LabServerError(f"There is no {self._command}. Install relab first; `make demo` does.")
         arguments = [str(self._command), "serve", "--host", "127.0.0.1", "--port", str(self._port)]
         with self.log.open("wb") as log:
-            # A session of its own: Ctrl-C reaches only this program, which then stops the server in order.
+            # A new session, so that Ctrl-C reaches only this program, which then stops the server in the right order.
             self._process = subprocess.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL,
@@ -80,7 +80,7 @@ class LabServer:
         self.stop()
 
     def stop(self) -> None:
-        """Terminate the server and wait until it and its worker are gone; kill what does not go."""
+        """Terminate the server and wait for the end of it and its worker; kill processes that do not end in time."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -91,9 +91,9 @@ class LabServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            # The worker exits with the server; this makes sure of it. The group's id is that of the server.
+            # The worker exits with the server; this check ensures it. The group's id is the server's process id.
             if not poll(lambda: not group_exists(process.pid), WORKER_STOPS_WITHIN_S):
-                with suppress(ProcessLookupError):  # It may have gone since.
+                with suppress(ProcessLookupError):  # It may have ended in the meantime.
                     os.killpg(process.pid, signal.SIGKILL)
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
@@ -114,7 +114,7 @@ class LabServer:
 
 
 def server_environment(environment: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Return `environment` with this home and without any other setting of relab."""
+    """Return `environment` with `home` as RELAB_HOME and without all other settings of relab."""
     kept = {
         name: value
         for name, value in environment.items()
@@ -124,7 +124,7 @@ def server_environment(environment: Mapping[str, str], home: Path) -> dict[str, 
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody uses right now."""
+    """Return a loopback port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -132,7 +132,7 @@ def free_port() -> int:
 
 
 def is_ready(client: httpx.Client, url: str) -> bool:
-    """Tell whether the server says that it is ready; one that does not listen yet is not."""
+    """Return whether the server answers that it is ready; False if it is not listening yet."""
     try:
         return client.get(url).status_code == httpx.codes.OK
     except httpx.TransportError:
@@ -140,18 +140,18 @@ def is_ready(client: httpx.Client, url: str) -> bool:
 
 
 def group_exists(group_id: int) -> bool:
-    """Tell whether a process group has a process left."""
+    """Return whether a process group still has a process."""
     try:
         os.killpg(group_id, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # What macOS says of a group that only holds zombies; those of our own we may signal.
+    except PermissionError:  # macOS raises it for a group of zombies only; live processes of ours can be signalled.
         return False
     return True
 
 
 def poll(condition: Callable[[], bool], within_s: float) -> bool:
-    """Check a condition until it holds; return False when it does not within the given seconds."""
+    """Check a condition repeatedly; return True as soon as it holds, or False after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() >= deadline:
@@ -174,10 +174,10 @@ def impatience_ignored() -> Iterator[None]:
 
 @contextmanager
 def signals_as_exit() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit inside the block, so that clean-up runs for them too.
+    """Convert SIGTERM and SIGHUP to SystemExit inside the block, so that clean-up runs for them too.
 
     Raises:
-        SystemExit: with 128 + the number of the signal, as a shell would report it.
+        SystemExit: with the code 128 + signal number, like a shell.
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:

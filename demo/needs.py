@@ -1,4 +1,4 @@
-"""What the incident needs beside relab itself, and why it cannot be shown where that is missing."""
+"""Check the requirements of the second act that are not part of relab itself."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from relab.testbed.errors import MissingProgramError
 from relab.testbed.supervisor.programs import check_platform, find_postgres, find_redis
 
 MODULES = ("faiss", "psycopg", "qdrant_edge", "redis")
-"""What the shop imports; all of it comes with relab[testbed]."""
+"""Modules that the shop imports; relab[testbed] installs all of them."""
 
 
 def check_needs() -> None:
-    """See that a shop can be brought up here.
+    """Check that a shop can be started on this machine.
 
     Raises:
-        MissingProgramError: it cannot; the message says why, the remedy what to do.
+        MissingProgramError: a requirement is missing; the message names it, the remedy says how to install it.
     """
     check_platform()
     missing = [name for name in MODULES if importlib.util.find_spec(name) is None]

@@ -1,7 +1,7 @@
-"""The prompts of the demo agent, and how its rule-based mind reads them.
+"""The prompts of the demo agent, and the parser with which the rule-based agent reads them.
 
-The agent follows the text: its playbooks and limits are parsed from it, so a changed
-sentence changes what the agent does, as it would for a language model.
+The agent's playbooks and limits are parsed from the text, so a changed sentence changes the
+agent's behaviour, as it would with a language model.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATIENCE = re.compile(r"Wait at most ([\d.]+) s")
 
 @dataclass(frozen=True)
 class Instruction:
-    """Use a tool: once, once for each value of a fact, or again until it says that it is ready."""
+    """An instruction to use a tool: once, once for each value of a fact, or repeatedly until it answers `ready`."""
 
     tool: str
     each: str | None = None
@@ -26,31 +26,31 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A versioned prompt. Its version is the version of the agent that carries it."""
+    """A versioned prompt. Its version is also the version of the agent that uses it."""
 
     version: str
     text: str
 
     @property
     def hash(self) -> str:
-        """Identify the text, as `sha256:` and hexadecimal digits."""
+        """The hash of the text: `sha256:` and hexadecimal digits."""
         return "sha256:" + hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def max_calls(self) -> int:
-        """How many tool calls a run may make."""
+        """Maximum number of tool calls of a run."""
         return int(self._number(_MAX_CALLS))
 
     @property
     def patience_s(self) -> float:
-        """How many seconds the agent waits for a tool that asks it to wait."""
+        """Maximum number of seconds that the agent waits when a tool answers with Retry-After."""
         return float(self._number(_PATIENCE))
 
     def playbook(self, topic: str) -> tuple[Instruction, ...]:
-        """Return what the prompt says to do about a topic.
+        """Return the instructions of the prompt for a topic.
 
         Raises:
-            ValueError: the prompt does not speak of the topic, or an instruction cannot be read.
+            ValueError: the prompt has no playbook for the topic, or an instruction cannot be parsed.
         """
         line = re.search(rf"^{re.escape(topic)}: (.+)$", self.text, re.MULTILINE)
         if line is None:
@@ -89,6 +89,6 @@ Wait at most 2 s when a tool asks you to wait.
 
 PROMPT_V2 = Prompt(
     "1.1.0",
-    # The change that somebody hoped would save a call: no customer look-up, the help centre answers.
+    # A change that was meant to save a call: the help centre answers, without a customer look-up.
     PROMPT_V1.text.replace("Order status: find_customer, find_order", "Order status: search_help"),
 )

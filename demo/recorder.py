@@ -1,7 +1,7 @@
-"""A small recorder: times steps and tool calls as they happen, and emits the JSON of `POST /agent-runs`.
+"""A small recorder: measures steps and tool calls as they happen, and returns the JSON for `POST /agent-runs`.
 
-It imports nothing from relab: any program can post runs like this. What it writes about
-an error is what was raised: its class, its message, the status code and the time it took.
+It imports nothing from relab: any program can post runs like this. Of an error it records
+the class, the message, the status code and the duration, as they were raised.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import httpx
 
 RunJson: TypeAlias = dict[str, Any]
-"""A body for `POST /agent-runs`."""
+"""A request body for `POST /agent-runs`."""
 
 Status: TypeAlias = Literal["success", "failure"]
 
@@ -43,7 +43,7 @@ class StepRecord:
 
 @dataclass
 class CallRecord:
-    """A tool call; the agent sets `result_summary` and `status_code` of one that succeeds."""
+    """A tool call; the agent sets `result_summary` and `status_code` if the call succeeds."""
 
     call_id: str
     step_id: str
@@ -63,7 +63,7 @@ class CallRecord:
 
 @dataclass(frozen=True)
 class GuardrailRecord:
-    """A guardrail that spoke."""
+    """An event of a guardrail."""
 
     event_id: str
     type: str
@@ -94,7 +94,7 @@ class Recorder:
 
     @contextmanager
     def step(self, name: str, input_summary: str) -> Iterator[StepRecord]:
-        """Record a step around a block; an error that leaves the block makes it a failure."""
+        """Record the block as a step; an exception that leaves the block makes the step a failure."""
         watch = Stopwatch()
         step_id = f"step-{len(self._steps) + 1}"
         record = StepRecord(step_id, name, clip(input_summary), started_at=watch.started_at)
@@ -110,7 +110,7 @@ class Recorder:
 
     @contextmanager
     def tool_call(self, step: StepRecord, tool_name: str, args: Mapping[str, str]) -> Iterator[CallRecord]:
-        """Record a tool call around a block; an error that leaves the block is written down as raised."""
+        """Record the block as a tool call; an exception that leaves the block is recorded as its error."""
         watch = Stopwatch()
         record = CallRecord(
             f"call-{len(self._calls) + 1}", step.step_id, tool_name, dict(args), hash_of(args), watch.started_at
@@ -126,13 +126,13 @@ class Recorder:
             record.ended_at, record.latency_ms = watch.stop()
 
     def guardrail(self, kind: str, message: str, step: StepRecord) -> None:
-        """Record that a guardrail spoke during a step."""
+        """Record an event of a guardrail during a step."""
         event_id = f"guard-{len(self._guardrail_events) + 1}"
         event = GuardrailRecord(event_id, kind, message, step.step_id, Stopwatch().started_at)
         self._guardrail_events.append(event)
 
     def finish(self, error: Exception | None) -> RunJson:
-        """End the run, with the error that stopped it or None, and return its JSON."""
+        """End the run, with the error that stopped it or None, and return the run's JSON."""
         error_type, error_message, _ = describe(error) if error else (None, None, None)
         ended_at, _ = self._started.stop()
         return {
@@ -150,13 +150,13 @@ class Recorder:
 
 
 class OutsideRecorder(Recorder):
-    """Poor instrumentation: it stands outside the agent, like a gateway that only sees a request fail.
+    """A recorder with poor instrumentation, outside of the agent, like a gateway that only sees a request fail.
 
-    Of the whole run it keeps one step, without detail, and the error that users see.
+    Its run has a single step without details, and the generic error that users see.
     """
 
     def finish(self, error: Exception | None) -> RunJson:
-        """Return a run that says as little as such a gateway knows."""
+        """End the run, and return only what such a gateway could report."""
         run = super().finish(error)
         outcome = {"status": run["status"], "started_at": run["started_at"], "ended_at": run["ended_at"]}
         return {
@@ -170,7 +170,7 @@ class OutsideRecorder(Recorder):
 
 
 class Stopwatch:
-    """A start on the wall clock and a duration on the monotonic clock."""
+    """Measures a start with the wall clock and a duration with the monotonic clock."""
 
     def __init__(self) -> None:
         self._wall = datetime.now(UTC)
@@ -178,11 +178,11 @@ class Stopwatch:
 
     @property
     def started_at(self) -> str:
-        """The start, RFC 3339."""
+        """The start time, in RFC 3339 format."""
         return self._wall.isoformat(timespec="microseconds")
 
     def stop(self) -> tuple[str, float]:
-        """Return the end, RFC 3339 and never before the start, and the duration in ms."""
+        """Return (end time in RFC 3339 format, never before the start; duration in ms)."""
         elapsed_s = time.perf_counter() - self._start
         ended_at = (self._wall + timedelta(seconds=elapsed_s)).isoformat(timespec="microseconds")
         return ended_at, round(elapsed_s * 1_000, 3)
@@ -191,8 +191,8 @@ class Stopwatch:
 def describe(error: Exception) -> tuple[str, str, int | None]:
     """Return an error's class, its message and its HTTP status code, if it has one.
 
-    For an HTTP error the message is the status line, the body and the Retry-After
-    header, where there is one: what a person would want to read.
+    The message of an HTTP error contains the status line, the body and, if present, the
+    Retry-After header: the parts that help a reader.
     """
     if not isinstance(error, httpx.HTTPStatusError):
         return type(error).__name__, clip(str(error)), None
@@ -204,10 +204,10 @@ def describe(error: Exception) -> tuple[str, str, int | None]:
 
 
 def hash_of(args: Mapping[str, str]) -> str:
-    """Identify arguments, so that equal calls can be told without reading them."""
+    """Return a hash of arguments, so that equal calls can be recognised without the arguments."""
     return "sha256:" + hashlib.sha256(json.dumps(args, sort_keys=True).encode()).hexdigest()
 
 
 def clip(text: str) -> str:
-    """Cut a text for a summary."""
+    """Shorten a text for a summary."""
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"

@@ -1,7 +1,7 @@
-"""How the tour looks: reports and figures as Rich renderables.
+"""Rich renderables of the tour: reports and figures.
 
-Whatever comes from a run, a tool or a report is shown with `as_data`: no markup, no
-control characters, so that a tool's answer cannot restyle or steer the terminal.
+All text from a run, a tool or a report is rendered with `as_data`, without markup and
+control characters, so that a tool's answer cannot change or control the terminal.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ LONGEST_CATEGORY = max(len(category) for category in Category)
 
 @dataclass(frozen=True)
 class Outcome:
-    """A scenario that was played.
+    """The outcome of a played scenario.
 
     Attributes:
-        run: the run that was analysed.
-        answered: what the tool server did in that run, from its own journal.
-        tally: how the runs of the scenario ended, where there are several.
+        run: the analysed run.
+        answered: the tool server's answers in that run, from its own journal.
+        tally: the successes of the scenario's runs by version; None for a single run.
     """
 
     scenario: Scenario
@@ -46,7 +46,7 @@ class Outcome:
 
 
 def as_data(text: str, style: str = "") -> Text:
-    """Return text that is shown as it is: control characters become visible, markup stays text."""
+    """Return literal text: control characters become visible, and markup is not interpreted."""
     shown = "".join(
         char if char.isprintable() else " " if char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text
     )
@@ -54,12 +54,12 @@ def as_data(text: str, style: str = "") -> Text:
 
 
 def clipped(text: str, longest: int = LONGEST_QUOTE) -> str:
-    """Cut a text, with an ellipsis where it was cut."""
+    """Shorten a text to at most `longest` characters, with an ellipsis at the cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def category_text(report: Report) -> Text:
-    """Return the category, coloured by how much the report knows."""
+    """Return the category of a report, coloured: yellow for insufficient evidence, green if no failure, else red."""
     if report.insufficient_evidence:
         return as_data(f"{report.category.value}: not enough evidence", "bold yellow")
     if not report.hypotheses:
@@ -68,7 +68,7 @@ def category_text(report: Report) -> Text:
 
 
 def report_panel(outcome: Outcome) -> Panel:
-    """Return a report as a panel: what was done, category, place, quotations, summary, first action."""
+    """Return a report as a panel: the tool server's answers, category, place, quotations, summary, first action."""
     report = outcome.report
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
@@ -126,7 +126,7 @@ def _place(outcome: Outcome) -> Text:
 
 
 def cited(report: Report) -> list[Evidence]:
-    """Return the evidence that the first hypothesis cites, else that of the findings, without repetition."""
+    """Return the evidence that the first hypothesis cites, else that of all findings, each item once."""
     claims = report.hypotheses[:1] or report.findings
     ids = dict.fromkeys(evidence_id for claim in claims for evidence_id in claim.evidence_ids)
     return [item for item in report.evidence_index if item.evidence_id in ids]
@@ -149,7 +149,7 @@ def _quotations(report: Report) -> RenderableType:
 
 
 def _figures(item: Evidence) -> Text:
-    """Return the figures of a comparison: the quotation alone only names the version."""
+    """Return the figures of a comparison of versions, because its quotation contains only the version."""
     shown = (
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in item.attributes.items()
@@ -163,7 +163,7 @@ def _recovered(findings: Iterable[Finding]) -> Text:
 
 
 def summary_table(outcomes: Iterable[Outcome], disagreements: Sequence[str | None]) -> Table:
-    """Return one row per run; a mark says whether the report agrees with the tool server."""
+    """Return a table with one row per run; a mark shows whether the report agrees with the tool server."""
     table = Table(
         title="What happened, and what the lab found", title_justify="left", box=box.HORIZONTALS, show_edge=False
     )
@@ -210,12 +210,12 @@ def overview_panel(overview: MetricsOverview, hours: int) -> Panel:
 
 
 def next_steps(home: Path, lab: Path, *, responder: Path | None = None) -> Group:
-    """Return where to look next: commands that work on the data of this tour, ready to be copied.
+    """Return the next steps for the user: commands for the data of this tour, ready to be copied.
 
     Args:
-        home: of the lab that the agents failed in front of.
-        lab: the program.
-        responder: its home, if there was one.
+        home: home of the lab of the first act.
+        lab: path of the `lab` program.
+        responder: home of the responder, if the second act was played.
     """
     lines = [
         ("The data of this tour stay; to look around in them:", ""),

@@ -1,4 +1,4 @@
-"""The responder's HTTP API, as much of it as the demo uses."""
+"""A client for the part of the responder's HTTP API that the demo uses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pydantic import BaseModel
 from demo.lab_client import LabError, check_status, checked, event_data
 
 TIMEOUT_S = 30.0
-"""Longer than the pause between two heartbeats of a stream."""
+"""HTTP time-out; longer than the interval between two heartbeats of a stream."""
 ENDS = frozenset({"closed", "escalated"})
-"""Events after which the responder does nothing more for an incident."""
+"""Kinds of events after which the responder has finished an incident."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """One event of an incident: its kind, a sentence, and what a program reads of it."""
+    """One event of an incident: its kind, a sentence, and its data for programs."""
 
     kind: str
     message: str
@@ -31,7 +31,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Look:
-    """How often the responder has looked at the shop, and the incident that is open, if one is."""
+    """The responder's status: its number of polls, and the id of the open incident, or None."""
 
     polls: int
     incident_id: str | None
@@ -61,25 +61,25 @@ class ResponderClient:
         self._http.close()
 
     def look(self) -> Look:
-        """Return what it says of itself.
+        """Return the responder's status.
 
         Raises:
-            LabError: it refused.
+            LabError: the responder rejected the request.
         """
         found = checked(self._http.get("/agent/status"))
         incident = found["incident"]
         return Look(int(found["polls"]), None if incident is None else str(incident["id"]))
 
     def follow(self, incident_id: str, within_s: float, clock: Callable[[], float] = time.monotonic) -> Iterator[Told]:
-        """Yield the events of an incident as they happen, until the responder is done with it.
+        """Yield the events of an incident as they happen, until the responder has finished it.
 
         Raises:
-            LabError: it refused, or was not done in time.
+            LabError: the responder rejected the request, or did not finish within `within_s` seconds.
         """
         deadline = clock() + within_s
 
         def in_time(lines: Iterable[str]) -> Iterator[str]:
-            # Heartbeats are lines, too: one that says nothing of the incident is not waited for without an end.
+            # Heartbeats are lines too, so the deadline is checked even if no event of the incident arrives.
             for line in lines:
                 if clock() > deadline:
                     raise LabError(f"The responder was not done with the incident within {within_s:.0f} s.")
@@ -99,18 +99,18 @@ class ResponderClient:
         raise LabError("The stream of the incident ended before the incident did.")
 
     def incident(self, incident_id: str) -> dict[str, Any]:
-        """Return an incident as it is now.
+        """Return the current state of an incident.
 
         Raises:
-            LabError: it refused.
+            LabError: the responder rejected the request.
         """
         return checked(self._http.get(f"/agent/incidents/{quote(incident_id, safe='')}"))
 
     def postmortem(self, incident_id: str, form: Literal["md", "html"]) -> str:
-        """Return what there is to tell afterwards, as Markdown or as a page that needs no network.
+        """Return the postmortem of an incident, as Markdown or as an HTML page that needs no network.
 
         Raises:
-            LabError: it refused.
+            LabError: the responder rejected the request.
         """
         url = f"/agent/incidents/{quote(incident_id, safe='')}/postmortem"
         response = self._http.get(url, params={"format": form})

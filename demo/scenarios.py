@@ -1,7 +1,7 @@
-"""What the agents are asked in the tour, and how one request becomes recorded runs.
+"""The tasks of the agents in the tour, and the function that runs and records them.
 
-A scenario says who asks what, with which prompt and API key. It does not say how the
-run will end: that is up to the tool server and the agent.
+A scenario defines the tasks, the prompts and the API key. It does not define how a run
+ends: that depends on the tool server and the agent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from demo.tools import DEADLINE_S, Toolbox, open_client
 
 @dataclass(frozen=True)
 class Trial:
-    """One task under one prompt."""
+    """One task with one prompt."""
 
     task: Task
     prompt: Prompt = PROMPT_V1
@@ -30,7 +30,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A few trials of one agent; the last of them is the run that gets analysed."""
+    """Trials of one agent; the run of the last trial is analysed."""
 
     key: str
     title: str
@@ -54,7 +54,7 @@ def _one(topic: str, question: str, **facts: str | tuple[str, ...]) -> tuple[Tri
 
 
 def _order_desk_tasks() -> list[Task]:
-    """Twelve questions of one morning: three about policies, nine about an order."""
+    """Return twelve tasks: three questions about policies, and nine about an order."""
     policy = [
         Task(f"policy-{number}", "Policy", question, must_mention=(answer,))
         for number, (question, answer) in enumerate(POLICY_QUESTIONS, start=1)
@@ -145,7 +145,7 @@ def perform(
     wait: Callable[[float], None] = time.sleep,
     deadline_s: float = DEADLINE_S,
 ) -> list[RunJson]:
-    """Run every trial of a scenario and return the recorded runs, the one to analyse last.
+    """Run every trial of a scenario and return the recorded runs; the last one is the run to analyse.
 
     Run ids are new on every call.
     """

@@ -1,7 +1,7 @@
-"""What the tools of the demo do: the back end of a small shop, without its HTTP.
+"""The back end of the demo's tools: a small shop, without HTTP.
 
-Every endpoint behaves by rules of its own (required fields, a quota per API key,
-scopes, a search over articles), so an agent that fails here fails for a reason.
+Every endpoint has its own rules (required fields, a quota per API key, scopes, a search
+over articles), so every failure of an agent has a real reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Clock: TypeAlias = Callable[[], float]
-"""Seconds that only grow, such as `time.monotonic`."""
+"""Returns seconds that never decrease, such as `time.monotonic`."""
 
 STANDARD_KEY = "key-standard"
 TRIAL_KEY = "key-trial"
@@ -24,7 +24,7 @@ TRIAL_KEY = "key-trial"
 
 @dataclass(frozen=True)
 class Request:
-    """A call of an endpoint: `fields` are those of the JSON body or of the query."""
+    """A call of an endpoint; `fields` come from the JSON body or from the query."""
 
     fields: Mapping[str, str]
     api_key: str | None
@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an endpoint says: a status, a JSON object and extra headers."""
+    """The answer of an endpoint: a status, a JSON object and additional headers."""
 
     status: int
     body: Mapping[str, object]
@@ -45,7 +45,7 @@ Silence: TypeAlias = Literal["silence"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What an API key may do: requests per sliding window, and scopes."""
+    """The rights of an API key: requests per sliding window, and scopes."""
 
     name: str
     requests: int
@@ -102,7 +102,7 @@ STOP_WORDS = frozenset(
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the words of `text` that a search should match."""
+    """Return the words of `text` in lower case, without stop words, for the search."""
     return frozenset(re.findall(r"[a-z]+", text.lower())) - STOP_WORDS
 
 
@@ -115,7 +115,7 @@ class Quota:
         self._lock = threading.Lock()
 
     def wait_needed_s(self, api_key: str, plan: Plan) -> float:
-        """Count one request; return 0, or the seconds after which it would be let through."""
+        """Count one request; return 0 if it is allowed, else the seconds after which it would be allowed."""
         with self._lock:
             now = self._clock()
             used = self._used.setdefault(api_key, deque())
@@ -128,7 +128,7 @@ class Quota:
 
 
 class Shop:
-    """The endpoints. `answer` is all that the HTTP server needs."""
+    """The endpoints of the shop. The HTTP server only calls `answer`."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._quota = Quota(clock)
@@ -175,7 +175,7 @@ class Shop:
         return Answer(200, {"order_number": number, "message": f"Order {number}: {state}."})
 
     def _make_invoice(self, request: Request) -> Answer:
-        # Version 2 of this endpoint wants the customer too; agents written for version 1 do not send it.
+        # Version 2 of this endpoint also requires the customer; agents written for version 1 do not send it.
         if missing := _missing(request, "order_number", "customer_id"):
             return missing
         return Answer(201, {"message": f"The invoice for order {request.fields['order_number']} is on its way."})
@@ -204,7 +204,7 @@ class Shop:
     def _check_stock(self, request: Request) -> Answer | Silence:
         if missing := _missing(request, "sku"):
             return missing
-        return "silence"  # The stock system behind this endpoint hangs, as such systems do.
+        return "silence"  # The stock system behind this endpoint hangs.
 
     def _search_help(self, request: Request) -> Answer:
         if missing := _missing(request, "question"):

@@ -1,7 +1,7 @@
-"""The shop over HTTP on loopback, with a journal of what it really answered.
+"""The shop over HTTP on loopback, with a journal of its real answers.
 
-The journal is the ground truth that the tour shows beside each report: it is written
-here, by the server, and knows nothing of what the agent recorded.
+The journal is the ground truth that the tour shows next to each report: the server writes
+it, independently of the agent's records.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from demo.shop import Answer, Request, Shop
 
 RUN_HEADER = "X-Agent-Run"
-"""Agents name their run in this header, so that the journal can be asked about it."""
+"""Header in which agents send the id of their run, so that the journal can be filtered by run."""
 
 MAX_BODY_BYTES = 64 * 1024
 SHORT_BODY = 24
@@ -28,7 +28,7 @@ SHORT_BODY = 24
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and what was answered; `status` is None where nothing was."""
+    """One request and its answer; `status` is None without an answer."""
 
     agent_run_id: str
     method: str
@@ -38,7 +38,7 @@ class Exchange:
     retry_after: str | None = None
 
     def outline(self) -> str:
-        """Say it in a few words: `GET /parcels → 429, Retry-After: 60`; a short body is quoted."""
+        """Return a short description, such as `GET /parcels → 429, Retry-After: 60`; a short body is quoted."""
         answered = "no answer" if self.status is None else str(self.status)
         wait = "" if self.retry_after is None else f", Retry-After: {self.retry_after}"
         quote = f" {self.body}" if 0 < len(self.body) <= SHORT_BODY else ""
@@ -46,14 +46,14 @@ class Exchange:
 
 
 class Journal:
-    """Every exchange, in the order in which the requests came."""
+    """All exchanges, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._exchanges: list[Exchange] = []
         self._lock = threading.Lock()
 
     def add(self, exchange: Exchange) -> None:
-        """Append one exchange; called from the threads of the server."""
+        """Append one exchange; thread-safe, because the threads of the server call it."""
         with self._lock:
             self._exchanges.append(exchange)
 
@@ -63,7 +63,7 @@ class Journal:
             return [exchange for exchange in self._exchanges if exchange.agent_run_id == agent_run_id]
 
     def outline(self, agent_run_id: str) -> list[str]:
-        """Describe the exchanges of one run, one line for each stretch of like answers."""
+        """Describe the exchanges of one run, with one line per sequence of similar answers."""
         lines = []
         for outline, stretch in groupby(self.of(agent_run_id), key=Exchange.outline):
             bodies = [exchange.body for exchange in stretch]
@@ -76,8 +76,8 @@ class Journal:
 class ToolServer:
     """The shop on a free loopback port, in threads of this process.
 
-    Use as a context manager: it serves inside the block, and every thread that it
-    started has ended after it, those of requests that were never answered included.
+    Use as a context manager: it serves inside the block; after the block, all its threads
+    have ended, including those of requests that were never answered.
     """
 
     def __init__(self, shop: Shop | None = None) -> None:
@@ -106,7 +106,7 @@ class ToolServer:
 
 
 class _Http(ThreadingHTTPServer):
-    # Not daemonic, so that server_close() waits for the handlers; the time-out of an idle one bounds the wait.
+    # Not daemonic, so that server_close() waits for the handlers; their idle time-out limits the wait.
     daemon_threads = False
     block_on_close = True
 
@@ -114,7 +114,7 @@ class _Http(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 5.0
-    # With the default, unbuffered, headers and body are two packets, and delayed acknowledgement costs 40 ms a call.
+    # Without a buffer, headers and body are two packets, and delayed acknowledgement costs 40 ms per call.
     wbufsize = -1
 
     def __init__(self, shop: Shop, journal: Journal, closing: threading.Event, *connection: Any) -> None:
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle({str(name): str(value) for name, value in body.items()})
 
     def log_message(self, *_args: object, **_kwargs: object) -> None:
-        """Print nothing: the journal is the log."""
+        """Print nothing, because the journal replaces the log."""
 
     def _handle(self, fields: Mapping[str, str]) -> None:
         path = urlsplit(self.path).path

@@ -15,9 +15,9 @@ DEADLINE_S = 1.0
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool as the agent knows it: where it is, and which arguments it takes.
+    """The agent's description of a tool: its endpoint and its parameters.
 
-    `make_invoice` is described as version 1 of its endpoint was: that is how schemas drift.
+    The description of `make_invoice` is that of version 1 of its endpoint, as an example of schema drift.
     """
 
     method: Literal["GET", "POST"]
@@ -40,7 +40,7 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class Reply:
-    """What a tool returned: the status, the text as it came and the JSON object in it."""
+    """The answer of a tool: its status, its raw text and the JSON object in it."""
 
     status_code: int
     text: str
@@ -49,12 +49,12 @@ class Reply:
 
 def open_client(base_url: str, deadline_s: float = DEADLINE_S) -> httpx.Client:
     """Return a client for the tools, with a deadline for each call; the caller closes it."""
-    # A proxy of the environment cannot reach this machine's loopback, so the environment is not asked.
+    # Ignore proxy settings of the environment, because a proxy cannot reach this machine's loopback.
     return httpx.Client(base_url=base_url, timeout=deadline_s, trust_env=False)
 
 
 class Toolbox:
-    """The tools as one run sees them: with its id and an API key."""
+    """The tools of one run, with the id of the run and an API key."""
 
     def __init__(self, client: httpx.Client, *, agent_run_id: str, api_key: str) -> None:
         self._client = client
@@ -65,7 +65,7 @@ class Toolbox:
 
         Raises:
             httpx.HTTPStatusError: the tool answered with a 4xx or 5xx status.
-            httpx.TimeoutException: it did not answer within the deadline.
+            httpx.TimeoutException: the tool did not answer within the deadline.
             httpx.TransportError: the connection failed.
         """
         tool = TOOLS[tool_name]

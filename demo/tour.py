@@ -18,7 +18,7 @@ from relab.rca.models import Report
 
 
 class Tour:
-    """Plays scenarios against a tool server, and shows what the lab says of them."""
+    """Plays scenarios against a tool server, and shows the lab's reports on them."""
 
     def __init__(self, console: Console, lab: LabClient, tools: ToolServer) -> None:
         self._console = console
@@ -29,7 +29,7 @@ class Tour:
         """Play every scenario in turn.
 
         Raises:
-            LabError: the lab refused something, or an analysis failed.
+            LabError: the lab rejected a request, or an analysis failed.
         """
         listed = list(scenarios)
         return [self._play(scenario, f"{number} of {len(listed)}") for number, scenario in enumerate(listed, start=1)]
@@ -55,7 +55,7 @@ class Tour:
         return outcome
 
     def _analyse(self, run: RunJson, progress: Progress, task: TaskID) -> tuple[Report, float]:
-        """Request an analysis and follow it live; return its report and the ms that it all took."""
+        """Request an analysis and show its progress; return (report, ms from request to report)."""
         start = time.perf_counter()
         rca_run_id = self._lab.request_rca(run["run_id"])
         progress.update(task, description="Waiting for a worker")
@@ -69,7 +69,7 @@ class Tour:
 
 
 def tally(runs: Sequence[RunJson]) -> str | None:
-    """Count the successes of each agent version, in the order in which they came; None for a single run."""
+    """Return the successes of each agent version, in order of first appearance; None for a single run."""
     if len(runs) == 1:
         return None
     ended: dict[str, list[bool]] = {}

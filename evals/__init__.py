@@ -1,1 +1,1 @@
-"""Accuracy on real data. Run apart from the tests; every figure is printed with its n."""
+"""Accuracy on real data. Run separately from the tests; every figure is printed with its n."""

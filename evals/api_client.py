@@ -1,4 +1,4 @@
-"""What the evaluation does to the public HTTP API: post runs, ask for analyses, wait for reports."""
+"""The evaluation's client of the public HTTP API: post runs, request analyses, wait for reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evals.quotation import Check, Report, check_report
 
 CONCURRENCY = 8
 ANALYSIS_TIMEOUT_S = 300.0
-"""How long one analysis may take from request to report, its wait behind `CONCURRENCY - 1` others included."""
+"""Time-out of one analysis from request to report, including its wait behind `CONCURRENCY - 1` others."""
 
 BUSY = frozenset({429, 503})
 BUSY_ATTEMPTS = 8
@@ -25,17 +25,17 @@ REQUEST_TIMEOUT_S = 60.0
 
 @dataclass
 class Outcome:
-    """What became of one run.
+    """The outcome of one run.
 
     Attributes:
-        dataset: the data set it is from.
-        body: what was posted.
-        accepted: None until the server answered.
-        reason: why it was rejected, in the server's words; None if it gave none.
-        crash: what went wrong that never may: a 5xx, a lost connection, a failed or endless analysis.
-        report: the report, once there is one.
+        dataset: the run's data set.
+        body: the request body.
+        accepted: whether the server accepted the run; None until it answered.
+        reason: the server's reason for a rejection; None without one.
+        crash: an error that must never occur: a 5xx, a lost connection, a failed or endless analysis.
+        report: the report, once the analysis is done.
         check: the check of that report.
-        analysis_s: seconds from asking for the analysis to holding its report.
+        analysis_s: seconds from the request for the analysis to its report.
     """
 
     dataset: str
@@ -59,10 +59,10 @@ Stage = Callable[[httpx.AsyncClient, Outcome], Awaitable[None]]
 async def run_stage(
     client: httpx.AsyncClient, stage: Stage, outcomes: Sequence[Outcome], done: Callable[[], None]
 ) -> None:
-    """Put outcomes through a stage in order, `CONCURRENCY` at a time, calling `done` after each.
+    """Run a stage for all outcomes in order, `CONCURRENCY` at a time, and call `done` after each.
 
-    A transport error is written into the outcome as a crash, and the others go on: the
-    evaluation is to count such runs, not to end at the first.
+    A transport error is recorded in the outcome as a crash, and the other outcomes continue:
+    the evaluation counts such runs instead of ending at the first one.
     """
     waiting = iter(outcomes)
 
@@ -80,7 +80,7 @@ async def run_stage(
 
 
 async def post_run(client: httpx.AsyncClient, outcome: Outcome) -> None:
-    """Post the run and note whether it was accepted."""
+    """Post the run and record whether the server accepted it."""
     response = await _request(client, "POST", "/agent-runs", json=outcome.body)
     outcome.accepted = response.status_code in {httpx.codes.OK, httpx.codes.CREATED}
     if response.is_server_error:
@@ -90,7 +90,7 @@ async def post_run(client: httpx.AsyncClient, outcome: Outcome) -> None:
 
 
 async def analyse(client: httpx.AsyncClient, outcome: Outcome) -> None:
-    """Ask for the root cause analysis of an accepted run, await its report and check it."""
+    """Request the root cause analysis of an accepted run, wait for its report and check it."""
     asked_at = time.perf_counter()
     response = await _request(client, "POST", f"/agent-runs/{quote(outcome.run_id, safe='')}/rca-runs")
     pause_s = 0.02
@@ -104,7 +104,7 @@ async def analyse(client: httpx.AsyncClient, outcome: Outcome) -> None:
 
 
 def _settle(outcome: Outcome, rca_run: dict[str, Any], *, waited_s: float) -> bool:
-    """Write the end of an analysis into the outcome; return False while it goes on."""
+    """Record the end of an analysis, or its time-out, in the outcome; return False while the analysis is running."""
     status = rca_run["status"]
     if status == "done":
         outcome.analysis_s = waited_s
@@ -120,7 +120,7 @@ def _settle(outcome: Outcome, rca_run: dict[str, Any], *, waited_s: float) -> bo
 
 
 def problem_reason(response: httpx.Response) -> str | None:
-    """Return what a problem document (RFC 9457) says is wrong, or None if the answer is none or says nothing."""
+    """Return the detail or title of a problem document (RFC 9457), or None if the response has none."""
     if "json" not in response.headers.get("content-type", ""):
         return None
     try:
@@ -134,7 +134,7 @@ def problem_reason(response: httpx.Response) -> str | None:
 
 
 async def _request(client: httpx.AsyncClient, method: str, path: str, json: Body | None = None) -> httpx.Response:
-    """Send a request, waiting as told while the server says that it is busy."""
+    """Send a request; while the server answers that it is busy, wait as long as Retry-After says and retry."""
     attempt = 1
     while True:
         response = await client.request(method, path, json=json)

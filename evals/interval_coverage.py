@@ -23,12 +23,12 @@ from relab.stats.ratio import ratio_of_sums
 from relab.stats.unpaired import unpaired_delta
 
 Held = tuple[Interval, float]
-"""An interval, and the true value that it should hold."""
+"""An interval, and the true value that it should contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A population, and the interval that is printed of a sample from it."""
+    """A population with its kind and name; `draw` returns the interval of one sample, and the true value."""
 
     kind: str
     name: str
@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came of a setting: how many intervals held the true value, and on which side the others missed it."""
+    """The result of a setting: how many intervals contained the true value, or lay wholly above or below it."""
 
     setting: Setting
     runs: int
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def line(self) -> str:
-        """The row as Markdown has it, with what chance leaves open of its share."""
+        """The row of a Markdown table, with the confidence interval of the coverage."""
         share = clopper_pearson(self.held, self.runs)
         return (
             f"| {self.setting.name} | {self.held / self.runs:.1%} ({share.low:.1%} to {share.high:.1%}) | "
@@ -57,7 +57,7 @@ class Row:
 
 
 def measure(setting: Setting, *, runs: int, seed: int) -> Row:
-    """Draw so many samples and count."""
+    """Draw `runs` samples, and count how many intervals contain the true value."""
     random = np.random.default_rng(seed)
     held = too_high = too_low = 0
     widths = []

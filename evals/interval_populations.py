@@ -1,4 +1,4 @@
-"""Populations whose true values are known, to draw samples from."""
+"""Populations with known true values, for random samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 999
-"""Draws of a bootstrap here, a fifth of what a run takes, so that a thousand runs end."""
+"""Bootstrap draws in simulations: a fifth of those of a real run, so that a thousand runs finish in reasonable time."""
 Draw = np.random.Generator
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -19,9 +19,9 @@ class Solving:
     """Tasks and their repeats.
 
     Attributes:
-        rate: the true success rate, over all tasks there could be.
-        agreement: of repeats of a task (intraclass correlation): 0 if tasks are alike, 1 if each is always or never solved.
-        missing: share of the trials that have no result.
+        rate: the true success rate over all possible tasks.
+        agreement: intraclass correlation of repeats: 0 if tasks are alike, 1 if each is always or never solved.
+        missing: share of the trials without a result.
     """
 
     tasks: int
@@ -37,14 +37,14 @@ class Solving:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What two responders really differ by."""
+    """The true difference and the true ratio of two responders."""
 
     difference: float
     ratio: float
 
 
 def chances(random: Draw, population: Solving) -> Floats:
-    """Return for each task how likely one try solves it."""
+    """Return for each task the probability that one trial solves it."""
     if population.agreement == 0:
         return np.full(population.tasks, population.rate)
     if population.agreement == 1:
@@ -54,13 +54,16 @@ def chances(random: Draw, population: Solving) -> Floats:
 
 
 def solved(random: Draw, population: Solving) -> tuple[Ints, Ints]:
-    """Return how many of how many trials solved each task."""
+    """Return (successes, trials) of each task."""
     trials = np.maximum(1, random.binomial(population.repeats, 1 - population.missing, size=population.tasks))
     return random.binomial(trials, chances(random, population)), trials
 
 
 def differences(random: Draw, population: Solving, change: float) -> Floats:
-    """Return each task's difference in success between two equal variants, which solve a share of tasks independently."""
+    """Return each task's difference in success rate between two equal variants.
+
+    For a share `change` of the tasks, the variants' probabilities are independent; for the others they are equal.
+    """
     first = chances(random, population)
     second = np.where(random.random(population.tasks) < change, chances(random, population), first)
     repeats = population.repeats
@@ -68,14 +71,14 @@ def differences(random: Draw, population: Solving, change: float) -> Floats:
 
 
 def latencies(random: Draw, tasks: int, sigma: float) -> tuple[Floats, float]:
-    """Return means of tasks, and the mean of all tasks; normal about 10 without a sigma, else log-normal."""
+    """Return (latency of each task, true mean): normal around 10 if `sigma` is 0, else log-normal."""
     if sigma == 0:
         return random.normal(10.0, 2.0, size=tasks), 10.0
     return random.lognormal(0.0, sigma, size=tasks), float(np.exp(sigma**2 / 2))
 
 
 def subjects(random: Draw, population: Solving) -> tuple[list[float], list[int]]:
-    """Return whether each episode was a hit, and what it was about."""
+    """Return for each episode whether it was a hit (1.0 or 0.0), and the number of its subject."""
     each = np.repeat(chances(random, population), population.repeats)
     return list((random.random(each.size) < each).astype(float)), list(
         np.repeat(range(population.tasks), population.repeats)
@@ -83,7 +86,10 @@ def subjects(random: Draw, population: Solving) -> tuple[list[float], list[int]]
 
 
 def costs(random: Draw, count: int, each: int) -> tuple[list[float], list[float], list[int], Truth]:
-    """Return the harm of two responders in the same episodes, 0.4 times as much by the first; log-normal by subject."""
+    """Return the harm of two responders in the same episodes, the episodes' subjects, and the true values.
+
+    On average the first responder does 0.4 times the harm of the second; the harm is log-normal by subject.
+    """
     level = np.repeat(random.lognormal(3.0, 0.8, size=count), each)
     share = np.repeat(random.beta(2.0, 3.0, size=count), each)
     other = level * random.lognormal(-0.08, 0.4, size=count * each)
@@ -93,5 +99,5 @@ def costs(random: Draw, count: int, each: int) -> tuple[list[float], list[float]
 
 
 def alarms(random: Draw, polls: int, per_poll: float, spread: float) -> int:
-    """Return how many polls gave a false alarm; with a spread they come 1 + spread at a time."""
+    """Return the number of false alarms in `polls` polls; they occur in groups of 1 + `spread`."""
     return int(random.poisson(polls * per_poll / (1 + spread)) * (1 + spread))

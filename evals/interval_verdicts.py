@@ -1,4 +1,4 @@
-"""How often equal variants pass or fail by chance, alone and as a family, and what that costs in power."""
+"""Simulate how often equal variants pass or fail by chance, alone and as a family, and the power that this costs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relab.stats.verdicts import Gate, Verdict
 
 
 def family(random: Draw, population: Solving, variants: int, lead: float = 0.0) -> list[Sample]:
-    """Return the comparisons of equal variants with their baseline; the first one leads by so much."""
+    """Return the comparisons of equal variants with their baseline; the first one is better by `lead` on average."""
     chance, repeats = chances(random, population), population.repeats
     better = chance + lead * (1 - chance) / max(1e-9, float((1 - chance).mean()))
     base = random.binomial(repeats, chance) / repeats
@@ -32,7 +32,10 @@ def family(random: Draw, population: Solving, variants: int, lead: float = 0.0) 
 
 
 def judge(samples: Sequence[Sample], gate: Gate, *, together: bool, seed: int) -> list[Verdict]:
-    """Return the verdict on each, by intervals that hold together or each by itself; at no difference PASS has to be better."""
+    """Return the verdict on each comparison, with simultaneous intervals (`together`) or separate ones.
+
+    At a threshold of 0, PASS requires an interval wholly above 0; otherwise it becomes EDGE.
+    """
     level = joint_level([sample.errors() for sample in samples], draws=4_000).each if together else LEVEL
     verdicts = []
     for sample in samples:
@@ -52,7 +55,7 @@ def _share(hits: int, runs: int) -> str:
 
 
 def verdict_rows(*, runs: int, seed: int) -> Iterator[str]:
-    """Yield tables: false verdicts of families of equal variants, the power that is left, and margins that equal variants keep."""
+    """Yield the lines of three tables: false verdicts of equal variants, remaining power, margins that they keep."""
     gate = Gate("success", True, 0.0)
     yield "\n| equal variants, gate `success is better` | intervals | one PASSes | one FAILs | either |\n|---|---|---|---|---|"
     for variants, population in (

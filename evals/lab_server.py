@@ -1,4 +1,4 @@
-"""A server of one's own: `lab serve` in a temporary home, gone when the block ends."""
+"""A private server: `lab serve` in a temporary home, removed when the block ends."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _OWN_SETTINGS = frozenset(
         "RQ_QUEUE_NAME",
     }
 )
-"""Settings without prefix that would send the evaluation to somebody's database or model."""
+"""Settings without the prefix that could connect the evaluation to a real database or model."""
 
 
 class ServerStartError(Exception):
-    """The server did not become ready; the message carries the end of its log."""
+    """The server did not become ready; the message contains the end of its log."""
 
 
 @contextmanager
 def running_server() -> Generator[str]:
-    """Run `lab serve` on the embedded default and a free loopback port, and yield its base URL.
+    """Run `lab serve` with the embedded default database on a free loopback port, and yield its base URL.
 
     Raises:
-        ServerStartError: it exited, or was not ready within a minute.
+        ServerStartError: the server exited, or was not ready within a minute.
     """
     with tempfile.TemporaryDirectory(prefix="relab-eval-") as home:
         port = _free_port()
@@ -61,7 +61,7 @@ def running_server() -> Generator[str]:
 
 
 def _environment(environ: Mapping[str, str], home: str) -> dict[str, str]:
-    """Return the environment without the caller's settings: only defaults are evaluated."""
+    """Return the environment without the caller's relab settings, so that the evaluation measures the defaults."""
     kept = {key: value for key, value in environ.items() if key not in _OWN_SETTINGS and not key.startswith("RELAB_")}
     return {**kept, "RELAB_HOME": home}
 
@@ -80,7 +80,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
             if httpx.get(f"{url}/readyz", timeout=2.0).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
-            pass  # not listening yet: that is what is being waited for
+            pass  # the server is not listening yet
         time.sleep(0.2)
     state = "was not ready in time" if process.poll() is None else f"exited with code {process.returncode}"
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script's own folder is there, its package is not
+    sys.path.insert(
+        0, str(Path(__file__).resolve().parents[1])
+    )  # for a script, Python adds only its own folder, not the parent of its package
 
     from evals.real_data import main
 

@@ -40,7 +40,7 @@ TOLD = {fact for look in LOOKS.values() for fact in look.facts}
 
 
 class Episode(BaseModel):
-    """An incident as it was recorded: what was seen, and what it was."""
+    """A recorded incident: its facts and log templates, and its true cause (`truth`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,18 +51,18 @@ class Episode(BaseModel):
 
     @classmethod
     def of(cls, past: PastIncident) -> Episode:
-        """Return a past incident as an episode."""
+        """Convert a past incident to an episode."""
         return cls(name=past.incident_id, truth=past.cause, facts=dict(past.facts), templates=dict(past.templates))
 
 
 @dataclass
 class Recorded:
-    """Answers looks from a recording; the same at every moment."""
+    """Answers looks from recorded facts, which never change."""
 
     facts: Mapping[str, FactValue]
 
     async def take(self, names: Sequence[str]) -> Looked:
-        """Take looks."""
+        """Return the recorded facts of the named looks, with evidence."""
         wanted = {fact for name in names for fact in LOOKS[name].facts}
         facts = {fact: value for fact, value in sorted(self.facts.items()) if fact in wanted}
         evidence = tuple(
@@ -72,7 +72,7 @@ class Recorded:
         return Looked(facts, evidence)
 
     def poll(self) -> Snapshot:
-        """Return what no look tells: it came with the poll."""
+        """Return a snapshot of the recorded facts that no look provides; they came from the poll."""
         rest = {fact: value for fact, value in self.facts.items() if fact not in TOLD}
         numbers = {fact: value for fact, value in rest.items() if isinstance(value, float)}
         return Snapshot(at_us=0, numbers=numbers, words={f: v for f, v in rest.items() if isinstance(v, str)})
@@ -80,14 +80,14 @@ class Recorded:
 
 @dataclass
 class Asked:
-    """Asks a model without a budget of its own, and keeps what it says."""
+    """Queries a model without a budget, and keeps its answers and the events about them."""
 
     gateway: LlmGateway
     answers: list[ModelAnswer] = field(default_factory=list)
     told: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     async def ask(self, prompt: Prompt) -> ModelAnswer:
-        """Return its answer."""
+        """Send the prompt to the model, and keep and return the answer."""
         answer = await complete_in_background(self.gateway, prompt, ModelAnswer)
         self.answers.append(answer)
         return answer
@@ -99,13 +99,13 @@ class Asked:
         content: Mapping[str, Any],
         evidence: Sequence[str] = (),  # noqa: ARG002 the seam's parameter
     ) -> None:
-        """Keep what has come of an answer."""
+        """Keep the kind and content of an event, such as a refused answer."""
         self.told.append((kind, content))
 
 
 @dataclass(frozen=True)
 class Row:
-    """What each of them thinks of an episode; no answer of the model's own where it gave none that counts as one."""
+    """The diagnoses of one episode by the rules, the model, and both; `model` is None if it gave no valid answer."""
 
     episode: Episode
     rules: Sequence[Candidate]
@@ -115,25 +115,25 @@ class Row:
     refusal: str | None
 
     def causes(self, who: str) -> list[str]:
-        """Return causes, the likeliest first."""
+        """Return the causes that `who` (rules, model or both) named, most likely first."""
         if who == "model":
             return [] if self.model is None else [self.model.cause]
         return [item.cause for item in (self.rules if who == "rules" else self.both)]
 
     def is_right(self, who: str, depth: int = 1) -> bool:
-        """Return whether the truth is among the first."""
+        """Return whether the true cause is among the first `depth` causes of `who`."""
         return self.episode.truth in self.causes(who)[:depth]
 
 
 def read(path: Path) -> Iterator[Episode]:
-    """Yield the episodes of a file, a line of JSON each."""
+    """Yield the episodes of a file with one JSON object per line."""
     for line in path.read_text().splitlines():
         if line.strip():
             yield Episode.model_validate_json(line)
 
 
 def remembered(home: Path) -> Iterator[Episode]:
-    """Yield what a responder's home remembers of incidents that were seen."""
+    """Yield the past incidents with facts from the database in a responder's home."""
     database = Database.open(f"sqlite:///{home / 'relab.db'}")
     try:
         knowledge = KnowledgeService(database, folder=None, home_folder=home / "knowledge")
@@ -143,7 +143,7 @@ def remembered(home: Path) -> Iterator[Episode]:
 
 
 async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGateway) -> Row:
-    """Have one episode diagnosed by each."""
+    """Diagnose one episode with the rules, and with the rules and the model."""
     source, asked = Recorded(episode.facts), Asked(gateway)
     rules = Investigator(source.take, runbooks)
     both = ModelledInvestigator(
@@ -162,12 +162,12 @@ async def diagnose(episode: Episode, runbooks: Sequence[Runbook], gateway: LlmGa
 
 
 def compare(episodes: Iterable[Episode], runbooks: Sequence[Runbook], gateway: LlmGateway) -> list[Row]:
-    """Have all episodes diagnosed, one after the other."""
+    """Diagnose all episodes, one after the other."""
     return [asyncio.run(diagnose(episode, runbooks, gateway)) for episode in episodes]
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, int, int, str]]:
-    """Return a line for each figure: what it is, how many, of how many, and its 95 % interval."""
+    """Return one (name, count, total, 95 % interval) per figure."""
     wanted = [("rules", 1), ("rules", 3), ("model", 1), ("both", 1), ("both", 3)]
     counts = [(f"{who}: right at {depth}", sum(row.is_right(who, depth) for row in rows)) for who, depth in wanted]
     counts += [
@@ -191,7 +191,7 @@ def _best(candidates: Sequence[Candidate]) -> str:
 
 
 def print_tables(rows: Sequence[Row], console: Console) -> None:
-    """Print a line for each episode, and the figures over all."""
+    """Print one line per episode, and the figures over all episodes."""
     table = Table("episode", "truth", "rules", "model", "rules with its word", "calls", "refused")
     for row in rows:
         said = "-" if row.model is None else f"{row.model.cause[:60]} {row.model.probability:.2f}"
@@ -243,7 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RelabError, ValueError) as error:
         console.print(str(error), markup=False)
         return 69
-    # Into a file the tables go unbroken.
+    # A fixed width, so that tables in a file are not wrapped.
     print_tables(compare(kept, runbooks, gateway), Console(width=None if sys.stdout.isatty() else 160))
     spent = gateway.spent
     console.print(f"calls: {spent.calls}, tokens: {spent.prompt_tokens} + {spent.completion_tokens}", markup=False)

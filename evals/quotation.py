@@ -1,7 +1,7 @@
-"""An independent check of what a report promises: verbatim quotations, citations that resolve.
+"""An independent check of a report's guarantees: verbatim quotations, and citations that resolve.
 
-It compares the report as the API returned it with the body as it was posted, and shares
-no code with the analyser, so that a mistake there cannot hide itself here.
+It compares the report from the API with the posted body. It shares no code with the
+analyser, so that a bug of the analyser cannot hide here.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _WHOLE_RUN = frozenset({"run", "version"})
 
 @dataclass
 class Check:
-    """What the check of one report found.
+    """The result of the check of one report.
 
     Attributes:
-        evidence: evidence items looked at.
-        verbatim: those whose snippet stands in the posted run as it is.
-        citations: cited ids looked at.
-        problems: one sentence for everything that is not as promised.
+        evidence: number of checked evidence items.
+        verbatim: number of evidence items whose snippet occurs verbatim in the posted run.
+        citations: number of checked citations.
+        problems: one sentence for each violated guarantee.
     """
 
     evidence: int = 0
@@ -83,7 +83,7 @@ def _location_problems(body: Body, name: str, claim: dict[str, Any]) -> Iterator
 
 
 def _quotation_problem(body: Body, item: dict[str, Any]) -> str | None:
-    """Return what is wrong with one quotation, or None if it is verbatim."""
+    """Return the problem of one quotation, or None if it is verbatim."""
     source = _quoted_object(body, item["kind"], item["ref_id"])
     if source is None:
         return f"there is no {item['kind']} {item['ref_id']!r} in the run"
@@ -106,7 +106,7 @@ def _quoted_object(body: Body, kind: str, ref_id: str) -> dict[str, Any] | None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts that a field may be quoted from: a string itself, else each usual spelling of its JSON."""
+    """Yield the texts that may be quoted from a field: the string itself, else each usual form of its JSON."""
     if isinstance(value, str):
         yield value
         return

@@ -84,7 +84,7 @@ def _convert(data: Path, only: str | None, progress: Progress) -> list[Outcome]:
 
 
 def _controls(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Return the tau-bench runs that passed once more, told to have failed: the measure of false alarms."""
+    """Return copies of the passed tau-bench runs with the status failure, which measure false alarms."""
     passed = (o.body for o in outcomes if o.dataset == tau_bench.NAME and o.body["status"] == "success")
     return [Outcome(tau_bench.CONTROL, tau_bench.told_failed(body)) for body in passed]
 
@@ -128,7 +128,7 @@ async def _evaluate(url: str, outcomes: list[Outcome], progress: Progress) -> Su
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    """Return what is worth knowing of one run, for machines."""
+    """Return the outcome of one run as a row of the JSON output."""
     report = outcome.report or {}
     return {
         "dataset": outcome.dataset,

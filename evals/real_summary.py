@@ -1,4 +1,4 @@
-"""Figures over the outcomes of an evaluation, each with the n that it stands on."""
+"""Figures over the outcomes of an evaluation, each with its n."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Alarms:
-    """How many reports of a group claim something: the false alarms, where nothing had gone wrong.
+    """The number of reports of a group that claim a problem; for runs without a failure these are the false alarms.
 
     Attributes:
-        group: which runs.
-        by_construction: true where the analyser's rules allow no claim, so that nothing is measured.
+        group: name of the group of runs.
+        by_construction: True if the analyser's rules allow no claim, so that the figures measure nothing.
         hypotheses: reports with a hypothesis of any confidence.
-        strong_hypotheses: reports with one of medium or high confidence.
+        strong_hypotheses: reports with a hypothesis of medium or high confidence.
         strong_findings: reports with an unrecovered finding of medium or high confidence.
     """
 
@@ -95,7 +95,7 @@ class Alarms:
 
 @dataclass(frozen=True)
 class Summary:
-    """The whole evaluation. `failures` holds one line for everything that makes it fail."""
+    """The figures of the whole evaluation. `failures` has one line for each reason why it failed."""
 
     groups: list[Group]
     alarms: list[Alarms]
@@ -105,7 +105,7 @@ class Summary:
 
     @property
     def ok(self) -> bool:
-        """True if nothing was rejected without reason, nothing crashed and everything was verbatim."""
+        """Whether there were no rejections without a reason, no crashes, and only verbatim quotations."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
@@ -114,11 +114,11 @@ class Summary:
 
 
 def summarise(outcomes: Sequence[Outcome], seconds: dict[str, float]) -> Summary:
-    """Count what became of the runs.
+    """Compute the figures of all runs.
 
     Args:
-        outcomes: every run, in the order of its data set.
-        seconds: wall-clock seconds of each stage, by its name.
+        outcomes: the outcomes of all runs, in the order of their data sets.
+        seconds: wall-clock seconds by name of the stage.
     """
     keys = dict.fromkeys(_key(outcome) for outcome in outcomes)
     return Summary(
@@ -163,7 +163,7 @@ def _group(key: tuple[str, str, str], outcomes: Sequence[Outcome]) -> Group:
 
 
 def _alarms(outcomes: Sequence[Outcome]) -> list[Alarms]:
-    """Count claims about tau-bench runs: those that passed, the same told to have failed, those that failed."""
+    """Count claims about three groups of tau-bench runs: passed, the same runs reported as failed, and failed."""
     groups = (
         ("passed", tau_bench.NAME, "success", True),
         ("passed, told to have failed", tau_bench.CONTROL, "failure", False),

@@ -30,11 +30,11 @@ DEPTHS = (1, 3)
 WAYS = ("words", "meaning", "both")
 
 Rank = tuple[str, str, int | None]
-"""A cause, a query, and the place at which the cause's runbook is found, from 1 on; None if it is not among the hits."""
+"""A cause, a query, and the rank of the cause's runbook among the hits, from 1; None if it is not a hit."""
 
 
 def read_queries(name: str) -> dict[str, list[str]]:
-    """Return a set of queries by cause; `styles` has of each a complaint, an alert and a log message."""
+    """Return a set of queries by cause; the set `styles` has a complaint, an alert and a log message for each cause."""
     if name == "styles":
         styles: dict[str, dict[str, str]] = yaml.safe_load(STYLES.read_text())
         return {cause: list(texts.values()) for cause, texts in styles.items()}
@@ -49,7 +49,7 @@ def ranks(
     way: str = "words",
     meaning: Meaning | None = None,
 ) -> Iterator[Rank]:
-    """Yield the rank of each query."""
+    """Search with each query, and yield the rank of the right runbook."""
     for cause, texts in queries.items():
         for text in texts:
             model = None if way == "words" else meaning

@@ -1,4 +1,4 @@
-"""Where the real data lies, and what a data set is."""
+"""Find the real data, and describe a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 Record: TypeAlias = dict[str, Any]
-"""A record as its data set spells it."""
+"""A record in the format of its data set."""
 
 Body: TypeAlias = dict[str, Any]
 """The JSON body of one `POST /agent-runs`."""
@@ -19,7 +19,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
 
 class MissingDataError(Exception):
-    """The real data is not where it was looked for; the caller must say where it is."""
+    """The real data was not found; the caller must give its directory."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Source:
 
     Attributes:
         name: its folder under the data directory, and the `environment` of its runs.
-        expected: how many runs the published set has; fewer means a damaged copy.
-        read: yields the body of each run, given the folder.
+        expected: number of runs of the published set; any other number means a damaged copy.
+        read: yields the body of each run in the given folder.
     """
 
     name: str
@@ -41,7 +41,7 @@ def find_data(option: Path | None, environ: Mapping[str, str] = os.environ) -> P
     """Return the data directory: the option, else `RELAB_DATA`, else `../shared/data` beside the project.
 
     Raises:
-        MissingDataError: there is no such directory.
+        MissingDataError: the directory does not exist.
     """
     if option is not None:
         chosen = option
@@ -58,7 +58,7 @@ def bodies(source: Source, data: Path) -> list[Body]:
     """Read and convert a whole data set.
 
     Raises:
-        MissingDataError: its folder is missing, or holds another number of runs than was published.
+        MissingDataError: its folder is missing, or its number of runs differs from the published one.
     """
     folder = data / source.name
     if not folder.is_dir():

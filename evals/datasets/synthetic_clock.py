@@ -1,8 +1,8 @@
-"""Times for data that has none.
+"""Synthetic times for data without timestamps.
 
-A conversation log keeps an order and no clock. Its runs begin at a fixed base time and
-entry `i` happens `i` seconds later: the order survives, and nothing else is claimed.
-Ends and latencies are left out, so that no duration can be read into made-up times.
+A conversation log has an order but no times. Its runs start at a fixed base time, and
+entry `i` happens `i` seconds later, which preserves only the order. Ends and latencies
+are omitted, so that no analysis can use durations of synthetic times.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ BASE = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def moment(index: int) -> str:
-    """Return the RFC 3339 time of entry `index`, counted from 0."""
+    """Return the synthetic RFC 3339 time of entry `index`, counted from 0."""
     return (BASE + timedelta(seconds=index)).isoformat().removesuffix("+00:00") + "Z"

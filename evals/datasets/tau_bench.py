@@ -20,10 +20,10 @@ NAME = "tau-bench-airline"
 CONTROL = "tau-bench-control"
 AGENT = "airline-agent"
 MODEL = "gpt-4o"
-"""The log names its model in its file name only."""
+"""The log names its model only in its file name."""
 
 ERROR_PREFIX = "Error: "
-"""How the benchmark's tools begin the result of a call that they refused."""
+"""The prefix of a result with which the benchmark's tools reject a call."""
 
 
 def agent_run_of_trial(record: Record) -> Body:
@@ -44,11 +44,11 @@ def agent_run_of_trial(record: Record) -> Body:
 
 
 def told_failed(body: Body) -> Body:
-    """Return a run that passed as if its reporter had said that it failed.
+    """Return a copy of a passed run with the status failure, a new id and the control environment.
 
-    The analyser takes a reported success for the end of the matter, so the runs that passed
-    tell nothing about its false alarms. With the outcome turned round, everything that it
-    then claims to be the cause of a failure is false, for there was none.
+    The analyser names no cause for a run that is reported as successful, so passed runs
+    cannot measure its false alarms. With the inverted status, every cause that it names is a
+    false alarm, because the run did not fail.
     """
     return {**body, "run_id": f"{body['run_id']}-told-failed", "environment": CONTROL, "status": "failure"}
 
@@ -59,9 +59,10 @@ def _prompt_hash(messages: list[Record]) -> str | None:
 
 
 def _step(messages: list[Record], index: int) -> Body:
-    """Convert an assistant message; what the user said just before it is its input.
+    """Convert an assistant message to a step; the user message directly before it is its input.
 
-    A tool result before it is not repeated as input: it is the result of its call.
+    A tool result before it is not repeated as input, because it is already the result of its
+    tool call.
     """
     entry = messages[index]
     before = messages[index - 1] if index else None
@@ -80,10 +81,10 @@ def _step(messages: list[Record], index: int) -> Body:
 
 
 def _tool_call(messages: list[Record], index: int) -> Body:
-    """Convert a tool message, which answers the assistant message before it.
+    """Convert a tool message, which answers the assistant message before it, to a tool call.
 
-    The log reuses tool call ids within a trial, so the call's id is its place, and the
-    logged id is kept beside it.
+    The log reuses tool call ids within a trial, so the call's id is its position; the logged
+    id is kept as `tool_call_id`.
     """
     entry = messages[index]
     request = messages[index - 1]["tool_calls"][0]["function"]

@@ -1,13 +1,15 @@
 """TRAIL GAIA: OpenTelemetry traces of a two-agent question answerer, with OpenInference attributes.
 
-LLM, AGENT and CHAIN spans become steps, TOOL and RETRIEVER spans become tool calls, under
-their span ids. Spans of no kind (the script around the agents) only pass parenthood on.
+LLM, AGENT and CHAIN spans become steps, TOOL and RETRIEVER spans become tool calls, with
+their span ids. Spans without a kind (the script around the agents) only link their children
+to their own parent.
 
-The run's status is what the trace says. A run failed if the script around the agents, an
+The run's status comes from the trace. A run failed if the script around the agents, an
 outermost agent or a model call of the script itself ended in an error, or if the last model
-call returned the sentence that its own prompt prescribes for giving up. It is a success otherwise, however many steps
-failed on the way: whether the answer is right is not in the spans. The log records beside
-the spans hold the true answer and an annotator's notes; of them only the task id is read.
+call returned the sentence that its prompt prescribes for giving up. Otherwise it succeeded,
+even if steps failed: the spans do not say whether the answer is right. The log records next
+to the spans contain the true answer and an annotator's notes; only the task id is read from
+them.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from evals.datasets.source import Body, Record, Source, read_json
 
 NAME = "trail-gaia"
 GIVING_UP = "FINAL ANSWER: Unable to determine"
-"""What every prompt of this set tells the model to answer when it cannot."""
+"""The answer that every prompt of this set prescribes for a question that the model cannot answer."""
 
 STEP_KINDS = frozenset({"LLM", "AGENT", "CHAIN"})
 CALL_KINDS = frozenset({"TOOL", "RETRIEVER"})
@@ -42,12 +44,12 @@ class _Agent:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the walk over the spans stands."""
+    """The current position of the walk over the spans: the enclosing step and agent."""
 
     step_id: str | None = None
     agent: _Agent | None = None
     outer: bool = True
-    """True outside every step: nothing recovers an error here."""
+    """Whether the position is outside of every step, where no agent can recover from an error."""
 
 
 @dataclass
@@ -111,7 +113,7 @@ def _visit(span: Record, place: _Place, walk: _Walk) -> None:
 
 
 def _agent(span: Record, enclosing: _Agent | None) -> _Agent:
-    """Name an agent: by its own attribute, else as the one agent that its caller manages, else by its class."""
+    """Return an agent, named by its own attribute, else as the only one that its caller manages, else by class."""
     attributes = span["span_attributes"]
     managed = tuple(value for key, value in attributes.items() if _MANAGED_NAME.fullmatch(key))
     name = attributes.get("agent.name")
@@ -157,9 +159,9 @@ def _ending(span: Record) -> Body:
 
 
 def _error(span: Record) -> tuple[str | None, str] | None:
-    """Return class and message of a span's error: of its last exception event, else of its status.
+    """Return class and message of a span's error, from its last exception event, else its status; None without one.
 
-    An exception counts even where the status is Ok: a status can be overwritten.
+    An exception counts even if the status is Ok, because a status can be overwritten.
     """
     exceptions = [event["Attributes"] for event in span["events"] if event["Name"] == "exception"]
     if exceptions:
@@ -186,10 +188,10 @@ def _times(span: Record) -> Body:
 
 
 def _duration(text: str) -> timedelta:
-    """Read an ISO 8601 duration of hours, minutes and seconds, to the microsecond.
+    """Parse an ISO 8601 duration of hours, minutes and seconds, with a precision of a microsecond.
 
     Raises:
-        ValueError: the text is no such duration.
+        ValueError: the text is not such a duration.
     """
     match = _DURATION.fullmatch(text)
     if match is None or text == "PT":
@@ -204,7 +206,7 @@ def _duration(text: str) -> timedelta:
 
 
 def _input_text(attributes: Record) -> str | None:
-    """Return what a step was given: for a model call its newest message, since the others were inputs before."""
+    """Return the input of a step; of a model call only its newest message, because the others are earlier inputs."""
     numbers = [int(match[1]) for key in attributes if (match := _INPUT_CONTENT.fullmatch(key))]
     if numbers:
         return str(attributes[f"llm.input_messages.{max(numbers)}.message.content"])
@@ -232,7 +234,7 @@ def _arguments(text: str | None) -> Any:
 
 
 def _tokens(model_calls: list[Record], side: str) -> int:
-    """Add up model calls only: agent spans repeat the sums of what is below them."""
+    """Sum the tokens of model calls only, because agent spans repeat the sums of the spans below them."""
     return sum(int(span["span_attributes"].get(f"llm.token_count.{side}", 0)) for span in model_calls)
 
 

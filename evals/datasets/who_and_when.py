@@ -52,7 +52,7 @@ _EXECUTION = (
         r"The script ran but produced no output to console\. The Unix exit code was: (?P<code>-?\d+)\.(?P<output>).*"
     ),
 )
-"""How the executors of the two systems report a script that ran."""
+"""The formats in which the executors of the two systems report that a script ran."""
 
 _CODE_BLOCK = re.compile(r"```(?:[\w+-]*)\n(.*?)```", re.DOTALL)
 _EXCEPTION = re.compile(
@@ -61,10 +61,10 @@ _EXCEPTION = re.compile(
     r"(?P<class>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$",
     re.MULTILINE,
 )
-"""The end of a Python traceback: indented frames, then the exception; of its message the first line."""
+"""The end of a Python traceback: indented frames, then the exception with the first line of its message."""
 
 _RUNTIME_CRASH = re.compile(r"^Error processing publish message\nTraceback ", re.MULTILINE)
-"""What the hand-crafted subset's runtime logs, behind the last turn, when an agent's handler raised."""
+"""The log of the hand-crafted subset's runtime, after the last turn, when an agent's handler raised an exception."""
 
 _STOPPED = re.compile(r"Max (?:rounds|time) \(\w+\) reached\.")
 
@@ -73,9 +73,9 @@ def agent_run_of_conversation(record: Record, subset: Subset, number: str) -> Bo
     """Convert one conversation.
 
     Args:
-        record: `history` and `question_ID` are read, nothing else.
-        subset: which half it belongs to.
-        number: the name of its file without suffix, which the published labels refer to.
+        record: the record; only `history` and `question_ID` are read.
+        subset: the half of the set that it belongs to.
+        number: the name of its file without suffix, to which the published labels refer.
     """
     history: list[Record] = record["history"]
     calls = (_tool_call(history, index) for index in range(len(history)))
@@ -112,7 +112,7 @@ def _step(entry: Record, index: int) -> Body:
 
 
 def _tool_call(history: list[Record], index: int) -> Body | None:
-    """Return the script that an executor's turn reports on, or None for any other turn."""
+    """Return the tool call of the script that an executor's turn reports on, or None for any other turn."""
     entry = history[index]
     speaker = _speaker(entry)
     if speaker not in EXECUTORS:
@@ -138,7 +138,10 @@ def _tool_call(history: list[Record], index: int) -> Body | None:
 
 
 def _script(history: list[Record], index: int) -> tuple[int, list[str]]:
-    """Return the turn that wrote what the executor ran, and its code blocks: the newest turn with any."""
+    """Return (turn, code blocks) of the newest earlier turn with code blocks, which wrote the script.
+
+    Without such a turn, return the executor's own turn and no code blocks.
+    """
     for author in range(index - 1, -1, -1):
         blocks = _CODE_BLOCK.findall(history[author]["content"])
         if blocks:

@@ -1,1 +1,1 @@
-"""Charts for people, in pages that need no network and trust none of what they show."""
+"""Charts for people, in pages that need no network and escape all data that they show."""

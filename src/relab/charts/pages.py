@@ -1,4 +1,4 @@
-"""What every page with charts is made of: text that cannot become markup, its two scripts, and the policy that allows no other."""
+"""The common parts of pages with charts: escaped text, two scripts, and a Content-Security-Policy for only these."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _FOLDER: Final = Path(__file__).parent
 
 
 def visible(value: object) -> str:
-    """Return text in which what cannot be seen, or turns the direction of writing, is spelt out."""
+    """Return a value as text, with invisible and direction-changing characters as Unicode escapes."""
     return "".join(_spelt(letter) for letter in str(value))
 
 
 def embeddable(value: Any) -> Markup:
-    """Return JSON that can stand inside of a `script` element: nothing in it can end the element or open another."""
+    """Return `value` as JSON that is safe inside a `script` element: it cannot end the element or open another one."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     for letter in "<>&":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -36,23 +36,23 @@ def embeddable(value: Any) -> Markup:
 
 
 def environment(templates: Path) -> Environment:
-    """Return where templates of pages are rendered: whatever they show is escaped, and spelt out where it cannot be seen."""
-    # Autoescape is what makes the page safe; the filter on everything makes it legible too.
+    """Return the Jinja environment of page templates: it escapes all values, and makes invisible characters visible."""
+    # Autoescape makes the page safe; `finalize` also makes every value legible.
     return Environment(loader=FileSystemLoader(templates), autoescape=True, undefined=StrictUndefined, finalize=_shown)
 
 
 def style() -> Markup:
-    """Return the style of all pages."""
+    """Return the style sheet of all pages."""
     return Markup((_FOLDER / "page.css").read_text())  # noqa: S704 a file of this package
 
 
 def scripts(libraries: str) -> list[Markup]:
-    """Return the scripts of a page: the libraries that draw, and what has them draw the page's specifications."""
+    """Return the two scripts of a page: the drawing libraries, and the script that draws with them."""
     return [_script(libraries), _script((_FOLDER / "page.js").read_text())]
 
 
 def policy(allowed: Sequence[Markup]) -> str:
-    """Return a page's Content-Security-Policy: these scripts, nothing else, and no network."""
+    """Return a page's Content-Security-Policy, which allows only the given scripts (by digest) and no network."""
     digests = [base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() for script in allowed]
     sources = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
@@ -63,17 +63,17 @@ def policy(allowed: Sequence[Markup]) -> str:
 
 @functools.cache
 def vega() -> str:
-    """Return the libraries that draw charts: Vega, Vega-Lite and vega-embed, as one script.
+    """Return the drawing libraries Vega, Vega-Lite and vega-embed as one script.
 
-    Putting them together takes a second, so they are kept in the user's own cache. Not in a project's: that comes from
-    others, and what is kept here is run by whoever opens a page.
+    Bundling them takes a second, so the bundle is cached in the user's own cache directory. It is not cached in a
+    project: a project may come from others, and the bundle runs in the browser of every reader of a page.
     """
     path = platformdirs.user_cache_path("relab") / f"vega-{version('vl-convert-python')}.js"
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         bundle = _put_together()
-    # Kept or not, there is a page.
+    # A failed write to the cache must not prevent the page.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         building = path.with_name(f".{os.getpid()}.{path.name}")
@@ -86,7 +86,7 @@ def _put_together() -> str:
     import vl_convert  # noqa: PLC0415 loads a whole JavaScript engine
 
     newest = max(vl_convert.get_vegalite_versions(), key=lambda text: [int(part) for part in text.split(".")])
-    # Without a snippet it is the libraries alone; the package's annotations do not know that.
+    # Without a snippet the bundle contains only the libraries; the package's annotations wrongly require one.
     bundle: str = vl_convert.javascript_bundle(vl_version=newest)  # type: ignore[call-arg]
     return bundle
 
@@ -94,7 +94,7 @@ def _put_together() -> str:
 def _spelt(letter: str) -> str:
     if letter in "\n\t":
         return letter
-    # Control and format characters (among them those that reverse the writing), lone surrogates.
+    # Control and format characters (including those that change the writing direction), and lone surrogates.
     return f"\\u{ord(letter):04x}" if unicodedata.category(letter) in {"Cc", "Cf", "Cs"} else letter
 
 

@@ -1,7 +1,7 @@
-"""What all specifications of charts (Vega-Lite) share: colours, and how a chart of outside data becomes a harmless document.
+"""The common parts of chart specifications (Vega-Lite): colours, and the functions that make external data harmless.
 
-Whatever comes from outside is a value in the data, and nothing else: Vega-Lite makes expressions of titles and of lists to
-sort by, and quotes them badly.
+External data may appear only as values in the data of a chart: Vega-Lite builds expressions from titles and from sort
+lists, and does not quote them safely.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 from typing import Any, Final
 
 PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
-"""Okabe and Ito's colours for all kinds of colour vision, less black and yellow, each of which is lost on one ground.
+"""Okabe and Ito's colours for all kinds of colour vision, without black and yellow, which are hard to see on a dark
+or a light background.
 Source: M. Okabe, K. Ito, "Color Universal Design", 2008."""
 
 WIDTH: Final = 560
@@ -19,20 +20,20 @@ _HARMLESS: Final = re.compile(r"[A-Za-z0-9_ .,:%()-]{1,80}")
 
 
 def finished(chart: Any) -> dict[str, Any]:
-    """Return the specification of a chart, for a page that names its program and its colours itself."""
+    """Return the specification of a chart without `$schema` and `config`, which the page provides itself."""
     found: dict[str, Any] = chart.to_dict()
-    # The page tells the reader's program what it is; an address would be the only one in it.
+    # The page names the specification's language itself; the schema would be the only URL in the page.
     found.pop("$schema", None)
-    # The page's own colours hold, in the dark too.
+    # The page's own colours apply, also in dark mode.
     found.pop("config", None)
     return found
 
 
 def plain(text: str) -> str:
-    """Return a title if it is harmless, else none that says anything: the page has it above the chart."""
+    """Return a title if it has only harmless characters, else `value`; the page shows the title above the chart."""
     return text if _HARMLESS.fullmatch(text) else "value"
 
 
 def finite(value: Any) -> Any:
-    """Return a value that JSON has a word for; of a number that is none, None."""
+    """Return the value, or None for a float that JSON cannot represent (nan, infinity)."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,1 +1,1 @@
-"""Open-loop load for any HTTP service: requests go out when they are due, whatever became of earlier ones."""
+"""Open-loop load for any HTTP service: requests go out when they are due, whatever the outcome of earlier requests."""

@@ -1,4 +1,4 @@
-"""Being woken at a time, to a few hundredths of a millisecond, by an event loop that counts in whole ones."""
+"""Timers with a precision of a few hundredths of a millisecond, for an event loop whose own timers have whole ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 
 _NS_PER_S = 1_000_000_000
 _LOOP_TICK_S = 0.001
-"""What uvloop's own timers can tell apart."""
+"""The resolution of uvloop's own timers, in seconds."""
 _CLOCK_MONOTONIC = 1
 _TFD_NONBLOCK = 0o4000
 _TFD_CLOEXEC = 0o2000000
@@ -21,26 +21,26 @@ _IS_LINUX = sys.platform == "linux"
 
 
 class Alarm(Protocol):
-    """Calls back once for each `set`, at or shortly after the time."""
+    """A timer that calls back once for each `set`, at or shortly after the given time."""
 
     def set(self, at_ns: int) -> None:
-        """Ask to be called at a time of `time.monotonic_ns`, which may be past; replaces what was asked before."""
+        """Set the time (`time.monotonic_ns`) of the next call; it may be in the past, and replaces the earlier time."""
         ...
 
     def close(self) -> None:
-        """Call back no more."""
+        """Stop the timer; no call follows."""
         ...
 
 
 def make_alarm(loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> Alarm:
-    """Return the most precise alarm that this system has."""
+    """Return the most precise alarm that this operating system offers; it calls `wake`."""
     if _IS_LINUX:
         return KernelAlarm(loop, wake)
     return LoopAlarm(loop, wake)
 
 
 class _Spec(ctypes.Structure):
-    """The kernel's itimerspec: seconds and ns of the interval and of the first time."""
+    """The kernel's `itimerspec`: interval and first expiry, each in seconds and ns."""
 
     _fields_ = (
         ("interval_s", ctypes.c_long),
@@ -51,14 +51,14 @@ class _Spec(ctypes.Structure):
 
 
 class KernelAlarm:
-    """A timer of the kernel (timerfd, Linux) that the loop waits for like for a socket: precise, and no CPU spent.
+    """A kernel timer (timerfd, Linux) that the loop polls like a socket: precise, and without CPU time while it waits.
 
     Raises:
-        OSError: the kernel gives no timer.
+        OSError: the kernel cannot create the timer.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
-        # Python has no call for it before 3.13.
+        # Python has no function for timerfd before 3.13.
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
         if self._descriptor < 0:
@@ -70,14 +70,14 @@ class KernelAlarm:
         loop.add_reader(self._descriptor, self._rung)
 
     def set(self, at_ns: int) -> None:
-        """Ask to be called at a time of `time.monotonic_ns`."""
-        # A time of zero would take the timer back instead of letting it ring at once.
+        """Set the time (`time.monotonic_ns`) of the next call."""
+        # A time of zero would disarm the timer instead of firing it at once.
         self._spec.value_s, self._spec.value_ns = divmod(max(at_ns, 1), _NS_PER_S)
         if self._libc.timerfd_settime(self._descriptor, _TFD_TIMER_ABSTIME, self._pointer, None) != 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def close(self) -> None:
-        """Give the timer back."""
+        """Close the timer's file descriptor; no call follows."""
         if self._descriptor >= 0:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
@@ -87,13 +87,13 @@ class KernelAlarm:
         try:
             os.read(self._descriptor, 8)
         except BlockingIOError:
-            # It was set anew between its ringing and now.
+            # The timer was set again after it had fired.
             return
         self._wake()
 
 
 class LoopAlarm:
-    """The loop's own timer up to the last two milliseconds, which pass in turns of the loop: any system, some CPU."""
+    """A timer for any operating system: the loop's own timer, then busy turns for the last two milliseconds."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
         self._loop = loop
@@ -102,13 +102,13 @@ class LoopAlarm:
         self._handle: asyncio.Handle | None = None
 
     def set(self, at_ns: int) -> None:
-        """Ask to be called at a time of `time.monotonic_ns`."""
+        """Set the time (`time.monotonic_ns`) of the next call."""
         self.close()
         self._at_ns = at_ns
         self._wait()
 
     def close(self) -> None:
-        """Call back no more."""
+        """Stop the timer; no call follows."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

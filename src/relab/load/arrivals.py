@@ -1,9 +1,9 @@
-"""When requests are due: pure functions from stages and a seed to times.
+"""The due times of requests: pure functions of stages and a seed.
 
 Each stage has a rate that is constant or changes linearly. The expected number of arrivals until time t, the
 integral of the rate, is inverted: at its values 0, 1, 2, ... for constant arrivals, at the sums of unit
 exponentials for Poisson arrivals (time rescaling; see Daley and Vere-Jones, An Introduction to the Theory of Point
-Processes, 7.4). So a ramp is exact too, and a change of stage neither loses nor adds a request.
+Processes, 7.4). So ramps are exact too, and a change of stage neither loses nor adds a request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A stage with what lies before it: seconds and expected arrivals, exactly."""
+    """A stage with the exact seconds and expected arrivals before it."""
 
     start_s: Fraction
     before: Fraction
@@ -40,20 +40,21 @@ class _Piece:
 
 
 def arrival_offsets_ns(stages: Sequence[Stage], arrivals: Arrivals, seed: int) -> Iterator[int]:
-    """Yield when each request is due, in ns after the start, never falling; one at a time, so any number fits.
+    """Yield the due time of each request in ns after the start, in ascending order.
 
-    Equal arguments give equal times on every machine.
+    The times are computed lazily, so that a load may have any number of requests. Equal arguments give equal times on
+    every machine.
     """
     return _constant(stages) if arrivals is Arrivals.CONSTANT else _poisson(stages, seed)
 
 
 def expected_count(stages: Sequence[Stage]) -> float:
-    """Return how many requests the stages ask for; for constant arrivals rounded up, that is the number."""
+    """Return the expected number of requests of the stages; with constant arrivals, rounded up, the exact number."""
     return float(_pieces(stages)[-1].until)
 
 
 def duration_ns(stages: Sequence[Stage]) -> int:
-    """Return how long the stages take together, in ns; rounded up, so that every request is due before it."""
+    """Return the total duration of the stages in ns, rounded up, so that every request is due before the end."""
     return math.ceil(_pieces(stages)[-1].end_s * NS_PER_S)
 
 
@@ -61,7 +62,7 @@ def _pieces(stages: Sequence[Stage]) -> list[_Piece]:
     pieces: list[_Piece] = []
     start_s = before = Fraction(0)
     for stage in stages:
-        # As people write the number: 0.1 is a tenth, not the double beside it.
+        # The decimal number as it was written: 0.1 is exactly a tenth, not the nearest double.
         last = stage.rate_per_s if stage.to_rate_per_s is None else stage.to_rate_per_s
         duration_s, first_rate, last_rate = (
             Fraction(str(value)) for value in (stage.duration_s, stage.rate_per_s, last)
@@ -83,7 +84,7 @@ def _constant(stages: Sequence[Stage]) -> Iterator[int]:
 def _evenly(piece: _Piece, numbers: range) -> Iterator[int]:
     if not numbers:
         return
-    # In whole numbers over one denominator: exact for any rate, and fast.
+    # Integers over one common denominator: exact for any rate, and fast.
     step = NS_PER_S / piece.from_rate
     base = NS_PER_S * piece.start_s - piece.before * step
     whole = math.lcm(step.denominator, base.denominator)
@@ -111,9 +112,9 @@ def _levels(seed: int) -> Iterator[float]:
 
 
 def _in_ramp(piece: _Piece, level: float) -> int:
-    """Return when the stage has brought `level` arrivals: a t + (b - a) t² / 2T = level, solved for t."""
+    """Return the time of arrival `level` of a stage, in ns after the start: solve a t + (b - a) t² / 2T = level."""
     first, last, duration_s = float(piece.from_rate), float(piece.to_rate), float(piece.duration_s)
-    # This form of the root loses no digits where the ramp is nearly flat.
+    # This form of the root loses no precision where the ramp is nearly flat.
     root = math.sqrt(max(first * first + 2 * (last - first) * level / duration_s, 0.0))
     t_s = min(2 * level / (first + root), duration_s) if level > 0 else 0.0
     start_ns, end_ns = math.floor(piece.start_s * NS_PER_S), math.floor(piece.end_s * NS_PER_S)

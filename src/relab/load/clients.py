@@ -1,8 +1,8 @@
-"""`python -m relab.load.clients`: clients of a service, as a process that is told what to send.
+"""`python -m relab.load.clients`: a process that sends load to a service, controlled over standard input.
 
-Each line of standard input is a plan as JSON; it takes the place of the one before, which ends at once. A line without
-one (`null`) means silence. The end of the input is the end of the process, so that it never outlives whoever holds
-the other end, however that one ends. Nothing is measured; an error ends the process with 1 and a line that names it.
+Each line of standard input is a plan as JSON; it replaces the previous plan, whose load ends at once. The line `null`
+stops the load. The process exits at the end of the input, so that it never outlives its parent, even if the parent
+crashes. It measures nothing; on an error it prints one line with the error to stderr and exits with 1.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ EXIT_FAILED = 1
 
 
 class Clients:
-    """The load of the moment, on a thread of its own."""
+    """The current load, in a separate thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def become(self, plan: LoadPlan | None) -> None:
-        """Put a load in the place of the one before."""
+        """Stop the current load, and start that of `plan` unless it is None."""
         if self._thread is not None:
             self._stop.set()
             self._thread.join()
@@ -47,12 +47,12 @@ def _send(plan: LoadPlan, stop: threading.Event) -> None:
 
 def _fail(error: RelabError) -> None:
     os.write(2, f"{error}\n".encode())
-    # The main thread waits for input, and would not hear of an exception.
+    # The main thread is blocked on input and would not see an exception of this thread.
     os._exit(EXIT_FAILED)
 
 
 def main() -> None:
-    """Send what the lines of the input say, until there are no more."""
+    """Read plans from standard input and run their loads until the input ends."""
     clients = Clients()
     try:
         for line in sys.stdin:
@@ -60,7 +60,7 @@ def main() -> None:
             clients.become(None if fields is None else make_plan(**fields))
     except RelabError as error:
         _fail(error)
-    # Requests under way are not waited for: nobody is there any more who wants them.
+    # Do not wait for requests in flight: the parent process has ended and needs no results.
     os._exit(0)
 
 

@@ -1,4 +1,7 @@
-"""How much a service can take: clients that wait for their answer before they ask again. No measure of latency."""
+"""Measure a service's throughput with a closed loop: clients wait for each answer before they send again.
+
+A closed loop does not measure latency correctly.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from relab.load.target import PinnedResolver, find_target
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What so many waiting clients got.
+    """The throughput that a number of closed-loop clients got.
 
     Attributes:
-        good_per_s: answers below 400, or expected ones, per second.
-        p95_ms: of these, from sending to the last byte.
+        good_per_s: answers per second with a status below 400 or an expected status.
+        p95_ms: 95th percentile of these answers' times, from sending to the last byte; None without such answers.
     """
 
     clients: int
@@ -29,7 +32,7 @@ class Throughput:
 
 
 async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
-    """Let clients ask for the requests of a plan, each as soon as it has its answer; the plan's stages do not count.
+    """Send the requests of a plan from `clients` closed-loop clients for `seconds`, ignoring the plan's stages.
 
     Raises:
         RemoteTargetError, UnreachableTargetError: as for a load.
@@ -63,7 +66,7 @@ async def measure_throughput(plan: LoadPlan, *, clients: int, seconds: float) ->
 
 
 async def _ask(session: aiohttp.ClientSession, base: str, request: Request) -> int:
-    """Return the status of an answer, 0 if there was none."""
+    """Send a request and return the status of its answer, or 0 without an answer."""
     url = URL(base + request.target, encoded=True)
     try:
         async with session.request(
@@ -72,6 +75,6 @@ async def _ask(session: aiohttp.ClientSession, base: str, request: Request) -> i
             await answer.read()
             return answer.status
     except (aiohttp.ClientError, TimeoutError, OSError):
-        # A client that is refused at once must not spin.
+        # A client whose connection is refused at once must not busy-loop.
         await asyncio.sleep(0.01)
         return 0

@@ -1,4 +1,4 @@
-"""The sender: an open loop on aiohttp. Requests go out when they are due; what is slow is measured, not waited for."""
+"""The sender: an open loop on aiohttp. Requests go out when they are due, even if earlier answers are slow."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from relab.load.stamping import StampedResponse, StampingConnector
 from relab.load.target import PinnedResolver, Target
 
 BATCH = 32
-"""Requests that a sender who is late hands over before it lets answers be read."""
+"""How many requests a late sender starts in one turn of the event loop before the loop reads answers again."""
 TICK_S = 0.05
 IDLE_CONNECTION_S = 4.0
-"""Servers close idle connections after 5 s and more; a request on one that is just being closed would be lost."""
+"""Servers close idle connections after 5 s or more; a request on a connection that is being closed would be lost."""
 _LEAD_NS = 20_000_000
 _SENT_AGAIN = frozenset({429})
 
 
 class Engine:
-    """Sends one load and books what becomes of it. `run` may be called once.
+    """Sends one load and records its outcomes. `run` may be called once.
 
     Args:
         plan: the load.
-        target: where to, as it was looked up.
-        on_window, on_progress: called in the loop, so they must be quick.
-        stop: once it is set, no request is sent and those under way are abandoned.
+        target: the resolved target.
+        on_window, on_progress: callbacks; they run in the event loop, so they must be fast.
+        stop: once it is set, the engine sends no more requests and abandons those in flight.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Engine:
         self.elapsed_ns = 0
         self.stopped = False
         self.first_ns: tuple[int, int] | None = None
-        """When the first request of the load was due and when it was handed over; ns after the start."""
+        """(due time, actual start) of the first request of the load, in ns after the start; None before it."""
         self.last_ns = (0, 0)
         self._start_ns = 0
         self._next: tuple[int, Request] | None = None
@@ -81,7 +81,11 @@ class Engine:
         self._broken: BaseException | None = None
 
     async def run(self) -> None:
-        """Send the load and wait for its outcomes, at most as long as the last of them may take."""
+        """Send the load and wait for the outcomes of all its requests.
+
+        Raises:
+            MixError: a request of the mix cannot be sent.
+        """
         plan = self._plan
         connector = StampingConnector(
             limit=plan.connections or plan.max_in_flight,
@@ -89,7 +93,7 @@ class Engine:
             force_close=not plan.keep_alive,
             keepalive_timeout=IDLE_CONNECTION_S if plan.keep_alive else None,
         )
-        # Answers are read whole, whatever their size claims to be; nothing of theirs is kept or followed.
+        # Answers are read completely and discarded; the session keeps no cookies and follows no redirects.
         async with aiohttp.ClientSession(
             connector=connector,
             headers=plan.headers,
@@ -98,7 +102,7 @@ class Engine:
             auto_decompress=False,
             response_class=StampedResponse,
         ) as session:
-            # aiohttp would send some requests a second time when a connection is lost: a send that nobody counts.
+            # aiohttp would silently resend some requests after a lost connection, and these sends would not be counted.
             session._retry_connection = False  # noqa: SLF001 there is no public way
             self._session = session
             await self._send_all()
@@ -114,7 +118,7 @@ class Engine:
             self._advance()
             self._guarded_hand_over()
             await self._until(self._all_handed_over, ticking)
-            # A load lasts as long as its stages, also when nothing is due at their end.
+            # A load lasts as long as its stages, even if no request is due at their end.
             while not self.stopped and self._now_ns() < self.end_ns:
                 await asyncio.wait([ticking], timeout=min(TICK_S, (self.end_ns - self._now_ns()) / NS_PER_S + 0.001))
                 self._raise_broken(ticking)
@@ -137,18 +141,18 @@ class Engine:
         self._raise_broken(ticking)
 
     def _raise_broken(self, ticking: asyncio.Task[None]) -> None:
-        """Let an error of ours, or of a callback, end the load instead of being lost in the loop."""
+        """Raise an error of the engine or of a callback, so that it ends the load instead of being lost in the loop."""
         if self._broken is not None:
             raise self._broken
         if ticking.done():
             ticking.result()
 
     def _due_times(self) -> Iterator[int]:
-        """Yield when each request is due, in ns after the start; those of the warm-up are below 0."""
+        """Yield the due time of each request in ns after the start; those of the warm-up are negative."""
         first = self._plan.stages[0]
         if self._warmup_ns:
             warmup = Stage(duration_s=self._plan.warmup_s, rate_per_s=first.rate_per_s)
-            # With a seed of its own: the load is the same whether or not it was warmed up.
+            # A separate seed, so that the load is the same with and without a warm-up.
             for offset in arrival_offsets_ns([warmup], self._plan.arrivals, self._plan.seed + 1):
                 yield offset - self._warmup_ns
         yield from arrival_offsets_ns(self._plan.stages, self._plan.arrivals, self._plan.seed)
@@ -157,7 +161,7 @@ class Engine:
         return time.monotonic_ns() - self._start_ns
 
     def _advance(self) -> None:
-        """Prepare the next request, before it is due."""
+        """Build the next request before it is due."""
         due_ns = next(self._offsets, None)
         self._next = None if due_ns is None else (due_ns, next(self._requests))
 
@@ -169,7 +173,7 @@ class Engine:
             self._all_handed_over.set()
 
     def _hand_over(self) -> None:
-        """Hand over what is due by now; the alarm is set for the rest."""
+        """Start up to `BATCH` requests that are due, and set the alarm for the next one."""
         for _ in range(BATCH):
             if self._next is None or self.stopped:
                 self._all_handed_over.set()
@@ -180,7 +184,7 @@ class Engine:
                 break
             self._begin(due_ns, now_ns, request)
             self._advance()
-        # A time that is past rings at once, after the answers that have come meanwhile.
+        # If this time is past, the alarm fires in the loop's next turn, which also reads the answers that have arrived.
         self._alarm.set(self._start_ns + (self._next[0] if self._next is not None else 0))
 
     def _begin(self, due_ns: int, now_ns: int, request: Request) -> None:
@@ -212,7 +216,7 @@ class Engine:
     async def _request(self, entry: Entry, request: Request) -> None:
         if entry.due_ns >= 0:
             self.lag.record(self._now_ns() - entry.due_ns)
-        # The target is encoded already; reading it again would be most of the work of a URL.
+        # The target is already encoded; parsing it again would be most of the cost of a URL.
         url = URL(self._base + request.target, encoded=True)
         good = await self._send(entry, request, url)
         for _ in range(self._plan.retries):
@@ -224,7 +228,7 @@ class Engine:
         self.recorder.ended(entry, arrived_ns, good=bool(good))
 
     async def _send(self, entry: Entry, request: Request, url: URL, *, again: bool = False) -> bool | None:
-        """Send a request once; return whether the answer is good, None if it may be asked again."""
+        """Send a request once; return whether the answer is good, or None if the request may be retried."""
         self.recorder.sent(entry, again=again)
         entry.arrived_ns = None
         try:
@@ -250,7 +254,7 @@ class Engine:
         return None if status >= 500 or status in _SENT_AGAIN else False
 
     async def _tick(self) -> None:
-        """Look every so often whether to stop, which windows are over, and tell how it goes."""
+        """Check every `TICK_S` seconds for the stop signal and for finished windows, and report the progress."""
         next_told_ns, told_ns = self._now_ns() + int(self._plan.window_s * NS_PER_S), self._now_ns()
         while True:
             await asyncio.sleep(TICK_S)
@@ -294,19 +298,19 @@ class Engine:
         tasks = list(self._under_way)
         for task in tasks:
             task.cancel()
-        # Its callbacks come after those that book the outcomes.
+        # `gather` returns after the callbacks that record the outcomes.
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _both_clocks() -> tuple[int, int]:
-    """Return the monotonic and the wall clock of one moment, in ns: of a few readings the closest."""
+    """Return (monotonic, wall clock) of the same moment in ns: the closest of five pairs of readings."""
     readings = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(5)]
     before_ns, wall_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
     return (before_ns + after_ns) // 2, wall_ns
 
 
 def reason_of(error: Exception) -> str:
-    """Return a word for why a send got no answer: the system's name of the error, or the kind of it."""
+    """Return one word for why a send failed: the system's name of the error, such as ECONNREFUSED, or its kind."""
     number = error.errno if isinstance(error, OSError) else None
     if number is not None and number in errno.errorcode:
         return errno.errorcode[number]

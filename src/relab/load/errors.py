@@ -1,4 +1,4 @@
-"""What can be wrong with a load before the first request."""
+"""Errors of the plan, the request mix or the target of a load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from relab.core.errors import InvalidInputError, UnavailableError
 
 
 class PlanError(InvalidInputError):
-    """The plan of a load asks for something that cannot be."""
+    """A field of a load plan is invalid."""
 
     code = "invalid_load_plan"
 
@@ -18,12 +18,12 @@ class MixError(InvalidInputError):
 
 
 class RemoteTargetError(InvalidInputError):
-    """The target is another machine, and nobody said that it may be."""
+    """The target is another machine, and the plan does not allow remote targets."""
 
     code = "remote_target"
 
 
 class UnreachableTargetError(UnavailableError):
-    """The target's name leads nowhere, or nothing takes connections there."""
+    """The target's name has no address, or nothing accepts connections there."""
 
     code = "target_unreachable"

@@ -1,7 +1,7 @@
-"""The log format of HdrHistogram, one line for each window, for the tools that read it.
+"""Write the log format of HdrHistogram, one line per window, for the tools that read it.
 
-See HistogramLogWriter of https://github.com/HdrHistogram/HdrHistogram. Written here, because the Python library's
-writer cuts the maximum to whole milliseconds and has no start time that works.
+See HistogramLogWriter of https://github.com/HdrHistogram/HdrHistogram. The Python library's writer is not used,
+because it truncates the maximum to whole milliseconds and its start time does not work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ VERSION = "1.3"
 
 
 def write_hdr_log(file: TextIO, windows: Iterable[Window], *, started_at_us: int) -> None:
-    """Write the latencies of windows; values are in ns, the maximum of a line in ms, its times in s after the start."""
+    """Write the latency histograms of windows.
+
+    Values in a histogram are in ns, the maximum of a line in ms, and its start and length in s, counted from the start.
+    """
     started = datetime.fromtimestamp(started_at_us / 1e6, UTC)
     seconds = f"{started_at_us / 1e6:.3f} (seconds since epoch)"
     file.write(f"#[Histogram log format version {VERSION}]\n")

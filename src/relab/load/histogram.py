@@ -1,8 +1,8 @@
-"""Latencies as an HdrHistogram: three digits of any value from a microsecond to ten minutes, in fixed memory.
+"""Latencies as an HdrHistogram: three significant digits from a microsecond to ten minutes, in fixed memory.
 
-The format, its wire form and compression are the library's. What is done often, counting and reading quantiles and means,
-is done here over whole arrays at once, because the library goes value by value: at 2,000 requests a second that was a
-tenth of what the generator did.
+The library provides the format, its encoding and compression. This module counts, and reads quantiles and means, over
+whole arrays at once, because the library works value by value: at 2,000 requests a second that took a tenth of the
+generator's time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOGETHER = 2_048
 class LatencyHistogram:
     """Counts of latencies in nanoseconds, the unit that the tools of HdrHistogram expect.
 
-    A latency below zero counts as zero, one above ten minutes as ten minutes: none is lost.
+    A latency below zero counts as zero, one above ten minutes as ten minutes, so that no latency is lost.
     """
 
     __slots__ = ("_counted", "_waiting")
@@ -31,14 +31,14 @@ class LatencyHistogram:
     def __init__(self) -> None:
         self._counted: Any = HdrHistogram(LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS)
         self._waiting: list[int] = []
-        """Latencies that are not counted yet."""
+        """Recorded latencies in ns that are not counted yet."""
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Read what `encode` has written, or any HdrHistogram V2 in base64 of the same bounds and digits.
+        """Decode the output of `encode`, or any HdrHistogram V2 in base64 with the same bounds and digits.
 
         Raises:
-            ValueError: it is no such histogram.
+            ValueError: the text is not such a histogram.
         """
         try:
             hdr = HdrHistogram.decode(text.encode())
@@ -47,14 +47,14 @@ class LatencyHistogram:
         found = (hdr.lowest_trackable_value, hdr.highest_trackable_value, hdr.significant_figures)
         if found != (LOWEST_NS, HIGHEST_NS, SIGNIFICANT_DIGITS):
             raise ValueError(f"a histogram of other bounds: {found}")
-        # A decoded one holds only the counts that were sent; adding to it needs them all.
+        # A decoded histogram has only the encoded counts; adding to it later needs the full array.
         whole = cls()
         whole._hdr.add(hdr)
         return whole
 
     @classmethod
     def merged(cls, parts: Iterable[LatencyHistogram]) -> Self:
-        """Return the sum of histograms; they stay as they are."""
+        """Return the sum of histograms, without changing them."""
         whole = cls()
         for part in parts:
             whole.add(part)
@@ -72,19 +72,19 @@ class LatencyHistogram:
             self._hdr.add(other._hdr)
 
     def encode(self) -> str:
-        """Return the compressed V2 encoding in base64, as HdrHistogram's tools in every language read it."""
+        """Return the compressed V2 encoding in base64, which HdrHistogram's tools in every language can read."""
         text: bytes = self._hdr.encode()
         return text.decode("ascii")
 
     @property
     def count(self) -> int:
-        """How many latencies were counted."""
+        """The number of recorded latencies."""
         return int(self._hdr.total_count)
 
     def quantiles_ms(self, shares: Iterable[float]) -> list[float | None]:
-        """Return the latency in ms below or at which each share (0 to 1) lies; None where nothing was counted.
+        """Return the quantile in ms for each share (0 to 1); None for each if the histogram is empty.
 
-        As HdrHistogram defines it: the highest value that is told apart from none in the bucket of the quantile.
+        As in HdrHistogram, the result is the highest value of the quantile's bucket.
         """
         wanted = list(shares)
         if not self.count:
@@ -94,11 +94,11 @@ class LatencyHistogram:
         return [self._upper_ns(int(index)) / _NS_PER_MS for index in indexes]
 
     def quantile_ms(self, share: float) -> float | None:
-        """Return one quantile in ms; None where nothing was counted."""
+        """Return one quantile in ms, or None if the histogram is empty."""
         return self.quantiles_ms([share])[0]
 
     def mean_ms(self) -> float | None:
-        """Return the mean in ms, taking each count at the middle of its bucket; None where nothing was counted."""
+        """Return the mean in ms, with each count at the middle of its bucket, or None if the histogram is empty."""
         if not self.count:
             return None
         counts = self._counts()
@@ -107,35 +107,35 @@ class LatencyHistogram:
         return float(middles @ counts[used]) / self.count / _NS_PER_MS
 
     def min_ms(self) -> float | None:
-        """Return the lower end of the lowest bucket in use, in ms; None where nothing was counted."""
+        """Return the lower end of the lowest non-empty bucket in ms, or None if the histogram is empty."""
         if not self.count:
             return None
         return float(self._hdr.get_value_from_index(int(np.flatnonzero(self._counts())[0]))) / _NS_PER_MS
 
     def max_ms(self) -> float | None:
-        """Return the upper end of the highest bucket in use, in ms; None where nothing was counted."""
+        """Return the upper end of the highest non-empty bucket in ms, or None if the histogram is empty."""
         if not self.count:
             return None
         return self._upper_ns(int(np.flatnonzero(self._counts())[-1])) / _NS_PER_MS
 
     def count_above_ms(self, bound_ms: float) -> int:
-        """Return how many latencies are above a bound, as far as three digits can tell."""
+        """Return the number of latencies above a bound, with a resolution of three significant digits."""
         index = self._hdr.get_counts_array_index(int(bound_ms * _NS_PER_MS))
         return int(self._counts()[index + 1 :].sum())
 
     @property
     def _hdr(self) -> Any:
-        """The library's histogram, with all that was recorded."""
+        """The library's histogram, after counting all recorded latencies."""
         if self._waiting:
             self._count()
         return self._counted
 
     def _count(self) -> None:
-        """Count what waits, where the library's `record_value` would."""
+        """Count the waiting latencies in the same buckets as the library's `record_value` would."""
         hdr = self._counted
         values = np.clip(np.array(self._waiting, dtype=np.int64), 0, HIGHEST_NS)
         self._waiting.clear()
-        # Below 2^53 the exponent of a double is the length of an integer in bits.
+        # Below 2^53, the exponent of an integer as a double is its length in bits.
         bits = np.frexp((values | hdr.sub_bucket_mask).astype(np.float64))[1].astype(np.int64)
         buckets = bits - hdr.unit_magnitude - (hdr.sub_bucket_half_count_magnitude + 1)
         parts = values >> (buckets + hdr.unit_magnitude)

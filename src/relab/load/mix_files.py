@@ -1,4 +1,4 @@
-"""Mixes by name and from files, YAML or JSON."""
+"""Load request mixes: built-in ones by name, others from YAML or JSON files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _YAML: Final = YamlReader(MixError)
 
 
 def built_in_names() -> list[str]:
-    """Return the names of the mixes that come with relab; they fit the shop of the testbed."""
+    """Return the names of the built-in mixes, which are made for the shop of the testbed, sorted."""
     folder = resources.files("relab.load") / "builtin"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 def built_in_text(name: str) -> str:
-    """Return the file of a built-in mix, to be read or changed.
+    """Return the YAML text of a built-in mix.
 
     Raises:
-        MixError: there is none of that name.
+        MixError: there is no mix of that name.
     """
     if name not in built_in_names():
         raise MixError(f"There is no mix {name!r}.", remedy=f"Choose one of {', '.join(built_in_names())}.")
@@ -38,7 +38,7 @@ def built_in_mix(name: str) -> Mix:
     """Return a built-in mix.
 
     Raises:
-        MixError: there is none of that name.
+        MixError: there is no mix of that name.
     """
     return _mix_of(_YAML.parse(built_in_text(name), Path(f"{name}.yaml")))
 
@@ -47,16 +47,16 @@ def read_mix(path: Path) -> Mix:
     """Return the mix of a file.
 
     Raises:
-        MixError: the file cannot be read, or is no mix; each mistake is named with its place.
+        MixError: the file cannot be read, or is not a valid mix; the error names the place of each mistake.
     """
     return _mix_of(_YAML.read(path))
 
 
 def parse_mix(text: str, source: str) -> Mix:
-    """Return the mix that a text describes in YAML, of which JSON is a part.
+    """Parse a mix from YAML (or JSON, a subset of YAML); `source` names the text in errors.
 
     Raises:
-        MixError: with `source` and the place of each mistake.
+        MixError: the text is not a valid mix; the error names `source` and the place of each mistake.
     """
     return _mix_of(_YAML.parse(text, Path(source)))
 
@@ -67,7 +67,7 @@ def _mix_of(source: YamlSource) -> Mix:
     except ValidationError as error:
         problems = tuple((source.place(found["loc"]), found["msg"]) for found in error.errors())
         raise MixError(f"{source.path} is not a request mix.", problems=problems) from error
-    # The templates are read too: a wrong one is told before the load, with the file's name.
+    # Parse the templates too, so that the error of a wrong template names the file and comes before the load.
     try:
         request_stream(mix, 0)
     except MixError as error:
@@ -76,10 +76,10 @@ def _mix_of(source: YamlSource) -> Mix:
 
 
 def single_request(url: str) -> tuple[str, Mix]:
-    """Split a URL into the address of a service and a mix of the one GET request that the URL is.
+    """Split a URL into (base URL of the service, mix with one GET request for the URL's path and query).
 
     Raises:
-        PlanError: it is no URL of a service.
+        PlanError: the text is not an HTTP URL, or names a user.
     """
     try:
         parts = urlsplit(url)
@@ -92,7 +92,7 @@ def single_request(url: str) -> tuple[str, Mix]:
         raise PlanError("The URL must not name a user.", remedy="Give an Authorization header.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    # Braces of a URL are no values.
+    # Braces in a URL are literal text, not placeholders of values.
     template = RequestTemplate(name="request", path=path.replace("{", "{{").replace("}", "}}"))
     base = f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
     return base, Mix(name="url", requests=(template,))

@@ -1,4 +1,4 @@
-"""From a mix and a seed to requests: pure, and the same sequence on every machine."""
+"""Generate requests from a mix and a seed; pure, with the same sequence on every machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Scalar: TypeAlias = str | int | float | bool
 Values: TypeAlias = Mapping[str, Scalar]
 
 _PATH_SAFE = "/:@!$&'()*+,;=~-._%"
-"""What may stand in a path as it is (RFC 3986, 3.3); `%` because a template may be encoded already."""
+"""Characters of a path that need no encoding (RFC 3986, 3.3), and `%`, because a template may already be encoded."""
 _QUERY_SAFE = _PATH_SAFE + "?"
 
 
@@ -31,9 +31,9 @@ class Request:
     """One request, ready to be sent.
 
     Attributes:
-        route: which template of the mix it comes from, by position.
+        route: index of its template in the mix.
         target: path and query, encoded.
-        body: None for none.
+        body: the body, or None for a request without one.
     """
 
     route: int
@@ -44,11 +44,11 @@ class Request:
 
 
 def request_stream(mix: Mix, seed: int) -> Iterator[Request]:
-    """Yield the requests of a mix, endlessly.
+    """Return an endless iterator over the requests of a mix.
 
     Raises:
-        MixError: a template names a value that the mix does not have, or has braces that do not fit; at once, not
-            with the first request.
+        MixError: a template names a value that the mix does not define, or has unbalanced braces. The call itself
+            raises it, not the first request.
     """
     rng = random.Random(f"requests:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     sources = {name: _source(value) for name, value in mix.values.items()}
@@ -65,7 +65,7 @@ def _endless(rng: random.Random, routes: list[_Route], bounds: list[float]) -> I
 
 
 _Source: TypeAlias = Callable[[random.Random, int], Scalar]
-"""Takes the generator and the number of the request."""
+"""Returns a value, given the random generator and the number of the request."""
 
 
 def _source(value: ValueSource) -> _Source:
@@ -88,7 +88,7 @@ def _skewed(value: IntegerValue) -> _Source:
 
 
 class _Text:
-    """A text with values in it."""
+    """A parsed text template with placeholders for values."""
 
     def __init__(
         self, template: str, where: str, quoted: Callable[[str], str] = str, literally: Callable[[str], str] = str
@@ -107,7 +107,7 @@ class _Text:
 
     @property
     def only(self) -> str | None:
-        """The one value that this text is, if it is nothing else."""
+        """The name of the value if the text consists only of its placeholder, else None."""
         return self._parts[0][1] if len(self._parts) == 1 and not self._parts[0][0] else None
 
     def fill(self, values: Values) -> str:
@@ -127,7 +127,7 @@ def _whole(text: str) -> str:
 
 
 class _Route:
-    """A template, read once, that makes requests."""
+    """A request template, parsed once, that builds requests."""
 
     def __init__(self, number: int, template: RequestTemplate, sources: Mapping[str, _Source]) -> None:
         where = f"request {template.name!r}"
@@ -135,7 +135,7 @@ class _Route:
         self._method = template.method
         path, mark, fixed_query = template.path.partition("?")
         self._target = [_Text(path, f"{where}, path", _whole, lambda text: quote(text, safe=_PATH_SAFE))]
-        # A query that is written out in the path has been encoded by its author, as far as it needs to be.
+        # The author of a query that is part of the path has already encoded it where necessary.
         if mark:
             written = mark + fixed_query
             self._target.append(_Text(written, f"{where}, path", _whole, lambda text: quote(text, safe=_QUERY_SAFE)))
@@ -156,7 +156,7 @@ class _Route:
         self._fixed_headers = None if any(text.names for text in self._headers.values()) else self._fill_headers({})
 
     def request(self, rng: random.Random, number: int) -> Request:
-        """Make one request; a name has one value in all of it."""
+        """Build one request; a name has the same value everywhere in the request."""
         values = {name: source(rng, number) for name, source in self._sources}
         target = "".join([text.fill(values) for text in self._target])
         headers = self._fill_headers(values) if self._fixed_headers is None else self._fixed_headers
@@ -174,13 +174,13 @@ def _content_type(template: RequestTemplate) -> dict[str, str]:
 
 
 class _Body:
-    """A body as bytes: text, or JSON whose texts may be filled."""
+    """Builds a body as bytes: a text, or JSON with placeholders in its strings."""
 
     def __init__(self, value: JsonValue, where: str) -> None:
         self.texts: list[_Text] = []
         self._as_text = isinstance(value, str)
         self._make = self._maker(value, where)
-        # A body without values is the same for all requests.
+        # A body without placeholders is built once for all requests.
         self._fixed = None if any(text.names for text in self.texts) else self._bytes({})
 
     def fill(self, values: Values) -> bytes:

@@ -1,4 +1,4 @@
-"""What a load is asked to be, and what came of it. Times in the unit that a name ends in."""
+"""The plan and the results of a load. The unit of a time is the end of its name."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from relab.core.clock import Timestamp
 MAX_RATE_PER_S = 1_000_000
 MAX_DURATION_S = 30 * 86_400
 MAX_OPEN_WINDOWS = 500
-"""A window is kept until the last of its requests has ended, and takes 0.2 MB until then."""
+"""Limit of windows in memory at once; a window takes 0.2 MB until the last of its requests has ended."""
 
 
 class _Value(BaseModel):
-    """A value that never changes and takes no unknown field."""
+    """An immutable value without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Arrivals(StrEnum):
-    """How requests follow each other: at even distances, or independently of each other."""
+    """The arrival process of requests: at even intervals, or as a Poisson process."""
 
     CONSTANT = "constant"
     POISSON = "poisson"
 
 
 class Stage(_Value):
-    """A time with one rate, or with a rate that changes evenly to another."""
+    """A part of a load with a constant rate, or with a rate that changes linearly to `to_rate_per_s`."""
 
     duration_s: float = Field(gt=0, le=MAX_DURATION_S)
     rate_per_s: float = Field(ge=0, le=MAX_RATE_PER_S)
@@ -39,7 +39,7 @@ class Stage(_Value):
 
 
 class IntegerValue(_Value):
-    """A whole number; with `skew` above 0 the k-th lowest comes with weight 1/k^skew (Zipf), as popular pages do."""
+    """A random integer; with `skew` above 0, the k-th lowest value has weight 1/k^skew (Zipf), like popular pages."""
 
     kind: Literal["integer"]
     low: int
@@ -56,7 +56,7 @@ class IntegerValue(_Value):
 
 
 class ChoiceValue(_Value):
-    """One of a list, each with its weight (default: all alike)."""
+    """A random item of a list, with weights (default: equal weights)."""
 
     kind: Literal["choice"]
     of: tuple[str | int | float | bool, ...] = Field(min_length=1)
@@ -73,7 +73,7 @@ class ChoiceValue(_Value):
 
 
 class WordsValue(_Value):
-    """So many words of a list, from `low` to `high`, with a space between them."""
+    """Between `low` and `high` random words of a list, separated by spaces."""
 
     kind: Literal["words"]
     of: tuple[str, ...] = Field(min_length=1)
@@ -88,13 +88,13 @@ class WordsValue(_Value):
 
 
 class UuidValue(_Value):
-    """A UUID that comes once, the same in every load of the seed."""
+    """A UUID that is different for each request; loads with the same seed have the same UUIDs."""
 
     kind: Literal["uuid"]
 
 
 class SequenceValue(_Value):
-    """The number of the request in its load, from 0."""
+    """The number of the request in its load, counted from 0."""
 
     kind: Literal["sequence"]
 
@@ -105,10 +105,10 @@ ValueSource = Annotated[
 
 
 class RequestTemplate(_Value):
-    """One kind of request. `{name}` in path, query, headers and body stands for a value of the mix.
+    """One kind of request. `{name}` in path, query, headers and body is a placeholder for a value of the mix.
 
-    A body's text that is nothing but `{name}` keeps the value's type. A status from 400 counts as bad, unless it is
-    in `expect`.
+    A string in a body that consists only of `{name}` gets the type of the value. A status of 400 or more counts as bad,
+    unless it is in `expect`.
     """
 
     name: str = Field(min_length=1, max_length=100)
@@ -122,7 +122,7 @@ class RequestTemplate(_Value):
 
 
 class Mix(_Value):
-    """Requests and how often each comes, and the values that fill them."""
+    """Request templates with their weights, and the values for their placeholders."""
 
     name: str = Field(default="mix", min_length=1, max_length=100)
     values: dict[str, ValueSource] = {}
@@ -137,21 +137,22 @@ class Mix(_Value):
 
 
 class LoadPlan(_Value):
-    """A load. Equal plans send equal requests at equal distances.
+    """The plan of a load. Equal plans send equal requests at equal intervals.
 
     Attributes:
         url: scheme, host, port and a prefix of all paths.
-        warmup_s: time before the first stage, at its first rate, that no figure counts.
-        timeout_s: how long an answer is waited for, from its sending to its last byte.
-        max_in_flight: requests without an outcome at one time; what is due beyond that is dropped, not delayed.
-        connections: how many are open at most (None: as many as requests are in flight). With fewer than
-            `max_in_flight`, requests wait for one, and their latency says so.
-        keep_alive: use connections again; without, every send opens its own.
-        retries: further sends of a request that got no answer, 429, or 500 and above. A request keeps its place in
-            flight while it waits to be sent again.
-        retry_delay_s: the distance to the send before; what an answer asks for (Retry-After) is not heeded.
-        headers: sent with every request, before those of the mix.
-        allow_remote: the target may be another machine.
+        warmup_s: duration before the first stage, at its initial rate; the results do not include it.
+        timeout_s: time-out of a send, from sending to the last byte of the answer.
+        max_in_flight: maximum number of requests without an outcome; a request that is due beyond it is dropped, not
+            delayed.
+        connections: maximum number of open connections (None: `max_in_flight`). With fewer, requests wait for a
+            connection, and their latency includes the wait.
+        keep_alive: reuse connections; if False, every send opens a new one.
+        retries: maximum number of retries of a request after no answer, 429, or 500 and above. A request stays in
+            flight while it waits for its retry.
+        retry_delay_s: delay before a retry; the Retry-After header of an answer is ignored.
+        headers: sent with every request; headers of the mix override them.
+        allow_remote: whether the target may be another machine.
     """
 
     url: str
@@ -186,23 +187,23 @@ class LoadPlan(_Value):
 
 
 class Counts(_Value):
-    """What became of requests, and of the sends that they took.
+    """Counts of requests and their sends, by outcome.
 
-    Of requests: `offered = dropped + good + bad + abandoned`. Of sends: `sent = offered - dropped + retries`, and
-    `sent = completed + failed + timed_out` but for what was abandoned.
+    Requests: `offered = dropped + good + bad + abandoned`. Sends: `sent = offered - dropped + retries`, and
+    `sent = completed + failed + timed_out` except for sends of abandoned requests.
 
     Attributes:
         offered: requests that were due.
-        dropped: due while `max_in_flight` others had no outcome; never sent.
-        good: ended with an answer below 400, or with one that its template expects.
-        bad: ended otherwise.
-        abandoned: without an outcome when the load was stopped.
-        sent: sends, retries among them.
-        completed: sends that got a whole answer, whatever its status.
-        failed: sends without a whole answer: refused, reset, broken.
-        timed_out: sends whose answer did not come in time.
-        statuses: completed sends by class, `2xx`.
-        errors: failed sends by reason, `ECONNREFUSED`.
+        dropped: requests that were never sent, because `max_in_flight` others had no outcome when they were due.
+        good: requests that ended with a status below 400 or one that their template expects.
+        bad: requests that ended otherwise.
+        abandoned: requests without an outcome when the load was stopped.
+        sent: sends, including retries.
+        completed: sends with a complete answer of any status.
+        failed: sends without a complete answer: refused, reset, broken.
+        timed_out: sends that timed out.
+        statuses: completed sends by status class, such as `2xx`.
+        errors: failed sends by reason, such as `ECONNREFUSED`.
     """
 
     offered: int = 0
@@ -220,15 +221,15 @@ class Counts(_Value):
 
     @property
     def error_rate_pct(self) -> float | None:
-        """Bad requests in percent of those that ended; None where none did."""
+        """Bad requests in percent of all ended requests; None if no request ended."""
         ended = self.good + self.bad
         return 100.0 * self.bad / ended if ended else None
 
 
 class Latency(_Value):
-    """From when a request was due to its outcome, retries included; None where there was none.
+    """Latencies of requests from their due time to their outcome, including retries; None without such requests.
 
-    `histogram` is the whole of it: HdrHistogram V2, compressed, base64, in nanoseconds.
+    `histogram` has the full distribution: HdrHistogram V2, compressed, base64, in nanoseconds.
     """
 
     count: int
@@ -244,12 +245,12 @@ class Latency(_Value):
 
 
 class Window(_Value):
-    """The requests that were due in one part of the load, and what became of them, whenever it did.
+    """The requests that were due in one time window of the load, and their outcomes, even if these came later.
 
     Attributes:
-        start_s: after the start of the load (the warm-up is before it).
-        latency: of all requests that ended, the bad ones too.
-        good_latency: of the good ones alone.
+        start_s: seconds after the start of the load (the warm-up comes before the start).
+        latency: latencies of all ended requests, good and bad.
+        good_latency: latencies of the good requests only.
     """
 
     index: int
@@ -261,7 +262,7 @@ class Window(_Value):
 
 
 class RouteResult(_Value):
-    """One kind of request over the whole load."""
+    """The results of one kind of request over the whole load."""
 
     name: str
     counts: Counts
@@ -269,28 +270,28 @@ class RouteResult(_Value):
 
 
 class Progress(_Value):
-    """How a load stands, for people who watch it. Unlike windows, it tells of what happened just now."""
+    """The current state of a load, for display. Unlike a window, it covers the requests that ended most recently."""
 
     elapsed_s: float
     duration_s: float
     warming_up: bool
     in_flight: int
     counts: Counts
-    """Of the load so far, without the warm-up."""
+    """Counts of the load so far, without the warm-up."""
     ended_per_s: float
     p50_ms: float | None
     p99_ms: float | None
-    """Of the requests that ended since the last progress."""
+    """Percentiles of the requests that ended since the last progress report."""
 
 
 class Generator(_Value):
-    """Whether the sender itself kept up: figures of a load are worth as much as these.
+    """The accuracy of the sender itself, on which the accuracy of all other figures of a load depends.
 
     Attributes:
-        lag_p50_ms: how much after its time a request was handed to its connection. Latencies include it.
-        rate_per_s: requests over the time from the first that was due to the last, as that took place.
-        rate_error_pct: how far that is from the plan's.
-        cpu_share: of one core.
+        lag_p50_ms: median delay between a request's due time and its start. Latencies include this delay.
+        rate_per_s: the achieved rate, from the start of the first request to that of the last.
+        rate_error_pct: deviation of the achieved rate from the planned rate, in percent.
+        cpu_share: CPU time as a share of one core, 0..1.
     """
 
     lag_p50_ms: float | None
@@ -302,13 +303,13 @@ class Generator(_Value):
 
 
 class LoadResult(_Value):
-    """A load that has ended.
+    """The results of a load that has ended.
 
     Attributes:
-        started_at: when the first stage began.
-        duration_s: from then until the last outcome.
-        stopped: it was ended before its time; the figures are those until then.
-        problems: what a reader must know before believing the figures.
+        started_at: start of the first stage.
+        duration_s: seconds from then until the last outcome.
+        stopped: True if the load was stopped early; the figures cover the time until then.
+        problems: warnings about the accuracy of the figures, one sentence each.
     """
 
     started_at: Timestamp
@@ -326,13 +327,13 @@ class LoadResult(_Value):
 
 
 OnWindow = Callable[[Window], None]
-"""Takes each window, in order, when the last of its requests has ended."""
+"""Called with each window, in order, when the last of its requests has ended."""
 
 OnProgress = Callable[[Progress], None]
 
 
 def load_plan_json(plan: LoadPlan) -> dict[str, Any]:
-    """Return a plan as it may be printed: the values of headers, which may be secrets, are left out."""
+    """Return a plan as JSON values for display; header values, which may be secrets, become `(hidden)`."""
     shown = plan.model_dump(mode="json")
     shown["headers"] = dict.fromkeys(plan.headers, "(hidden)")
     return shown

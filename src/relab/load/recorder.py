@@ -1,4 +1,7 @@
-"""What became of requests: counts and histograms by window, by route, and in all. Pure: it is told the times."""
+"""Record the outcomes of requests: counts and histograms by window, by route, and in total.
+
+Pure: the caller passes all times.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _CLASSES = tuple(f"{number}xx" for number in range(10))
 
 
 class Tally:
-    """Counts that grow; the names are those of `Counts`."""
+    """Mutable counters, with the names of `Counts`."""
 
     __slots__ = (
         "abandoned",
@@ -38,7 +41,7 @@ class Tally:
         self.errors: Counter[str] = Counter()
 
     def counts(self) -> Counts:
-        """Return the counts as they are now."""
+        """Return a snapshot of the counts."""
         classes: Counter[str] = Counter()
         for status, count in self.statuses.items():
             classes[_CLASSES[status // 100 % 10]] += count
@@ -60,18 +63,18 @@ class Tally:
 
 @dataclass(slots=True)
 class _Open:
-    """A window whose requests may still be under way."""
+    """A window whose requests may still be in flight."""
 
     index: int
     tally: Tally = field(default_factory=Tally)
     good: LatencyHistogram = field(default_factory=LatencyHistogram)
     bad: LatencyHistogram | None = None
-    """Made with the first bad request: most windows have none."""
+    """Created with the first bad request, because most windows have no bad requests."""
     under_way: int = 0
 
 
 class Entry:
-    """One request's place in the books: its window and its route, from when it was due to its outcome."""
+    """The record of one request from its due time to its outcome: its window, its route and its times."""
 
     __slots__ = ("arrived_ns", "due_ns", "route", "window")
 
@@ -80,16 +83,16 @@ class Entry:
         self.route = route
         self.due_ns = due_ns
         self.arrived_ns: int | None = None
-        """When the last answer was there, by `time.monotonic_ns`; None if there was none."""
+        """When the latest answer arrived (`time.monotonic_ns`); None without an answer."""
 
 
 class Recorder:
-    """The books of one load. Times are ns after its start; those before 0 belong to the warm-up.
+    """The records of one load. Times are in ns after its start; times below 0 belong to the warm-up.
 
     Args:
-        routes: names, in the order of the mix.
+        routes: names of the routes, in the order of the mix.
         window_ns: length of a window.
-        end_ns: of the last stage; the last window ends there.
+        end_ns: end of the last stage, where the last window ends.
     """
 
     def __init__(self, routes: Sequence[str], *, window_ns: int, end_ns: int) -> None:
@@ -106,7 +109,7 @@ class Recorder:
         self._recent = LatencyHistogram()
 
     def due(self, due_ns: int, route: int) -> Entry:
-        """Book a request that is due; times must not fall. It ends with `dropped`, `ended` or `abandoned`."""
+        """Record a due request; due times must not decrease. Its outcome is `dropped`, `ended` or `abandoned`."""
         window = self._warmup if due_ns < 0 else self._window_at(due_ns)
         window.under_way += 1
         entry = Entry(window, route, due_ns)
@@ -115,36 +118,36 @@ class Recorder:
         return entry
 
     def dropped(self, entry: Entry) -> None:
-        """Book that there was no room for the request."""
+        """Record that the request was dropped because `max_in_flight` was reached."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.dropped += 1
 
     def sent(self, entry: Entry, *, again: bool = False) -> None:
-        """Book a send, the first one or a retry."""
+        """Record a send: the first one, or a retry (`again`)."""
         for tally in self._tallies(entry):
             tally.sent += 1
             tally.retries += again
 
     def answered(self, entry: Entry, status: int) -> None:
-        """Book a whole answer to a send."""
+        """Record a complete answer to a send."""
         for tally in self._tallies(entry):
             tally.completed += 1
             tally.statuses[status] += 1
 
     def failed(self, entry: Entry, reason: str) -> None:
-        """Book a send that got no whole answer."""
+        """Record a send without a complete answer."""
         for tally in self._tallies(entry):
             tally.failed += 1
             tally.errors[reason] += 1
 
     def timed_out(self, entry: Entry) -> None:
-        """Book a send whose answer did not come in time."""
+        """Record a send that timed out."""
         for tally in self._tallies(entry):
             tally.timed_out += 1
 
     def ended(self, entry: Entry, now_ns: int, *, good: bool) -> None:
-        """Book the outcome of a request, and how long after it was due that came."""
+        """Record the outcome of a request, and its latency: `now_ns` minus its due time."""
         window, latency_ns = entry.window, now_ns - entry.due_ns
         window.under_way -= 1
         for tally in self._tallies(entry):
@@ -164,29 +167,29 @@ class Recorder:
         self._recent.record(latency_ns)
 
     def abandoned(self, entry: Entry) -> None:
-        """Book that the load was stopped before the request had an outcome."""
+        """Record that the load stopped before the request had an outcome."""
         entry.window.under_way -= 1
         for tally in self._tallies(entry):
             tally.abandoned += 1
 
     def close(self, now_ns: int) -> Iterator[Window]:
-        """Yield the windows that are over by now and whose requests have all ended, in order.
+        """Yield, in order, the windows that are over at `now_ns` and whose requests have all ended.
 
-        Everything that was due before `now_ns` must have been booked.
+        All requests that were due before `now_ns` must have been recorded.
         """
         self._open_until(min(now_ns, self._end_ns))
         while self._open and not self._open[0].under_way and now_ns >= self._end_of(self._open[0].index):
             yield self._closed(self._open.popleft())
 
     def close_all(self, now_ns: int) -> Iterator[Window]:
-        """Yield what is left, up to now: for the end of a load, when nothing is under way."""
+        """Yield the remaining windows up to `now_ns`, at the end of a load, when no request is in flight."""
         self._end_ns = min(self._end_ns, max(now_ns, 0))
         self._open_until(self._end_ns)
         while self._open:
             yield self._closed(self._open.popleft())
 
     def recent(self) -> LatencyHistogram:
-        """Return the latencies since this was asked last."""
+        """Return the latencies since the previous call, without those of the warm-up."""
         found, self._recent = self._recent, LatencyHistogram()
         return found
 
@@ -199,11 +202,11 @@ class Recorder:
         return self._warmup.tally.counts()
 
     def latency(self) -> tuple[Latency, Latency]:
-        """Return the latencies of all requests in the windows closed so far, and of the good ones."""
+        """Return (latencies of all ended requests, latencies of the good ones) in the windows closed so far."""
         return summarize(self._all), summarize(self._good)
 
     def routes(self) -> tuple[RouteResult, ...]:
-        """Return what became of each route."""
+        """Return the counts and latencies of each route, in the order of the mix."""
         return tuple(
             RouteResult(name=name, counts=tally.counts(), latency=summarize(histogram))
             for name, (tally, histogram) in zip(self._names, self._routes, strict=True)
@@ -220,7 +223,7 @@ class Recorder:
         return self._open[-1]
 
     def _open_until(self, at_ns: int) -> None:
-        """Open the windows up to a time, also those in which nothing is due: silence is a figure too."""
+        """Open all windows up to a time, including those without requests, so that the results have no gaps."""
         while self._next_index * self._window_ns <= at_ns and self._next_index * self._window_ns < self._end_ns:
             self._open.append(_Open(self._next_index))
             self._next_index += 1
@@ -243,7 +246,7 @@ class Recorder:
 
 
 def summarize(histogram: LatencyHistogram) -> Latency:
-    """Return the figures of a histogram, and the histogram itself."""
+    """Return the figures of a histogram, with the encoded histogram."""
     p50, p90, p95, p99, p999 = histogram.quantiles_ms(_SHARES)
     return Latency(
         count=histogram.count,

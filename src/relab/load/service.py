@@ -1,4 +1,4 @@
-"""The doors of the load generator: plan a load, run it, write down what came of it."""
+"""The public functions of the load generator: make a plan, run it, and write its results."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _SPARE_DESCRIPTORS = 64
 
 
 def make_plan(**fields: Any) -> LoadPlan:
-    """Return a plan of these fields, as `LoadPlan` has them.
+    """Build a `LoadPlan` from its fields.
 
     Raises:
-        PlanError: with each field that is wrong.
+        PlanError: a field is invalid; the error lists every invalid field.
     """
     try:
         return LoadPlan.model_validate(fields)
@@ -59,11 +59,11 @@ def make_plan(**fields: Any) -> LoadPlan:
 
 
 def check_target(plan: LoadPlan) -> None:
-    """See whether something takes connections at the target, before a load.
+    """Check, before a load, that the target accepts connections.
 
     Raises:
-        RemoteTargetError: it is another machine, and the plan does not allow that.
-        UnreachableTargetError: nothing does.
+        RemoteTargetError: the target is another machine, and the plan does not allow that.
+        UnreachableTargetError: the target has no address or accepts no connections.
     """
 
     async def check() -> None:
@@ -73,7 +73,7 @@ def check_target(plan: LoadPlan) -> None:
 
 
 def find_throughput(plan: LoadPlan, *, clients: int, seconds: float) -> Throughput:
-    """Return how many answers so many clients get who wait for each before they ask again (a closed loop).
+    """Return the throughput of `clients` closed-loop clients, which wait for each answer before they send again.
 
     Raises:
         RemoteTargetError, UnreachableTargetError: as for `run_load`.
@@ -89,18 +89,18 @@ def run_load(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load to its end in this thread, on an event loop of its own.
+    """Run a load to its end in this thread, on a new event loop.
 
     Args:
         plan: what to send.
         on_window: called with each window, in order, once all of its requests have ended.
-        stop: ends the load early when it is set, from any thread; the result is that until then.
-        on_progress: called once a window's length with how the load stands.
+        stop: ends the load early when any thread sets it; the result covers the time until then.
+        on_progress: called with the progress of the load, once per length of a window.
 
     Raises:
         RemoteTargetError: the target is another machine, and the plan does not allow that.
-        UnreachableTargetError: its name has no address. A target that refuses connections is no error: those are
-            failed sends.
+        UnreachableTargetError: its name has no address. A target that refuses connections raises no error: its
+            requests count as failed sends.
         MixError: a template of the mix cannot be filled.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -114,7 +114,7 @@ async def run(
     *,
     on_progress: OnProgress | None = None,
 ) -> LoadResult:
-    """Run a load on the loop of the caller, who should have nothing else to do there; as `run_load`."""
+    """Run a load like `run_load`, on the caller's event loop; other tasks on that loop would delay requests."""
     target = await find_target(plan.url, allow_remote=plan.allow_remote)
     _allow_descriptors(plan.connections or plan.max_in_flight)
     engine = Engine(plan, target, on_window=on_window, on_progress=on_progress, stop=stop)
@@ -135,7 +135,7 @@ def write_hdr(path: Path, result: LoadResult) -> None:
 
 
 def _allow_descriptors(connections: int) -> None:
-    """Raise this process's soft limit of open files as far as the load may need, and as the hard one allows."""
+    """Raise this process's soft limit of open files to the number that the load may need, at most to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _SPARE_DESCRIPTORS + 256
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,7 +1,7 @@
-"""When an answer was there: noted as its bytes are read from the socket.
+"""Record the arrival time of an answer when its bytes are read from the socket.
 
-After a stall hundreds of answers come at once. Each of them costs a quarter of a millisecond until whoever asked is told of
-it, so that by the clock of the askers the last ones would have taken a tenth of a second longer than they did.
+After a stall, hundreds of answers arrive at once. The event loop needs a quarter of a millisecond for each until the
+waiting task continues, so that times taken in the tasks would be up to a tenth of a second too long.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class _StampingHandler(ResponseHandler):
 
 
 class StampingConnector(aiohttp.TCPConnector):
-    """Makes connections that note when they were read from."""
+    """Creates connections that record the time of their last read."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        # There is no public way to have connections of one's own.
+        # aiohttp has no public API for a custom connection class.
         self._factory = functools.partial(_StampingHandler, loop=self._loop)  # type: ignore[assignment]
 
 
 class StampedResponse(aiohttp.ClientResponse):
-    """An answer that knows the connection it came by, also when that is given back."""
+    """An answer that keeps a reference to its connection, even after the connection returned to the pool."""
 
     _handler: _StampingHandler | None = None
 
     async def start(self, connection: Connection) -> StampedResponse:
-        """Read status and headers."""
+        """Read status and headers, and remember the connection."""
         handler = connection.protocol
         self._handler = handler if isinstance(handler, _StampingHandler) else None
         await super().start(connection)
@@ -47,5 +47,5 @@ class StampedResponse(aiohttp.ClientResponse):
 
     @property
     def arrived_ns(self) -> int:
-        """When the last bytes of it were read, by `time.monotonic_ns`; asked right after it was read whole."""
+        """When its last bytes were read (`time.monotonic_ns`); only valid directly after the whole answer was read."""
         return self._handler.arrived_ns if self._handler is not None else time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Where a load may go: looked up once, checked, and kept to."""
+"""The target of a load: resolve its host once, check the addresses, and send only there."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Target:
 
 
 async def find_target(url: str, *, allow_remote: bool) -> Target:
-    """Look the host of a URL up.
+    """Resolve the host of a URL.
 
     Raises:
-        RemoteTargetError: one of its addresses is another machine's, and that is not allowed.
+        RemoteTargetError: an address is not a loopback address, and `allow_remote` is False.
         UnreachableTargetError: the name has no address.
     """
     parts = urlsplit(url)
@@ -49,10 +49,10 @@ async def find_target(url: str, *, allow_remote: bool) -> Target:
 
 
 async def check_listening(target: Target) -> None:
-    """Open one connection and close it.
+    """Check that the target accepts a connection: open one, and close it.
 
     Raises:
-        UnreachableTargetError: none of the addresses takes it within three seconds.
+        UnreachableTargetError: no address accepts a connection within three seconds each.
     """
     reasons: list[str] = []
     for address in target.addresses:
@@ -73,12 +73,12 @@ async def check_listening(target: Target) -> None:
 
 
 def _is_here(address: str) -> bool:
-    # A link-local address has its interface behind a percent sign.
+    # A link-local address ends with a percent sign and its interface.
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 class PinnedResolver(AbstractResolver):
-    """Answers with the addresses that were checked, so that a name cannot lead elsewhere later, and asks nobody."""
+    """A resolver that returns only the checked addresses, without DNS queries, so that the target cannot change."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -86,10 +86,10 @@ class PinnedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """Return the addresses of the target; of another host, none.
+        """Return the addresses of the target.
 
         Raises:
-            OSError: the host is not the target.
+            OSError: `host` is not the target.
         """
         if host != self._target.host:
             raise OSError(f"{host} is not the target of this load")
@@ -103,4 +103,4 @@ class PinnedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing: there is nothing open."""
+        """Do nothing, because the resolver holds no resources."""

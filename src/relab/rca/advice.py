@@ -1,4 +1,4 @@
-"""What to check and what to do, per category: the fixed words of a report."""
+"""The fixed texts of a report, by category: title, checks and actions."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ COLLECT_DATA = (
         "Implement error code taxonomy to enable better classification in future RCAs.",
     ),
 )
-"""What to do when the telemetry cannot carry a conclusion (verbatim from the AgentOps contract)."""
+"""Actions for a run whose telemetry is not sufficient for a conclusion (verbatim from the AgentOps contract)."""
 
 KEEP_WATCHING = (
     _action(
@@ -252,4 +252,4 @@ UNKNOWN_CAUSES = {
     "too_large": "a request that is too large",
     "guardrail_event": "a guardrail",
 }
-"""What completes "Tool call failed due to ..." for errors without a category that are understood nevertheless."""
+"""Completes "Tool call failed due to ..." by detail, for known errors of the category UNKNOWN."""

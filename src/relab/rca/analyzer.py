@@ -1,8 +1,8 @@
-"""The deterministic root cause analysis of one run, whole or in its three stages.
+"""The deterministic root cause analysis of one run, at once or in its three stages.
 
-    collected = collect_evidence(run, history)   # what is wrong, and where it shows
-    classified = classify(collected)             # which of it is the cause
-    report = build_report(classified)            # the report, every claim with its citations
+    collected = collect_evidence(run, history)   # the problems, and the places that show them
+    classified = classify(collected)             # the possible causes among the problems
+    report = build_report(classified)            # the report; every claim cites evidence
 
 Pure: no IO, no clock, no randomness; equal input gives an equal report.
 """
@@ -23,12 +23,12 @@ from relab.rca.sufficiency import insufficient_reason
 from relab.telemetry.models import AgentRun, RunSummary
 
 ANALYZER_VERSION = "1"
-"""Raised whenever the same run may get another report, so that stored reports tell which rules made them."""
+"""Increase it with each change that may alter a run's report; stored reports name the version that made them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """After the first stage: the run, indexed, and every problem in it, in order of time."""
+    """Result of the first stage: the indexed run, and all of its problems in order of time."""
 
     view: RunView
     problems: tuple[Problem, ...]
@@ -36,9 +36,10 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """After the second stage: the possible causes, most likely first, and whether they can be trusted.
+    """Result of the second stage: the possible causes, most likely first.
 
-    `insufficient_reason` is None when the run's telemetry can carry a conclusion.
+    `insufficient_reason` says why the run's telemetry is not sufficient for a conclusion, or
+    is None if it is sufficient.
     """
 
     view: RunView
@@ -48,10 +49,10 @@ class Classified:
 
 
 def collect_evidence(run: AgentRun, history: Sequence[RunSummary] = ()) -> Collected:
-    """Find every problem of a run and where it shows (stage "Collecting evidence").
+    """Find the problems of a run and the places that show them (stage "Collecting evidence").
 
-    `history` is earlier runs of the same agent in the same environment, of this version
-    and others, in any order; the run itself may be among them.
+    `history` holds earlier runs of the same agent in the same environment, of this version
+    and others, in any order; it may contain the run itself.
     """
     view = RunView(run, history)
     found = [problem for detect in DETECTORS for problem in detect(view)]
@@ -59,13 +60,13 @@ def collect_evidence(run: AgentRun, history: Sequence[RunSummary] = ()) -> Colle
 
 
 def classify(collected: Collected) -> Classified:
-    """Rank the problems into causes, and ask whether the evidence suffices (stage "Classifying failure")."""
+    """Group and rank problems as causes, and check that the evidence is sufficient (stage "Classifying failure")."""
     view, problems = collected.view, collected.problems
     return Classified(view, problems, classify_problems(problems, view), insufficient_reason(view, problems))
 
 
 def build_report(classified: Classified) -> Report:
-    """Write the report (stage "Generating report"); every claim in it cites evidence that it holds."""
+    """Build the report (stage "Generating report"); every claim in it cites evidence in its index."""
     return compose(
         classified.view,
         classified.problems,
@@ -76,5 +77,5 @@ def build_report(classified: Classified) -> Report:
 
 
 def analyze(run: AgentRun, history: Sequence[RunSummary] = ()) -> Report:
-    """Analyse one run; see `collect_evidence` for the meaning of `history`."""
+    """Analyse one run in all three stages; see `collect_evidence` for `history`."""
     return build_report(classify(collect_evidence(run, history)))

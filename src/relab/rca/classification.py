@@ -1,7 +1,8 @@
-"""Which of the problems is the cause: grouping by category, and ranking.
+"""Find the causes among the problems: group them by category, and rank the groups.
 
-Unrecovered comes before recovered, medium or high before low, then the earliest in the
-run: the first cause in time outranks what it caused.
+Unrecovered problems come before recovered ones, medium or high confidence before low,
+then the earliest in the run, because a cause comes before its effects. `_rank` has all
+criteria in order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from relab.rca.resolution import is_bare, time_order
 from relab.rca.run_view import RunView
 
 HARD_EXTERNAL = frozenset({Category.RATE_LIMITED, Category.TOOL_PERMISSION, Category.TIMEOUT})
-"""Failures that come from outside: no wording of a prompt brings them about."""
+"""Categories of failures from outside of the agent; a changed prompt cannot cause them."""
 
 _MAY_CAUSE = {
     Category.RETRIEVAL_EMPTY: frozenset(
@@ -26,16 +27,18 @@ _MAY_CAUSE = {
         {Category.RATE_LIMITED, Category.TIMEOUT, Category.UNKNOWN, Category.PLANNER_LOOP, Category.RETRIEVAL_EMPTY}
     ),
 }
-"""What behaviour can bring about. An error outside this set is not its effect, however early the behaviour was."""
+"""By category of behaviour, the categories of its possible effects; errors of other categories are not caused by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The problems of one kind, as one possible root cause.
+    """One possible root cause: the problems of one category.
+
+    For the category UNKNOWN the problems also share their detail.
 
     Attributes:
-        problems: in order of rank; the first one leads.
-        tools: the tools involved, in order of first appearance.
+        problems: in order of rank; the first one is the lead.
+        tools: the tools involved, in the order of `problems`.
     """
 
     category: Category
@@ -43,7 +46,7 @@ class Cause:
 
     @property
     def lead(self) -> Problem:
-        """The problem that stands for the cause."""
+        """The problem that represents the cause: the first by rank."""
         return self.problems[0]
 
     @property
@@ -55,9 +58,9 @@ class Cause:
 def classify_problems(problems: Sequence[Problem], view: RunView) -> tuple[Cause, ...]:
     """Return the possible causes of the run's failure, most likely first.
 
-    A run that succeeded has none. Of a run that neither failed nor succeeded only what
-    it did not get past counts. A regression is a cause only of a failed run, and only
-    when the outcome became worse.
+    A successful run has no causes. In a run that neither failed nor succeeded, only
+    unrecovered problems count. A regression is a cause only in a failed run, and only if
+    the new version's outcome is worse.
     """
     if view.succeeded:
         return ()
@@ -82,7 +85,7 @@ def _aspect(problem: Problem) -> object:
 
 
 def _is_stated(problem: Problem) -> bool:
-    """Whether a problem is an error that the run did not get past, and not mere behaviour."""
+    """Whether a problem is an unrecovered error of at least medium confidence, and not only behaviour."""
     return problem.is_strong and not problem.recovered and problem.category not in _MAY_CAUSE
 
 
@@ -102,7 +105,7 @@ def _rank(problem: Problem, stated: set[Category]) -> tuple[object, ...]:
 
 
 def _place_regression(causes: list[Cause]) -> list[Cause]:
-    """Put a regression before what it can have brought about, and behind what came from outside."""
+    """Insert the regression before the first cause that it can explain, and so after causes from outside."""
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:
         return causes
@@ -125,7 +128,7 @@ def _yields_to_regression(lead: Problem, regression: Cause) -> bool:
 
 
 def _is_tied(lead: Problem, regression: Cause) -> bool:
-    """Whether the new version changed the behaviour in which the problem consists."""
+    """Whether the new version changed the problem's behaviour: more steps for a loop, else the use of the tool."""
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:
         shifts = [item.get("difference") for item in changed if item.get("aspect") == "steps"]

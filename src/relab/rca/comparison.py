@@ -1,8 +1,8 @@
-"""Is this version of an agent worse than the one before? Earlier runs of both, compared.
+"""Compare a version of an agent with the previous version, from other runs of both.
 
-A version is the pair (agent_version, prompt_hash). The run under analysis is left out
-of the counts: it was chosen because it failed, and counting it would make every new
-version look worse than it is.
+A version is the pair (agent_version, prompt_hash). The counts leave out the run under
+analysis: it was selected because it failed, and would make every new version appear
+worse than it is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from relab.telemetry.models import AgentRun, RunStatus, RunSummary
 
 ALPHA = 0.05
 MIN_RUNS = 3
-"""Below three runs on a side no difference of two proportions reaches 0.05 unless the other side is large."""
+"""With fewer runs on one side, a difference of two proportions reaches p = 0.05 only if the other side is large."""
 
 MAX_RUNS = 500
-"""The newest runs of a version that are compared; more don't change the answer, only its cost."""
+"""How many of the newest runs of each version are compared; more runs add cost without changing the result."""
 
 MIN_SUCCESS_DROP = 0.10
 MIN_STEP_SHIFT = 1.0
@@ -34,12 +34,12 @@ Aspect = Literal["outcome", "steps", "tools"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One way in which two versions really differ.
+    """A significant difference between two versions in one aspect.
 
     Attributes:
         value, previous_value: success rate (0..1), median steps, or share of runs that use `tool`.
         difference: change of the rate or share, or the Hodges-Lehmann shift in steps.
-        p_value: adjusted by Holm over everything that was compared.
+        p_value: adjusted with Holm's method over all comparisons.
     """
 
     aspect: Aspect
@@ -53,7 +53,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The version of a run against the version before it; `differences` holds only real ones."""
+    """A comparison of a run's version with the previous version; `differences` holds only significant ones."""
 
     version: Version
     previous: Version
@@ -62,13 +62,13 @@ class Comparison:
     differences: tuple[Difference, ...]
 
     def of(self, aspect: Aspect) -> Difference | None:
-        """Return the strongest difference in an aspect, if there is one."""
+        """Return the most significant difference in an aspect, or None."""
         return next((item for item in self.differences if item.aspect == aspect), None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A difference that is large enough to matter, before its p-value is adjusted."""
+    """A difference that is large enough to matter, with its unadjusted test result."""
 
     aspect: Aspect
     value: float
@@ -79,11 +79,11 @@ class _Candidate:
 
 
 def compare_versions(run: AgentRun, history: Sequence[RunSummary]) -> Comparison | None:
-    """Compare the version of `run` with the version before it.
+    """Compare the version of `run` with the previous version.
 
-    The version before is the one whose newest run before the first run of this version
-    is the most recent. None when the run names no version, there is no version before,
-    or a side has fewer than `MIN_RUNS` finished runs.
+    The previous version is that of the latest run that started before the first run of
+    this version. Return None if the run names no version, there is no previous version, or
+    one of the two has fewer than `MIN_RUNS` finished runs.
     """
     version: Version = (run.agent_version, run.prompt_hash)
     if not any(part is not None and part.strip() for part in version):
@@ -114,11 +114,11 @@ def _finished(runs: Sequence[RunSummary], version: Version) -> list[RunSummary]:
 
 
 def _differences(now: list[RunSummary], then: list[RunSummary]) -> tuple[Difference, ...]:
-    """Test what is large enough to matter, and keep what is significant.
+    """Return the differences that are large enough to matter and significant.
 
-    Holm is applied to the family {outcome, steps, tools}, where the p-value of "tools"
-    is the least of the Holm-adjusted p-values of all single tools. What is too small to
-    matter counts with p = 1: it stays in the family, and cannot be found.
+    Holm's method adjusts the family {outcome, steps, tools}, where the p-value of "tools"
+    is the smallest of the Holm-adjusted p-values of the single tools. A difference that is
+    too small to matter counts with p = 1: it stays in the family, but is never returned.
     """
     outcome = _outcome(now, then)
     steps = _steps(now, then)
@@ -132,11 +132,11 @@ def _differences(now: list[RunSummary], then: list[RunSummary]) -> tuple[Differe
     ]
     adjusted = holm(family)
     found = [(item, p) for item, p in ((outcome, adjusted[0]), (steps, adjusted[1])) if item is not None]
-    # What the family costs the surest tool, it costs every tool.
+    # The family's adjustment of the most significant tool applies to all tools.
     factor = adjusted[2] / family[2] if family[2] > 0 else len(family)
     found += [(item, max(adjusted[2], p * factor)) for item, p in zip(tools, p_tools, strict=True)]
     real = [(item, p) for item, p in found if p < ALPHA]
-    # Stable, so that outcome, steps, tools stay in this order, and the surest tool comes first.
+    # Order: outcome, steps, tools; the most significant tool first.
     real.sort(key=lambda pair: (("outcome", "steps", "tools").index(pair[0].aspect), pair[1], pair[0].tool or ""))
     return tuple(
         Difference(item.aspect, item.value, item.previous_value, item.difference, p, item.test.name, item.tool)
@@ -159,7 +159,7 @@ def _steps(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
     previous = [float(item.step_count) for item in then]
     low, high = min(*counts, *previous), max(*counts, *previous)
     if high - low < MIN_STEP_SHIFT:
-        return None  # Spares the import of numpy where nothing can have shifted.
+        return None  # Avoids the import of numpy where no shift is possible.
     shift = hodges_lehmann_shift(counts, previous)
     if abs(shift) < max(MIN_STEP_SHIFT, MIN_STEP_SHIFT_SHARE * median(previous)):
         return None
@@ -167,7 +167,7 @@ def _steps(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
 
 
 def _tools(now: list[RunSummary], then: list[RunSummary]) -> tuple[list[_Candidate], list[float]]:
-    """Return the tools whose use changed enough to matter, with p-values adjusted over all tools."""
+    """Return the tools whose share of runs changed enough to matter, and their Holm-adjusted p-values."""
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})
     candidates: list[_Candidate] = []

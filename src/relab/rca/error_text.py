@@ -1,10 +1,10 @@
-"""The text of an error, prepared so that rules match what it says and not what it quotes.
+"""Prepare the text of an error so that rules match the error and not the input that it quotes.
 
-An error message often repeats what the agent asked for: the arguments of the call, the
+An error message often repeats parts of the request: the arguments of the call, the
 search query, a URL, lines of code in a traceback. Words in those parts ("rate limit",
-"403", "timeout") describe the content that the agent worked on, not the error. They are
-blanked here, character for character, so that positions in the prepared text are
-positions in the original.
+"403", "timeout") describe the content that the agent worked on, not the error. This
+module blanks them, character for character, so that positions in the prepared text can
+be translated to positions in the original.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 HEAD_CHARS = 3_000
 TAIL_CHARS = 1_000
-"""Of a longer text the start and the end are read: an error states itself first or, in a traceback, last."""
+"""Only the start and the end of a longer text are read: the error is named first or, in a traceback, last."""
 
 _FILLER = "x"
 
 MAX_ECHO_CHARS = 2_000
 MAX_CHARS = 100_000
-"""What one reader reads of different wordings, about 1,000 usual error messages."""
+"""How many characters of different wordings one `ErrorReader` reads; about 1,000 usual error messages."""
 
 _URL = re.compile(r"https?://[^\s'\"<>)\]}]+")
 _ARGUMENTS_OPEN = re.compile(r"\b(?:arguments?|args|kwargs|params|parameters|inputs?)\b\s*[:=]?\s*\{")
@@ -35,7 +35,7 @@ _QUOTE_CLOSE = {quote: re.compile(rf"{quote}(?=[\s.,;:)\]}}]|$)") for quote in "
 _TRACEBACK_CODE = re.compile(r"^[ \t]{2,}.*$", re.MULTILINE)
 
 _VARIABLE = re.compile(r"(?<![\w.])[0-9a-fA-F]{8}[0-9a-fA-F-]*(?!\w)|(?<!\d)(?!(?:[45]\d\d|13|0)(?!\d))\d+")
-"""Ids and numbers, but not those that rules read: status codes, errno 13, "0 results"."""
+"""Ids and numbers, except those that rules read: status codes, errno 13, "0 results"."""
 
 _CODE_LABEL = re.compile(
     r"(?:\bHTTP(?:/\d(?:\.\d)?)?(?: error)?|\bstatus(?:[ _]?code)?|\berror code|\bresponse code)"
@@ -66,7 +66,7 @@ _IN_BAND_JSON = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """Where a rule matched: offsets into the original text."""
+    """The place of a match, as offsets into the original text."""
 
     start: int
     end: int
@@ -74,17 +74,17 @@ class TextMatch:
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """The part of a text that rules read.
+    """The part of an error text that rules read.
 
     Attributes:
         masked: the text with echoed content blanked, in the original's case.
         lowered: `masked` in lower case, only for cheap substring tests (its length may differ).
         tail_at: index in `masked` where the end part begins.
-        tail_shift: what to add to an index in the end part to get its place in the original.
-        classes: names of exception classes that the text states, such as `TypeError: ...`.
-        status_code: an HTTP status from 400 to 599 that the text states, else None.
-        status_at: where it states it.
-        memo: what was found in the text already, by who looked (`rca/phrases.py`).
+        tail_shift: number to add to an index in the end part to get its offset in the original.
+        classes: names of exception classes in the text, such as `TypeError: ...`, with their places.
+        status_code: an HTTP status from 400 to 599 that the text contains, else None.
+        status_at: the place of the status code, else None.
+        memo: cached search results, by the id of the `Phrases` that searched (`rca/phrases.py`).
     """
 
     masked: str
@@ -116,7 +116,7 @@ def _argument_spans(text: str) -> Iterator[tuple[int, int]]:
                 yield opening.end(), brace.start()
                 break
         else:
-            return  # Unbalanced from here on: cut off, or no arguments at all.
+            return  # Unbalanced from here on: the text is cut off, or these are not arguments.
 
 
 def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
@@ -127,7 +127,7 @@ def _quoted_spans(text: str) -> Iterator[tuple[int, int]]:
         quote, start = opening["quote"], opening.end()
         if start <= done or start < open_until[quote]:
             continue
-        # One character of content at least; and where nothing closes, nothing is searched twice.
+        # A quotation has at least one character; a range without a closing quote is not searched twice.
         closing = _QUOTE_CLOSE[quote].search(text, start + 1, start + MAX_ECHO_CHARS)
         if closing is None:
             open_until[quote] = start + MAX_ECHO_CHARS
@@ -158,7 +158,7 @@ def _mask(text: str) -> str:
 
 
 def read_error(text: str) -> ErrorText:
-    """Prepare `text`; at most `HEAD_CHARS + TAIL_CHARS` characters of it are read."""
+    """Prepare `text` for the rules; only its first `HEAD_CHARS` and last `TAIL_CHARS` characters are read."""
     head, tail = text, ""
     if len(text) > HEAD_CHARS + TAIL_CHARS:
         head, tail = text[:HEAD_CHARS], text[-TAIL_CHARS:]
@@ -181,16 +181,16 @@ def read_error(text: str) -> ErrorText:
 
 
 def without_variables(text: str) -> str:
-    """Blank ids and numbers, character for character: texts that differ only in them read the same."""
+    """Replace ids and numbers, character for character, so that texts that differ only in them become equal."""
     return _VARIABLE.sub(lambda match: "7" * len(match.group()), text)
 
 
 class ErrorReader:
-    """Prepares texts, each wording once, until it has read `max_chars`.
+    """Prepares texts, and caches each wording, until it has read `max_chars` characters.
 
-    A run that repeats one error 10,000 times costs one reading. Beyond `max_chars` of
-    different wordings (a run of thousands of long and different errors) texts are no
-    longer read, and only structured fields speak for the rest.
+    A run that repeats one error 10,000 times costs one reading. After `max_chars` of
+    different wordings (a run of thousands of long and different errors) new wordings are
+    not read any more, and rules use only the structured fields of those errors.
     """
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:
@@ -198,7 +198,7 @@ class ErrorReader:
         self._known: dict[str, ErrorText] = {}
 
     def read(self, text: str | None) -> ErrorText:
-        """Return the prepared text; an empty one for None and beyond the limit."""
+        """Return the prepared text; an empty one if `text` is None or empty, or if the limit is reached."""
         if not text:
             return _NO_TEXT
         if len(text) <= HEAD_CHARS + TAIL_CHARS:
@@ -213,15 +213,15 @@ class ErrorReader:
 
 
 def last_name(error_class: str) -> str:
-    """Return `RateLimitError` for `openai.RateLimitError`: modules don't tell what happened."""
+    """Return an error class without its module: `RateLimitError` for `openai.RateLimitError`."""
     return error_class.rsplit(".", 1)[-1].strip()
 
 
 def is_error_in_result(text: str) -> bool:
-    """Tell whether a result *is* an error report, as tools that never raise return it.
+    """Return whether a result *is* an error report; tools that never raise return errors as results.
 
     Only the beginning counts: `Error: ...`, a traceback, `{"error": ...}`. A text that
-    speaks of errors further on is content.
+    mentions errors later is content.
     """
     return bool(_IN_BAND_TEXT.match(text) or _IN_BAND_JSON.match(text))
 

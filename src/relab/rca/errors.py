@@ -7,7 +7,7 @@ from relab.jobs.errors import PermanentJobError
 
 
 class UncitedClaimError(RelabError):
-    """A claim has no evidence behind it: whoever made it (a detector, a model) must drop it."""
+    """A claim has no evidence; its producer (a detector, a language model) must drop the claim."""
 
     code = "uncited_claim"
 
@@ -19,6 +19,6 @@ class RcaRunNotFoundError(NotFoundError):
 
 
 class VanishedRunError(PermanentJobError):
-    """The run was deleted before its analysis: there is nothing to analyse, now or later."""
+    """The run was deleted before its analysis, so a retry cannot help."""
 
     code = "agent_run_vanished"

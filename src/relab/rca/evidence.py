@@ -1,4 +1,4 @@
-"""Evidence: verbatim quotations of the run, made here and nowhere else."""
+"""Evidence: verbatim quotations of the run. No other module creates evidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VERSION_FIELDS = frozenset({"agent_version", "prompt_hash"})
 
 
 def field_text(source: BaseModel, name: str) -> str | None:
-    """Return the text of a field: a string as it is, anything else as its JSON; None if there is none."""
+    """Return the text of a field: a string unchanged, any other value as JSON; None if the field is absent or null."""
     if name in type(source).model_fields or name in (source.model_extra or {}):
         value = getattr(source, name)
     else:
@@ -37,7 +37,7 @@ def field_text(source: BaseModel, name: str) -> str | None:
 
 
 def quotable_field(source: Quotable, *names: str) -> str:
-    """Return the first of the fields that holds more than blanks, else the last."""
+    """Return the name of the first field that is not blank, else the last name."""
     return next((name for name in names if (field_text(source, name) or "").strip()), names[-1])
 
 
@@ -88,11 +88,11 @@ def _cut(text: str, start: int, end: int) -> str:
 
 
 class EvidenceCollector:
-    """Turns quotations into evidence, each place once, in the order of asking.
+    """Turns quotations into evidence, each place once, in the order of the calls to `quote`.
 
-    The first quotation of an object has the plain id (`ev_tool_<call_id>`); another
-    place of the same object gets `~2`, `~3`, ... An id that another object of the run
-    would have as its plain id is never given away.
+    The first quotation of an object gets the plain id (`ev_tool_<call_id>`); other places of
+    the same object get `~2`, `~3`, ... A numbered id never equals the plain id of another
+    object of the run.
     """
 
     def __init__(self, run: AgentRun) -> None:
@@ -104,21 +104,21 @@ class EvidenceCollector:
 
     @property
     def evidence(self) -> dict[str, Evidence]:
-        """What was collected so far, by id, in the order of collection."""
+        """The evidence collected so far, by id, in the order of collection."""
         return dict(self._by_id)
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def has_quoted(self, source: Quotable) -> bool:
-        """Tell whether any part of `source` is evidence already."""
+        """Whether any part of `source` is already evidence."""
         return id(source) in self._quoted
 
     def quote(self, quotation: Quotation) -> str:
-        """Collect a quotation and return its evidence id.
+        """Add a quotation to the evidence and return its id; an equal quotation gets the same id.
 
         Raises:
-            ValueError: the field is absent, null or empty: a mistake of the detector that asks.
+            ValueError: the field is absent, null or empty, which is a bug of the calling detector.
         """
         source = quotation.source
         text = field_text(source, quotation.field)
@@ -178,10 +178,11 @@ def _objects(run: AgentRun, evidence: Evidence) -> list[Quotable]:
 
 
 def verify_verbatim(run: AgentRun, evidence: Evidence) -> bool:
-    """Tell whether a piece of evidence really quotes `run`.
+    """Return whether a piece of evidence quotes `run` verbatim.
 
-    True when the id has the form of its kind, the object exists, and the snippet is a
-    non-empty contiguous part (at most `MAX_SNIPPET_CHARS`) of the text of the field.
+    True if the id has the prefix of its kind and the object's id, the object exists, and the
+    snippet is a non-empty contiguous part (at most `MAX_SNIPPET_CHARS`) of the text of the
+    field. Evidence of a version may quote only `agent_version` or `prompt_hash`.
     """
     if not 0 < len(evidence.snippet) <= MAX_SNIPPET_CHARS:
         return False

@@ -1,4 +1,4 @@
-"""What stands where in a run, and what reports an error: the values that detectors read."""
+"""The values that detectors read: steps and calls with their positions, and the errors that they report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PlacedStep:
 
     @property
     def ended_us(self) -> int:
-        """When its outcome was known: its end, else its start and latency."""
+        """The end of the step in microseconds: the reported end, else start plus latency (0 if not reported)."""
         if self.step.ended_at is not None:
             return self.step.ended_at
         return self.step.started_at + int((self.step.latency_ms or 0) * 1_000)
@@ -41,7 +41,7 @@ class PlacedCall:
 
     @property
     def ended_us(self) -> int:
-        """When its outcome was known, as far as its own times tell."""
+        """The end of the call in microseconds: the reported end, else its own start plus latency, else `started_us`."""
         call = self.call
         if call.ended_at is not None:
             return call.ended_at
@@ -51,7 +51,7 @@ class PlacedCall:
 
     @property
     def latency_ms(self) -> float | None:
-        """The reported latency, else the time between its own start and end."""
+        """The reported latency, else the time between the call's own start and end; None if neither is known."""
         call = self.call
         if call.latency_ms is not None or call.started_at is None or call.ended_at is None:
             return call.latency_ms
@@ -60,16 +60,16 @@ class PlacedCall:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An error that some object of the run reports, prepared for the detectors.
+    """An error that an object of the run reports, prepared for the detectors.
 
     Attributes:
-        field: the field that holds the text, and that evidence quotes.
-        text: that text, prepared; empty when there is none.
-        is_hint: the text is an output or a result and not an error message, so what it
-            says counts for little.
-        is_generic: neither class nor text tells what kind of error it was.
-        is_specific: class or message tells it; a text that is only a hint counts when it
-            begins as an error report does.
+        field: name of the field that evidence quotes: the one with the text, else class, status code or status.
+        text: the prepared error text; empty if there is none.
+        is_hint: there is no error message, so the text is an output or a result and counts for
+            little.
+        is_generic: neither class nor text names a kind of error.
+        is_specific: class or message names a kind of error; a text that is only a hint counts
+            if it begins like an error report.
     """
 
     kind: EvidenceKind
@@ -92,12 +92,12 @@ class Failure:
 
     @property
     def shape(self) -> Hashable:
-        """What detectors read of it: failures of one shape mean the same."""
+        """A key of all the fields that detectors read; failures with equal shapes get the same reading."""
         event_type = self.source.type if isinstance(self.source, GuardrailEvent) else None
         return (self.kind, event_type, self.status_code, self.error_class, id(self.text), self.is_hint, self.is_generic)
 
     def quotation(self, start: int = 0, end: int = 0) -> Quotation:
-        """Quote the text (or what stands for it), centred on the given offsets."""
+        """Return a quotation of the failure's `field`, centred on the given offsets."""
         return Quotation(self.kind, self.source, self.field, start, end)
 
 
@@ -107,7 +107,7 @@ def filled(text: str | None) -> str | None:
 
 
 def is_good_call(call: ToolCall) -> bool:
-    """Tell whether a call succeeded by all that it reports, not by its status alone."""
+    """Return whether a call has status success and reports no error."""
     return call.status is StepStatus.SUCCESS and not call_reports_error(call)
 
 
@@ -117,19 +117,22 @@ def first_given(*fields: tuple[str, object]) -> str:
 
 
 def is_specific_error(error_class: str | None, message: str | None, text: str | None) -> bool:
-    """Tell whether class or message say what kind of error it was; an output counts if it is an error report."""
+    """Return whether class or message names a kind of error; without a message, an error report in `text` counts."""
     if not is_generic_class(error_class) or not is_generic_message(message):
         return True
     return message is None and not is_generic_message(text) and is_error_in_result(text or "")
 
 
 def is_error_code(status_code: int | None) -> bool:
-    """Tell whether a status code belies a call that claims success; asking for what is not there may be one."""
+    """Return whether a status code marks a call as failed even if its status is success; 404 and 410 do not."""
     return status_code is not None and 400 <= status_code < 600 and status_code not in (404, 410)
 
 
 def call_reports_error(call: ToolCall) -> bool:
-    """Tell whether a call failed, or says that it succeeded while it carries an error."""
+    """Return whether a call failed, has an error class or message, or has status success and an error as its result.
+
+    An error as a result is an error code (`is_error_code`) or an error report (`is_error_in_result`).
+    """
     if call.status is StepStatus.FAILURE or filled(call.error_class) or filled(call.error_message):
         return True
     if call.status is not StepStatus.SUCCESS:
@@ -138,7 +141,7 @@ def call_reports_error(call: ToolCall) -> bool:
 
 
 def step_reports_error(step: Step) -> bool:
-    """Tell the same of a step."""
+    """Return whether a step failed, has an error class or message, or has status success and an error as its output."""
     if step.status is StepStatus.FAILURE or filled(step.error_class) or filled(step.error_message):
         return True
     if step.status is not StepStatus.SUCCESS:

@@ -1,4 +1,4 @@
-"""Errors that say nothing: "Something went wrong", `Exception`."""
+"""Recognise errors without information: "Something went wrong", `Exception`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _GENERIC_CLASSES = frozenset(
 
 @lru_cache(maxsize=4_096)
 def is_generic_message(text: str | None) -> bool:
-    """Tell whether a message says no more than that something failed.
+    """Return whether a message only says that something failed.
 
-    True for empty text and for texts made only of words like "internal server error",
-    "something went wrong", "please try again later", whatever their case, order and
-    punctuation.
+    True for None, for empty text, and for texts of at most 400 characters that consist only
+    of words like "internal server error", "something went wrong", "please try again later",
+    in any case and order and with any punctuation.
     """
     if not text:
         return True
@@ -49,5 +49,5 @@ def is_generic_message(text: str | None) -> bool:
 
 
 def is_generic_class(error_class: str | None) -> bool:
-    """Tell whether an error class names no kind of error: `Exception`, `ToolError`, empty."""
+    """Return whether an error class names no kind of error: `Exception`, `ToolError`, None, empty."""
     return not error_class or last_name(error_class).casefold() in _GENERIC_CLASSES or not error_class.strip()

@@ -1,14 +1,14 @@
-"""Which sentences of a language model may stand in a report: the anti-hallucination policy.
+"""The anti-hallucination policy: which sentences of a language model a report may contain.
 
-A claim stands only if everything in it that can be checked is in front of us. It must
-cite evidence of the report, be plain text, name no failure category but those of the
-hypotheses, and take every number, name, identifier, quotation and URL from the evidence
-that it cites (URLs from there alone) or from the deterministic summary and hypotheses.
-Half of its other words must occur there too.
+The policy accepts a claim only if everything in it that can be checked is grounded. The
+claim must cite evidence of the report, be plain text, name no failure category except
+those of the hypotheses, and take every number, name, identifier, quotation and URL from
+the evidence that it cites (URLs only from there) or from the deterministic summary and
+hypotheses. Half of its other words must occur there too.
 
-The check is lexical and errs on the side of dropping: then the deterministic summary
-stands, which is always right. What it cannot see is a false sentence that is made of
-true words, such as a negation; so a claim never changes anything but the summary.
+The check is lexical and drops a claim in case of doubt; the deterministic summary, which
+is always right, then stays. The check cannot detect a false sentence that is made of true
+words, such as a negation. Therefore a claim never changes anything except the summary.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from relab.rca.models import Category, Evidence, Report
 
 MAX_CLAIM_CHARS = 400
 MAX_CITATIONS = 8
-"""A claim that cites everything is grounded in nothing in particular."""
+"""Distinct pieces of evidence per claim; a claim that cites everything has no specific grounds."""
 
 MIN_SUPPORT = 0.5
-"""Share of a claim's plain words that must occur in what it stands on."""
+"""Share of a claim's plain words that must occur in its grounds."""
 
 
 class DropReason(StrEnum):
-    """Why a claim was not believed."""
+    """Why the policy dropped a claim."""
 
     NO_CITATION = "no_citation"
     UNKNOWN_EVIDENCE = "unknown_evidence"
@@ -82,15 +82,21 @@ _ASCII_PUNCTUATION = {
     **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013), "-"),
     0x2014: " - ",
 }
-"""Typographic quotation marks and dashes, which models like and programs do not write."""
+"""ASCII replacements for typographic quotation marks and dashes, which models often write and programs do not."""
 
 _STEM = 5
-"""Words of one family mostly share their first five letters, but for a plural: reject, rejected, rejection."""
+"""Length of a stem: words of one family mostly share their first five letters (reject, rejected, rejection)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """What one claim may repeat."""
+    """The text from which one claim may take its names, numbers and words.
+
+    Attributes:
+        text: evidence, summary and hypotheses, one piece per line.
+        words, stems: the words of `text`, in lower case, and their stems.
+        urls: the URLs of the cited evidence only.
+    """
 
     text: str
     words: frozenset[str]
@@ -99,48 +105,48 @@ class Grounds:
 
     @classmethod
     def of(cls, report: Report, cited: Iterable[Evidence]) -> Grounds:
-        """Collect the evidence that a claim cites and the deterministic text of the report."""
+        """Build the grounds from the evidence that a claim cites and the report's summary and hypotheses."""
         pieces = [piece for evidence in cited for piece in _pieces(evidence)]
         urls = frozenset(_trim_url(found.group()) for piece in pieces for found in _URL.finditer(_normal(piece)))
         pieces.append(report.summary)
         pieces += [text for hypothesis in report.hypotheses for text in (hypothesis.title, hypothesis.description)]
-        # A line each, so that no quotation can run from one piece into the next.
+        # One line per piece, so that no quotation can match across two pieces.
         text = "\n".join(" ".join(_normal(piece).split()) for piece in pieces)
         words = frozenset(_words(text))
         return cls(text, words, frozenset(map(_stem, words)), urls)
 
     def has_whole(self, token: str) -> bool:
-        """Whether `token` occurs, and not as a part of a longer name or number."""
+        """Whether `token` occurs, but not as part of a longer name or number."""
         left = r"(?<!\w)(?<!\w-)(?<!\d[.,:])" if token[:1].isalnum() else ""
         right = r"(?!\w)(?!-\w)(?![.,:]\d)" if token[-1:].isalnum() else ""
         return re.search(left + re.escape(token) + right, self.text) is not None
 
     def has_number(self, number: str) -> bool:
-        """Whether `number` occurs, alone or with a short unit behind it."""
+        """Whether `number` occurs, alone or followed by a short unit."""
         left, right = r"(?<![\w.])(?<!\w-)(?<!\d[,:])", r"(?![.,:]?\d)(?![-_]\w)(?![A-Za-z]*\d)(?![A-Za-z]{4})"
         return any(re.search(left + re.escape(form) + right, self.text) for form in {number, number.replace(",", "")})
 
     def has_phrase(self, phrase: str) -> bool:
-        """Whether the words of `phrase` occur next to each other, however they are joined."""
+        """Whether the words of the hyphenated `phrase` occur in sequence, joined or separated by `-`, `_` or space."""
         joined = r"[-_ ]?".join(map(re.escape, phrase.casefold().split("-")))
         return re.search(rf"(?<![^\W_]){joined}(?![^\W_])", self.text.casefold()) is not None
 
     def has_word(self, word: str) -> bool:
-        """Whether `word`, or one of its family, occurs."""
+        """Whether `word`, or a word with the same stem, occurs."""
         return _stem(word) in self.stems
 
 
 def normal_text(text: str) -> str:
-    """Return `text` in the form in which it is checked and shown: one spelling per character, no outer space."""
+    """Normalise `text` for check and display: Unicode NFKC, ASCII quotation marks and dashes, no outer space."""
     return _normal(text).strip()
 
 
 def check_claim(
     text: str, evidence_ids: Sequence[str], report: Report, evidence: Mapping[str, Evidence]
 ) -> tuple[DropReason, str] | None:
-    """Return why the claim cannot stand, with the part that is at fault, or None if it can.
+    """Return why the policy drops the claim, with the faulty part of it, or None if it accepts the claim.
 
-    `text` has been through `normal_text`; `evidence` is the report's index by id.
+    `text` must be the result of `normal_text`; `evidence` is the report's evidence by id.
     """
     problem = _check_citations(evidence_ids, evidence) or _check_form(text)
     if problem is not None:
@@ -175,7 +181,7 @@ def _check_form(text: str) -> tuple[DropReason, str] | None:
 
 
 def _foreign_category(text: str, allowed: set[Category]) -> str | None:
-    # Whatever the evidence says: it is the run's text, and may have been written to be repeated.
+    # Checked even if the evidence names the category: text of the run may be written to be repeated (prompt injection).
     plain = _CAMEL_HUMP.sub(" ", text).casefold()
     for category, pattern in CATEGORY_PATTERNS.items():
         found = pattern.search(plain) if category not in allowed else None
@@ -215,7 +221,7 @@ def _check_support(tokens: list[tuple[str, bool]], grounds: Grounds, *, named: b
 
 
 def _tokens(text: str) -> list[tuple[str, bool]]:
-    """Split into tokens without outer punctuation, each with whether it opens a sentence."""
+    """Split `text` into pairs (token without outer punctuation, whether it opens a sentence)."""
     found: list[tuple[str, bool]] = []
     opens = True
     for raw in _LOOSE_COMMA.sub(" ", text.translate(_SEPARATORS)).split():
@@ -228,7 +234,7 @@ def _tokens(text: str) -> list[tuple[str, bool]]:
 
 
 def _is_grounded(token: str, grounds: Grounds, *, opens_sentence: bool) -> bool:
-    """Whether a token may be said: what looks like a name, a number or a code must occur; a plain word may."""
+    """Whether a claim may contain the token: names, numbers and codes must be in the grounds, plain words need not."""
     lower = token.casefold()
     if lower in ABBREVIATIONS or _CONTRACTION.fullmatch(token):
         grounded = True

@@ -1,4 +1,4 @@
-"""Job handlers of root cause analysis: from a job's arguments to a use case."""
+"""Job handlers of root cause analysis; each calls one use case with the arguments of a job."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _log = structlog.get_logger(__name__)
 
 
 class RcaHandlers:
-    """What the worker calls for the jobs of this context."""
+    """The functions that a worker calls for the jobs of root cause analysis."""
 
     def __init__(self, service: RcaService) -> None:
         self._service = service
 
     def analyze(self, args: Mapping[str, Any]) -> None:
-        """Run the analysis `rca_run_id`; one that went with its deleted run is nothing to do."""
+        """Run the analysis `rca_run_id`; only log if the analysis was deleted together with its run."""
         try:
             self._service.analyze(args["rca_run_id"])
         except RcaRunNotFoundError as error:
             _log.info("rca_run_forgotten", error=str(error))
 
     def analysis_parked(self, job: Job, error: str) -> None:
-        """Mark the analysis of a job that failed for good as failed."""
+        """Mark the analysis of a permanently failed job as failed."""
         self._service.fail(job.args["rca_run_id"], error)
 
     def forget(self, args: Mapping[str, Any]) -> None:
-        """Delete the analyses of the deleted runs `run_ids` (or of `run_id` alone) made up to `deleted_at`."""
+        """Delete the analyses, created up to `deleted_at`, of the deleted runs `run_ids` (or of `run_id` alone)."""
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
         self._service.forget_all(run_ids, args["deleted_at"])

@@ -1,4 +1,4 @@
-"""From ranked causes to hypotheses: what probably happened, how sure that is, how to check it."""
+"""Build hypotheses from ranked causes: what probably happened, with which confidence, and how to verify it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _WHAT_FAILED = {
 
 
 def quoted(quotation: Quotation) -> str | None:
-    """Return the text around a quotation in quotation marks, on one line, or None if it is not text.
+    """Return the text around a quotation, on one line and in quotation marks, at most `MAX_QUOTE_CHARS` of it.
 
-    Only error texts and results are worth reading in a sentence; numbers and arguments are not.
+    Return None if the field is not an error text, a result or an output: numbers and
+    arguments do not help the reader of a sentence.
     """
     if quotation.field not in (
         "error_message",
@@ -57,7 +58,7 @@ def _place(problem: Problem) -> str:
 
 
 def describe(cause: Cause) -> str:
-    """Say in plain words what happened, with the tool, the message and the counts that the evidence shows."""
+    """Describe a cause in one or more sentences, with the tool, the message and the counts from the evidence."""
     lead = cause.lead
     if cause.category is Category.PROMPT_REGRESSION:
         return _describe_regression(cause)
@@ -126,7 +127,7 @@ def _describe_regression(cause: Cause) -> str:
 
 
 def quoted_version(problem: Problem) -> str:
-    """Name the change of version: `previous → current`."""
+    """Return the change of version as `previous → current`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
     previous = quotation.attributes.get("previous_version")
@@ -134,10 +135,10 @@ def quoted_version(problem: Problem) -> str:
 
 
 def worth_telling(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause, ...]:
-    """Return the causes that something can be said about.
+    """Return the causes that the report should mention.
 
-    An error of no known kind is told only as the first cause, and not when the evidence
-    is insufficient anyway.
+    Leave out unclassified errors and bare guardrail events, except as the first cause of a
+    run with sufficient evidence.
     """
     return tuple(
         cause
@@ -149,10 +150,11 @@ def worth_telling(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause
 def build_hypotheses(
     causes: Sequence[Cause], collector: EvidenceCollector, *, insufficient: bool
 ) -> tuple[Hypothesis, ...]:
-    """Return at most `MAX_HYPOTHESES`, most likely first, each citing what its cause rests on.
+    """Return at most `MAX_HYPOTHESES` hypotheses, most likely first, each with citations of its cause.
 
-    Cited is the first occurrence with what corroborates it; repeats stay in the findings.
-    With insufficient evidence no hypothesis is more than of low confidence.
+    A hypothesis cites the quotations of the cause's lead problem; repeats stay in the
+    findings. A regression cites up to `MAX_CITED` quotations of all its problems. With
+    insufficient evidence every hypothesis has low confidence.
     """
     hypotheses = []
     for cause in causes[:MAX_HYPOTHESES]:

@@ -1,4 +1,4 @@
-"""The words by which the anti-hallucination policy reads a claim: see `grounding`."""
+"""The word lists of the anti-hallucination policy in `grounding`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ CATEGORY_PATTERNS = {
         r"|\b(?:category|cause|reason)\b[^.]*\bunknown\b",
     }.items()
 }
-"""How each category is named in English, in lower case. Broad: a wrong hit costs a sentence, a miss a lie."""
+"""Patterns of English names of each category, in lower case.
+
+They are broad: a false match drops one sentence, a missed match lets a false sentence into the report."""
 
 NUMBER_WORDS: dict[str, str | None] = {
     "zero": "0",
@@ -55,10 +57,10 @@ NUMBER_WORDS: dict[str, str | None] = {
     "millions": None,
     "billion": None,
 }
-"""Numbers as words, with the digits that also ground them. `one` is left out: it is mostly a pronoun."""
+"""Number words, with the digits that also ground them. `one` is left out because it is mostly a pronoun."""
 
 ACRONYMS = frozenset({"AI", "API", "HTTP", "HTTPS", "ID", "IDS", "JSON", "LLM", "OK", "RCA", "URL"})
-"""Capitals that name no particular thing."""
+"""Acronyms that name no particular thing, so a claim may use them without grounds."""
 
 ABBREVIATIONS = frozenset({"e.g", "i.e", "etc", "vs", "and/or"})
 
@@ -81,4 +83,4 @@ FUNCTION_WORDS = frozenset(
     }
 )
 # fmt: on
-"""Words that carry no fact: they need no support, and may open a sentence."""
+"""Words without a factual content: they need no support in the grounds, and may open a sentence."""

@@ -1,10 +1,10 @@
-"""The report of a root cause analysis, and the types that keep it honest.
+"""The report of a root cause analysis, and the types that enforce its citations.
 
 Every claim (`Finding`, `Hypothesis`, `Attribution`) can only be built against the
-evidence that was collected: `Hypothesis.citing(evidence, ...)`. A claim that cites an
-id which is not in that evidence raises `UncitedClaimError`; there is no other way to
-build one, so a report cannot hold it. `Report.load` applies the same rule to stored
-reports.
+collected evidence: `Hypothesis.citing(evidence, ...)`. A claim that cites an id which is
+not in that evidence raises `UncitedClaimError`. There is no other way to build a claim,
+so no report contains a claim without evidence. `Report.load` applies the same rule to
+stored reports.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class CitedModel(RcaModel):
 
     @classmethod
     def citing(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
-        """Build the claim against the evidence in hand.
+        """Build the claim and check its citations against `evidence`, which maps ids to evidence.
 
         Raises:
             UncitedClaimError: an id in `evidence_ids` is not in `evidence`.
@@ -165,7 +165,7 @@ class Report(RcaModel):
 
     @classmethod
     def build(cls, evidence: Mapping[str, Evidence], **fields: Any) -> Self:
-        """Build a report whose `evidence_index` is exactly the evidence that it cites or was given.
+        """Build a report; its `evidence_index` holds all of `evidence`, in the given order.
 
         Raises:
             UncitedClaimError: a claim cites an id that is not in `evidence`.
@@ -176,7 +176,11 @@ class Report(RcaModel):
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Self:
-        """Read a stored report, applying the citation rule to it again."""
+        """Read a stored report, and check all of its citations again.
+
+        Raises:
+            UncitedClaimError: a claim cites an id that is not in the report's `evidence_index`.
+        """
         index = [Evidence.model_validate(item) for item in data["evidence_index"]]
         return cls.model_validate(data, context={"evidence": {item.evidence_id: item for item in index}})
 

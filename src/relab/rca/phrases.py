@@ -1,4 +1,4 @@
-"""How errors are worded: matching of phrases, and those that more than one detector must know."""
+"""Match phrases in error texts; the phrases that several detectors share are here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from relab.rca.error_text import ErrorText, TextMatch
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """A pattern, the detail that it stands for, and substrings one of which every match contains.
+    """A pattern of an error's wording.
 
-    The substrings are in lower case; they keep the regular expression from running on
-    the many texts that cannot match.
+    Attributes:
+        detail: detail of the problem that the pattern indicates.
+        hints: substrings in lower case; every match contains at least one. The regular expression
+            does not run on a text without them.
+        pattern: the regular expression.
     """
 
     detail: str | None
@@ -24,26 +27,26 @@ class Phrase:
 
 
 def phrase(detail: str | None, hints: str, pattern: str) -> Phrase:
-    """Make a phrase; `hints` are separated by `|`, the pattern ignores case and spans lines."""
+    """Build a phrase; `hints` are separated by `|`, the pattern ignores case, and its `.` matches line breaks."""
     return Phrase(detail, tuple(hints.split("|")), re.compile(pattern, re.IGNORECASE | re.DOTALL))
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseMatch:
-    """Which phrase matched, and where in the original text."""
+    """The detail of the phrase that matched, and the place in the original text."""
 
     detail: str | None
     where: TextMatch
 
 
 class Phrases:
-    """Phrases tried in order; the first that matches counts, so the specific ones come first."""
+    """An ordered list of phrases; the first one that matches wins, so specific phrases come first."""
 
     def __init__(self, phrases: Sequence[Phrase]) -> None:
         self._phrases = tuple(phrases)
 
     def find(self, text: ErrorText) -> PhraseMatch | None:
-        """Return the first match in `text`, or None. Asked again about the same text, it remembers."""
+        """Return the match of the first phrase that matches `text`, or None; the result is cached in `text.memo`."""
         key = id(self)
         if key in text.memo:
             return cast("PhraseMatch | None", text.memo[key])
@@ -62,7 +65,7 @@ class Phrases:
         return None
 
     def found_in(self, text: ErrorText) -> bool:
-        """Tell whether any phrase matches."""
+        """Return whether any phrase matches `text`."""
         return self.find(text) is not None
 
 

@@ -1,6 +1,6 @@
-"""What detectors hand over: problems located in a run, with the places that show them.
+"""The output of detectors: problems located in a run, with quotations of the places that show them.
 
-A problem becomes a `Finding` (`rca/models.py`) when the report is built; until then its
+A problem becomes a `Finding` (`rca/models.py`) when the report is built. Until then its
 quotations are only pointers, so that a run with 20,000 errors costs 20,000 pointers and
 not 20,000 pieces of evidence.
 """
@@ -22,12 +22,12 @@ _LEVELS = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 
 
 def raised(confidence: Confidence) -> Confidence:
-    """Return the next higher confidence: what a second, independent sign is worth."""
+    """Return the next higher confidence, for a problem with a second, independent sign; high stays high."""
     return _LEVELS[min(_LEVELS.index(confidence) + 1, len(_LEVELS) - 1)]
 
 
 def lowered(confidence: Confidence) -> Confidence:
-    """Return the next lower confidence."""
+    """Return the next lower confidence; low stays low."""
     return _LEVELS[max(_LEVELS.index(confidence) - 1, 0)]
 
 
@@ -38,7 +38,7 @@ def strength(confidence: Confidence) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """A place in the run: `source.field`, with the offsets that matter in its text."""
+    """A place in the run: `source.field`, with the start and end offsets of the relevant part of its text."""
 
     kind: EvidenceKind
     source: Quotable
@@ -51,16 +51,16 @@ class Quotation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem, located as far as the run allows.
+    """One problem, located as precisely as the run's data allow.
 
     Attributes:
-        at_us: when it showed, microseconds since the epoch.
-        kind: the kind of object that it shows on.
+        at_us: when it occurred, microseconds since the epoch.
+        kind: the kind of object that shows the problem.
         position: index of that object among its kind, in order of time.
-        tool_name: the tool involved, if one is.
-        occurrences: how often it happened, for problems that are made of repetition.
-        members: positions of the tool calls that a loop is made of.
-        follows: True when it only follows from another problem (`rca/resolution.py`).
+        tool_name: the tool involved, if any.
+        occurrences: number of repetitions, for problems of repetition.
+        members: positions of the tool calls that form a loop.
+        follows: True if it is only the effect of another problem (`rca/resolution.py`).
     """
 
     category: Category

@@ -1,4 +1,4 @@
-"""Assembly of a report: findings, hypotheses, attribution and actions around one body of evidence."""
+"""Build a report: findings, hypotheses, attribution and actions, with one common evidence index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.rca.summary import summarise
 
 MAX_FINDINGS = 1_000
 MAX_CONTEXT_EVIDENCE = 200
-"""Failures that nothing cites, quoted for the reader; a run with more of them is not better understood by all."""
+"""How many failures that no claim cites are quoted as context; more of them would not help the reader."""
 
 
 def compose(
@@ -31,10 +31,10 @@ def compose(
     """Build the report of a run from its problems and the ranked causes.
 
     `problems` are in order of time, `causes` most likely first; `insufficient` says why
-    the evidence cannot carry a conclusion, or is None.
+    the evidence is not sufficient for a conclusion, or is None.
     """
     collector = EvidenceCollector(view.run)
-    # The hypotheses quote first, so that the evidence of the likeliest cause heads the index.
+    # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
     told = worth_telling(causes, insufficient=insufficient is not None)
     hypotheses = build_hypotheses(told, collector, insufficient=insufficient is not None)
     kept = _kept(problems, causes)
@@ -60,7 +60,11 @@ def compose(
 
 
 def _kept(problems: Sequence[Problem], causes: Sequence[Cause]) -> Sequence[Problem]:
-    """Return at most `MAX_FINDINGS` problems in order of time: the leads of all causes, then by rank."""
+    """Return at most `MAX_FINDINGS` problems in order of time.
+
+    Chosen first are the leads of all causes, then the first located problem of each cause,
+    then the other problems of causes by rank, then the rest.
+    """
     if len(problems) <= MAX_FINDINGS:
         return problems
     leads = [cause.lead for cause in causes]
@@ -89,7 +93,7 @@ def _finding(evidence: dict[str, Evidence], problem: Problem, evidence_ids: tupl
 
 
 def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
-    """Quote failed calls and steps, guardrail events and the run's error that no claim cites."""
+    """Add failed calls and steps, guardrail events and the run's error to the evidence if no claim cites them yet."""
     left = MAX_CONTEXT_EVIDENCE
     for failure in view.failures:
         is_generic_run = failure.source is view.run and failure.is_generic
@@ -105,7 +109,7 @@ def _located(cause: Cause) -> Problem | None:
 def _attribution(
     evidence: dict[str, Evidence], collector: EvidenceCollector, causes: Sequence[Cause], *, insufficient: bool
 ) -> Attribution | None:
-    """Say where the first cause shows first; None when it shows nowhere in particular."""
+    """Return the place of the first located problem of the first cause, or None if no problem of it is located."""
     problem = _located(causes[0]) if causes else None
     if problem is None:
         return None
@@ -120,7 +124,7 @@ def _attribution(
 
 
 def _actions(view: RunView, causes: Sequence[Cause], *, insufficient: bool) -> tuple[ActionItem, ...]:
-    """Return what to do: collect data, keep watching, or mitigate the first cause and then the second."""
+    """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next category."""
     if insufficient:
         return COLLECT_DATA
     if not causes:

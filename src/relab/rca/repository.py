@@ -20,12 +20,12 @@ _LIST_COLUMNS = tuple(column for column in _COLUMNS if column.name != "report")
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
-    """Return what the one current analysis of a run's content is known by."""
+    """Return the unique key of the current analysis of a run's content."""
     return f"{content_hash}:{agent_run_id}"
 
 
 def find_current(session: Session, agent_run_id: str, content_hash: str) -> tuple[str, int] | None:
-    """Return id and time of making of the current analysis of that content, or None."""
+    """Return (id, creation time in microseconds) of the current analysis of a run's content, or None."""
     statement = select(RcaRunRow.rca_run_id, RcaRunRow.created_at).where(
         RcaRunRow.current_key == current_key(agent_run_id, content_hash)
     )
@@ -34,7 +34,7 @@ def find_current(session: Session, agent_run_id: str, content_hash: str) -> tupl
 
 
 def retire_current(session: Session, agent_run_id: str, content_hash: str) -> None:
-    """Make the current analysis of that content an old one."""
+    """Clear the key of the current analysis of a run's content, so that another one can become current."""
     session.execute(
         update(table_of(RcaRunRow))
         .where(RcaRunRow.current_key == current_key(agent_run_id, content_hash))
@@ -46,7 +46,8 @@ def add(session: Session, values: dict[str, Any]) -> None:
     """Insert an analysis.
 
     Raises:
-        sqlalchemy.exc.IntegrityError (`ConstraintError` once it leaves the unit of work): another request made the current analysis meanwhile.
+        sqlalchemy.exc.IntegrityError: another request inserted the current analysis first. The unit of work raises it
+            as `ConstraintError`.
     """
     session.execute(insert(table_of(RcaRunRow)).values(values))
 
@@ -68,7 +69,7 @@ def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[Any]:
 
 
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:
-    """Set columns of an analysis that is not done; False when it is done or gone."""
+    """Set columns of an analysis; return False, and change nothing, if it is done or does not exist."""
     statement = (
         update(table_of(RcaRunRow))
         .where(RcaRunRow.rca_run_id == rca_run_id, RcaRunRow.status != RcaStatus.DONE)
@@ -79,7 +80,7 @@ def change(session: Session, rca_run_id: str, **values: Any) -> bool:
 
 
 def delete_for_runs(session: Session, agent_run_ids: Iterable[str], created_before: int) -> list[str]:
-    """Delete the analyses of runs made up to a time; return their ids."""
+    """Delete the analyses of runs that were created up to `created_before` (microseconds); return their ids."""
     deleted: list[str] = []
     for ids in chunks(agent_run_ids, IDS_PER_STATEMENT):
         statement = (

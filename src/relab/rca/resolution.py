@@ -1,8 +1,8 @@
-"""From what every detector says on its own to one consistent set of problems.
+"""Merge the problems of all detectors into one consistent set.
 
-Several detectors may speak about one error, a step repeats the error of its call, a
-guardrail reports the call that it watched, and a loop consists of calls that failed for
-a reason. Here each of these becomes one problem, with what supports it.
+Several detectors may report one error, a step repeats the error of its call, a guardrail
+reports the call that it watched, and a loop may consist of calls that failed for another
+reason. Here each error becomes one problem with the quotations that support it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PRECEDENCE = {
         )
     )
 }
-"""Which category wins when two are equally sure about one error: the more specific one."""
+"""If two categories claim one error with equal confidence, the one with the lower rank, the more specific one, wins."""
 
 _KIND_ORDER = {
     EvidenceKind.TOOL_CALL: 0,
@@ -46,7 +46,7 @@ Place: TypeAlias = tuple[EvidenceKind, int]
 
 
 def time_order(problem: Problem) -> tuple[object, ...]:
-    """Sort key: earliest first; at equal time the specific before the general, the inner before the outer."""
+    """Return a sort key: earliest first; then specific before general categories, inner before outer objects."""
     return (
         problem.at_us,
         _PRECEDENCE[problem.category] >= _PRECEDENCE[Category.TIMEOUT],
@@ -58,7 +58,7 @@ def time_order(problem: Problem) -> tuple[object, ...]:
 
 
 def resolve(problems: Iterable[Problem], view: RunView) -> tuple[Problem, ...]:
-    """Return the problems of a run, each error once, in order of time."""
+    """Merge `problems` so that each error of the run occurs once, and return them in order of time."""
     loops, errors = _one_per_error(problems)
     errors = _without_echoes(_with_guardrails(errors), view)
     errors, loops = _with_run_error(errors, loops)
@@ -74,7 +74,7 @@ def resolve(problems: Iterable[Problem], view: RunView) -> tuple[Problem, ...]:
 
 
 def _is_repetition(problem: Problem) -> bool:
-    """Whether a problem is about behaviour over several calls or runs and not one error."""
+    """Whether a problem describes behaviour over several calls or runs, and not a single error."""
     return problem.category is Category.PROMPT_REGRESSION or (
         problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR
     )
@@ -84,7 +84,7 @@ _BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "iden
 
 
 def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Problem]]:
-    """Separate repetitions from errors, and keep of each error the reading that is surest."""
+    """Return (repetitions, errors); of several problems at one object keep the best by `_rank`."""
     loops: list[Problem] = []
     best: dict[Place, Problem] = {}
     for problem in problems:
@@ -99,7 +99,7 @@ def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Pro
 
 
 def _rank(problem: Problem) -> tuple[int, int, int]:
-    """What is unclassified loses to everything; then the surest, then the most specific wins."""
+    """Return a sort key, best first: classified first, then by confidence, then the more specific category."""
     return (
         problem.detail in (UNCLASSIFIED, "guardrail_event"),
         -strength(problem.confidence),
@@ -108,10 +108,11 @@ def _rank(problem: Problem) -> tuple[int, int, int]:
 
 
 def _with_guardrails(errors: list[Problem]) -> list[Problem]:
-    """Merge each guardrail event into the problem of the call or step that it speaks of.
+    """Merge each guardrail event into the problem of the call or step that it refers to.
 
-    It corroborates: it is cited with the problem, whose confidence rises. An event that
-    speaks of something else stays a problem of its own, unless it says nothing of its own.
+    The merged problem also cites the event, and its confidence rises unless the event is
+    vague. An event without such a problem, or with another category while both are
+    specific, stays a separate problem.
     """
     guards = [error for error in errors if error.kind is EvidenceKind.GUARDRAIL_EVENT]
     others = sorted((error for error in errors if error.kind is not EvidenceKind.GUARDRAIL_EVENT), key=time_order)
@@ -140,12 +141,12 @@ _VAGUE = frozenset({UNCLASSIFIED, "guardrail_event"})
 
 
 def _agree(error: Problem, guard: Problem) -> bool:
-    """Whether a guardrail event says the same as the error, or one of the two says nothing in particular."""
+    """Whether a guardrail event and an error have the same category, or the detail of one of them is vague."""
     return error.category is guard.category or guard.detail in _VAGUE or error.detail in _VAGUE
 
 
 def _corroborated(error: Problem, guard: Problem) -> Problem:
-    """Cite the guardrail event with the error; take from it what the error does not know."""
+    """Add the event's quotations to the error; replace a vague category and detail with those of the event."""
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in _VAGUE:
         return replace(error, quotes=quotes)
@@ -156,10 +157,10 @@ def _corroborated(error: Problem, guard: Problem) -> Problem:
 
 
 def _without_echoes(errors: list[Problem], view: RunView) -> list[Problem]:
-    """Drop the errors of steps that only repeat what a call or a step inside them reports.
+    """Drop the errors of steps that only repeat an error of a call or step inside them.
 
-    Each (step, category) is marked once and the walk outwards stops at a mark, so deep
-    nesting stays linear.
+    Each step is marked at most once per mark, and the walk to the outer steps stops at a
+    step that already has the mark, so deep nesting stays linear.
     """
     inside: dict[str, set[_Mark]] = defaultdict(set)
     inner = [error for error in errors if error.kind is not EvidenceKind.STEP]
@@ -173,7 +174,7 @@ def _without_echoes(errors: list[Problem], view: RunView) -> list[Problem]:
 
 
 _Mark: TypeAlias = tuple[Category, bool]
-"""The category of a problem, and whether the run got past it."""
+"""The category of a problem, and whether the run recovered from it."""
 
 
 def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set[_Mark]]) -> None:
@@ -184,19 +185,20 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
 
 
 def _echoes(error: Problem, inside: set[_Mark]) -> bool:
-    """Whether what happened inside a step explains its error.
+    """Whether the problems inside a step (`inside`) explain the step's own error.
 
-    What the run got past explains only an error that it got past as well.
+    A recovered problem explains only an error that is recovered as well.
     """
     explaining = {category for category, recovered in inside if error.recovered or not recovered}
     return bool(explaining) and (error.category in explaining or error.detail == UNCLASSIFIED or not error.is_strong)
 
 
 def _with_run_error(errors: list[Problem], loops: list[Problem]) -> tuple[list[Problem], list[Problem]]:
-    """Let the run's own error support the located problem that it repeats, instead of standing beside it.
+    """Merge the run's own error into the first unrecovered problem of the same category; return (errors, loops).
 
-    The first unrecovered problem of its category is the one; it gets the run's error as a
-    citation only where that makes it surer.
+    That problem cites the run's error only if this raises its confidence. An unclassified
+    error of the run is dropped if an unrecovered problem has an error of its own. Without
+    such a problem, the run's error stays.
     """
     own = next((error for error in errors if error.kind is EvidenceKind.RUN), None)
     if own is None:
@@ -217,23 +219,23 @@ def _with_run_error(errors: list[Problem], loops: list[Problem]) -> tuple[list[P
 
 
 def is_bare(problem: Problem) -> bool:
-    """Tell whether an unclassified failure is only a status, without an error of its own."""
+    """Whether an unclassified failure quotes only a status, status code or output, and no error message or class."""
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 
 def _explains_loop(error: Problem) -> bool:
-    """Whether repeating a call after this error was a reaction to it."""
+    """Whether this error explains why the agent repeated a call."""
     if error.detail == UNCLASSIFIED:
         return False
     return error.is_strong or error.category not in (Category.UNKNOWN, Category.RETRIEVAL_EMPTY)
 
 
 def _follows(loop: Problem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
-    """Whether a loop only repeats calls that have a problem of their own."""
+    """Whether a loop is only the effect of other problems: two thirds of its calls, or its step, have one."""
     if loop.category is not Category.PLANNER_LOOP:
         return False
     if loop.members:
-        # Two in three, so that one call that failed otherwise does not turn effect into cause.
+        # Two thirds are enough, so that one call without a problem does not turn the effect into a cause.
         hits = sum(member in failing_calls for member in loop.members)
         return 3 * hits >= 2 * len(loop.members)
     return loop.step_id in failing_steps

@@ -1,7 +1,7 @@
-"""Indexes over one run: order in time, who acted, what failed, what succeeded later.
+"""Indexes over one run: steps and calls in order of time, their agents, errors, and later successes.
 
-Built once per analysis and read by every detector, so that none of them searches the
-run again.
+Built once per analysis and read by every detector, so that no detector has to search the
+whole run.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from relab.rca.models import EvidenceKind
 from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus, ToolCall
 
 _SHORT_OUTPUT_CHARS = 300
-"""The output of a failed step is read as an error message only if it is no longer than a message."""
+"""A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
 
 
 class RunView:
-    """One run, indexed; with the summaries of earlier runs for the detectors that compare.
+    """Indexes of one run, with the summaries of other runs (`history`) for detectors that compare versions.
 
     Attributes:
-        steps: in order of start (equal times keep the order of the report).
-        calls: in order of start, likewise.
+        steps: in order of start time; steps with equal times keep the order of the run.
+        calls: in order of start time, with the same rule.
     """
 
     def __init__(self, run: AgentRun, history: Sequence[RunSummary] = ()) -> None:
@@ -66,7 +66,7 @@ class RunView:
 
     @cached_property
     def end_us(self) -> int:
-        """The end of the run, else the last moment that anything in it tells of."""
+        """The end of the run, else the latest time of any step, call or guardrail event; in microseconds."""
         if self.run.ended_at is not None:
             return self.run.ended_at
         moments = [self.run.started_at]
@@ -76,17 +76,17 @@ class RunView:
         return max(moments)
 
     def step(self, step_id: str | None) -> PlacedStep | None:
-        """Return the step with this id, if the run has it."""
+        """Return the step with this id, or None."""
         return self._step_by_id.get(step_id) if step_id is not None else None
 
     def agent_of(self, step_id: str | None) -> str | None:
-        """Return who acted in a step, if it says so."""
+        """Return the name of the agent that a step reports, or None."""
         placed = self.step(step_id)
         return placed.step.agent_name if placed is not None else None
 
     @cached_property
     def _parents(self) -> dict[str, str]:
-        """The step around each step, without the links that would close a circle."""
+        """The parent's id by step id, without the links that would close a cycle."""
         parents: dict[str, str] = {}
         settled: set[str] = set()
         for placed in self.steps:
@@ -103,11 +103,11 @@ class RunView:
         return parents
 
     def parent_of(self, step_id: str | None) -> str | None:
-        """Return the id of the step around a step, or None."""
+        """Return the id of a step's parent, or None."""
         return self._parents.get(step_id) if step_id is not None else None
 
     def ancestors(self, step_id: str | None) -> Iterator[str]:
-        """Yield `step_id` and the ids of the steps around it, innermost first."""
+        """Yield `step_id` and the ids of its ancestors, innermost first."""
         while step_id is not None:
             yield step_id
             step_id = self.parent_of(step_id)
@@ -120,7 +120,7 @@ class RunView:
 
     @cached_property
     def _last_good_call(self) -> dict[str, int]:
-        """The position of the last call of each tool that really succeeded."""
+        """The position of the last good call (see `is_good_call`) of each tool."""
         return {placed.call.tool_name: placed.position for placed in self.calls if is_good_call(placed.call)}
 
     @cached_property
@@ -132,12 +132,16 @@ class RunView:
         }
 
     def step_was_retried(self, placed: PlacedStep) -> bool:
-        """Whether the same agent later did a step of the same name with success."""
+        """Whether a later step of the same agent with the same name succeeded."""
         last = self._last_good_step.get((placed.step.agent_name, placed.step.name), -1)
         return last > placed.position
 
     def call_was_recovered(self, placed: PlacedCall) -> bool:
-        """Whether the run got past a failed call: it, its tool or its failed step succeeded later."""
+        """Whether the run recovered from a failed call.
+
+        True if the run succeeded, the call itself is good, a later call of the same tool is
+        good, or the call's failed step was retried with success.
+        """
         if self.succeeded or is_good_call(placed.call):
             return True
         if self._last_good_call.get(placed.call.tool_name, -1) > placed.position:
@@ -157,7 +161,7 @@ class RunView:
 
     @cached_property
     def guardrail_failures(self) -> tuple[Failure, ...]:
-        """What guardrails said, in order of time."""
+        """The guardrail events as failures, in order of time."""
         events = sorted(self.run.guardrail_events, key=lambda event: event.created_at)
         return tuple(self._of_event(event, position) for position, event in enumerate(events))
 
@@ -190,13 +194,13 @@ class RunView:
 
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
-        """Every reported error: of calls, steps, guardrails and the run itself."""
+        """All reported errors: those of calls, steps, guardrails and the run itself, in this order."""
         own = (self.run_failure,) if self.run_failure is not None else ()
         return (*self.call_failures, *self.step_failures, *self.guardrail_failures, *own)
 
     @cached_property
     def failures_by_shape(self) -> tuple[tuple[Failure, ...], ...]:
-        """The same, in groups whose members no detector can tell apart."""
+        """All reported errors, grouped by `Failure.shape`; detectors read all members of a group alike."""
         groups: dict[Hashable, list[Failure]] = {}
         for failure in self.failures:
             groups.setdefault(failure.shape, []).append(failure)
@@ -206,7 +210,7 @@ class RunView:
         call = placed.call
         message, error_class = filled(call.error_message), filled(call.error_class)
         result = filled(call.result_summary)
-        # The result of a call that failed is read like a message if it is one; else it is content.
+        # A long result is content and not a message, unless it begins like an error report.
         if result is not None and len(result) > _SHORT_OUTPUT_CHARS and not is_error_in_result(result):
             result = None
         if call.status is not StepStatus.FAILURE and (error_class is not None or is_error_code(call.status_code)):
@@ -243,7 +247,7 @@ class RunView:
         step = placed.step
         message, error_class = filled(step.error_message), filled(step.error_class)
         output = filled(step.output_summary)
-        # A long output is content, unless it begins as an error does.
+        # A long output is content and not a message, unless it begins like an error report.
         if output is not None and len(output) > _SHORT_OUTPUT_CHARS and not is_error_in_result(output):
             output = None
         text = message if message is not None else output
@@ -281,7 +285,7 @@ class RunView:
         return found
 
     def call(self, call_id: str | None) -> PlacedCall | None:
-        """Return the tool call with this id, if the run has it."""
+        """Return the tool call with this id, or None."""
         return self._call_by_id.get(call_id) if call_id is not None else None
 
     def _of_event(self, event: GuardrailEvent, position: int) -> Failure:

@@ -1,4 +1,4 @@
-"""Use cases of root cause analysis: ask for one, run it, read it."""
+"""Use cases of root cause analysis: request, run, read and delete analyses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABEL_JOB = "telemetry.label"
 TOPICS_PER_STATEMENT = 500
 
 Wording = Callable[[Report], Report]
-"""Words a report's summary; must return a report that says the same."""
+"""Rewrites the summary of a report; the returned report must have the same meaning."""
 
 
 class RcaReceipt(BaseModel):
@@ -38,10 +38,10 @@ class RcaReceipt(BaseModel):
 
 
 class RcaService:
-    """Analyses of agent runs, made by jobs.
+    """Root cause analyses of agent runs; workers execute them as jobs.
 
     Args:
-        word: gives the finished report its summary; the deterministic one by default.
+        word: rewrites the summary of a finished report. Without it, the deterministic summary stays.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class RcaService:
         self._word = word
 
     def request(self, agent_run_id: str, *, force: bool = False) -> RcaReceipt:
-        """Queue an analysis of the run's present content, or return the one there is.
+        """Queue an analysis of the run's current content, or return the existing analysis of that content.
 
-        One that is queued, running or done counts; a failed one does not. `force` always
-        queues a new one, which is the current one from then on.
+        An existing analysis counts if it is queued, running or done, not if it failed.
+        `force` always queues a new analysis, which then becomes the current one.
 
         Raises:
-            AgentRunNotFoundError: there is no such run.
+            AgentRunNotFoundError: the run does not exist.
         """
         content = self._telemetry.get_content(agent_run_id)
         while True:
@@ -76,14 +76,14 @@ class RcaService:
                 with self._database.write() as unit:
                     return self._request_within(unit, agent_run_id, content, force=force)
             except ConstraintError:
-                # Another process made the current analysis between our look and our insert.
+                # Another process inserted the current analysis between our query and our insert.
                 continue
 
     def get(self, rca_run_id: str) -> RcaRun:
-        """Return an analysis, with its report when it is done.
+        """Return an analysis, with its report if it is done.
 
         Raises:
-            RcaRunNotFoundError: there is none of that id.
+            RcaRunNotFoundError: no analysis has this id.
         """
         with self._database.read() as session:
             row = repository.get(session, rca_run_id)
@@ -98,11 +98,11 @@ class RcaService:
         return [_rca_run(row, None) for row in rows]
 
     def analyze(self, rca_run_id: str) -> None:
-        """Do the analysis and store its report. Doing it again for a finished one does nothing.
+        """Run the analysis and store its report; do nothing if the analysis is already done.
 
         Raises:
-            RcaRunNotFoundError: there is no such analysis any more.
-            VanishedRunError: the run was deleted meanwhile; trying again cannot help.
+            RcaRunNotFoundError: the analysis does not exist or was deleted.
+            VanishedRunError: the run was deleted since the request; a retry cannot help.
         """
         rca_run = self.get(rca_run_id)
         if rca_run.status is RcaStatus.DONE:
@@ -132,7 +132,7 @@ class RcaService:
         self._finish(rca_run, content_hash, report, category)
 
     def fail(self, rca_run_id: str, error: str) -> None:
-        """Record that the analysis failed for good, and end its progress stream."""
+        """Mark the analysis as permanently failed, and end its progress stream with the error."""
         with self._database.write() as unit:
             changed = repository.change(
                 unit.session,
@@ -148,11 +148,11 @@ class RcaService:
                 )
 
     def forget(self, agent_run_id: str, created_before: int) -> None:
-        """Delete the analyses of a deleted run, with their quotations of it."""
+        """Delete the analyses of a deleted run that were created up to `created_before`, with their reports."""
         self.forget_all([agent_run_id], created_before)
 
     def forget_all(self, agent_run_ids: Collection[str], created_before: int) -> None:
-        """Delete the analyses of deleted runs made up to a time, all or nothing."""
+        """Delete, in one transaction, the analyses of deleted runs that were created up to `created_before`."""
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
@@ -168,7 +168,7 @@ class RcaService:
         current = repository.find_current(unit.session, agent_run_id, content_hash)
         if current is not None:
             rca_run_id, created_at = current
-            # An older one is of a run of the same id and content that was deleted; it is about to go.
+            # An older analysis belongs to a deleted run with the same id and content; a job deletes it.
             if not force and created_at >= content.received_at:
                 return RcaReceipt(rca_run_id=rca_run_id, created=False)
             repository.retire_current(unit.session, agent_run_id, content_hash)
@@ -188,7 +188,7 @@ class RcaService:
         return RcaReceipt(rca_run_id=rca_run_id, created=True)
 
     def _finish(self, rca_run: RcaRun, content_hash: str, report: Report, category: str | None) -> None:
-        """Store the report, end the stream and have the run labelled, all or nothing."""
+        """Store the report, end the progress stream and enqueue the job that labels the run, in one transaction."""
         values: dict[str, Any] = {
             "status": RcaStatus.DONE,
             "report": report.model_dump(mode="json"),
@@ -197,7 +197,7 @@ class RcaService:
             "finished_at": self._clock.now_us(),
         }
         if content_hash != rca_run.content_hash:
-            # The run changed between request and analysis: this report is not what was asked for.
+            # The run changed between request and analysis, so this report does not answer the request.
             values["current_key"] = None
         with self._database.write() as unit:
             if not repository.change(unit.session, rca_run.rca_run_id, **values):

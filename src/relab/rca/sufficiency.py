@@ -1,4 +1,4 @@
-"""Is there enough in a run to name a cause at all? The two conditions of the AgentOps contract."""
+"""Check whether a run's telemetry is sufficient to name a cause: the two conditions of the AgentOps contract."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ NO_TELEMETRY = "Limited telemetry: no tool calls, error type or guardrail events
 
 
 def insufficient_reason(view: RunView, problems: Sequence[Problem]) -> str | None:
-    """Return why the run's telemetry cannot carry a conclusion, or None if it can.
+    """Return why the run's telemetry is not sufficient for a conclusion, or None if it is.
 
-    Asked of failed runs only. Insufficient is a run (1) without tool calls, error type
-    and guardrail events, or (2) whose errors are all generic. What lifts (2) is any
-    specific error class or message, a status code other than 500 on a failure, a
-    guardrail event, or a located problem of at least medium confidence.
+    The check applies to failed runs only. The telemetry is insufficient if the run (1) has
+    no tool calls, no error type and no guardrail events, or (2) has only generic errors.
+    Condition (2) is not met if there is a specific error class or message, a status code of
+    400 or more other than 500 on a failed call, a guardrail event, or a located problem of
+    at least medium confidence.
     """
     if not view.failed:
         return None

@@ -1,4 +1,4 @@
-"""One to three sentences for a person, from the same facts as the report, always in the same words."""
+"""The deterministic summary of a report: one to three sentences from the report's facts, with fixed wording."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _STATE = {
 def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause], reason: str | None) -> str:
     """Return the summary of a report.
 
-    `problems` are all of the run, `causes` those worth telling, most likely first;
-    `reason` says why the evidence is insufficient, or is None.
+    `problems` are all problems of the run; `causes` are those that `worth_telling` keeps,
+    most likely first; `reason` says why the evidence is insufficient, or is None.
     """
     if view.succeeded:
         return f"The run succeeded{_recovered(problems)}."

@@ -1,4 +1,4 @@
-"""How analyses are stored."""
+"""The database table of analyses."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class RcaRunRow(Base):
     run_id: Mapped[str] = mapped_column(IdText)
     content_hash: Mapped[str] = mapped_column(String(80))
     current_key: Mapped[str | None] = mapped_column(String(300), unique=True)
-    """Set while this is *the* analysis of that content, so that asking twice finds it; the
-    unique index decides between two requests of the same moment."""
+    """Set while this is the current analysis of the content, so that a second request finds it; the
+    unique index rejects the second of two concurrent inserts."""
     status: Mapped[str] = mapped_column(String(16))
     error: Mapped[str | None] = mapped_column(Text)
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))

@@ -1,9 +1,9 @@
-"""Having a language model word a report's summary, without having to believe it.
+"""Let a language model rewrite the summary of a report, and check every sentence of it.
 
-The model sees the finished report and may only say it more readably. What it says goes
-through the policy in `grounding`, claim by claim; if too little survives, or the model
-fails in any way, the deterministic summary stands. Nothing but `summary` and
-`summary_source` ever changes.
+The model gets the finished report and may only make it more readable. The policy in
+`grounding` checks its answer claim by claim. If no claim passes, none of the accepted
+claims covers the cause, or the model fails, the deterministic summary stays. Only
+`summary` and `summary_source` ever change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_CLAIMS = 5
 MAX_HYPOTHESES_SENT = 5
 MAX_EVIDENCE_SENT = 12
 MAX_TEXT_SENT = 600
-"""In characters, of any one text. What is cut off here still counts as grounds for a claim."""
+"""Maximum length of each text in the prompt, in characters. The rest of a text still counts as grounds for a claim."""
 
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class WordedSummary(BaseModel):
 
 
 class WordingResult(StrEnum):
-    """What came of it. Anything but `WORDED` means that the report is as it was."""
+    """The result of an attempt to rewrite the summary. For all values except `WORDED` the report is unchanged."""
 
     WORDED = "worded"
     ALREADY_WORDED = "already_worded"
@@ -68,7 +68,7 @@ _DISBELIEVED = frozenset({WordingResult.NO_CLAIM_STANDS, WordingResult.CAUSE_NOT
 
 @dataclass(frozen=True, slots=True)
 class DroppedClaim:
-    """A claim that the policy did not believe, and the part of it that was at fault."""
+    """A claim that the policy dropped, with the reason and the faulty part of the claim."""
 
     claim: WordedClaim
     reason: DropReason
@@ -77,14 +77,14 @@ class DroppedClaim:
 
 @dataclass(frozen=True, slots=True)
 class WordingOutcome:
-    """The report to go on with, and how it came about.
+    """The outcome of an attempt to rewrite a summary.
 
     Attributes:
-        report: with the worded summary, or exactly the one that was given.
-        result: why it is the one or the other.
-        kept: the claims that make up the new summary, in order; empty unless it was worded.
-        dropped: the claims that did not stand.
-        error: what the model failed with, if it did.
+        report: the report with the new summary, or the unchanged input.
+        result: whether the summary was replaced, and if not, why.
+        kept: the claims of the new summary, in order; empty unless `result` is `WORDED`.
+        dropped: the claims that the policy dropped.
+        error: the error of the model, if it failed.
     """
 
     report: Report
@@ -95,9 +95,9 @@ class WordingOutcome:
 
 
 def word_summary(report: Report, gateway: LlmGateway) -> Report:
-    """Return the report with its summary worded by the model, or as it is.
+    """Return the report with a summary from the model, or the unchanged report; log the outcome.
 
-    Never raises for a fault of the model; see `try_wording` for what makes it stay as it is.
+    An error of the model raises nothing; see `try_wording` for the reports that stay unchanged.
     """
     outcome = try_wording(report, gateway)
     said: dict[str, object] = {
@@ -106,7 +106,7 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
         "dropped": len(outcome.dropped),
     }
     if outcome.dropped:
-        # The reasons only: a claim is text of a model that has read text of a run.
+        # Log only the reasons: a claim may contain text of the run, which is not trusted.
         said["drop_reasons"] = sorted({str(dropped.reason) for dropped in outcome.dropped})
     if outcome.result is WordingResult.WORDED:
         log.info("rca.summary_worded", **said)
@@ -118,11 +118,11 @@ def word_summary(report: Report, gateway: LlmGateway) -> Report:
 
 
 def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
-    """Ask the model to word the summary, and decide what of its answer can stand.
+    """Request a summary from the model, and apply the policy to its answer.
 
-    A report with insufficient evidence, or without a hypothesis, is not sent at all: there is
-    no cause to word, and a model that is asked for one finds one. Nor is one whose summary is a
-    model's already, since the policy takes the summary that it is given for the truth.
+    Reports with insufficient evidence or without hypotheses are not sent: they have no cause
+    to describe, and a model would invent one. A report whose summary already comes from a
+    model is not sent either, because the policy takes the given summary as true.
     """
     if report.summary_source != "rules":
         return WordingOutcome(report, WordingResult.ALREADY_WORDED)
@@ -138,7 +138,7 @@ def try_wording(report: Report, gateway: LlmGateway) -> WordingOutcome:
 
 
 def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
-    """Keep the claims that can stand, and word the summary with them if they say what broke the run."""
+    """Replace the summary with the claims that pass the policy, if one cites evidence of the first hypothesis."""
     evidence = {item.evidence_id: item for item in report.evidence_index}
     kept: list[WordedClaim] = []
     dropped: list[DroppedClaim] = []
@@ -161,7 +161,7 @@ def apply_policy(report: Report, answer: WordedSummary) -> WordingOutcome:
 
 
 def build_prompt(report: Report, *, code: str) -> Prompt:
-    """Return the prompt for a report. `code` is random, so that no text of a run can forge the closing mark."""
+    """Return the prompt for a report. `code` must be random, so that no text of a run can forge the closing mark."""
     user = Template(_prompt_text("word_summary.user.txt"))
     return Prompt(
         system=_prompt_text("word_summary.system.txt"), user=user.substitute(code=code, analysis=_analysis(report))
@@ -190,7 +190,7 @@ def _analysis(report: Report) -> str:
         ],
         "evidence": [_evidence(index[evidence_id]) for evidence_id in sent],
     }
-    # ASCII on one line, and no angle brackets: nothing in it can look like the marks around it.
+    # ASCII on one line without angle brackets, so that no part of it can look like the marks around it.
     return json.dumps(analysis).replace("<", "\\u003c").replace(">", "\\u003e")
 
 

@@ -1,1 +1,1 @@
-"""Statistics as pure functions. Import from the modules; nothing here imports scipy before it is used."""
+"""Statistics as pure functions. Import from the modules; they import scipy only inside the functions that use it."""

@@ -1,7 +1,7 @@
-"""The interval of a success rate whose trials depend on each other: repeats of a task, tasks from one source.
+"""Confidence interval of a success rate whose trials depend on each other: repeats of a task, tasks from one source.
 
-Wilson's interval over all trials takes repeats for new tasks. In simulations with 3 to 5 repeats of 30 to 60 tasks it
-held the true rate in 57 to 95 % of cases, where 95 % are meant (`evals/interval_coverage.py`).
+Wilson's interval over all trials treats repeats as new tasks. In simulations with 3 to 5 repeats of 30 to 60 tasks its
+coverage was 57 to 95 %, where 95 % are nominal (`evals/interval_coverage.py`).
 """
 
 from __future__ import annotations
@@ -13,31 +13,33 @@ from relab.stats.intervals import LEVEL, Interval, check_level
 from relab.stats.paired import Clusters
 
 _PRIOR_CLUSTERS = 1.0
-"""Weight of the worst design effect, in clusters that show the rarer outcome. Without it a single failure among many
-successes counts as proof that repeats are independent: 30 tasks x 5 at a rate of 5 % were covered in 89 %, with it in
-94 %, and intervals became 4 % wider on average."""
+"""Weight of the worst design effect, in clusters that contain the rarer outcome. Without it a single failure among many
+successes would count as proof that repeats are independent: for 30 tasks x 5 at a rate of 5 % the coverage was 89 %,
+with it 94 %, and intervals became 4 % wider on average."""
 
 
 def clustered_rate(clusters: Clusters, trials: float, *, level: float = LEVEL) -> Interval:
-    """Return the interval of a rate over clusters of trials.
+    """Return the confidence interval of a rate over clusters of trials.
 
     It is Wilson's score interval at the effective number of trials, with Student's t on clusters - 1 degrees of
-    freedom, and at each end no wider than Clopper and Pearson's over the clusters as if all trials of a cluster had the
-    same outcome, the worst dependence there is. The effective number is the number of trials by the design effect,
-    which lies between 1, independent trials, and that worst case. Few clusters with the rarer outcome say little
-    of the design effect, so the worst case is averaged in with the weight of one such cluster.
+    freedom. At each end it is no wider than the Clopper-Pearson interval over the clusters as if all trials of a
+    cluster had the same outcome, which is the strongest possible dependence. The effective number of trials is the
+    number of trials divided by the design effect, which lies between 1 (independent trials) and that worst case. Few
+    clusters with the rarer outcome give little information about the design effect, so the worst case is averaged in
+    with the weight of one such cluster.
 
     Sources: L. Kish, "Survey Sampling", 1965, sections 8.2 and 11.7 (design effect, unequal clusters); E. L. Korn,
     B. I. Graubard, Survey Methodology 24 (1998) 193-201 (exact intervals at an effective sample size); the weight is
     ours, chosen by simulation.
 
     Args:
-        clusters: sums of successes, or of tasks' success rates, with the number of what was summed.
-        trials: how many trials they come from; an effective sample is no larger.
-        level: of the interval, 0..1.
+        clusters: sums of successes, or of tasks' success rates, with the number of summands.
+        trials: the number of trials behind them; the effective number is not larger.
+        level: confidence level, 0..1.
 
     Raises:
-        ValueError: there is no cluster, a cluster has more successes than trials, or the level is no share.
+        ValueError: there is no cluster or trial, a cluster has more successes than trials, or the level is not
+            between 0 and 1.
     """
     check_level(level)
     total = float(clusters.sizes.sum())

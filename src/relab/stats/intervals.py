@@ -1,4 +1,4 @@
-"""Intervals for a rate and for a mean."""
+"""Confidence intervals of a rate, of a count and of a mean."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from relab.stats.distributions import beta_quantile, gamma_quantile, t_quantile
 
 LEVEL = 0.95
 EQUAL = 1e-9
-"""Values that differ by no more than this share of the largest of them differ by rounding."""
+"""Values that differ by at most this share of the largest value count as equal; the difference is rounding."""
 _LARGEST = sys.float_info.max / 4
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a quantity lies.
+    """A confidence interval of a quantity.
 
     Attributes:
-        low, high: the ends, in the unit of the quantity; infinite where nothing bounds it.
-        level: share of such intervals that hold the true value, 0..1.
-        method: how it was computed, as it should be named to a reader.
+        low, high: the ends, in the unit of the quantity; infinite where it is not bounded.
+        level: confidence level, the share of such intervals that contain the true value, 0..1.
+        method: name of the method, as shown to a reader.
     """
 
     low: float
@@ -33,12 +33,12 @@ class Interval:
 
 
 def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
-    """Return the score interval of a rate: close to its level for any rate, from few trials on.
+    """Return Wilson's score interval of a rate; its coverage is close to the level for any rate, even with few trials.
 
     Source: E. B. Wilson, J. Am. Statist. Assoc. 22 (1927) 209-212.
 
     Raises:
-        ValueError: there are no trials, more hits than trials, or the level is no share.
+        ValueError: there are no trials, more hits than trials, or the level is not between 0 and 1.
     """
     _check_counts(hits, total)
     check_level(level)
@@ -46,19 +46,19 @@ def wilson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
     rate, share = hits / total, z * z / total
     middle = (rate + share / 2) / (1 + share)
     half = z / (1 + share) * math.sqrt(rate * (1 - rate) / total + share / (4 * total))
-    # At the ends the formula gives 0 and 1 but for rounding.
+    # With no hits or only hits the formula gives 0 or 1 except for rounding.
     low = 0.0 if hits == 0 else max(0.0, middle - half)
     high = 1.0 if hits == total else min(1.0, middle + half)
     return Interval(low, high, level, "Wilson")
 
 
 def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
-    """Return the exact interval of a rate: never less than its level, and wider for it.
+    """Return the exact Clopper-Pearson interval of a rate: its coverage is at least the level, so it is wider.
 
     Source: C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404-413.
 
     Raises:
-        ValueError: there are no trials, more hits than trials, or the level is no share.
+        ValueError: there are no trials, more hits than trials, or the level is not between 0 and 1.
     """
     _check_counts(hits, total)
     check_level(level)
@@ -69,12 +69,12 @@ def clopper_pearson(hits: int, total: int, *, level: float = LEVEL) -> Interval:
 
 
 def poisson_exact(count: int, *, level: float = LEVEL) -> Interval:
-    """Return the exact interval of how many events were to be expected where `count` were seen.
+    """Return the exact interval of the mean of a Poisson variable whose observed value is `count`.
 
     Source: F. Garwood, Biometrika 28 (1936) 437-442.
 
     Raises:
-        ValueError: the count is negative, or the level is no share.
+        ValueError: the count is negative, or the level is not between 0 and 1.
     """
     if count < 0:
         raise ValueError(f"{count} events")
@@ -87,11 +87,11 @@ def poisson_exact(count: int, *, level: float = LEVEL) -> Interval:
 def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
     """Return Student's interval of the mean of independent values, on n - 1 degrees of freedom.
 
-    Values that are all equal say nothing of how others would vary: then nothing bounds the mean.
+    If all values are equal, their variance is unknown, and the interval is infinite.
 
     Raises:
         ValueError: there are fewer than two values, one is not finite, they are too large to be summed, or the
-            level is no share.
+            level is not between 0 and 1.
     """
     check_level(level)
     if len(values) < 2:
@@ -104,7 +104,7 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
     largest = float(abs(data).max())
     if largest > _LARGEST / data.size:
         raise ValueError("the values are too large to be summed")
-    # In units of the largest, so that squares neither overflow nor vanish.
+    # Scaled by the largest value, so that squares neither overflow nor underflow.
     scaled = data / (largest or 1.0)
     if float(np.ptp(scaled)) <= EQUAL:
         return Interval(-math.inf, math.inf, level, "none: the values do not vary")
@@ -115,10 +115,10 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Interval:
 
 
 def check_level(level: float) -> None:
-    """Refuse a level that is no share, 95 for 0.95 before all.
+    """Check that a level lies between 0 and 1; a typical mistake is 95 for 0.95.
 
     Raises:
-        ValueError: it does not lie between 0 and 1.
+        ValueError: the level does not lie between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"a level lies between 0 and 1, not at {level}")

@@ -1,8 +1,9 @@
 """Quantiles from counts in buckets that grow by a constant factor: 1 % relative error at any scale.
 
-A bucket `i` holds values in (g^(i-1), g^i] with g = (1 + a) / (1 - a); its stated value
-2 g^i / (g + 1) is within the share `a` of everything in it (the scheme of DDSketch, Masson
-et al., VLDB 2019). Counts are plain integers by bucket, so histograms add and subtract.
+Bucket `i` holds the values in (g^(i-1), g^i] with g = (1 + a) / (1 - a). Its representative
+value 2 g^i / (g + 1) has a relative error of at most `a` for every value in it (DDSketch,
+Masson et al., VLDB 2019). Counts are plain integers by bucket, so histograms can be added
+and subtracted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 RELATIVE_ERROR: Final = 0.01
 SMALLEST: Final = 1e-6
-"""Values up to this count as zero; for latencies in ms that is a nanosecond."""
+"""Values up to this limit count as zero; for latencies in ms it is a nanosecond."""
 ZERO_BUCKET: Final = -1_000_000
 
 _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
@@ -21,17 +22,17 @@ _LOG_GAMMA = math.log(_GAMMA)
 
 
 def bucket_of(value: float) -> int:
-    """Return the bucket of a value that is not negative."""
+    """Return the bucket number of a non-negative value."""
     return math.ceil(math.log(value) / _LOG_GAMMA) if value > SMALLEST else ZERO_BUCKET
 
 
 def value_of(bucket: int) -> float:
-    """Return the value that a bucket stands for."""
+    """Return the representative value of a bucket."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * _GAMMA**bucket / (_GAMMA + 1)
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float | None:
-    """Return the nearest-rank quantile `q` in 0..1, within 1 %, or None without values."""
+    """Return the nearest-rank quantile `q` (0..1) with a relative error of at most 1 %, or None without values."""
     total = sum(counts.values())
     if total <= 0:
         return None

@@ -1,4 +1,4 @@
-"""Correction of p-values for the number of questions asked."""
+"""Correction of p-values for multiple tests."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Adjust p-values so that the chance of any false alarm among them stays at the level.
+    """Adjust p-values with Holm's step-down procedure, which controls the family-wise error rate.
 
-    Holm's step-down procedure: valid under any dependence of the tests. The results
-    are in the order of the input and never smaller than it.
+    The procedure is valid under any dependence of the tests. The results are in the order
+    of the input, and each is at least as large as its input.
     Source: S. Holm, Scand. J. Statist. 6 (1979) 65-70.
 
     Raises:

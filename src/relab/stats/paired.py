@@ -1,17 +1,18 @@
-"""The mean of paired differences: how large, how sure, and how likely by chance.
+"""The mean of paired differences: estimate, confidence interval and test.
 
-A pair is a task: what a variant made of it less what the baseline made of it, repeats
-averaged first. Tasks that share a source form a cluster, and clusters are what is
+Each task gives one difference: the variant's result minus the baseline's, each averaged
+over its repeats. Tasks that share a source form a cluster, and clusters are
 independent. Sources: E. Miller, "Adding Error Bars to Evals", arXiv 2411.00640 (clustered
 errors); B. Efron, J. Am. Statist. Assoc. 82 (1987) 171-185 (BCa); T. C. Hesterberg, Am.
-Statist. 69 (2015) 371-386 (why the bootstrap is too narrow for few, and its expansion);
+Statist. 69 (2015) 371-386 (why the bootstrap is too narrow for small samples, and its expansion);
 P. Hall, J. R. Statist. Soc. B 54 (1992) 221-228 (skewness).
 
-Intervals are the wider, at each end, of Student's and one that follows skewness. In 400 to
-500 simulated runs each, with 999 draws, BCa alone misses a normal mean in 29 % of cases with 3
-clusters and in 11 % with 10, where 5 % are meant, and Student's alone lies above a rate that is lost in 5 % of 80 tasks in 10 % of cases, where 2.5 %
-are meant. Long tails stay hard: with 12 log-normal differences (sigma 1) the upper end is too
-low in 9 %, so that latency and cost are better compared by ratios.
+Each end of an interval is the wider of Student's and of a method that accounts for
+skewness. In 400 to 500 simulated runs each, with 999 draws, BCa alone misses a normal mean
+in 29 % of cases with 3 clusters and in 11 % with 10, where 5 % are nominal; Student's alone
+lies above the true rate in 10 % of cases, where 2.5 % are nominal, if 5 % of 80 tasks are
+lost. Long tails stay difficult: with 12 log-normal differences (sigma 1) the upper end is
+too low in 9 % of cases, so compare latency and cost by ratios instead.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 FEW_CLUSTERS = 300
-"""Below, the interval is bootstrapped and the test permutes; from here on both are of formulas."""
+"""With fewer clusters, interval and test use bootstrap and permutation; from this number on, both use formulas."""
 RESAMPLES = 4_999
-"""Rare events need many: one loss in 200 tasks passes a gate of -0.02 for 34 % of seeds with 299 draws, for 2 % with
-999, and for none of 60 with these."""
+"""Bootstrap and permutation draws. Rare events need many: one loss in 200 tasks passes a gate of -0.02 for 34 % of
+seeds with 299 draws, for 2 % with 999, and for none of 60 seeds with this number."""
 EXACT_FLIPS = 16
-"""Up to so many clusters all 2^n changes of sign are tried."""
+"""Up to this number n of clusters, the permutation test is exact: it enumerates all 2^n sign flips."""
 _BATCH = 1_000
 _LARGEST = sys.float_info.max / 4
 _SYMMETRIC = 1e-6
-"""A skewness of the mean below which Hall's correction is less than rounding."""
+"""Below this skewness of the mean, Hall's correction is smaller than the rounding error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clusters:
-    """Differences summed by what is independent.
+    """Differences, summed by cluster; clusters are independent.
 
     Attributes:
         sums: the sum of the differences of each cluster.
-        sizes: the number of differences in each.
+        sizes: the number of differences in each cluster.
     """
 
     sums: Floats
@@ -59,7 +60,7 @@ class Clusters:
 
     @property
     def count(self) -> int:
-        """How many clusters there are."""
+        """The number of clusters."""
         return int(self.sums.size)
 
     @property
@@ -69,39 +70,40 @@ class Clusters:
 
     @property
     def spread(self) -> Floats:
-        """What each cluster's sum is beyond the mean of all."""
+        """The deviation of each cluster's sum from the sum that the overall mean predicts for its size."""
         return self.sums - self.mean * self.sizes
 
     @property
     def standard_error(self) -> float:
-        """The standard error of the mean, by clusters; nan for one, which says nothing of it."""
+        """The clustered standard error of the mean; nan for a single cluster."""
         if self.count < 2:
             return math.nan
         largest = float(abs(self.spread).max())
-        # In units of the largest, so that squares neither overflow nor vanish.
+        # Scaled by the largest value, so that squares neither overflow nor underflow.
         scaled = self.spread / (largest or 1.0)
         root = math.sqrt(self.count / (self.count - 1) * float(scaled @ scaled))
         return root / float(self.sizes.sum()) * largest
 
     @property
     def is_constant(self) -> bool:
-        """Whether all clusters have the same mean, so that nothing can be said of their spread."""
+        """Whether all clusters have the same mean, so that their variance is unknown."""
         return not self.varies()
 
     def varies(self, width: float = 0.0) -> bool:
-        """Return whether the clusters' means differ by more than rounding, given what differences can span."""
+        """Return whether the clusters' means differ by more than rounding; `width`: range of possible differences."""
         scale = max(float(abs(self.sums / self.sizes).max()), width)
         return bool((abs(self.spread / self.sizes) > EQUAL * scale).any())
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDelta:
-    """What paired differences say of their mean.
+    """The mean of paired differences, with its interval and test.
 
     Attributes:
-        estimate: the mean difference, variant less baseline.
-        standard_error: of the estimate, clustered; nan for one cluster.
-        pairs: how many differences there are; clusters: how many independent groups of them.
+        estimate: the mean difference, variant minus baseline.
+        standard_error: clustered standard error of the estimate; nan for a single cluster.
+        pairs: number of differences.
+        clusters: number of independent clusters.
     """
 
     estimate: float
@@ -113,18 +115,18 @@ class PairedDelta:
 
 
 def cluster(deltas: Sequence[float], groups: Sequence[Hashable] | None = None) -> Clusters:
-    """Sum differences by group; without groups each is its own.
+    """Sum differences by group; without groups each difference is its own cluster.
 
     Raises:
-        ValueError: there are none, one is not finite, they are too large to be summed, or the groups are not as many
-            as the differences.
+        ValueError: there are no differences, one is not finite, they are too large to be summed, or the number of
+            groups differs from the number of differences.
     """
     if len(deltas) == 0 or not all(map(math.isfinite, deltas)):
         raise ValueError("differences must be given, and finite")
     import numpy as np
 
     values = np.asarray(deltas, dtype=float)
-    # Room for sums of twice each, which is what a deviation from the mean can be.
+    # A deviation from the mean can be twice as large as a value, and sums of deviations must not overflow.
     if float(abs(values).max()) > _LARGEST / values.size:
         raise ValueError("the differences are too large to be summed")
     if groups is None:
@@ -148,13 +150,13 @@ def paired_delta(
 
     Args:
         deltas: one per task.
-        groups: what each task's cluster is called; None if tasks are independent.
-        level: of the interval, 0..1.
-        bounds: the least and the greatest difference there can be, (-1, 1) for rates.
-        seed: of the resampling, so that the same data give the same figures, in whatever order.
+        groups: the name of each task's cluster; None if tasks are independent.
+        level: confidence level, 0..1.
+        bounds: smallest and largest possible difference, (-1, 1) for rates.
+        seed: seed of the resampling; the same data give the same figures, in any order.
 
     Raises:
-        ValueError: the differences cannot be clustered (see `cluster`), or the level is no share.
+        ValueError: the differences cannot be clustered (see `cluster`), or the level is not between 0 and 1.
     """
     clusters = cluster(deltas, groups)
     return PairedDelta(
@@ -175,21 +177,21 @@ def interval_of(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Return the interval of the mean difference; it contains the estimate.
+    """Return the confidence interval of the mean difference; it contains the estimate.
 
-    At each end the wider of Student's and, below 300 clusters, BCa over clusters, from there on Hall's; within the
-    bounds, if there are any. Where all differences are equal none of them says anything: bounded ones get the bound
-    for "none of n differed", others no bound.
+    Each end is the wider of Student's and of BCa over clusters (from 300 clusters on, Hall's), cut at the bounds, if
+    given. If all differences are equal, their variance is unknown: with bounds the interval is the one for "none of n
+    differed" (see `_interval_of_equals`), without bounds it is infinite.
 
     Args:
         clusters: the differences.
-        level: of the interval, 0..1.
-        bounds: the least and the greatest difference there can be.
-        seed: of the resampling.
-        resamples: draws of the bootstrap.
+        level: confidence level, 0..1.
+        bounds: smallest and largest possible difference.
+        seed: seed of the resampling.
+        resamples: number of bootstrap draws.
 
     Raises:
-        ValueError: the level is no share.
+        ValueError: the level is not between 0 and 1.
     """
     check_level(level)
     width = 0.0 if bounds is None else bounds[1] - bounds[0]
@@ -204,9 +206,9 @@ def interval_of(
 
 
 def mcnemar_exact(gained: int, lost: int) -> TestResult:
-    """Compare two variants by the tasks that only one of them solves: McNemar's test, exact and two-sided.
+    """Compare two variants by the tasks that only one of them solves, with McNemar's exact two-sided test.
 
-    Source: Q. McNemar, Psychometrika 12 (1947) 153-157; exact by the binomial distribution.
+    Source: Q. McNemar, Psychometrika 12 (1947) 153-157; exact with the binomial distribution.
 
     Raises:
         ValueError: a count is negative.
@@ -225,7 +227,7 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
     if bool((clusters.sizes == 1).all()) and bool(((sums == 0) | (sums == 1)).all()):
         return mcnemar_exact(int((clusters.sums > 0).sum()), int((clusters.sums < 0).sum()))
     if clusters.is_constant:
-        # Only the signs as they are and all of them changed give a sum this far from 0.
+        # Of all 2^n sign flips, only the observed signs and their opposite give a sum this far from 0.
         p_value = math.ldexp(1.0, 1 - clusters.count) if clusters.mean else 1.0
         return TestResult("sign-flip permutation (exact)", p_value, clusters.mean)
     if clusters.count >= FEW_CLUSTERS:
@@ -235,10 +237,10 @@ def _test(clusters: Clusters, seed: int) -> TestResult:
 
 
 def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
-    """Ask how often a sum this far from 0 comes of signs by chance."""
+    """Return the sign-flip permutation test: how often random signs give a sum at least as far from 0 as the data."""
     import numpy as np
 
-    # Signs are drawn for sizes in ascending order, so that the order of the data changes nothing, nor does their sign.
+    # Signs are drawn for absolute sums in ascending order, so that neither the order nor the sign of the data matters.
     sizes = np.sort(abs(clusters.sums)) / float(abs(clusters.sums).max())
     seen = abs(float(clusters.sums.sum())) / float(abs(clusters.sums).max()) - EQUAL * float(sizes.sum())
     if clusters.count <= EXACT_FLIPS:
@@ -253,7 +255,7 @@ def _sign_flips(clusters: Clusters, seed: int) -> TestResult:
         flipped = random.integers(0, 2, size=(rows, clusters.count)) * 2 - 1
         extreme += int((abs(flipped @ sizes) >= seen).sum())
         total += rows
-    # The data themselves are one of the ways: a p-value of 0 would be a lie.
+    # The observed signs count as one of the draws, so that the p-value is never 0.
     return TestResult(f"sign-flip permutation ({RESAMPLES:,} draws)", (extreme + 1) / (total + 1), clusters.mean)
 
 
@@ -263,13 +265,13 @@ def _student(clusters: Clusters, level: float) -> Interval:
 
 
 def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interval:
-    """Return the BCa interval at the level that makes a bootstrap of normal data as wide as Student's."""
+    """Return the BCa interval, at the level at which the bootstrap of normal data is as wide as Student's interval."""
     import numpy as np
     from scipy import special, stats
 
     count = clusters.count
-    # Draws are made for clusters in a fixed order, and with the longer tail above: neither the order of the data
-    # nor which of two variants is called the baseline then changes a figure.
+    # Clusters are drawn in a fixed order and with the longer tail at the upper end, so that neither the order of the
+    # data nor swapping variant and baseline changes a figure.
     error = clusters.standard_error
     error = math.copysign(error, float(((clusters.spread / error) ** 3).sum()))
     deviations = clusters.spread / error
@@ -277,11 +279,11 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
     deviations, sizes = deviations[order], clusters.sizes[order]
 
     def mean(deviations: Any, sizes: Any, axis: int = -1) -> Any:
-        # A mean that equals that of the data must do so to the last digit, or ties would count as a bias.
+        # Rounded, so that a mean equal to that of the data is exactly equal; otherwise ties would count as bias.
         return np.round(deviations.sum(axis=axis) / sizes.sum(axis=axis), 12)
 
     quantile = t_quantile((1 + level) / 2, count - 1) * math.sqrt(count / (count - 1))
-    # No draw lies farther out than one in so many.
+    # Draws cannot resolve tails smaller than 1 / resamples.
     outside = max(2 * float(special.ndtr(-quantile)), 1 / resamples)
     found = stats.bootstrap(
         (deviations, sizes),
@@ -299,7 +301,7 @@ def _bca(clusters: Clusters, level: float, seed: int, resamples: int) -> Interva
 
 
 def _hall(clusters: Clusters, level: float, _seed: int, _resamples: int) -> Interval:
-    """Return the interval of Hall's cubic transformation of Student's t, which takes the skewness out of it."""
+    """Return the interval of Hall's cubic transformation of Student's t, which removes the effect of skewness."""
     import numpy as np
 
     scaled = clusters.spread / float(abs(clusters.spread).max())
@@ -318,20 +320,21 @@ def _hall(clusters: Clusters, level: float, _seed: int, _resamples: int) -> Inte
 def _generator(seed: int) -> np.random.Generator:
     import numpy as np
 
-    # Any whole number is a seed; numpy takes none below 0.
+    # numpy accepts no negative seed.
     return np.random.default_rng(seed % 2**64)
 
 
 def _interval_of_equals(clusters: Clusters, level: float, bounds: tuple[float, float] | None) -> Interval:
-    """Return what differences without spread allow.
+    """Return the interval of the mean of differences that are all equal.
 
-    With chance q of a difference farther down, none of n lies there with (1 - q)^n; the q for which that is the
-    tail, and all of it at the bound, is the worst there is. It holds for whichever value all turned out to have.
+    If a difference is lower with probability q, none of n is lower with probability (1 - q)^n. The worst case is the q
+    for which this equals the tail probability, with all of these differences at the bound. The upper end is computed in
+    the same way. The interval is valid for any common value of the differences. Without bounds it is infinite.
     """
     if bounds is None:
         return Interval(-math.inf, math.inf, level, "none: the differences do not vary")
     mean, (low, high) = clusters.mean, bounds
-    # Clusters of unequal size say as much as so many equal ones (L. Kish, "Survey Sampling", 1965, section 11.7).
+    # The effective number of clusters of unequal size (L. Kish, "Survey Sampling", 1965, section 11.7).
     count = float(clusters.sizes.sum()) ** 2 / float(clusters.sizes @ clusters.sizes)
     share = 1 - ((1 - level) / 2) ** (1 / count)
     return Interval(

@@ -1,4 +1,4 @@
-"""What a task's repeats say of k tries: that one of them succeeds, and that all of them do."""
+"""pass@k and pass^k: estimate from a task's repeats the probability that one, or all, of k attempts succeed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from math import comb
 
 
 def pass_at_k(successes: int, trials: int, k: int) -> float | None:
-    """Return the chance that at least one of `k` tries succeeds, without bias; None with fewer than `k` trials.
+    """Return the unbiased estimate of the probability that at least one of `k` attempts succeeds (pass@k).
+
+    Return None with fewer than `k` trials.
 
     Source: M. Chen et al., "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, eq. 1.
 
@@ -16,12 +18,14 @@ def pass_at_k(successes: int, trials: int, k: int) -> float | None:
     _check(successes, trials, k)
     if trials < k:
         return None
-    # Whole numbers up to the one division: 1 less a quotient would lose what is small.
+    # Integers up to the single division: 1 minus a quotient would lose precision for small results.
     return (comb(trials, k) - comb(trials - successes, k)) / comb(trials, k)
 
 
 def pass_hat_k(successes: int, trials: int, k: int) -> float | None:
-    """Return the chance that all of `k` tries succeed (pass^k), without bias; None with fewer than `k` trials.
+    """Return the unbiased estimate of the probability that all of `k` attempts succeed (pass^k).
+
+    Return None with fewer than `k` trials.
 
     Source: S. Yao et al., "tau-bench", arXiv 2406.12045, section 4.
 

@@ -1,4 +1,4 @@
-"""What a plan can find out: its power, and the smallest effect that it would notice."""
+"""Statistical power of a plan: its power, the sample size it needs, and its minimum detectable effect."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ALPHA = 0.05
 POWER = 0.8
 _MOST = 1e9
 _FAR = 9.0
-"""Beyond so many standard deviations lies 2e-19 of a normal distribution."""
+"""In standard deviations; the tails of a normal distribution beyond it have a probability of 2e-19."""
 
 
 def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the chance that a two-sided t test on `count` differences of this spread notices a mean of `effect`.
+    """Return the power of a two-sided t test on `count` differences whose true mean is `effect`.
 
     Exact for normal differences (noncentral t). Sources: N. L. Johnson, B. L. Welch, Biometrika 31 (1940) 362-389;
     J. Cohen, "Statistical Power Analysis", 1988, ch. 2.
@@ -23,11 +23,11 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
     Args:
         effect: the true mean of the differences, in their unit.
         sd: standard deviation of the differences, one per task (or cluster).
-        count: how many there are; with fewer than two nothing is noticed.
-        alpha: the chance of a false alarm that the test allows.
+        count: number of differences; with fewer than two the power is 0.
+        alpha: significance level of the test, 0..1.
 
     Raises:
-        ValueError: the spread is negative, alpha is no share, or a number is not finite.
+        ValueError: the standard deviation is negative, alpha is not between 0 and 1, or a number is not finite.
     """
     _check(sd, alpha)
     if not math.isfinite(effect):
@@ -40,18 +40,18 @@ def power_of(effect: float, sd: float, count: int, *, alpha: float = ALPHA) -> f
 
 
 def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA) -> float:
-    """Return the chance that the whole two-sided interval of a mean lies beyond a bound: that a gate passes.
+    """Return the probability that a gate passes: that the whole two-sided interval of a mean lies beyond a bound.
 
     Exact for normal differences and Student's interval.
 
     Args:
-        distance: how far the true mean lies beyond the bound; negative where it breaks it.
+        distance: distance of the true mean beyond the bound; negative if the true mean violates the bound.
         sd: standard deviation of the differences, one per task (or cluster).
-        count: how many there are.
-        alpha: 1 less the level of the interval.
+        count: number of differences.
+        alpha: 1 minus the confidence level of the interval.
 
     Raises:
-        ValueError: the spread is negative, alpha is no share, or a number is not finite.
+        ValueError: the standard deviation is negative, alpha is not between 0 and 1, or a number is not finite.
     """
     _check(sd, alpha)
     if not math.isfinite(distance):
@@ -64,19 +64,19 @@ def pass_chance(distance: float, sd: float, count: int, *, alpha: float = ALPHA)
 
 
 def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, power: float = POWER) -> int | None:
-    """Return how many differences put the whole interval of their mean beyond a bound with chance `power`.
+    """Return how many differences put the whole interval of their mean beyond a bound with probability `power`.
 
-    By quantiles of Student's t, within one or two of what the noncentral t gives. None where more than a billion would be
-    needed, and on the bound itself.
+    The result comes from quantiles of Student's t, and differs by one or two from that of the noncentral t. It is None
+    if more than a billion differences would be needed, or if the true mean lies on the bound.
 
     Args:
-        distance: how far the true mean lies from the bound, either way.
-        variance: of the differences, one per task (or cluster).
-        alpha: 1 less the level of the interval.
-        power: the chance that is wanted.
+        distance: distance of the true mean from the bound, in either direction.
+        variance: variance of the differences, one per task (or cluster).
+        alpha: 1 minus the confidence level of the interval.
+        power: the required probability.
 
     Raises:
-        ValueError: the variance is negative or not finite, or alpha is no share.
+        ValueError: the variance is negative or not finite, or alpha is not between 0 and 1.
     """
     _check(math.sqrt(variance), alpha)
     if distance == 0:
@@ -99,17 +99,17 @@ def count_needed(distance: float, variance: float, *, alpha: float = ALPHA, powe
 
 
 def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, power: float = POWER) -> float | None:
-    """Return the mean difference that is noticed with chance `power`; None with fewer than two differences.
+    """Return the mean difference that a two-sided t test detects with probability `power`; None if `count` is below 2.
 
     Args:
         sd: standard deviation of the differences, one per task (or cluster).
-        count: how many there are.
-        alpha: the chance of a false alarm that the test allows.
-        power: the chance of noticing it that is wanted.
+        count: number of differences.
+        alpha: significance level of the test, 0..1.
+        power: the required power.
 
     Raises:
-        ValueError: the spread is negative or not finite, alpha is no share, or the power does not lie between alpha,
-            which no effect at all has, and 1.
+        ValueError: the standard deviation is negative or not finite, alpha is not between 0 and 1, or the power does
+            not lie between alpha, the power for an effect of 0, and 1.
     """
     _check(sd, alpha)
     if not alpha < power < 1:
@@ -128,18 +128,18 @@ def minimum_detectable_effect(sd: float, count: int, *, alpha: float = ALPHA, po
 
 
 def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0) -> float:
-    """Return the standard deviation of one task's difference in success rate between two variants, before any data.
+    """Predict, before any data, the standard deviation of one task's difference in success rate between two variants.
 
     Args:
-        rate: the success rate that both are assumed to have.
-        replications: repeats of a task with each.
-        task_share: share of the variance that lies between tasks, which pairing takes away; 0 is the worst case
-            as long as each task is as hard for one variant as for the other.
+        rate: the assumed success rate of both variants, 0..1.
+        replications: repeats of a task with each variant.
+        task_share: share of the variance that lies between tasks, which pairing removes, 0..1; 0 is the worst case
+            as long as each task is equally hard for both variants.
 
     Source: E. Miller, arXiv 2411.00640, section 4 (paired variance, resampled answers).
 
     Raises:
-        ValueError: a share lies outside 0..1, or there is no replication.
+        ValueError: `rate` or `task_share` lies outside 0..1, or `replications` is below 1.
     """
     if not (0 <= rate <= 1 and 0 <= task_share <= 1):
         raise ValueError(f"shares lie between 0 and 1: {rate}, {task_share}")
@@ -149,11 +149,12 @@ def success_delta_sd(rate: float, replications: int, *, task_share: float = 0.0)
 
 
 def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) -> float:
-    """Return the power where the mean lies `shift` standard errors from 0, on both sides or on the upper one alone.
+    """Return the power of a t test whose mean is `shift` standard errors from 0; `both`: two-sided, else upper side.
 
-    The test notices where |Z + shift| > critical x S (Z + shift, on one side), with Z normal and S a chi over the root
-    of its degrees of freedom; that is integrated over S. scipy's noncentral t is nan for few degrees of freedom (1.17: for 3 of them
-    at a shift of 12, which a level divided among comparisons asks of 4 tasks).
+    The test rejects where |Z + shift| > critical x S (on one side, Z + shift), with Z normal and S a chi variable
+    divided by the root of its degrees of freedom; the function integrates the probability over S. scipy's noncentral t
+    returns nan for few degrees of freedom (1.17: for 3 of them at a shift of 12, which occurs with 4 tasks if the level
+    is divided among comparisons).
     """
     if math.isinf(shift):
         return float(both or shift > 0)
@@ -168,9 +169,9 @@ def _power_at(shift: float, freedom: int, alpha: float, *, both: bool = True) ->
         noticed_above = float(special.ndtr(shift - critical * s))
         return density * (noticed_above + float(special.ndtr(-shift - critical * s)) if both else noticed_above)
 
-    # Beyond lies less than 1e-16, as a norm of normals keeps as close to its mean as one of them does.
+    # Outside of this range lies less than 1e-16: the norm of normal variables is as concentrated as one of them.
     start, end = max(0.0, 1 - _FAR / math.sqrt(freedom)), 1 + _FAR / math.sqrt(freedom)
-    # Where what is integrated bends, between 1 and 0 or about the top of the density.
+    # Points where the integrand bends: between 1 and 0, and near the maximum of the density.
     bends = {1.0, *((shift + z) / critical for z in (-_FAR, 0, _FAR))}
     ends = [start, *sorted(bend for bend in bends if start < bend < end), end]
     parts = [integrate.quad(noticed, a, b, epsabs=1e-11, epsrel=1e-9, limit=200)[0] for a, b in pairwise(ends)]

@@ -1,8 +1,8 @@
-"""Intervals that hold all their true values at once: how far each must reach.
+"""Simultaneous confidence intervals: the level of each interval such that all contain their true values at once.
 
-Comparisons share a baseline and tasks, so their errors go together. The level of each interval is the one at which the
-largest of all studentised errors stays inside with the joint level: the max-t method, with the correlations that the
-clusters show. It lies between the joint level itself (all comparisons are one) and Bonferroni's. Sources: C. W. Dunnett,
+Comparisons share a baseline and tasks, so their errors are correlated. The level of each interval is the one at which
+the largest studentised error stays inside with the joint level: the max-t method, with the correlations estimated from
+the clusters. It lies between the joint level (perfect correlation) and Bonferroni's. Sources: C. W. Dunnett,
 J. Am. Statist. Assoc. 50 (1955) 1096-1121; P. H. Westfall, S. S. Young, "Resampling-Based Multiple Testing", 1993;
 T. Hothorn, F. Bretz, P. Westfall, Biometrical J. 50 (2008) 346-363.
 """
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 FEWEST_CLUSTERS = 10
-"""With fewer, correlations are guesses: then levels are Bonferroni's."""
+"""With fewer clusters, estimates of correlations are too uncertain, and Bonferroni's level is used."""
 MOST_COMPARISONS = 200
-"""Beyond, what correlations would win is not worth the time: Bonferroni."""
+"""With more comparisons, the gain from correlations is not worth the time, and Bonferroni's level is used."""
 DRAWS = 40_000
-"""The level of each interval is found to within 0.1 points of 5 %."""
+"""With so many random draws, the level of each interval is accurate to 0.1 percentage points of 5 %."""
 _SEED = 20_261_123
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """What each cluster adds to the error of one comparison's estimate.
+    """The contribution of each cluster to the error of one comparison's estimate.
 
     Attributes:
-        ids: names of the clusters, the same in every comparison, without repetition.
-        values: of each cluster, in any unit.
+        ids: ids of the clusters, unique, and the same in every comparison.
+        values: the contribution of each cluster, in any unit.
     """
 
     ids: Ints
@@ -46,13 +46,13 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """How the intervals of several comparisons hold together.
+    """The joint confidence level of several comparisons, and the level of each interval.
 
     Attributes:
-        comparisons: how many there are.
-        level: with which all intervals hold their true values at once, 0..1.
-        each: the level that each interval has by itself, 0..1.
-        method: as it should be named to a reader.
+        comparisons: number of comparisons.
+        level: probability that all intervals contain their true values at once, 0..1.
+        each: confidence level of each single interval, 0..1.
+        method: name of the method, as shown to a reader.
     """
 
     comparisons: int
@@ -62,15 +62,15 @@ class Joint:
 
 
 def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws: int = DRAWS) -> Joint:
-    """Return the level that each of several intervals needs for all of them to hold at once.
+    """Return the confidence level that each of several intervals needs for the given joint level.
 
     Args:
-        errors: one for each comparison; None where nothing is known of how it goes with the others.
+        errors: one per comparison; None if its correlation with the others is unknown (then Bonferroni).
         level: the joint level, 0..1.
-        draws: of the largest error, for its quantile.
+        draws: number of random draws of the largest error, for its quantile.
 
     Raises:
-        ValueError: the level is no share.
+        ValueError: the level is not between 0 and 1.
     """
     check_level(level)
     count = len(errors)
@@ -83,7 +83,7 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
     import numpy as np
     from scipy import special
 
-    # Errors as rows over all clusters, each of length 1: products are correlations, and so are those of normal draws.
+    # One row of length 1 per comparison over all clusters, so that products of rows are the correlations of the draws.
     ids = np.unique(np.concatenate([found.ids for found in known]))
     rows = np.zeros((count, ids.size))
     for row, found in zip(rows, known, strict=True):
@@ -92,7 +92,7 @@ def joint_level(errors: Sequence[Errors | None], *, level: float = LEVEL, draws:
             scaled = found.values / largest
             row[np.searchsorted(ids, found.ids)] = scaled / np.sqrt(scaled @ scaled)
     correlations = rows @ rows.T
-    # What does not vary goes with nothing.
+    # A comparison without variance is uncorrelated with the others.
     np.fill_diagonal(correlations, 1.0)
     values, vectors = np.linalg.eigh(correlations)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))

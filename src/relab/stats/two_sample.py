@@ -1,7 +1,7 @@
 """Comparison of two samples: exact and rank tests, and the size of a shift.
 
-Thin over scipy, which is imported when a test is computed and not before, so that a
-program that compares nothing does not pay for it.
+The functions are thin wrappers of scipy and numpy. They import them only when they
+compute, so that a program without comparisons does not pay for the import.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Literal
 Alternative = Literal["two-sided", "less", "greater"]
 
 MAX_PAIRS = 4_000_000
-"""Pairwise differences that the Hodges-Lehmann estimate forms at most (32 MB of doubles)."""
+"""Maximum number of pairwise differences of the Hodges-Lehmann estimate (32 MB of doubles)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TestResult:
-    """What a significance test says.
+    """The result of a significance test.
 
     Attributes:
-        name: the test, as it should be named to a reader.
+        name: name of the test, as shown to a reader.
         p_value: probability under the null hypothesis of data at least as extreme, 0..1.
         statistic: the test's statistic; the sample odds ratio for Fisher's test.
     """
 
-    __test__ = False  # Not a test class, whatever pytest takes its name for.
+    __test__ = False  # pytest would collect the class because of its name.
 
     name: str
     p_value: float
@@ -35,16 +35,16 @@ class TestResult:
 
 
 def preload() -> None:
-    """Import scipy now, so that the first comparison of a long-lived process need not wait for it."""
+    """Import scipy now, so that the first comparison in a long-lived process does not wait for the import."""
     from scipy import stats  # noqa: F401 importing it is the purpose
 
 
 def fisher_exact(
     hits_a: int, total_a: int, hits_b: int, total_b: int, *, alternative: Alternative = "two-sided"
 ) -> TestResult:
-    """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, by Fisher's exact test.
+    """Compare two proportions, `hits_a / total_a` with `hits_b / total_b`, with Fisher's exact test.
 
-    `alternative="greater"` asks whether the proportion of a is greater than that of b.
+    `alternative="greater"` tests whether the proportion of a is greater than that of b.
     Source: R. A. Fisher, "Statistical Methods for Research Workers", 1934, section 21.02.
 
     Raises:
@@ -61,12 +61,12 @@ def fisher_exact(
 
 
 def fisher_exact_greater(hits_a: int, total_a: int, hits_b: int, total_b: int) -> TestResult:
-    """Ask whether the proportion of a is greater than that of b; see `fisher_exact`."""
+    """Test whether the proportion of a is greater than that of b; see `fisher_exact`."""
     return fisher_exact(hits_a, total_a, hits_b, total_b, alternative="greater")
 
 
 def mann_whitney(a: Sequence[float], b: Sequence[float], *, alternative: Alternative = "two-sided") -> TestResult:
-    """Compare the location of two samples by ranks: the Mann-Whitney U test.
+    """Compare the locations of two samples with the Mann-Whitney U test.
 
     Exact for small samples without ties, else the normal approximation with tie and
     continuity correction (scipy's `method="auto"`). When all values are equal the

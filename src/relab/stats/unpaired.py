@@ -1,4 +1,4 @@
-"""The difference of two means without pairs: how large, how sure, and how likely by chance."""
+"""The difference of two means without pairs: estimate, confidence interval and test."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from relab.stats.two_sample import TestResult, fisher_exact
 
 @dataclass(frozen=True, slots=True)
 class UnpairedDelta:
-    """What two independent samples say of the difference of their means.
+    """The difference of the means of two independent samples.
 
     Attributes:
-        estimate: the second mean less the first.
-        standard_error: of the estimate, by clusters.
-        clusters: how many independent groups the smaller sample has.
+        estimate: the second mean minus the first.
+        standard_error: clustered standard error of the estimate.
+        clusters: number of clusters in the sample with fewer clusters.
     """
 
     estimate: float
@@ -29,12 +29,12 @@ class UnpairedDelta:
 
 
 def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: float = LEVEL) -> Interval:
-    """Return the interval of rate b less rate a, made of the score intervals of both.
+    """Return Newcombe's interval of rate b minus rate a, built from the score intervals of both rates.
 
     Source: R. G. Newcombe, Statist. Med. 17 (1998) 873-890, method 10.
 
     Raises:
-        ValueError: a sample is empty, or has more hits than trials.
+        ValueError: a sample is empty or has more hits than trials, or the level is not between 0 and 1.
     """
     a, b = wilson(hits_a, total_a, level=level), wilson(hits_b, total_b, level=level)
     rate_a, rate_b = hits_a / total_a, hits_b / total_b
@@ -45,16 +45,17 @@ def newcombe(hits_a: int, total_a: int, hits_b: int, total_b: int, *, level: flo
 
 
 def unpaired_delta(a: Clusters, b: Clusters, *, level: float = LEVEL, is_rate: bool = False) -> UnpairedDelta:
-    """Estimate the mean of sample b less that of sample a.
+    """Estimate the mean of sample b minus that of sample a.
 
-    Rates of tasks that were each wholly solved or wholly failed get Newcombe's interval and Fisher's test, all else
-    Welch's. Where neither sample varies, nothing is said of anything but a rate.
+    Rates of tasks whose trials all succeeded or all failed get Newcombe's interval and Fisher's test, all other samples
+    get Welch's. Without variance in either sample, or with fewer than two clusters, the interval is infinite and the
+    p-value 1, except for such rates.
 
     Args:
-        a: the values of the first sample, summed by what is independent.
-        b: those of the second.
-        level: of the interval, 0..1.
-        is_rate: whether values lie between 0 and 1, each standing for a share of successes.
+        a: the values of the first sample, summed by cluster.
+        b: the values of the second sample, summed by cluster.
+        level: confidence level, 0..1.
+        is_rate: whether each value is a share of successes, 0..1.
     """
     error = math.hypot(a.standard_error, b.standard_error)
     estimate, clusters = b.mean - a.mean, min(a.count, b.count)
@@ -85,7 +86,7 @@ def _is_binary(a: Clusters, b: Clusters) -> bool:
 
 
 def _freedom(a: Clusters, b: Clusters) -> float:
-    """Return Welch and Satterthwaite's degrees of freedom (B. L. Welch, Biometrika 34 (1947) 28-35)."""
+    """Return the Welch-Satterthwaite degrees of freedom (B. L. Welch, Biometrika 34 (1947) 28-35)."""
     variances = [sample.standard_error**2 for sample in (a, b)]
     parts = sum(variance**2 / (sample.count - 1) for variance, sample in zip(variances, (a, b), strict=True))
     return sum(variances) ** 2 / parts

@@ -1,4 +1,4 @@
-"""Verdicts: what an interval says about a gate. The judge of experiments, rollouts and builds."""
+"""Verdicts: compare a confidence interval with a gate. Used for experiments, rollouts and builds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from relab.stats.power import POWER
 
 
 class Verdict(StrEnum):
-    """What was decided. EDGE is neither: the data allow both; INVALID means that they allow no judgement."""
+    """The decision about a gate. EDGE: the data allow both PASS and FAIL. INVALID: the data allow no judgement."""
 
     PASS = "PASS"  # noqa: S105 a verdict
     EDGE = "EDGE"
@@ -23,18 +23,18 @@ class Verdict(StrEnum):
 
 _SEVERITY = (Verdict.PASS, Verdict.EDGE, Verdict.INVALID, Verdict.FAIL)
 _MAX_GATE_LENGTH = 300
-# No part can match what another does, so that text of any kind is read in one go.
+# No two parts can match the same character, so that matching takes linear time for any text.
 _GATE = re.compile(r"(?P<metric>[^<>=]+)(?P<sign>[<>]=)(?P<number>[^<>=%]+)(?P<percent>%?)")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What the difference between variant and baseline must be.
+    """A bound on the difference between variant and baseline in one metric.
 
     Attributes:
-        at_least: whether the difference must not lie below the threshold; else not above.
-        threshold: in the unit of the metric, or as a share of the baseline if `is_relative`.
+        at_least: True if the difference must not lie below the threshold, False if not above it.
+        threshold: the bound, in the unit of the metric, or as a share of the baseline if `is_relative`.
     """
 
     metric: str
@@ -43,18 +43,18 @@ class Gate:
     is_relative: bool = False
 
     def __str__(self) -> str:
-        # Digits enough for any threshold that was written, and none of the rounding of a percentage.
+        # Enough digits for every written threshold, without the rounding error of a percentage.
         number = f"{self.threshold * 100:.12g}%" if self.is_relative else f"{self.threshold:.12g}"
         return f"{self.metric}{'>=' if self.at_least else '<='}{number}"
 
     @classmethod
     def parse(cls, text: str) -> Gate:
-        """Read `success>=-0.02` or `latency_ms<=5%`: a bound of variant less baseline.
+        """Parse `success>=-0.02` or `latency_ms<=5%`: a bound on variant minus baseline.
 
         A metric's name is any printable text without `<`, `>` and `=`.
 
         Raises:
-            ValueError: the text is no gate, or longer than 300 characters.
+            ValueError: the text is not a gate, or is longer than 300 characters.
         """
         match = _GATE.fullmatch(text.strip()) if len(text) <= _MAX_GATE_LENGTH else None
         metric, number = (match["metric"].strip(), match["number"].strip()) if match else ("", "")
@@ -69,11 +69,13 @@ class Gate:
         return cls(metric, match["sign"] == ">=", float(number) / (100 if is_relative else 1), is_relative)
 
     def judge(self, interval: Interval, threshold: float | None = None) -> Verdict:
-        """Return what an interval of the difference says: PASS or FAIL only if all of it does.
+        """Return the verdict of a confidence interval of the difference.
+
+        PASS or FAIL if the whole interval lies on one side of the bound, else EDGE; INVALID if a number is nan.
 
         Args:
-            interval: of the difference, in the unit of the threshold.
-            threshold: instead of the gate's own, for an interval in another unit.
+            interval: interval of the difference, in the unit of the threshold.
+            threshold: replaces the gate's threshold, for an interval in another unit.
         """
         bound = self.threshold if threshold is None else threshold
         if math.isnan(interval.low) or math.isnan(interval.high) or math.isnan(bound):
@@ -87,13 +89,15 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """How much larger a run would decide a gate with a chance of 80 %, if the true difference were known.
+    """The size of a run that would decide a gate with a probability of 80 %, for an assumed true difference.
 
     Attributes:
-        assumed: why this true difference is taken, as it should be named to a reader.
-        difference: the true difference that is assumed; verdict: what a large enough run says then.
-        tasks: how many at the run's own repeats; None if no number does.
-        repeats: how many at the run's own tasks; None if no number does, or it is not known how much repeats vary.
+        assumed: why this true difference is assumed, as shown to a reader.
+        difference: the assumed true difference.
+        verdict: the verdict of a large enough run under this assumption.
+        tasks: number of tasks needed with the run's repeats; None if no number is enough.
+        repeats: number of repeats needed with the run's tasks; None if no number is enough, or if the variance between
+            repeats is unknown.
     """
 
     assumed: str
@@ -105,16 +109,16 @@ class Needed:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict and all that it rests on.
+    """A verdict with the figures behind it.
 
     Attributes:
-        reason: one sentence.
-        windows: how many independent observations there are: clusters of tasks, or windows of time.
-        minimum_detectable_effect: the difference that so many would show with 80 %.
-        rerun_chance: of a PASS or FAIL, how often another run of this size would say the same if the true difference
-            were the estimate; below 80 % the verdict is near its bound.
-        needed: what would decide it; see `Needed`.
-        false_pass_rate: how often this very procedure passes data like these that lie exactly on the threshold.
+        reason: the reason for the verdict, in one sentence.
+        windows: number of independent observations: clusters of tasks, or windows of time.
+        minimum_detectable_effect: the difference that so many observations would detect with a power of 80 %.
+        rerun_chance: for PASS or FAIL, the probability that another run of this size gets the same verdict if the true
+            difference equals the estimate; below 80 % the verdict is near its bound.
+        needed: sizes of a run that would decide the gate; see `Needed`.
+        false_pass_rate: how often the procedure passes similar data whose mean lies exactly on the threshold, 0..1.
     """
 
     verdict: Verdict
@@ -129,7 +133,7 @@ class Judgement:
 
     @property
     def is_near(self) -> bool:
-        """Whether a PASS or FAIL lies so near its bound that another run might well not repeat it."""
+        """Whether a PASS or FAIL is so near its bound that another run repeats it with a probability below 80 %."""
         return self.rerun_chance is not None and self.rerun_chance < POWER
 
 
@@ -137,7 +141,7 @@ def worst(verdicts: list[Verdict]) -> Verdict:
     """Return the verdict on several gates together: FAIL before INVALID before EDGE before PASS.
 
     Raises:
-        ValueError: there are none.
+        ValueError: `verdicts` is empty.
     """
     if not verdicts:
         raise ValueError("without a gate there is no verdict")
@@ -155,24 +159,25 @@ def false_pass_rate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> float | None:
-    """Measure how often the gate passes by chance.
+    """Estimate by simulation how often the gate passes by chance, 0..1.
 
-    Clusters are moved so that their mean lies on the threshold, drawn anew with replacement, and judged as the
-    real ones are. None where nothing varies: then there is nothing to draw from.
+    The function shifts the clusters so that their mean lies on the threshold, resamples them with replacement, and
+    judges each sample like the real data. It returns None if the clusters do not vary, because resampling is then
+    impossible.
 
     Args:
-        clusters: the differences that the gate is for.
-        gate: that is judged.
-        threshold: in the unit of the differences, where the true mean is put: 0 for a relative gate.
-        bounds: the least and the greatest difference there can be; they move with the clusters.
-        runs: draws; with 200 a rate of 5 % is measured to within 3 points.
-        resamples: of each draw's bootstrap; fewer than a verdict's, for speed. Where events are rare that can change
+        clusters: the differences that the gate judges.
+        gate: the gate.
+        threshold: the assumed true mean, in the unit of the differences: 0 for a relative gate.
+        bounds: smallest and largest possible difference; they are shifted with the clusters.
+        runs: number of simulated samples; 200 measure a rate of 5 % to within 3 percentage points.
+        resamples: bootstrap draws per sample; fewer than for a verdict, for speed. With rare events this can change
             the rate; see `relab.stats.paired.RESAMPLES`.
-        seed: of all of it.
-        level: of the interval that is judged, 0..1.
+        seed: seed of the simulation.
+        level: confidence level of the judged interval, 0..1.
 
     Raises:
-        ValueError: the threshold is not finite, or there is no run.
+        ValueError: the threshold is not finite, or `runs` is below 1.
     """
     if not math.isfinite(threshold) or runs < 1:
         raise ValueError(f"a finite threshold and a run at least are needed, not {threshold} and {runs}")
@@ -189,7 +194,7 @@ def false_pass_rate(
     for _ in range(runs):
         drawn = random.integers(0, clusters.count, size=clusters.count)
         sample = Clusters(moved[drawn], clusters.sizes[drawn])
-        # Seeds are drawn too: with the seed itself the bootstrap would repeat the draw that it is to judge.
+        # Each bootstrap gets a new random seed: with `seed` itself it would repeat the draw of the sample.
         draw = int(random.integers(2**32))
         interval = interval_of(sample, level=level, bounds=limits, seed=draw, resamples=resamples)
         passes += gate.judge(interval, threshold) is Verdict.PASS

@@ -1,1 +1,1 @@
-"""One detector per failure category; each is a pure function over a run."""
+"""One detector per failure category; each is a pure function of one run."""

@@ -1,4 +1,4 @@
-"""Repeating patterns in a sequence, in linear time."""
+"""Find repeating patterns in a sequence, in linear time."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ class Cycle:
 
     @property
     def repeats(self) -> int:
-        """How many whole times the pattern occurs."""
+        """Number of complete occurrences of the pattern."""
         return (self.end - self.start) // self.period
 
 
 def find_cycles(tokens: Sequence[Hashable | None], *, min_repeats: int) -> Iterator[Cycle]:
-    """Yield the maximal stretches in which 2 to 4 items alternate at least `min_repeats` times.
+    """Yield the maximal stretches in which a pattern of 2 to 4 items repeats at least `min_repeats` times.
 
-    None stands for an item that is comparable to nothing. A stretch of one item
-    repeated is no cycle. Stretches don't overlap: shorter periods win, then earlier
-    ones. For each period, `tokens[i] == tokens[i - period]` holds on a run of length m
-    exactly where m + period items repeat with that period, so one pass per period is
-    enough.
+    None equals no other item. A stretch that repeats a single item is not a cycle.
+    Stretches do not overlap: shorter periods win, then earlier stretches. For each period,
+    `tokens[i] == tokens[i - period]` holds for m consecutive `i` exactly if m + period items
+    repeat with that period, so one pass per period is enough.
     """
     taken = bytearray(len(tokens))
     for period in range(MIN_PERIOD, MAX_PERIOD + 1):

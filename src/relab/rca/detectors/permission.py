@@ -1,4 +1,4 @@
-"""tool_permission: the caller is not known, or not allowed to do what it asked."""
+"""tool_permission: the caller is not authenticated, or not authorised for the action."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """A refusal for rate (GitHub answers 403 to it), for content, or by a proxy is none of permission."""
+    """Whether a refusal is due to a rate limit (GitHub answers 403), content or a proxy, not to permissions."""
     if failure.status_code == 401:
         return False
     text = failure.text
@@ -109,9 +109,9 @@ def _detail_of_class(failure: Failure) -> str | None:
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find refusals for want of identity or right; status 401 and 403, error classes, wording.
+    """Find failed authentication and missing permissions, by status 401 and 403, error classes and wording.
 
-    Details: `authentication` (who you are), `authorization` (what you may do),
+    Details: `authentication` (the caller's identity), `authorization` (its rights),
     `blocked` (robots, captcha).
     """
     for failure, sign in signs(_read, view):

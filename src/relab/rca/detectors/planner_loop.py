@@ -1,4 +1,4 @@
-"""planner_loop: the agent repeats itself and does not come forward."""
+"""planner_loop: the agent repeats itself without progress."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MIN_RETRIES = 3
 MIN_REPEATS = 3
 SURE_REPEATS = 5
 MANY_POLLS = 10
-"""So many identical calls, each answered differently, are a loop after all when the run failed."""
+"""At least this many identical calls in a failed run are a loop, even if results differ or it looks like polling."""
 
 MIN_OUTPUT_CHARS = 40
-"""Shorter outputs ("Done.", "Processed successfully") repeat by themselves."""
+"""Shorter outputs ("Done.", "Processed successfully") repeat without a loop."""
 
 CITED_REPEATS = 3
 
@@ -61,7 +61,7 @@ RULE = ErrorRule(
             phrase(
                 None,
                 "loop",
-                # An endless loop in code that the agent wrote is not one of the agent.
+                # An endless loop in code that the agent wrote is not a loop of the agent.
                 r"(?:planner|planning|agent|tool(?:[ -]call)?) loop\b|\bloop (?:was )?detected|stuck in a loop",
             ),
         )
@@ -80,8 +80,8 @@ _DIGITS = re.compile(r"\d+")
 def detect(view: RunView) -> Iterator[Problem]:
     """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
 
-    Details: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (seen in
-    what it did), `iteration_limit`, `retries_exhausted` (stated by an error).
+    Details: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (found in the
+    run's steps and calls), `iteration_limit`, `retries_exhausted` (stated by an error).
     """
     for failure, sign in signs(RULE.read, view):
         yield problem_of(Category.PLANNER_LOOP, failure, sign)
@@ -134,12 +134,12 @@ def _retried(view: RunView) -> Iterator[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A call with what makes another call a repetition of it.
+    """A call, and the values by which its repetitions are recognised.
 
     Attributes:
-        key: tool and arguments; None when the arguments were not reported.
-        outcome: what came of it; two equal outcomes mean that nothing was learnt in between.
-        is_blind: it succeeded without a reported result, so equal outcomes prove little.
+        key: tool and arguments; calls with equal keys are identical. None if the arguments were not reported.
+        outcome: result of a good call, else status, error class and status code; equal outcomes mean no progress.
+        is_blind: the call succeeded without a reported result, so equal outcomes prove little.
     """
 
     placed: PlacedCall
@@ -153,7 +153,7 @@ def _repeatable(placed: PlacedCall) -> Repeatable:
     fingerprint = call.args_fingerprint
     good = is_good_call(call)
     result = call.result_summary if good else None
-    # A failure's message may hold a request id or a time; its class and code don't.
+    # An error message may contain a request id or a time, so equal failures are compared by class and code.
     outcome = (good, result) if good else (call.status, call.error_class, call.status_code)
     return Repeatable(
         placed=placed,
@@ -191,13 +191,15 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[Pr
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
 ) -> Iterator[Problem]:
-    """Judge the identical calls at `indexes`: stuck, polling, or repeated for good reason.
+    """Yield the problem of the identical calls at `indexes` if they are a loop; yield nothing if they are polling.
 
-    Stuck means at least `MIN_REPEATS` equal outcomes in a row with no new call in between;
-    with new calls in between (an edit between two test runs) it is only a hint.
+    They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in
+    between. With new calls in between (an edit between two test runs), or with different
+    outcomes of at least `MANY_POLLS` calls, the problem is only a hint (low confidence), and
+    only if the run failed.
 
-    `fresh_before[i]` counts the calls before index i that are repeated nowhere, and
-    `last_progress` is the index of the last of them that succeeded, -1 if none did.
+    `fresh_before[i]` is the number of calls before index i that are never repeated;
+    `last_progress` is the index of the last such call that succeeded, or -1.
     """
     stuck: list[int] = []
     scattered: list[int] = []
@@ -228,7 +230,7 @@ def _identical(
 
 
 def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
-    """Append to the chain in place, or begin a new one: linear however long it gets."""
+    """Append `index` to the chain in place, or start a new chain; in place, so that the total cost stays linear."""
     if not unbroken:
         return [index]
     chain.append(index)
@@ -236,16 +238,16 @@ def _extended(chain: list[int], index: int, *, unbroken: bool) -> list[int]:
 
 
 def _is_waiting(item: Repeatable) -> bool:
-    """Whether a call was answered with "not yet": repeating it is polling."""
+    """Whether the result of a call says "not yet", so that repeating the call is polling."""
     result = item.placed.call.result_summary
     return bool(result) and len(result or "") <= 300 and _PENDING.search(result or "") is not None
 
 
 def _loop(detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool) -> Problem:
-    """Make the problem of a loop of calls.
+    """Build the problem of a loop of calls.
 
-    The run got past it when the same call later had another, good outcome, or when a
-    call that is part of no loop succeeded afterwards.
+    `got_past` is True if the same call later had a different, good outcome, or if a call
+    outside of every loop succeeded afterwards; the problem then counts as recovered.
     """
     first = members[0].placed
     blind = all(item.is_blind for item in members)
@@ -272,13 +274,13 @@ def _loop(detail: str, members: Sequence[Repeatable], repeats: int, view: RunVie
 
 
 def _call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
-    """Quote what makes the calls the same: their arguments, else the hash given for them."""
+    """Quote the arguments of a call, else their hash, else its status."""
     field = quotable_field(placed.call, "args_json", "args_hash", "status")
     return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)
 
 
 def _looping_steps(view: RunView) -> Iterator[Problem]:
-    """Find steps of one agent that say the same three times in a row, given the same."""
+    """Find at least three steps in a row of one agent with equal name (except digits), input and output."""
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
     for placed in view.steps:

@@ -1,4 +1,4 @@
-"""rate_limited: a tool or a model provider refused because too much was asked of it."""
+"""rate_limited: a tool or a model provider rejected a request because of its rate, a quota or overload."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ WORDING = Phrases(
         phrase(None, "abuse detection", r"abuse detection mechanism"),
     )
 )
-"""Phrasing of OpenAI, Anthropic, Google, AWS, Azure and GitHub, as their API references print it."""
+"""The wording of OpenAI, Anthropic, Google, AWS, Azure and GitHub in their API references."""
 
 _NOT_RATE = re.compile(
-    # gRPC says RESOURCE_EXHAUSTED of messages and memory, too.
+    # gRPC also reports RESOURCE_EXHAUSTED for large messages and for lack of memory.
     r"received message larger|message.{0,20}too large|out of memory|no space left"
     r"|rate[ _-]?limit\w*['\"]? (?:must|should|parameter|argument|option|is not a valid)",
     re.IGNORECASE,
@@ -75,9 +75,9 @@ RULE = ErrorRule(
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find refusals for rate, quota or load; status 429 and 529, error classes, provider phrasing.
+    """Find requests rejected for rate, quota or load, by status 429 and 529, error classes and providers' wording.
 
-    Details: `retry_after` (the error says when to come back), `quota`, `overloaded`.
+    Details: `retry_after` (the error says when to retry), `quota`, `overloaded`.
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.RATE_LIMITED, failure, sign)

@@ -1,4 +1,4 @@
-"""All detectors, in the order in which their problems are listed at equal time."""
+"""All detectors, in the order in which the analysis runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""prompt_regression: this version of the agent does worse than the version before."""
+"""prompt_regression: this version of the agent performs worse than the previous version."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from relab.rca.problems import Problem, Quotation
 from relab.rca.run_view import RunView
 
 MAX_DIFFERENCES = 10
-"""Outcome, steps and the surest tools; a version that replaces all of its tools needs no list of them."""
+"""How many differences are reported: outcome, steps and the most significant tools.
+
+A version that replaces all of its tools needs no complete list of them."""
 
 MIN_ATTRIBUTABLE_SHARE = 0.5
-"""A single failure is laid to the version when more likely than not it would not have happened before."""
+"""The version explains a single failure if the previous version would probably (at least 50 %) not have had it."""
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find real differences between the run's version and the one before.
+    """Find significant differences between the run's version and the previous one.
 
-    Details: `outcome`, `steps` or `tools`, each followed by what changed
+    Details: `outcome`, `steps` or `tools`, each with a suffix for the part that changed
     (`_prompt`, `_version`, `_prompt_and_version`).
     """
     comparison = compare_versions(view.run, view.history)
@@ -32,7 +34,7 @@ def detect(view: RunView) -> Iterator[Problem]:
 
 
 def changed_part(comparison: Comparison) -> str:
-    """Return `prompt`, `version` or `prompt_and_version`: what the two versions don't share."""
+    """Return the part in which the two versions differ: `prompt`, `version` or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
     if version_changed and prompt_changed:
@@ -41,12 +43,13 @@ def changed_part(comparison: Comparison) -> str:
 
 
 def _confidence(comparison: Comparison, difference: Difference, *, worse: bool) -> Confidence:
-    """Rate how far the change of version explains this one failure.
+    """Return the confidence that the change of version explains this one failure.
 
     The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1
-    of this version and r0 of the one before, is the share of this version's failures
-    that the version before would not have had (O. S. Miettinen, Am. J. Epidemiol. 99,
-    1974). A second difference in behaviour corroborates a worse outcome.
+    of this version and r0 of the previous one, is the share of this version's failures
+    that the previous version would not have had (O. S. Miettinen, Am. J. Epidemiol. 99,
+    1974). It is low for aspects other than the outcome and below `MIN_ATTRIBUTABLE_SHARE`,
+    and high if a difference in another aspect corroborates the worse outcome.
     """
     if difference.aspect != "outcome":
         return Confidence.LOW

@@ -1,4 +1,4 @@
-"""retrieval_empty: a search or look-up came back with nothing, and the run had to go on without."""
+"""retrieval_empty: a search or look-up found nothing, and the run continued without its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 MAX_PHRASE_CHARS = 200
-"""A text that says "no results" and is longer than this has content besides."""
+"""A longer text that says "no results" also has other content, so it is not empty."""
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _READS = frozenset(
@@ -132,14 +132,14 @@ RULE = ErrorRule(
 
 @dataclass(frozen=True, slots=True)
 class Emptiness:
-    """How a result is empty: `is_structured` for data without items, else in words or by silence."""
+    """The way in which a result is empty: `is_structured` for data without items, else a text or no output."""
 
     detail: str
     is_structured: bool
 
 
 def is_retrieval(name: str) -> bool:
-    """Tell from its name whether a tool or step looks something up and changes nothing."""
+    """Return whether the name of a tool or step indicates a search or read without any change."""
     words = [word.casefold() for word in _WORDS.findall(name)]
     if "vector" in words and "store" in words:
         words.remove("store")
@@ -154,7 +154,7 @@ def is_retrieval(name: str) -> bool:
 
 
 def emptiness(text: str | None) -> Emptiness | None:
-    """Tell whether a result is empty, and how; None for a result with content, or none reported."""
+    """Return in which way a result is empty, or None if it has content or was not reported."""
     if text is None:
         return None
     bare = text.strip()
@@ -170,11 +170,11 @@ def emptiness(text: str | None) -> Emptiness | None:
 
 
 def _empty_json(text: str) -> Emptiness | None:
-    """Recognise `{"results": [], "total": 0}` and its like."""
+    """Recognise empty JSON results such as `{"results": [], "total": 0}`; return None for any other text."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return None  # A summary that is cut or only looks like JSON has content.
+        return None  # A summary that is cut off, or is not JSON, has content.
     if not isinstance(data, dict):
         return None
     containers = [value for key, value in data.items() if key.casefold() in _CONTAINERS]
@@ -187,7 +187,7 @@ def _empty_json(text: str) -> Emptiness | None:
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find retrievals that gave nothing: empty results, "no results" in words, also as errors.
+    """Find retrievals without a result: empty results, texts such as "no results", and errors that say so.
 
     Details: `empty_result`, `no_results`, `no_output`.
     """
@@ -204,14 +204,14 @@ def detect(view: RunView) -> Iterator[Problem]:
         if empty is not None:
             got_past = view.succeeded or last_fruit.get(placed.call.tool_name, -1) > placed.position
             problem = _of_call(placed, empty, recovered=got_past, all_empty=all_empty)
-            # Another tool that found something later probably stood in for this one.
+            # A later result of another tool probably replaced the missing one.
             stood_in = not got_past and last_any > placed.position
             yield replace(problem, confidence=lowered(problem.confidence)) if stood_in else problem
     yield from _empty_steps(view)
 
 
 def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> Problem:
-    """Make the problem of an empty result; sure only when no retrieval of the run ever found anything."""
+    """Build the problem of an empty result; its confidence is high only if all retrievals of the run were empty."""
     call = placed.call
     if empty.detail == "no_output":
         confidence = Confidence.LOW
@@ -237,7 +237,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
 
 
 def _stated_as_error(view: RunView) -> Iterator[Problem]:
-    """Find retrieval tools that raise when there is nothing, and guardrails that notice it."""
+    """Find empty retrievals that a tool's error, a step's error or a guardrail event reports."""
     for failure, sign in signs(RULE.read, view):
         if failure.kind is EvidenceKind.TOOL_CALL and not is_retrieval(failure.tool_name or ""):
             continue
@@ -247,7 +247,7 @@ def _stated_as_error(view: RunView) -> Iterator[Problem]:
 
 
 def _empty_steps(view: RunView) -> Iterator[Problem]:
-    """Find retrieval steps without tool calls whose whole output is that there was nothing: a hint."""
+    """Find retrieval steps without tool calls whose whole output is an empty result; low confidence."""
     with_calls = {placed.call.step_id for placed in view.calls}
     for placed in view.steps:
         step = placed.step

@@ -1,4 +1,4 @@
-"""tool_schema_mismatch: a tool refused the arguments that the agent gave it, or does not exist."""
+"""tool_schema_mismatch: a tool rejected the agent's arguments, or does not exist."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _OUTPUT = re.compile(
     r"|validation (?:errors? )?(?:for|of|in|on) (?:the )?(?:\w+ )?(?:output|response|result)|output ?parser",
     re.IGNORECASE,
 )
-"""A check of what came out, not of what went in."""
+"""Wording of a failed validation of outputs; this category is about inputs only."""
 
 _STATING_CLASSES = re.compile(
     r"^(?:tool_?)?(?:schema|input|argument|args|parameter|request)s?_?(?:validation|schema|mismatch)\w*(?:error"
@@ -117,7 +117,7 @@ RULE = ErrorRule(
 
 
 def _is_look_alike(failure: Failure) -> bool:
-    """Refusals that share the status or the words, but are about length, content, rate or output."""
+    """Whether a failure has a similar status or wording but concerns access, length, content, rate or output."""
     text = failure.text
     if failure.status_code in (401, 403, 404, 407, 408, 429):
         return True
@@ -127,11 +127,11 @@ def _is_look_alike(failure: Failure) -> bool:
 
 
 def _read(failure: Failure) -> Sign | None:
-    """Return the sign of rejected arguments in a failure.
+    """Return the sign of rejected arguments in a failure, or None.
 
-    A status of 400 or 422, or a class like `ValidationError`, states it only together
-    with wording about arguments: servers say 400 to much else, and a `ValidationError`
-    may be about business data.
+    A status of 400 or 422, or a class like `ValidationError`, gives high confidence only
+    together with wording about arguments: servers use 400 for many other errors, and a
+    `ValidationError` may be about business data.
     """
     if _is_look_alike(failure):
         return None
@@ -142,13 +142,13 @@ def _read(failure: Failure) -> Sign | None:
     if sign is None:
         return _read_without_words(failure, validates=validates)
     if failure.status_code in (400, 422) or validates or failure.error_class == "TypeError":
-        # The words must come from an error message for code or class to make them certain.
+        # Code or class gives high confidence only if the wording comes from an error message.
         return replace(sign, confidence=Confidence.MEDIUM if failure.is_hint else Confidence.HIGH)
     return sign
 
 
 def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
-    """Read a failure whose text says nothing about arguments; `validates` tells of its class."""
+    """Read a failure whose text does not mention arguments; `validates`: its error class is one of validation."""
     code = failure.status_code if failure.status_code is not None else failure.text.status_code
     if code == 422 or (validates and code == 400):
         return Sign(Confidence.MEDIUM)
@@ -159,7 +159,7 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find calls whose arguments were rejected; validation errors, argument errors, unknown tools.
+    """Find calls with rejected arguments: validation errors, argument errors, unknown tools.
 
     Details: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,
     `unknown_tool`.

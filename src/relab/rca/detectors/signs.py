@@ -1,4 +1,4 @@
-"""How a detector of errors reads one failure, and how it reports what it read."""
+"""The common parts of error detectors: read signs of a category in failures, and build problems from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.telemetry.models import GuardrailEvent
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """What a failure says about its cause, how clearly, and where in its text."""
+    """A sign of a category in one failure: its confidence, its detail, and its place in the text."""
 
     confidence: Confidence
     detail: str | None = None
@@ -26,13 +26,13 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """By what a category is known: structured fields first, then wording.
+    """The signs of one category: structured fields first, then wording.
 
     Attributes:
-        codes: HTTP status codes that state it, each with its detail.
-        classes: matches the last name of an error class that states it.
-        phrases: wording that states it.
-        guard_types: matches the type of a guardrail event that states it.
+        codes: HTTP status codes of the category, each with its detail.
+        classes: matches the last name of an error class of the category.
+        phrases: wording of the category.
+        guard_types: matches the type of a guardrail event of the category.
     """
 
     category: Category
@@ -42,7 +42,7 @@ class ErrorRule:
     guard_types: re.Pattern[str]
 
     def read(self, failure: Failure) -> Sign | None:
-        """Return the clearest sign of the category in `failure`, or None."""
+        """Return the sign of the category in `failure` with the highest confidence, or None."""
         found = self.phrases.find(failure.text)
         detail = found.detail if found is not None else None
         where = found.where if found is not None else None
@@ -69,7 +69,7 @@ class ErrorRule:
 
 
 def problem_of(category: Category, failure: Failure, sign: Sign) -> Problem:
-    """Make the problem that a sign in a failure amounts to."""
+    """Build the problem of `category` from a failure and the sign in it."""
     quote = failure.quotation(sign.where.start, sign.where.end) if sign.where else failure.quotation()
     return Problem(
         category=category,
@@ -88,7 +88,7 @@ def problem_of(category: Category, failure: Failure, sign: Sign) -> Problem:
 
 
 def signs(read: Callable[[Failure], Sign | None], view: RunView) -> Iterator[tuple[Failure, Sign]]:
-    """Yield the failures of a run in which `read` finds a sign; failures of one shape are read once."""
+    """Yield each failure of a run in which `read` finds a sign, with the sign; `read` runs once per failure shape."""
     for failures in view.failures_by_shape:
         sign = read(failures[0])
         if sign is not None:

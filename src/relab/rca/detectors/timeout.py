@@ -1,4 +1,4 @@
-"""timeout: something did not answer in time, or the run ran out of time."""
+"""timeout: a tool or service did not answer in time, or the run exceeded its time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 CUT_OFFS_MS = tuple(seconds * 1_000 for seconds in (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 600))
-"""Time-outs that people and libraries set; a latency just above one of them was probably cut off there."""
+"""Common time-out settings in ms; a call with a latency just above one of them probably timed out."""
 
 CUT_OFF_TOLERANCE = 0.02
 SAME_LATENCY_TOLERANCE = 0.01
@@ -67,10 +67,10 @@ RULE = ErrorRule(
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find what ran out of time: status 408 and 504, error classes, wording, latency at a cut-off.
+    """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a cut-off.
 
-    Details: `deadline`, `gateway`, `network`, `latency_cut_off` (no error says so, the
-    latency does).
+    Details: `deadline`, `gateway`, `network`, `latency_cut_off` (only the latency indicates the
+    time-out, no error names it).
     """
     for failure, sign in signs(_read, view):
         problem = problem_of(Category.TIMEOUT, failure, sign)
@@ -85,7 +85,7 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _at_what_never_ended(problem: Problem, view: RunView) -> Problem:
-    """Locate a run's own time-out at the call or step that was still running, if there is one."""
+    """Locate a run's own time-out at the last call, else the last step, that is still running, if there is one."""
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:
             return replace(
@@ -105,7 +105,7 @@ def _at_what_never_ended(problem: Problem, view: RunView) -> Problem:
 
 
 def _is_unexplained(failure: Failure) -> bool:
-    """Whether nothing but the latency could tell why a call or step failed."""
+    """Whether only the latency can explain why a call or step failed: class, text and status code are generic."""
     code = failure.status_code
     return (
         failure.kind in LOCATED_KINDS
@@ -117,12 +117,12 @@ def _is_unexplained(failure: Failure) -> bool:
 
 
 def _cut_off(latency_ms: float) -> int | None:
-    """Return the cut-off in ms that a latency lies just above, or None."""
+    """Return the cut-off in ms that a latency equals or exceeds by at most `CUT_OFF_TOLERANCE`, or None."""
     return next((cut for cut in CUT_OFFS_MS if cut <= latency_ms <= cut * (1 + CUT_OFF_TOLERANCE)), None)
 
 
 def _at_cut_off(view: RunView) -> Iterator[Problem]:
-    """Find failures without explanation that all took the same, or a suspiciously round, time."""
+    """Find unexplained failures of one tool or step with equal latencies, or with a latency at a common cut-off."""
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):
         if _is_unexplained(failure) and failure.latency_ms is not None:

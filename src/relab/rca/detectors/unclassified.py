@@ -1,4 +1,4 @@
-"""unknown: errors that no category covers, so that a report still points at where the run broke."""
+"""unknown: errors outside all other categories, so that a report still names the place of the failure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication"
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find every error there is; what another detector explains, it drops (`rca/resolution.py`).
+    """Find all errors; `rca/resolution.py` later drops those that another detector explains better.
 
     Details: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,
     `connection_error`, `proxy_authentication`, `too_large`, `guardrail_event`, and
@@ -68,7 +68,7 @@ def _read(failure: Failure) -> Sign | None:
 
 
 def _read_code(failure: Failure) -> Sign:
-    """Name the error by its status code; in the text of a result even the code is only a hint."""
+    """Return a sign from the status code of a failure; a code in the text of a result has low confidence."""
     code, place, sure = failure.status_code, None, Confidence.MEDIUM
     if code is None:
         code, place = failure.text.status_code, failure.text.status_at
@@ -76,6 +76,6 @@ def _read_code(failure: Failure) -> Sign:
     if code in _CODE_DETAILS:
         return Sign(sure, _CODE_DETAILS[code], place)
     if code is not None and 500 <= code < 600:
-        # A bare 500 is what servers say when they say nothing.
+        # A 500 without details gives no information about the cause.
         return Sign(Confidence.LOW if code == 500 and failure.is_generic else sure, "upstream_error", place)
     return Sign(Confidence.LOW, UNCLASSIFIED)
