@@ -93,8 +93,7 @@ class ServiceFlags(_Strict):
         Fields that the partial document does not name keep their values; a list replaces the complete list.
 
         Raises:
-            InvalidInputError: a field is unknown or invalid (the error names each with the reason), or the partial
-                document names no field.
+            InvalidInputError: a field is unknown or invalid (the error names each), or no field is named.
         """
         if not isinstance(document, dict):
             raise InvalidInputError("The flags are a JSON object with `control`, `routing` or both.")
@@ -385,8 +384,7 @@ class EvaluationFailure(BaseModel):
 def _service_problems(value: object) -> list[tuple[str, str]]:
     """Return the `(field, problem)` pairs of a value that is not a complete `{control, routing}` document.
 
-    A service does not change fields that a document leaves out, so a rollback to an incomplete document would not
-    restore them.
+    A rollback to an incomplete document would not restore the fields that it leaves out.
     """
     document = value if isinstance(value, dict) else {}
     missing = [

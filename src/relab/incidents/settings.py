@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from relab.incidents.acting.courses import VerificationSettings
 from relab.incidents.acting.planning import PlanningSettings
 from relab.incidents.acting.policy import Policy
-from relab.incidents.acting.verification import VerificationSettings
 from relab.incidents.detection.settings import DetectionSettings
 from relab.incidents.diagnosis.investigation import InvestigationSettings
 from relab.incidents.diagnosis.modelled import ModelSettings

@@ -103,8 +103,7 @@ class KnowledgeService:
         """Check that the settings of the runbooks can be used.
 
         Raises:
-            ConfigurationError: the settings exclude a cause that no runbook has; with a misspelt name, the runbook that
-                was meant would stay in use unnoticed.
+            ConfigurationError: the settings exclude a cause that no runbook has, for example a misspelt one.
             RunbookFolderError: the folder that the settings name cannot be read.
         """
         causes = self._causes()
@@ -196,10 +195,7 @@ class KnowledgeService:
             repository.put(unit.session, values)
 
     def forget(self, incident_id: str) -> Relearnt:
-        """Delete a past incident, for example a misleading one.
-
-        Returns:
-            The deleted incident, and the causes of learnt runbooks that are no longer in use without it.
+        """Delete a past incident; return it, and the causes of learnt runbooks that are no longer in use without it.
 
         Raises:
             PastIncidentNotFoundError: no past incident has this id.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from relab.incidents.acting.verification import Course, VerificationSettings
+    from relab.incidents.acting.courses import Course, VerificationSettings
 
 MOST_GAP: Final = 3
 """In poll intervals; longer gaps between polls are holes, and nothing is known of that time."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from relab.incidents.acting.approvals import Standing, rejecter_of, standing
+from relab.incidents.acting.courses import Outcome, Verification
 from relab.incidents.acting.errors import ActionServerError, OutcomeUnknownError, Reaction
 from relab.incidents.acting.planning import Plan
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, idempotency_key
-from relab.incidents.acting.verification import Outcome, Verification
 from relab.incidents.response.state import IncidentState, dump_poll, load_known, load_poll
 from relab.incidents.response.surveying import Surveying
 from relab.incidents.response.undoing import Undoing

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from relab.incidents.acting.verification import Course, Outcome, verify
+from relab.incidents.acting.courses import Course, Outcome
+from relab.incidents.acting.verification import verify
 from relab.incidents.models import Snapshot
 from relab.incidents.response.state import load_poll
 from relab.incidents.response.world import World

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from relab.incidents.acting.courses import Course
 from relab.incidents.acting.records import ActRecord
-from relab.incidents.acting.verification import Course
 from relab.incidents.diagnosis.candidates import UNKNOWN
 from relab.incidents.response.world import World
 

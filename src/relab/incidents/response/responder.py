@@ -98,10 +98,7 @@ class Responder:
         return await self._open([anomaly], detail)
 
     async def _lead(self) -> bool:
-        """Take or renew the lease of the target, and return whether this process leads.
-
-        Another process takes over when the lease has expired.
-        """
+        """Take or renew the lease of the target, and return whether this process leads."""
         world, now_us = self._world, self._world.clock.now_us()
         lasts_s = min(max(_LEASE_POLLS * world.settings.poll_interval_s, _LEAST_LEASE_S), _LONGEST_LEASE_S)
         try:
@@ -206,10 +203,7 @@ class Responder:
         return news
 
     def _may_respond(self, incident_id: str) -> bool:
-        """Return whether the responder never gave the incident up, or did so `_GIVEN_UP_S` or longer ago.
-
-        The reason of its failures may be gone by then.
-        """
+        """Return whether the responder never gave the incident up, or did so `_GIVEN_UP_S` or longer ago."""
         return asyncio.get_running_loop().time() >= self._given_up.get(incident_id, 0.0)
 
     async def _open(self, anomalies: tuple[Anomaly, ...] | list[Anomaly], title: str) -> Incident:
@@ -300,10 +294,7 @@ class Responder:
         await self._save()
 
     def _left_over(self) -> list[Anomaly]:
-        """Return level shifts of P95 latency within the bound with which a repair was verified.
-
-        The baseline may be uncertain, so latency within its band must not open a new incident.
-        """
+        """Return level shifts of P95 latency that stay within the bound of the verification: they open no new incident."""
         findings, most = self._world.watch.findings, self._world.bounds().p95_ms
         return [
             item
@@ -336,12 +327,9 @@ class Responder:
         """Wait for the end of an approval request, and return the value with which its node resumes.
 
         Returns:
-            True if a person has decided, the request has expired or does not exist, or the survey finds that no approval
-            is needed any more; `PASSED` if the problem has passed by itself; `NEWS` if there is news that the graph has
-            not used yet.
-
-        Raises:
-            IncidentOverError: the incident was closed meanwhile.
+            True if a person has decided, the request has expired or does not exist, or no approval is needed any more;
+            `PASSED` if the problem has passed by itself; `NEWS` if there is news that the graph has not used yet.
+            A closed incident raises `IncidentOverError`.
         """
         world, recovery = self._world, Recovery(self._world, state["incident_id"], state["symptoms"])
         while True:
@@ -362,10 +350,7 @@ class Responder:
                 return NEWS
 
     async def _tell_failure(self, incident_id: str, error: Exception, failures: int) -> bool:
-        """Write a failure of the responder to the timeline, and escalate after the last one.
-
-        Return False if the incident is over: a person may have ended it meanwhile.
-        """
+        """Write a failure to the timeline, escalate after the last one, and return whether the incident is still open."""
         world = self._world
         told = NewEvent("failed", f"The responder itself has failed: {type(error).__name__}: {error}"[:500])
         is_last = failures >= _MOST_FAILURES

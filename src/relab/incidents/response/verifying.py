@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from relab.incidents.acting.admitted import REQUESTS, SHED
+from relab.incidents.acting.courses import Bounds, Course, Outcome, Verification
 from relab.incidents.acting.records import ActRecord
-from relab.incidents.acting.verification import Bounds, Course, Outcome, Verification, verify
+from relab.incidents.acting.verification import verify
 from relab.incidents.diagnosis.investigation import FIRST_LOOKS
 from relab.incidents.looks.catalogue import looks_for
 from relab.incidents.looks.service import relative_facts

@@ -10,8 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 from relab.core.clock import Clock
 from relab.incidents.acting.actions_client import ActionsClient
 from relab.incidents.acting.bands import bounded_band, prediction_width
+from relab.incidents.acting.courses import Bounds
 from relab.incidents.acting.records import ActStatus, Effect
-from relab.incidents.acting.verification import Bounds
 from relab.incidents.detection.baseline import Baseline
 from relab.incidents.detection.detector import Findings
 from relab.incidents.detection.outages import Outages

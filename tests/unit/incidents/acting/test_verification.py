@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relab.incidents.acting.verification import Bounds, Course, Outcome, Verification, VerificationSettings, verify
+from relab.incidents.acting.courses import Bounds, Course, Outcome, Verification, VerificationSettings
+from relab.incidents.acting.verification import verify
 from relab.incidents.models import Absence, Snapshot
 from relab.knowledge.models import Condition, FactValue, Operator
 
