@@ -34,7 +34,8 @@ from relab.testbed.chaos.models import (
 )
 
 MAX_DURATION_S: Final = 86_400.0
-_STEPS_OF_A_RAMP: Final = 10
+STEPS_OF_A_RAMP: Final = 10
+"""A fault with a ramp grows in so many equal steps, the first of them at once."""
 _TRIES_AGAIN_S: Final = 2.0
 _OPEN: Final = frozenset((Phase.WAITING, Phase.ACTIVE))
 
@@ -190,16 +191,16 @@ class ChaosManager:
         injection, given = running.injection, running.parameters
         try:
             running.cause = make(given)
-            running.cause.set_level(given.intensity if given.ramp_s == 0 else given.intensity / _STEPS_OF_A_RAMP)
+            running.cause.set_level(given.intensity if given.ramp_s == 0 else given.intensity / STEPS_OF_A_RAMP)
         except BaseException as error:
             injection.phase, injection.error, injection.ended_at = Phase.FAILED, str(error)[:2_000], self._now()
             if running.cause is not None:
                 running.cause.end()
             raise
         injection.phase, injection.began_at = Phase.ACTIVE, self._now()
-        for step in range(2, _STEPS_OF_A_RAMP + 1) if given.ramp_s > 0 else ():
-            level = given.intensity * step / _STEPS_OF_A_RAMP
-            self._at(given.ramp_s * (step - 1) / (_STEPS_OF_A_RAMP - 1), functools.partial(self._level, running, level))
+        for step in range(2, STEPS_OF_A_RAMP + 1) if given.ramp_s > 0 else ():
+            level = given.intensity * step / STEPS_OF_A_RAMP
+            self._at(given.ramp_s * (step - 1) / (STEPS_OF_A_RAMP - 1), functools.partial(self._level, running, level))
         if given.period_s > 0:
             self._at(given.ramp_s + given.period_s * given.duty, lambda: self._pause(running))
         if injection.duration_s is not None:

@@ -18,6 +18,7 @@ from relab.testbed.actions.operations.jobs import REPORT_JOB
 from relab.testbed.actions.plant import PlantError
 from relab.testbed.chaos.faults.process_rows import Memory, Quota
 from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import STEPS_OF_A_RAMP
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.target.process_figures import state_of
 
@@ -115,8 +116,10 @@ class Presence:
         return all(now.get(name) == value for name, value in self._made.items())
 
     def _quota(self) -> float:
+        """Return the highest limit that the fault sets, in percent: with a ramp that of the first step."""
         given = Quota.model_validate(self._given)
-        return 100.0 - (100.0 - given.cpu_pct) * given.intensity
+        level = given.intensity / STEPS_OF_A_RAMP if given.ramp_s else given.intensity
+        return 100.0 - (100.0 - given.cpu_pct) * level
 
 
 def _figures(ground: Ground) -> Mapping[str, float]:
