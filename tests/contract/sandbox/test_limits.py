@@ -135,7 +135,11 @@ def test_memory_that_a_plain_process_took_before_it_was_in_its_group_counts(
 def test_a_file_is_not_larger_than_it_may_be(rooms: Rooms) -> None:
     sandbox = rooms.make()
     launch = rooms.launch("")
-    script = rooms.shell('trap "" XFSZ; head -c 3000000 /dev/zero > "$out/file"', sandbox.places(launch.folders))
+    # A plain local run is limited a moment after its start.
+    limited = 'until [ "$(ulimit -f)" != unlimited ]; do sleep 0.01; done'
+    script = rooms.shell(
+        f'{limited}; trap "" XFSZ; head -c 3000000 /dev/zero > "$out/file"', sandbox.places(launch.folders)
+    )
     ended = rooms.run(sandbox, replace(launch, command=["/bin/bash", "-c", script], max_file_bytes=1_000_000))
     assert ended.code != 0
     assert (launch.folders.out / "file").stat().st_size == 1_000_000
