@@ -106,7 +106,7 @@ class Shop:
         unfelt: those of them by which no request fails.
         p95_ms: how long its users wait.
         word: what the target calls itself while no valve is shut.
-        lies: paths of the target with what it answers in place of the truth; an exception is raised.
+        lies: paths of the target with what it answers in place of the truth; an exception is raised, a function is called.
     """
 
     valves: Valves
@@ -143,6 +143,8 @@ class Shop:
     def answer(self, request: httpx.Request) -> httpx.Response:
         """Answer for the target."""
         told = self.lies.get(request.url.path, self.truth().get(request.url.path))
+        if callable(told):
+            told = told()
         if isinstance(told, Exception):
             raise told
         if isinstance(told, bytes):

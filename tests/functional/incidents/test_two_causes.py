@@ -57,6 +57,19 @@ async def test_a_second_cause_that_no_user_feels_is_repaired_before_all_patience
     assert waited_s < 2 * fresh.settings.verification.patience_s
 
 
+async def test_two_causes_that_no_user_feels_are_both_repaired(fresh: Means) -> None:
+    fresh.shop.unfelt = frozenset("ab")
+    async with watching(fresh) as running:
+        await learnt(running)
+        fresh.shop.broken |= {"a", "b"}
+        found = await running.until(over(running))
+        acts = running.log.acts.of_incident(found.incident_id)
+
+    assert found.outcome is Outcome.RESOLVED
+    assert {act.cause for act in acts} == BOTH
+    assert [act.effect for act in acts] == [Effect.MITIGATED, Effect.VERIFIED]
+
+
 async def test_the_second_cause_is_repaired_within_the_budget_of_the_incident_only(fresh: Means) -> None:
     policy = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0, most_in_incident=1)
     async with watching(replace(fresh, settings=hasty(policy))) as running:

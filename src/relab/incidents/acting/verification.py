@@ -128,9 +128,9 @@ def _rest(course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: V
     """Return why the service is not back to normal although the cause is gone.
 
     Returns:
-        `RECOVERING` if users are served, better than before, but not yet normally; `OTHER_CAUSE` if users are not served
-        and the cause was seen before the act (otherwise the act may have been for the wrong cause); None if the cause is
-        not known to be gone, or no problem is left.
+        `RECOVERING` if users are served, better than before, but not yet normally; `OTHER_CAUSE` if users are not served,
+        or served no better than before, and the cause was seen before the act (otherwise the act may have been for the
+        wrong cause); None if the cause is not known to be gone, or no problem is left.
     """
     if not polls or not _is_gone(course, polls, settings):
         return None
@@ -138,8 +138,10 @@ def _rest(course: Course, polls: Sequence[Snapshot], bounds: Bounds, settings: V
     served = [poll for poll in late if _serves(course, poll, bounds)]
     if 2 * len(served) >= len(late):
         # A few errors stay in the target's figures for a while, so up to half of the polls may be bad.
-        is_back = not any(_problem(course, poll, bounds) for poll in late)
-        return Outcome.RECOVERING if not is_back and _is_better(course, late, bounds) else None
+        if not any(_problem(course, poll, bounds) for poll in late):
+            return None
+        if _is_better(course, late, bounds):
+            return Outcome.RECOVERING
     return Outcome.OTHER_CAUSE if _was_seen(course) else None
 
 

@@ -7,9 +7,10 @@ from typing import Final
 
 from relab.incidents.acting.errors import ActionServerError
 from relab.incidents.acting.records import ActRecord, ActStatus, Effect, ServerRecord, ServerStatus, of_others
+from relab.incidents.diagnosis.investigation import Known
 from relab.incidents.looks.catalogue import LOOKS
 from relab.incidents.postmortem.recording import signals_event
-from relab.incidents.response.news import RECURRED, looked_into, unheeded
+from relab.incidents.response.news import RECURRED, looked_into, may_look_again, unheeded
 from relab.incidents.response.recovery import WELL_AGAIN, Recovery
 from relab.incidents.response.state import IncidentState, dump_known, load_known, load_poll
 from relab.incidents.response.verifying import Verifying
@@ -25,6 +26,9 @@ _ATTEMPTS: Final = {
     Effect.FAILED: Attempt.CHANGED_NOTHING,
     Effect.WORSE: Attempt.MADE_WORSE,
 }
+_AGAIN: Final = "Something else goes wrong, so the cause is looked for once more"
+_SUSPECTED_FROM: Final = 0.8
+"""The probability from which on the looks at a handover are a reason to look again; a runbook of high risk demands as much."""
 _ENDS: Final = {Resolver.RESPONDER: End.RESOLVED, Resolver.PERSON: End.ESCALATED, Resolver.ITSELF: End.PASSED}
 
 
@@ -100,6 +104,7 @@ class Ending:
             "is_resolved": False,
             "recommendation": said,
             "known": dump_known(known),
+            "suspected": await self._suspected(state, known),
             "heard": heard,
             "heard_seq": handed_over.last_seq,
         }
@@ -107,10 +112,14 @@ class Ending:
     async def watch(self, state: IncidentState) -> IncidentState:
         """Wait until users are served well again, or a person closes the incident.
 
-        If a person triggers the incident again, or another outage begins, the graph starts again from `monitor`: a runbook may
-        cover the new problem.
+        If a person triggers the incident again, another outage begins, or the looks at the handover showed a cause, the graph
+        starts again from `monitor`: a runbook may cover the problem.
         """
         world = self._world
+        suspected = state.get("suspected", "")
+        if suspected and may_look_again(state, world.clock.now_us()):
+            said = f"The last looks show signs of {suspected}, so the cause is looked for once more."
+            return await self._look_again(state, [], said)
         recovery = Recovery(world, state["incident_id"], state["symptoms"])
         while True:
             await recovery.poll()
@@ -122,9 +131,9 @@ class Ending:
                 return {"way": "end"}
             if _triggers(incident) > state.get("heard", 0):
                 why = next(each.detail for each in incident.findings if each.detector == "trigger")
-                return await self._look_again(state, [], why)
+                return await self._look_again(state, [], f"{_AGAIN}: {why}")
             if news := await unheeded(world, state, incident):
-                return await self._look_again(state, news, news[-1].message)
+                return await self._look_again(state, news, f"{_AGAIN}: {news[-1].message}")
 
     async def _has_mended(self, state: IncidentState) -> bool:
         """Return whether the last act has ended the incident, and record it as verified if so.
@@ -145,9 +154,20 @@ class Ending:
         await world.blocking(world.log.acts.note_effect, act.key, Effect.VERIFIED, at_us=world.clock.now_us())
         return True
 
-    async def _look_again(self, state: IncidentState, news: Sequence[TimelineEvent], why: str) -> IncidentState:
+    async def _suspected(self, state: IncidentState, known: Known) -> str:
+        """Return the cause that the looks at the handover show if the diagnosis is `unknown`; empty if they show none.
+
+        A problem that comes and goes may have been absent in the looks of the investigation.
+        """
+        if state.get("diagnosis", UNNAMED) != UNNAMED:
+            return ""
+        investigator = await self._world.investigator(state["incident_id"], known.facts, asks_model=False)
+        best = investigator.diagnose(known)[0]
+        is_sure = best.probability >= _SUSPECTED_FROM and not best.unproven
+        return best.cause if is_sure and best.cause != UNNAMED else ""
+
+    async def _look_again(self, state: IncidentState, news: Sequence[TimelineEvent], said: str) -> IncidentState:
         now_us = self._world.clock.now_us()
-        said = f"Something else goes wrong, so the cause is looked for once more: {why}"
         told = NewEvent("looks_again", said, {"news": [event.seq for event in news]})
         found = await self._world.tell(state["incident_id"], Phase.MONITOR, told, status=IncidentStatus.OPEN)
         return {"way": "monitor", **looked_into(state, news, found, now_us)}

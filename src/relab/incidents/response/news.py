@@ -60,11 +60,16 @@ async def unheeded(world: World, state: IncidentState, incident: Incident) -> li
     seq, now_us = state.get("heard_seq", 0), world.clock.now_us()
     if incident.last_seq <= seq or not world.watch.findings.opens:
         return []
-    recent = [at_us for at_us in state.get("relooked_at", []) if abs(now_us - at_us) < _RELOOKS_US]
-    if len(recent) >= MOST_RELOOKS:
+    if not may_look_again(state, now_us):
         return []
     events = await world.blocking(world.log.read_after, incident.incident_id, seq)
     return [event for event in events if event.kind in {RECURRED, WORSENED}]
+
+
+def may_look_again(state: IncidentState, now_us: int) -> bool:
+    """Return whether the graph has looked again less than `MOST_RELOOKS` times within the last hour."""
+    recent = [at_us for at_us in state.get("relooked_at", []) if abs(now_us - at_us) < _RELOOKS_US]
+    return len(recent) < MOST_RELOOKS
 
 
 def looked_into(state: IncidentState, news: Sequence[TimelineEvent], incident: Incident, now_us: int) -> IncidentState:
@@ -80,6 +85,7 @@ def looked_into(state: IncidentState, news: Sequence[TimelineEvent], incident: I
         "stand_downs": 0,
         "waits": 0,
         "unanswered": 0,
+        "suspected": "",
         "reason": "",
     }
     begins = [int(event.content.get("began_at", event.at)) for event in news if event.kind == RECURRED]

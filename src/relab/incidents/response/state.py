@@ -45,6 +45,7 @@ class IncidentState(TypedDict, total=False):
         tried: action, target and fingerprint of the plans that were refused or rejected.
         stand_downs, waits: how often the graph has stood down, and waited, so far.
         unanswered: the number of consecutive questions without an answer.
+        suspected: a cause that the looks taken at the handover show, although the diagnosis before them was `unknown`.
         heard: how often people had triggered the incident when it was handed over.
         heard_seq: the number of the last timeline event when the incident was handed over or a plan was made; later news
             has not been used yet.
@@ -80,6 +81,7 @@ class IncidentState(TypedDict, total=False):
     stand_downs: int
     waits: int
     unanswered: int
+    suspected: str
     heard: int
     heard_seq: int
     relooks: int

@@ -96,6 +96,18 @@ def test_what_is_not_back_to_normal_for_long_may_have_another_cause_which_ends_t
     assert "cache_full" in found.reason
 
 
+def test_users_who_never_suffered_and_a_target_that_stays_degraded_point_to_another_cause() -> None:
+    """The case of `cache_full` with a broken search index: the cache is mended, and the target still calls itself degraded."""
+    waiting = verdict(polls(1, 30, WELL, "degraded"), before=WELL)
+    assert waiting.outcome is Outcome.NOT_YET
+    assert waiting.suspects_other
+    assert (
+        verdict(polls(1, 30, WELL, "degraded"), before=WELL, other="search_index_broken").outcome is Outcome.OTHER_CAUSE
+    )
+    unseen = verdict(polls(1, 90, WELL, "degraded"), before=WELL, facts_before=GONE)
+    assert unseen.outcome is Outcome.FAILED
+
+
 def test_errors_that_rise_after_the_cause_is_gone_are_not_blamed_on_the_act_if_another_cause_is_confirmed() -> None:
     """The case of `cache_auth` with `db_pool`: the cache is mended in a second, and the pool is full four seconds later."""
     begun = {**WELL, "errors.pct": 5.0}
