@@ -109,7 +109,8 @@ class ExperimentRuns:
             sandbox.prepare()
             snapshot = take_snapshot(root, root / LAB / "cache", config.runtime.workspace.ignore)
             if options.setup is not None:
-                snapshot = run_setup(options.setup, config, sandbox, snapshot, root, self._environment | secrets)
+                given = self._environment | secrets
+                snapshot = run_setup(options.setup, config, sandbox, snapshot, root, given, Redactor(secrets))
             runs = runs_folder(root)
             _writable(runs)
             check_room(

@@ -11,12 +11,14 @@ from relab.experiments.config import ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.folders import TrialFolder
 from relab.experiments.pathing import LAB
+from relab.experiments.redaction import Redactor
 from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
 from relab.experiments.sanitization import base_environment
 from relab.experiments.workspace import Snapshot, clone, remove_tree, take_snapshot
 
 WITHIN_S: Final = 3_600.0
 _SHOWN_CHARS = 2_000
+_READ_BYTES = 1_048_576
 
 
 def run_setup(
@@ -26,6 +28,7 @@ def run_setup(
     snapshot: Snapshot,
     root: Path,
     environment: Mapping[str, str],
+    redactor: Redactor,
 ) -> Snapshot:
     """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
@@ -36,9 +39,10 @@ def run_setup(
         snapshot: of the project.
         root: the project.
         environment: the runner's environment; the command gets the same variables of it as trials.
+        redactor: of the secrets that the command gets.
 
     Raises:
-        ExperimentInvalidError: the command failed; the message contains the end of its output.
+        ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
     """
     cache = root / LAB / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -64,12 +68,19 @@ def run_setup(
         )
         code = _wait(sandbox, launch)
         if code != 0:
-            said = folder.stdout.read_text(errors="replace") + folder.stderr.read_text(errors="replace")
+            said = redactor.text(_end_of(folder.stdout) + _end_of(folder.stderr))
             raise ExperimentInvalidError(f"The setup command ended with {code}: {said[-_SHOWN_CHARS:].strip()}")
         # Without ignore patterns, because the command may have made ignored files, such as node_modules.
         made = take_snapshot(folder.workspace, cache)
         remove_tree(folder.root)
         return made
+
+
+def _end_of(path: Path) -> str:
+    """Return more of a file's end than is shown, so that a secret is cut off where it is not shown."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _READ_BYTES, 0))
+        return file.read(_READ_BYTES).decode(errors="replace")
 
 
 def _wait(sandbox: Sandbox, launch: Launch) -> int:

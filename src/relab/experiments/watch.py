@@ -78,26 +78,39 @@ class BudgetCount:
     tool_calls: int = 0
     _offset: int = 0
     _rest: bytes = field(default=b"", repr=False)
+    _is_too_long: bool = False
 
-    def read(self) -> None:
-        """Count the events that were written since the last call."""
+    def read(self) -> bool:
+        """Count events that were written since the last call, 64 MB at most; return whether there were any bytes.
+
+        A line of more than 64 MB is not an event.
+        """
         # `open_plain` refuses a link out of the trial's folder, and a pipe without a writer, which would block.
         file = open_plain(self.path, below=self.below)
         if file is None:
-            return
+            return False
         with file:
             file.seek(self._offset)
             data = file.read(_MOST_AT_ONCE)
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
+        if lines and self._is_too_long:
+            # The end of a line whose begin was dropped.
+            del lines[0]
+            self._is_too_long = False
         for line in lines:
             self._count(line)
+        if len(self._rest) > _MOST_AT_ONCE:
+            self._rest, self._is_too_long = b"", True
+        return bool(data)
 
     def finish(self) -> None:
         """Count the remaining events, and a last line without a line end."""
-        self.read()
+        while self.read():
+            pass
         rest, self._rest = self._rest, b""
-        self._count(rest)
+        if not self._is_too_long:
+            self._count(rest)
 
     def exceeded(self, budgets: Mapping[str, int]) -> str | None:
         """Return a message about the first exceeded budget; None if all are kept."""

@@ -51,10 +51,10 @@ def health_of(url: str) -> str:
             f"The target does not answer GET {_HEALTH}: {type(error).__name__}.",
             remedy="Start it, or set TARGET_API_BASE_URL to where it is.",
         ) from error
-    status = said.get("status") if isinstance(said, dict) else None
+    status = said.get("health_status") if isinstance(said, dict) else None
     if not isinstance(status, str):
         raise UnavailableError(
-            f"The target answers GET {_HEALTH} with {answer.status_code} and no status.",
+            f"The target answers GET {_HEALTH} with {answer.status_code} and no health_status.",
             remedy="Set TARGET_API_BASE_URL to a service that has this path.",
         )
     return status[:_MOST_CHARACTERS]

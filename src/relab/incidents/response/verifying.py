@@ -71,7 +71,7 @@ class Verifying:
             found = verify(course, world.bounds(before), settings)
             is_last_word = not found.outcome.is_pending
             if found.suspects_other and not course.other and (is_last_word or rest.is_due()):
-                other = await rest.cause(course, is_worse=is_last_word)
+                other = await rest.cause(course, is_worse=found.outcome is Outcome.WORSE)
                 # The diagnosis took a while, so check again that the cause is still gone.
                 course = await self._looked(replace(course, other=other), looks)
                 found = verify(course, world.bounds(before), settings)
