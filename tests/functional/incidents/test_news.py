@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -151,26 +150,6 @@ async def test_the_same_cause_after_a_recovery_is_mended_although_the_act_failed
     assert (found.outcome, len(way.acts)) == (Outcome.RESOLVED, 2)
     # Somebody else acted in between, so that the responder waited before it did.
     assert count(running, "stood_down") >= 1
-
-
-async def test_cause_that_shows_only_in_the_looks_at_the_handover_is_mended(fresh: Means) -> None:
-    async with watching(fresh) as running:
-        await learnt(running)
-
-        def told() -> dict[str, Any]:
-            health: dict[str, Any] = fresh.shop.truth()[HEALTH]
-            if not count(running, "diagnosed"):
-                health["dependencies"] = {name: {"ok": True} for name in health["dependencies"]}
-            return health
-
-        fresh.shop.lies[HEALTH] = told
-        fresh.shop.broken.add("a")
-        found = await running.until(over(running))
-
-    assert (found.outcome, found.diagnosis) == (Outcome.RESOLVED, "valve_a_shut")
-    assert count(running, "escalated") == 1
-    (again,) = events(running, "looks_again")
-    assert "signs of valve_a_shut" in again.message
 
 
 async def test_an_outage_much_worse_than_the_one_that_people_know_is_notified(fresh: Means) -> None:
