@@ -116,8 +116,10 @@ def services(request: pytest.FixtureRequest, make_services: Callable[..., Servic
     )
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say for each missing component how many tests it left out, and what installs it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say for each missing component, below the list of skipped tests, how many it left out and what installs it."""
+    yield
     skipped = terminalreporter.getreports("skipped")
     lines = summary_of(str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))
     if lines:

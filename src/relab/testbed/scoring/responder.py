@@ -209,7 +209,8 @@ def a_responder(
     }
     if shutil.which(command[0] if "/" not in command[0] else home / command[0], path=environment["PATH"]) is None:
         raise NoResponderError(f"The responder {command[0]!r} cannot be started: there is no such program.")
-    blinds = _blinds(home, hidden) if can_blind() else []
+    bwrap = find_bubblewrap()
+    blinds = _blinds(bwrap, home, hidden) if bwrap is not None else []
     log = home / "responder.log"
     try:
         with log.open("wb") as output:
@@ -243,19 +244,21 @@ def _below(pid: int) -> Iterator[int]:
         yield from _below(child)
 
 
+def find_bubblewrap() -> str | None:
+    """Return the path of a bubblewrap that can restrict a program's view to its own processes; None if there is none."""
+    path = shutil.which("bwrap")
+    return path if path is not None and _can_restrict(path) else None
+
+
 @functools.cache
-def can_blind() -> bool:
-    """Return whether bubblewrap on this machine can restrict a program's view to its own processes."""
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return False
+def _can_restrict(bwrap: str) -> bool:
     tried = [bwrap, "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc", "true"]
     return subprocess.run(tried, capture_output=True, check=False).returncode == 0  # noqa: S603 our own words
 
 
-def _blinds(home: Path, hidden: Sequence[Path]) -> list[str]:
+def _blinds(bwrap: str, home: Path, hidden: Sequence[Path]) -> list[str]:
     """Return the bubblewrap prefix for a command that shares files and network, but sees only its own processes."""
-    found = ["bwrap", "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
+    found = [bwrap, "--die-with-parent", "--unshare-pid", "--dev-bind", "/", "/", "--proc", "/proc"]
     for folder in hidden:
         found += ["--tmpfs", str(folder)]
     # The home may lie inside a hidden folder, so bind it last.
