@@ -127,9 +127,12 @@ def test_memory_that_a_plain_process_took_before_it_was_in_its_group_counts(
     rooms = make_rooms("local", tmp_path)
     monkeypatch.setattr(Group, "add_tree", lambda *_: None)
     running, _ = rooms.start(rooms.make(limits=Limits(memory_mb=75)), f'touch "$out/started"; {THREE_OF_30_MB}')
-    wait_for_limit(running, "memory_mb")
-    running.close()
-    rooms.close()
+    try:
+        wait_for_limit(running, "memory_mb")
+        assert running.exceeded() == "memory_mb"
+    finally:
+        running.close()
+        rooms.close()
 
 
 def test_a_file_is_not_larger_than_it_may_be(rooms: Rooms) -> None:
