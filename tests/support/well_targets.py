@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,8 +14,10 @@ from relab.core.clock import format_time
 
 
 class _Handler(BaseHTTPRequestHandler):
+    answers: Callable[[], dict[str, Any]]
+
     def do_GET(self) -> None:
-        told = _answers().get(self.path.partition("?")[0])
+        told = type(self).answers().get(self.path.partition("?")[0])
         body = json.dumps(told if told is not None else {"detail": "there is none"}).encode()
         self.send_response(404 if told is None else 200)
         self.send_header("Content-Type", "application/json")
@@ -44,7 +46,15 @@ def _answers() -> dict[str, Any]:
 @contextmanager
 def a_well_target() -> Iterator[str]:
     """Yield the address of a target with which all is well."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    with a_target(_answers) as url:
+        yield url
+
+
+@contextmanager
+def a_target(answers: Callable[[], dict[str, Any]]) -> Iterator[str]:
+    """Yield the address of a target that answers each path with a JSON document, and other paths with 404."""
+    handler = type("Handler", (_Handler,), {"answers": staticmethod(answers)})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, name="target")
     thread.start()
     try:
