@@ -16,9 +16,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from relab.experiments.analysis import analyze_run
-from relab.experiments.report import write_report
-from relab.experiments.result_tables import write_tables
+from relab.experiments.results.analysis import analyze_run
+from relab.experiments.results.report import write_report
+from relab.experiments.results.result_tables import write_tables
 from support.trial_rows import trial_row, write_run
 
 _REPEATS = 5

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from evals.interval_populations import RESAMPLES, Draw, Solving, chances
-from relab.experiments.deltas import Delta, Sample
-from relab.experiments.planning_power import plan_power
-from relab.experiments.trial_data import sum_by_group
+from relab.experiments.results.aggregates import sum_by_group
+from relab.experiments.results.differences import Delta, Sample
+from relab.experiments.results.planning_power import plan_power
 from relab.stats.intervals import LEVEL, clopper_pearson
 from relab.stats.paired import interval_of
 from relab.stats.simultaneous import joint_level

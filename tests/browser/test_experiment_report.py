@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from relab.experiments.report import write_report
+from relab.experiments.results.report import write_report
 from support.browser import Watched, chromium, watched_page
 from support.trial_rows import trial_row, write_run
 

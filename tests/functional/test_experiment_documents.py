@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from contract.sandbox.rooms import IMAGE, INSTALL, require_docker
-from relab.experiments.schema_check import check_document
+from relab.experiments.schemas.check import check_document
 from support.components import require_program
 from support.experiments import Project, Run
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from relab.core.clock import SystemClock
 from relab.core.errors import RelabError
-from relab.experiments.compare import compare
-from relab.experiments.integrity import check_compared
-from relab.experiments.run_facts import read_facts
+from relab.experiments.results.compare import compare
+from relab.experiments.results.integrity import check_compared
+from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.service import ExperimentService
 from support.experiments import Project, Run, answering
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contract.sandbox.rooms import INSTALL
-from relab.experiments.trees import use_of_disk
+from relab.experiments.workspace.untrusted_trees import use_of_disk
 from support.components import require_program
 from support.experiments import Project
 from support.waiting import wait_until

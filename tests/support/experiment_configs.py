@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from relab.experiments.config import ExperimentConfig
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import TrialIds
 
 IDS = TrialIds("run_1", "trial_1", "control", "task_1", 0)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relab.experiments.config import ExperimentConfig
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.models import Outcome, TrialRow
-from relab.experiments.result_tables import write_tables
+from relab.experiments.results.result_tables import write_tables
 
 RUN_ID = "run_1"
 

@@ -12,31 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock, format_time
-from relab.experiments.config import ExperimentConfig
-from relab.experiments.dataset import TaskIndex
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.errors import DiskFullError, ExperimentInvalidError, RunChangedError
-from relab.experiments.finishing import finish_run
-from relab.experiments.harness_identity import harness_identity
-from relab.experiments.journal import FORMAT, NAME, Journal, read_journal
-from relab.experiments.leftovers import end_leftovers
 from relab.experiments.models import Keep, OnResult, Progress, RunOptions, RunSummary, StopSwitch, TrialResult
-from relab.experiments.network_services import TrialNetwork
-from relab.experiments.pathing import LAB, runs_folder
-from relab.experiments.plan import Plan
-from relab.experiments.planning_power import plan_power
-from relab.experiments.provenance import run_manifest
-from relab.experiments.redaction import Redactor
-from relab.experiments.resolve import Resolved, check_harness, describe, plan_of, resolve
-from relab.experiments.rows import RunContext
-from relab.experiments.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
-from relab.experiments.runner import PlanRunner
+from relab.experiments.plan.dataset import TaskIndex
+from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
+from relab.experiments.plan.trials import Plan
+from relab.experiments.records.journal import FORMAT, NAME, Journal, read_journal
+from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
+from relab.experiments.records.seals import damaged
+from relab.experiments.results.finishing import finish_run
+from relab.experiments.results.planning_power import plan_power
+from relab.experiments.results.provenance import run_manifest
+from relab.experiments.results.telemetry_link import MAX_PENDING, TelemetryLink
 from relab.experiments.sandbox.protocol import Sandbox
-from relab.experiments.sandboxes import make_sandbox
-from relab.experiments.seals import damaged
-from relab.experiments.setup_command import run_setup
-from relab.experiments.telemetry_link import MAX_PENDING, TelemetryLink
-from relab.experiments.wire import sha256_of
-from relab.experiments.workspace import Snapshot, cached_snapshot, take_snapshot
+from relab.experiments.sandbox.stale_processes import end_leftovers
+from relab.experiments.scheduling import PlanRunner
+from relab.experiments.trial.harness_identity import harness_identity
+from relab.experiments.trial.network_services import TrialNetwork
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.rows import RunContext
+from relab.experiments.trial.sandboxes import make_sandbox
+from relab.experiments.trial.setup_command import run_setup
+from relab.experiments.trial.wire import sha256_of
+from relab.experiments.workspace.snapshots import Snapshot, cached_snapshot, take_snapshot
 from relab.stats.verdicts import Gate
 from relab.telemetry.service import TelemetryService
 

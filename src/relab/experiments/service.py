@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock
-from relab.experiments import cleaning, knobs, listing, schemas, skeleton
-from relab.experiments.cleaning import Cleaning as Cleaning  # noqa: PLC0414 told to others from here
-from relab.experiments.compare import Comparison, parse_gates
-from relab.experiments.compare import compare as compare_run
+from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.integrity import check_compared, damage_of_run
 from relab.experiments.models import OnResult, RunOptions, RunSummary, StopSwitch
-from relab.experiments.resolve import Resolved
-from relab.experiments.run_facts import read_facts
-from relab.experiments.run_folder import open_run
+from relab.experiments.plan.resolve import Resolved
+from relab.experiments.records import cleaning
+from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 told to others from here
+from relab.experiments.records.run_folder import open_run
+from relab.experiments.results import listing
+from relab.experiments.results.compare import Comparison, parse_gates
+from relab.experiments.results.compare import compare as compare_run
+from relab.experiments.results.integrity import check_compared, damage_of_run
+from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.running import ExperimentRuns
-from relab.experiments.schema_check import check_file
+from relab.experiments.schemas import documents
+from relab.experiments.schemas.check import check_file
 from relab.telemetry.service import TelemetryService
 
 
@@ -44,7 +47,7 @@ class ExperimentService:
         Raises:
             ExperimentInvalidError: the project already has an experiment, or the folder cannot be written.
         """
-        return skeleton.write_experiment(root, workload_type=workload_type, container=container)
+        return starter_files.write_experiment(root, workload_type=workload_type, container=container)
 
     def describe(
         self, path: Path, overrides: Path | None = None, *, container: bool = False, gates: Sequence[str] = ()
@@ -168,7 +171,7 @@ class ExperimentService:
         Raises:
             ExperimentInvalidError: the files exist already.
         """
-        return skeleton.write_knobs(root)
+        return starter_files.write_knobs(root)
 
     def validate_schema(self, file: Path, name: str | None = None) -> tuple[str, int]:
         """Check a file against a JSON Schema; return the schema's name and the number of documents checked.
@@ -184,10 +187,10 @@ class ExperimentService:
         Raises:
             ExperimentInvalidError: there is no schema of this name.
         """
-        found = schemas.schema_of(name)
+        found = documents.schema_of(name)
         if found is None:
             raise ExperimentInvalidError(
-                f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schemas.schema_names())}."
+                f"There is no schema {name!r}.", remedy=f"One of: {', '.join(documents.schema_names())}."
             )
         return found
 

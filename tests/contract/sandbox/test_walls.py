@@ -14,11 +14,11 @@ import pytest
 
 from contract.sandbox.rooms import IMAGE, Rooms, is_held, make_rooms, wait_until_free
 from relab.experiments.errors import SandboxUnavailableError
-from relab.experiments.leftovers import end_leftovers
 from relab.experiments.sandbox.bwrap import BwrapSandbox
 from relab.experiments.sandbox.docker import DockerSandbox
 from relab.experiments.sandbox.docker_engine import DockerEngine
 from relab.experiments.sandbox.protocol import Limits, Network, SandboxError
+from relab.experiments.sandbox.stale_processes import end_leftovers
 
 
 def test_what_is_written_to_its_folders_is_seen_outside(rooms: Rooms) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relab.charts.pages import vega
-from relab.experiments.report import write_report
+from relab.experiments.results.report import write_report
 from support.trial_rows import trial_row, write_run
 
 NAME = f"vega-{version('vl-convert-python')}.js"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.config_file import read_config
+from relab.experiments.config.file import read_config
 from relab.testbed.scoring.episodes import Kind, WrongEpisodeError
 from relab.testbed.scoring.evaluation import (
     COMPARED,

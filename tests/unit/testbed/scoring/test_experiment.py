@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from relab.experiments.config_file import read_config
-from relab.experiments.dataset import index_tasks
+from relab.experiments.config.file import read_config
+from relab.experiments.plan.dataset import index_tasks
 from relab.testbed.scoring import __main__, experiment
 from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
 from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment

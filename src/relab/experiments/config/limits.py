@@ -1,0 +1,128 @@
+"""The resource limits of a trial: from the configuration, else generous defaults; and their texts for records and errors."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.config.models import ExperimentConfig, Workspace
+from relab.experiments.models import ErrorType
+from relab.experiments.sandbox.protocol import Limits
+
+DEFAULT_MAX_PIDS: Final = 1_024
+"""Processes and threads of a trial. Browsers and parallel builds use some hundreds."""
+DEFAULT_MAX_OPEN_FILES: Final = 65_536
+"""Open files of each process; the largest number that a common server requires."""
+MEMORY_SHARE: Final = 0.75
+"""Share of the machine's memory for all concurrent trials together."""
+LEAST_MEMORY_MB: Final = 1_024
+"""Minimum default of a trial's memory limit for any number of concurrent trials, if the machine has as much."""
+_MB: Final = 1_048_576
+_TMP_MARGIN_MB: Final = 64
+"""Memory folders are larger than the write limit by this margin, so that the runner ends the trial and names the limit."""
+_FIELDS: Final[Mapping[str, str]] = {
+    "cpu_count": "runtime.sandbox.resources.cpu_count",
+    "memory_mb": "runtime.sandbox.resources.memory_mb",
+    "max_pids": "runtime.sandbox.resources.max_pids",
+    "max_open_files": "runtime.sandbox.resources.max_open_files",
+    "max_written_mb": "runtime.workspace.max_written_mb",
+}
+_NO_LIMIT: Final = 0
+
+
+def limits_of(config: ExperimentConfig, machine_mb: int | None = None) -> Limits:
+    """Return the resource limits of one trial.
+
+    Args:
+        config: the experiment; 0 means no limit, and absent limits get their defaults.
+        machine_mb: the memory of the machine; None to read it from the system.
+    """
+    resources, at_once = config.runtime.sandbox.resources, config.design.max_concurrency
+    memory = resources.memory_mb
+    if memory is None:
+        memory = default_memory_mb(machine_memory_mb() if machine_mb is None else machine_mb, at_once)
+    pids = DEFAULT_MAX_PIDS if resources.max_pids is None else resources.max_pids
+    files = DEFAULT_MAX_OPEN_FILES if resources.max_open_files is None else resources.max_open_files
+    return Limits(
+        cpu_count=resources.cpu_count,
+        memory_mb=memory if memory != _NO_LIMIT else None,
+        max_pids=pids if pids != _NO_LIMIT else None,
+        max_open_files=files if files != _NO_LIMIT else None,
+        tmp_mb=int(config.runtime.workspace.max_written_mb) + _TMP_MARGIN_MB,
+        at_once=at_once,
+    )
+
+
+def default_memory_mb(machine_mb: int, at_once: int) -> int:
+    """Return the default memory limit in MB of each of `at_once` concurrent trials."""
+    most = int(machine_mb * MEMORY_SHARE)
+    return max(most // at_once, min(LEAST_MEMORY_MB, most), 4)
+
+
+@functools.cache
+def machine_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory in MB that this process can use: the machine's, or the limit of its container if that is less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):
+        lines = (proc / "self/cgroup").read_text().splitlines()
+        paths = {controllers: path.strip("/") for _, controllers, path in (line.split(":", 2) for line in lines)}
+        # Inside a container the path may be the one on the host, while the mount shows the container's own group.
+        for name, folder, path in (
+            ("memory.limit_in_bytes", groups / "memory", paths.get("memory", "")),
+            ("memory.max", groups, paths.get("", "")),
+        ):
+            for candidate in (folder / path / name, folder / name):
+                with contextlib.suppress(OSError, ValueError):
+                    found.append(int(candidate.read_text()))
+    return min(found) // _MB
+
+
+def limits_record(config: ExperimentConfig, enforced: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the limits of a trial for its state inventory.
+
+    Args:
+        config: the experiment.
+        enforced: the mechanism that enforced each limit, from `Posture.limits`.
+
+    Returns:
+        `{name: {"value", "is_default", "field", "enforced_by"}}`; `value` in the unit of the name.
+    """
+    resources, limits = config.runtime.sandbox.resources, limits_of(config)
+    values = {name: getattr(limits, name) for name in _FIELDS if name != "max_written_mb"}
+    defaults = {name for name in values if getattr(resources, name) is None}
+    values["max_written_mb"] = config.runtime.workspace.max_written_mb
+    if values["max_written_mb"] == Workspace.model_fields["max_written_mb"].default:
+        defaults.add("max_written_mb")
+    return {
+        name: {
+            "value": value,
+            "is_default": name in defaults,
+            "field": _FIELDS[name],
+            "enforced_by": enforced.get(name, "not enforced: the attempt was not started"),
+        }
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def describe_exceeded(limit: str, limits: Limits) -> tuple[ErrorType, str]:
+    """Return the error type and message of a trial that exceeded a limit; the message names the setting to change.
+
+    Args:
+        limit: the exceeded field of `Limits`.
+        limits: of the trial.
+    """
+    value = f"{getattr(limits, limit):,}"
+    error_type, what = {
+        "memory_mb": (ErrorType.MEMORY_LIMIT, f"the trial used more memory than its {value} MB"),
+        "max_pids": (
+            ErrorType.PROCESS_LIMIT,
+            f"the trial ran more than {value} processes and threads at the same time",
+        ),
+        "max_open_files": (ErrorType.OPEN_FILES_LIMIT, f"a process of the trial opened {value} files"),
+    }[limit]
+    return error_type, f"{what}; to allow more, set {_FIELDS[limit]} (0 is no limit)"

@@ -1,0 +1,399 @@
+"""The configuration `.lab/experiment.yaml`, version 0.3: its fields, defaults and validation rules."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from relab.core.ids import ExternalId
+from relab.experiments.config.sanitization import Profile
+from relab.experiments.sandbox.egress_rules import Rule
+
+VERSION: Final = "0.3"
+DEFAULT_TRIAL_SECONDS = 3_600.0
+MAX_REPLICATIONS = 100_000
+
+IN_PATHS: Final = ("/out/", "/state/", "/workspace/")
+"""Folders inside the sandbox that still exist after the trial; the harness's input, output, events and control file are there."""
+
+
+class IntegrationLevel(StrEnum):
+    """How much a harness tells."""
+
+    CLI_BASIC = "cli_basic"
+    CLI_EVENTS = "cli_events"
+    OTEL = "otel"
+    SDK_CONTROL = "sdk_control"
+    SDK_FULL = "sdk_full"
+
+
+class Scheduling(StrEnum):
+    """The order of trials."""
+
+    PAIRED_INTERLEAVED = "paired_interleaved"
+    VARIANT_SEQUENTIAL = "variant_sequential"
+    RANDOMIZED = "randomized"
+
+
+class StatePolicy(StrEnum):
+    """What a trial finds of the trials before it."""
+
+    ISOLATE_PER_TRIAL = "isolate_per_trial"
+    PERSIST_PER_TASK = "persist_per_task"
+    ACCUMULATE = "accumulate"
+
+
+class SandboxMode(StrEnum):
+    """Where a trial runs. `container` is Docker; `docker` is read as the same."""
+
+    LOCAL = "local"
+    BWRAP = "bwrap"
+    CONTAINER = "container"
+
+
+class NetworkMode(StrEnum):
+    """What a trial may reach."""
+
+    NONE = "none"
+    ALLOWLIST = "allowlist_enforced"
+    FULL = "full"
+
+
+def _check_inner_path(path: str) -> str:
+    # An empty part would make the rest an absolute path on the runner's machine.
+    if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
+        raise ValueError(f"a file under one of {', '.join(IN_PATHS)} is expected")
+    return path
+
+
+def _check_host(text: str) -> str:
+    Rule.parse(text)
+    return text
+
+
+InnerPath = Annotated[str, AfterValidator(_check_inner_path)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_enum_values=False)
+
+
+class Identity(_Section):
+    """What the experiment is called."""
+
+    id: ExternalId
+    name: Annotated[str, Field(min_length=1, max_length=500)]
+    workload_type: Literal["agent_harness", "trainer"] = "agent_harness"
+    description: str | None = None
+    owner: str | None = None
+    tags: list[str] = []
+
+
+class Dataset(_Section):
+    """The tasks: a JSON Lines file, relative to the folder of `experiment.yaml`."""
+
+    path: Annotated[str, Field(min_length=1)]
+    provider: Literal["local_jsonl"] = "local_jsonl"
+    suite_id: ExternalId = "default"
+    schema_version: Literal["task_jsonl_v1"] = "task_jsonl_v1"
+    split_id: ExternalId = "default"
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class Retry(_Section):
+    """When a trial is tried again. Only the last attempt counts; all are recorded."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
+
+
+class Pruning(_Section):
+    """When a variant is given up."""
+
+    max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
+
+
+Comparison = Literal["paired", "unpaired", "none"]
+
+
+class Policies(_Section):
+    """How trials are ordered, isolated, repeated and given up."""
+
+    scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
+    state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
+    comparison: Comparison | None = None
+    retry: Retry = Retry()
+    pruning: Pruning = Pruning()
+
+
+class Design(_Section):
+    """The plan."""
+
+    sanitization_profile: Annotated[Profile, Field(strict=False)] = Profile.HERMETIC_FUNCTIONAL_V2
+    comparison: Comparison = "paired"
+    replications: Annotated[int, Field(ge=1, le=MAX_REPLICATIONS)] = 1
+    random_seed: int = 0
+    shuffle_tasks: bool = False
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 1
+    policies: Policies = Policies()
+
+    @model_validator(mode="after")
+    def _comparisons_agree(self) -> Design:
+        if self.policies.comparison not in {None, self.comparison}:
+            raise ValueError(f"comparison {self.comparison!r} and policies.comparison contradict each other")
+        return self
+
+
+class Analysis(_Section):
+    """The questions. The primary metrics are the family that is corrected for its number."""
+
+    primary_metrics: list[str] = ["success"]
+    secondary_metrics: list[str] = []
+    cluster_field: str | None = None
+    """The field of tasks that defines clusters: tasks with equal values depend on each other, such as the source document."""
+
+
+class Metric(_Section):
+    """A figure to take from each trial."""
+
+    id: ExternalId
+    source: Literal["runner", "output", "events", "artifacts"]
+    json_pointer: str | None = None
+    event_type: str | None = None
+    event_field: str | None = None
+    aggregate: Literal["sum", "count", "max", "min", "mean", "last"] | None = None
+    artifact_measure: Literal["file_count", "diff_bytes", "diff_lines", "total_bytes"] | None = None
+    artifact_glob: str | None = None
+    weight: float = 0.0
+    direction: Literal["maximize", "minimize"] | None = None
+    primary: bool = False
+
+    @model_validator(mode="after")
+    def _has_what_its_source_needs(self) -> Metric:
+        needed = {"output": "json_pointer", "events": "event_type", "artifacts": "artifact_measure"}.get(self.source)
+        if needed and getattr(self, needed) is None:
+            raise ValueError(f"a metric from {self.source!r} needs {needed}")
+        return self
+
+
+class Guardrail(_Section):
+    """A limit on a metric; a trial beyond it is marked in the tables."""
+
+    metric_id: ExternalId
+    max: float
+
+
+class Artifacts(_Section):
+    """Files to keep of a trial's workspace."""
+
+    collect: list[str] = []
+    diff: bool = True
+    base_dir: str = "."
+
+
+class Variant(_Section):
+    """What is compared: the bindings that the harness gets."""
+
+    variant_id: ExternalId
+    bindings: dict[str, Any] = {}
+
+
+class HarnessEvents(_Section):
+    """Where the harness writes its events."""
+
+    path: InnerPath = "/out/harness_events.jsonl"
+
+
+class ControlPlane(_Section):
+    """Where the harness reads whether to go on."""
+
+    mode: Literal["file", "sdk"] = "file"
+    path: InnerPath = "/state/lab_control.json"
+
+
+class Environment(_Section):
+    """What the harness gets beside the runner's own variables."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+    passed: Annotated[list[str], Field(alias="pass")] = []
+    set: dict[str, str] = {}
+
+    @field_validator("set")
+    @classmethod
+    def _names_are_names(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = [name for name in value if not name or "=" in name]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} cannot be the name of a variable")
+        return value
+
+
+class Harness(_Section):
+    """The team's own program."""
+
+    mode: Literal["cli"] = "cli"
+    command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    integration_level: Annotated[IntegrationLevel, Field(strict=False)] = IntegrationLevel.CLI_BASIC
+    input_path: InnerPath = "/out/trial_input.json"
+    output_path: InnerPath = "/out/trial_output.json"
+    events: HarnessEvents = HarnessEvents()
+    control_plane: ControlPlane = ControlPlane()
+    environment: Environment = Environment()
+    secrets: list[str] = []
+
+    @model_validator(mode="after")
+    def _files_differ(self) -> Harness:
+        paths = [self.input_path, self.output_path, self.events.path, self.control_plane.path]
+        for index, path in enumerate(paths):
+            for other in paths[:index]:
+                if path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/"):
+                    raise ValueError(f"input, output, events and control are files of their own, not twice {other!r}")
+        return self
+
+
+class Resources(_Section):
+    """Limits of a trial, by default as `limits.py` has them; 0 is no limit. What enforces each is recorded."""
+
+    cpu_count: Annotated[float, Field(gt=0)] | None = None
+    memory_mb: Annotated[int, Field(ge=0)] | None = None
+    """Memory of all processes together; by default a share of the machine's memory."""
+    max_pids: Annotated[int, Field(ge=0)] | None = None
+    """Number of concurrent processes and threads."""
+    max_open_files: Annotated[int, Field(ge=0)] | None = None
+    """Open files of each process."""
+
+    @field_validator("memory_mb", "max_open_files")
+    @classmethod
+    def _is_enough_to_start(cls, value: int | None, info: ValidationInfo) -> int | None:
+        least = {"memory_mb": 4, "max_open_files": 16}[info.field_name or ""]
+        if value is not None and 0 < value < least:
+            raise ValueError(f"{value} is too little for any program; give at least {least}, or 0 for no limit")
+        return value
+
+
+class Hardening(_Section):
+    """What a container may not do."""
+
+    no_new_privileges: bool = True
+    drop_all_caps: bool = True
+
+
+class Sandbox(_Section):
+    """The room that a trial runs in."""
+
+    mode: Annotated[SandboxMode, Field(strict=False)] = SandboxMode.LOCAL
+    engine: Literal["docker"] = "docker"
+    image: Annotated[str, Field(min_length=1)] | None = None
+    root_read_only: bool = True
+    run_as_user: str | None = None
+    hardening: Hardening = Hardening()
+    resources: Resources = Resources()
+    read_only_paths: list[str] = []
+
+
+class Network(_Section):
+    """What the room is connected to."""
+
+    mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
+    allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
+
+    @model_validator(mode="after")
+    def _hosts_belong_to_the_allowlist(self) -> Network:
+        if self.allowed_hosts and self.mode is NetworkMode.NONE:
+            raise ValueError("allowed_hosts is given, but mode is 'none'; set mode to 'allowlist_enforced'")
+        return self
+
+
+class Timeouts(_Section):
+    """How long things may take, in seconds."""
+
+    trial_seconds: Annotated[float, Field(gt=0)] | None = DEFAULT_TRIAL_SECONDS
+    tool_seconds: Annotated[float, Field(gt=0)] | None = None
+    grace_seconds: Annotated[float, Field(ge=0)] = 2.0
+
+
+class Budgets(_Section):
+    """How much a trial may do, by its own events."""
+
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_total_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+
+
+class Workspace(_Section):
+    """The copy of the project that a trial works on."""
+
+    ignore: list[str] = []
+    """Patterns as in .gitignore; `.lab` and `.git` are never copied."""
+    max_output_mb: Annotated[float, Field(gt=0)] = 64.0
+    """Largest size of stdout and of stderr; the runner ends a trial that writes more."""
+    max_written_mb: Annotated[float, Field(gt=0)] = 1_024.0
+    """Largest size of all that a trial writes in addition to its copy of the project, including /tmp and deleted open files."""
+
+
+class Runtime(_Section):
+    """How trials are run."""
+
+    harness: Harness
+    sandbox: Sandbox = Sandbox()
+    network: Network = Network()
+    timeouts: Timeouts = Timeouts()
+    budgets: Budgets = Budgets()
+    workspace: Workspace = Workspace()
+
+
+class Validity(_Section):
+    """What makes a run worth nothing."""
+
+    fail_on_state_leak: bool = True
+    fail_on_profile_invariant_violation: bool = True
+
+
+class ExperimentConfig(_Section):
+    """A whole experiment, every default filled in."""
+
+    version: Literal["0.3"]
+    experiment: Identity
+    dataset: Dataset
+    design: Design = Design()
+    analysis: Analysis = Analysis()
+    metrics: list[Metric] = []
+    guardrails: list[Guardrail] = []
+    artifacts: Artifacts = Artifacts()
+    baseline: Variant
+    variant_plan: list[Variant] = []
+    runtime: Runtime
+    validity: Validity = Validity()
+    ext: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> ExperimentConfig:
+        for what, names in (
+            ("variant_id", [variant.variant_id for variant in self.variants]),
+            ("metric id", [metric.id for metric in self.metrics]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"the {what} {twice[0]!r} occurs twice")
+        return self
+
+    @property
+    def variants(self) -> list[Variant]:
+        """The baseline, then the others."""
+        return [self.baseline, *self.variant_plan]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the configuration as a JSON object with all defaults, the content of `resolved_experiment.json`.
+
+        Optional fields that are None are left out where the contract does not allow null. `policies.comparison` gets the
+        value of `design.comparison`.
+        """
+        document = self.model_dump(mode="json", by_alias=True)
+        design = document["design"]
+        for section in (document["experiment"], document["dataset"], design["policies"]["pruning"]):
+            for name in [name for name, value in section.items() if value is None]:
+                del section[name]
+        design["policies"]["comparison"] = design["comparison"]
+        return document

@@ -1,0 +1,257 @@
+"""Resolve an experiment from its file, overrides and command; refuse one whose isolation does not fit the command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relab.experiments.config.file import EXPERIMENT_YAML, check_config
+from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
+from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode
+from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
+from relab.experiments.config.sanitization import EFFECTS, Profile, violations
+from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
+from relab.experiments.models import Command
+from relab.experiments.plan.dataset import TaskIndex, index_tasks
+from relab.experiments.plan.trials import Plan, make_plan
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An experiment, ready to be described or run.
+
+    Attributes:
+        config: the configuration after overrides, with the sandbox and network mode that the command runs it with.
+        path: the experiment file; root: the project's folder.
+        requested_network: the network mode in the file, before the command changed it.
+        warnings: messages for the user before the run.
+    """
+
+    config: ExperimentConfig
+    path: Path
+    root: Path
+    script: Script
+    tasks: TaskIndex
+    plan: Plan
+    command: Command
+    requested_network: str
+    overrides: Sequence[Override] = ()
+    warnings: Sequence[str] = field(default_factory=list)
+
+
+def resolve(
+    path: Path,
+    *,
+    command: Command = Command.RUN,
+    container: bool = False,
+    overrides: Path | None = None,
+    check_posture: bool = True,
+) -> Resolved:
+    """Read an experiment with its overrides, data set, harness and plan.
+
+    Args:
+        path: `.lab/experiment.yaml`.
+        command: the command that determines the isolation.
+        container: `--container` was given.
+        overrides: a file of values for knobs.
+        check_posture: whether to raise if the command does not allow the configured isolation; if False, the configured
+            isolation is returned unchanged in that case, for a description.
+
+    Raises:
+        ExperimentInvalidError: the file, the overrides or the data set is invalid.
+        PostureRefusedError: the command requires another isolation.
+    """
+    source = EXPERIMENT_YAML.read(path)
+    root = project_root(path)
+    value, applied = source.value, list[Override]()
+    if overrides is not None:
+        value, applied = apply_overrides(value, load_overrides(overrides, root))
+    given = check_config(value, source)
+    warnings: list[str] = []
+    config = with_posture(given, command, container, warnings) if check_posture else _lenient(given, command, container)
+    tasks = index_tasks(dataset_path(path, config.dataset.path), config.dataset.limit)
+    # The contract requires a number; and a later append to the file must not change the tasks of the run.
+    dataset = config.dataset.model_copy(update={"limit": len(tasks)})
+    config = config.model_copy(update={"dataset": dataset})
+    return Resolved(
+        config=config,
+        path=path,
+        root=root,
+        script=find_script(config.runtime.harness.command, root),
+        tasks=tasks,
+        plan=plan_of(config, len(tasks)),
+        command=command,
+        requested_network=given.runtime.network.mode.value,
+        overrides=applied,
+        warnings=warnings,
+    )
+
+
+def plan_of(config: ExperimentConfig, tasks: int) -> Plan:
+    """Return the plan of an experiment over this number of tasks."""
+    return make_plan(
+        variants=len(config.variants),
+        tasks=tasks,
+        replications=config.design.replications,
+        scheduling=config.design.policies.scheduling,
+        seed=config.design.random_seed,
+        shuffle_tasks=config.design.shuffle_tasks,
+    )
+
+
+def check_harness(resolved: Resolved) -> None:
+    """Check that the harness exists and can be executed; programs that are only in an image are not checked.
+
+    Raises:
+        ExperimentInvalidError: the harness is missing or not executable, so every trial would fail.
+    """
+    script, command = resolved.script, resolved.config.runtime.harness.command
+    # The files of an image are not visible here; only those of the project can be checked.
+    in_image = resolved.config.runtime.sandbox.mode is SandboxMode.CONTAINER
+    if in_image and (script.path is None or not script.path.is_relative_to(resolved.root)):
+        return
+    if script.path is not None and not script.exists:
+        raise ExperimentInvalidError(
+            f"The harness {script.path} is not there: runtime.harness.command is {command}.",
+            remedy="The command is resolved from the project's root, the folder that holds .lab/.",
+        )
+    # The experiment may set another PATH than that of this process.
+    is_elsewhere = in_image or "/" in command[0] or "PATH" in resolved.config.runtime.harness.environment.set
+    if not is_elsewhere and shutil.which(command[0]) is None:
+        raise ExperimentInvalidError(f"The program {command[0]!r} of runtime.harness.command is not on the PATH.")
+    if not script.executable:
+        raise ExperimentInvalidError(
+            f"The harness {script.path} is not executable.",
+            remedy=f"Make it so (chmod +x {script.path}), or name its interpreter first in runtime.harness.command.",
+        )
+
+
+def with_posture(config: ExperimentConfig, command: Command, container: bool, warnings: list[str]) -> ExperimentConfig:
+    """Return the configuration with the sandbox and network mode that the command uses; append to `warnings`.
+
+    Raises:
+        PostureRefusedError: the configuration does not give the isolation that the command requires.
+    """
+    network, sandbox = config.runtime.network, config.runtime.sandbox
+    mode = sandbox.mode
+    if command is Command.RUN_EXPERIMENT and network.mode is not NetworkMode.NONE:
+        raise PostureRefusedError(
+            f"run-experiment demands runtime.network.mode 'none', and it is {network.mode.value!r}.",
+            remedy="Use `lab run` for anything else.",
+        )
+    if container or (command is not Command.RUN and mode is not SandboxMode.BWRAP):
+        if sandbox.image is None:
+            flag = f"{command.value} --container" if container else command.value
+            raise PostureRefusedError(
+                f"{flag} runs trials in a container, and runtime.sandbox.image is not set.",
+                remedy="Name an image, or set runtime.sandbox.mode to 'bwrap', the strict local sandbox.",
+            )
+        mode = SandboxMode.CONTAINER
+    elif mode is SandboxMode.CONTAINER and sandbox.image is None:
+        warnings.append("runtime.sandbox.image is not set, so trials run locally, without isolation")
+        mode = SandboxMode.LOCAL
+    network_mode = NetworkMode.FULL if command is Command.RUN_DEV else network.mode
+    if mode is SandboxMode.LOCAL and network_mode is not NetworkMode.FULL:
+        as_root = ", and they are root, as lab is" if os.geteuid() == 0 else ""
+        warnings.append(
+            f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach whatever this machine "
+            f"does{as_root} (set runtime.sandbox.mode to 'bwrap' for a room without a way out)"
+        )
+    chosen = _with(config, mode, network_mode)
+    _check_profile(chosen, command)
+    return chosen
+
+
+def _lenient(config: ExperimentConfig, command: Command, container: bool) -> ExperimentConfig:
+    try:
+        return with_posture(config, command, container, [])
+    except PostureRefusedError:
+        return config
+
+
+def _with(config: ExperimentConfig, mode: SandboxMode, network_mode: NetworkMode) -> ExperimentConfig:
+    runtime = config.runtime
+    hosts = runtime.network.allowed_hosts if network_mode is NetworkMode.ALLOWLIST else []
+    changed = runtime.model_copy(
+        update={
+            "sandbox": runtime.sandbox.model_copy(update={"mode": mode}),
+            "network": runtime.network.model_copy(update={"mode": network_mode, "allowed_hosts": hosts}),
+        }
+    )
+    return config.model_copy(update={"runtime": changed})
+
+
+def _check_profile(config: ExperimentConfig, command: Command) -> None:
+    profile = config.design.sanitization_profile
+    found = violations(
+        profile,
+        state_policy=config.design.policies.state.value,
+        network_effective=config.runtime.network.mode.value,
+    )
+    # `run-dev` always opens the network; the rows of its trials record the violation.
+    if found and config.validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
+        raise PostureRefusedError(
+            f"The sanitization profile {profile.value!r} cannot hold: {found[0]}. {EFFECTS[profile].summary}",
+            remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "
+            "validity.fail_on_profile_invariant_violation to false, and the rows of all trials say so.",
+        )
+
+
+def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: str | None = None) -> dict[str, Any]:
+    """Return the plan that `lab describe` prints, as JSON."""
+    config, plan = resolved.config, resolved.plan
+    harness, sandbox = config.runtime.harness, config.runtime.sandbox
+    return {
+        "experiment": config.experiment.id,
+        "name": config.experiment.name,
+        "workload_type": config.experiment.workload_type,
+        "dataset": str(resolved.tasks.path),
+        "tasks": len(resolved.tasks),
+        "replications": config.design.replications,
+        "variants": [variant.variant_id for variant in config.variants],
+        "variant_plan_entries": len(config.variant_plan),
+        "total_trials": len(plan),
+        "harness": harness.command,
+        "integration_level": harness.integration_level.value,
+        "harness_script_resolved": str(resolved.script.path) if resolved.script.path is not None else None,
+        "harness_script_exists": resolved.script.exists,
+        "harness_problem": harness_problem,
+        "project_root": str(resolved.root),
+        "container_mode": sandbox.mode is SandboxMode.CONTAINER,
+        "sandbox": sandbox.mode.value,
+        "image": sandbox.image,
+        "network": resolved.requested_network,
+        "network_effective": "full" if sandbox.mode is SandboxMode.LOCAL else config.runtime.network.mode.value,
+        "allowed_hosts": config.runtime.network.allowed_hosts,
+        "events_path": harness.events.path if harness.integration_level.value != "cli_basic" else None,
+        "control_path": harness.control_plane.path,
+        "scheduling": config.design.policies.scheduling.value,
+        "state_policy": config.design.policies.state.value,
+        "comparison": config.design.comparison,
+        "retry_max_attempts": config.design.policies.retry.max_attempts,
+        "max_concurrency": config.design.max_concurrency,
+        "sanitization_profile": config.design.sanitization_profile.value,
+        "primary_metrics": config.analysis.primary_metrics,
+        "first_trials": _first_trials(resolved),
+        "overrides": [override.model_dump() for override in resolved.overrides],
+        "power": dict(power),
+        "warnings": list(resolved.warnings),
+    }
+
+
+def _first_trials(resolved: Resolved, count: int = 6) -> list[dict[str, Any]]:
+    variants = resolved.config.variants
+    slots = [resolved.plan.slot(index) for index in range(min(count, len(resolved.plan)))]
+    return [
+        {
+            "trial_id": slot.trial_id,
+            "variant_id": variants[slot.variant].variant_id,
+            "task_id": resolved.tasks.read(slot.task).task_id,
+            "repl_idx": slot.replication,
+        }
+        for slot in slots
+    ]

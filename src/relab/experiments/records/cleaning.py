@@ -1,0 +1,144 @@
+"""Delete files that lab made in a project, in two steps: plan the deletion, and delete after the user has confirmed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from relab.core.clock import parse_time
+from relab.core.errors import InvalidInputError, RelabError
+from relab.experiments.config.paths import LAB, runs_folder
+from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA
+from relab.experiments.errors import RunBusyError, RunNotFoundError
+from relab.experiments.records.run_folder import open_run
+from relab.experiments.workspace.snapshots import remove_tree, use_of_disk
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """The files and folders to delete.
+
+    Attributes:
+        runs: folders of runs.
+        others: further files and folders: the cache of snapshots, and the files that `lab init` wrote.
+        damaged: unreadable runs, whose age is unknown; they are kept.
+    """
+
+    runs: tuple[Path, ...]
+    others: tuple[Path, ...]
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All files and folders to delete."""
+        return (*self.runs, *self.others)
+
+    @property
+    def size_bytes(self) -> int:
+        """The disk space that they take, in bytes."""
+        files = sum(path.lstat().st_size for path in self.paths if not path.is_dir())
+        below, _ = use_of_disk(*(path for path in self.paths if path.is_dir()))
+        return files + below
+
+
+def plan_cleaning(
+    root: Path, named: Sequence[Path] = (), *, init: bool = False, runs: bool = False, before_us: int | None = None
+) -> Cleaning:
+    """Return the files and folders that `clean` would delete; delete nothing.
+
+    Args:
+        root: the project.
+        named: select these runs, by id or folder.
+        init: select the files that `lab init` and `lab knobs-init` wrote.
+        runs: select all runs, and the cache of their snapshots.
+        before_us: select the runs created before this time, in UTC microseconds.
+
+    Raises:
+        InvalidInputError: nothing is selected, or runs are selected in two ways.
+        RunNotFoundError: this project has no such run.
+        RunBusyError: a process works on one of the runs.
+    """
+    if not (named or init or runs or before_us is not None):
+        raise InvalidInputError("Say what to delete: RUN…, --older-than, --runs, --init.")
+    if (bool(named), runs, before_us is not None).count(True) > 1:
+        raise InvalidInputError("Name runs in one way: RUN…, --older-than or --runs.")
+    found: list[Path] = []
+    damaged: list[Path] = []
+    if named:
+        found = list(dict.fromkeys(_run_of(root, each) for each in named))
+    elif runs:
+        found = _all_runs(root)
+    elif before_us is not None:
+        for path in _all_runs(root):
+            created_us = _created_us(path)
+            if created_us is None:
+                damaged.append(path)
+            elif created_us < before_us:
+                found.append(path)
+    _refuse_busy(found)
+    others = [root / LAB / "cache", *(path for path in _leftovers(root) if path not in found)] if runs else []
+    others += [root / EXPERIMENT, root / SCHEMA, root / LAB / "knobs"] if init else []
+    return Cleaning(tuple(found), tuple(path for path in others if path.exists()), tuple(damaged))
+
+
+def clean(planned: Cleaning) -> Sequence[Path]:
+    """Delete the planned files and folders; return their paths.
+
+    Check first that no run is busy, because time may have passed since the plan was made.
+
+    Raises:
+        RunBusyError: a process works on one of the runs; nothing is deleted.
+    """
+    _refuse_busy(planned.runs)
+    for path in planned.paths:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return planned.paths
+
+
+def _all_runs(root: Path) -> list[Path]:
+    folder = runs_folder(root)
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _leftovers(root: Path) -> list[Path]:
+    """Return the entries of the runs folder that are not runs."""
+    folder = runs_folder(root)
+    return sorted(path for path in folder.iterdir() if not path.is_dir()) if folder.is_dir() else []
+
+
+def _run_of(root: Path, named: Path) -> Path:
+    """Return the folder of a run of this project; folders outside the project's runs folder are rejected.
+
+    Raises:
+        RunNotFoundError: the project has no such run.
+    """
+    folder = runs_folder(root).absolute()
+    for path in (folder / named, named.absolute()):
+        if path.parent.resolve() == folder.resolve() and path.name not in {"", ".", ".."} and path.is_dir():
+            return folder / path.name
+    raise RunNotFoundError(
+        f"This project has no run {str(named)!r}.", remedy="`lab experiments list` lists those that it has."
+    )
+
+
+def _created_us(path: Path) -> int | None:
+    """Return when a run was created, in UTC microseconds; None if its manifest cannot be read. Reads no other file."""
+    try:
+        return parse_time(json.loads((path / "manifest.json").read_bytes())["created_at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _refuse_busy(runs: Sequence[Path]) -> None:
+    for path in runs:
+        try:
+            busy = open_run(path).status() == "running"
+        except RelabError:
+            continue
+        if busy:
+            raise RunBusyError(f"A process is at work on {path}.", remedy="Stop it first.")

@@ -1,0 +1,322 @@
+"""The journal of a run: one line for each trial that has a result. `--continue` runs the trials without a line.
+
+Each line ends with a checksum over itself and the checksum of the previous line (a hash chain), so that every reader detects a
+changed, removed, inserted or moved line. The first line contains the digest of the run's manifest. A crash can leave an
+incomplete last line, without a line end; that does not count as damage. Lines missing at the end are detected through the
+attestation, which records the length of the journal each time the run ends.
+
+The checksums have no key: they detect damage and edits, but not a person who recomputes them. To detect that as well, keep the last
+checksum elsewhere; it is in the attestation and in the answer of `lab run --json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import jiter
+import pydantic_core
+
+from relab.experiments.models import REQUIRED_OF_A_ROW, Outcome
+from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
+from relab.experiments.trial.trial_folder import MANIFEST
+
+NAME: Final = "journal.jsonl"
+FORMAT: Final = "journal_v2"
+_OUTCOMES: Final = frozenset(outcome.value for outcome in Outcome)
+_SYNC_EVERY_S = 1.0
+_CHECK: Final = b',"check":"'
+_END: Final = b'"}\n'
+_HEX: Final = 64
+_TAIL: Final = len(_CHECK) + _HEX + len(_END)
+_START: Final = "0" * _HEX
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a journal: the number of trials that have a line, and the checksum of the last line."""
+
+    entries: int
+    check: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that the attestation contains."""
+        return {"format": FORMAT, "entries": self.entries, "head": f"sha256:{self.check}"}
+
+
+class Journal:
+    """Appends lines, each completely or not at all; thread-safe.
+
+    When `append` returns, the kernel has the line, so that it survives a crash of this process. An `append` calls fsync
+    if the last fsync was a second ago or more, and so does `close`.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / NAME
+        self._run_dir = run_dir
+        self._lock = threading.Lock()
+        self._file: io.FileIO | None = None
+        self._end = 0
+        self._head = Head(0, _START)
+        self._synced = time.monotonic()
+
+    def open(self) -> set[str]:
+        """Open the journal for appending; return the ids of the trials that have a line.
+
+        An incomplete last line, left by a crash, is removed: that trial has no result. A journal of an earlier version, without
+        checksums, is rewritten with them; changes made to it before that cannot be detected.
+
+        Raises:
+            RunDamagedError: a line was changed, or lines are missing.
+        """
+        done = set()
+        for line in _lines(self._run_dir):
+            self._end = line.end
+            self._head = line.head
+            if line.entry is not None:
+                done.add(line.entry["row"]["trial_id"])
+        if done and not _is_checked(self.path):
+            self._head, self._end = _add_checks(self._run_dir)
+        # Unbuffered: a buffer could write a failed line later, after another line.
+        self._file = io.FileIO(self.path, "ab")
+        self._file.truncate(self._end)
+        return done
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Append the line of a finished trial.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with self._lock:
+            if not self._end:
+                self._write(*_header(digest_of_file(self._run_dir / MANIFEST)))
+            self._write(*_checked(entry, self._head))
+            if time.monotonic() - self._synced >= _SYNC_EVERY_S:
+                assert self._file is not None
+                os.fsync(self._file.fileno())
+                self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Flush the journal to the disk (fsync) and close it."""
+        with self._lock:
+            if self._file is not None:
+                file, self._file = self._file, None
+                with file:
+                    os.fsync(file.fileno())
+
+    def _write(self, line: bytes, head: Head) -> None:
+        assert self._file is not None
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:
+            self._file.truncate(self._end)
+            raise
+        self._end += len(line)
+        self._head = head
+
+
+def begin_journal(run_dir: Path, manifest: bytes) -> None:
+    """Write the first line of a journal, which contains the digest of this manifest.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    (run_dir / NAME).write_bytes(_header(f"sha256:{hashlib.sha256(manifest).hexdigest()}")[0])
+
+
+def read_journal(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the journal's entries, one for each trial, in the order in which the trials ended.
+
+    Raises:
+        RunDamagedError: a line was changed, or lines are missing.
+    """
+    seen: set[str] = set()
+    for line in _lines(run_dir):
+        if line.entry is not None and line.entry["row"]["trial_id"] not in seen:
+            seen.add(line.entry["row"]["trial_id"])
+            yield line.entry
+
+
+def journal_head(run_dir: Path) -> Head | None:
+    """Return the head of the journal; None if it has no lines or, as in an earlier version, no checksums.
+
+    Raises:
+        RunDamagedError: a line was changed, or lines are missing.
+    """
+    last = None
+    for last in _lines(run_dir):  # noqa: B007 the last one is wanted
+        pass
+    return last.head if last is not None and last.head.check != _START else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    entry: dict[str, Any] | None
+    """None for the first line, which belongs to no trial."""
+    end: int
+    head: Head
+
+
+def _lines(run_dir: Path) -> Iterator[_Line]:
+    """Yield the complete lines of a journal; check each against the previous one, and the end against the attestation."""
+    path = run_dir / NAME
+    attested = _attested(run_dir)
+    head = Head(0, _START)
+    end = 0
+    is_checked = _is_checked(path)
+    with path.open("rb") if path.exists() else io.BytesIO() as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            end += len(line)
+            if is_checked:
+                document, head = _read_checked(path, number, line, head)
+            else:
+                document, head = _read_unchecked(path, number, line), Head(head.entries + 1, _START)
+            if is_checked and number == 1:
+                _check_header(path, document, run_dir)
+                yield _Line(None, end, head)
+                continue
+            if attested is not None and head.entries == attested.entries and head.check != attested.check:
+                raise damaged(path, "is not the line that the attestation names", line=number)
+            entry = _check_entry(path, number, document)
+            if not is_checked:
+                _check_row(path, number, entry["row"])
+            yield _Line(entry, end, head)
+    if attested is not None and head.entries < attested.entries:
+        raise damaged(
+            path, f"has {head.entries:,} trials, and the attestation says {attested.entries:,}: lines are missing"
+        )
+
+
+def _attested(run_dir: Path) -> Head | None:
+    """Return the head of the journal from the attestation, as of the last end of the run; None if it has none."""
+    document = read_attestation(run_dir)
+    said = document["ext"].get("journal") if document is not None else None
+    if said is None:
+        return None
+    return Head(said["entries"], said["head"].removeprefix("sha256:"))
+
+
+def _is_checked(path: Path) -> bool:
+    """Return whether the lines have checksums; only journals of an earlier version have none.
+
+    Raises:
+        RunDamagedError: the manifest names a format with checksums, but the first line has none.
+    """
+    manifest = path.with_name(MANIFEST)
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(_END) and first[-_TAIL:].startswith(_CHECK):
+        return True
+    if first.endswith(b"\n") and manifest.exists() and f'"{FORMAT}"'.encode() in manifest.read_bytes():
+        raise damaged(path, "has no checksum, which every line of this run's journal has", line=1)
+    return False
+
+
+def _read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[dict[str, Any], Head]:
+    payload, tail = line[:-_TAIL], line[-_TAIL:]
+    if not (len(line) > _TAIL and tail.startswith(_CHECK) and tail.endswith(_END)):
+        raise damaged(path, "has no checksum where one belongs: the line was changed or cut", line=number)
+    check = hashlib.sha256(before.check.encode() + payload).hexdigest()
+    document = _parsed(path, number, line)
+    if check.encode() != tail[len(_CHECK) : -len(_END)]:
+        stands = document.get("line")
+        if isinstance(stands, int) and stands != number:
+            raise damaged(path, f"is line {stands} of the journal: lines were removed, inserted or moved", line=number)
+        raise damaged(path, "was changed after it was written: its checksum does not match", line=number)
+    del document["line"], document["check"]
+    return document, Head(number - 1, check)
+
+
+def _read_unchecked(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    document = _parsed(path, number, line)
+    if "check" in document:
+        raise damaged(path, "has a checksum, but the first line has none: lines were removed or changed", line=number)
+    return document
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        document = jiter.from_json(line)
+    except ValueError as error:
+        raise damaged(path, f"is no line of a journal: {error}", line=number) from error
+    if not isinstance(document, dict):
+        raise damaged(path, "is no line of a journal: a JSON object is expected", line=number)
+    return document
+
+
+def _check_header(path: Path, document: Mapping[str, Any], run_dir: Path) -> None:
+    if document.get("journal") != FORMAT:
+        raise damaged(path, f"is not the first line of a {FORMAT}: lines were removed or changed", line=1)
+    manifest = run_dir / MANIFEST
+    digest = digest_of_file(manifest)
+    if digest != document.get("manifest"):
+        raise damaged(manifest, f"is not the manifest that {path} begins with: it was changed, or is of another run")
+
+
+def _check_entry(path: Path, number: int, document: dict[str, Any]) -> dict[str, Any]:
+    row = document.get("row")
+    if not isinstance(row, dict) or not isinstance(row.get("trial_id"), str):
+        raise damaged(path, "is no line of a journal: it has no row with a trial_id", line=number)
+    return document
+
+
+def _check_row(path: Path, number: int, row: Mapping[str, Any]) -> None:
+    """Check the fields, the outcome and `success` of a row that has no checksum."""
+    missing = sorted(REQUIRED_OF_A_ROW - row.keys())
+    if missing:
+        raise damaged(path, f"is no line of a journal: its row has no {missing[0]}", line=number)
+    if row["outcome"] not in _OUTCOMES or not isinstance(row["success"], bool):
+        raise damaged(path, f"is no line of a journal: its outcome is {row['outcome']!r}", line=number)
+
+
+def _header(manifest: str | None) -> tuple[bytes, Head]:
+    line, head = _checked({"journal": FORMAT, "manifest": manifest}, Head(-1, _START))
+    return line, head
+
+
+def _checked(entry: Mapping[str, Any], before: Head) -> tuple[bytes, Head]:
+    """Return the line of an entry with its checksum, and the journal's head after it."""
+    entries = before.entries + 1
+    payload = _json({"line": entries + 1, **entry})[:-1]
+    check = hashlib.sha256(before.check.encode() + payload).hexdigest()
+    return payload + _CHECK + check.encode() + _END, Head(entries, check)
+
+
+def _json(entry: Mapping[str, Any]) -> bytes:
+    try:
+        return pydantic_core.to_json(entry, inf_nan_mode="constants")
+    except pydantic_core.PydanticSerializationError:
+        # A message can contain a file name that is not valid UTF-8.
+        return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _add_checks(run_dir: Path) -> tuple[Head, int]:
+    """Rewrite a journal of an earlier version with checksums; return its head, and its length in bytes."""
+    path = run_dir / NAME
+    building = path.with_name(f"{NAME}.new")
+    line, head = _header(digest_of_file(run_dir / MANIFEST))
+    size = 0
+    with building.open("wb") as file:
+        size += file.write(line)
+        for entry in read_journal(run_dir):
+            line, head = _checked(entry, head)
+            size += file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    building.replace(path)
+    return head, size

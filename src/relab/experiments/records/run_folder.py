@@ -1,0 +1,212 @@
+"""Create, open and lock the folder of a run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from relab.core.clock import format_time
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.errors import DiskFullError, RunBusyError, RunNotFoundError
+from relab.experiments.models import Keep
+from relab.experiments.plan.dataset import TaskIndex, index_tasks
+from relab.experiments.records.journal import begin_journal
+from relab.experiments.records.seals import damaged, digest_of_file
+from relab.experiments.trial.trial_folder import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.trial.wire import sha256_of, write_json
+
+BYTES_PER_TRIAL: Final = 40_960
+"""Estimated disk space of a trial's documents: ten blocks of a file system."""
+RESERVE: Final = 256 * 1_048_576
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run that has a manifest.
+
+    Attributes:
+        manifest: its `manifest_v1`; `ext` contains how the run was started.
+    """
+
+    path: Path
+    run_id: str
+    config: ExperimentConfig
+    manifest: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the resolved experiment."""
+        digest: str = self.manifest["resolved_experiment"]["digest"]
+        return digest
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """How the run was started: command, snapshot, data set, which workspaces to keep."""
+        facts: Mapping[str, Any] = self.manifest["ext"]
+        return facts
+
+    @property
+    def dataset(self) -> Path:
+        """The run's own copy of the data set."""
+        return self.path / DATASET
+
+    def tasks(self) -> TaskIndex:
+        """Index the tasks in the run's own copy of the data set.
+
+        Raises:
+            RunDamagedError: the copy is missing, unreadable, or was changed since the run began.
+        """
+        try:
+            digest = digest_of_file(self.dataset)
+        except OSError as error:
+            raise damaged(self.dataset, f"cannot be read: {error.strerror}") from error
+        if digest != self.facts["dataset_digest"]:
+            raise damaged(self.dataset, "was changed since the run began" if digest is not None else "is missing")
+        return index_tasks(self.dataset, self.config.dataset.limit)
+
+    def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
+        """Write the run's `run_control_v1`; `status` is running, completed, interrupted or failed."""
+        path = self.path / RUN_CONTROL
+        path.parent.mkdir(exist_ok=True)
+        building = path.with_name(f"{path.name}.new")
+        document = {
+            "schema_version": "run_control_v1",
+            "run_id": self.run_id,
+            "status": status,
+            "active_trial_id": active[0] if active else None,
+            "active_control_path": active[1] if active else None,
+            "updated_at": format_time(now_us),
+        }
+        write_json(building, document)
+        building.replace(path)
+
+    def status(self) -> str:
+        """Return the status written last.
+
+        Returns `interrupted` for a running run without a process that holds its lock, and `unknown` if the file is unreadable.
+        """
+        try:
+            status: str = json.loads((self.path / RUN_CONTROL).read_bytes())["status"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "unknown"
+        return "interrupted" if status == "running" and not _is_locked(self.path) else status
+
+
+def new_run_id(now_us: int) -> str:
+    """Return `run_<date>_<time>_<random>`, in UTC."""
+    moment = datetime.fromtimestamp(now_us / 1_000_000, UTC)
+    return f"run_{moment:%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
+
+
+def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, manifest: dict[str, Any]) -> RunFolder:
+    """Create the folder of a run.
+
+    Raises:
+        OSError: the folder exists already or cannot be written.
+    """
+    # Mode 0700, because trials can write files of any kind, which other users of this machine must not reach.
+    path.mkdir(parents=True, mode=0o700)
+    (path / DATASET).parent.mkdir()
+    shutil.copyfile(dataset, path / DATASET)
+    write_json(path / RESOLVED, config.resolved())
+    (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
+    # The manifest is written last: a folder that has one is complete.
+    building = path / f"{MANIFEST}.new"
+    begin_journal(path, write_json(building, manifest))
+    building.replace(path / MANIFEST)
+    return RunFolder(path, run_id, config, manifest)
+
+
+def open_run(path: Path) -> RunFolder:
+    """Open the folder of a run.
+
+    Raises:
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: the manifest or the resolved experiment cannot be read, or their digests differ.
+    """
+    manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
+    try:
+        run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
+    except (KeyError, TypeError) as error:
+        raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or of another type") from error
+    if sha256_of(resolved) != digest:
+        raise damaged(path / RESOLVED, f"was changed since the run began: {MANIFEST} names another digest")
+    try:
+        config = ExperimentConfig.model_validate(resolved)
+    except ValidationError as error:
+        raise damaged(path / RESOLVED, f"cannot be read: {error.errors()[0]['msg']}") from error
+    return RunFolder(path, str(run_id), config, manifest)
+
+
+def _read(folder: Path, name: str) -> Any:
+    try:
+        return json.loads((folder / name).read_bytes())
+    except FileNotFoundError as error:
+        raise RunNotFoundError(
+            f"{folder} is no run: {error.filename} is not there.",
+            remedy="Give the folder of a run: .lab/runs/<run_id>.",
+        ) from error
+    except OSError as error:
+        raise damaged(folder / name, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise damaged(folder / name, f"is not JSON: {error}") from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a run for this process.
+
+    Raises:
+        RunBusyError: another process holds the lock.
+    """
+    lock = path / LOCK
+    lock.parent.mkdir(exist_ok=True)
+    # Not "w", which would erase the holder's process id even if the lock is taken.
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunBusyError(f"Another process is at work on {path}.") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with (path / LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, keep: Keep) -> None:
+    """Check that the disk has enough free space for a run.
+
+    Raises:
+        DiskFullError: it has less than the estimate; the message gives both numbers.
+    """
+    kept = trials if keep is Keep.ALL else at_once
+    needed = trials * BYTES_PER_TRIAL + kept * snapshot_bytes + RESERVE
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        mb = 1_048_576
+        raise DiskFullError(
+            f"{trials:,} trials need about {needed // mb:,} MB below {folder}, and {free // mb:,} MB are free.",
+            remedy="Keep fewer workspaces (--keep-workspaces failed), or ignore more in runtime.workspace.ignore.",
+        )

@@ -1,0 +1,74 @@
+"""Seal documents with a digest of themselves, verify the attestation's seal, and compute digests of files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import jiter
+
+from relab.experiments.errors import RunDamagedError
+from relab.experiments.trial.trial_folder import ATTESTATION
+from relab.experiments.trial.wire import sha256_of
+
+SEAL: Final = "seal"
+"""In `ext` of a document: the digest of the document without this field."""
+
+
+def seal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document with its seal in `ext`."""
+    ext = {name: value for name, value in document.get("ext", {}).items() if name != SEAL}
+    return {**document, "ext": ext | {SEAL: sha256_of({**document, "ext": ext})}}
+
+
+def read_attestation(run_dir: Path) -> dict[str, Any] | None:
+    """Return the attestation of a run; None before the run has ended for the first time.
+
+    An attestation of an earlier version has no seal: `ext.seal` is absent.
+
+    Raises:
+        RunDamagedError: the attestation cannot be read, or its seal is missing or does not match.
+    """
+    path = run_dir / ATTESTATION
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise damaged(path, f"cannot be read: {error.strerror}") from error
+    try:
+        document = jiter.from_json(raw)
+    except ValueError as error:
+        raise damaged(path, f"is not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("ext"), dict):
+        raise damaged(path, "is not an attestation: it has no ext")
+    said = document["ext"].get(SEAL)
+    if said is None and "journal" in document["ext"]:
+        raise damaged(path, "was changed after it was written: it has no seal")
+    if said is not None and said != seal(document)["ext"][SEAL]:
+        raise damaged(path, "was changed after it was written: its seal does not match")
+    return document
+
+
+def digest_of_file(path: Path) -> str | None:
+    """Return `sha256:` and hex of a file's bytes; None if there is no such file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def damaged(path: Path, what: str, *, line: int | None = None) -> RunDamagedError:
+    """Return the error about a damaged file of a run; `what` completes the sentence after the file's path."""
+    place = f"{path}:{line}" if line is not None else str(path)
+    return RunDamagedError(
+        f"{place} {what}.",
+        remedy="Restore the file from a copy, or start a new run; do not use the results of this one.",
+    )

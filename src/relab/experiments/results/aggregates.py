@@ -1,0 +1,262 @@
+"""Aggregate the tables of a run to figures per task for the statistics, with DuckDB.
+
+Repeats of a task are averaged in this module only. The unit of all later analysis is the task, or the cluster of
+tasks that depend on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from relab.experiments.records.seals import damaged
+from relab.experiments.results.result_tables import METRICS, TRIALS, open_duckdb, table_source, tables_dir
+from relab.experiments.results.run_metadata import SUCCESS, Direction
+from relab.stats.paired import Clusters
+
+if TYPE_CHECKING:
+    import duckdb
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
+MAX_METRICS: Final = 200
+"""Largest number of metrics to aggregate: the wanted ones first, then in the order of their names."""
+
+ERRORS_DROPPED: Final = "success, errors dropped"
+"""Name of the success rate over the trials with outcome success or failure. A harness's metric of this name is ignored."""
+
+LATENCY: Final = "latency_ms"
+DURATION: Final = "duration_ms"
+COST: Final = "cost_usd"
+
+_RANK = "list_position(['primary', 'runner', 'output'], metric_source)"
+
+_SET_UP = f"""
+CREATE TEMP TABLE tasks AS
+    SELECT task_id, min(task_index) AS place, any_value(cluster) AS cluster,
+           row_number() OVER (ORDER BY min(task_index), task_id) - 1 AS task,
+    FROM trials GROUP BY task_id;
+CREATE TEMP TABLE groups AS
+    SELECT task_id, task, cluster,
+           CASE WHEN cluster IS NULL THEN -1 - task ELSE dense_rank() OVER (ORDER BY cluster) END AS cluster_number
+    FROM tasks;
+CREATE TEMP TABLE sources AS
+    SELECT metric_name, arg_min(metric_source, {_RANK}) AS metric_source
+    FROM metrics_long WHERE isfinite(metric_value) AND metric_name NOT IN ('{SUCCESS}', '{ERRORS_DROPPED}')
+    GROUP BY metric_name;
+"""  # noqa: S608 constants
+
+# The variance of values near the largest double would overflow, which DuckDB refuses.
+_VARIANCE = "var_samp(CASE WHEN abs(metric_value) < 1e150 THEN metric_value END)"
+
+_MEANS = f"""
+CREATE TEMP TABLE task_means AS
+    SELECT variant_id, '{SUCCESS}' AS metric, task, cluster_number,
+           avg(success::INT) AS mean, count(*) AS trials, sum(success::INT)::BIGINT AS hits,
+           var_samp(success::INT) AS variance
+    FROM trials JOIN groups USING (task_id) GROUP BY ALL
+UNION ALL
+    SELECT variant_id, '{ERRORS_DROPPED}', task, cluster_number, avg(success::INT), count(*), sum(success::INT)::BIGINT,
+           var_samp(success::INT)
+    FROM trials JOIN groups USING (task_id) WHERE outcome IN ('success', 'failure') GROUP BY ALL
+UNION ALL
+    SELECT variant_id, metric_name, task, cluster_number, avg(metric_value), count(*), NULL, {_VARIANCE}
+    FROM metrics_long JOIN sources USING (metric_name, metric_source) JOIN groups USING (task_id)
+    WHERE isfinite(metric_value) AND metric_name IN (SELECT unnest(?::VARCHAR[])) GROUP BY ALL
+"""  # noqa: S608 constants
+
+
+@dataclass(frozen=True)
+class TaskMeans:
+    """A metric of one variant, by task.
+
+    Attributes:
+        tasks: numbers of the tasks, ascending.
+        means: the mean over each task's trials; trials: the number of these trials.
+        variances: the sample variance over each task's trials; NaN for a task with one trial.
+        groups: the number of each task's cluster; negative for a task without a cluster.
+    """
+
+    tasks: Ints
+    means: Floats
+    trials: Ints
+    groups: Ints
+    variances: Floats
+
+    def clusters(self) -> Clusters:
+        """Return the task means, summed by cluster."""
+        return sum_by_group(self.means, self.groups)
+
+    def hits(self) -> Clusters:
+        """Return the sum over the trials of each cluster, and their number; for a rate, the sum is the number of successes."""
+        import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+        trials = self.trials.astype(float)
+        return Clusters(
+            sum_by_group(np.rint(self.means * trials), self.groups).sums, sum_by_group(trials, self.groups).sums
+        )
+
+
+def sum_by_group(values: Floats, groups: Ints) -> Clusters:
+    """Sum values by group; return the sums and the group sizes."""
+    import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+    _, index = np.unique(groups, return_inverse=True)
+    return Clusters(np.bincount(index, weights=values).astype(float), np.bincount(index).astype(float))
+
+
+class TrialData:
+    """The figures of a run. Made by `open_trial_data`.
+
+    Attributes:
+        metrics: the numeric metrics with figures: `{name: source}`, at most `MAX_METRICS`.
+        omitted: the number of further metrics.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, run_dir: Path, wanted: Sequence[str]) -> None:
+        self._connection = connection
+        for name in (TRIALS, METRICS):
+            connection.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM {table_source(run_dir, name)}")  # noqa: S608
+        connection.execute(_SET_UP)
+        found = dict(self.rows("SELECT metric_name, metric_source FROM sources ORDER BY metric_name"))
+        first = [name for name in dict.fromkeys([*wanted, DURATION, COST]) if name in found]
+        kept = [*first, *(name for name in found if name not in first)][:MAX_METRICS]
+        self.metrics: dict[str, str] = {name: found[name] for name in kept}
+        self.omitted = len(found) - len(kept)
+        connection.execute(_MEANS, [kept])
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a query over `trials`, `metrics_long`, `tasks` and `task_means`, and return its rows."""
+        return self._connection.execute(query, list(parameters)).fetchall()
+
+    @property
+    def tasks(self) -> int:
+        """The number of tasks with at least one trial."""
+        return int(self.rows("SELECT count(*) FROM tasks")[0][0])
+
+    def name_of(self, metric: str) -> str | None:
+        """Return the name that the figures of a metric are stored under; None if it has no figures.
+
+        `latency_ms` is the runner's `duration_ms` if no harness reports it.
+        """
+        if metric == SUCCESS or metric in self.metrics:
+            return metric
+        return DURATION if metric == LATENCY and DURATION in self.metrics else None
+
+    def task_means(self, variant: str, metric: str) -> TaskMeans:
+        """Return a metric of a variant by task, repeats averaged; empty if it has no figures."""
+        found = self._connection.execute(
+            "SELECT task, mean, trials, cluster_number, coalesce(variance, 'nan'::DOUBLE) AS variance "
+            "FROM task_means WHERE variant_id = ? AND metric = ? ORDER BY task",
+            [variant, metric],
+        ).fetchnumpy()
+        return TaskMeans(
+            found["task"].astype("int64"),
+            found["mean"].astype("float64"),
+            found["trials"].astype("int64"),
+            found["cluster_number"].astype("int64"),
+            found["variance"].astype("float64"),
+        )
+
+    def outcomes(self, variant: str) -> dict[str, int]:
+        """Return the number of a variant's trials by outcome."""
+        return dict(self.rows("SELECT outcome, count(*) FROM trials WHERE variant_id = ? GROUP BY ALL", [variant]))
+
+    def error_types(self, variant: str) -> dict[str, int]:
+        """Return the number of a variant's trials by error type, the most frequent first."""
+        query = (
+            "SELECT error_type, count(*) AS n FROM trials WHERE variant_id = ? AND error_type IS NOT NULL "
+            "GROUP BY ALL ORDER BY n DESC, error_type"
+        )
+        return dict(self.rows(query, [variant]))
+
+    def nonzero_exits(self, variant: str) -> int:
+        """Return the number of a variant's trials with outcome success or failure whose harness had a non-zero exit code."""
+        query = (
+            "SELECT count(*) FROM trials WHERE variant_id = ? AND exit_code <> 0 AND outcome IN ('success', 'failure')"
+        )
+        return int(self.rows(query, [variant])[0][0])
+
+    def quantiles(self, variant: str, metric: str, at: Sequence[float] = QUANTILES) -> list[float] | None:
+        """Return the quantiles `at` of a metric over the trials of a variant; None if it has no figures."""
+        name = self.name_of(metric)
+        found = self.rows(
+            "SELECT quantile_cont(metric_value, ?::DOUBLE[]) FROM metrics_long "
+            "WHERE variant_id = ? AND metric_name = ? AND metric_source = ? AND isfinite(metric_value)",
+            [list(at), variant, name, self.metrics.get(name or "")],
+        )
+        return None if found[0][0] is None else list(found[0][0])
+
+    def total(self, variant: str, metric: str) -> float | None:
+        """Return the sum of a metric over the trials of a variant; None if it has no figures."""
+        found = self.rows(
+            "SELECT sum(mean * trials) FROM task_means WHERE variant_id = ? AND metric = ?", [variant, metric]
+        )
+        return None if found[0][0] is None else float(found[0][0])
+
+    def solved(self, variant: str) -> list[tuple[int, int, int]]:
+        """Return rows `(successes, trials, tasks)`: the number of a variant's tasks with so many successes in so many trials."""
+        return [
+            (int(hits), int(trials), int(tasks))
+            for hits, trials, tasks in self.rows(
+                f"SELECT hits, trials, count(*) FROM task_means WHERE variant_id = ? AND metric = '{SUCCESS}' "  # noqa: S608
+                "GROUP BY ALL ORDER BY ALL",
+                [variant],
+            )
+        ]
+
+    def missing_outcomes(self, variant: str) -> int:
+        """Return the number of a variant's trials with outcome missing: not run, or without an answer."""
+        return self.outcomes(variant).get("missing", 0)
+
+    def objective(self) -> str | None:
+        """Return the name that most trials give their primary metric; None without trials."""
+        found = self.rows(
+            "SELECT primary_metric_name FROM trials GROUP BY ALL "
+            "ORDER BY count(primary_metric_value) DESC, count(*) DESC, primary_metric_name LIMIT 1"
+        )
+        return str(found[0][0]) if found else None
+
+    def objective_direction(self, name: str) -> Direction | None:
+        """Return the direction that most trials report for this objective; None if no trial reports one."""
+        found = self.rows(
+            "SELECT primary_metric_direction FROM trials WHERE primary_metric_name = ? "
+            "AND primary_metric_direction IN ('maximize', 'minimize') GROUP BY ALL ORDER BY count(*) DESC, 1 LIMIT 1",
+            [name],
+        )
+        return None if not found else "maximize" if found[0][0] == "maximize" else "minimize"
+
+
+@contextmanager
+def open_trial_data(run_dir: Path, *, wanted: Sequence[str] = ()) -> Iterator[TrialData]:
+    """Open the tables of a run for analysis.
+
+    Args:
+        run_dir: the run's folder; its tables must have been written.
+        wanted: metrics to keep first if there are more than `MAX_METRICS`.
+
+    Raises:
+        RunDamagedError: a table is missing or cannot be read.
+        OSError: DuckDB has too little memory, or too little disk space for its temporary files.
+    """
+    import duckdb  # noqa: PLC0415 takes longer to load than most commands take
+
+    folder = tables_dir(run_dir)
+    for name in (TRIALS, METRICS):
+        if not (folder / f"{name}.parquet").is_file():
+            raise damaged(folder / f"{name}.parquet", "is missing")
+    with open_duckdb(folder) as connection:
+        try:
+            yield TrialData(connection, run_dir, wanted)
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            # Runs of the current version have digests that are checked before, so this is a damaged run of an earlier version.
+            raise damaged(folder, f"has a table that cannot be read ({type(error).__name__})") from error

@@ -1,0 +1,339 @@
+"""Decide whether a variant may replace the baseline: judge gates on the differences of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from relab.core.errors import InvalidInputError
+from relab.experiments.results.aggregates import TrialData, open_trial_data
+from relab.experiments.results.analysis import direction_of, primary_metrics
+from relab.experiments.results.decidability import needed_json, needed_of, needed_text, rerun_chance
+from relab.experiments.results.differences import (
+    Delta,
+    Sample,
+    finite,
+    interval_json,
+    joint_json,
+    joint_of,
+    rate_bounds,
+    sample_of,
+)
+from relab.experiments.results.run_metadata import COMPLETED, SUCCESS, RunFacts, read_facts
+from relab.stats.intervals import Interval
+from relab.stats.simultaneous import Joint
+from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
+
+MAX_MISSING: Final = 0.10
+"""Largest share of a variant's planned trials that may lack the metric; above it, the remaining trials are a biased sample."""
+
+
+class GateInvalidError(InvalidInputError):
+    """The text of a gate cannot be parsed; the message shows the syntax."""
+
+    code = "gate_invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The result of one gate for one variant.
+
+    Attributes:
+        gate: the text of the gate; a default gate reads `metric is better`.
+        delta: the difference that was judged; None if the metric has no known direction.
+    """
+
+    variant: str
+    metric: str
+    gate: str
+    judgement: Judgement
+    delta: Delta | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as a JSON object; an infinite end of an interval is None."""
+        judgement = self.judgement
+        return {
+            "variant": self.variant,
+            "metric": self.metric,
+            "gate": self.gate,
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "estimate": None if judgement.estimate is None else finite(judgement.estimate),
+            "interval": interval_json(judgement.interval),
+            "windows": judgement.windows,
+            "minimum_detectable_effect": judgement.minimum_detectable_effect,
+            "false_pass_rate": judgement.false_pass_rate,
+            "near_bound": judgement.is_near,
+            "rerun_chance": judgement.rerun_chance,
+            "needed": [needed_json(needed) for needed in judgement.needed],
+            "delta": None if self.delta is None else self.delta.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The verdict on a run.
+
+    Attributes:
+        verdict: the worst verdict of all results.
+        reason: one sentence that explains the verdict, or says why the run cannot be judged.
+        results: one per variant and gate; empty if the run as a whole is INVALID.
+        joint: the number of compared differences and the level of their intervals; None if the run was not judged.
+    """
+
+    run_id: str
+    baseline: str
+    verdict: Verdict
+    reason: str
+    results: tuple[GateResult, ...] = ()
+    joint: Joint | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as a JSON object of schema `comparison_v1`."""
+        return {
+            "schema_version": "comparison_v1",
+            "run_id": self.run_id,
+            "baseline": self.baseline,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "family": None if self.joint is None else joint_json(self.joint),
+            "results": [result.to_json() for result in self.results],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A gate, and whether it is the caller's or the default gate "better".
+
+    The default gate passes if the whole interval of the difference lies on the better side. No amount of data can show
+    "not worse" without a margin; with a margin it is a gate such as `success>=-0.02`.
+    """
+
+    gate: Gate
+    is_default: bool
+
+    def __str__(self) -> str:
+        return f"{self.gate.metric} is better" if self.is_default else str(self.gate)
+
+    def judge(self, interval: Interval) -> Verdict:
+        if self.is_default:
+            low, high = (interval.low, interval.high) if self.gate.at_least else (-interval.high, -interval.low)
+            return Verdict.PASS if low > 0 else Verdict.FAIL if high < 0 else Verdict.EDGE
+        # For a relative gate the difference is variant minus (1 + share) times baseline, so its threshold is 0.
+        return self.gate.judge(interval, 0.0 if self.gate.is_relative else None)
+
+    @property
+    def threshold(self) -> float:
+        return 0.0 if self.gate.is_relative else self.gate.threshold
+
+    @property
+    def share(self) -> float:
+        return self.gate.threshold if self.gate.is_relative else 0.0
+
+
+def compare(
+    run_dir: Path,
+    *,
+    baseline: str | None = None,
+    metrics: Sequence[str] = (),
+    gates: Sequence[str] = (),
+    measure_false_passes: bool = True,
+    is_ending: bool = False,
+) -> Comparison:
+    """Judge every variant of a finished run against the baseline.
+
+    Args:
+        run_dir: the run's folder.
+        baseline: the variant to compare with; the configuration's baseline if None.
+        metrics: metrics that must be better; the primary metrics if neither metrics nor gates are given.
+        gates: conditions such as `success>=-0.02` or `latency_ms<=5%`.
+        measure_false_passes: whether to measure how often each gate passes by chance: up to 2 s per gate and variant.
+        is_ending: whether the run's own process calls, after its last trial but before it has set the status "completed".
+
+    Raises:
+        GateInvalidError: a gate cannot be parsed.
+        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
+    """
+    asked = parse_gates(gates)
+    facts = read_facts(run_dir)
+    if is_ending:
+        facts = replace(facts, status=COMPLETED)
+    base = facts.baseline if baseline is None else baseline
+    problem = _unfit(facts, base)
+    if problem is not None:
+        return Comparison(facts.run_id, base, Verdict.INVALID, problem)
+    with open_trial_data(run_dir, wanted=[*metrics, *(gate.metric for gate in asked)]) as data:
+        problem = _unfinished(facts, data)
+        if problem is not None:
+            return Comparison(facts.run_id, base, Verdict.INVALID, problem)
+        names = list(metrics) or ([] if asked else primary_metrics(facts, data))
+        questions = [*_defaults(facts, data, names), *(_Question(gate, is_default=False) for gate in asked)]
+        asked_of = [(variant, question) for variant in facts.variants if variant != base for question in questions]
+        samples = [_sample(facts, data, base, variant, question) for variant, question in asked_of]
+        joint = joint_of([sample for sample in samples if sample is not None])
+        judge = _Judge(facts, data, base, measure_false_passes, joint)
+        results = tuple(
+            judge.result(variant, question, sample)
+            for (variant, question), sample in zip(asked_of, samples, strict=True)
+        )
+    if not results:
+        return Comparison(facts.run_id, base, Verdict.INVALID, "there is no metric to compare by")
+    verdict = worst([result.judgement.verdict for result in results])
+    decisive = next(result for result in results if result.judgement.verdict is verdict)
+    return Comparison(facts.run_id, base, verdict, f"{decisive.variant}: {decisive.judgement.reason}", results, joint)
+
+
+def parse_gates(gates: Sequence[str]) -> list[Gate]:
+    """Parse gates such as `success>=-0.02` or `latency_ms<=5%`.
+
+    Raises:
+        GateInvalidError: a gate cannot be parsed.
+    """
+    try:
+        return [Gate.parse(text) for text in gates]
+    except ValueError as error:
+        message = str(error)
+        raise GateInvalidError(message[:1].upper() + message[1:] + ".") from error
+
+
+def _unfit(facts: RunFacts, baseline: str) -> str | None:
+    if baseline not in facts.variants:
+        return f"there is no variant {baseline!r}; the run has {', '.join(facts.variants)}"
+    if len(facts.variants) < 2:
+        return "the run has one variant only, so there is nothing to compare it with"
+    if facts.config.design.comparison == "none":
+        return "the experiment's design.comparison is 'none'"
+    if facts.status not in {None, COMPLETED}:
+        return f"the run is not finished: its status is {facts.status!r}"
+    return None if facts.has_tables else "the run is not finished: it has no tables yet"
+
+
+def _unfinished(facts: RunFacts, data: TrialData) -> str | None:
+    trials = int(data.rows("SELECT count(*) FROM trials")[0][0])
+    planned = facts.planned_trials(data.tasks)
+    # A completed run may lack a few trials, which `_missing` checks for each metric; without a status it needs all of them.
+    needed = planned * (1 - MAX_MISSING) if facts.status == COMPLETED else planned
+    if trials < needed or not trials:
+        return f"the run is not finished: {trials:,} of {planned:,} trials have a result"
+    return None
+
+
+def _defaults(facts: RunFacts, data: TrialData, metrics: Sequence[str]) -> Iterator[_Question | str]:
+    for metric in dict.fromkeys(metrics):
+        direction = direction_of(facts, data, metric)
+        if direction is None:
+            yield metric
+        else:
+            yield _Question(Gate(metric, direction == "maximize", 0.0), is_default=True)
+
+
+def _sample(facts: RunFacts, data: TrialData, baseline: str, variant: str, question: _Question | str) -> Sample | None:
+    if isinstance(question, str):
+        return None
+    is_paired = facts.config.design.comparison == "paired"
+    return sample_of(
+        data, question.gate.metric, baseline=baseline, variant=variant, is_paired=is_paired, share=question.share
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    facts: RunFacts
+    data: TrialData
+    baseline: str
+    measures_false_passes: bool
+    joint: Joint
+
+    def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
+        """Judge one gate for one variant; a `question` that is text is a metric without a known direction: INVALID."""
+        if isinstance(question, str) or sample is None:
+            reason = (
+                f"whether more or less of {question!r} is better is not known; "
+                "declare its direction under metrics, or give a gate"
+            )
+            return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
+        metric = question.gate.metric
+        delta = sample.estimate(level=self.joint.each, seed=self.facts.config.design.random_seed)
+        return GateResult(variant, metric, str(question), self._judge(variant, question, delta), delta)
+
+    def _judge(self, variant: str, question: _Question, delta: Delta) -> Judgement:
+        judgement = Judgement(
+            Verdict.INVALID,
+            "",
+            estimate=delta.estimate,
+            interval=delta.interval,
+            windows=delta.clusters,
+            minimum_detectable_effect=delta.minimum_detectable_effect,
+        )
+        # Missing figures cause the delta's own problem, so they are reported first.
+        problem = delta.problem if delta.estimate is None else self._missing(variant, delta) or delta.problem
+        if problem is None and question.share and (delta.baseline_mean or 0) <= 0:
+            problem = "a share of a baseline that is not above 0 says nothing; give the bound in the metric's own unit"
+        if problem is not None or delta.interval is None:
+            return replace(judgement, reason=problem or "there is no interval")
+        verdict = question.judge(delta.interval)
+        repeats = self.facts.config.design.replications
+        judgement = replace(
+            judgement,
+            verdict=verdict,
+            false_pass_rate=self._false_passes(question, delta),
+            rerun_chance=rerun_chance(delta, question.gate, verdict),
+            needed=needed_of(delta, question.gate, repeats=repeats) if verdict is Verdict.EDGE else (),
+        )
+        return replace(judgement, reason=_reason(question, judgement, delta, self.joint, repeats))
+
+    def _missing(self, variant: str, delta: Delta) -> str | None:
+        """Return a sentence on the variant that lacks more than `MAX_MISSING` of its figures; None if neither does."""
+        planned = self.data.tasks * self.facts.config.design.replications
+        for who in (self.baseline, variant):
+            there = int(self.data.task_means(who, delta.source_name).trials.sum())
+            if delta.source_name == SUCCESS:
+                there -= self.data.missing_outcomes(who)
+            if there < planned * (1 - MAX_MISSING):
+                return (
+                    f"{who!r} has {there:,} figures for {delta.metric!r} of {planned:,} planned trials; "
+                    f"no more than {MAX_MISSING:.0%} may be missing"
+                )
+        return None
+
+    def _false_passes(self, question: _Question, delta: Delta) -> float | None:
+        if not self.measures_false_passes or delta.differences is None:
+            return None
+        return false_pass_rate(
+            delta.differences,
+            question.gate,
+            question.threshold,
+            bounds=rate_bounds(delta.source_name, question.share),
+            seed=self.facts.config.design.random_seed,
+            level=self.joint.each,
+        )
+
+
+def _reason(question: _Question, judgement: Judgement, delta: Delta, joint: Joint, repeats: int) -> str:
+    assert delta.interval is not None
+    assert delta.estimate is not None
+    interval = delta.interval
+    together = "" if joint.comparisons < 2 else f" for all {joint.comparisons} comparisons together"
+    figures = (
+        f"{delta.metric} differs by {delta.estimate:+.4g} "
+        f"({joint.level:.0%} interval {interval.low:+.4g} to {interval.high:+.4g}{together}, {delta.tasks:,} tasks)"
+    )
+    if question.share:
+        figures = figures.replace(" differs by ", f" less {1 + question.share:g} times the baseline's is ", 1)
+    bound = f"the bound of {question.gate}" if not question.is_default else "no difference"
+    said = {
+        Verdict.PASS: f"all of it keeps {bound}" if not question.is_default else "all of it is better",
+        Verdict.FAIL: f"all of it breaks {bound}" if not question.is_default else "all of it is worse",
+    }
+    text = f"{figures}; {said.get(judgement.verdict, f'it holds both sides of {bound}')}"
+    if judgement.is_near:
+        text += (
+            f", but near its bound: if the true difference is the one seen, another run of this size gives "
+            f"{judgement.verdict.value} in about {judgement.rerun_chance:.0%}"
+        )
+    for needed in judgement.needed:
+        knows = delta.repeat_variance is not None
+        text += "; " + needed_text(needed, tasks=delta.tasks, repeats=repeats, knows_repeats=knows)
+    return text

@@ -1,0 +1,146 @@
+"""Compute the number of tasks or repeats that would decide a gate, and how stable a verdict is. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from relab.experiments.results.differences import Delta, rate_bounds
+from relab.stats.distributions import t_quantile
+from relab.stats.intervals import Interval
+from relab.stats.power import POWER, count_needed, pass_chance
+from relab.stats.verdicts import Gate, Needed, Verdict
+
+AS_SEEN: Final = "if the true difference is the one seen"
+IF_EQUAL: Final = "if variant and baseline are equal"
+_MOST_REPEATS = 1e6
+
+
+def needed_of(delta: Delta, gate: Gate, *, repeats: int) -> tuple[Needed, ...]:
+    """Return the number of tasks or repeats that would decide a gate, under each of two assumptions.
+
+    The assumptions are that variant and baseline are equal, and that the true difference is the estimate. The first is left
+    out if equal variants would break the gate or lie on its bound, the second if the estimate equals the first. Further
+    tasks are assumed to vary as those of the run, and repeats as those within a task.
+
+    Args:
+        delta: the difference that was judged; empty result if it has no interval or fewer than 2 clusters.
+        gate: the gate to decide.
+        repeats: the planned repeats of each task with each variant.
+    """
+    if delta.estimate is None or delta.interval is None or delta.clusters < 2:
+        return ()
+    share = gate.threshold if gate.is_relative else 0.0
+    found = []
+    equal = -share * (delta.baseline_mean or 0.0)
+    if _beyond(gate, equal) > 0:
+        found.append(_needed(delta, gate, IF_EQUAL, equal, repeats))
+    if delta.estimate != equal or not found:
+        found.append(_needed(delta, gate, AS_SEEN, delta.estimate, repeats))
+    return tuple(found)
+
+
+def rerun_chance(delta: Delta, gate: Gate, verdict: Verdict) -> float | None:
+    """Return the probability that another run of this size gives the same PASS or FAIL, if the true difference is the estimate.
+
+    The standard error is derived from the interval's half on the side of the bound. Returns None for other verdicts, for
+    fewer than 2 clusters, and if that end of the interval is infinite.
+    """
+    if verdict not in {Verdict.PASS, Verdict.FAIL} or delta.interval is None or delta.estimate is None:
+        return None
+    is_low = gate.at_least == (verdict is Verdict.PASS)
+    half = abs(delta.estimate - (delta.interval.low if is_low else delta.interval.high))
+    if delta.clusters < 2 or not math.isfinite(half):
+        return None
+    alpha, freedom = 1 - delta.interval.level, delta.clusters - 1
+    sd = half / t_quantile(1 - alpha / 2, freedom) * math.sqrt(delta.clusters)
+    return pass_chance(abs(_beyond(gate, delta.estimate)), sd, delta.clusters, alpha=alpha)
+
+
+def needed_text(needed: Needed, *, tasks: int, repeats: int, knows_repeats: bool) -> str:
+    """Return a clause of text about the number of tasks or repeats that would decide a gate.
+
+    Args:
+        needed: the result of `needed_of`, for one assumption.
+        tasks: the number of tasks of the run.
+        repeats: the planned repeats of each task with each variant.
+        knows_repeats: whether tasks were repeated, so that the effect of more repeats is known.
+    """
+    assumed = needed.assumed if not needed.difference else f"{needed.assumed} ({needed.difference:+.3g})"
+    if needed.tasks is None:
+        return f"{assumed}, no number of tasks decides it"
+    text = (
+        f"{assumed}, about {rounded_up(needed.tasks):,} tasks x {times(repeats)} give "
+        f"{needed.verdict.value} with {POWER:.0%} chance"
+    )
+    if needed.repeats is not None:
+        return f"{text}, or {rounded_up(needed.repeats):,} repeats of these {tasks:,} tasks"
+    return f"{text}; no number of repeats of these {tasks:,} tasks does" if knows_repeats else text
+
+
+def needed_json(needed: Needed) -> dict[str, Any]:
+    """Return a `Needed` as a JSON object."""
+    return {
+        "assumed": needed.assumed,
+        "assumed_difference": needed.difference,
+        "verdict": needed.verdict.value,
+        "power": POWER,
+        "tasks_at_these_repeats": needed.tasks,
+        "repeats_at_these_tasks": needed.repeats,
+    }
+
+
+def times(repeats: int) -> str:
+    """Return "1 repeat", or the number with "repeats"."""
+    return "1 repeat" if repeats == 1 else f"{repeats:,} repeats"
+
+
+def rounded_up(count: int) -> int:
+    """Return a count rounded up to two significant digits."""
+    unit: int = 10 ** max(0, len(str(count)) - 2)
+    return math.ceil(count / unit) * unit
+
+
+def _beyond(gate: Gate, difference: float) -> float:
+    """Return the distance of a difference from the gate's bound; negative if it breaks the gate."""
+    bound = 0.0 if gate.is_relative else gate.threshold
+    return (difference - bound) if gate.at_least else (bound - difference)
+
+
+def _needed(delta: Delta, gate: Gate, assumed: str, difference: float, repeats: int) -> Needed:
+    distance = _beyond(gate, difference)
+    verdict = Verdict.PASS if distance > 0 else Verdict.FAIL
+    assert delta.interval is not None
+    variance = (delta.standard_error or 0.0) ** 2
+    if variance > 0:
+        clusters = count_needed(distance, variance * delta.clusters, alpha=1 - delta.interval.level)
+        more = _repeats_needed(delta, delta.interval, distance, repeats)
+    else:
+        clusters, more = _equals_needed(delta, gate, delta.interval, distance), None
+    # Assumes clusters of the same average size as those of the run.
+    tasks = None if clusters is None else math.ceil(clusters * delta.tasks / delta.clusters)
+    return Needed(assumed, difference, verdict, tasks, more)
+
+
+def _repeats_needed(delta: Delta, interval: Interval, distance: float, repeats: int) -> int | None:
+    if delta.repeat_variance is None or delta.standard_error is None:
+        return None
+    tail, freedom = (1 - interval.level) / 2, delta.clusters - 1
+    allowed = (distance / (t_quantile(1 - tail, freedom) + t_quantile(POWER, freedom))) ** 2
+    between = max(0.0, delta.standard_error**2 - delta.repeat_variance)
+    if allowed <= between:
+        return None
+    found = delta.repeat_variance * repeats / (allowed - between)
+    return None if found > _MOST_REPEATS else max(1, math.ceil(found))
+
+
+def _equals_needed(delta: Delta, gate: Gate, interval: Interval, distance: float) -> int | None:
+    """Return the number of clusters with equal differences at which their interval no longer contains the gate's bound."""
+    share = gate.threshold if gate.is_relative else 0.0
+    bounds, mean = rate_bounds(delta.source_name, share), delta.estimate
+    if bounds is None or mean is None or distance == 0:
+        return None
+    reach = mean - bounds[0] if gate.at_least == (distance > 0) else bounds[1] - mean
+    if reach <= abs(distance):
+        return 2
+    return max(2, math.ceil(math.log((1 - interval.level) / 2) / math.log1p(-abs(distance) / reach)))

@@ -1,0 +1,304 @@
+"""Compute the difference between a variant and the baseline in a metric: paired by task, or from two samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from relab.experiments.results.aggregates import ERRORS_DROPPED, TaskMeans, TrialData, sum_by_group
+from relab.experiments.results.run_metadata import SUCCESS
+from relab.stats.intervals import LEVEL, Interval
+from relab.stats.paired import Clusters, PairedDelta, paired_delta
+from relab.stats.power import minimum_detectable_effect
+from relab.stats.simultaneous import Errors, Joint, joint_level
+from relab.stats.two_sample import TestResult
+from relab.stats.unpaired import UnpairedDelta, unpaired_delta
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ints = NDArray[np.int64]
+
+MIN_CLUSTERS: Final = 2
+RATES: Final = frozenset((SUCCESS, ERRORS_DROPPED))
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The difference of a metric: variant minus baseline.
+
+    Attributes:
+        metric: the requested metric; source_name: the metric that was read for it, such as `duration_ms` for `latency_ms`.
+        baseline_mean, variant_mean: over the tasks that are compared.
+        estimate: variant minus baseline or, with a share, variant minus (1 + share) times baseline.
+        tasks: the number of compared tasks: pairs, or tasks of the smaller sample.
+        clusters: the number of independent groups of these tasks.
+        unpaired_tasks: the number of tasks with figures from only one of the two.
+        minimum_detectable_effect: the smallest difference that this sample detects with 80 % power; None if unknown.
+        differences: the differences of the tasks, summed by cluster; None without pairs.
+        repeat_variance: the part of the estimate's variance that more repeats would reduce; None if no task is repeated.
+        problem: why the difference cannot be judged, else None.
+    """
+
+    metric: str
+    source_name: str
+    baseline_mean: float | None
+    variant_mean: float | None
+    estimate: float | None = None
+    interval: Interval | None = None
+    test: TestResult | None = None
+    standard_error: float | None = None
+    tasks: int = 0
+    clusters: int = 0
+    unpaired_tasks: int = 0
+    minimum_detectable_effect: float | None = None
+    differences: Clusters | None = None
+    repeat_variance: float | None = None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as a JSON object; infinite values are None."""
+        mean = self.baseline_mean
+        relative = self.estimate / abs(mean) if self.estimate is not None and mean else None
+        return {
+            "metric": self.metric,
+            "source_name": self.source_name,
+            "baseline_mean": finite(self.baseline_mean),
+            "variant_mean": finite(self.variant_mean),
+            "delta": finite(self.estimate),
+            "relative_delta": finite(relative),
+            "interval": interval_json(self.interval),
+            "test": significance_json(self.test),
+            "standard_error": finite(self.standard_error),
+            "tasks": self.tasks,
+            "clusters": self.clusters,
+            "unpaired_tasks": self.unpaired_tasks,
+            "minimum_detectable_effect": finite(self.minimum_detectable_effect),
+            "problem": self.problem,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The data of one comparison, before its interval is computed. Made by `sample_of`.
+
+    Attributes:
+        delta: the figures that need no interval; its `problem` says why an interval is not possible.
+        pairs: the difference of each task, and the number of its cluster; None without pairs.
+        arms: baseline (times 1 + share) and variant, summed by cluster; None with pairs.
+    """
+
+    delta: Delta
+    share: float = 0.0
+    pairs: tuple[Floats, Ints] | None = None
+    arms: tuple[Clusters, Clusters] | None = None
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether there is data for an interval."""
+        return self.pairs is not None or self.arms is not None
+
+    def errors(self) -> Errors | None:
+        """Return the contribution of each cluster to the error of the difference; None without pairs."""
+        if self.pairs is None:
+            return None
+        import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+        differences, groups = self.pairs
+        return Errors(np.unique(groups), sum_by_group(differences, groups).spread)
+
+    def estimate(self, *, level: float = LEVEL, seed: int = 0) -> Delta:
+        """Return the difference with its interval and test; without them if the sample is not comparable.
+
+        Args:
+            level: of the interval, 0..1.
+            seed: of the resampling.
+        """
+        name, found = self.delta.source_name, None
+        if self.pairs is not None:
+            differences, numbers = self.pairs
+            groups: list[Hashable] | None = numbers.tolist() if bool((numbers >= 0).any()) else None
+            bounds = rate_bounds(name, self.share)
+            found = paired_delta(differences.tolist(), groups, level=level, bounds=bounds, seed=seed)
+            return _with_figures(replace(self.delta, differences=sum_by_group(differences, numbers)), found)
+        if self.arms is not None:
+            is_rate = name in RATES and not self.share
+            return _with_figures(self.delta, unpaired_delta(*self.arms, level=level, is_rate=is_rate))
+        return self.delta
+
+
+def joint_of(samples: Sequence[Sample]) -> Joint:
+    """Return the level of the simultaneous intervals of these comparisons; samples that are not comparable do not count."""
+    return joint_level([sample.errors() for sample in samples if sample.is_comparable])
+
+
+def delta_of(
+    data: TrialData,
+    metric: str,
+    *,
+    baseline: str,
+    variant: str,
+    is_paired: bool = True,
+    share: float = 0.0,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Delta:
+    """Compare a variant with the baseline in one metric; see `sample_of` and `Sample.estimate`."""
+    sample = sample_of(data, metric, baseline=baseline, variant=variant, is_paired=is_paired, share=share)
+    return sample.estimate(level=level, seed=seed)
+
+
+def sample_of(
+    data: TrialData, metric: str, *, baseline: str, variant: str, is_paired: bool = True, share: float = 0.0
+) -> Sample:
+    """Read the data for the comparison of a variant with the baseline in one metric.
+
+    Args:
+        data: the figures of the run.
+        metric: `success`, `ERRORS_DROPPED`, or a metric of the trials.
+        baseline: the id of the baseline.
+        variant: the id of the variant.
+        is_paired: whether tasks are paired; else the variants are two independent samples of tasks.
+        share: compare with (1 + share) times the baseline, so that a relative gate can be judged against 0.
+    """
+    name = metric if metric == ERRORS_DROPPED else data.name_of(metric)
+    if name is None:
+        return Sample(Delta(metric, metric, None, None, problem=f"no trial has a figure for {metric!r}"))
+    arms = data.task_means(baseline, name), data.task_means(variant, name)
+    base = Delta(metric, name, _mean(arms[0]), _mean(arms[1]))
+    for who, arm in zip((baseline, variant), arms, strict=True):
+        if not arm.tasks.size:
+            return Sample(replace(base, problem=f"{who!r} has no figure for {metric!r}"))
+    return (_paired if is_paired else _unpaired)(base, *arms, share=share)
+
+
+def rate_bounds(name: str, share: float = 0.0) -> tuple[float, float] | None:
+    """Return the smallest and the largest possible difference of a rate; None for a metric that is not a rate."""
+    if name not in RATES:
+        return None
+    factor = 1 + share
+    return min(0.0, -factor), 1 + max(0.0, -factor)
+
+
+def finite(value: float | None) -> float | None:
+    """Return a finite number unchanged; None for an infinity, NaN or None."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def interval_json(interval: Interval | None) -> dict[str, Any] | None:
+    """Return an interval as a JSON object; an infinite end is None."""
+    if interval is None:
+        return None
+    return {
+        "low": finite(interval.low),
+        "high": finite(interval.high),
+        "level": interval.level,
+        "method": interval.method,
+    }
+
+
+def joint_json(joint: Joint) -> dict[str, Any]:
+    """Return as JSON the number of comparisons, the level of each interval and the level of all together."""
+    return {
+        "comparisons": joint.comparisons,
+        "level_together": joint.level,
+        "level_each": joint.each,
+        "method": joint.method,
+    }
+
+
+def significance_json(test: TestResult | None) -> dict[str, Any] | None:
+    """Return a significance test as a JSON object."""
+    if test is None:
+        return None
+    return {"name": test.name, "p_value": test.p_value, "statistic": finite(test.statistic)}
+
+
+def _paired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float) -> Sample:
+    import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+    common, at_b, at_v = np.intersect1d(baseline.tasks, variant.tasks, assume_unique=True, return_indices=True)
+    lonely = baseline.tasks.size + variant.tasks.size - 2 * common.size
+    base = replace(base, unpaired_tasks=int(lonely))
+    if not common.size:
+        return Sample(replace(base, problem=f"no task has figures for {base.metric!r} from both"))
+    of_baseline, of_variant = baseline.means[at_b], variant.means[at_v]
+    parts = _repeat_variance(baseline, at_b), _repeat_variance(variant, at_v)
+    return Sample(
+        replace(
+            base,
+            baseline_mean=float(of_baseline.mean()),
+            variant_mean=float(of_variant.mean()),
+            tasks=int(common.size),
+            repeat_variance=_sum_of(parts, share),
+        ),
+        share,
+        pairs=(of_variant - (1 + share) * of_baseline, baseline.groups[at_b]),
+    )
+
+
+def _unpaired(base: Delta, baseline: TaskMeans, variant: TaskMeans, *, share: float) -> Sample:
+    first = baseline.clusters()
+    if share:
+        first = Clusters(first.sums * (1 + share), first.sizes)
+    parts = _repeat_variance(baseline), _repeat_variance(variant)
+    tasks = int(min(baseline.tasks.size, variant.tasks.size))
+    base = replace(base, tasks=tasks, repeat_variance=_sum_of(parts, share))
+    return Sample(base, share, arms=(first, variant.clusters()))
+
+
+def _repeat_variance(arm: TaskMeans, at: Ints | None = None) -> float | None:
+    """Return the part of the variance of the mean over tasks that comes from the repeats; None if no task is repeated."""
+    import numpy as np  # noqa: PLC0415 takes longer to load than most commands take
+
+    variances, trials = (arm.variances, arm.trials) if at is None else (arm.variances[at], arm.trials[at])
+    is_known = np.isfinite(variances)
+    if not bool(is_known.any()):
+        return None
+    # A task with one trial gets the average variance of the other tasks.
+    filled = np.where(is_known, variances, variances[is_known].mean())
+    return float((filled / trials).sum()) / trials.size**2
+
+
+def _sum_of(parts: tuple[float | None, float | None], share: float) -> float | None:
+    of_baseline, of_variant = parts
+    if of_baseline is None or of_variant is None:
+        return None
+    return (1 + share) ** 2 * of_baseline + of_variant
+
+
+def _with_figures(base: Delta, found: PairedDelta | UnpairedDelta) -> Delta:
+    error, count = found.standard_error, found.clusters
+    problem = None
+    if count < MIN_CLUSTERS:
+        noun = "task" if base.tasks == count else "group of tasks that depend on each other"
+        problem = f"{count} {noun} is not enough to compare {base.metric!r}; {MIN_CLUSTERS} at least are needed"
+    return replace(
+        base,
+        estimate=found.estimate,
+        interval=found.interval,
+        test=found.test,
+        standard_error=error,
+        clusters=count,
+        minimum_detectable_effect=_detectable(error, count, 1 - found.interval.level),
+        problem=problem,
+    )
+
+
+def _detectable(error: float, count: int, alpha: float) -> float | None:
+    # Equal differences have a spread of 0, from which a detectable effect of 0 would follow.
+    if error <= 0:
+        return None
+    try:
+        return minimum_detectable_effect(error * math.sqrt(count), count, alpha=alpha)
+    except ValueError:
+        # With one degree of freedom scipy's noncentral t has no value in the far tail; two tasks detect almost nothing anyway.
+        return None
+
+
+def _mean(arm: TaskMeans) -> float | None:
+    return float(arm.means.mean()) if arm.tasks.size else None

@@ -1,0 +1,81 @@
+"""Make the products of a run from its journal: tables, analysis, report, evidence and attestation. Repeatable."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from relab.experiments.records.journal import journal_head, read_journal
+from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.results.analysis import analyze_run
+from relab.experiments.results.grades import Tally
+from relab.experiments.results.integrity import digests_of_run
+from relab.experiments.results.provenance import attestation
+from relab.experiments.results.result_tables import write_tables
+from relab.experiments.trial.trial_folder import ATTESTATION
+from relab.experiments.trial.wire import to_json_bytes
+
+
+def finish_run(run: RunFolder, *, is_complete: bool) -> None:
+    """Write tables, analysis, report, evidence and attestation of a run from its journal, replacing older ones.
+
+    Args:
+        run: the run; some of its trials have ended.
+        is_complete: whether all trials have ended.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+        OSError: a file cannot be written, for example on a full disk.
+    """
+    from relab.experiments.results.report import write_report  # noqa: PLC0415 loads what draws charts
+
+    write_tables(run.path, (entry["row"] for entry in read_journal(run.path)))
+    analyze_run(run.path)
+    write_report(run.path, is_ending=is_complete)
+    _write_evidence(run.path)
+    tally = Tally()
+    for entry in read_journal(run.path):
+        tally.note(entry)
+    document = attestation(
+        run, tally, head=journal_head(run.path), files=digests_of_run(run.path), is_complete=is_complete
+    )
+    # fsync before the rename, so that a power loss leaves the old or the new attestation, which readers check files against.
+    building = run.path / f"{ATTESTATION}.new"
+    with building.open("wb") as file:
+        file.write(to_json_bytes(document))
+        file.flush()
+        os.fsync(file.fileno())
+    building.replace(run.path / ATTESTATION)
+
+
+def _write_evidence(run_dir: Path) -> None:
+    folder = run_dir / "evidence"
+    folder.mkdir(exist_ok=True)
+    _write_lines(folder / "evidence_records.jsonl", (entry.get("evidence") for entry in read_journal(run_dir)))
+    _write_lines(folder / "task_chain_states.jsonl", _chains(run_dir))
+
+
+def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
+    """Yield the chain state of each trial, with its index in its chain and the reference of the chain's first snapshot."""
+    roots: dict[str, tuple[str, int]] = {}
+    for entry in read_journal(run_dir):
+        state = entry.get("chain")
+        if state is not None and state["task_model"] == "dependent":
+            # The trials of a chain end in the order of the chain, so the journal has the same order.
+            root, index = roots.get(state["chain_id"], (state["snapshots"]["chain_root_ref"], 0))
+            roots[state["chain_id"]] = root, index + 1
+            state["snapshots"]["chain_root_ref"] = root
+            state["step_index"] = index
+        yield state
+
+
+def _write_lines(path: Path, documents: Iterator[Mapping[str, Any] | None]) -> None:
+    building = path.with_name(f"{path.name}.new")
+    with building.open("w", encoding="utf-8") as file:
+        for document in documents:
+            if document is not None:
+                file.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
+    building.replace(path)

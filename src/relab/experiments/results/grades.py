@@ -1,0 +1,98 @@
+"""Compute the `grades_v1` of a run: one-word grades of its replay, isolation, comparability, provenance and privacy.
+
+A grade claims only what was observed. If a better grade requires something that relab never does, such as replaying a trial
+or signing an attestation, the next lower grade is given, with a note.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, SandboxMode
+from relab.experiments.models import Outcome
+
+
+@dataclass
+class Tally:
+    """Counts over the trials of a run, updated with one journal entry at a time.
+
+    Attributes:
+        outcomes: the number of trials by outcome.
+        heads: the head of each trial's hash chain over its events, for the attestation.
+        without_evidence: the number of trials that ran but have no evidence.
+        violated: the number of trials that violated the sanitization profile.
+        networks: the number of trials by the network mode in effect.
+        with_events, with_acks: the number of trials whose harness wrote events, and acknowledged the control file.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    heads: list[dict[str, str]] = field(default_factory=list)
+    without_evidence: int = 0
+    violated: int = 0
+    networks: Counter[str] = field(default_factory=Counter)
+    with_events: int = 0
+    with_acks: int = 0
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Count an entry of the journal."""
+        row = entry["row"]
+        self.outcomes[row["outcome"]] += 1
+        if "head" in entry:
+            self.heads.append({"trial_id": row["trial_id"], "head": entry["head"]})
+        if row["outcome"] != Outcome.MISSING:
+            self.without_evidence += "evidence" not in entry
+            self.networks[row["network_mode_effective"]] += 1
+        self.violated += bool(row["violations"])
+        self.with_events += row["has_hook_events"]
+        self.with_acks += "control_ack" in row["event_counts"]
+
+
+def grades(config: ExperimentConfig, tally: Tally, *, is_complete: bool) -> dict[str, Any]:
+    """Return the `grades_v1` of a run.
+
+    Args:
+        config: the experiment.
+        tally: the counts over all trials that have a result.
+        is_complete: whether every trial of the plan has a result.
+    """
+    level = config.runtime.harness.integration_level
+    isolation, comparability = _isolation(config, tally), _comparability(config, tally, is_complete=is_complete)
+    notes = ["no trial was replayed, so the replay grade is best_effort", "the attestation is not signed"]
+    if tally.violated:
+        notes.append(f"the sanitization profile did not hold in {tally.violated:,} trials")
+    if not is_complete:
+        notes.append("the run is not complete")
+    return {
+        "schema_version": "grades_v1",
+        "integration_level": level.value,
+        "replay_grade": "best_effort",
+        "isolation_grade": isolation,
+        "comparability_grade": comparability,
+        "provenance_grade": "recorded" if is_complete and not tally.without_evidence else "partial",
+        "privacy_grade": "redacted" if config.runtime.harness.secrets else "raw",
+        "evidence": {
+            "hooks": tally.with_events > 0,
+            "traces": level is IntegrationLevel.OTEL,
+            "sdk": tally.with_acks > 0,
+        },
+        "notes": notes,
+    }
+
+
+def _isolation(config: ExperimentConfig, tally: Tally) -> str:
+    if config.runtime.sandbox.mode is SandboxMode.LOCAL:
+        return "leaky"
+    is_closed = set(tally.networks) <= {"none"}
+    carries_state = config.design.policies.state.value != "isolate_per_trial"
+    return "hermetic" if is_closed and not carries_state and not tally.violated else "bounded"
+
+
+def _comparability(config: ExperimentConfig, tally: Tally, *, is_complete: bool) -> str:
+    if len(config.variants) < 2 or config.design.comparison == "none":
+        return "unknown"
+    if not is_complete or tally.outcomes[Outcome.MISSING]:
+        return "invalid"
+    return "valid_paired" if config.design.comparison == "paired" else "valid_unpaired"

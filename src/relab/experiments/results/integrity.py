@@ -1,0 +1,135 @@
+"""Check that the files of a run are unchanged before they are used for comparisons and reports.
+
+The journal has its own checksums (`records/journal.py`). The attestation contains the digest of every other file of the run as a
+whole; the evidence records in the journal contain the digests of each trial's documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.errors import RunDamagedError
+from relab.experiments.records.journal import read_journal
+from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
+from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
+from relab.experiments.results.run_metadata import COMPLETED, RunFacts, read_facts
+from relab.experiments.trial.evidence import REF, STORE
+from relab.experiments.trial.trial_folder import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.workspace.untrusted_files import digest_plain
+
+_READ_BY_COMPARE: Final = frozenset(
+    (MANIFEST, RESOLVED, f"{ANALYSIS}/{TABLES}/{TRIALS}.parquet", f"{ANALYSIS}/{TABLES}/{METRICS}.parquet")
+)
+
+
+def digests_of_run(run_dir: Path) -> dict[str, str]:
+    """Return `{path below the run: digest}` of the files of the run as a whole; missing files are left out.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    names = [MANIFEST, RESOLVED, DIGEST, DATASET]
+    for folder in (run_dir / "evidence", run_dir / ANALYSIS, run_dir / ANALYSIS / TABLES):
+        names += [str(path.relative_to(run_dir)) for path in sorted(folder.glob("[!.]*")) if path.is_file()]
+    found = {name: digest_of_file(run_dir / name) for name in names}
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
+def check_compared(facts: RunFacts) -> None:
+    """Check that the files that a comparison reads are unchanged since the run finished.
+
+    An unfinished run is not compared, so nothing is checked for it.
+
+    Raises:
+        RunDamagedError: a file was changed, or is missing.
+    """
+    _check(facts, lambda name: name in _READ_BY_COMPARE)
+
+
+def check_products(facts: RunFacts) -> bool:
+    """Check every file that the attestation of a finished run names; return whether there were digests to check.
+
+    There are no digests for a run of an earlier version, and none are used for an unfinished run, whose files are rewritten
+    at its end.
+
+    Raises:
+        RunDamagedError: a file was changed, or is missing.
+    """
+    return _check(facts, lambda _: True)
+
+
+def damage_of_trials(run_dir: Path) -> Iterator[str]:
+    """Yield a sentence for each changed or missing document of the trials, and of the evidence store.
+
+    Raises:
+        RunDamagedError: the journal is damaged.
+    """
+    for entry in read_journal(run_dir):
+        record = entry.get("evidence")
+        if record is not None:
+            refs, paths = record["evidence"], record["paths"]
+            yield from _differing(run_dir, ((run_dir / path, refs.get(f"{name}_ref")) for name, path in paths.items()))
+            folder, own = run_dir / paths["trial_dir"], record.get("ext", {}).get("files", {})
+            yield from _differing(run_dir, ((folder / name, ref) for name, ref in own.items()))
+    yield from _differing(run_dir, ((path, REF + path.stem) for path in sorted((run_dir / STORE).glob("*.json"))))
+
+
+def _differing(run_dir: Path, files: Iterable[tuple[Path, str | None]]) -> Iterator[str]:
+    for path, ref in files:
+        if ref is None:
+            continue
+        digest = digest_plain(path, below=run_dir)
+        if digest is None:
+            yield f"{path} is missing"
+        elif REF + digest != ref:
+            yield f"{path} was changed after it was written"
+
+
+def _check(facts: RunFacts, is_wanted: Callable[[str], bool]) -> bool:
+    files = _attested_files(facts) if facts.status == COMPLETED else None
+    if files is None:
+        return False
+    for name in filter(is_wanted, files):
+        path = facts.run_dir / name
+        try:
+            digest = digest_of_file(path)
+        except OSError as error:
+            raise damaged(path, f"cannot be read: {error.strerror}") from error
+        if digest is None:
+            raise damaged(path, f"is missing; {ATTESTATION} names it")
+        if digest != files[name]:
+            raise damaged(path, f"was changed after it was written: {ATTESTATION} names another digest")
+    return True
+
+
+def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
+    """Return `{path: digest}` from the attestation of a completed run; None for a run of an earlier version.
+
+    Raises:
+        RunDamagedError: the attestation is missing, or says that the run is not complete.
+    """
+    document = read_attestation(facts.run_dir)
+    if document is None:
+        if "journal" in facts.manifest.get("ext", {}):
+            raise damaged(facts.run_dir / ATTESTATION, "is missing, and the run says that it is complete")
+        return None
+    if document["ext"].get("complete") is False:
+        raise damaged(facts.run_dir / RUN_CONTROL, f"says {COMPLETED!r}, and {ATTESTATION} says that the run is not")
+    found: Mapping[str, str] | None = document["ext"].get("files")
+    return found
+
+
+def damage_of_run(run_dir: Path) -> list[str]:
+    """Check all files of a run and its trials; return one sentence for each damage, an empty list for an intact run."""
+    found: list[str] = []
+    try:
+        check_products(read_facts(run_dir))
+    except RunDamagedError as error:
+        found.append(error.message)
+    try:
+        found.extend(damage_of_trials(run_dir))
+    except RunDamagedError as error:
+        found.append(error.message)
+    return list(dict.fromkeys(found))

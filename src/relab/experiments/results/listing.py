@@ -1,0 +1,98 @@
+"""List the runs of a project, and show one, from their folders; no database is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from relab.core.errors import RelabError
+from relab.experiments.config.paths import runs_folder
+from relab.experiments.errors import RunNotFoundError
+from relab.experiments.records.journal import read_journal
+from relab.experiments.records.run_folder import RunFolder, open_run
+from relab.experiments.results.integrity import check_products
+from relab.experiments.results.run_metadata import read_facts
+
+MAX_FAILED = 20
+
+
+def list_runs(root: Path) -> list[dict[str, Any]]:
+    """Return the runs of a project, newest first; an unreadable folder is listed with a status `damaged: …`."""
+    folder = runs_folder(root)
+    paths = sorted((path for path in folder.iterdir() if path.is_dir()), reverse=True) if folder.is_dir() else []
+    return [_listed(path) for path in paths]
+
+
+def show_run(root: Path, named: Path, *, failed: int = MAX_FAILED) -> dict[str, Any]:
+    """Return the configuration, status, outcomes and failed trials of a run; check its files first.
+
+    Args:
+        root: the project.
+        named: the run's folder, or its id.
+        failed: the largest number of unsuccessful trials to return.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        RunDamagedError: the journal, or a file that the attestation of the finished run names, was changed or is missing.
+    """
+    run = open_run(find_run(root, named))
+    is_checked = check_products(read_facts(run.path))
+    outcomes: dict[str, Counter[str]] = {}
+    failures: list[dict[str, Any]] = []
+    for entry in read_journal(run.path):
+        row = entry["row"]
+        outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
+        if not row["success"] and len(failures) < failed:
+            names = ("trial_id", "variant_id", "task_id", "outcome", "error_type", "error_message", "agent_run_id")
+            failures.append({name: row[name] for name in names})
+    return {
+        **_facts(run),
+        "run_dir": str(run.path),
+        "digest": run.digest,
+        "sandbox": run.config.runtime.sandbox.mode.value,
+        "network": run.config.runtime.network.mode.value,
+        "outcomes": {variant: dict(counts) for variant, counts in outcomes.items()},
+        "failed_trials": failures,
+        "integrity": "checked" if is_checked else "unchecked",
+        "overrides": run.facts["overrides"],
+    }
+
+
+def find_run(root: Path, named: Path) -> Path:
+    """Return the folder of a run, given its folder or its id.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+    """
+    for path in (named, runs_folder(root) / named):
+        if path.is_dir():
+            return path.absolute()
+    raise RunNotFoundError(
+        f"There is no run {str(named)!r}.", remedy="`lab experiments list` lists those of this project."
+    )
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    try:
+        return _facts(open_run(path))
+    except RelabError as error:
+        return {
+            "run_id": path.name,
+            "experiment": None,
+            "command": None,
+            "status": f"damaged: {error.message}",
+            "trials": None,
+            "created_at": None,
+        }
+
+
+def _facts(run: RunFolder) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "experiment": run.config.experiment.id,
+        "command": run.facts["command"],
+        "status": run.status(),
+        "trials": sum(1 for _ in read_journal(run.path)),
+        "created_at": run.manifest["created_at"],
+    }

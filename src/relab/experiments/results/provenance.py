@@ -1,0 +1,126 @@
+"""Provenance of a run: its manifest and its attestation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from relab import __version__
+from relab.experiments.config.knobs import Override
+from relab.experiments.config.models import IntegrationLevel
+from relab.experiments.records.journal import Head
+from relab.experiments.records.run_folder import RunFolder
+from relab.experiments.records.seals import seal
+from relab.experiments.results.grades import Tally, grades
+from relab.experiments.trial.harness_identity import identity_fields
+
+_GIT_WITHIN_S = 10.0
+
+
+def run_manifest(
+    *,
+    run_id: str,
+    created_at: str,
+    digest: str,
+    root: Path,
+    command: str,
+    overrides: Sequence[Override],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the `manifest_v1` of a run.
+
+    Args:
+        run_id: the run.
+        created_at: when it began.
+        digest: of the resolved experiment.
+        root: the project.
+        command: `run`, `run-dev` or `run-experiment`.
+        overrides: the overrides that were applied.
+        facts: digests and settings of this run: data set, snapshot, image, seeds.
+    """
+    document: dict[str, Any] = {
+        "schema_version": "manifest_v1",
+        "run_id": run_id,
+        "created_at": created_at,
+        "runner_version": __version__,
+        "resolved_experiment": {"digest": digest},
+        "ext": {
+            "command": command,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "overrides": [override.model_dump() for override in overrides],
+            **facts,
+        },
+    }
+    git = git_state(root)
+    if git is not None:
+        document["git"] = git
+    if facts.get("image_digest"):
+        document["image_digest"] = facts["image_digest"]
+    return document
+
+
+def git_state(root: Path) -> dict[str, Any] | None:
+    """Return the commit, whether there are changes, and the diff's digest of the project; None outside a git checkout."""
+    sha = _git(root, "rev-parse", "HEAD")
+    if sha is None:
+        return None
+    diff = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv") or b""
+    status = _git(root, "status", "--porcelain") or b""
+    found: dict[str, Any] = {"sha": sha.decode().strip(), "dirty": bool(status.strip())}
+    if diff:
+        found["diff_digest"] = "sha256:" + hashlib.sha256(diff).hexdigest()
+    return found
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    # Override the project's git settings: no optional locks, and no fsmonitor hook that runs a program.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(root), *arguments]
+    # Inside a git hook, the GIT_* variables may name another checkout.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        found = subprocess.run(command, env=environment, capture_output=True, timeout=_GIT_WITHIN_S, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout if found.returncode == 0 else None
+
+
+def attestation(
+    run: RunFolder, tally: Tally, *, head: Head | None, files: Mapping[str, str], is_complete: bool
+) -> dict[str, Any]:
+    """Return the `attestation_v1` of a run: digests of its experiment, events and files, its outcomes and its grades.
+
+    Args:
+        run: the run.
+        tally: the counts of its journal's entries.
+        head: the head of the journal; None for a journal without checksums.
+        files: `{path below the run: digest}` of the files of the run as a whole.
+        is_complete: whether every trial has a result.
+    """
+    config = run.config
+    contract, _ = identity_fields(config, run.facts.get("harness_identity", {}))
+    document: dict[str, Any] = {
+        "schema_version": "attestation_v1",
+        "resolved_experiment_digest": run.digest,
+        "events_hashchain": tally.heads,
+        "grades_summary": grades(config, tally, is_complete=is_complete),
+        "harness_identity": contract,
+    }
+    if config.runtime.harness.integration_level is not IntegrationLevel.CLI_BASIC:
+        document["hooks_schema_version"] = "hook_events_v1"
+    if run.facts.get("image_digest"):
+        document["image_digest"] = run.facts["image_digest"]
+    ext: dict[str, Any] = {
+        "run_id": run.run_id,
+        "complete": is_complete,
+        "outcomes": dict(sorted(tally.outcomes.items())),
+        "files": dict(files),
+    }
+    if head is not None:
+        ext["journal"] = head.to_json()
+    return seal({**document, "ext": ext})

@@ -1,0 +1,316 @@
+"""Write `analysis/report.html`: one page about a run that loads nothing from the network and escapes all data it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import jiter
+
+from relab.charts import pages
+from relab.charts.pages import visible
+from relab.experiments.results import report_charts as charts
+from relab.experiments.results.aggregates import COST, DURATION, LATENCY, TrialData, open_trial_data
+from relab.experiments.results.analysis import COMPARISONS, SUMMARY, analyze_run
+from relab.experiments.results.compare import compare
+from relab.experiments.results.result_tables import ANALYSIS, replace_file
+from relab.experiments.results.run_metadata import SUCCESS, RunFacts, read_facts
+
+REPORT: Final = "report.html"
+MAX_TASKS: Final = 2_000
+MAX_FAILURES: Final = 200
+MAX_MESSAGE: Final = 500
+MAX_CHARTED_METRICS: Final = 20
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_NOTHING = "—"
+_LONG_TAILS: Final = (
+    "Means of figures with a long tail, as costs and latencies have, are hard to bound from few tasks: in simulations of log-normal "
+    "figures these intervals hold the true mean 84 to 93 times of 100 with 5 or 10 tasks, and 92 to 96 times with 30."
+)
+_NO_FAMILY: Final = {"comparisons": 0}
+"""Default for `comparisons.json` written before 2026-11-23, when each interval had its own level of 95 %."""
+_SHARES = [0.0, *(step / 100 for step in range(1, 100)), 1.0]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart, and a table with the same data.
+
+    Attributes:
+        label: one sentence that describes the chart for screen readers.
+        spec: the chart in Vega-Lite.
+        columns: the table's column titles; rows: the table's rows, numbers not formatted.
+        is_long: whether the table is collapsed at first.
+    """
+
+    title: str
+    label: str
+    spec: Mapping[str, Any]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    is_long: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page; `empty` says why it has no chart."""
+
+    id: str
+    title: str
+    charts: Sequence[Chart] = field(default=())
+    empty: str | None = None
+
+
+def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
+    """Write the HTML report of a run and return its path; analyse the run first if its summary is missing.
+
+    Args:
+        run_dir: the run's folder.
+        is_ending: passed to `compare`.
+
+    Raises:
+        RunNotFoundError, RunChangedError: the folder is not a run, or cannot be read.
+        OSError: the run has no tables, or the disk is full.
+    """
+    facts = read_facts(run_dir)
+    folder = run_dir / ANALYSIS
+    if not ((folder / SUMMARY).is_file() and (folder / COMPARISONS).is_file()):
+        analyze_run(run_dir)
+    summary = jiter.from_json((folder / SUMMARY).read_bytes())
+    compared = jiter.from_json((folder / COMPARISONS).read_bytes())
+    with open_trial_data(run_dir, wanted=summary["primary_metrics"]) as data:
+        sections = [
+            Section("means", "Primary metrics by variant", list(_means(summary))),
+            _deltas(summary, compared["comparisons"], compared.get("family", _NO_FAMILY)),
+            _tasks(data, summary),
+            _latency(data, summary),
+            _cost(summary),
+        ]
+        failures, failing = _failures(data)
+    # The false pass rate takes long to measure, so only `lab compare` measures it.
+    judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
+    path = folder / REPORT
+    replace_file(path, _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace"))
+    return path
+
+
+def _render(
+    facts: RunFacts,
+    summary: Mapping[str, Any],
+    judged: Mapping[str, Any],
+    sections: Sequence[Section],
+    failures: Sequence[Sequence[Any]],
+    failing: int,
+) -> str:
+    scripts = pages.scripts(pages.vega())
+    environment = pages.environment(_TEMPLATES)
+    environment.filters.update(number=_number, percent=_percent, range=_range)
+    return environment.get_template("report.html").render(
+        title=f"{facts.config.experiment.name} · {facts.run_id}",
+        facts=facts,
+        summary=summary,
+        judged=judged,
+        sections=sections,
+        specs=pages.embeddable([chart.spec for section in sections for chart in section.charts]),
+        failures=failures,
+        failing=failing,
+        max_failures=MAX_FAILURES,
+        style=pages.style(),
+        scripts=scripts,
+        policy=pages.policy(scripts),
+    )
+
+
+def _means(summary: Mapping[str, Any]) -> Iterator[Chart]:
+    variants = list(summary["variants"])
+    for metric in dict.fromkeys([SUCCESS, *summary["primary_metrics"]][: MAX_CHARTED_METRICS + 1]):
+        rows = []
+        for variant in variants:
+            figures = summary["variants"][variant]
+            if metric == SUCCESS:
+                rows.append(_dot(variant, figures["success_rate"], figures["success_rate_interval"]))
+                continue
+            found = _figures(figures, metric)
+            if found is not None:
+                rows.append(_dot(variant, found["mean"], found["interval"]))
+        if rows:
+            yield _means_chart(metric, rows, variants)
+
+
+def _means_chart(metric: str, rows: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> Chart:
+    what = "success rate" if metric == SUCCESS else metric
+    return Chart(
+        title=what,
+        label=f"A dot with its 95 % interval for each variant: {what}. The table has the same figures.",
+        spec=charts.means_chart(what, rows, variants=[*map(visible, variants)], is_rate=metric == SUCCESS),
+        columns=("variant", "mean", "lower end", "upper end"),
+        rows=[(row["variant"], row["mean"], row["low"], row["high"]) for row in rows],
+        note=None if metric == SUCCESS else _LONG_TAILS,
+    )
+
+
+def _note(is_primary: bool, family: Mapping[str, Any]) -> str:
+    text = "“detectable” is the difference that so many tasks would show with 80 % chance."
+    if is_primary and family["comparisons"] > 1:
+        return f"{text} The intervals of all {family['comparisons']} primary comparisons hold together with 95 %."
+    return f"{text} Each interval is of 95 % by itself."
+
+
+def _deltas(summary: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]], family: Mapping[str, Any]) -> Section:
+    title = "Differences from the baseline"
+    variants = list(summary["variants"])
+    found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for comparison in comparisons:
+        for figures in comparison["metrics"]:
+            if figures["delta"] is not None:
+                found.setdefault(figures["metric"], []).append((comparison["variant"], figures))
+    made = []
+    for metric, entries in list(found.items())[:MAX_CHARTED_METRICS]:
+        rows = [_dot(variant, figures["delta"], figures["interval"]) for variant, figures in entries]
+        made.append(
+            Chart(
+                title=metric,
+                label=f"The difference of each variant from {summary['baseline_id']} in {metric}, with its interval.",
+                spec=charts.forest_chart(metric, rows, variants=[*map(visible, variants)]),
+                columns=(
+                    "variant", "difference", "lower end", "upper end", "interval", "p", "p (Holm)", "tasks", "clusters",
+                    "detectable",
+                ),
+                rows=[_delta_row(variant, figures) for variant, figures in entries],
+                note=_note(metric in summary["primary_metrics"], family),
+            )
+        )  # fmt: skip
+    empty = None if made else "Nothing is compared: there is one variant, no figure, or the design has no comparison."
+    return Section("deltas", title, made, empty)
+
+
+def _delta_row(variant: str, figures: Mapping[str, Any]) -> tuple[Any, ...]:
+    interval = figures["interval"] or {"low": None, "high": None, "method": figures["problem"]}
+    return (
+        variant, figures["delta"], interval["low"], interval["high"], interval["method"],
+        (figures["test"] or {}).get("p_value"), figures["p_holm"], figures["tasks"], figures["clusters"],
+        figures["minimum_detectable_effect"],
+    )  # fmt: skip
+
+
+def _tasks(data: TrialData, summary: Mapping[str, Any]) -> Section:
+    title = "Success by task"
+    rates: dict[int, dict[str, tuple[float, int]]] = {}
+    query = (
+        f"SELECT task, variant_id, mean, trials FROM task_means WHERE metric = '{SUCCESS}' ORDER BY task, variant_id"  # noqa: S608
+    )
+    for task, variant, mean, trials in data.rows(query):
+        rates.setdefault(task, {})[variant] = (mean, trials)
+    if not rates:
+        return Section("tasks", title, (), "No trial has a result.")
+    ordered = sorted(rates, key=lambda task: (sum(mean for mean, _ in rates[task].values()) / len(rates[task]), task))
+    count = min(len(ordered), MAX_TASKS)
+    shown = [ordered[index * len(ordered) // count] for index in range(count)]
+    names = dict(data.rows("SELECT task, task_id FROM tasks"))
+    variants = list(summary["variants"])
+    rows = [
+        {
+            "variant": visible(variant),
+            "task": visible(names[task]),
+            "rate": rates[task][variant][0],
+            "trials": rates[task][variant][1],
+            "column": place % charts.TASK_COLUMNS,
+            "line": place // charts.TASK_COLUMNS,
+        }
+        for place, task in enumerate(shown)
+        for variant in variants
+        if variant in rates[task]
+    ]
+    note = "Tasks are in the order of their success over all variants, the hardest first."
+    if count < len(ordered):
+        note += f" {count:,} of {len(ordered):,} are shown, evenly spaced in that order."
+    table = [[names[task], *(rates[task].get(variant, (None, 0))[0] for variant in variants)] for task in shown]
+    label = "A map of how often each task was solved, a block per variant, a task at the same place in each."
+    spec = charts.tasks_chart(rows, variants=[*map(visible, variants)])
+    return Section(
+        "tasks", title, [Chart("share of repeats solved", label, spec, ("task", *variants), table, True, note)]
+    )
+
+
+def _latency(data: TrialData, summary: Mapping[str, Any]) -> Section:
+    title = "Latency"
+    variants = list(summary["variants"])
+    rows = []
+    for variant in variants:
+        values = data.quantiles(variant, LATENCY, _SHARES) or []
+        rows += [
+            {"variant": visible(variant), "value": value, "share": share}
+            for share, value in zip(_SHARES, values, strict=False)
+        ]
+    if not rows:
+        return Section("latency", title, (), "No trial was timed.")
+    reported = any(LATENCY in summary["variants"][variant]["metrics"] for variant in variants)
+    what = "latency reported by the harness, ms" if reported else "duration of a trial, ms"
+    name = LATENCY if reported else DURATION
+    table = [
+        [variant, *(summary["variants"][variant]["quantiles"].get(name, {}).get(f"p{p}") for p in (50, 90, 95, 99))]
+        for variant in variants
+    ]
+    label = f"Which share of the trials of each variant lies at or below a {what}."
+    spec = charts.distribution_chart(what, rows, variants=[*map(visible, variants)])
+    columns = ("variant", "p50", "p90", "p95", "p99")
+    return Section("latency", title, [Chart(what, label, spec, columns, table, note="Drag and scroll to zoom.")])
+
+
+def _cost(summary: Mapping[str, Any]) -> Section:
+    variants = summary["variants"]
+    found = {variant: figures["metrics"][COST] for variant, figures in variants.items() if COST in figures["metrics"]}
+    if not found:
+        return Section("cost", "Cost", (), "No trial reported cost_usd.")
+    rows = [_dot(variant, figures["mean"], figures["interval"]) for variant, figures in found.items()]
+    table = [
+        [
+            variant, variants[variant]["cost_usd_total"], figures["mean"],
+            *(variants[variant]["quantiles"][COST][f"p{p}"] for p in (50, 95)), figures["trials"],
+        ]
+        for variant, figures in found.items()
+    ]  # fmt: skip
+    spec = charts.means_chart("mean cost of a trial, USD", rows, variants=[*map(visible, variants)])
+    label = "The mean cost of a trial of each variant, with its 95 % interval."
+    columns = ("variant", "total USD", "mean USD", "p50", "p95", "trials with a cost")
+    return Section("cost", "Cost", [Chart("mean cost of a trial, USD", label, spec, columns, table, note=_LONG_TAILS)])
+
+
+def _failures(data: TrialData) -> tuple[list[tuple[Any, ...]], int]:
+    total = int(data.rows("SELECT count(*) FROM trials WHERE outcome <> 'success'")[0][0])
+    query = (
+        "SELECT trial_id, variant_id, task_id, repl_idx, outcome, error_type, left(error_message, ?) FROM trials "
+        "WHERE outcome <> 'success' ORDER BY task_index, variant_id, repl_idx LIMIT ?"
+    )
+    return data.rows(query, [MAX_MESSAGE, MAX_FAILURES]), total
+
+
+def _figures(of_variant: Mapping[str, Any], metric: str) -> Mapping[str, Any] | None:
+    metrics = of_variant["metrics"]
+    found: Mapping[str, Any] | None = metrics.get(metric) or (metrics.get(DURATION) if metric == LATENCY else None)
+    return found
+
+
+def _dot(variant: str, mean: float | None, interval: Mapping[str, Any] | None) -> dict[str, Any]:
+    ends = interval or {"low": None, "high": None}
+    return {"variant": visible(variant), "mean": mean, "low": ends["low"], "high": ends["high"]}
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return _NOTHING
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.1%}"
+
+
+def _range(interval: Mapping[str, Any] | None) -> str:
+    return _NOTHING if interval is None else f"{_percent(interval['low'])} to {_percent(interval['high'])}"

@@ -1,0 +1,154 @@
+"""Read the facts of a run from its folder: configuration, manifest, status, and the directions of its metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import jiter
+from pydantic import ValidationError
+
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.errors import RunNotFoundError
+from relab.experiments.records.seals import damaged
+from relab.experiments.results.result_tables import TRIALS, tables_dir
+from relab.experiments.trial.trial_folder import MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.trial.wire import sha256_of
+
+Direction = Literal["maximize", "minimize"]
+
+SUCCESS: Final = "success"
+COMPLETED: Final = "completed"
+"""The status in `run_control.json` of a run whose trials all have a result."""
+STATUSES: Final = frozenset(("running", COMPLETED, "interrupted", "failed", "paused"))
+
+_BETTER_HIGH: Final = frozenset(
+    ("success", "accuracy", "acc", "score", "reward", "precision", "recall", "f1", "solved")
+)
+_BETTER_LOW: Final = frozenset(
+    ("latency", "duration", "overhead", "ms", "seconds", "time", "cost", "usd", "price", "tokens", "loss", "error",
+     "errors", "steps", "turns", "turn", "step", "retries", "attempts")
+)  # fmt: skip
+_MAX_OUTPUT_BYTES = 64 * 1_048_576
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """The facts of a run, read from its folder.
+
+    Attributes:
+        manifest: the content of `manifest.json`; empty if the file is missing.
+        status: the status in `run_control.json`; None if the file is missing.
+    """
+
+    run_dir: Path
+    config: ExperimentConfig
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    status: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is the name of its folder unless the manifest says otherwise."""
+        return str(self.manifest.get("run_id", self.run_dir.name))
+
+    @property
+    def baseline(self) -> str:
+        """The id of the baseline."""
+        return self.config.baseline.variant_id
+
+    @property
+    def variants(self) -> list[str]:
+        """The ids of all variants, the baseline first."""
+        return [variant.variant_id for variant in self.config.variants]
+
+    @property
+    def is_trainer(self) -> bool:
+        """Whether trials report objectives."""
+        return self.config.experiment.workload_type == "trainer"
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """The directions of the metrics for which the configuration declares one."""
+        return {metric.id: metric.direction for metric in self.config.metrics if metric.direction is not None}
+
+    @property
+    def primary_metrics(self) -> list[str]:
+        """The configured primary metrics, without a trainer's objective, because only its trials report that name."""
+        marked = [metric.id for metric in self.config.metrics if metric.primary]
+        asked = self.config.analysis.primary_metrics
+        if self.is_trainer and asked == [SUCCESS]:
+            # `success` is the default; for a trainer the objective replaces it.
+            asked = []
+        return list(dict.fromkeys([*asked, *marked]))
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether the run has tables; they are written after its last trial."""
+        return (tables_dir(self.run_dir) / f"{TRIALS}.parquet").is_file()
+
+    def planned_trials(self, tasks: int) -> int:
+        """Return the number of planned trials: from the manifest, else computed from the number of tasks."""
+        said = self.manifest.get("ext", {}).get("total_trials")
+        if isinstance(said, int):
+            return said
+        return len(self.variants) * self.config.design.replications * tasks
+
+
+def read_facts(run_dir: Path) -> RunFacts:
+    """Read the facts of a run from its folder.
+
+    Raises:
+        RunNotFoundError: the folder is not a run.
+        RunDamagedError: one of its files cannot be read or was changed.
+    """
+    path = run_dir / RESOLVED
+    if not path.is_file():
+        raise RunNotFoundError(
+            f"{run_dir} is no run of an experiment: it has no {RESOLVED}.",
+            remedy="Give the folder of a run, such as .lab/runs/<run_id>.",
+        )
+    try:
+        config = ExperimentConfig.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise damaged(path, f"cannot be read: {where}: {problem['msg']}") from error
+    manifest = _read_object(run_dir / MANIFEST)
+    digest = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
+    if digest is not None and sha256_of(jiter.from_json(path.read_bytes())) != digest:
+        raise damaged(path, f"was changed since the run began: {MANIFEST} names another digest")
+    return RunFacts(run_dir, config, manifest, _status(run_dir / RUN_CONTROL))
+
+
+def _status(path: Path) -> str | None:
+    """Return the status that a run wrote last; None if the file is missing."""
+    if not path.is_file():
+        return None
+    status = _read_object(path).get("status")
+    if status not in STATUSES:
+        raise damaged(path, f"has the status {status!r}, which no run has")
+    return str(status)
+
+
+def direction_by_name(name: str) -> Direction | None:
+    """Return the direction of a metric by the words of its name (`latency_ms`, `val_loss`); None if no word decides."""
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    # Words such as loss or error are decisive, even if another word of the name suggests the opposite.
+    if words & _BETTER_LOW:
+        return "minimize"
+    return "maximize" if words & _BETTER_HIGH else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = jiter.from_json(path.read_bytes())
+    except ValueError as error:
+        raise damaged(path, f"cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise damaged(path, "holds no JSON object")
+    return value

@@ -1,0 +1,161 @@
+"""Send trials to telemetry as agent runs, in the background, so that trials rarely wait for the database."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, Final
+
+import pydantic_core
+import structlog
+
+from relab.core.errors import NotFoundError, RelabError
+from relab.experiments.trial.agent_run import agent_run_of
+from relab.experiments.trial.events import read_events
+from relab.experiments.trial.otlp_receiver import Encoding
+from relab.experiments.trial.rows import RunContext, read_row
+from relab.experiments.trial.trial_folder import trial_folder
+from relab.telemetry.service import TelemetryService
+
+MAX_PENDING: Final = 2_000
+"""Largest number of agent runs that wait for their commit; at this number the run's threads wait too (backpressure)."""
+_GATHER_S = 0.25
+"""A commit waits for the disk regardless of its size, so runs that end within this time share one commit."""
+_MOST_HELD = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class TelemetryLink:
+    """Sends agent runs and spans to telemetry.
+
+    If the database is unavailable, no trial is lost: the run's folder is the source of truth, and failed agent runs
+    are counted. Only one thread at a time may send agent runs; several threads may send spans.
+
+    Args:
+        telemetry: the telemetry service; with None nothing is sent.
+    """
+
+    def __init__(self, telemetry: TelemetryService | None) -> None:
+        self._telemetry = telemetry
+        self._held: list[bytes] = []
+        self._holding = threading.Lock()
+        self._is_held = threading.Event()
+        self._is_closing = threading.Event()
+        self._sender: threading.Thread | None = None
+        self._pending: deque[Future[Any]] = deque()
+        self._lock = threading.Lock()
+        self.sent = 0
+        self.failed = 0
+        self.first_error: str | None = None
+
+    def start(self) -> None:
+        """Start the telemetry intake and the sender thread."""
+        if self._telemetry is not None:
+            self._telemetry.start_intake(lambda _weight, _seconds: None)
+            self._sender = threading.Thread(target=self._send_at_times, name="telemetry-link")
+            self._sender.start()
+
+    def send_run(self, run: dict[str, Any] | None) -> None:
+        """Queue an agent run for storage; None is ignored."""
+        if self._telemetry is None or run is None:
+            return
+        body = pydantic_core.to_json(run)
+        with self._holding:
+            self._held.append(body)
+            count = len(self._held)
+        self._is_held.set()
+        if count >= _MOST_HELD:
+            self._send()
+
+    def send_missing(self, context: RunContext, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Queue the agent runs that telemetry lacks because an earlier process of this run was killed.
+
+        Their steps are read again from the trials' folders; the ids of their OTLP traces are lost.
+
+        Args:
+            context: of the run.
+            rows: of trials with a result; the last `MAX_PENDING` are enough, because no more could be waiting.
+        """
+        if self._telemetry is None:
+            return
+        variants = {variant.variant_id: variant for variant in context.config.variants}
+        events_path = context.config.runtime.harness.events.path
+        for document in rows:
+            try:
+                # A trial that did not start has no agent run.
+                if document["started_at"] is None or self._is_stored(document["agent_run_id"]):
+                    continue
+            except RelabError as error:
+                self._note(error)
+                continue
+            row = read_row(document)
+            folder = trial_folder(context.run_dir, row.trial_id)
+            events = read_events(folder.host_path(events_path), row.ids, below=folder.root)
+            bindings = variants[row.variant_id].bindings
+            run = agent_run_of(row, experiment_id=context.config.experiment.id, bindings=bindings, events=events.events)
+            self.send_run(run)
+
+    def send_spans(self, body: bytes, encoding: Encoding) -> None:
+        """Store an OTLP export; it is durable when this returns, as the OTLP response requires.
+
+        Raises:
+            RelabError: the export cannot be stored now.
+        """
+        if self._telemetry is not None:
+            self._telemetry.submit_export(lambda: body, encoding).result()
+
+    def close(self) -> None:
+        """Wait until every agent run has been stored or has failed."""
+        if self._telemetry is None:
+            return
+        self._is_closing.set()
+        self._is_held.set()
+        if self._sender is not None:
+            self._sender.join()
+        self._send()
+        self._telemetry.stop_intake()
+        while self._pending:
+            self._settle(self._pending.popleft())
+
+    def _is_stored(self, agent_run_id: str) -> bool:
+        assert self._telemetry is not None
+        try:
+            self._telemetry.get(agent_run_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _send_at_times(self) -> None:
+        while not self._is_closing.is_set():
+            self._is_held.wait()
+            self._is_closing.wait(_GATHER_S)
+            self._send()
+
+    def _send(self) -> None:
+        assert self._telemetry is not None
+        with self._lock:
+            self._is_held.clear()
+            with self._holding:
+                held, self._held = self._held, []
+            for body in held:
+                self._pending.append(self._telemetry.submit_run(functools.partial(bytes, body)))
+            while self._pending and (self._pending[0].done() or len(self._pending) > MAX_PENDING):
+                self._settle(self._pending.popleft())
+
+    def _settle(self, future: Future[Any]) -> None:
+        try:
+            future.result()
+        except RelabError as error:
+            self._note(error)
+        else:
+            self.sent += 1
+
+    def _note(self, error: RelabError) -> None:
+        self.failed += 1
+        if self.first_error is None:
+            self.first_error = str(error)
+            _log.warning("agent_run_not_stored", error=str(error))

@@ -1,0 +1,113 @@
+"""Validate a file against the JSON Schema of a document: a JSON file, or JSON Lines with one document per line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import parse_json
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.schemas.documents import registry, schema_names, schema_of
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
+
+MAX_FILE_BYTES: Final = 256 * 1_048_576
+MAX_PROBLEMS: Final = 20
+_LINES: Final = (".jsonl", ".ndjson")
+
+
+def check_file(file: Path, name: str | None = None) -> tuple[str, int]:
+    """Validate every document of a file; return the name of the schema and the number of documents.
+
+    Args:
+        file: JSON Lines if its suffix is .jsonl or .ndjson, else JSON.
+        name: of the schema; None for the `schema_version` of the first document.
+
+    Raises:
+        ExperimentInvalidError: there is no such schema or file, or a document does not match the schema.
+    """
+    documents = list(_documents(file))
+    if not documents:
+        raise ExperimentInvalidError(f"{file} holds no document.")
+    name = name or _own_name(file, documents[0][1])
+    problems = _problems(name, documents)
+    if problems:
+        raise ExperimentInvalidError(
+            f"{file} is no {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
+        )
+    return name, len(documents)
+
+
+def check_document(name: str, document: Any) -> None:
+    """Validate a parsed document against the schema `name`.
+
+    Raises:
+        ExperimentInvalidError: there is no such schema, or the document does not match the schema.
+    """
+    problems = _problems(name, [("", document)])
+    if problems:
+        raise ExperimentInvalidError(
+            f"The document is no {name}: {problems[0][0]}: {problems[0][1]}.", problems=tuple(problems)
+        )
+
+
+def _problems(name: str, documents: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+    # Imported here, because the import takes a tenth of a second and no other command needs it.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    schema = schema_of(name)
+    if schema is None:
+        raise ExperimentInvalidError(f"There is no schema {name!r}.", remedy=f"One of: {', '.join(schema_names())}.")
+    validator = Draft202012Validator(schema, registry=registry())
+    problems: list[tuple[str, str]] = []
+    for place, document in documents:
+        for error in validator.iter_errors(document):
+            problems += [(f"{place}{where}", message) for where, message in _explained(error)]
+            if len(problems) >= MAX_PROBLEMS:
+                return problems
+    return problems
+
+
+def _explained(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """Yield `(JSON pointer, message)` of an error; of a `oneOf`, only for the alternative with the document's `event_type`."""
+    if error.validator == "oneOf" and isinstance(error.instance, dict) and error.context:
+        kinds: dict[Any, list[ValidationError]] = {}
+        for cause in error.context:
+            kinds.setdefault(cause.schema_path[0], []).append(cause)
+        meant = [
+            causes for causes in kinds.values() if not any("event_type" in cause.absolute_path for cause in causes)
+        ]
+        if len(meant) == 1:
+            for cause in meant[0]:
+                yield from _explained(cause)
+            return
+    where = "".join(f"/{part}" for part in error.absolute_path)
+    yield where, error.message[:500]
+
+
+def _own_name(file: Path, document: Any) -> str:
+    found = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(found, str):
+        return found
+    raise ExperimentInvalidError(f"{file} does not say its schema_version.", remedy="Name the schema: --schema NAME.")
+
+
+def _documents(file: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ExperimentInvalidError(f"{file} is larger than {MAX_FILE_BYTES:,} bytes.")
+        raw = file.read_bytes()
+    except OSError as error:
+        raise ExperimentInvalidError(f"{file} cannot be read: {error.strerror}.") from error
+    pieces = enumerate(raw.split(b"\n"), start=1) if file.suffix in _LINES else [(0, raw)]
+    for number, piece in pieces:
+        place = f"{file}:{number}" if number else str(file)
+        if not piece.strip():
+            continue
+        try:
+            yield place, parse_json(piece)
+        except MalformedBodyError as error:
+            raise ExperimentInvalidError(f"{place}: {str(error).replace('The body', 'the document', 1)}") from error

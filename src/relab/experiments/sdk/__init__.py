@@ -1,0 +1,26 @@
+"""The Python SDK: build an experiment, and drive `lab` from a program.
+
+from relab.experiments.sdk import ExperimentBuilder, LabClient
+"""
+
+from relab.experiments.sdk.builder import ExperimentBuilder
+from relab.experiments.sdk.client import (
+    Compared,
+    Described,
+    LabClient,
+    LabRunnerError,
+    RunReference,
+    RunResponse,
+    Validated,
+)
+
+__all__ = [
+    "Compared",
+    "Described",
+    "ExperimentBuilder",
+    "LabClient",
+    "LabRunnerError",
+    "RunReference",
+    "RunResponse",
+    "Validated",
+]

@@ -1,0 +1,184 @@
+"""Build `experiment.yaml` in Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
+
+import yaml
+
+from relab.experiments.config.file import EXPERIMENT_YAML, check_config
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.paths import LAB
+
+NetworkModeName = Literal["none", "full", "allowlist_enforced"]
+IntegrationLevelName = Literal["cli_basic", "cli_events", "otel", "sdk_control", "sdk_full"]
+
+
+class ExperimentBuilder:
+    """Builds `experiment.yaml`; every method except `build` and `to_yaml` returns the builder.
+
+    Paths are relative to the project's root, the parent of `.lab/`. `to_yaml` converts the path of the data set, because
+    in the file it is relative to `.lab/`.
+    """
+
+    def __init__(self, experiment_id: str, name: str) -> None:
+        self._document: dict[str, Any] = {
+            "version": "0.3",
+            "experiment": {"id": experiment_id, "name": name},
+            "dataset": {},
+            "design": {},
+            "analysis": {},
+            "variant_plan": [],
+            "runtime": {"harness": {}, "sandbox": {"mode": "local"}, "network": {"mode": "none"}},
+        }
+
+    @classmethod
+    def create(cls, experiment_id: str, name: str) -> Self:
+        """Begin an experiment."""
+        return cls(experiment_id, name)
+
+    def description(self, text: str) -> Self:
+        """Set the description: what is compared, and why."""
+        return self._set("experiment", description=text)
+
+    def owner(self, name: str) -> Self:
+        """Set the owner of the experiment."""
+        return self._set("experiment", owner=name)
+
+    def workload_type(self, name: Literal["agent_harness", "trainer"]) -> Self:
+        """Set whether the harness evaluates an agent or trains a model."""
+        return self._set("experiment", workload_type=name)
+
+    def dataset_jsonl(
+        self, path: str, *, suite_id: str = "default", split_id: str = "default", limit: int | None = None
+    ) -> Self:
+        """Set the tasks: a JSON Lines file, relative to the project's root."""
+        return self._set("dataset", path=path, suite_id=suite_id, split_id=split_id, limit=limit)
+
+    def harness_cli(
+        self,
+        command: Sequence[str],
+        *,
+        integration_level: IntegrationLevelName = "cli_basic",
+        input_path: str | None = None,
+        output_path: str | None = None,
+    ) -> Self:
+        """Set the program that is run for every trial, from the project's root."""
+        given = {
+            "command": list(command),
+            "integration_level": integration_level,
+            "input_path": input_path,
+            "output_path": output_path,
+        }
+        self._document["runtime"]["harness"] |= {name: value for name, value in given.items() if value is not None}
+        return self
+
+    def environment(self, *, passed: Sequence[str] = (), values: Mapping[str, str] | None = None) -> Self:
+        """Set the harness's environment: names of the runner's variables to pass, and further variables with values."""
+        self._document["runtime"]["harness"]["environment"] = {"pass": list(passed), "set": dict(values or {})}
+        return self
+
+    def secrets(self, *names: str) -> Self:
+        """Set the names of the runner's variables to pass as secrets, whose values are redacted from artifacts."""
+        self._document["runtime"]["harness"]["secrets"] = list(names)
+        return self
+
+    def sanitization_profile(self, name: str) -> Self:
+        """Set the sanitization profile: the conditions that are made equal for all trials."""
+        return self._set("design", sanitization_profile=name)
+
+    def replications(self, count: int) -> Self:
+        """Set the number of trials of each task with each variant."""
+        return self._set("design", replications=count)
+
+    def random_seed(self, seed: int) -> Self:
+        """Set the seed of all shuffling and resampling."""
+        return self._set("design", random_seed=seed)
+
+    def shuffle_tasks(self, shuffle: bool = True) -> Self:
+        """Set whether the tasks are run in a random order."""
+        return self._set("design", shuffle_tasks=shuffle)
+
+    def max_concurrency(self, count: int) -> Self:
+        """Set the largest number of concurrent trials."""
+        return self._set("design", max_concurrency=count)
+
+    def policies(self, **policies: Any) -> Self:
+        """Set `scheduling`, `state`, `retry` and `pruning`."""
+        return self._set("design", policies=policies)
+
+    def baseline(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
+        """Set the baseline variant, with which the others are compared."""
+        self._document["baseline"] = {"variant_id": variant_id, "bindings": dict(bindings or {})}
+        return self
+
+    def add_variant(self, variant_id: str, bindings: Mapping[str, Any] | None = None) -> Self:
+        """Add a variant."""
+        self._document["variant_plan"].append({"variant_id": variant_id, "bindings": dict(bindings or {})})
+        return self
+
+    def primary_metrics(self, names: Sequence[str]) -> Self:
+        """Set the primary metrics: the family that is corrected for multiple comparisons."""
+        return self._set("analysis", primary_metrics=list(names))
+
+    def secondary_metrics(self, names: Sequence[str]) -> Self:
+        """Set further metrics to report."""
+        return self._set("analysis", secondary_metrics=list(names))
+
+    def network_mode(self, mode: NetworkModeName, allowed_hosts: Sequence[str] = ()) -> Self:
+        """Set the network access of trials."""
+        self._document["runtime"]["network"] = {"mode": mode, "allowed_hosts": list(allowed_hosts)}
+        return self
+
+    def sandbox_image(self, image: str) -> Self:
+        """Run trials in containers of this image; `lab` neither builds nor pulls it."""
+        self._document["runtime"]["sandbox"] |= {"mode": "container", "image": image}
+        return self
+
+    def sandbox_mode(self, mode: Literal["local", "bwrap", "container"]) -> Self:
+        """Set the sandbox that trials run in."""
+        self._document["runtime"]["sandbox"]["mode"] = mode
+        return self
+
+    def timeouts(self, **seconds: float) -> Self:
+        """Set the time-outs `trial_seconds`, `tool_seconds` and `grace_seconds`."""
+        self._document["runtime"]["timeouts"] = dict(seconds)
+        return self
+
+    def budgets(self, **most: int) -> Self:
+        """Set the budgets `max_steps`, `max_total_tokens` and `max_tool_calls`."""
+        self._document["runtime"]["budgets"] = dict(most)
+        return self
+
+    def build(self) -> ExperimentConfig:
+        """Validate the experiment and return it.
+
+        Raises:
+            ExperimentInvalidError: a field is missing or invalid.
+        """
+        text = self._dump()
+        source = EXPERIMENT_YAML.parse(text, Path(LAB) / "experiment.yaml")
+        return check_config(source.value, source)
+
+    def to_yaml(self) -> str:
+        """Validate the experiment and return the text of `.lab/experiment.yaml`.
+
+        Raises:
+            ExperimentInvalidError: a field is missing or invalid.
+        """
+        self.build()
+        return self._dump()
+
+    def _set(self, section: str, **fields: Any) -> Self:
+        self._document[section] |= {name: value for name, value in fields.items() if value is not None}
+        return self
+
+    def _dump(self) -> str:
+        document = json.loads(json.dumps(self._document))
+        path = document["dataset"].get("path")
+        if path and not path.startswith("/"):
+            document["dataset"]["path"] = str(PurePosixPath("..") / path)
+        return yaml.safe_dump({name: value for name, value in document.items() if value != {}}, sort_keys=False)

@@ -1,0 +1,205 @@
+"""Record the evidence of a trial: snapshots of its workspace, and digests of its documents."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.models import TrialRow
+from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
+from relab.experiments.trial.wire import to_json_bytes
+from relab.experiments.workspace.manifests import Diff, Manifest
+from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
+
+STORE: Final = f"{EVIDENCE}/objects"
+"""Folder in a run for documents about workspaces; each is named by the digest of its bytes, so that equal ones share a file."""
+_EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
+REF: Final = "artifact://sha256/"
+_REMEMBERED = 1_000
+_PIECE = 1_048_576
+_EXECUTORS = {"container": "local_docker"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The documents about a trial's workspace, in the run's store; each is named by its digest in hex."""
+
+    folder: TrialFolder
+    events: Path
+    before: str
+    after: str
+    diff: str
+    patch: str
+
+    def record(
+        self, row: TrialRow, chain_id: str, state_policy: str, own: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Return the `evidence_record_v1` of the trial.
+
+        Args:
+            row: of the trial.
+            chain_id: the id that trials which continue from each other share.
+            state_policy: the experiment's state policy.
+            own: `{file name in the trial's folder: reference}` of documents without a field in the contract.
+        """
+        root = self.folder.root
+        files = {
+            "trial_input": root / INPUT,
+            "trial_output": root / OUTPUT,
+            "stdout": self.folder.stdout,
+            "stderr": self.folder.stderr,
+            "hook_events": self.events,
+        }
+        digests = {name: digest_plain(path, below=root) for name, path in files.items()}
+        refs = {f"{name}_ref": REF + digest for name, digest in digests.items() if digest is not None}
+        paths = {
+            name: f"{row.trial_dir}/{files[name].relative_to(root)}" for name in files if digests[name] is not None
+        }
+        return {
+            "schema_version": "evidence_record_v1",
+            "ts": row.ended_at,
+            "ids": row.ids.to_json(),
+            "policy": {
+                "state_policy": state_policy,
+                "task_model": _task_model(state_policy),
+                "chain_id": chain_id,
+            },
+            "runtime": {
+                "executor": _EXECUTORS.get(row.sandbox, "local_process"),
+                "container_mode": row.container_mode,
+                "exit_status": row.status_code,
+                "duration_ms": row.duration_ms or 0.0,
+            },
+            "evidence": refs | self._workspace_refs(),
+            "paths": {
+                "trial_dir": row.trial_dir,
+                **paths,
+                "workspace_pre_snapshot": f"{STORE}/{self.before}.json",
+                "workspace_post_snapshot": f"{STORE}/{self.after}.json",
+                "diff_incremental": f"{STORE}/{self.diff}.json",
+                "patch_incremental": f"{STORE}/{self.patch}.json",
+            },
+            # The contract has no executor for bubblewrap, so `ext` has the sandbox's name.
+            "ext": {"sandbox": row.sandbox, "files": dict(own or {})},
+        }
+
+    def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
+        """Return the `task_chain_state_v1` of the trial, as if it were the first of its chain."""
+        refs = self._workspace_refs()
+        ids = row.ids.to_json()
+        del ids["run_id"]
+        return {
+            "schema_version": "task_chain_state_v1",
+            "ts": row.ended_at,
+            "run_id": row.run_id,
+            "chain_id": chain_id,
+            "task_model": _task_model(state_policy),
+            "step_index": 0,
+            "ids": ids,
+            "snapshots": {
+                "chain_root_ref": refs["workspace_pre_ref"],
+                "prev_ref": refs["workspace_pre_ref"],
+                "post_ref": refs["workspace_post_ref"],
+            },
+            "diffs": {name.replace("diff_", ""): refs[name] for name in ("diff_incremental_ref", "diff_cumulative_ref")}
+            | {name: refs[name] for name in ("patch_incremental_ref", "patch_cumulative_ref")},
+        }
+
+    def _workspace_refs(self) -> dict[str, str]:
+        diff, patch = REF + self.diff, REF + self.patch
+        return {
+            "workspace_pre_ref": REF + self.before,
+            "workspace_post_ref": REF + self.after,
+            "diff_incremental_ref": diff,
+            "diff_cumulative_ref": diff,
+            "patch_incremental_ref": patch,
+            "patch_cumulative_ref": patch,
+        }
+
+
+def _task_model(state_policy: str) -> str:
+    return "independent" if state_policy == "isolate_per_trial" else "dependent"
+
+
+class EvidenceStore:
+    """Stores the documents about the workspaces of a run. Thread-safe.
+
+    Most trials start with the same workspace and many do not change it, so the references of snapshots are cached.
+
+    Args:
+        run_dir: the run's folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._root = run_dir / STORE
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._snapshots: dict[str, str] = {}
+        self._unchanged = (self._put(Diff().to_json()), self._put(Diff().to_patch()))
+
+    def write(
+        self, folder: TrialFolder, before: Manifest, after: Manifest, diff: Diff, at: str, events: Path
+    ) -> Evidence:
+        """Store the snapshots of a workspace before and after a trial, their difference and its patch.
+
+        Raises:
+            OSError: a document cannot be written, for example on a full disk.
+        """
+        pre = self._snapshot(before, at)
+        if diff == Diff():
+            return Evidence(folder, events, pre, pre, *self._unchanged)
+        after_ref = self._snapshot(after, at)
+        return Evidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
+
+    def link(self, document: Any, path: Path) -> str:
+        """Write a document that most trials share, as links to one stored file; return its digest in hex.
+
+        Raises:
+            OSError: the document cannot be written, for example on a full disk.
+        """
+        name = self._put(document)
+        link_or_copy(self._root / f"{name}.json", path)
+        return name
+
+    def _snapshot(self, manifest: Manifest, at: str) -> str:
+        known = self._snapshots.get(manifest.digest)
+        if known is None:
+            if len(self._snapshots) >= _REMEMBERED:
+                self._snapshots.clear()
+            known = self._snapshots[manifest.digest] = self._put(manifest.to_json(at))
+        return known
+
+    def _put(self, document: Any) -> str:
+        raw = to_json_bytes(document)
+        name = hashlib.sha256(raw).hexdigest()
+        path = self._root / f"{name}.json"
+        if not path.exists():
+            building = path.with_name(f"{name}.{threading.get_ident()}")
+            building.write_bytes(raw)
+            building.replace(path)
+        return name
+
+
+def hash_chain(path: Path, *, below: Path) -> str:
+    """Return the head of the hash chain over a trial's events: each line's digest covers all earlier lines.
+
+    Args:
+        path: the file of events.
+        below: the trial's folder; no link below it is followed.
+    """
+    head = _EMPTY_HEAD
+    file = open_plain(path, below=below)
+    if file is None:
+        return head
+    with file:
+        link = None
+        # Read in pieces, because the length of a line is not limited.
+        while piece := file.readline(_PIECE):
+            link = link or hashlib.sha256(head.encode())
+            link.update(piece.rstrip(b"\n"))
+            if piece.endswith(b"\n"):
+                head, link = f"sha256:{link.hexdigest()}", None
+    return head if link is None else f"sha256:{link.hexdigest()}"

@@ -1,0 +1,65 @@
+"""Identify the program that the trials of a run start: its command, and a digest that changes with the program."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from relab.experiments.config.models import ExperimentConfig, SandboxMode
+from relab.experiments.config.paths import Script
+from relab.experiments.trial.wire import sha256_of
+
+_OF_THE_CONTRACT: Final = frozenset(("source_digest", "exec_digest", "entry_command"))
+
+
+def harness_identity(
+    config: ExperimentConfig, script: Script, root: Path, image_digest: str | None = None
+) -> dict[str, Any]:
+    """Return `entry_command`, `exec_digest` and `exec_digest_of` of a harness, without running it.
+
+    The digest is that of the first available item: the `script` that the command names, the container's `image`, the
+    `program` on the PATH (such as an interpreter of an installed module), or the `command` itself. `exec_digest_of` names it.
+
+    Args:
+        config: the experiment.
+        script: the command's script on this machine.
+        root: the project; for a container, only a script below it is the one that runs.
+        image_digest: of the container's image.
+    """
+    command = list(config.runtime.harness.command)
+    in_container = config.runtime.sandbox.mode is SandboxMode.CONTAINER
+    digest, of = None, "script"
+    if script.path is not None and (not in_container or script.path.is_relative_to(root)):
+        digest = _digest_of(script.path)
+    if digest is None and image_digest is not None:
+        digest, of = image_digest, "image"
+    if digest is None and not in_container:
+        program = shutil.which(command[0])
+        digest, of = _digest_of(Path(program)) if program is not None else None, "program"
+    if digest is None:
+        digest, of = sha256_of(command), "command"
+    return {"entry_command": command, "exec_digest": digest, "exec_digest_of": of}
+
+
+def identity_fields(config: ExperimentConfig, identity: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split an identity into the fields of the contract, and the others.
+
+    If the digest is missing, as in a run that an earlier version began, the digest of the command is used.
+    """
+    contract = {name: value for name, value in identity.items() if name in _OF_THE_CONTRACT}
+    others = {name: value for name, value in identity.items() if name not in _OF_THE_CONTRACT}
+    if "exec_digest" not in contract:
+        contract["exec_digest"] = sha256_of(list(config.runtime.harness.command))
+        others["exec_digest_of"] = "command"
+    return contract, others
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

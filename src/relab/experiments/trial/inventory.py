@@ -1,0 +1,90 @@
+"""Make the `state_inventory_v1` of a trial: the isolation its sandbox enforced, and violations of the experiment's profile.
+
+The AgentLab schema of this document is closed and has fewer values than relab: no name for a network namespace, no field
+for limits. The fields of the contract have the nearest value of the contract; the full record is under `ext`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relab.experiments.config.limits import limits_record
+from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode
+from relab.experiments.config.sanitization import contract_profile, violations
+from relab.experiments.sandbox.protocol import Posture
+from relab.experiments.trial.harness_identity import identity_fields
+
+_ENFORCEMENT: Final[Mapping[tuple[SandboxMode, str], str]] = {
+    (SandboxMode.CONTAINER, "network_namespace"): "docker_none",
+    (SandboxMode.CONTAINER, "network_namespace_and_proxy"): "sidecar_proxy",
+    (SandboxMode.BWRAP, "network_namespace_and_proxy"): "sidecar_proxy",
+}
+"""The contract's values for enforcements. Any other one, such as bubblewrap's network namespace, is `unknown`."""
+
+
+def inventory(config: ExperimentConfig, posture: Posture | None, harness_identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inventory of one attempt.
+
+    Args:
+        config: the configuration in effect.
+        posture: the isolation that the sandbox enforced; None if the attempt never started.
+        harness_identity: from the run's manifest.
+
+    Returns:
+        A document whose `ext` has the values without a field in the contract: `sandbox` (`local`, `bwrap`, `container`),
+        `started`, `network` (`enforcement` and the whole `egress_self_test`), `limits` (from `limits_record`) and, if the
+        contract has no value for it, `sanitization_profile`.
+    """
+    profile = config.design.sanitization_profile
+    named, is_known = contract_profile(profile)
+    state_policy = config.design.policies.state.value
+    effective = str(posture.network_effective) if posture is not None else NetworkMode.NONE.value
+    notes = violations(profile, state_policy=state_policy, network_effective=effective)
+    state_leak = bool(violations(profile, state_policy=state_policy, network_effective=NetworkMode.NONE.value))
+    ext: dict[str, Any] = {
+        "sandbox": config.runtime.sandbox.mode.value,
+        "started": posture is not None,
+        "network": {
+            "enforcement": posture.enforcement if posture is not None else "none",
+            "egress_self_test": dict(posture.egress_self_test) if posture is not None else {"performed": False},
+        },
+        "limits": limits_record(config, posture.limits if posture is not None else {}),
+    }
+    if not is_known:
+        ext["sanitization_profile"] = profile.value
+        notes = [*notes, f"the experiment's profile is {profile.value}, which promises less than {named}"]
+    contract, more = identity_fields(config, harness_identity)
+    if more:
+        ext["harness_identity"] = more
+    return {
+        "schema_version": "state_inventory_v1",
+        "sanitization_profile": named,
+        "integration_level": config.runtime.harness.integration_level.value,
+        "mounts": [
+            {"name": path.strip("/") or "root", "path": path, "writable": mode == "rw"}
+            for path, mode in (posture.mounts if posture is not None else {}).items()
+        ],
+        "network": _network(config, posture, effective),
+        "harness_identity": contract,
+        "violations": {"state_leak": state_leak, "profile_invariant_violation": bool(notes), "notes": notes},
+        "ext": ext,
+    }
+
+
+def _network(config: ExperimentConfig, posture: Posture | None, effective: str) -> dict[str, Any]:
+    asked = config.runtime.network
+    enforcement = posture.enforcement if posture is not None else "none"
+    test = posture.egress_self_test if posture is not None else {}
+    cases = []
+    if test.get("performed"):
+        observed = "block" if test["passed"] else "allow"
+        case = {"target": "any address but loopback", "expected": "block", "observed": observed, "ok": test["passed"]}
+        cases.append(case)
+    return {
+        "mode_requested": asked.mode.value,
+        "mode_effective": effective,
+        "allowed_hosts": list(asked.allowed_hosts),
+        "enforcement_effective": _ENFORCEMENT.get((config.runtime.sandbox.mode, enforcement), "unknown"),
+        "egress_self_test": {"performed": bool(cases), "cases": cases},
+    }

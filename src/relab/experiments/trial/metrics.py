@@ -1,0 +1,167 @@
+"""Measure the metrics of a trial: the runner's standard metrics, and those that the configuration defines."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from relab.experiments.config.models import ExperimentConfig, Metric
+from relab.experiments.trial.events import EventStream
+from relab.experiments.trial.wire import TrialOutput, numeric_metrics
+from relab.experiments.workspace.manifests import Diff
+
+_MAX_LINES_BYTES = 16 * 1_048_576
+_INDEX = re.compile("0|[1-9][0-9]{0,9}")
+
+
+def measure(
+    config: ExperimentConfig,
+    *,
+    duration_ms: float,
+    exit_code: int,
+    raw_output: Mapping[str, Any],
+    output: TrialOutput | None,
+    events: EventStream,
+    diff: Diff,
+    workspace: Path,
+) -> dict[str, Any]:
+    """Return the metrics of a trial by name; a value from the harness replaces the runner's, a configured metric both."""
+    found: dict[str, Any] = {"duration_ms": duration_ms, "exit_code": exit_code}
+    found |= _counted(events)
+    found |= {
+        "files_created": len(diff.added),
+        "files_modified": len(diff.modified),
+        "files_removed": len(diff.removed),
+        "diff_bytes": diff.changed_bytes,
+    }
+    if output is not None:
+        found |= numeric_metrics(output.metrics)
+        if output.objective is not None and output.objective.value is not None:
+            found[output.objective.name] = output.objective.value
+    for metric in config.metrics:
+        value = _defined(metric, found, raw_output, events, diff, workspace)
+        if value is not None:
+            found[metric.id] = value
+    return found
+
+
+def guardrails_exceeded(config: ExperimentConfig, metrics: Mapping[str, Any]) -> list[str]:
+    """Return the metrics whose value is above the maximum of their guardrail."""
+    found = []
+    for guardrail in config.guardrails:
+        value = metrics.get(guardrail.metric_id)
+        if isinstance(value, (int, float)) and value > guardrail.max:
+            found.append(guardrail.metric_id)
+    return found
+
+
+def _counted(events: EventStream) -> dict[str, Any]:
+    if not events.events:
+        return {}
+    tokens_in = events.sum_of("model_call_end", "usage", "tokens_in")
+    tokens_out = events.sum_of("model_call_end", "usage", "tokens_out")
+    found = {
+        "step_count": events.counts["agent_step_start"],
+        "turn_count": events.counts["model_call_end"],
+        "tool_call_count": events.counts["tool_call_end"],
+    }
+    return found | {
+        name: value for name, value in (("tokens_in", tokens_in), ("tokens_out", tokens_out)) if value is not None
+    }
+
+
+def _defined(
+    metric: Metric,
+    found: Mapping[str, Any],
+    raw_output: Mapping[str, Any],
+    events: EventStream,
+    diff: Diff,
+    workspace: Path,
+) -> Any:
+    if metric.source == "runner":
+        return found.get(metric.id)
+    if metric.source == "output":
+        value = _pointed(raw_output, metric.json_pointer or "")
+        return numeric_metrics({metric.id: value}).get(metric.id)
+    if metric.source == "events":
+        return _aggregated(metric, events)
+    return _of_artifacts(metric, diff, workspace)
+
+
+def _pointed(document: Any, pointer: str) -> Any:
+    """Return the value at a JSON pointer (RFC 6901), or None."""
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(document, Mapping):
+            document = document.get(name)
+        elif isinstance(document, list) and _INDEX.fullmatch(name) and int(name) < len(document):
+            document = document[int(name)]
+        else:
+            return None
+    return document
+
+
+def _aggregated(metric: Metric, events: EventStream) -> float | None:
+    chosen = [event for event in events.events if event["event_type"] == metric.event_type]
+    if metric.aggregate == "count" or metric.event_field is None:
+        return len(chosen)
+    values = [_pointed(event, "/" + metric.event_field.replace(".", "/")) for event in chosen]
+    numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    if not numbers:
+        return None
+    aggregates: dict[str, Callable[[list[float]], float]] = {
+        "last": lambda items: items[-1],
+        "max": max,
+        "min": min,
+        "mean": statistics.fmean,
+    }
+    try:
+        found = float(aggregates.get(metric.aggregate or "sum", sum)(numbers))
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _of_artifacts(metric: Metric, diff: Diff, workspace: Path) -> float:
+    pattern = metric.artifact_glob
+    changed = [entry for entry in [*diff.added, *[new for _, new in diff.modified]] if matches(entry.path, pattern)]
+    if metric.artifact_measure == "file_count":
+        return len(changed)
+    if metric.artifact_measure == "diff_lines":
+        return sum(_lines(workspace / entry.path) for entry in changed if entry.mode >= 0)
+    return sum(entry.size for entry in changed)
+
+
+def matches(path: str, pattern: str | None) -> bool:
+    """Return whether a path matches a glob in which `**/` matches any number of folders, including zero."""
+    if pattern is None:
+        return True
+    return fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(path, pattern.replace("**/", ""))
+
+
+def _lines(path: Path) -> int:
+    try:
+        if path.stat().st_size > _MAX_LINES_BYTES:
+            return 0
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def collect(workspace: Path, patterns: Sequence[str], base: str, paths: Sequence[str]) -> list[str]:
+    """Return those of `paths` to keep: regular files below `base` in the workspace that match one of the patterns."""
+    folder = PurePosixPath(base)
+    prefix = f"{folder}/" if folder.parts else ""
+    return [
+        path
+        for path in paths
+        if path.startswith(prefix)
+        and any(matches(path.removeprefix(prefix), pattern) for pattern in patterns)
+        and (workspace / path).is_file()
+        and not (workspace / path).is_symlink()
+    ]

@@ -1,0 +1,113 @@
+"""The runner's services inside a trial's network: a trace receiver, and a proxy that permits the listed hosts."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, NetworkMode, SandboxMode
+from relab.experiments.models import TrialIds
+from relab.experiments.sandbox.egress_rules import Rule
+from relab.experiments.sandbox.protocol import Listener
+from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
+from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, Sink
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.rows import Services
+from relab.experiments.trial.span_redaction import clean_export
+from relab.experiments.trial.trial_folder import TrialFolder
+
+PROXY_PORT: Final = 3128
+"""The proxy's port inside a sandbox; if the configuration lists it on loopback, the next free port is used."""
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+class TrialNetwork:
+    """Makes the listeners of each trial.
+
+    Args:
+        config: the experiment, which determines the listeners.
+        sink: stores traces in addition to the trial's folder.
+        redactor: redacts secrets from the traces first.
+    """
+
+    def __init__(self, config: ExperimentConfig, sink: Sink, redactor: Redactor) -> None:
+        self._config = config
+        self._redactor = redactor
+        self._sink = sink
+        runtime = config.runtime
+        self._has_proxy = (
+            runtime.network.mode is NetworkMode.ALLOWLIST and runtime.sandbox.mode is not SandboxMode.LOCAL
+        )
+        self._loopback = _loopback_of(runtime.network.allowed_hosts) if self._has_proxy else {}
+        self._lock = threading.Lock()
+        self._receivers: dict[str, OtlpReceiver] = {}
+
+    def services(self) -> Services:
+        """Return the services for the context of the run's trials."""
+        return Services(self.listeners, self.trace_ids)
+
+    def listeners(self, folder: TrialFolder, ids: TrialIds) -> tuple[Sequence[Listener], Mapping[str, str]]:
+        """Return the listeners of a trial, and the environment variables with their addresses for the harness."""
+        found: list[Listener] = []
+        told: dict[str, str] = {}
+        runtime = self._config.runtime
+        if runtime.harness.integration_level is IntegrationLevel.OTEL:
+            receiver = OtlpReceiver(folder.root / "otlp", self._sink, self._clean)
+            port = self._free_port(PORT)
+            with self._lock:
+                self._receivers[folder.root.name] = receiver
+            found.append(Listener(port, receiver.serve))
+            told |= {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{{port:{port}}}",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "OTEL_RESOURCE_ATTRIBUTES": self._resource(ids),
+            }
+        # A plain local run shares this machine's network, so a proxy there would enforce nothing.
+        if self._has_proxy:
+            from relab.experiments.sandbox.egress_proxy import EgressProxy
+
+            hosts, log = runtime.network.allowed_hosts, folder.root / "egress.jsonl"
+            port = self._free_port(PROXY_PORT)
+            found.append(Listener(port, EgressProxy(hosts, log).serve))
+            for (address, number), destination in self._loopback.items():
+                found.append(Listener(number, EgressProxy(hosts, log, destination=destination).serve, address))
+            told |= dict.fromkeys(_PROXY_VARIABLES, f"http://127.0.0.1:{port}")
+            told |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        return found, told
+
+    def _free_port(self, wanted: int) -> int:
+        """Return the first port from `wanted` on that is not a listed loopback port of this machine."""
+        taken = {port for _, port in self._loopback}
+        return next(port for port in itertools.count(wanted) if port not in taken)
+
+    def _resource(self, ids: TrialIds) -> str:
+        """Return the `OTEL_RESOURCE_ATTRIBUTES` of a trial, which link its spans to the experiment and the agent run."""
+        attributes = {
+            "service.name": self._config.experiment.id,
+            "service.version": ids.variant_id,
+            "deployment.environment.name": ENVIRONMENT,
+            "relab.agent_run_id": agent_run_id(ids.run_id, ids.trial_id),
+            "relab.task_id": ids.task_id,
+        }
+        return ",".join(f"{name}={urllib.parse.quote(value, safe='')}" for name, value in attributes.items())
+
+    def _clean(self, body: bytes, encoding: Encoding) -> bytes:
+        return clean_export(body, encoding, self._redactor)
+
+    def trace_ids(self, folder: TrialFolder) -> Sequence[str]:
+        """Return the ids of the traces received from a trial, and drop its receiver."""
+        with self._lock:
+            receiver = self._receivers.pop(folder.root.name, None)
+        return list(receiver.trace_ids) if receiver is not None else []
+
+
+def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
+    """Return the loopback addresses to serve inside a sandbox: `{(address, port): (listed host, port)}`."""
+    found: dict[tuple[str, int], tuple[str, int]] = {}
+    for rule in map(Rule.parse, allowed_hosts):
+        for address, port in rule.loopback_places():
+            found.setdefault((address, port), (rule.host, port))
+    return found

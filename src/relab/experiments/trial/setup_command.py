@@ -1,0 +1,95 @@
+"""`run-dev --setup`: run a command once in the trials' sandbox; all trials start from the workspace that it leaves."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.config.models import ExperimentConfig
+from relab.experiments.config.paths import LAB
+from relab.experiments.config.sanitization import base_environment
+from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.trial_folder import TrialFolder
+from relab.experiments.workspace.snapshots import Snapshot, clone, remove_tree, take_snapshot
+
+WITHIN_S: Final = 3_600.0
+_SHOWN_CHARS = 2_000
+_READ_BYTES = 1_048_576
+
+
+def run_setup(
+    command: str,
+    config: ExperimentConfig,
+    sandbox: Sandbox,
+    snapshot: Snapshot,
+    root: Path,
+    environment: Mapping[str, str],
+    redactor: Redactor,
+) -> Snapshot:
+    """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
+
+    Args:
+        command: for `/bin/sh -c`.
+        config: the experiment.
+        sandbox: a prepared sandbox.
+        snapshot: of the project.
+        root: the project.
+        environment: the runner's environment; the command gets the same variables of it as trials.
+        redactor: of the secrets that the command gets.
+
+    Raises:
+        ExperimentInvalidError: the command failed; the message contains the end of its output, without secrets.
+    """
+    cache = root / LAB / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="setup-", dir=cache) as name:
+        folder = TrialFolder(Path(name) / "trial")
+        folder.make()
+        clone(snapshot.copier, folder.workspace)
+        folders = folder.folders(snapshot.root, snapshot.root)
+        places = sandbox.places(folders)
+        listed = config.runtime.harness.environment
+        given = base_environment(config.design.sanitization_profile, environment, places.home, places.tmp)
+        given |= {
+            key: environment[key] for key in [*listed.passed, *config.runtime.harness.secrets] if key in environment
+        }
+        launch = Launch(
+            name="setup",
+            command=["/bin/sh", "-c", command],
+            environment=given | dict(listed.set),
+            folders=folders,
+            stdin=Path("/dev/null"),
+            stdout=folder.stdout,
+            stderr=folder.stderr,
+        )
+        code = _wait(sandbox, launch)
+        if code != 0:
+            said = redactor.text(_end_of(folder.stdout) + _end_of(folder.stderr))
+            raise ExperimentInvalidError(f"The setup command ended with {code}: {said[-_SHOWN_CHARS:].strip()}")
+        # Without ignore patterns, because the command may have made ignored files, such as node_modules.
+        made = take_snapshot(folder.workspace, cache)
+        remove_tree(folder.root)
+        return made
+
+
+def _end_of(path: Path) -> str:
+    """Return more of a file's end than is shown, so that a secret is cut off where it is not shown."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _READ_BYTES, 0))
+        return file.read(_READ_BYTES).decode(errors="replace")
+
+
+def _wait(sandbox: Sandbox, launch: Launch) -> int:
+    try:
+        running = sandbox.start(launch)
+        try:
+            code = running.wait(WITHIN_S)
+            return running.end(1.0) if code is None else code
+        finally:
+            running.close()
+    except SandboxError as error:
+        raise ExperimentInvalidError(f"The setup command cannot be run: {error}.") from error

@@ -1,0 +1,57 @@
+"""Redact declared secrets from OTLP exports, before they are stored or sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from relab.experiments.trial.otlp_receiver import Encoding
+from relab.experiments.trial.redaction import Redactor
+
+MAX_DEPTH = 100
+"""Largest nesting depth of messages; the same as protobuf's own limit."""
+
+
+def clean_export(body: bytes, encoding: Encoding, redactor: Redactor) -> bytes:
+    """Return an export with the values of secrets replaced, in the same encoding.
+
+    A binary export is parsed and serialised again, because replacing bytes would break its length fields.
+
+    Raises:
+        DecodeError, ValueError: the body is not a valid export.
+    """
+    if not redactor.occurs_in(body):
+        return body
+    if encoding == "json":
+        return redactor.text(body.decode()).encode()
+    request = ExportTraceServiceRequest.FromString(body)
+    _clean(request, redactor)
+    return request.SerializeToString()
+
+
+def _clean(message: Any, redactor: Redactor, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError("the export is nested too deep")
+    for field, value in message.ListFields():
+        if isinstance(value, (str, bytes)):
+            setattr(message, field.name, _cleaned(value, redactor))
+        elif isinstance(value, Message):
+            _clean(value, redactor, depth + 1)
+        elif not isinstance(value, (bool, int, float)):
+            _clean_each(value, redactor, depth)
+
+
+def _clean_each(values: Any, redactor: Redactor, depth: int) -> None:
+    for index, value in enumerate(values):
+        if isinstance(value, Message):
+            _clean(value, redactor, depth + 1)
+        elif isinstance(value, (str, bytes)):
+            values[index] = _cleaned(value, redactor)
+
+
+def _cleaned(value: str | bytes, redactor: Redactor) -> str | bytes:
+    if isinstance(value, str):
+        return redactor.text(value)
+    return redactor.data(value)

@@ -1,0 +1,125 @@
+"""The names of files and folders in a run's folder, the same as in the seed project."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from relab.experiments.sandbox.protocol import Folders
+from relab.experiments.workspace.snapshots import remove_tree
+
+MANIFEST: Final = "manifest.json"
+RESOLVED: Final = "resolved_experiment.json"
+DIGEST: Final = "resolved_experiment.digest"
+ATTESTATION: Final = "attestation.json"
+DATASET: Final = "dataset/tasks.jsonl"
+RUN_CONTROL: Final = "runtime/run_control.json"
+LOCK: Final = "runtime/run.lock"
+
+INPUT: Final = "trial_input.json"
+OUTPUT: Final = "trial_output.json"
+STATE: Final = "trial_state.json"
+INVENTORY: Final = "state_inventory.json"
+STDOUT: Final = "stdout.log"
+STDERR: Final = "stderr.log"
+EVIDENCE: Final = "evidence"
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The folder of one trial."""
+
+    root: Path
+
+    @functools.cached_property
+    def workspace(self) -> Path:
+        """The trial's copy of the project; the harness ran here."""
+        return self.root / "workspace"
+
+    @functools.cached_property
+    def state(self) -> Path:
+        """The harness's persistent state, and the control file."""
+        return self.root / "state"
+
+    @functools.cached_property
+    def out(self) -> Path:
+        """The documents that harness and runner exchange."""
+        return self.root / "out"
+
+    @functools.cached_property
+    def stdout(self) -> Path:
+        """The harness's standard output."""
+        return self.root / STDOUT
+
+    @functools.cached_property
+    def stderr(self) -> Path:
+        """The harness's standard error."""
+        return self.root / STDERR
+
+    def folders(self, dataset: Path, harness: Path) -> Folders:
+        """Return the folders to mount in the trial's sandbox."""
+        return Folders(
+            workspace=self.workspace,
+            state=self.state,
+            out=self.out,
+            tmp=self.root / "tmp",
+            # `tmp` and `home` share one folder, because every trial creates and deletes them.
+            home=self.root / "tmp",
+            harness=harness,
+            dataset=dataset,
+        )
+
+    def clear(self) -> None:
+        """Delete the trial's folder with everything in it, for example after a killed run.
+
+        Raises:
+            OSError: an entry cannot be deleted.
+        """
+        remove_tree(self.root)
+
+    def make(self) -> None:
+        """Create the folders except the workspace, which `clone` creates.
+
+        Raises:
+            OSError: the disk is full, or permission is missing.
+        """
+        # For a second attempt the folder exists, with the files of the first in `attempts/`.
+        self.root.mkdir(parents=True, exist_ok=True)
+        for name in ("state", "out", "tmp"):
+            os.mkdir(f"{self.root}/{name}")  # noqa: PTH102 for every trial
+
+    def set_attempt_aside(self, number: int) -> None:
+        """Move the files of a finished attempt to `attempts/<number>`; delete its workspace and temporary folder."""
+        kept = self.root / "attempts" / str(number)
+        kept.mkdir(parents=True)
+        for name in (INPUT, STDOUT, STDERR, "out", "state", INVENTORY):
+            path = self.root / name
+            if path.exists():
+                shutil.move(path, kept / name)
+        for name in ("workspace", "tmp"):
+            remove_tree(self.root / name)
+
+    def host_path(self, place: str) -> Path:
+        """Convert a path of the wire contract (`/out/…`, `/state/…`) to its path on this machine."""
+        return self.root / place[1:]
+
+
+def trial_folder(run_dir: Path, trial_id: str) -> TrialFolder:
+    """Return the folder of a trial."""
+    return TrialFolder(run_dir / "trials" / trial_id)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link to a file that is no longer written, or a copy if links fail; replace an existing target."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        target.unlink()
+        link_or_copy(source, target)
+    except OSError:
+        # Some file systems have no hard links, and the number of links per inode is limited.
+        shutil.copyfile(source, target)

@@ -1,0 +1,319 @@
+"""The documents that runner and harness exchange: `trial_input_v1` in, `trial_output_v1` out, and the control file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relab.core.errors import MalformedBodyError
+from relab.core.json import canonical_json, parse_json
+from relab.experiments.config.models import ExperimentConfig, Variant
+from relab.experiments.config.sanitization import contract_profile
+from relab.experiments.models import ErrorType, Outcome, TrialIds
+from relab.experiments.plan.dataset import Task
+from relab.experiments.sandbox.protocol import Places
+from relab.experiments.workspace.untrusted_files import open_plain, read_plain, stands
+
+MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
+MAX_LAST_LINE_BYTES: Final = 16 * 1_048_576
+MAX_METRICS: Final = 1_000
+MAX_METRIC_NAME: Final = 200
+_BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
+
+
+def trial_input(
+    config: ExperimentConfig, ids: TrialIds, variant: Variant, task: Task, places: Places, *, control_path: str
+) -> dict[str, Any]:
+    """Return the `trial_input_v1` document that the harness of one trial reads.
+
+    Args:
+        config: the experiment, overrides applied.
+        ids: the ids of the trial.
+        variant: the variant; the harness gets its bindings.
+        task: the task of the trial.
+        places: the trial's folders, as paths inside of the sandbox.
+        control_path: the control file, as a path inside of the sandbox.
+    """
+    runtime: dict[str, Any] = {
+        "paths": {
+            "workspace": places.workspace,
+            "state": places.state,
+            "dataset": places.dataset,
+            "out": places.out,
+            "tmp": places.tmp,
+        },
+        "network": {
+            "mode_requested": config.runtime.network.mode.value,
+            "allowed_hosts": config.runtime.network.allowed_hosts,
+        },
+        "control_plane": {"mode": config.runtime.harness.control_plane.mode, "path": control_path},
+    }
+    budgets = budgets_of(config, task)
+    if budgets:
+        runtime["budgets"] = budgets
+    timeouts = {"trial_seconds": trial_seconds(config, task), "tool_seconds": config.runtime.timeouts.tool_seconds}
+    seconds = {name: value for name, value in timeouts.items() if value is not None}
+    if seconds:
+        # The contract has whole seconds. Rounded down, so that a harness that stops itself does so before the runner kills it.
+        runtime["timeouts"] = {name: max(int(value), 1) for name, value in seconds.items()}
+    profile, is_known = contract_profile(config.design.sanitization_profile)
+    document: dict[str, Any] = {
+        "schema_version": "trial_input_v1",
+        "ids": ids.to_json(),
+        "task": task.payload,
+        "workload": {"type": config.experiment.workload_type},
+        "bindings": variant.bindings,
+        "design": {
+            "sanitization_profile": profile,
+            "integration_level": config.runtime.harness.integration_level.value,
+        },
+        "runtime": runtime,
+    }
+    ext: dict[str, Any] = {}
+    if not is_known:
+        ext["sanitization_profile"] = config.design.sanitization_profile.value
+    if any(value != runtime["timeouts"][name] for name, value in seconds.items()):
+        ext["timeouts"] = seconds
+    if task.boundary:
+        ext["task_boundary_v1"] = _boundary(task)
+    return {**document, "ext": ext} if ext else document
+
+
+def budgets_of(config: ExperimentConfig, task: Task) -> dict[str, int]:
+    """Return the budgets of a trial; the task's limits override the experiment's."""
+    given = config.runtime.budgets.model_dump()
+    found = {name: task.limits.get(name, given[name]) for name in _BUDGETS}
+    return {name: int(value) for name, value in found.items() if value is not None}
+
+
+def trial_seconds(config: ExperimentConfig, task: Task) -> float | None:
+    """Return the time-out of a trial in seconds, None for no limit; the task's limit overrides the experiment's."""
+    return task.limits.get("trial_seconds", config.runtime.timeouts.trial_seconds)
+
+
+def _boundary(task: Task) -> dict[str, Any]:
+    return {
+        "workspace_files": [{"path": item.path, "executable": item.executable} for item in task.files],
+        "mount_references": [
+            {"dataset_pack_ref": mount.ref, "mount_path": mount.path, "read_only": True} for mount in task.mounts
+        ],
+        "limits": dict(task.limits),
+    }
+
+
+# --- the output --------------------------------------------------------------------------------------------------
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Objective(_Open):
+    """The objective of a training run."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_METRIC_NAME)]
+    value: float | None
+    direction: Literal["maximize", "minimize"] | None = None
+
+
+class ArtifactRef(_Open):
+    """A file that the harness names as a result."""
+
+    path: str
+    logical_name: str | None = None
+    mime_type: str | None = None
+
+
+class Checkpoint(_Open):
+    """A state that a trial can be continued from."""
+
+    path: str
+    logical_name: str | None = None
+    step: int | None = None
+    epoch: int | None = None
+
+
+class OutputError(_Open):
+    """The harness's own report of why a trial failed."""
+
+    error_type: str | None = None
+    message: str | None = None
+    stack: str | None = None
+
+
+class OutputIds(_Open):
+    """The ids of the trial that the output belongs to."""
+
+    run_id: str
+    trial_id: str
+    variant_id: str
+    task_id: str
+    repl_idx: int
+
+
+class TrialOutput(_Open):
+    """`trial_output_v1`. Unknown fields are rejected, except inside `ext`."""
+
+    schema_version: Literal["trial_output_v1"]
+    ids: OutputIds
+    outcome: Annotated[Outcome, Field(strict=False)]
+    answer: Any = None
+    metrics: dict[str, Any] = {}
+    objective: Objective | None = None
+    artifacts: list[ArtifactRef] = []
+    checkpoints: list[Checkpoint] = []
+    error: OutputError | None = None
+    ext: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class ReadOutput:
+    """The output of a harness, or why it cannot be used.
+
+    Attributes:
+        raw: the document as received, for the artifacts; empty if there is none.
+        output: the validated document; None if there is none, or it is invalid.
+        error_type, message: the error, if `output` is None.
+    """
+
+    raw: dict[str, Any] = field(default_factory=dict)
+    output: TrialOutput | None = None
+    error_type: ErrorType | None = None
+    message: str | None = None
+
+
+def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, *, below: Path) -> ReadOutput:
+    """Read and validate the output of a trial: its file or, without one, the last line of stdout if that is a JSON object.
+
+    Args:
+        path: the output file.
+        stdout: the file with the harness's standard output.
+        ids: the ids that the output must contain.
+        exit_code: of the harness, for the message if there is no output.
+        below: the trial's folder; no link below it is followed.
+    """
+    if not stands(path, below=below):
+        return _read_last_line(stdout, ids, exit_code, below)
+    raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
+    if raw is None:
+        return _unread(ErrorType.INVALID_OUTPUT, f"the output is no file of at most {MAX_OUTPUT_BYTES:,} bytes")
+    try:
+        document = parse_json(raw)
+    except MalformedBodyError as error:
+        return _unread(ErrorType.INVALID_OUTPUT, str(error).replace("The body", "the output", 1))
+    if not isinstance(document, dict):
+        return _unread(ErrorType.INVALID_OUTPUT, "the output is no JSON object")
+    return _check(document, ids)
+
+
+def _read_last_line(stdout: Path, ids: TrialIds, exit_code: int | None, below: Path) -> ReadOutput:
+    line = _last_line(stdout, below)
+    try:
+        document = parse_json(line or b"")
+    except MalformedBodyError:
+        document = None
+    if isinstance(document, dict):
+        return _check(document, ids)
+    ended = "ended with" if exit_code is None or exit_code >= 0 else "was ended by signal"
+    code = "no exit code" if exit_code is None else abs(exit_code) if exit_code < 0 else f"code {exit_code}"
+    return _unread(ErrorType.HARNESS_PROCESS, f"the harness {ended} {code} and wrote no output")
+
+
+def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
+    try:
+        output = TrialOutput.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))[:200]
+        return ReadOutput(document, None, ErrorType.INVALID_OUTPUT, f"the output's field {where}: {first['msg']}")
+    if output.ids.model_dump() != ids.to_json():
+        wrong = [name for name, value in ids.to_json().items() if getattr(output.ids, name) != value]
+        return ReadOutput(
+            document,
+            None,
+            ErrorType.FOREIGN_OUTPUT,
+            f"the output carries another trial's ids: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
+        )
+    return ReadOutput(document, output)
+
+
+def _unread(error_type: ErrorType, message: str) -> ReadOutput:
+    return ReadOutput({}, None, error_type, message)
+
+
+def _last_line(path: Path, below: Path) -> bytes | None:
+    """Return the last non-blank line of a file, reading only the last `MAX_LAST_LINE_BYTES` bytes; None if there is none."""
+    file = open_plain(path, below=below)
+    if file is None:
+        return None
+    with file:
+        file.seek(max(os.fstat(file.fileno()).st_size - MAX_LAST_LINE_BYTES, 0))
+        tail = file.read(MAX_LAST_LINE_BYTES).rstrip()
+    return tail.rsplit(b"\n", 1)[-1].strip() or None
+
+
+def error_output(ids: TrialIds, outcome: Outcome, error_type: str, message: str) -> dict[str, Any]:
+    """Return the `trial_output_v1` that the runner writes for a trial without a valid output."""
+    return {
+        "schema_version": "trial_output_v1",
+        "ids": ids.to_json(),
+        "outcome": outcome.value,
+        "error": {"error_type": error_type, "message": message},
+    }
+
+
+def numeric_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics that a table can hold: finite numbers, booleans, and texts cut to 1,000 characters; at most 1,000."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if len(found) >= MAX_METRICS:
+            break
+        if len(name) > MAX_METRIC_NAME:
+            continue
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            found[name] = float(value)
+        elif isinstance(value, bool) or (isinstance(value, (int, float)) and math.isfinite(value)):
+            found[name] = value
+        elif isinstance(value, str):
+            found[name] = value[:1_000]
+    return found
+
+
+# --- the control file ---------------------------------------------------------------------------------------------
+
+
+def control_document(requested_at: str) -> dict[str, Any]:
+    """Return the control file that every trial starts with: its action is `continue`."""
+    return {
+        "schema_version": "control_plane_v1",
+        "seq": 0,
+        "action": "continue",
+        "label": None,
+        "requested_at": requested_at,
+        "requested_by": "run_loop",
+    }
+
+
+def write_json(path: Path, document: Any) -> bytes:
+    """Write a document as indented JSON; return the bytes."""
+    raw = to_json_bytes(document)
+    path.write_bytes(raw)
+    return raw
+
+
+def to_json_bytes(document: Any) -> bytes:
+    """Return a document as indented JSON with a newline at the end."""
+    return pydantic_core.to_json(document, indent=2) + b"\n"
+
+
+def sha256_of(document: Any) -> str:
+    """Return `sha256:` and the hex digest of a document's canonical JSON (sorted keys, compact)."""
+    return "sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest()

@@ -1,0 +1,263 @@
+"""Make workspaces: take one snapshot of the project, copy it for each trial, and find the files that the trial changed.
+
+The snapshot is in `.lab/cache/` under the digest of its content, so that runs of an
+unchanged project share it. Files that a harness may write are never hard links, because a
+write in place would change the shared snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pathspec import GitIgnoreSpec
+
+from relab.experiments.errors import DiskFullError, ExperimentInvalidError
+from relab.experiments.plan.dataset import WorkspaceFile
+from relab.experiments.workspace.copier import Seen, TreeCopier, seen_of
+from relab.experiments.workspace.manifests import FileEntry, Manifest
+from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible
+from relab.experiments.workspace.untrusted_trees import remove_hollow_files as remove_hollow_files  # noqa: PLC0414 as above
+from relab.experiments.workspace.untrusted_trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
+from relab.experiments.workspace.untrusted_trees import size_of_copy as size_of_copy  # noqa: PLC0414 as above
+from relab.experiments.workspace.untrusted_trees import use_of_disk as use_of_disk  # noqa: PLC0414 as above
+
+ALWAYS_IGNORED: Final = ("/.lab", ".git")
+"""Patterns as in .gitignore; no pattern of the configuration can include these files again."""
+_PIECE = 1_048_576
+_ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A read-only copy of the project at the start of the run."""
+
+    root: Path
+    manifest: Manifest
+
+    @functools.cached_property
+    def copier(self) -> TreeCopier:
+        """The copier that copies the snapshot for each trial; it caches small files."""
+        return TreeCopier(self.root, self.manifest, remembers=True)
+
+
+@dataclass
+class Clone:
+    """A trial's copy of the project.
+
+    Attributes:
+        manifest: its files when the trial began.
+    """
+
+    root: Path
+    manifest: Manifest
+    _seen: dict[str, Seen] = field(default_factory=dict)
+
+    def now(self) -> Manifest:
+        """Return the manifest of its current files; read only files whose size, times or inode have changed.
+
+        Raises:
+            OSError: a file cannot be read, or the folder is no longer a folder.
+        """
+        if self.root.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "A link stands in the place of the workspace", str(self.root))
+        try:
+            return self._read()
+        except PermissionError:
+            make_accessible(self.root)
+            return self._read()
+
+    def _read(self) -> Manifest:
+        files: dict[str, FileEntry] = {}
+        for path, entry in _walk(self.root, None):
+            known = self.manifest.files.get(path)
+            status = entry.stat(follow_symlinks=False)
+            if known is not None and self._seen.get(path) == seen_of(status):
+                files[path] = known
+            else:
+                files[path] = _entry(path, Path(entry.path), status)
+        return Manifest(files)
+
+
+def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapshot:
+    """Copy the project into the cache, unless the cache already has a snapshot with the same content.
+
+    Args:
+        root: the project.
+        cache: `.lab/cache`.
+        ignore: patterns as in .gitignore, in addition to `.lab` and `.git`.
+
+    Raises:
+        ExperimentInvalidError: a pattern is invalid, a file cannot be read, or a file changed while it was copied.
+        DiskFullError: the disk is full.
+    """
+    try:
+        spec = GitIgnoreSpec.from_lines(ignore)
+    except ValueError as error:
+        raise ExperimentInvalidError(f"runtime.workspace.ignore: {error}") from error
+    manifest = _read_manifest(root, spec)
+    target = _place(cache, manifest.digest)
+    if cached_snapshot(cache, manifest.digest) is None:
+        # Written under a temporary name and then renamed, so that an incomplete snapshot is never used.
+        building = target.with_name(f"{target.name}.{uuid.uuid4().hex}")
+        try:
+            TreeCopier(root, manifest).copy(building)
+            for path, entry in manifest.files.items():
+                if _digest_at(building / path, entry) != entry.digest:
+                    raise ExperimentInvalidError(f"The file {root / path} changed while it was copied; start again.")
+            _move(building, target)
+        except OSError as error:
+            raise _no_room(error, root) from error
+        finally:
+            with contextlib.suppress(OSError):
+                remove_tree(building)
+    return Snapshot(target, manifest)
+
+
+def cached_snapshot(cache: Path, digest: str) -> Snapshot | None:
+    """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
+    root = _place(cache, digest)
+    if not root.is_dir():
+        return None
+    manifest = _read_manifest(root, None)
+    return Snapshot(root, manifest) if manifest.digest == digest else None
+
+
+def _move(building: Path, target: Path) -> None:
+    # An existing target is damaged, or another run has just written the same snapshot.
+    remove_tree(target)
+    try:
+        building.rename(target)
+    except OSError as error:
+        if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise
+
+
+def _place(cache: Path, digest: str) -> Path:
+    return cache / "snapshots" / digest.removeprefix("sha256:")
+
+
+def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ()) -> Clone:
+    """Copy a snapshot, or another trial's workspace, for a trial.
+
+    Args:
+        source: the copier of the folder to copy.
+        target: the new folder; must not exist.
+        extra: files that the task adds; they replace the project's.
+
+    Raises:
+        OSError: the disk is full, or a file cannot be written.
+    """
+    manifest, seen = source.manifest, source.copy(target)
+    extra = tuple(extra)
+    if not extra:
+        return Clone(target, manifest, _settled(seen))
+    files = dict(manifest.files)
+    for item in extra:
+        path = target / item.path
+        for replaced in (item.path, *_make_parents(path, target)):
+            files.pop(replaced, None)
+            seen.pop(replaced, None)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        path.write_bytes(item.content)
+        path.chmod(0o755 if item.executable else 0o644)
+        status = path.lstat()
+        files[item.path] = _entry(item.path, path, status)
+        seen[item.path] = seen_of(status)
+    return Clone(target, Manifest(files), _settled(seen))
+
+
+def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
+    """Return the files whose later changes are detectable by their times.
+
+    Leaves out files with the latest ctime: a change within the same tick of the kernel's clock would not alter it.
+    """
+    last = max((status.ctime_ns for status in seen.values()), default=0)
+    return {path: status for path, status in seen.items() if status.ctime_ns < last}
+
+
+def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
+    files: dict[str, FileEntry] = {}
+    try:
+        for path, entry in _walk(root, spec):
+            files[path] = _entry(path, Path(entry.path), entry.stat(follow_symlinks=False))
+    except OSError as error:
+        raise ExperimentInvalidError(
+            f"The project's file {error.filename} cannot be read: {error.strerror}.",
+            remedy="Name it in runtime.workspace.ignore if no trial needs it.",
+        ) from error
+    return Manifest(files)
+
+
+def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield `(relative path, entry)` of the files and links below a folder; skip sockets, pipes and devices."""
+    stack = [("", root)]
+    while stack:
+        prefix, folder = stack.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                is_folder = entry.is_dir(follow_symlinks=False)
+                tried = f"{path}/" if is_folder else path
+                if spec is not None and (_ALWAYS.match_file(path) or spec.match_file(tried)):
+                    continue
+                if is_folder:
+                    stack.append((f"{path}/", Path(entry.path)))
+                elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                    yield path, entry
+
+
+def _entry(path: str, file: Path, status: os.stat_result) -> FileEntry:
+    if stat.S_ISLNK(status.st_mode):
+        target = os.fsencode(file.readlink())
+        return FileEntry(path, "sha256:" + hashlib.sha256(target).hexdigest(), len(target), -1)
+    check_holes(file, status)
+    # The owner can read and write every copy, so that it can be copied and deleted again.
+    # Copies lose set-user-ID: they belong to the user of this process, and the original may belong to another.
+    mode = status.st_mode & 0o777 | stat.S_IRUSR | stat.S_IWUSR
+    return FileEntry(path, _digest(file), status.st_size, mode)
+
+
+def _digest_at(file: Path, entry: FileEntry) -> str:
+    return entry.digest if entry.mode < 0 else _digest(file)
+
+
+def _digest(file: Path) -> str:
+    # O_NOFOLLOW, because a harness may replace a file by a link that leads out of its workspace.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    digest = hashlib.sha256()
+    try:
+        while piece := os.read(descriptor, _PIECE):
+            digest.update(piece)
+    finally:
+        os.close(descriptor)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _make_parents(path: Path, root: Path) -> list[str]:
+    """Make the parent folders of a task's file; return the paths of project files and links that they replaced."""
+    replaced = []
+    for folder in reversed([parent for parent in path.parents if parent.is_relative_to(root) and parent != root]):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            folder.unlink()
+            replaced.append(str(folder.relative_to(root)))
+        folder.mkdir(exist_ok=True)
+    return replaced
+
+
+def _no_room(error: OSError, root: Path) -> Exception:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFullError(
+            f"There is no room for a copy of {root}.", remedy="Free some, or ignore more in runtime.workspace.ignore."
+        )
+    return ExperimentInvalidError(f"The project {root} cannot be copied: {error}.")

@@ -1,0 +1,272 @@
+"""The data set: checked whole, wrong lines named, read one task at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.experiments.errors import ExperimentInvalidError, RunChangedError
+from relab.experiments.plan import dataset
+from relab.experiments.plan.dataset import Mount, Task, TaskIndex, WorkspaceFile, check_inside, index_tasks
+
+
+def write(folder: Path, *rows: Any) -> Path:
+    path = folder / "tasks.jsonl"
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def ids_of(index: TaskIndex) -> list[str]:
+    return [index.read(number).task_id for number in range(len(index))]
+
+
+def problems(path: Path) -> list[tuple[str, str]]:
+    with pytest.raises(ExperimentInvalidError) as caught:
+        index_tasks(path)
+    return list(caught.value.problems)
+
+
+def wrong(folder: Path, row: Any) -> str:
+    found = problems(write(folder, row))
+    assert [place for place, _ in found] == [f"{folder / 'tasks.jsonl'}:1"]
+    return found[0][1]
+
+
+def boundary(**fields: Any) -> dict[str, Any]:
+    return {"schema_version": "task_boundary_v1", "task_id": "t", "task": {"x": 1}, **fields}
+
+
+def test_a_task_is_passed_through_whole(tmp_path: Path) -> None:
+    row = {"task_id": "t1", "prompt": "äöü \u2028", "nested": {"a": [1, None, 2.5]}}
+    index = index_tasks(write(tmp_path, {"task_id": "t0"}, row))
+
+    assert ids_of(index) == ["t0", "t1"]
+    task = index.read(1)
+    assert (task.task_id, task.payload, task.boundary) == ("t1", row, False)
+    assert index.read(0).task_id == "t0"
+
+
+def test_blank_lines_and_a_missing_last_line_end_are_no_matter(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(b'\n{"task_id": "a"}\r\n  \n{"task_id": "b"}')
+    index = index_tasks(path)
+
+    assert [index.read(place).task_id for place in range(len(index))] == ["a", "b"]
+    assert index.digest == "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_limit_takes_the_first_tasks_but_checks_all(tmp_path: Path) -> None:
+    path = write(tmp_path, {"task_id": "a"}, {"task_id": "b"}, {"task_id": "c"})
+    assert ids_of(index_tasks(path, 2)) == ["a", "b"]
+    assert ids_of(index_tasks(path, 9)) == ["a", "b", "c"]
+
+    with pytest.raises(ExperimentInvalidError, match=":2: "):
+        index_tasks(write(tmp_path, {"task_id": "a"}, "{"), 1)
+
+
+def test_a_bad_line_40000_is_named(tmp_path: Path) -> None:
+    rows = [f'{{"task_id": "t{number}"}}' for number in range(40_010)]
+    rows[39_999] = '{"task_id": "t39999", '
+    path = write(tmp_path, *rows)
+
+    assert [place for place, _ in problems(path)] == [f"{path}:40000"]
+    with pytest.raises(ExperimentInvalidError, match=r"has 1 wrong line; the first is .*:40000: "):
+        index_tasks(path)
+
+
+def test_the_first_twenty_wrong_lines_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, *["nonsense"] * 100)
+
+    assert [place for place, _ in problems(path)] == [f"{path}:{number}" for number in range(1, 21)]
+
+
+def test_a_task_id_that_occurs_twice_is_named_with_both_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, {"task_id": "a"}, {"task_id": "b"}, "", {"task_id": "a"})
+
+    assert problems(path) == [(f"{path}:4", "the task_id 'a' is that of line 1 too")]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "x"}, "task_id is missing"),
+        ({"task_id": None}, "task_id is missing"),
+        ({"task_id": 7}, "task_id is text, not 7"),
+        ({"task_id": ""}, "an id has 1 to 200 characters, not 0"),
+        ({"task_id": "a/b"}, "an id must not contain '/'"),
+        ({"task_id": ".."}, "'..' cannot be an id"),
+        ([1], "a task is a JSON object"),
+        ("'a'", "is not valid JSON"),
+        ('{"task_id": "a", "task_id": "b"}', "is not valid JSON"),
+        ('{"task_id": "a", "x": NaN}', "is not valid JSON"),
+        ('{"task_id": "a", "x": 1e999}', "holds a number beyond the range of a double"),
+        ('{"task_id": "a\\u0000"}', "holds a NUL character"),
+        ('{"task_id": "\\ud800"}', "is not valid JSON"),
+        ("[" * 5_000, "is not valid JSON"),
+    ],
+)
+def test_wrong_rows(tmp_path: Path, row: Any, message: str) -> None:
+    assert message in wrong(tmp_path, row)
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(b'{"task_id": "a"}\n{"task_id": "caf\xe9"}\n')
+
+    assert [place for place, _ in problems(path)] == [f"{path}:2"]
+
+
+def test_a_line_that_is_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MAX_LINE_BYTES", 100)
+    path = write(tmp_path, {"task_id": "a"}, {"task_id": "b", "prompt": "x" * 200}, {"task_id": "c"})
+
+    assert problems(path) == [(f"{path}:2", "the line is longer than 100 bytes")]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n  \n"])
+def test_an_empty_data_set_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tasks.jsonl"
+    path.write_text(text)
+
+    with pytest.raises(ExperimentInvalidError, match=r"has no task\. Write one JSON object a line"):
+        index_tasks(path)
+
+
+def test_a_data_set_that_is_not_there_is_told_with_the_rule_of_paths(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentInvalidError, match=r"No such file.*relative to the folder of experiment.yaml"):
+        index_tasks(tmp_path / "none.jsonl")
+    with pytest.raises(ExperimentInvalidError, match="Is a directory"):
+        index_tasks(tmp_path)
+
+
+def test_a_changed_data_set_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, {"task_id": "a"}, {"task_id": "b"})
+    index = index_tasks(path)
+    write(tmp_path, {"task_id": "a"}, {"task_id": "x"})
+
+    assert index.read(0).task_id == "a"
+    with pytest.raises(RunChangedError, match="is another task"):
+        index.read(1)
+    path.write_text("")
+    with pytest.raises(RunChangedError, match="has changed during the run"):
+        index.read(0)
+    path.unlink()
+    with pytest.raises(RunChangedError, match="has changed during the run"):
+        index.read(0)
+
+
+def test_a_boundary_row_brings_files_mounts_and_limits(tmp_path: Path) -> None:
+    row = boundary(
+        workspace_files=[
+            {"path": "src/./a.py", "content": "print(1)\n", "encoding": "utf8", "executable": True},
+            {"path": "b.bin", "content": "AAH/", "encoding": "base64"},
+        ],
+        mount_references=[
+            {"dataset_pack_ref": "sha256:abc", "mount_path": "/workspace/data", "read_only": True},
+        ],
+        limits={"max_steps": 5, "trial_seconds": 1.5, "max_tool_calls": None},
+    )
+    task = index_tasks(write(tmp_path, row)).read(0)
+
+    assert (task.task_id, task.payload, task.boundary) == ("t", {"x": 1}, True)
+    assert task.files == (WorkspaceFile("src/a.py", b"print(1)\n", True), WorkspaceFile("b.bin", b"\x00\x01\xff"))
+    assert task.mounts == (Mount("sha256:abc", "data"),)
+    assert task.limits == {"max_steps": 5, "trial_seconds": 1.5}
+
+
+def test_a_boundary_is_told_by_its_fields_too(tmp_path: Path) -> None:
+    index = index_tasks(
+        write(
+            tmp_path,
+            {"task": {"task_id": "inner"}, "limits": {}},
+            {"task_id": "plain", "task": "a word of its own"},
+            {"task_id": "also plain", "limits": 3},
+        )
+    )
+
+    assert [index.read(place).boundary for place in range(3)] == [True, False, False]
+    assert ids_of(index) == ["inner", "plain", "also plain"]
+    assert index.read(1).payload == {"task_id": "plain", "task": "a word of its own"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"workspace_files": {}}, "workspace_files is a list of objects"),
+        ({"workspace_files": ["a"]}, "workspace_files is a list of objects"),
+        ({"workspace_files": [{"path": "a"}]}, "a workspace file has path and content"),
+        ({"workspace_files": [{"path": "a", "content": "x", "encoding": "hex"}]}, "is utf8 or base64, not 'hex'"),
+        ({"workspace_files": [{"path": "a", "content": "x", "encoding": []}]}, "is utf8 or base64, not []"),
+        ({"workspace_files": [{"path": "a", "content": "?", "encoding": "base64"}]}, "is not base64"),
+        ({"workspace_files": [{"path": "a", "content": "x", "executable": "no"}]}, "is true or false, not 'no'"),
+        ({"workspace_files": [{"path": "../a", "content": "x"}]}, "does not stay in the workspace"),
+        ({"workspace_files": [{"path": "/etc/passwd", "content": "x"}]}, "does not stay in the workspace"),
+        ({"workspace_files": [{"path": "a/../../b", "content": "x"}]}, "does not stay in the workspace"),
+        ({"mount_references": None}, "mount_references is a list of objects"),
+        ({"mount_references": [{}]}, "a mount has dataset_pack_ref and mount_path"),
+        (
+            {"mount_references": [{"dataset_pack_ref": "a", "mount_path": "b", "read_only": False}]},
+            "is read-only; it cannot be anything else",
+        ),
+        ({"mount_references": [{"dataset_pack_ref": "a", "mount_path": "/etc"}]}, "does not stay in the workspace"),
+        ({"limits": []}, "limits is an object"),
+        ({"limits": {"max_step": 3}}, "limits has no field 'max_step'"),
+        ({"limits": {"max_steps": 0}}, "limits.max_steps is a positive number, not 0"),
+        ({"limits": {"max_steps": True}}, "limits.max_steps is a positive number, not True"),
+        ({"limits": {"max_steps": 0.5}}, "limits.max_steps is a whole number, not 0.5"),
+        ({"limits": {"trial_seconds": "1"}}, "limits.trial_seconds is a positive number, not '1'"),
+    ],
+)
+def test_wrong_boundary_rows(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    assert message in wrong(tmp_path, boundary(**fields))
+
+
+def test_a_boundary_row_has_a_task(tmp_path: Path) -> None:
+    assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t"}) == (
+        "a row of task_boundary_v1 has a task"
+    )
+    assert wrong(tmp_path, {"schema_version": "task_boundary_v1", "task_id": "t", "task": "text"}) == (
+        "the task of a row of task_boundary_v1 is a JSON object"
+    )
+    assert wrong(tmp_path, {"task": {}, "limits": {}}) == "task_id is missing"
+
+
+def test_row_whose_task_is_text_is_the_task_as_a_whole(tmp_path: Path) -> None:
+    row = {"task_id": "t", "task": "text", "limits": {"anything": 1}}
+
+    assert index_tasks(write(tmp_path, row)).read(0) == Task("t", row)
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "..", "a/..", "/a", "a\x00b", "../a"])
+def test_paths_that_lead_outside(path: str) -> None:
+    with pytest.raises(ValueError, match="does not stay in the workspace"):
+        check_inside(path)
+
+
+def test_the_cluster_of_a_task(tmp_path: Path) -> None:
+    task = index_tasks(write(tmp_path, {"task_id": "a", "document": 7})).read(0)
+
+    assert (task.cluster("document"), task.cluster("nothing"), task.cluster(None)) == ("7", None, None)
+
+
+def test_wrong_lines_and_repeated_ids_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, {"task_id": "a"}, "nonsense", {"task_id": "b"}, {"task_id": "a"}, "[]", {"task_id": "b"})
+
+    assert [place.rpartition(":")[2] for place, _ in problems(path)] == ["2", "4", "5", "6"]
+    assert problems(path)[3][1] == "the task_id 'b' is that of line 3 too"
+
+
+def test_an_index_moves_to_a_copy_and_to_nothing_else(tmp_path: Path) -> None:
+    index = index_tasks(write(tmp_path, {"task_id": "a"}))
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(index.path.read_bytes())
+
+    moved = index.moved_to(copy)
+    assert (moved.path, ids_of(moved)) == (copy, ["a"])
+    copy.write_text('{"task_id": "b"}\n')
+    with pytest.raises(RunChangedError, match="was changed while the run began"):
+        index.moved_to(copy)

@@ -1,0 +1,237 @@
+"""The posture of the three commands: the seed's table, and refusals instead of anything weaker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relab.experiments.config.models import NetworkMode, SandboxMode
+from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
+from relab.experiments.plan.resolve import Command, check_harness, describe, resolve, with_posture
+from support.experiment_configs import config, write_project
+
+RUN, DEV, EXPERIMENT = Command.RUN, Command.RUN_DEV, Command.RUN_EXPERIMENT
+LOCAL: dict[str, Any] = {"mode": "local"}
+IMAGE: dict[str, Any] = {"mode": "local", "image": "x"}
+CONTAINER: dict[str, Any] = {"mode": "container", "image": "x"}
+NO_IMAGE: dict[str, Any] = {"mode": "container"}
+BWRAP: dict[str, Any] = {"mode": "bwrap"}
+
+
+def posture(
+    command: Command,
+    sandbox: dict[str, Any],
+    network: str = "none",
+    *,
+    container: bool = False,
+    profile: str = "hermetic_functional",
+) -> tuple[str, str, list[str]]:
+    warnings: list[str] = []
+    hosts = ["a.example"] if network == "allowlist_enforced" else []
+    given = config(
+        runtime__sandbox=sandbox,
+        runtime__network={"mode": network, "allowed_hosts": hosts},
+        design__sanitization_profile=profile,
+    )
+    found = with_posture(given, command, container, warnings)
+    assert found.runtime.network.allowed_hosts == (hosts if found.runtime.network.mode is NetworkMode.ALLOWLIST else [])
+    return found.runtime.sandbox.mode.value, found.runtime.network.mode.value, warnings
+
+
+@pytest.mark.parametrize("network", ["none", "allowlist_enforced", "full"])
+@pytest.mark.parametrize(
+    ("sandbox", "container", "mode"),
+    [
+        (LOCAL, False, "local"),
+        (IMAGE, False, "local"),
+        (IMAGE, True, "container"),
+        (CONTAINER, False, "container"),
+        (CONTAINER, True, "container"),
+        (BWRAP, False, "bwrap"),
+    ],
+)
+def test_run_takes_what_is_configured(sandbox: dict[str, Any], container: bool, mode: str, network: str) -> None:
+    found_mode, found_network, warnings = posture(RUN, sandbox, network, container=container)
+
+    assert (found_mode, found_network) == (mode, network)
+    # What is asked for and cannot be enforced is told, and nothing else is.
+    assert len(warnings) == (mode == "local" and network != "full")
+
+
+def test_without_an_image_trials_run_locally_with_a_warning() -> None:
+    mode, network, warnings = posture(RUN, NO_IMAGE)
+
+    assert (mode, network) == ("local", "none")
+    assert "so trials run locally, without isolation" in warnings[0]
+    assert "cannot enforce network mode 'none'" in warnings[1]
+
+
+@pytest.mark.parametrize("network", ["none", "allowlist_enforced", "full"])
+@pytest.mark.parametrize(("sandbox", "mode"), [(IMAGE, "container"), (CONTAINER, "container"), (BWRAP, "bwrap")])
+def test_run_dev_opens_the_network_in_a_container(sandbox: dict[str, Any], mode: str, network: str) -> None:
+    assert posture(DEV, sandbox, network) == (mode, "full", [])
+
+
+@pytest.mark.parametrize(("sandbox", "mode"), [(IMAGE, "container"), (CONTAINER, "container"), (BWRAP, "bwrap")])
+def test_run_experiment_closes_the_network_in_a_container(sandbox: dict[str, Any], mode: str) -> None:
+    assert posture(EXPERIMENT, sandbox, profile="hermetic_functional_v2") == (mode, "none", [])
+
+
+@pytest.mark.parametrize("network", ["allowlist_enforced", "full"])
+@pytest.mark.parametrize("sandbox", [LOCAL, CONTAINER, BWRAP])
+def test_run_experiment_refuses_any_other_network(sandbox: dict[str, Any], network: str) -> None:
+    with pytest.raises(PostureRefusedError, match=f"demands runtime.network.mode 'none', and it is '{network}'"):
+        posture(EXPERIMENT, sandbox, network)
+
+
+@pytest.mark.parametrize("command", [DEV, EXPERIMENT])
+@pytest.mark.parametrize("sandbox", [LOCAL, NO_IMAGE])
+def test_no_command_is_silently_local(command: Command, sandbox: dict[str, Any]) -> None:
+    with pytest.raises(PostureRefusedError, match=rf"{command.value} runs trials in a container.*'bwrap'"):
+        posture(command, sandbox)
+
+
+@pytest.mark.parametrize("command", [RUN, DEV, EXPERIMENT])
+@pytest.mark.parametrize("sandbox", [LOCAL, NO_IMAGE, BWRAP])
+def test_the_flag_demands_an_image(command: Command, sandbox: dict[str, Any]) -> None:
+    with pytest.raises(PostureRefusedError, match=rf"{command.value} --container runs trials in a container"):
+        posture(command, sandbox, container=True)
+
+
+def test_the_strict_profile_refuses_an_open_network_and_kept_state() -> None:
+    with pytest.raises(PostureRefusedError, match="the network is open in full"):
+        posture(RUN, BWRAP, "full", profile="hermetic_functional_v2")
+    # A development run opens it by its nature.
+    assert posture(DEV, BWRAP, "full", profile="hermetic_functional_v2")[1] == "full"
+    kept = config(runtime__sandbox=BWRAP, design__policies={"state": "accumulate"})
+    with pytest.raises(PostureRefusedError, match="state policy accumulate carries state"):
+        with_posture(kept, RUN, False, [])
+    lenient = config(
+        runtime__sandbox=BWRAP,
+        design__policies={"state": "accumulate"},
+        validity={"fail_on_profile_invariant_violation": False},
+    )
+    assert with_posture(lenient, RUN, False, []).runtime.sandbox.mode is SandboxMode.BWRAP
+
+
+def test_an_experiment_is_resolved(tmp_path: Path) -> None:
+    path = write_project(tmp_path, tasks=3, variant_plan=[{"variant_id": "b"}], design__replications=2)
+    found = resolve(path)
+
+    assert (found.root, found.script.path, found.script.exists) == (tmp_path, tmp_path / "harness.py", True)
+    assert len(found.plan) == 12
+    check_harness(found)
+
+
+def test_a_description_shows_what_a_command_would_refuse(tmp_path: Path) -> None:
+    path = write_project(tmp_path, runtime__network={"mode": "full"})
+
+    with pytest.raises(PostureRefusedError):
+        resolve(path, command=EXPERIMENT)
+    found = resolve(path, command=EXPERIMENT, check_posture=False)
+    assert found.config.runtime.network.mode is NetworkMode.FULL
+
+
+def test_the_preflight(tmp_path: Path) -> None:
+    path = write_project(
+        tmp_path,
+        tasks=4,
+        variant_plan=[{"variant_id": "b"}],
+        runtime__sandbox=BWRAP,
+        runtime__harness={"command": ["node", "./src/none.js"], "integration_level": "cli_events"},
+    )
+    document = describe(resolve(path), {"pairs": 4})
+
+    assert document["harness_script_resolved"] == str(tmp_path / "src" / "none.js")
+    assert document["harness_script_exists"] is False
+    assert (document["total_trials"], document["tasks"], document["variants"]) == (8, 4, ["control", "b"])
+    assert (document["network"], document["network_effective"], document["sandbox"]) == ("none", "none", "bwrap")
+    assert document["events_path"] == "/out/harness_events.jsonl"
+    assert document["power"] == {"pairs": 4}
+    assert [trial["trial_id"] for trial in document["first_trials"]] == [f"trial_{n}" for n in range(1, 7)]
+    assert {trial["variant_id"] for trial in document["first_trials"]} == {"control", "b"}
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_local_preflight_says_what_is_in_effect(tmp_path: Path) -> None:
+    document = describe(resolve(write_project(tmp_path)), {})
+
+    assert (document["network"], document["network_effective"], document["events_path"]) == ("none", "full", None)
+    assert len(document["warnings"]) == 1
+
+
+def overrides(root: Path, values: dict[str, Any]) -> Path:
+    knobs = [
+        {"id": "reps", "json_pointer": "/design/replications", "type": "integer"},
+        {"id": "net", "json_pointer": "/runtime/network/mode", "type": "string"},
+        {"id": "typo", "json_pointer": "/desing/replications", "type": "integer"},
+    ]
+    (root / "manifest.json").write_text(json.dumps({"knobs": knobs}))
+    path = root / "overrides.json"
+    path.write_text(json.dumps({"manifest_path": "manifest.json", "values": values}))
+    return path
+
+
+def test_overrides_come_before_checks_and_posture(tmp_path: Path) -> None:
+    path = write_project(tmp_path, runtime__sandbox=BWRAP)
+    found = resolve(path, command=EXPERIMENT, overrides=overrides(tmp_path, {"reps": 5}))
+    assert found.config.design.replications == 5
+    assert [(override.id, override.value) for override in found.overrides] == [("reps", 5)]
+    assert len(found.plan) == 10
+
+    with pytest.raises(ExperimentInvalidError, match=r"design\.replications: .*greater than or equal to 1, not 0"):
+        resolve(path, overrides=overrides(tmp_path, {"reps": 0}))
+    with pytest.raises(ExperimentInvalidError, match=r"desing: is no field that is known here .*'design'"):
+        resolve(path, overrides=overrides(tmp_path, {"typo": 1}))
+    with pytest.raises(PostureRefusedError, match="and it is 'full'"):
+        resolve(path, command=EXPERIMENT, overrides=overrides(tmp_path, {"net": "full"}))
+
+
+@pytest.mark.parametrize(
+    ("harness", "message"),
+    [
+        (["python", "./none.py"], r"none\.py is not there: .*resolved from the project's root"),
+        (["./none"], r"none is not there"),
+        (["./harness.py"], r"harness\.py is not executable.*chmod \+x"),
+        (["no-such-program"], "The program 'no-such-program' of runtime.harness.command is not on the PATH"),
+        (["no-such-program", "./harness.py"], "The program 'no-such-program' of .* is not on the PATH"),
+        (["no-such-program", "-m", "installed.module"], "The program 'no-such-program' of .* is not on the PATH"),
+    ],
+)
+def test_a_harness_that_every_trial_would_miss(tmp_path: Path, harness: list[str], message: str) -> None:
+    path = write_project(tmp_path, runtime__harness={"command": harness})
+
+    with pytest.raises(ExperimentInvalidError, match=message):
+        check_harness(resolve(path))
+
+
+@pytest.mark.parametrize(
+    ("harness", "sandbox"),
+    [
+        (["sh", "-c", "./what/ever.sh > /dev/null"], LOCAL),
+        (["python", "harness.py"], CONTAINER),
+        (["no-such-program", "/app/run.py"], CONTAINER),
+        (["/usr/local/bin/no-such-program"], CONTAINER),
+        (["no-such-program"], CONTAINER),
+    ],
+)
+def test_what_cannot_be_seen_from_here_is_not_refused(
+    tmp_path: Path, harness: list[str], sandbox: dict[str, Any]
+) -> None:
+    check_harness(resolve(write_project(tmp_path, runtime__harness={"command": harness}, runtime__sandbox=sandbox)))
+
+
+def test_a_script_of_the_project_is_looked_for_in_a_container_too(tmp_path: Path) -> None:
+    path = write_project(tmp_path, runtime__harness={"command": ["node", "./none.js"]}, runtime__sandbox=CONTAINER)
+
+    with pytest.raises(ExperimentInvalidError, match=r"none\.js is not there"):
+        check_harness(resolve(path))
+
+
+def test_a_path_of_its_own_may_have_the_program(tmp_path: Path) -> None:
+    harness = {"command": ["no-such-program", "./harness.py"], "environment": {"set": {"PATH": "/opt/bin"}}}
+
+    check_harness(resolve(write_project(tmp_path, runtime__harness=harness)))

@@ -1,0 +1,212 @@
+"""The folder of a run: one process at a time, and nothing that was changed is taken for what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from relab.experiments.errors import DiskFullError, RunBusyError, RunChangedError, RunDamagedError, RunNotFoundError
+from relab.experiments.records import run_folder
+from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
+from relab.experiments.trial.rows import Keep
+from relab.experiments.trial.trial_folder import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
+from relab.experiments.trial.wire import sha256_of
+from support.experiment_configs import config
+
+NOW_US = 1_767_225_600_000_000
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    dataset = tmp_path / "tasks.jsonl"
+    dataset.write_text('{"task_id": "a"}\n{"task_id": "b"}\n')
+    experiment = config()
+    from relab.experiments.plan.dataset import index_tasks
+
+    manifest = {
+        "schema_version": "manifest_v1",
+        "run_id": "run_1",
+        "resolved_experiment": {"digest": sha256_of(experiment.resolved())},
+        "ext": {"command": "run", "dataset_digest": index_tasks(dataset).digest},
+    }
+    return begin_run(tmp_path / "runs" / "run_1", "run_1", experiment, dataset, manifest)
+
+
+def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
+    found = open_run(run.path)
+
+    assert (found.run_id, found.config.resolved(), found.digest) == ("run_1", run.config.resolved(), run.digest)
+    assert [found.tasks().read(number).task_id for number in range(2)] == ["a", "b"]
+    assert (run.path / "resolved_experiment.digest").read_text() == run.digest + "\n"
+    assert stat.S_IMODE(run.path.stat().st_mode) == 0o700
+    with pytest.raises(FileExistsError):
+        begin_run(run.path, "run_1", run.config, run.path / "dataset" / "tasks.jsonl", dict(run.manifest))
+
+
+def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -> None:
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(RunNotFoundError, match=r"is no run: .*manifest\.json is not there"):
+            open_run(folder)
+    (run.path / RESOLVED).unlink()
+    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json is not there"):
+        open_run(run.path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '"text"', "\xff", '{"run_id": "r", "resolved_experiment": 1}', '{"run_id": "r"}'],
+)
+def test_a_manifest_that_is_none(run: RunFolder, text: str) -> None:
+    (run.path / MANIFEST).write_text(text, encoding="latin-1")
+
+    with pytest.raises(RunDamagedError, match=r"manifest\.json (is not JSON|cannot be read)"):
+        open_run(run.path)
+
+
+def test_a_manifest_without_its_facts_is_none(run: RunFolder) -> None:
+    document = json.loads((run.path / MANIFEST).read_text())
+    del document["ext"]
+    (run.path / MANIFEST).write_text(json.dumps(document))
+
+    with pytest.raises(RunDamagedError, match="cannot be read: 'ext' is missing"):
+        open_run(run.path)
+
+
+def test_a_changed_experiment_is_noticed(run: RunFolder) -> None:
+    resolved = json.loads((run.path / RESOLVED).read_text())
+    resolved["design"]["replications"] = 7
+    (run.path / RESOLVED).write_text(json.dumps(resolved))
+    with pytest.raises(RunDamagedError, match=r"resolved_experiment\.json was changed since the run began"):
+        open_run(run.path)
+
+
+def test_an_experiment_that_is_only_written_otherwise_is_the_same(run: RunFolder) -> None:
+    resolved = json.loads((run.path / RESOLVED).read_text())
+    (run.path / RESOLVED).write_text(json.dumps(dict(reversed(resolved.items())), indent=7))
+
+    assert open_run(run.path).digest == run.digest
+
+
+@pytest.mark.parametrize("text", ['{"task_id": "a"}\n', '{"task_id": "a"}\n{"task_id": "b"} \n'])
+def test_a_changed_data_set_is_noticed(run: RunFolder, text: str) -> None:
+    (run.path / "dataset" / "tasks.jsonl").write_text(text)
+
+    with pytest.raises(RunChangedError, match="was changed since the run began"):
+        run.tasks()
+
+
+def holder(run: RunFolder) -> subprocess.Popen[str]:
+    """Start a process that holds a run until its standard input is closed."""
+    program = (
+        "import sys, pathlib\n"
+        "from relab.experiments.records.run_folder import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    source = Path(run_folder.__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def test_a_run_is_one_processs_and_a_killed_one_lets_go(run: RunFolder) -> None:
+    run.write_control("running", NOW_US)
+    process = holder(run)
+    try:
+        assert run.status() == "running"
+        with pytest.raises(RunBusyError, match="Another process is at work"), locked(run.path):
+            pytest.fail("two processes hold one run")
+        # The lock still says who holds it.
+        assert (run.path / LOCK).read_text() == str(process.pid)
+    finally:
+        end(process)
+
+    assert run.status() == "interrupted"
+    with locked(run.path):
+        assert run.status() == "running"
+        assert (run.path / LOCK).read_text() == str(os.getpid())
+    assert run.status() == "interrupted"
+
+
+def test_the_status_that_was_written_last(run: RunFolder) -> None:
+    assert run.status() == "unknown"
+    run.write_control("completed", NOW_US, active=("trial_1", "/state/lab_control.json"))
+    document = json.loads((run.path / RUN_CONTROL).read_text())
+
+    assert run.status() == "completed"
+    assert document == {
+        "schema_version": "run_control_v1",
+        "run_id": "run_1",
+        "status": "completed",
+        "active_trial_id": "trial_1",
+        "active_control_path": "/state/lab_control.json",
+        "updated_at": "2026-01-01T00:00:00Z",
+    }
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "7", "\x00"])
+def test_a_status_that_cannot_be_read(run: RunFolder, text: str) -> None:
+    run.write_control("completed", NOW_US)
+    (run.path / RUN_CONTROL).write_text(text)
+
+    assert run.status() == "unknown"
+
+
+def test_ids_of_runs_tell_the_time() -> None:
+    first, second = new_run_id(NOW_US), new_run_id(NOW_US)
+
+    assert first.startswith("run_20260101_000000_")
+    assert first != second
+
+
+class _Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.mark.parametrize(
+    ("keep", "trials", "fits"),
+    [
+        (Keep.ALL, 10, True),
+        (Keep.ALL, 100, False),
+        (Keep.FAILED, 100, True),
+        (Keep.NONE, 100, True),
+        (Keep.NONE, 1_000_000, False),
+    ],
+)
+def test_room_is_looked_for_before_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Keep, trials: int, fits: bool
+) -> None:
+    mb = 1_048_576
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(0, 0, run_folder.RESERVE + 1_000 * mb))
+    arguments: dict[str, Any] = {"trials": trials, "at_once": 2, "snapshot_bytes": 50 * mb, "keep": keep}
+    if fits:
+        check_room(tmp_path, **arguments)
+    else:
+        with pytest.raises(DiskFullError, match=rf"{trials:,} trials need about [\d,]+ MB .* 1,256 MB are free"):
+            check_room(tmp_path, **arguments)

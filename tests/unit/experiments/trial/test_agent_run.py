@@ -1,0 +1,214 @@
+"""A trial as an agent run: telemetry takes whatever a harness has told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pydantic_core
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.trial.agent_run import agent_run_of
+from relab.telemetry.models import AgentRun
+from relab.telemetry.reading import read_agent_run
+from support.experiment_configs import IDS
+
+TS = "2026-01-01T00:00:{:02d}Z"
+
+ROW = TrialRow(
+    **IDS._asdict(),
+    baseline_id="control",
+    workload_type="agent_harness",
+    task_index=0,
+    outcome=Outcome.FAILURE,
+    success=False,
+    started_at=TS.format(0),
+    ended_at=TS.format(30),
+    duration_ms=12.5,
+    error_type="wrong_answer",
+    error_message="not this",
+    attempts=1,
+    integration_level="cli_events",
+    sandbox="local",
+    container_mode=False,
+    network_mode_requested="none",
+    metrics={"tokens_in": 10.0, "tokens_out": 3, "cost_usd": 0.25},
+    trial_dir="trials/trial_1",
+)
+
+
+def event(seq: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"event_type": kind, "ts": TS.format(seq % 60), "seq": seq, "ids": IDS.to_json(), **fields}
+
+
+def run_of(row: TrialRow, events: Sequence[dict[str, Any]] = (), **arguments: Any) -> AgentRun:
+    run = agent_run_of(row, experiment_id="demo", bindings={"model": "m"}, events=events, **arguments)
+    return read_agent_run(pydantic_core.to_json(run))
+
+
+def test_a_trial_without_events_is_one_step() -> None:
+    run = run_of(ROW)
+
+    assert (run.run_id, run.agent_name, run.agent_version) == ("run_1.trial_1", "demo", "control")
+    assert (run.environment, run.task_id, run.status) == ("experiment", "task_1", "failure")
+    assert (run.error_type, run.error_message) == ("wrong_answer", "not this")
+    assert run.correlation_ids == ["run_1"]
+    assert [(step.step_id, step.status, step.latency_ms) for step in run.steps] == [("harness", "failure", 12.5)]
+    assert run.cost is not None
+    assert (run.cost.tokens_prompt, run.cost.tokens_completion, run.cost.total_cost_usd) == (10, 3, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [("success", "success"), ("failure", "failure"), ("error", "failure"), ("missing", "cancelled")],
+)
+def test_outcomes(outcome: str, status: str) -> None:
+    run = run_of(replace(ROW, outcome=Outcome(outcome), success=outcome == "success"))
+
+    assert run.status == status
+    assert (run.error_type is None) == (outcome == "success")
+
+
+def test_events_are_steps_and_calls() -> None:
+    run = run_of(
+        ROW,
+        [
+            event(1, "agent_step_start", step_index=0),
+            event(
+                2,
+                "model_call_end",
+                step_index=0,
+                model={"identity": "gpt"},
+                usage={"tokens_in": 5, "tokens_out": 2},
+                timing={"duration_ms": 500},
+                outcome={"status": "ok"},
+                attempt_index=1,
+            ),
+            event(
+                3,
+                "tool_call_end",
+                step_index=0,
+                tool={"name": "search"},
+                outcome={"status": "error", "error_type": "timeout", "message": "too slow"},
+                ext={"arguments": {"q": 1}, "result": "nothing"},
+            ),
+            event(4, "agent_step_end", step_index=0),
+            event(5, "agent_step_start", step_index=1),
+            event(6, "error", step_index=1, error_type="crash", message="boom"),
+            event(7, "control_ack"),
+            event(8, "of_my_own"),
+        ],
+    )
+    steps = {step.step_id: step for step in run.steps}
+
+    assert list(steps) == ["step_0", "model_2", "step_1"]
+    assert (steps["step_0"].status, steps["step_1"].status) == ("success", "failure")
+    assert (steps["step_1"].error_class, steps["step_1"].error_message) == ("crash", "boom")
+    assert (steps["model_2"].name, steps["model_2"].parent_step_id) == ("model call gpt", "step_0")
+    assert (steps["model_2"].latency_ms, steps["model_2"].retries) == (500, 1)
+    assert steps["model_2"].ended_at is not None
+    assert steps["model_2"].ended_at - steps["model_2"].started_at == 500_000
+    call = run.tool_calls[0]
+    assert (call.call_id, call.tool_name, call.step_id, call.status) == ("tool_3", "search", "step_0", "failure")
+    assert (call.error_class, call.error_message) == ("timeout", "too slow")
+    assert (call.args_json, call.result_summary) == ({"q": 1}, "nothing")
+
+
+def test_an_outcome_may_be_a_word() -> None:
+    run = run_of(ROW, [event(1, "tool_call_end", outcome="ok"), event(2, "tool_call_end", outcome="timeout")])
+
+    assert [(call.status, call.error_class) for call in run.tool_calls] == [("success", None), ("failure", "timeout")]
+
+
+def test_an_error_without_a_step_is_told() -> None:
+    run = run_of(ROW, [event(1, "error", message="boom")])
+
+    assert [(step.step_id, step.status, step.error_message) for step in run.steps] == [("error", "failure", "boom")]
+
+
+def test_a_clock_that_was_set_back_is_no_reason_to_lose_a_trial() -> None:
+    run = run_of(replace(ROW, started_at=TS.format(20), ended_at=TS.format(10)))
+
+    assert run.ended_at is None
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [event(1, "error", error_type=LONG, message=LONG)],
+        [event(1, "agent_step_start", step_index=10**300)],
+        [event(1, "agent_step_end", step_index=-5)],
+        [event(2**62, "model_call_end", model={"identity": LONG})],
+        [event(1, "tool_call_end", tool={"name": LONG}, outcome={"status": LONG, "error_type": LONG})],
+        [event(1, "tool_call_end", timing={"duration_ms": True})],
+        [event(1, "tool_call_end", timing={"duration_ms": 10**300})],
+        [event(1, "tool_call_end", timing={"duration_ms": -1}, attempt_index=10**30)],
+        [event(1, "tool_call_end", ext={"arguments": json.loads("[" * 190 + "]" * 190)})],
+        [event(1, "tool_call_end", ext={"arguments": LONG, "result": [LONG]})],
+        [event(1, "model_call_end", usage={"tokens_in": 10**30, "tokens_out": -1})],
+        [event(2, "agent_step_start", step_index=0), {**event(3, "agent_step_end", step_index=0), "ts": TS.format(0)}],
+        [{**event(1, "model_call_end", timing={"duration_ms": 1e11}), "ts": "1970-01-01T00:00:00Z"}],
+        [{**event(1, "model_call_end"), "ts": "2026-01-01T00:00:00.123456789+05:30"}],
+    ],
+)
+def test_what_telemetry_would_refuse_is_cut(events: list[dict[str, Any]]) -> None:
+    run = run_of(ROW, events)
+
+    assert len(run.steps) + len(run.tool_calls) >= 1
+
+
+def test_names_and_traces_of_a_hostile_harness_are_cut() -> None:
+    row = replace(ROW, error_type=LONG, error_message=LONG[:4_000], metrics={"tokens_in": -1, "cost_usd": True})
+    run = run_of(row, trace_ids=[f"{number:032x}" for number in range(5_000)])
+
+    assert len(run.error_type or "") == 1_000
+    assert run.cost is None
+    assert len(run.correlation_ids) == 1_001
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**40), 10**40),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12),
+)
+anything = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["status", "name", "identity", "duration_ms", "x"]), inner, max_size=2),
+    ),
+    max_leaves=4,
+)
+fields = st.dictionaries(
+    st.sampled_from(
+        ["step_index", "outcome", "model", "tool", "usage", "timing", "ext", "attempt_index", "error_type", "message"]
+    ),
+    anything,
+    max_size=3,
+)
+kinds = st.sampled_from(
+    ["agent_step_start", "agent_step_end", "control_ack", "model_call_end", "tool_call_end", "error", "mine"]
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(kinds, st.integers(0, 59), fields), max_size=4), st.sampled_from(Outcome))
+def test_telemetry_takes_any_events(found: list[tuple[str, int, dict[str, Any]]], outcome: Outcome) -> None:
+    events = [
+        {**extra, "event_type": kind, "ts": TS.format(second), "seq": seq, "ids": IDS.to_json()}
+        for seq, (kind, second, extra) in enumerate(found)
+    ]
+    run = run_of(replace(ROW, outcome=outcome, success=outcome is Outcome.SUCCESS), events)
+
+    assert len(run.steps) >= 1
+    assert len(run.tool_calls) == sum(kind == "tool_call_end" for kind, _, _ in found)

@@ -1,0 +1,137 @@
+"""What proves a trial: documents by their digests, and a chain in which no event can be exchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.trial import evidence
+from relab.experiments.trial.evidence import STORE, EvidenceStore, hash_chain
+from relab.experiments.trial.trial_folder import TrialFolder
+from relab.experiments.workspace.manifests import FileEntry, Manifest, compare
+from support.experiment_configs import IDS
+
+EMPTY = "sha256:" + hashlib.sha256(b"").hexdigest()
+ROW = TrialRow(
+    **IDS._asdict(),
+    baseline_id="control",
+    workload_type="agent_harness",
+    task_index=0,
+    outcome=Outcome.SUCCESS,
+    success=True,
+    ended_at="2026-01-01T00:00:01Z",
+    status_code="0",
+    attempts=1,
+    integration_level="cli_events",
+    sandbox="local",
+    container_mode=False,
+    network_mode_requested="none",
+    trial_dir="trials/trial_1",
+)
+
+
+def manifest(**files: str) -> Manifest:
+    return Manifest({name: FileEntry(name, f"sha256:{text}", len(text), 0o644) for name, text in files.items()})
+
+
+def chained(*lines: bytes) -> str:
+    head = EMPTY
+    for line in lines:
+        head = "sha256:" + hashlib.sha256(head.encode() + line).hexdigest()
+    return head
+
+
+@pytest.mark.parametrize(
+    ("raw", "lines"),
+    [
+        (b"", []),
+        (b"a\n", [b"a"]),
+        (b"a\nbb\n", [b"a", b"bb"]),
+        (b"a\nbb", [b"a", b"bb"]),
+        (b"\n\n", [b"", b""]),
+        (b"a\r\n", [b"a\r"]),
+        (b"x" * 25 + b"\n" + b"y" * 10, [b"x" * 25, b"y" * 10]),
+        (b"x" * 10 + b"\ny\n", [b"x" * 10, b"y"]),
+    ],
+)
+def test_each_link_covers_all_lines_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, lines: list[bytes]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(raw)
+
+    assert hash_chain(path, below=path.parent) == chained(*lines)
+    # Long lines are read in pieces, which makes no difference.
+    monkeypatch.setattr(evidence, "_PIECE", 10)
+    assert hash_chain(path, below=path.parent) == chained(*lines)
+
+
+def test_an_exchange_of_events_shows(tmp_path: Path) -> None:
+    heads = set()
+    for number, raw in enumerate([b"a\nb\n", b"b\na\n", b"ab\n", b"a\nb\nb\n", b"a\n"]):
+        path = tmp_path / f"events-{number}.jsonl"
+        path.write_bytes(raw)
+        heads.add(hash_chain(path, below=path.parent))
+
+    assert len(heads) == 5
+
+
+@pytest.mark.parametrize("kind", ["nothing", "link", "pipe", "folder"])
+def test_what_is_no_file_has_an_empty_chain(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "events.jsonl"
+    if kind == "link":
+        path.symlink_to("/etc/hostname")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+
+    assert hash_chain(path, below=path.parent) == EMPTY
+
+
+def test_documents_are_stored_by_their_digest_once(tmp_path: Path) -> None:
+    store = EvidenceStore(tmp_path)
+    folder = TrialFolder(tmp_path / "trials" / "trial_1")
+    before, after = manifest(a="1", b="2"), manifest(a="1", b="3", c="4")
+    found = store.write(folder, before, after, compare(before, after), "2026-01-01T00:00:00Z", tmp_path / "none")
+    same = store.write(folder, before, before, compare(before, before), "2026-01-01T00:00:09Z", tmp_path / "none")
+
+    for path in (tmp_path / STORE).iterdir():
+        assert path.name == f"{hashlib.sha256(path.read_bytes()).hexdigest()}.json"
+    assert same.before == same.after == found.before
+    assert json.loads((tmp_path / STORE / f"{found.diff}.json").read_text())["summary"] == {
+        "added": 1,
+        "removed": 0,
+        "modified": 1,
+    }
+    assert json.loads((tmp_path / STORE / f"{same.diff}.json").read_text())["summary"]["added"] == 0
+    schemas = {json.loads(path.read_text())["schema_version"] for path in (tmp_path / STORE).iterdir()}
+    assert schemas == {"workspace_snapshot_v1", "workspace_diff_v1", "workspace_patch_v1"}
+
+
+def test_a_record_names_what_there_is_and_follows_no_link(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path / "trials" / "trial_1")
+    folder.root.mkdir(parents=True)
+    (folder.root / "trial_input.json").write_text("{}")
+    folder.stdout.write_text("hello")
+    folder.stderr.symlink_to("/etc/hostname")
+    found = EvidenceStore(tmp_path).write(
+        folder, manifest(a="1"), manifest(a="1"), compare(manifest(), manifest()), "now", tmp_path / "none"
+    )
+    record = found.record(ROW, "control/task_1/0", "isolate_per_trial")
+
+    assert record["evidence"]["stdout_ref"] == f"artifact://sha256/{hashlib.sha256(b'hello').hexdigest()}"
+    assert "stderr_ref" not in record["evidence"]
+    assert "trial_output_ref" not in record["evidence"]
+    assert record["ids"] == IDS.to_json()
+    assert (record["policy"]["task_model"], record["runtime"]["executor"]) == ("independent", "local_process")
+    for place in ("workspace_pre_snapshot", "workspace_post_snapshot", "diff_incremental", "patch_incremental"):
+        assert (tmp_path / record["paths"][place]).is_file()
+    chain = found.chain(replace(ROW, sandbox="container"), "control", "accumulate")
+    assert (chain["task_model"], chain["run_id"], "run_id" in chain["ids"]) == ("dependent", "run_1", False)

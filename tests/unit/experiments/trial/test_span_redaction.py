@@ -1,0 +1,55 @@
+"""Secrets in OTLP exports: none is kept, none is sent, and the rest stays an export."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from relab.experiments.trial.redaction import Redactor
+from relab.experiments.trial.span_redaction import clean_export
+
+SECRET = "s3cret-value-of-mine"
+REDACTOR = Redactor({"API_KEY": SECRET})
+
+
+def export(text: str) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    group.resource.attributes.add(key="service.name").value.string_value = text
+    span = group.scope_spans.add().spans.add(
+        trace_id=b"t" * 16, span_id=b"s" * 8, name=f"call {text}", trace_state=text
+    )
+    span.attributes.add(key="input.value").value.string_value = f"key={text}!"
+    span.attributes.add(key=text).value.bytes_value = text.encode()
+    nested = span.attributes.add(key="list").value.array_value.values.add().kvlist_value.values.add(key="inner")
+    nested.value.string_value = text
+    event = span.events.add(name="exception")
+    event.attributes.add(key="exception.message").value.string_value = f"{text} was refused"
+    span.status.message = text
+    return request
+
+
+def test_a_binary_export_loses_the_secret_wherever_it_stands() -> None:
+    cleaned = clean_export(export(SECRET).SerializeToString(), "protobuf", REDACTOR)
+    assert SECRET.encode() not in cleaned
+    assert ExportTraceServiceRequest.FromString(cleaned) == export("[secret API_KEY]")
+
+
+def test_json_loses_it_too() -> None:
+    body = json.dumps({"resourceSpans": [{"resource": {"attributes": [{"key": SECRET}]}}]}).encode()
+    cleaned = clean_export(body, "json", REDACTOR)
+    assert json.loads(cleaned)["resourceSpans"][0]["resource"]["attributes"] == [{"key": "[secret API_KEY]"}]
+
+
+def test_what_holds_no_secret_stays_as_it_came() -> None:
+    body = export("nothing to hide").SerializeToString() + b"\x98\x06\x01"
+    assert clean_export(body, "protobuf", REDACTOR) is body
+    assert clean_export(b"[]", "json", Redactor({})) == b"[]"
+
+
+def test_what_is_no_export_is_refused() -> None:
+    with pytest.raises(DecodeError):
+        clean_export(SECRET.encode() + b"\xff", "protobuf", REDACTOR)
