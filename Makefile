@@ -47,11 +47,11 @@ format: $(DEV_STAMP)  ## format and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 bench: $(DEV_STAMP)  ## measure: ingest, analysis, memory; prints tables
-	PYTHONPATH=tests $(BIN)/python -m bench
+	$(BIN)/python -m bench
 
 bench-trials: $(DEV_STAMP)  ## measure what a trial costs in each sandbox, beside peers
 	.ci/system-packages --peers
-	PYTHONPATH=tests $(BIN)/python -m bench.trials
+	$(BIN)/python -m bench.trials
 
 eval: $(DEV_STAMP)  ## load real failures through the API and analyse them (RELAB_DATA names the data)
 	$(BIN)/python -m evals.load_real

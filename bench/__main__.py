@@ -18,7 +18,7 @@ from rich.table import Table
 
 from bench.floors import analyze_floor, big_run, parse_floor, service_floor, sqlite_floor
 from bench.server import Figures, measure_server
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
 
 
 def main() -> None:

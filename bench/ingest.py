@@ -31,7 +31,7 @@ from bench.ingest_floors import decode_floor, postgresql_floor, sqlite_floor
 from bench.ingest_runs import TARGET_RATE, Figures, at_rate, growth, long_run, overview, throughput
 from bench.otlp_load import SPANS_PER_TRACE
 from bench.otlp_targets import DURABLE_POSTGRES, Target, peer, relab
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
 
 PARTS = ("floors", "relab-sqlite", "relab-postgresql", "phoenix", "mlflow")
 _ALIASES = {"relab-postgres": "relab-postgresql"}

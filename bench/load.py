@@ -29,7 +29,7 @@ from rich.table import Table
 
 from relab.load.arrivals import arrival_offsets_ns
 from relab.load.models import LoadPlan, LoadResult
-from support.load_servers import Behaviour, KnownServer, Truth, known_server
+from rig.load_servers import Behaviour, KnownServer, Truth, known_server
 
 GENERATOR_CORE = 0
 SERVER_CORE = 1

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from support.servers import PostgresServer, free_port
-from support.waiting import wait_until
+from rig.servers import PostgresServer, free_port
+from rig.waiting import wait_until
 
 PEERS = {"phoenix": "arize-phoenix", "mlflow": "mlflow"}
 DURABLE_POSTGRES = "-c fsync=on -c shared_buffers=128MB -c max_wal_size=4GB"

@@ -18,8 +18,8 @@ import psutil
 from rich.progress import Progress
 
 from bench.samples import run_bytes
-from support.servers import free_port
-from support.waiting import wait_until
+from rig.servers import free_port
+from rig.waiting import wait_until
 
 
 @dataclass

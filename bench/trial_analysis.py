@@ -19,7 +19,7 @@ from typing import Any
 from relab.experiments.results.analysis import analyze_run
 from relab.experiments.results.report import write_report
 from relab.experiments.results.result_tables import write_tables
-from support.trial_rows import trial_row, write_run
+from rig.trial_rows import trial_row, write_run
 
 _REPEATS = 5
 

@@ -15,8 +15,8 @@ from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.components import summary_of
-from support.servers import PostgresServer, RedisServer
+from rig.servers import PostgresServer, RedisServer
+from support.components.required import summary_of
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.

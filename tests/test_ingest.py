@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from relab.bootstrap import Services
-from support.api import running_api
-from support.seeds import seed_body
+from support.api.client import running_api
+from support.telemetry.seeds import seed_body
 
 
 def test_ingest_agent_run(services: Services) -> None:

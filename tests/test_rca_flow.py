@@ -6,8 +6,8 @@ import json
 from uuid import UUID
 
 from relab.bootstrap import Services
-from support.api import run_jobs, running_api
-from support.seeds import seed_body
+from support.api.client import run_jobs, running_api
+from support.telemetry.seeds import seed_body
 
 
 def test_create_rca_run(services: Services) -> None:

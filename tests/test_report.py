@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from relab.bootstrap import Services
-from support.api import run_jobs, running_api
-from support.installation import uncited
-from support.seeds import seed_body
+from support.api.client import run_jobs, running_api
+from support.lab.installation import uncited
+from support.telemetry.seeds import seed_body
 
 
 def test_rca_report_sufficient_evidence(services: Services) -> None:

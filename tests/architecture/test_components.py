@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.components import leave_out, require_program, summary_of
+from support.components.required import leave_out, require_program, summary_of
 
 
 def test_missing_program_skips_its_test_and_fails_it_where_no_test_may_be_skipped(

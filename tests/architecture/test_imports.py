@@ -57,6 +57,15 @@ def imports(path: Path) -> Iterator[str]:
                 yield inner if is_module(inner) else node.module
 
 
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield the full name of each module that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
 def owner(path: Path) -> str:
     """Return the context (or edge package, or root module) that a file belongs to."""
     return path.relative_to(SOURCE).with_suffix("").parts[0]
@@ -71,6 +80,19 @@ def crossings() -> set[tuple[str, str]]:
             if parts and parts[0] in CONTEXTS and parts[0] != owner(path):
                 found.add((owner(path), ".".join(parts)))
     return found
+
+
+def test_only_tests_import_what_belongs_to_the_tests() -> None:
+    folders = ("bench", "demo", "evals", "examples", "rig")
+    found = [
+        f"{path.relative_to(PROJECT)}: {name}"
+        for folder in folders
+        for path in sorted((PROJECT / folder).rglob("*.py"))
+        for name in imported_modules(path)
+        if name.split(".")[0] in {"tests", "support", "contract"}
+    ]
+
+    assert found == []
 
 
 def test_the_import_contracts_are_kept() -> None:

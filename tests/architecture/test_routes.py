@@ -11,7 +11,7 @@ from relab.access.models import Scope
 from relab.api import docs
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from support.routes import Signed, declared_scope, product_routes
+from support.api.routes import Signed, declared_scope, product_routes
 
 DESCRIPTION = {"/openapi.json", "/docs", "/docs/{name}"}
 """They describe the API and hold no data; where tokens are needed they need one that reads."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.process import lab_environment
+from support.lab.process import lab_environment
 
 HEAVY = [
     "alembic", "altair", "anthropic", "duckdb", "fastapi", "langchain_anthropic", "langchain_core", "langchain_openai", "numpy", "openai",

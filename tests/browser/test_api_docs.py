@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.browser import Watched, chromium, watched_page
-from support.process import LabProcess, run_lab
+from support.components.browser import Watched, chromium, watched_page
+from support.lab.process import LabProcess, run_lab
 
 
 def _shown(watched: Watched, server: LabProcess) -> Page:

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from relab.experiments.results.report import write_report
-from support.browser import Watched, chromium, watched_page
-from support.trial_rows import trial_row, write_run
+from rig.trial_rows import trial_row, write_run
+from support.components.browser import Watched, chromium, watched_page
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1><b>bold</b>"
 CONTRAST = """element => {

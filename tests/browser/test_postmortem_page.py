@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 from relab.bootstrap import build
 from relab.core.clock import SystemClock
 from relab.settings import load_settings
-from support.api import running_api
-from support.browser import Watched, chromium, watched_page
-from support.stored_incidents import attempted, begun, handed_over, mended
+from support.api.client import running_api
+from support.components.browser import Watched, chromium, watched_page
+from support.incidents.stored import attempted, begun, handed_over, mended
 
 HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1><b>bold</b>"
 ADDRESS = "http://relab.test/postmortem"

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.process import LabProcess, run_lab
-from support.reverse_proxies import Rewrite, adding, appending, reverse_proxy, silent
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.reverse_proxies import Rewrite, adding, appending, reverse_proxy, silent
+from support.lab.process import LabProcess, run_lab
 
 
 @pytest.fixture(scope="module")

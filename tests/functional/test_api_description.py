@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import relab
-from support.process import LabProcess, run_lab
+from support.lab.process import LabProcess, run_lab
 
 PROJECT = Path(relab.__file__).parent.parent.parent
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import FAST_RECOVERY, Installation, Lab
-from support.posters import Posters, assert_stored_once_and_whole
-from support.seeds import seed_body
-from support.servers import PostgresServer
-from support.waiting import wait_until
+from rig.servers import PostgresServer
+from rig.waiting import wait_until
+from support.lab.installation import FAST_RECOVERY, Installation, Lab
+from support.telemetry.posters import Posters, assert_stored_once_and_whole
+from support.telemetry.seeds import seed_body
 
 
 @pytest.fixture

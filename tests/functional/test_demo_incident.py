@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.process import lab_environment
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.process import lab_environment
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 PROJECT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import pytest
 
 from contract.sandbox.rooms import IMAGE, INSTALL, require_docker
 from relab.experiments.schemas.check import check_document
-from support.components import require_program
-from support.experiments import Project, Run
+from support.components.required import require_program
+from support.experiments.projects import Project, Run
 
 HARNESS = """\
 #!/bin/bash

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.experiments import Project
+from support.experiments.projects import Project
 
 BY_TASK = """\
 does = bindings.get("does") or task["does"]

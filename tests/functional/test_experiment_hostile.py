@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from contract.sandbox.rooms import INSTALL
-from support.components import require_program
-from support.experiments import Project, Run, files_with, without_privileges
+from support.components.required import require_program
+from support.experiments.projects import Project, Run, files_with, without_privileges
 
 SECRET = 'sk-hostile-7f3a9c"e1/+ü'
 TOKEN = "tok-hostile-51cc02"

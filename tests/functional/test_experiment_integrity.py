@@ -19,7 +19,7 @@ from relab.experiments.results.compare import compare
 from relab.experiments.results.integrity import check_compared
 from relab.experiments.results.run_metadata import read_facts
 from relab.experiments.service import ExperimentService
-from support.experiments import Project, Run, answering
+from support.experiments.projects import Project, Run, answering
 
 Change = Callable[[bytes], bytes]
 MUTABLE = "runtime/run_control.json"

@@ -13,7 +13,7 @@ import pytest
 from relab.core.clock import SystemClock
 from relab.experiments.sdk import LabClient, LabRunnerError
 from relab.experiments.service import ExperimentService
-from support.experiments import Project, read_lines
+from support.experiments.projects import Project, read_lines
 
 pytestmark = pytest.mark.full
 

@@ -12,9 +12,9 @@ import pytest
 
 from contract.sandbox.rooms import INSTALL
 from relab.experiments.workspace.untrusted_trees import use_of_disk
-from support.components import require_program
-from support.experiments import Project
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.components.required import require_program
+from support.experiments.projects import Project
 
 HOSTILE = """\
 import threading

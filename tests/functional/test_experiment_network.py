@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from contract.sandbox.rooms import IMAGE, INSTALL, require_docker
-from support.components import require_program
-from support.experiments import Project, answering, read_lines
+from support.components.required import require_program
+from support.experiments.projects import Project, answering, read_lines
 
 LISTED, OTHER = "127.0.0.2", "127.0.0.3"
 ASKING = """

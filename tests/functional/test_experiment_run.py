@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from support.cli import Outcome
-from support.experiments import PREAMBLE, WAITING, Project, Run, answering, read_lines
+from support.experiments.projects import PREAMBLE, WAITING, Project, Run, answering, read_lines
+from support.lab.cli import Outcome
 
 AGENT = """\
 event("agent_step_start", step_index=1)

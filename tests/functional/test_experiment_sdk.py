@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from relab.experiments.sdk import ExperimentBuilder, LabClient, LabRunnerError
-from support.experiments import Project, Run
+from support.experiments.projects import Project, Run
 
 pytestmark = pytest.mark.full
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from contract.sandbox.rooms import IMAGE, require_docker
-from support.experiments import Project
+from support.experiments.projects import Project
 
 SECRET = 'sk-setup-7f3a9c"e1/+ü'
 

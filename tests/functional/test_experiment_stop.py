@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.experiments import WAITING, Project, Run
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.experiments.projects import WAITING, Project, Run
 
 COUNTED = """\
 with open(bindings["meet"] + "/launches", "a") as file:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import Installation
-from support.runs import minimal_run
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.installation import Installation
+from support.telemetry.runs import minimal_run
 
 SIZE_MB = 48
 

@@ -12,10 +12,10 @@ import httpx
 import psutil
 import pytest
 
-from support.process import LabProcess
-from support.raw_http import RawConnection, get
-from support.runs import minimal_run
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.raw_http import RawConnection, get
+from support.lab.process import LabProcess
+from support.telemetry.runs import minimal_run
 
 LIMITS = {
     "RELAB_HTTP__HEADER_TIMEOUT_S": "1",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import FAST_RECOVERY, Installation, Lab
-from support.long_runs import rate_limited_run
-from support.posters import Posters, assert_stored_once_and_whole
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.installation import FAST_RECOVERY, Installation, Lab
+from support.telemetry.long_runs import rate_limited_run
+from support.telemetry.posters import Posters, assert_stored_once_and_whole
 
 pytestmark = pytest.mark.full
 LONG_RUN_STEPS = 4_000

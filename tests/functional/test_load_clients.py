@@ -16,8 +16,8 @@ import pytest
 
 from relab.load.models import LoadPlan, Stage
 from relab.load.service import find_throughput, make_plan, single_request
-from support.load_servers import Behaviour, KnownServer, known_server
-from support.waiting import wait_until
+from rig.load_servers import Behaviour, KnownServer, known_server
+from rig.waiting import wait_until
 
 COMMAND = [sys.executable, "-m", "relab.load.clients"]
 HOLDER = """

@@ -12,10 +12,10 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from support.cli import Lab
-from support.load_servers import Behaviour, known_server
-from support.process import lab_environment
-from support.waiting import wait_until
+from rig.load_servers import Behaviour, known_server
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.lab.process import lab_environment
 
 
 @pytest.fixture

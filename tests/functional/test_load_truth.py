@@ -6,7 +6,7 @@ import pytest
 
 from relab.load.models import Arrivals, LoadPlan, Stage
 from relab.load.service import LatencyHistogram, make_plan, parse_mix, run_load
-from support.load_servers import Behaviour, KnownServer, Truth, closed_loop_ms, known_server
+from rig.load_servers import Behaviour, KnownServer, Truth, closed_loop_ms, known_server
 
 pytestmark = pytest.mark.full
 

@@ -10,7 +10,7 @@ import pytest
 from relab.load.errors import MixError, RemoteTargetError, UnreachableTargetError
 from relab.load.models import Counts, LoadPlan, LoadResult, Progress, Stage, Window
 from relab.load.service import LatencyHistogram, check_target, make_plan, parse_mix, run, run_load, single_request
-from support.load_servers import Behaviour, KnownServer, known_server
+from rig.load_servers import Behaviour, KnownServer, known_server
 
 pytestmark = pytest.mark.full
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support.installation import Lab, running_lab, uncited
-from support.long_runs import rate_limited_run
+from support.lab.installation import Lab, running_lab, uncited
+from support.telemetry.long_runs import rate_limited_run
 
 pytestmark = pytest.mark.full
 STEPS = 10_000

@@ -13,9 +13,11 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from support.children import child, heard
-from support.installation import BACK_ENDS, Installation, Lab, running_lab
-from support.otlp_agents import (
+from rig.children import child, heard
+from rig.servers import PostgresServer
+from rig.waiting import wait_until
+from support.lab.installation import BACK_ENDS, Installation, Lab, running_lab
+from support.otlp.agents import (
     ANSWER,
     MODEL,
     ORDER,
@@ -26,11 +28,9 @@ from support.otlp_agents import (
     run_counting_agent,
     run_shop_agent,
 )
-from support.otlp_runs import StoredRun, assert_report_cites, run_of, stored_run
-from support.otlp_sdk import Telemetry, telemetry_to
-from support.seeds import FIXTURES
-from support.servers import PostgresServer
-from support.waiting import wait_until
+from support.otlp.runs import StoredRun, assert_report_cites, run_of, stored_run
+from support.otlp.sdk import Telemetry, telemetry_to
+from support.telemetry.seeds import FIXTURES
 
 LOST = ("ValueError", "no customer_id for order A-1")
 
@@ -169,10 +169,10 @@ def test_the_environment_of_a_program_is_enough(tmp_path: Path) -> None:
             "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=production",
         }
         secret = {"OTEL_EXPORTER_OTLP_HEADERS": "x-ingest-secret=open%20sesame"}
-        with child("support.otlp_child", environment=environment) as refused:
+        with child("support.otlp.child", environment=environment) as refused:
             unknown = heard(refused)
             assert refused.wait() == 1
-        with child("support.otlp_child", environment=environment | secret) as taken:
+        with child("support.otlp.child", environment=environment | secret) as taken:
             run_id = heard(taken)
             assert taken.wait() == 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import Installation, Lab
-from support.otlp_exporters import Exporters, assert_stored_once_and_counted, assert_unavailable
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
+from support.lab.installation import Installation, Lab
+from support.otlp.exporters import Exporters, assert_stored_once_and_counted, assert_unavailable
 
 
 @pytest.mark.full

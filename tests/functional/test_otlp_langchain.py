@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from support.installation import Installation, Lab
-from support.otlp_runs import StoredRun, assert_report_cites, run_of
-from support.otlp_sdk import SentTrace, Telemetry, telemetry_to
+from support.lab.installation import Installation, Lab
+from support.otlp.runs import StoredRun, assert_report_cites, run_of
+from support.otlp.sdk import SentTrace, Telemetry, telemetry_to
 
 ARGUMENTS = {"order_id": "A-1", "days": 3}
 QUESTION = "Where is order A-1?"
@@ -35,10 +35,10 @@ def telemetry(lab: Lab) -> Iterator[Telemetry]:
 def lc(telemetry: Telemetry) -> Iterator[ModuleType]:
     """The agents, traced."""
     # Importing LangChain takes a second, which not every collection of tests should pay.
-    from support import otlp_langchain
+    from support.otlp import langchain
 
-    with otlp_langchain.instrumented(telemetry.provider):
-        yield otlp_langchain
+    with langchain.instrumented(telemetry.provider):
+        yield langchain
 
 
 def assert_items(run: StoredRun, trace: SentTrace) -> None:

@@ -14,8 +14,11 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from support.installation import Installation, Lab
-from support.otlp import (
+from rig.servers import PostgresServer
+from rig.waiting import wait_until
+from support.lab.installation import Installation, Lab
+from support.lab.process import LabProcess
+from support.otlp.traces import (
     AGENT,
     CHAT,
     CONTENT_TYPES,
@@ -29,9 +32,6 @@ from support.otlp import (
     post,
     stored_spans,
 )
-from support.process import LabProcess
-from support.servers import PostgresServer
-from support.waiting import wait_until
 
 pytestmark = pytest.mark.full
 SERVERS = 4

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from support.components import require_program
-from support.installation import Installation
-from support.power_loss import Disk, Event, Fate, Kind, read_trace, recording
-from support.runs import minimal_run, step
+from support.components.required import require_program
+from support.lab.installation import Installation
+from support.storage.power_loss import Disk, Event, Fate, Kind, read_trace, recording
+from support.telemetry.runs import minimal_run, step
 
 RUNS = 40
 STEPS = 3

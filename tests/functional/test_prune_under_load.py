@@ -17,14 +17,14 @@ from relab.api.incidents import ALERTS_EXAMPLE
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Outcome
 from relab.storage import Database
-from support.cli import Lab
-from support.incident_logs import opened
-from support.installation import BACK_ENDS, Installation
-from support.process import LabProcess
-from support.runs import minimal_run, step, time_text
-from support.servers import free_port
-from support.waiting import wait_until
-from support.well_targets import a_well_target
+from rig.servers import free_port
+from rig.waiting import wait_until
+from support.incidents.logs import opened
+from support.lab.cli import Lab
+from support.lab.installation import BACK_ENDS, Installation
+from support.lab.process import LabProcess
+from support.shops.well_targets import a_well_target
+from support.telemetry.runs import minimal_run, step, time_text
 
 pytestmark = pytest.mark.full
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.components import require_program
-from support.process import LabProcess, lab_environment
+from support.components.required import require_program
+from support.lab.process import LabProcess, lab_environment
 
 README = Path(__file__).parents[2] / "README.md"
 

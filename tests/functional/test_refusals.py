@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from relab.storage import Database
-from support.installation import Installation
-from support.process import LabProcess, run_lab
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
+from support.lab.installation import Installation
+from support.lab.process import LabProcess, run_lab
 
 UNAVAILABLE = 69
 COMMANDS = ["serve", pytest.param("worker", marks=pytest.mark.full)]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from support.cli import Lab
-from support.installation import BACK_ENDS, Installation
-from support.process import LabProcess
-from support.runs import RunBody, failed_run, minimal_run, step, time_text
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.lab.installation import BACK_ENDS, Installation
+from support.lab.process import LabProcess
+from support.telemetry.runs import RunBody, failed_run, minimal_run, step, time_text
 
 pytestmark = pytest.mark.full
 

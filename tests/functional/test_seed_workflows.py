@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from support.installation import BACK_ENDS, Lab, events_of, running_lab
-from support.long_runs import rate_limited_run
-from support.seeds import seed_body
+from support.lab.installation import BACK_ENDS, Lab, events_of, running_lab
+from support.telemetry.long_runs import rate_limited_run
+from support.telemetry.seeds import seed_body
 
 STAGES = [
     ("running", "Starting RCA", 5),

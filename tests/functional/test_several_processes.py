@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import FAST_RECOVERY, Installation, Lab, events_of
-from support.long_runs import rate_limited_run
-from support.servers import PostgresServer, RedisServer
-from support.waiting import wait_until
+from rig.servers import PostgresServer, RedisServer
+from rig.waiting import wait_until
+from support.lab.installation import FAST_RECOVERY, Installation, Lab, events_of
+from support.telemetry.long_runs import rate_limited_run
 
 pytestmark = pytest.mark.full
 ANALYSES = 60

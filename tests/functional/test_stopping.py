@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from support.installation import Installation, Lab
-from support.long_runs import rate_limited_run
-from support.seeds import seed_body
-from support.servers import PostgresServer, RedisServer
-from support.waiting import wait_until
+from rig.servers import PostgresServer, RedisServer
+from rig.waiting import wait_until
+from support.lab.installation import Installation, Lab
+from support.telemetry.long_runs import rate_limited_run
+from support.telemetry.seeds import seed_body
 
 pytestmark = pytest.mark.full
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.installation import Installation, Lab
-from support.seeds import seed_body
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.installation import Installation, Lab
+from support.telemetry.seeds import seed_body
 
 WARM_UP = 20
 MOST_BYTES_EACH = 200_000

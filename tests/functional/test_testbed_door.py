@@ -20,7 +20,7 @@ from relab.flags.models import ControlFlags
 from relab.testbed.target.flow import DoorProtocol, FlowControl, Gate
 from relab.testbed.target.limiter import Bounds
 from relab.testbed.target.recorder import Recorder
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 ORDER = b'{"product_id": 1}'
 SEARCH = b"GET /api/v1/search HTTP/1.1\r\nhost: shop\r\n\r\n"

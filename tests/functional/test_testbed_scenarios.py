@@ -20,11 +20,11 @@ import pytest
 from relab.testbed import service
 from relab.testbed.layout import Layout
 from relab.testbed.models import Addresses
-from support.chaostoolkit import chaos_command
-from support.cli import Lab, Outcome
-from support.process import lab_environment
-from support.testbeds import bed_home, free_base
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.components.chaostoolkit import chaos_command
+from support.lab.cli import Lab, Outcome
+from support.lab.process import lab_environment
+from support.testbed.beds import bed_home, free_base
 
 SHORT = ("--var", "response_s:float=8", "--var", "settle_s:float=0")
 SCENARIOS = Path(str(resources.files("relab.testbed.scenarios") / "files"))

@@ -12,8 +12,8 @@ import pytest
 from psycopg import OperationalError
 
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError
-from support.testbeds import Bed, bed_home, shared_memory, shared_memory_of
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.beds import Bed, bed_home, shared_memory, shared_memory_of
 
 pytestmark = pytest.mark.full
 

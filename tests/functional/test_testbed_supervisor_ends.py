@@ -14,8 +14,9 @@ import pytest
 from relab.testbed import service
 from relab.testbed.errors import BusyError, NotRunningError, StartError, WrongNameError
 from relab.testbed.layout import Layout
-from support.cli import Lab
-from support.testbeds import (
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.testbed.beds import (
     STAND_IN,
     Bed,
     bed_home,
@@ -25,7 +26,6 @@ from support.testbeds import (
     shared_memory,
     shared_memory_of,
 )
-from support.waiting import wait_until
 
 pytestmark = pytest.mark.full
 

@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from relab.testbed.layout import Layout
-from support.cli import Lab
-from support.testbeds import Bed, bed_home, free_base, living, processes_of
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.testbed.beds import Bed, bed_home, free_base, living, processes_of
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from relab.testbed.target.seed import STOCK, order_number
-from support.servers import PostgresServer, RedisServer
-from support.testbed_target import Target, make_shop_database, settings_document, target_folder
-from support.waiting import wait_until
+from rig.servers import PostgresServer, RedisServer
+from rig.waiting import wait_until
+from support.testbed.target import Target, make_shop_database, settings_document, target_folder
 
 FORBIDDEN = ("chaos", "fault", "inject", "defect", "leak", "scenario", "private")
 

@@ -25,9 +25,9 @@ from relab.testbed.target.indexes import FaissIndex, QdrantServer
 from relab.testbed.target.search import Products
 from relab.testbed.target.seed import write_products
 from relab.testbed.target.vectors import embed
-from support.servers import PostgresServer, RedisServer
-from support.testbed_target import Target, make_shop_database, settings_document, target_folder
-from support.testbeds import bed_home, free_base
+from rig.servers import PostgresServer, RedisServer
+from support.testbed.beds import bed_home, free_base
+from support.testbed.target import Target, make_shop_database, settings_document, target_folder
 
 pytestmark = pytest.mark.full
 

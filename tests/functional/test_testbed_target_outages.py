@@ -18,9 +18,9 @@ import redis as redis_client
 
 from relab.testbed.target.diagnostics.database import expected_indexes
 from relab.testbed.target.seed import order_number
-from support.servers import PostgresServer, RedisServer
-from support.testbed_target import Target, make_shop_database, settings_document, target_folder
-from support.waiting import wait_until
+from rig.servers import PostgresServer, RedisServer
+from rig.waiting import wait_until
+from support.testbed.target import Target, make_shop_database, settings_document, target_folder
 
 pytestmark = pytest.mark.full
 

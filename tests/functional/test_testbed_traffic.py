@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from relab.testbed import service
-from support.fault_field import Field, a_field
-from support.testbeds import bed_home
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = pytest.mark.full
 WITHIN_S = 60.0

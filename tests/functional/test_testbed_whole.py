@@ -14,8 +14,8 @@ import pytest
 from relab.testbed import service
 from relab.testbed.episodes import SECRET_HEADER
 from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
-from support.testbeds import Bed, bed_home, processes_of
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.beds import Bed, bed_home, processes_of
 
 pytestmark = pytest.mark.full
 TELLING = ("chaos", "inject", "fault", "break")

@@ -12,7 +12,7 @@ from relab.jobs.queue import JobQueue, PollingAnnouncer
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.storage.migrate import upgrade
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
 
 
 @pytest.fixture(scope="module")

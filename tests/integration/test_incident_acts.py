@@ -19,9 +19,9 @@ from relab.incidents.acting.records import ActRecord, ActStatus, idempotency_key
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
 from relab.testbed import service
-from support.fault_field import Field, a_field
-from support.testbeds import bed_home
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = pytest.mark.full
 

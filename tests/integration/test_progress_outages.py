@@ -23,8 +23,8 @@ from relab.progress.tailer import ProgressTailer
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.storage.migrate import upgrade
-from support.progress import PATIENCE_S, Stream, counted_statements, next_item, queried, to_end
-from support.servers import RedisServer
+from rig.servers import RedisServer
+from support.progress.followers import PATIENCE_S, Stream, counted_statements, next_item, queried, to_end
 
 pytestmark = pytest.mark.anyio
 

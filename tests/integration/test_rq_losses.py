@@ -15,11 +15,11 @@ from relab.core.clock import SystemClock
 from relab.jobs.errors import BrokerUnavailableError
 from relab.jobs.models import JobStatus
 from relab.jobs.rq import RqAnnouncer
-from support.children import child
-from support.job_installation import Installation, install
-from support.servers import RedisServer
-from support.transactions import roll_back
-from support.waiting import wait_until
+from rig.children import child
+from rig.servers import RedisServer
+from rig.waiting import wait_until
+from support.jobs.installation import Installation, install
+from support.storage.transactions import roll_back
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_commit_announces_the_jobs_id_and_nothing_else(installation: Installat
     job_id, _ = installation.enqueue("note")
     assert rq_queue.get_job_ids() == [job_id]
     carried = RqJob.fetch(job_id, connection=rq_queue.connection)
-    assert (carried.func_name, carried.args, carried.kwargs) == ("support.job_handlers.run_job", (job_id,), {})
+    assert (carried.func_name, carried.args, carried.kwargs) == ("support.jobs.handlers.run_job", (job_id,), {})
 
 
 def test_a_rolled_back_job_is_not_announced(installation: Installation, rq_queue: Queue) -> None:

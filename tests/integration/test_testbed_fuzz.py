@@ -25,9 +25,9 @@ from relab.testbed.actions.tokens import Tokens
 from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app as create_chaos
 from support.clocks import MovableClock
-from support.leaks import leaks
-from support.runs import examples
-from support.valves import TurnValve, Valves
+from support.telemetry.runs import examples
+from support.testbed.leaks import leaks
+from support.testbed.valves import TurnValve, Valves
 
 CHAOS = (
     ("GET", "/health"), ("GET", "/api/v1/faults"), ("GET", "/api/v1/break"), ("GET", "/api/v1/break/{injection_id}"),

@@ -12,8 +12,8 @@ import pytest
 from relab.bootstrap import Services
 from relab.incidents.service import Autonomy, Watched
 from relab.settings import load_settings
-from support.cli import Lab
-from support.servers import free_port
+from rig.servers import free_port
+from support.lab.cli import Lab
 
 EXIT_UNAVAILABLE = 69
 TARGET = "http://127.0.0.1:8011"

@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage.migrate import upgrade
-from support.api import running_api
-from support.process import SETTING_NAMES
-from support.servers import PostgresServer, RedisServer
+from rig.servers import PostgresServer, RedisServer
+from support.api.client import running_api
+from support.lab.process import SETTING_NAMES
 
 _numbers = itertools.count()
 

@@ -14,10 +14,10 @@ from relab.access.models import Scope, granted
 from relab.api.app import create_app
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services
-from support.api import assert_problem, assert_refusal, loopback_client, running_api
-from support.flags import document
-from support.routes import Signed, declared_scope, product_routes
-from support.runs import failed_run, minimal_run
+from support.api.client import assert_problem, assert_refusal, loopback_client, running_api
+from support.api.routes import Signed, declared_scope, product_routes
+from support.flags.contents import document
+from support.telemetry.runs import failed_run, minimal_run
 
 REMOTE = {"client_host": "203.0.113.9", "url": "http://relab.example"}
 

@@ -14,8 +14,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from support.api import LOOPBACK_URL, assert_problem, fields_of, run_jobs
-from support.runs import failed_run, minimal_run, step, tool_call
+from support.api.client import LOOPBACK_URL, assert_problem, fields_of, run_jobs
+from support.telemetry.runs import failed_run, minimal_run, step, tool_call
 
 
 def test_the_root_answers_as_the_seed_does(api: TestClient) -> None:

@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from support.api import assert_problem, fields_of
-from support.runs import failed_run, guardrail_event, minimal_run, step, time_text, tool_call
+from support.api.client import assert_problem, fields_of
+from support.telemetry.runs import failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 
 JSON = {"content-type": "application/json"}
 

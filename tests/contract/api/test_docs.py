@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from relab.access.models import Scope
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from support.api import assert_problem, loopback_client, running_api
-from support.routes import declared_scope, product_routes
-from support.runs import minimal_run
+from support.api.client import assert_problem, loopback_client, running_api
+from support.api.routes import declared_scope, product_routes
+from support.telemetry.runs import minimal_run
 
 PATHS = ("/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/swagger-ui-bundle.js", "/openapi.json")
 

@@ -13,8 +13,8 @@ from relab.access.models import Scope
 from relab.api.app import create_app
 from relab.api.flags import FLAG_EXAMPLE, MAX_BODY_BYTES
 from relab.bootstrap import Services
-from support.api import assert_problem, fields_of, loopback_client
-from support.flags import Document, document, rule
+from support.api.client import assert_problem, fields_of, loopback_client
+from support.flags.contents import Document, document, rule
 
 _numbers = itertools.count()
 

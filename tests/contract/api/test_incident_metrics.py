@@ -10,10 +10,10 @@ from starlette.testclient import TestClient
 from relab.bootstrap import Services
 from relab.incidents.acting.records import ActStatus
 from relab.incidents.storage.models import Outcome
-from support.acts import NOW_US
-from support.api import running_api
-from support.incident_logs import SECOND_US, asked, opened
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.client import running_api
+from support.incidents.acts import NOW_US
+from support.incidents.logs import SECOND_US, asked, opened
 
 NOBODY = "http://127.0.0.1:9"
 """Where nothing answers."""

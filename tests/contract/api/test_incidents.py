@@ -16,9 +16,9 @@ from relab.bootstrap import Services, build
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
 from relab.testbed.scoring.status import read_status
-from support.api import assert_problem, fields_of, read_events
-from support.asgi import RawRequest
-from support.incident_logs import MINUTE_US, asked, opened, question
+from support.api.asgi import RawRequest
+from support.api.client import assert_problem, fields_of, read_events
+from support.incidents.logs import MINUTE_US, asked, opened, question
 
 _numbers = itertools.count()
 

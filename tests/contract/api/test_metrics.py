@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
 from relab.core.clock import parse_time
-from support.api import MovableClock, at_time, run_jobs, running_api
-from support.runs import RunBody, examples, failed_run, minimal_run, step, time_text, tool_call
+from support.api.client import MovableClock, at_time, run_jobs, running_api
+from support.telemetry.runs import RunBody, examples, failed_run, minimal_run, step, time_text, tool_call
 
 MINUTE_US = 60_000_000
 NOW_US = parse_time(time_text(24 * 3_600))

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 from relab.access.models import Scope
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from support.api import assert_problem, loopback_client
-from support.flags import document, rule
+from support.api.client import assert_problem, loopback_client
+from support.flags.contents import document, rule
 
 BULK = "/ofrep/v1/evaluate/flags"
 _numbers = itertools.count()

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from relab.access.models import Scope
 from relab.api.app import create_app
 from relab.bootstrap import Services
-from support.api import loopback_client, running_api
-from support.otlp import ENCODINGS, Encoding, Trace, assert_refused, assert_stored, assert_taken, encode, post
-from support.runs import minimal_run
+from support.api.client import loopback_client, running_api
+from support.otlp.traces import ENCODINGS, Encoding, Trace, assert_refused, assert_stored, assert_taken, encode, post
+from support.telemetry.runs import minimal_run
 
 REMOTE = {"client_host": "203.0.113.9", "url": "http://relab.example"}
 TRACE = Trace("access")

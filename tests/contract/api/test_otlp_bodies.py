@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from support.otlp import (
+from support.otlp.traces import (
     AGENT,
     CHAT,
     ENCODINGS,

@@ -14,8 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
-from support.api import MovableClock, at_time, running_api
-from support.otlp import (
+from support.api.client import MovableClock, at_time, running_api
+from support.otlp.traces import (
     AGENT,
     CHAT,
     ENCODINGS,
@@ -29,7 +29,7 @@ from support.otlp import (
     post,
     stored_spans,
 )
-from support.runs import examples
+from support.telemetry.runs import examples
 
 TRACES = (Trace("converge a"), Trace("converge b"))
 NAMES = ("root", "one", "two", "three", "four", "five", "six", "seven")

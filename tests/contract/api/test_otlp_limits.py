@@ -15,9 +15,19 @@ import structlog
 
 from relab.api.app import create_app
 from relab.bootstrap import Services, build
-from support.asgi import RawRequest
-from support.otlp import CHAT, CONTENT_TYPES, ENCODINGS, PATH, Encoding, Trace, assert_refused, assert_taken, encode
-from support.runs import minimal_run
+from support.api.asgi import RawRequest
+from support.otlp.traces import (
+    CHAT,
+    CONTENT_TYPES,
+    ENCODINGS,
+    PATH,
+    Encoding,
+    Trace,
+    assert_refused,
+    assert_taken,
+    encode,
+)
+from support.telemetry.runs import minimal_run
 
 MB = 1_048_576
 LIMIT = 20_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from support.otlp import (
+from support.otlp.traces import (
     ENCODINGS,
     Encoding,
     Trace,

@@ -11,7 +11,7 @@ import structlog
 from starlette.testclient import TestClient
 
 from relab.core.clock import parse_time
-from support.otlp import (
+from support.otlp.traces import (
     AGENT,
     CHAT,
     ENCODINGS,

@@ -11,8 +11,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.testclient import TestClient
 
-from support.api import assert_problem
-from support.otlp import (
+from support.api.client import assert_problem
+from support.otlp.traces import (
     CHAT,
     ENCODINGS,
     Encoding,
@@ -34,7 +34,7 @@ from support.otlp import (
     span_lists,
     stored_spans,
 )
-from support.runs import failed_run
+from support.telemetry.runs import failed_run
 
 YEAR_NS = 31_557_600 * 10**9
 START, END = "start_time_unix_nano", "end_time_unix_nano"

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 
 from relab.bootstrap import Services
 from relab.incidents.storage.log import IncidentLog
-from support.api import assert_problem
-from support.stored_incidents import begun, mended
+from support.api.client import assert_problem
+from support.incidents.stored import begun, mended
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from relab import __version__
 from relab.bootstrap import Services
 from relab.storage.migrate import downgrade, upgrade
-from support.api import assert_problem, running_api
-from support.runs import failed_run, minimal_run, step
+from support.api.client import assert_problem, running_api
+from support.telemetry.runs import failed_run, minimal_run, step
 
 
 @pytest.mark.parametrize("given", ["abc", "A-1.2_3:4", "x" * 100])

@@ -15,8 +15,8 @@ from relab.jobs.errors import PermanentJobError
 from relab.jobs.runner import JobRunner
 from relab.rca.handlers import RcaHandlers
 from relab.rca.service import ANALYZE_JOB
-from support.api import assert_problem, fields_of, read_events, run_jobs
-from support.runs import failed_run, minimal_run
+from support.api.client import assert_problem, fields_of, read_events, run_jobs
+from support.telemetry.runs import failed_run, minimal_run
 
 
 @pytest.fixture

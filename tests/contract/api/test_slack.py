@@ -18,9 +18,9 @@ from relab.bootstrap import Services, build
 from relab.incidents.service import SwitchState
 from relab.incidents.storage.models import Outcome
 from relab.settings import NoticeSettings
-from support.api import MovableClock, assert_problem, loopback_client
-from support.incident_logs import MINUTE_US, opened, question
-from support.slack import (
+from support.api.client import MovableClock, assert_problem, loopback_client
+from support.incidents.logs import MINUTE_US, opened, question
+from support.notices.slack import (
     EXAMPLE_BODY,
     EXAMPLE_SECRET,
     EXAMPLE_SIGNATURE,

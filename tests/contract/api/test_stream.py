@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from relab.api.app import create_app
 from relab.bootstrap import Services, build
-from support.api import assert_problem, fields_of, read_events, run_jobs, running_api
-from support.asgi import RawRequest
-from support.runs import failed_run
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.asgi import RawRequest
+from support.api.client import assert_problem, fields_of, read_events, run_jobs, running_api
+from support.telemetry.runs import failed_run
 
 STAGES = [
     ("running", "Starting RCA", 5),

@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from relab.telemetry.cursor import encode_cursor
-from support.api import assert_problem, fields_of
-from support.runs import RunBody, agent_runs, examples, guardrail_event, minimal_run, step, time_text, tool_call
+from support.api.client import assert_problem, fields_of
+from support.telemetry.runs import (
+    RunBody,
+    agent_runs,
+    examples,
+    guardrail_event,
+    minimal_run,
+    step,
+    time_text,
+    tool_call,
+)
 
 _numbers = itertools.count()
 

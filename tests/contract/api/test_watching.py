@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 from relab.api.incidents import ALERTS_EXAMPLE
 from relab.bootstrap import Services, build
 from relab.core.errors import ConfigurationError
-from support.api import assert_problem, fields_of, read_events, running_api
-from support.waiting import wait_until
-from support.well_targets import a_well_target
+from rig.waiting import wait_until
+from support.api.client import assert_problem, fields_of, read_events, running_api
+from support.shops.well_targets import a_well_target
 
 NOBODY = "http://127.0.0.1:9"
 """Where nothing answers."""

@@ -11,8 +11,8 @@ import pytest
 from relab.flags.service import FlagService
 from relab.storage import Database
 from relab.storage.migrate import upgrade
+from rig.servers import PostgresServer
 from support.clocks import MovableClock
-from support.servers import PostgresServer
 
 _numbers = itertools.count()
 

@@ -12,7 +12,7 @@ import relab
 from relab.core.json import parse_json
 from relab.flags.models import FlagContent
 from relab.flags.service import FlagService, read_as
-from support.flags import content
+from support.flags.contents import content
 
 PAGE = Path(relab.__file__).parents[2] / "docs" / "flags.md"
 

@@ -23,7 +23,7 @@ from relab.flags.errors import (
 from relab.flags.models import FlagContent, FlagVersion
 from relab.flags.service import FlagService
 from relab.storage import Database
-from support.flags import Document, content, documents, rule
+from support.flags.contents import Document, content, documents, rule
 
 _numbers = itertools.count()
 

@@ -13,8 +13,8 @@ from relab.flags.errors import FlagExistsError, StaleFlagVersionError
 from relab.flags.models import FlagVersion
 from relab.flags.service import FlagService
 from relab.storage import Database
-from support.children import child, heard, say
-from support.flags import content
+from rig.children import child, heard, say
+from support.flags.contents import content
 
 WRITERS, CHANGES = 4, 8
 
@@ -123,7 +123,7 @@ def test_processes_lose_nothing_either(flags: FlagService, flag_database_url: st
 
     with ExitStack() as stack:
         children = [
-            stack.enter_context(child("support.flag_child", flag_database_url, key, str(CHANGES))) for _ in range(3)
+            stack.enter_context(child("support.flags.child", flag_database_url, key, str(CHANGES))) for _ in range(3)
         ]
         assert [heard(process) for process in children] == ["ready"] * 3
         for process in children:

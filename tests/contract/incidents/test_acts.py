@@ -19,8 +19,8 @@ from relab.incidents.storage.errors import (
 )
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Lease, Outcome
-from support.acts import NOW_US
-from support.incident_logs import SECOND_US, asked, opened, plan, question
+from support.incidents.acts import NOW_US
+from support.incidents.logs import SECOND_US, asked, opened, plan, question
 
 
 def test_an_act_is_stored_before_it_is_asked_for_and_told_of(log: IncidentLog, target: str) -> None:

@@ -12,8 +12,8 @@ from relab.incidents.models import Snapshot
 from relab.incidents.storage.agreements import LONGEST_LEASE_US, MOST_BASELINE_BYTES
 from relab.incidents.storage.errors import BaselineTooLargeError
 from relab.incidents.storage.log import IncidentLog
-from support.acts import NOW_US
-from support.incident_logs import MINUTE_US, SECOND_US, opened
+from support.incidents.acts import NOW_US
+from support.incidents.logs import MINUTE_US, SECOND_US, opened
 
 
 def test_nothing_is_paused_until_somebody_pauses_it(log: IncidentLog, target: str) -> None:

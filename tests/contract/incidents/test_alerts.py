@@ -8,8 +8,8 @@ from relab.incidents.models import Severity
 from relab.incidents.storage.alerts import OUTLIVED_US
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import AlertIntake, Outcome, ReceivedAlert
-from support.acts import NOW_US
-from support.incident_logs import anomaly, at_once, opened
+from support.incidents.acts import NOW_US
+from support.incidents.logs import anomaly, at_once, opened
 
 
 def alert(

@@ -9,8 +9,8 @@ from relab.incidents.acting.approvals import ApprovalDecidedError, ApprovalExpir
 from relab.incidents.storage.errors import ApprovalNotFoundError, IncidentOverError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, Outcome, Phase
-from support.acts import NOW_US
-from support.incident_logs import MINUTE_US, opened, plan, question
+from support.incidents.acts import NOW_US
+from support.incidents.logs import MINUTE_US, opened, plan, question
 
 
 def test_a_question_waits_for_its_answer_and_so_does_its_incident(log: IncidentLog, target: str) -> None:

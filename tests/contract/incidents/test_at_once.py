@@ -19,8 +19,8 @@ from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, Lease, NewEvent, Opened, Outcome
 from relab.incidents.storage.tables import IncidentRow
 from relab.storage import Database
-from support.acts import NOW_US
-from support.incident_logs import SECOND_US, anomaly, asked, at_once, opened, question
+from support.incidents.acts import NOW_US
+from support.incidents.logs import SECOND_US, anomaly, asked, at_once, opened, question
 
 SEVERAL = 6
 

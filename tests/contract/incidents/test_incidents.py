@@ -12,8 +12,8 @@ from relab.incidents.models import Severity
 from relab.incidents.storage.errors import IncidentNotFoundError, IncidentOverError, InvalidIncidentCursorError
 from relab.incidents.storage.log import MOST_DOCUMENT_BYTES, IncidentLog
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome, Phase
-from support.acts import NOW_US
-from support.incident_logs import SECOND_US, anomaly, asked, opened, question
+from support.incidents.acts import NOW_US
+from support.incidents.logs import SECOND_US, anomaly, asked, opened, question
 
 _numbers = itertools.count()
 

@@ -14,7 +14,7 @@ from relab.incidents.retention import Retention
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Outcome
 from relab.storage import Database
-from support.incident_logs import asked, opened
+from support.incidents.logs import asked, opened
 
 DAY_US = 86_400_000_000
 

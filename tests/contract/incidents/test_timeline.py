@@ -16,8 +16,8 @@ from relab.incidents.storage.models import NewEvent, Outcome
 from relab.progress.signal import ProgressSignal
 from relab.progress.tailer import ProgressTailer
 from relab.storage import Database
-from support.acts import NOW_US
-from support.incident_logs import SECOND_US, asked, opened
+from support.incidents.acts import NOW_US
+from support.incidents.logs import SECOND_US, asked, opened
 
 
 @pytest.fixture

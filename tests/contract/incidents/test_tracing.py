@@ -27,11 +27,11 @@ from relab.jobs.queue import JobQueue, PollingAnnouncer
 from relab.storage import Database
 from relab.telemetry.models import AgentRun, IngestReceipt
 from relab.telemetry.service import TelemetryService
+from rig.waiting import wait_until
 from support.clocks import MovableClock
-from support.incident_logs import SECOND_US, opened
-from support.look_answers import WELL
-from support.stored_incidents import begun, handed_over, mended
-from support.waiting import wait_until
+from support.incidents.logs import SECOND_US, opened
+from support.incidents.look_answers import WELL
+from support.incidents.stored import begun, handed_over, mended
 
 DAY_US = 86_400 * SECOND_US
 OPENED_US = 1_800_000_000 * SECOND_US

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from support.job_installation import Installation, install
+from support.jobs.installation import Installation, install
 
 
 @pytest.fixture(autouse=True)

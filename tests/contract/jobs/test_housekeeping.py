@@ -13,8 +13,8 @@ from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper, sweeping, work_until
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
+from rig.waiting import wait_until
 from support.clocks import MovableClock
-from support.waiting import wait_until
 
 AT_ONCE_S = 0.000_001
 

@@ -10,10 +10,10 @@ import pytest
 from relab.core.ids import new_id
 from relab.jobs.errors import JobNotFoundError
 from relab.jobs.models import JobStatus
-from support.job_child import LEASE_S
-from support.job_installation import Installation
-from support.transactions import roll_back
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.jobs.child import LEASE_S
+from support.jobs.installation import Installation
+from support.storage.transactions import roll_back
 
 
 def test_a_job_runs_once_and_is_done(staffed: Installation) -> None:

@@ -16,8 +16,8 @@ from relab.jobs.queue import JobQueue, PollingAnnouncer
 from relab.jobs.runner import JobRunner, backoff_s
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
+from rig.waiting import wait_until
 from support.clocks import MovableClock
-from support.waiting import wait_until
 
 LEASE_S = 10.0
 DAY_S = 86_400.0

@@ -9,7 +9,7 @@ import pytest
 from relab.knowledge.errors import DraftNotFoundError, RunbookError
 from relab.knowledge.models import Attempt, PastIncident, Resolver, Tried
 from relab.knowledge.service import KnowledgeService
-from support.runbooks import past, runbook
+from support.incidents.runbooks import past, runbook
 
 CAUSE = "database_lock"
 

@@ -8,7 +8,7 @@ import pytest
 
 from relab.knowledge.models import HitKind
 from relab.knowledge.service import KnowledgeService
-from support.runbooks import past
+from support.incidents.runbooks import past
 
 
 class NearNothingButNotes:

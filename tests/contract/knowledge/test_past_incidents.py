@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from relab.knowledge.errors import PastIncidentNotFoundError
 from relab.knowledge.models import Attempt, FactValue, PastIncident, Resolver, Tried
 from relab.knowledge.service import KnowledgeService
-from support.runbooks import past
+from support.incidents.runbooks import past
 
 _numbers = itertools.count()
 FACTS: dict[str, FactValue] = {"pool.used_pct": 100.0, "count": 3, "health": "degraded", "quiet": True, "odd": -0.5}

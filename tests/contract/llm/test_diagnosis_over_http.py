@@ -14,7 +14,7 @@ from evals.model_diagnosis import main
 from relab.incidents.diagnosis.modelled import AskWhen
 from relab.incidents.storage.log import IncidentLog
 from relab.llm import Budget, BudgetLimits, LangChainGateway, ScriptedGateway
-from support.modelled_cases import WELL, a_log, case
+from support.incidents.modelled_cases import WELL, a_log, case
 
 MakeGateway = Callable[..., LangChainGateway]
 PRICED = BudgetLimits(prompt_usd_per_million=1_000.0, completion_usd_per_million=1_000.0)

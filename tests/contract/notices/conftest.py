@@ -12,7 +12,7 @@ from sqlalchemy import text
 from relab.incidents.storage.log import IncidentLog
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
 
 _numbers = itertools.count()
 

@@ -12,12 +12,12 @@ from relab.incidents.notices.outbox import Outbox
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import NewEvent
 from relab.storage import Database
-from support.children import child, heard
-from support.incident_logs import opened
-from support.receivers import Answer, loopback_receiver
-from support.waiting import wait_until
+from rig.children import child, heard
+from rig.waiting import wait_until
+from support.incidents.logs import opened
+from support.notices.receivers import Answer, loopback_receiver
 
-MODULE = "support.notice_child"
+MODULE = "support.notices.child"
 
 
 @pytest.mark.full

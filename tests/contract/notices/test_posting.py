@@ -13,9 +13,9 @@ from relab.core.errors import ConfigurationError
 from relab.incidents.notices.posting import Fate, Poster, Reply
 from relab.incidents.notices.receivers import Receiver
 from relab.incidents.notices.slack import message_of
-from support.api import MovableClock
-from support.receivers import Answer, loopback_receiver
-from support.servers import free_port
+from rig.servers import free_port
+from support.api.client import MovableClock
+from support.notices.receivers import Answer, loopback_receiver
 
 CLOCK = MovableClock(1_800_000_000_000_000)
 

@@ -26,11 +26,11 @@ from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, NewEvent, Outcome
 from relab.settings import load_settings
 from relab.storage import Database
-from support.api import MovableClock
-from support.incident_logs import MINUTE_US, SECOND_US, asked, opened, question
-from support.receivers import SECRET_PATH, Answer, LoopbackReceiver, Received, loopback_receiver
-from support.senders import QUICK, ROUTING_KEY, sending, to_both, to_slack
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.client import MovableClock
+from support.incidents.logs import MINUTE_US, SECOND_US, asked, opened, question
+from support.notices.receivers import SECRET_PATH, Answer, LoopbackReceiver, Received, loopback_receiver
+from support.notices.senders import QUICK, ROUTING_KEY, sending, to_both, to_slack
 
 HOUR_US = 60 * MINUTE_US
 _numbers = itertools.count()

@@ -10,7 +10,7 @@ import pytest
 from relab.progress.signal import PollingSignal, ProgressSignal, RedisSignal
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.progress import Stream
+from support.progress.followers import Stream
 
 
 @pytest.fixture

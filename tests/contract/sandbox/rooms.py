@@ -16,7 +16,7 @@ from relab.experiments.sandbox.docker import DockerSandbox
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.local import LocalSandbox
 from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Listener, Network, Places, Running, Sandbox
-from support.components import leave_out, require_program
+from support.components.required import leave_out, require_program
 
 IMAGE = "relab-test:latest"
 INSTALL = ".ci/system-packages"

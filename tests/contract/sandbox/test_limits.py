@@ -19,7 +19,7 @@ from contract.sandbox.rooms import HOLD, PATH, Rooms, make_rooms, wait_until_fre
 from relab.experiments.sandbox.cgroups import Cgroups, Group, _Hierarchy
 from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.protocol import Limits, Running, SandboxError
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 UNPRIVILEGED = 61_234
 """A user id that has no account and, on a machine that runs tests, no process."""
@@ -187,7 +187,7 @@ import ctypes, json, os, sys
 from pathlib import Path
 from contract.sandbox.rooms import make_rooms
 from relab.experiments.sandbox.protocol import Limits
-from support.waiting import wait_until
+from rig.waiting import wait_until
 kind = sys.argv[1]
 if os.getuid() == 0:
     # Only now: the interpreter may lie where only root may read.

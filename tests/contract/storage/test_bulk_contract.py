@@ -25,8 +25,8 @@ from relab.storage.migrate import upgrade
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
 from relab.telemetry.tables import AgentRunRow, SpanRow, TimelineItemRow
-from support.runs import examples, minimal_run
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.telemetry.runs import examples, minimal_run
 
 RUNS = table_of(AgentRunRow)
 ITEMS = table_of(TimelineItemRow)

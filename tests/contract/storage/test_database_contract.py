@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 from relab.core.ids import new_id
 from relab.storage import Database, UnitOfWork
 from relab.storage.errors import ConstraintError
-from support.transactions import roll_back
+from support.storage.transactions import roll_back
 
 LEASE = text("INSERT INTO leases (name, owner, until) VALUES (:name, :owner, 0)")
 

@@ -27,7 +27,7 @@ from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
-from support.runs import RunBody, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
+from support.telemetry.runs import RunBody, failed_run, guardrail_event, minimal_run, step, time_text, tool_call
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, span
 
 ADDED = {"conversation_id", "mapper_version"}

@@ -17,9 +17,9 @@ from relab.telemetry import export
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.models import AgentRun, RunFilter, RunStatus
 from relab.telemetry.reading import check_agent_run, read_agent_run
-from support.api import running_api
-from support.otlp import Trace, assert_taken, encode, export_of, pairs, post, span_lists
-from support.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text
+from support.api.client import running_api
+from support.otlp.traces import Trace, assert_taken, encode, export_of, pairs, post, span_lists
+from support.telemetry.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text
 from unit.telemetry.otlp.builders import TRACE, body_of
 from unit.telemetry.otlp.strategies import attribute_lists, traces
 

@@ -19,7 +19,7 @@ from relab.telemetry.models import ExportReceipt, RunFilter
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
-from support.runs import examples
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, TRACE, body_of, load, pairs, record_of_spans, span
 from unit.telemetry.otlp.strategies import spans
 

@@ -15,8 +15,8 @@ from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS
 from relab.telemetry.models import RunFilter
 from relab.telemetry.parquet import write_parquet
 from relab.telemetry.reading import check_agent_run
-from support.otlp import AGENT, TOOL, Trace, at, encode, pairs, span_id
-from support.runs import failed_run, minimal_run, time_text, tool_call
+from support.otlp.traces import AGENT, TOOL, Trace, at, encode, pairs, span_id
+from support.telemetry.runs import failed_run, minimal_run, time_text, tool_call
 
 EARLIEST, LATEST = "1970-01-01T00:00:00.000001Z", "2199-12-31T23:59:59.999999Z"
 

@@ -19,10 +19,10 @@ from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.models import RunFilter
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.retention import PruneCounts
-from support.api import MovableClock, run_jobs
-from support.otlp import Trace, encode
-from support.runs import RunBody, failed_run, minimal_run, step, time_text, tool_call
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.client import MovableClock, run_jobs
+from support.otlp.traces import Trace, encode
+from support.telemetry.runs import RunBody, failed_run, minimal_run, step, time_text, tool_call
 
 HOUR_S = 3_600
 CUTOFF_US = parse_time(time_text(HOUR_S))

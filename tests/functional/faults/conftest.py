@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.fault_field import Field, a_field
-from support.testbeds import bed_home
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from relab.testbed.actions.plant import Plant
-from support.fault_cases import Case, Check, checks, fails, sees
-from support.fault_field import Field
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.fault_cases import Case, Check, checks, fails, sees
+from support.testbed.fault_field import Field
 
 pytestmark = pytest.mark.full
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from support.fault_cases import Case, Check, checks, fails
-from support.fault_field import Field
-from support.signals import SIGNALS
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.fault_cases import Case, Check, checks, fails
+from support.testbed.fault_field import Field
+from support.testbed.signals import SIGNALS
 
 
 def has_long_run_queue(field: Field) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.fault_field import Field
-from support.signals import SIGNALS
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.fault_field import Field
+from support.testbed.signals import SIGNALS
 
 
 @pytest.mark.full

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from support.fault_cases import Case, Check, Seen, checks, fails, is_slow, says
-from support.fault_field import Field
+from support.testbed.fault_cases import Case, Check, Seen, checks, fails, is_slow, says
+from support.testbed.fault_field import Field
 
 
 def paths(dependency: str, shows: dict[str, Seen]) -> tuple[Case, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from support.fault_cases import Case, Check, Steps, checks, fails, says
-from support.fault_field import Field
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.fault_cases import Case, Check, Steps, checks, fails, says
+from support.testbed.fault_field import Field
 
 BACK: Steps = (("roll-back-settings", {}),)
 

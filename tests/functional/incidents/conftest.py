@@ -11,9 +11,9 @@ import pytest
 
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.storage.migrate import upgrade
-from support.flaky_databases import FlakyDatabase, FlakySaver
-from support.small_shops import Means, Shop, a_shop, hasty, write_books
-from support.ways import Way
+from support.shops.small import Means, Shop, a_shop, hasty, write_books
+from support.shops.ways import Way
+from support.storage.flaky_databases import FlakyDatabase, FlakySaver
 
 ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=0.0)
 

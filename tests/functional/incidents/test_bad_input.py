@@ -11,14 +11,14 @@ import pytest
 
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     Means,
     Watching,
     learnt,
     watching,
 )
-from support.ways import Way, is_act
+from support.shops.ways import Way, is_act
 
 pytestmark = [pytest.mark.anyio, pytest.mark.full]
 

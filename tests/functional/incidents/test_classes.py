@@ -10,9 +10,9 @@ import pytest
 import structlog
 
 from relab.bootstrap import Services
-from support.action_servers import NOWHERE, RealServer, real_server
-from support.cli import Lab
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.testbed.action_servers import NOWHERE, RealServer, real_server
 
 EXIT_UNAVAILABLE = 69
 STRANGE = "'setings' (did you mean 'setting'?)"

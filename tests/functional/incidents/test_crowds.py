@@ -9,8 +9,8 @@ import pytest
 
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.storage.models import IncidentStatus, Outcome
-from support.small_shops import HEALTH, Means, Shop, Watching, learnt, over, polled, watching, with_status
-from support.ways import Way
+from support.shops.small import HEALTH, Means, Shop, Watching, learnt, over, polled, watching, with_status
+from support.shops.ways import Way
 
 pytestmark = pytest.mark.anyio
 LIMIT, NO_LIMIT = 4, 0

@@ -19,10 +19,10 @@ from relab.incidents.looks.service import relative_facts
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue
 from relab.testbed.scoring.truth import CAUSES
-from support.fault_field import Field, a_field
-from support.signals import SIGNALS
-from support.testbeds import bed_home
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
+from support.testbed.signals import SIGNALS
 
 pytestmark = [pytest.mark.full, pytest.mark.matrix]
 RUNBOOKS = shipped_shelf().runbooks

@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from relab.api.incidents import ALERTS_EXAMPLE
-from support.alerting import alertmanager, require_alerting
-from support.installation import Installation
-from support.process import LabProcess
-from support.raw_http import RawConnection
-from support.servers import free_port
-from support.waiting import wait_until
-from support.well_targets import a_well_target
+from rig.servers import free_port
+from rig.waiting import wait_until
+from support.api.raw_http import RawConnection
+from support.components.alerting import alertmanager, require_alerting
+from support.lab.installation import Installation
+from support.lab.process import LabProcess
+from support.shops.well_targets import a_well_target
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from relab.incidents.storage.models import Outcome
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     Means,
     learnt,

@@ -8,10 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support.action_servers import NOWHERE, RealServer, real_server
-from support.cli import Lab
-from support.process import LabProcess
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.lab.process import LabProcess
+from support.testbed.action_servers import NOWHERE, RealServer, real_server
 
 EXIT_UNAVAILABLE = 69
 UNKNOWN = "a-token-that-the-server-does-not-know"

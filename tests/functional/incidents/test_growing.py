@@ -9,7 +9,7 @@ import pytest
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
 from relab.testbed.actions.models import BlastRadius
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     Means,
     Shop,
@@ -20,8 +20,8 @@ from support.small_shops import (
     watching,
     with_status,
 )
-from support.valves import TurnValve
-from support.ways import Way, at, is_dry_run
+from support.shops.ways import Way, at, is_dry_run
+from support.testbed.valves import TurnValve
 
 pytestmark = pytest.mark.anyio
 HEALTH, METRICS = "/api/v1/health", "/api/v1/metrics"

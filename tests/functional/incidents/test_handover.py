@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.incidents.storage.models import Outcome, TimelineEvent
-from support.small_shops import HEALTH, Means, Watching, learnt, over, watching
+from support.shops.small import HEALTH, Means, Watching, learnt, over, watching
 
 pytestmark = pytest.mark.anyio
 

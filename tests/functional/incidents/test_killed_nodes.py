@@ -27,10 +27,10 @@ from relab.storage import Database
 from relab.storage.migrate import upgrade
 from relab.telemetry.models import AgentRun, RunStatus
 from relab.telemetry.service import TelemetryService
-from support.children import Child, child, heard, say
-from support.served_shops import ServedShop, a_served_shop
-from support.small_shops import CURE, write_books
-from support.waiting import wait_until
+from rig.children import Child, child, heard, say
+from rig.waiting import wait_until
+from support.shops.served import ServedShop, a_served_shop
+from support.shops.small import CURE, write_books
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(60)]
 
@@ -138,7 +138,7 @@ def module_scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         url = request.getfixturevalue("postgres").create_database(f"killed_{os.getpid()}")
     database = Database.open(url)
     upgrade(database)
-    with a_served_shop(home / "shop") as served, child("support.standing_child") as forks:
+    with a_served_shop(home / "shop") as served, child("support.shops.standing_child") as forks:
         given = {
             "database": url, "home": str(home), "books": str(write_books(home / "books")), "url": served.url,
             "clock": str(home / "shop" / "clock"), "token": served.shop.tokens["responder"],

@@ -11,11 +11,11 @@ import pytest
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, Outcome
 from relab.storage import Database
-from support.children import Child, child, heard
-from support.fault_field import Field, a_field
-from support.responders import TARGET
-from support.testbeds import bed_home
-from support.waiting import wait_until
+from rig.children import Child, child, heard
+from rig.waiting import wait_until
+from support.incidents.responders import TARGET
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = [pytest.mark.full, pytest.mark.matrix, pytest.mark.timeout(300)]
 MOMENTS = ["gather", "investigate", "plan", "execute", "asked", "done", "verify", "learn"]
@@ -35,7 +35,9 @@ def field(whole_field: Field) -> Iterator[Field]:
 
 def responder(field: Field, home: Path, moment: str) -> AbstractContextManager[Child]:
     token = str(field.actions.headers["Authorization"]).removeprefix("Bearer ")
-    return child("support.responder_child", str(home), field.target, str(field.actions.base_url), token, moment)
+    return child(
+        "support.incidents.responder_child", str(home), field.target, str(field.actions.base_url), token, moment
+    )
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -13,9 +13,9 @@ from relab.incidents.postmortem.composing import compose
 from relab.incidents.postmortem.models import Case, Moment
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
 from relab.knowledge.learnt import PREFIX
-from support.fault_field import Field, a_field
-from support.responders import Running, acting, responding
-from support.testbeds import bed_home
+from support.incidents.responders import Running, acting, responding
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(400)]
 

@@ -11,8 +11,7 @@ from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.response import planning_nodes, responder
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
-from support.flaky_databases import FlakyDatabase
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     RUIN,
     Means,
@@ -25,7 +24,8 @@ from support.small_shops import (
     with_status,
     write_books,
 )
-from support.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
+from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, is_switch
+from support.storage.flaky_databases import FlakyDatabase
 
 pytestmark = pytest.mark.anyio
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)

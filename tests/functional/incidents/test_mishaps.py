@@ -9,8 +9,7 @@ import pytest
 
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.storage.models import IncidentStatus, Outcome
-from support.flaky_databases import FlakyDatabase
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     Means,
     learnt,
@@ -18,7 +17,7 @@ from support.small_shops import (
     watching,
     with_status,
 )
-from support.ways import (
+from support.shops.ways import (
     GoOn,
     Way,
     at,
@@ -29,6 +28,7 @@ from support.ways import (
     lose_everything_from_the_first_act,
     said,
 )
+from support.storage.flaky_databases import FlakyDatabase
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from relab.incidents.notices.wording import Context, notice_of
 from relab.incidents.response.news import MOST_RELOOKS
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome, TimelineEvent
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     HEALTH,
     Means,
@@ -24,7 +24,7 @@ from support.small_shops import (
     watching,
     with_status,
 )
-from support.ways import Way, at, is_act
+from support.shops.ways import Way, at, is_act
 
 pytestmark = pytest.mark.anyio
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)

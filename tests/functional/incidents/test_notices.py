@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from support.cli import Lab
-from support.process import LabProcess
-from support.receivers import SECRET_PATH, Answer, loopback_receiver
-from support.senders import ROUTING_KEY
-from support.servers import free_port
-from support.slack import EXAMPLE_SECRET, command_body, signed_headers
-from support.waiting import wait_until
-from support.well_targets import a_well_target
+from rig.servers import free_port
+from rig.waiting import wait_until
+from support.lab.cli import Lab
+from support.lab.process import LabProcess
+from support.notices.receivers import SECRET_PATH, Answer, loopback_receiver
+from support.notices.senders import ROUTING_KEY
+from support.notices.slack import EXAMPLE_SECRET, command_body, signed_headers
+from support.shops.well_targets import a_well_target
 
 EXIT_UNAVAILABLE = 69
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]

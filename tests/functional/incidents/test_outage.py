@@ -13,9 +13,9 @@ from relab.incidents.checkpoints import checkpoints
 from relab.incidents.storage.models import IncidentStatus, Outcome
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.servers import PostgresServer
-from support.small_shops import Means, a_shop, hasty, learnt, watching, write_books
-from support.ways import Way, at, is_act, is_switch
+from rig.servers import PostgresServer
+from support.shops.small import Means, a_shop, hasty, learnt, watching, write_books
+from support.shops.ways import Way, at, is_act, is_switch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.full]
 

@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from support.alerting import (
+from rig.servers import free_port
+from rig.waiting import wait_until
+from support.components.alerting import (
     Program,
     ScrapedShop,
     a_scraped_shop,
@@ -20,11 +22,9 @@ from support.alerting import (
     snippets,
     write_config,
 )
-from support.installation import Installation
-from support.process import LabProcess, run_lab
-from support.servers import free_port
-from support.waiting import wait_until
-from support.well_targets import a_well_target
+from support.lab.installation import Installation
+from support.lab.process import LabProcess, run_lab
+from support.shops.well_targets import a_well_target
 
 pytestmark = [pytest.mark.full]
 

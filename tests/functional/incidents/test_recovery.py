@@ -15,7 +15,7 @@ from relab.incidents.models import Anomaly, Severity
 from relab.incidents.storage.errors import IncidentOverError
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, Outcome, ReceivedAlert
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     HEALTH,
     RUIN,
@@ -30,7 +30,7 @@ from support.small_shops import (
     with_status,
     write_books,
 )
-from support.ways import GoOn, Way, at, is_act, is_dry_run, said
+from support.shops.ways import GoOn, Way, at, is_act, is_dry_run, said
 
 pytestmark = pytest.mark.anyio
 ASKS = Policy(autonomy=Autonomy.APPROVE, cooldown_s=0.0)

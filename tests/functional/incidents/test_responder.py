@@ -11,9 +11,9 @@ import pytest
 
 from relab.incidents.acting.policy import Policy
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
-from support.fault_field import Field, a_field
-from support.responders import Running, acting, responding
-from support.testbeds import bed_home
+from support.incidents.responders import Running, acting, responding
+from support.testbed.beds import bed_home
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 CAUSES = {

@@ -15,7 +15,7 @@ from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.acting.records import ActStatus, Effect
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import IncidentStatus, Outcome
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     RUIN,
     Means,
@@ -27,7 +27,7 @@ from support.small_shops import (
     with_status,
     write_books,
 )
-from support.ways import (
+from support.shops.ways import (
     GoOn,
     Way,
     at,

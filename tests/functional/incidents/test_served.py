@@ -10,8 +10,8 @@ import pytest
 
 from relab.testbed.scoring.responder import Bindings, Responder, a_responder
 from relab.testbed.scoring.status import Sight
-from support.servers import free_port
-from support.waiting import wait_until
+from rig.servers import free_port
+from rig.waiting import wait_until
 
 pytestmark = [pytest.mark.full]
 

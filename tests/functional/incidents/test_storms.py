@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import Incident, IncidentStatus
-from support.flaky_databases import FlakyDatabase, FlakySaver
-from support.small_shops import (
+from support.shops.small import (
     CURE,
     RUIN,
     Means,
@@ -33,7 +32,8 @@ from support.small_shops import (
     watching,
     write_books,
 )
-from support.ways import GoOn, Way, cut, is_act, is_undo, key_of, lie, lost, said
+from support.shops.ways import GoOn, Way, cut, is_act, is_undo, key_of, lie, lost, said
+from support.storage.flaky_databases import FlakyDatabase, FlakySaver
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 

@@ -16,11 +16,11 @@ from relab.rca.models import RcaStatus, Report
 from relab.settings import load_settings
 from relab.storage.migrate import upgrade
 from relab.telemetry.models import RunStatus
-from support.api import run_jobs
-from support.broken_hands import ERROR, broken_hands
-from support.fault_field import Field, a_field
-from support.testbeds import bed_home
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.api.client import run_jobs
+from support.testbed.beds import bed_home
+from support.testbed.broken_hands import ERROR, broken_hands
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 

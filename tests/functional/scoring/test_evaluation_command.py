@@ -15,9 +15,9 @@ import relab
 from relab.testbed import service
 from relab.testbed.layout import Layout
 from relab.testbed.scoring.beds import bed_name
-from support.process import lab_environment
-from support.testbeds import bed_home, free_base
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.lab.process import lab_environment
+from support.testbed.beds import bed_home, free_base
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 EXAMPLE = Path(relab.__file__).parent.parent.parent / "examples" / "responder.py"

@@ -22,10 +22,10 @@ from relab.testbed.scoring.episodes import Episode, Event, Kind
 from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment
 from relab.testbed.scoring.harness import run_trial
 from relab.testbed.scoring.responder import Bindings
-from support.experiments import read_lines
-from support.process import lab_environment
-from support.testbeds import bed_home, free_base, living, processes_of
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.experiments.projects import read_lines
+from support.lab.process import lab_environment
+from support.testbed.beds import bed_home, free_base, living, processes_of
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 WITHIN_S = 800

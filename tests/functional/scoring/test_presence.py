@@ -13,10 +13,10 @@ from relab.testbed.chaos.ground import Ground
 from relab.testbed.links.client import LinksClient
 from relab.testbed.scoring.presence import Presence
 from relab.testbed.scoring.truth import CAUSES
-from support.fault_cases import EVERY_WORKER, WORKERS, Steps
-from support.fault_field import Field, a_field
-from support.testbeds import bed_home
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.beds import bed_home
+from support.testbed.fault_cases import EVERY_WORKER, WORKERS, Steps
+from support.testbed.fault_field import Field, a_field
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(300)]
 GONE_WITHIN_S = 30.0

@@ -29,11 +29,11 @@ from relab.api.examples import AGENT_RUN_EXAMPLE
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage.migrate import upgrade
-from support.api import loopback_client, run_jobs
-from support.process import SETTING_NAMES
-from support.routes import product_routes
-from support.runs import RunBody, agent_runs, examples, failed_run
-from support.servers import PostgresServer
+from rig.servers import PostgresServer
+from support.api.client import loopback_client, run_jobs
+from support.api.routes import product_routes
+from support.lab.process import SETTING_NAMES
+from support.telemetry.runs import RunBody, agent_runs, examples, failed_run
 
 # Whatever is triggered is responded to beside the test, and LangGraph draws the ids of its checkpoints from the global generator.
 # Hypothesis takes that for a strategy's doing.

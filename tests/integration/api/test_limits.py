@@ -14,8 +14,8 @@ import structlog
 
 from relab.api.app import create_app
 from relab.bootstrap import Services, build
-from support.asgi import RawRequest
-from support.runs import minimal_run
+from support.api.asgi import RawRequest
+from support.telemetry.runs import minimal_run
 
 LIMIT = 20_000
 JSON = (b"content-type", b"application/json")

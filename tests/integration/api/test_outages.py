@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from relab.api.app import create_app
 from relab.bootstrap import Services
 from relab.storage.errors import DatabaseUnavailableError
-from support.api import assert_problem, loopback_client, run_jobs, running_api
-from support.runs import failed_run, minimal_run
-from support.servers import PostgresServer, RedisServer
-from support.waiting import wait_until
+from rig.servers import PostgresServer, RedisServer
+from rig.waiting import wait_until
+from support.api.client import assert_problem, loopback_client, run_jobs, running_api
+from support.telemetry.runs import failed_run, minimal_run
 
 
 @pytest.fixture

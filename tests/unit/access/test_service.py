@@ -24,7 +24,7 @@ from relab.access.service import AccessService, Credentials
 from relab.core.errors import InvalidInputError
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.api import MovableClock
+from support.api.client import MovableClock
 
 START_US = 1_800_000_000_000_000
 HOUR_US = 3_600_000_000

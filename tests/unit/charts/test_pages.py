@@ -10,7 +10,7 @@ import pytest
 
 from relab.charts.pages import vega
 from relab.experiments.results.report import write_report
-from support.trial_rows import trial_row, write_run
+from rig.trial_rows import trial_row, write_run
 
 NAME = f"vega-{version('vl-convert-python')}.js"
 

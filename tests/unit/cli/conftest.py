@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.cli import Lab
-from support.runs import failed_run, minimal_run
+from support.lab.cli import Lab
+from support.telemetry.runs import failed_run, minimal_run
 
 
 @pytest.fixture(scope="module")

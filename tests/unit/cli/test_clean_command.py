@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.cli import Lab
-from support.trial_rows import trial_row, write_run
+from rig.trial_rows import trial_row, write_run
+from support.lab.cli import Lab
 
 RUNS = ("run_20260101_000000_aaaaaa", "run_20260301_000000_bbbbbb", "run_20260701_000000_cccccc")
 

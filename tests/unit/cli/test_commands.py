@@ -12,8 +12,8 @@ from relab.bootstrap import Services, build
 from relab.core.errors import NotFoundError
 from relab.settings import load_settings
 from relab.telemetry.reading import check_agent_run
-from support.cli import Lab
-from support.runs import failed_run, minimal_run
+from support.lab.cli import Lab
+from support.telemetry.runs import failed_run, minimal_run
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERRUPTED = 1, 64, 69, 130
 

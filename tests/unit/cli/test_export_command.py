@@ -13,10 +13,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from support.cli import Lab
-from support.otlp import Trace, encode
-from support.process import lab_environment
-from support.runs import RunBody, failed_run, minimal_run
+from support.lab.cli import Lab
+from support.lab.process import lab_environment
+from support.otlp.traces import Trace, encode
+from support.telemetry.runs import RunBody, failed_run, minimal_run
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_INTERNAL = 1, 64, 69, 70
 HOSTILE = "\x7f\x9b31m\u202eabc\u2028\U0001f600"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support.cli import Lab
-from support.flags import document, rule
+from support.flags.contents import document, rule
+from support.lab.cli import Lab
 
 EXIT_FAILED, EXIT_USAGE = 1, 64
 

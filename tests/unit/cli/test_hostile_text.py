@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.cli.output import plain, print_json, print_table
-from support.cli import Lab
-from support.runs import examples, failed_run, texts
+from support.lab.cli import Lab
+from support.telemetry.runs import examples, failed_run, texts
 
 HOSTILE = "[/bold][link=http://evil.example]x[/link]\x1b[2J\x1b]0;title\x07\x9b31m\r\x08:smile:\u202eabc\x7f"
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]")

@@ -12,8 +12,8 @@ from relab.core.clock import SystemClock
 from relab.incidents.storage.models import NewEvent, Outcome
 from relab.settings import load_settings
 from relab.storage.migrate import upgrade
-from support.cli import Lab
-from support.incident_logs import MINUTE_US, opened, question
+from support.incidents.logs import MINUTE_US, opened, question
+from support.lab.cli import Lab
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 

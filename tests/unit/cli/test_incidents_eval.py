@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from support.cli import Lab
+from support.lab.cli import Lab
 
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69

@@ -10,8 +10,8 @@ from relab.bootstrap import build
 from relab.knowledge.models import Attempt, PastIncident, Resolver, Runbook, RunbookAction, Tried
 from relab.knowledge.writing import write_runbook
 from relab.settings import load_settings
-from support.cli import Lab
-from support.runbooks import past, runbook
+from support.incidents.runbooks import past, runbook
+from support.lab.cli import Lab
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE = 1, 64, 69
 SYMPTOM = "the frobnicator overflows now and then"

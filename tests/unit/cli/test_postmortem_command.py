@@ -8,8 +8,8 @@ from relab.bootstrap import build
 from relab.core.clock import SystemClock
 from relab.settings import load_settings
 from relab.storage.migrate import upgrade
-from support.cli import Lab
-from support.stored_incidents import begun, mended
+from support.incidents.stored import begun, mended
+from support.lab.cli import Lab
 
 EXIT_FAILED, EXIT_UNAVAILABLE = 1, 69
 

@@ -12,8 +12,8 @@ from relab.knowledge.service import KnowledgeService
 from relab.llm import LlmUnavailableError, ScriptedGateway
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.modelled_cases import BOOKS, DOUBT, SURE, WELL, named
-from support.runbooks import past
+from support.incidents.modelled_cases import BOOKS, DOUBT, SURE, WELL, named
+from support.incidents.runbooks import past
 
 ALL_WELL = {fact: value for facts in WELL.values() for fact, value in facts.items()}
 

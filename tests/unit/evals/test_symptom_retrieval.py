@@ -12,8 +12,8 @@ from evals.symptom_retrieval import QUERIES, STYLES, ranks, read_queries
 from relab.knowledge.library import load_library
 from relab.knowledge.packaged import packaged_meaning
 from relab.knowledge.search import Meaning
-from support.runbooks import runbook
-from support.sentence_model import model_folder
+from support.components.sentence_model import model_folder
+from support.incidents.runbooks import runbook
 
 SETS = yaml.safe_load(QUERIES.read_text())
 RUNBOOKS = load_library().runbooks

@@ -11,7 +11,7 @@ from relab.core.clock import parse_time
 from relab.core.errors import RelabError
 from relab.experiments.models import Command, Keep, RunOptions, RunSummary, StopSwitch, TrialResult
 from relab.experiments.service import ExperimentService
-from support.experiments import Project, Run
+from support.experiments.projects import Project, Run
 
 DAY_US = 86_400 * 1_000_000
 STEPS_US = [-DAY_US, 365 * DAY_US]

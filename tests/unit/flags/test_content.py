@@ -12,7 +12,7 @@ from relab.core.errors import InvalidInputError
 from relab.core.json import parse_json
 from relab.flags.models import MAX_LISTED, FlagContent, ServiceFlags
 from relab.flags.service import read_as
-from support.flags import Document, document, documents, rule
+from support.flags.contents import Document, document, documents, rule
 
 SERVICE = ServiceFlags().model_dump(mode="json")
 

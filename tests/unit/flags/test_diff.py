@@ -9,7 +9,7 @@ from hypothesis import given
 
 from relab.core.json import canonical_json
 from relab.flags.diff import differences
-from support.flags import JSON_VALUES
+from support.flags.contents import JSON_VALUES
 
 
 def told(before: Any, after: Any) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relab.flags.errors import InvalidContextError, TargetingKeyMissingError
 from relab.flags.evaluation import bucket, evaluate
 from relab.flags.models import ALL_BP, FlagContent, FlagVersion
-from support.flags import JSON_VALUES, TEXTS, Document, content, documents, rule, weights
+from support.flags.contents import JSON_VALUES, TEXTS, Document, content, documents, rule, weights
 
 NAMES = ["a", "b", "c", "d"]
 

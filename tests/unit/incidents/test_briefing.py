@@ -17,7 +17,7 @@ from relab.incidents.briefing import (
     question_details,
 )
 from relab.incidents.storage.models import TimelineEvent
-from support.incident_logs import question
+from support.incidents.logs import question
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),

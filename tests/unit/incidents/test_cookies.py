@@ -13,8 +13,8 @@ from relab.incidents.cookies import NoCookies
 from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.models import Base
-from support.action_servers import answer, hostile_server
-from support.look_answers import WELL
+from support.incidents.look_answers import WELL
+from support.testbed.action_servers import answer, hostile_server
 
 STICKY = "worker=3; Path=/"
 # The standard library's reader of cookies takes this for a bug of its own, and warns with a stack trace.

@@ -20,9 +20,9 @@ from relab.incidents.diagnosis.modelled_answers import MOST_FROM_MODEL, raised
 from relab.incidents.storage.log import IncidentLog
 from relab.knowledge.models import Risk
 from relab.llm import ScriptedGateway
-from support.acts import catalogue, entry
-from support.modelled_cases import BOOKS, DOUBT, SURE, Case, ThinkingGateway, a_log, case
-from support.runbooks import runbook
+from support.incidents.acts import catalogue, entry
+from support.incidents.modelled_cases import BOOKS, DOUBT, SURE, Case, ThinkingGateway, a_log, case
+from support.incidents.runbooks import runbook
 
 ORDER = re.compile(r"ORDER (\{.*?\}) END")
 

@@ -24,7 +24,7 @@ from relab.incidents.looks.models import Evidence, Looked
 from relab.incidents.models import Snapshot
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue, Runbook
-from support.look_answers import facts_of
+from support.incidents.look_answers import facts_of
 
 RUNBOOKS = shipped_shelf().runbooks
 WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in LOOKS}

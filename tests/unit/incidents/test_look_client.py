@@ -17,7 +17,7 @@ from relab.incidents.looks import asking
 from relab.incidents.looks.asking import Asker
 from relab.incidents.looks.client import LookClient, UnknownLookError
 from relab.incidents.looks.models import Base, Looked
-from support.look_answers import WELL
+from support.incidents.look_answers import WELL
 
 Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 

@@ -15,7 +15,7 @@ from relab.incidents.looks.catalogue import LOOKS, looks_for
 from relab.incidents.looks.models import Answer
 from relab.incidents.looks.service import relative_facts
 from relab.incidents.models import Absence
-from support.look_answers import NOW_US, WELL, answers_to, changed, component, facts_of, log_line, version
+from support.incidents.look_answers import NOW_US, WELL, answers_to, changed, component, facts_of, log_line, version
 
 HEALTH, DATABASE, COMPONENTS = "/api/v1/health", "/api/v1/diagnostics/database", "/components"
 METRICS = "/api/v1/metrics?window_s=10"

@@ -23,8 +23,8 @@ from relab.llm import (
     ScriptedGateway,
 )
 from relab.llm.scripted import Scripted
-from support.modelled_cases import DOUBT, SURE, Case, a_log, case, incident_in, named
-from support.runbooks import runbook
+from support.incidents.modelled_cases import DOUBT, SURE, Case, a_log, case, incident_in, named
+from support.incidents.runbooks import runbook
 
 NEVER: Mapping[str, Any] = {"when": AskWhen.NEVER}
 

@@ -16,8 +16,8 @@ from relab.incidents.diagnosis.modelled_prompt import MOST_EVIDENCE, Case, build
 from relab.incidents.looks.models import Evidence
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue
-from support.modelled_cases import incident_in
-from support.runbooks import runbook
+from support.incidents.modelled_cases import incident_in
+from support.incidents.runbooks import runbook
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SECRETS = ["hunter2", "sk-live-1234", "eyJhbGciOi"]

@@ -27,7 +27,7 @@ from relab.knowledge.writing import write_runbook
 from relab.llm import LlmGateway, LlmUnavailableError, ScriptedGateway
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from support.modelled_cases import BOOKS, DOUBT, Case, Service, case, named
+from support.incidents.modelled_cases import BOOKS, DOUBT, Case, Service, case, named
 
 TARGET = "http://127.0.0.1:8011"
 

@@ -6,7 +6,7 @@ import pytest
 
 from relab.core.errors import UnavailableError
 from relab.incidents.surroundings import health_of
-from support.well_targets import a_target
+from support.shops.well_targets import a_target
 
 PATH = "/api/v1/health"
 

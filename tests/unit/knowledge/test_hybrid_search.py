@@ -15,8 +15,8 @@ from relab.knowledge.models import HitKind
 from relab.knowledge.packaged import packaged_meaning
 from relab.knowledge.search import Meaning, fuse, search
 from relab.knowledge.vectors import VectorStore
-from support.runbooks import past, runbook
-from support.sentence_model import model_folder
+from support.components.sentence_model import model_folder
+from support.incidents.runbooks import past, runbook
 
 
 class Directions:

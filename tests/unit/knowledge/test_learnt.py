@@ -23,10 +23,10 @@ from relab.knowledge.reading import parse_runbook
 from relab.knowledge.service import KnowledgeService
 from relab.knowledge.writing import write_runbook
 from relab.storage import Database
-from support.acts import shipped_catalogue
-from support.look_answers import WELL as ALL_WELL
-from support.look_answers import changed, component, facts_of, log_line
-from support.runbooks import past
+from support.incidents.acts import shipped_catalogue
+from support.incidents.look_answers import WELL as ALL_WELL
+from support.incidents.look_answers import changed, component, facts_of, log_line
+from support.incidents.runbooks import past
 
 SHIPPED = shipped_shelf().runbooks
 GIVES = {name: look.facts for name, look in LOOKS.items()}

@@ -12,7 +12,7 @@ from relab.core.errors import ConfigurationError
 from relab.knowledge.errors import RunbookFolderError
 from relab.knowledge.library import MAX_FILES, folder_shelf, load_library, shipped_shelf
 from relab.knowledge.writing import write_runbook
-from support.runbooks import runbook
+from support.incidents.runbooks import runbook
 
 
 def put(folder: Path, name: str, cause: str, **changed: object) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from relab.knowledge.lint import Remark, Surroundings, Weight, alike, lint
 from relab.knowledge.models import Condition, Operator, Runbook, RunbookAction
 from relab.knowledge.reading import parse_runbook
-from support.runbooks import TEXT, expects, runbook
+from support.incidents.runbooks import TEXT, expects, runbook
 
 MEND = RunbookAction("mend", {}, "")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from relab.incidents.diagnosis import inference
 from relab.knowledge.memory import MOST_FROM_MEMORY, likeness, memory_factors
 from relab.knowledge.models import FactValue, Resolver
-from support.runbooks import expects, past, runbook
+from support.incidents.runbooks import expects, past, runbook
 
 NOW: dict[str, FactValue] = {"pool.used_pct": 100.0, "dependency.database": "ok", "errors.pct": 60.0, "quiet": True}
 TEMPLATES = {"timeout waiting for a connection <*>": 40, "request took <*> ms": 3}

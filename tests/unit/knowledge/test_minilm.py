@@ -11,7 +11,7 @@ import pytest
 from relab.core.errors import UnavailableError
 from relab.knowledge.minilm import MOST_PIECES, MiniLm
 from relab.knowledge.wordpiece import WordPieces
-from support.sentence_model import model_folder
+from support.components.sentence_model import model_folder
 
 TEXTS = [
     "The database does not answer.",

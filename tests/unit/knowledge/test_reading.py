@@ -12,7 +12,7 @@ from relab.knowledge.errors import RunbookError
 from relab.knowledge.models import Condition, Expectation, Operator, Risk, Runbook, RunbookAction
 from relab.knowledge.reading import MAX_BYTES, parse_runbook, read_runbook
 from relab.knowledge.writing import write_runbook
-from support.runbooks import TEXT, expects
+from support.incidents.runbooks import TEXT, expects
 
 SOURCE = "leak.md"
 

@@ -8,7 +8,7 @@ from relab.knowledge.models import Attempt, PastIncident, Resolver, Runbook, Run
 from relab.knowledge.reading import parse_runbook
 from relab.knowledge.revising import HEADING, revised
 from relab.knowledge.writing import write_runbook
-from support.runbooks import past, runbook
+from support.incidents.runbooks import past, runbook
 
 NOTHING, WORSE, HELPED, NOT_DONE = Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE, Attempt.HELPED, Attempt.NOT_DONE
 

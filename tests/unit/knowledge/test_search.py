@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relab.knowledge.models import Hit, HitKind, Runbook
 from relab.knowledge.search import search
-from support.runbooks import past, runbook
+from support.incidents.runbooks import past, runbook
 
 LEAK = runbook(
     "connection_pool_leak",

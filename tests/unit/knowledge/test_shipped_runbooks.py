@@ -19,7 +19,7 @@ from relab.testbed.actions.models import Action
 from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, traffic
 from relab.testbed.actions.operations import settings as setting_operations
 from relab.testbed.scoring.truth import CAUSES
-from support.look_answers import facts_of
+from support.incidents.look_answers import facts_of
 
 SHELF = shipped_shelf()
 ACTIONS: dict[str, Action] = {

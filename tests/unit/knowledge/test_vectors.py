@@ -10,7 +10,7 @@ import pytest
 
 from relab.knowledge.errors import VectorStoreError
 from relab.knowledge.vectors import FILE, VectorStore
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 ONE, TWO = b"1" * 8, b"2" * 8
 

@@ -18,7 +18,7 @@ from relab.llm import (
     complete_in_background,
 )
 from relab.llm.gateway import AnswerT
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 PROMPT = Prompt("system", "user")
 

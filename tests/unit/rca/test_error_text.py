@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relab.rca.error_text import HEAD_CHARS, TAIL_CHARS, ErrorReader, is_error_in_result, read_error, without_variables
 from relab.rca.phrases import Phrases, phrase
-from support.runs import examples
+from support.telemetry.runs import examples
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from relab.rca.analyzer import analyze
 from relab.rca.evidence import MAX_SNIPPET_CHARS, EvidenceCollector, verify_verbatim
 from relab.rca.models import Evidence, EvidenceKind
 from relab.rca.problems import Quotation
-from support.runs import step
+from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relab.rca.analyzer import analyze
 from relab.rca.detectors.cycles import find_cycles
 from relab.rca.models import Category, Finding
-from support.runs import RunBody, examples, step
+from support.telemetry.runs import RunBody, examples, step
 from unit.rca.builders import agent_run, call, failed, findings
 
 SAME = {"args_json": {"q": "shoes"}}

@@ -6,7 +6,7 @@ import pytest
 
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category, Confidence
-from support.runs import step
+from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed, findings
 
 RATE, PERMISSION, TIMEOUT, LOOP, SCHEMA, EMPTY = (

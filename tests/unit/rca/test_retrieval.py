@@ -9,7 +9,7 @@ import pytest
 from relab.rca.analyzer import analyze
 from relab.rca.detectors.retrieval import emptiness, is_retrieval
 from relab.rca.models import Category
-from support.runs import step
+from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, failed, findings
 
 EMPTY = Category.RETRIEVAL_EMPTY

@@ -7,7 +7,7 @@ import json
 from relab.rca.analyzer import analyze, build_report, classify, collect_evidence
 from relab.rca.models import Category, Confidence, Report
 from relab.telemetry.models import AgentRun
-from support.seeds import seed_body
+from support.telemetry.seeds import seed_body
 
 
 def run_of(workflow: int) -> AgentRun:

@@ -9,7 +9,7 @@ import pytest
 from relab.rca.analyzer import analyze
 from relab.rca.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import Category, Confidence
-from support.runs import step
+from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed
 
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from relab.stats.intervals import Interval, clopper_pearson, mean_interval, poisson_exact, wilson
-from support.runs import examples
+from support.telemetry.runs import examples
 
 RateInterval = Callable[..., Interval]
 COUNTS = st.integers(1, 400).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.stats.log_histogram import RELATIVE_ERROR, SMALLEST, bucket_of, quantile, value_of
-from support.runs import examples
+from support.telemetry.runs import examples
 
 VALUES = st.floats(SMALLEST, 1e15, exclude_min=True)
 # Rounding of logarithms may add to the error in the last digits.

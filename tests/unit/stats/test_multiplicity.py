@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.stats.multiplicity import holm
-from support.runs import examples
+from support.telemetry.runs import examples
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=12)
 

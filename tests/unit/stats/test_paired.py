@@ -17,7 +17,7 @@ from scipy import optimize, stats
 from relab.stats.intervals import mean_interval
 from relab.stats.multiplicity import holm
 from relab.stats.paired import FEW_CLUSTERS, Clusters, cluster, interval_of, mcnemar_exact, paired_delta
-from support.runs import examples
+from support.telemetry.runs import examples
 
 # Darwin's 15 pairs of maize, eighths of an inch, crossed less self-fertilised; Fisher 1935, section 17.
 MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from relab.stats.pass_k import pass_at_k, pass_hat_k
-from support.runs import examples
+from support.telemetry.runs import examples
 
 PassK = Callable[[int, int, int], float | None]
 BOTH = pytest.mark.parametrize("pass_k", [pass_at_k, pass_hat_k])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from relab.stats.power import count_needed, minimum_detectable_effect, pass_chance, power_of, success_delta_sd
-from support.runs import examples
+from support.telemetry.runs import examples
 
 ALPHAS = st.sampled_from([0.2, 0.05, 0.01, 0.05 / 20])
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.stats.two_sample import fisher_exact, fisher_exact_greater, hodges_lehmann_shift, mann_whitney
-from support.runs import examples
+from support.telemetry.runs import examples
 
 SAMPLES = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=12)
 

@@ -14,7 +14,7 @@ from scipy.stats import multinomial
 from relab.stats.intervals import Interval
 from relab.stats.paired import Clusters, cluster, interval_of
 from relab.stats.verdicts import Gate, Judgement, Verdict, false_pass_rate, worst
-from support.runs import examples
+from support.telemetry.runs import examples
 
 ENDS = st.sampled_from([-math.inf, -2.0, -1.0, 0.0, 0.5, 1.0, 3.0, math.inf])
 NAMES = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="<>="), min_size=1, max_size=40)

@@ -12,7 +12,7 @@ import pytest
 
 from relab.storage.errors import DatabaseUnavailableError
 from relab.storage.group_commit import GroupWriter, WriterStoppedError
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 SOON_S = 10.0
 

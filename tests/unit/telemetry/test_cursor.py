@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from relab.telemetry.cursor import decode_cursor, encode_cursor
 from relab.telemetry.errors import InvalidCursorError
-from support.runs import examples, texts
+from support.telemetry.runs import examples, texts
 
 RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[int, str])
 

@@ -12,7 +12,7 @@ from relab.core.errors import InvalidInputError, MalformedBodyError
 from relab.telemetry.errors import InvalidAgentRunError
 from relab.telemetry.models import MAX_ITEMS
 from relab.telemetry.reading import MAX_PROBLEMS, check_agent_run, read_agent_run
-from support.runs import (
+from support.telemetry.runs import (
     RunBody,
     agent_runs,
     examples,

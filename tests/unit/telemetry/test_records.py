@@ -12,7 +12,7 @@ from relab.core.clock import EARLIEST_US, LATEST_US, format_time
 from relab.telemetry.models import AgentRun
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import ITEM_LISTS, MAX_SEARCH_TEXT, RunRecord, join_search_text, record_of, version_key
-from support.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
+from support.telemetry.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
 
 
 def load(record: RunRecord) -> AgentRun:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relab.core.clock import LATEST_US
 from relab.telemetry import rollups
 from relab.telemetry.rollups import HOUR_US, MINUTE_US, NANO, OTHER_TOOLS, Changes, Contribution, Sums, window
-from support.runs import examples
+from support.telemetry.runs import examples
 
 TIMES = st.integers(0, 3 * HOUR_US) | st.integers(0, LATEST_US - 1)
 TOOLS = st.sampled_from(["search", "lookup", "", "ü😀", "a.b", OTHER_TOOLS])

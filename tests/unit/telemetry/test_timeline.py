@@ -7,7 +7,16 @@ from hypothesis import given
 from relab.telemetry.models import AgentRun
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.timeline import place, present
-from support.runs import RunBody, agent_runs, examples, guardrail_event, minimal_run, step, time_text, tool_call
+from support.telemetry.runs import (
+    RunBody,
+    agent_runs,
+    examples,
+    guardrail_event,
+    minimal_run,
+    step,
+    time_text,
+    tool_call,
+)
 
 
 def order(run: AgentRun) -> list[str]:

@@ -11,7 +11,7 @@ import yaml
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config, read_config
 from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode, Scheduling, StatePolicy
 from relab.experiments.errors import ExperimentInvalidError
-from support.experiment_configs import config, document
+from support.experiments.configs import config, document
 
 PATH = Path("experiment.yaml")
 MINIMAL = """\

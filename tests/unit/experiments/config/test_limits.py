@@ -19,7 +19,7 @@ from relab.experiments.config.limits import (
     machine_memory_mb,
 )
 from relab.experiments.models import ErrorType
-from support.experiment_configs import config
+from support.experiments.configs import config
 
 
 def test_absent_limits_have_defaults_but_for_processors() -> None:

@@ -14,7 +14,7 @@ from relab.experiments.config.file import read_config
 from relab.experiments.config.knobs import load_overrides, read_manifest
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA, experiment_schema, write_experiment, write_knobs
 from relab.experiments.errors import ExperimentInvalidError
-from support.experiment_configs import document
+from support.experiments.configs import document
 
 KINDS = [("agent_harness", False), ("agent_harness", True), ("trainer", False), ("trainer", True)]
 

@@ -11,7 +11,7 @@ import pytest
 from relab.experiments.config.models import NetworkMode, SandboxMode
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.plan.resolve import Command, check_harness, describe, resolve, with_posture
-from support.experiment_configs import config, write_project
+from support.experiments.configs import config, write_project
 
 RUN, DEV, EXPERIMENT = Command.RUN, Command.RUN_DEV, Command.RUN_EXPERIMENT
 LOCAL: dict[str, Any] = {"mode": "local"}

@@ -19,7 +19,7 @@ from relab.experiments.records.run_folder import RunFolder, begin_run, check_roo
 from relab.experiments.trial.rows import Keep
 from relab.experiments.trial.trial_folder import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.trial.wire import sha256_of
-from support.experiment_configs import config
+from support.experiments.configs import config
 
 NOW_US = 1_767_225_600_000_000
 

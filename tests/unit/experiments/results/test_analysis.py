@@ -17,7 +17,7 @@ from relab.experiments.results.run_metadata import direction_by_name, read_facts
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.multiplicity import holm
 from relab.stats.paired import cluster, mcnemar_exact, paired_delta
-from support.trial_rows import RUN_ID, trial_row, write_run
+from rig.trial_rows import RUN_ID, trial_row, write_run
 
 
 def comparisons(run_dir: Path) -> list[dict[str, Any]]:

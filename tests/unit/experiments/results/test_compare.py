@@ -14,7 +14,7 @@ from relab.experiments.errors import RunChangedError, RunNotFoundError
 from relab.experiments.results.compare import Comparison, GateInvalidError, compare
 from relab.experiments.results.decidability import rounded_up
 from relab.stats.verdicts import Verdict
-from support.trial_rows import trial_row, write_run
+from rig.trial_rows import trial_row, write_run
 
 # How often a gate passes by chance takes long to measure, and is asked for where it matters.
 judge = partial(compare, measure_false_passes=False)

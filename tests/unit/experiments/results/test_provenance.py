@@ -19,7 +19,7 @@ from relab.experiments.records.seals import read_attestation
 from relab.experiments.results.grades import Tally
 from relab.experiments.results.provenance import attestation, git_state, run_manifest
 from relab.experiments.schemas.check import check_document as registry_check
-from support.experiment_configs import config
+from support.experiments.configs import config
 
 DIGEST = "sha256:" + "1" * 64
 

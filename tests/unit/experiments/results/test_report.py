@@ -16,7 +16,7 @@ import vl_convert
 from relab.charts.pages import embeddable, visible
 from relab.experiments.results import report
 from relab.experiments.results.report import write_report
-from support.trial_rows import trial_row, write_run
+from rig.trial_rows import trial_row, write_run
 
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror=alert(1)>\x00\x1b[31m\u202e\u2028]]>&amp;{{ 7*7 }}"

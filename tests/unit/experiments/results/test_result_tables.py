@@ -13,7 +13,7 @@ import pytest
 
 from relab.experiments.models import TrialRow
 from relab.experiments.results.result_tables import COLUMNS, json_line, tables_dir, write_tables, write_variant_summary
-from support.trial_rows import RUN_ID, trial_row, write_run
+from rig.trial_rows import RUN_ID, trial_row, write_run
 
 SEED_QUERY = """
 SELECT variant_id, COUNT(*) as trials,

@@ -13,7 +13,7 @@ import pytest
 
 from relab.experiments.sandbox import process
 from relab.experiments.sandbox.process import MARKER, Child
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 
 @contextmanager

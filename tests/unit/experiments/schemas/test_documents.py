@@ -14,7 +14,7 @@ from relab.experiments.schemas.agentlab import CONTRACT
 from relab.experiments.schemas.check import check_file
 from relab.experiments.schemas.documents import schema_names, schema_of
 from relab.experiments.trial.wire import sha256_of
-from support.experiment_configs import IDS
+from support.experiments.configs import IDS
 
 OUTPUT = {"schema_version": "trial_output_v1", "ids": IDS.to_json(), "outcome": "success"}
 EVENT = {

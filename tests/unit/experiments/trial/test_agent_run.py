@@ -16,7 +16,7 @@ from relab.experiments.models import Outcome, TrialRow
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.telemetry.models import AgentRun
 from relab.telemetry.reading import read_agent_run
-from support.experiment_configs import IDS
+from support.experiments.configs import IDS
 
 TS = "2026-01-01T00:00:{:02d}Z"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relab.experiments.trial import events
 from relab.experiments.trial.events import MAX_PROBLEMS, EventStream, read_events
-from support.experiment_configs import IDS
+from support.experiments.configs import IDS
 
 TS = "2026-01-01T00:00:00Z"
 

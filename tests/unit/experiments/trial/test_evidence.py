@@ -15,7 +15,7 @@ from relab.experiments.trial import evidence
 from relab.experiments.trial.evidence import STORE, EvidenceStore, hash_chain
 from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.workspace.manifests import FileEntry, Manifest, compare
-from support.experiment_configs import IDS
+from support.experiments.configs import IDS
 
 EMPTY = "sha256:" + hashlib.sha256(b"").hexdigest()
 ROW = TrialRow(

@@ -12,7 +12,7 @@ import pytest
 from relab.experiments.config.paths import Script
 from relab.experiments.trial.harness_identity import harness_identity, identity_fields
 from relab.experiments.trial.wire import sha256_of
-from support.experiment_configs import config
+from support.experiments.configs import config
 
 IMAGE = "sha256:" + "1" * 64
 

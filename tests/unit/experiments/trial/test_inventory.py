@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.schemas.documents import schema_of
 from relab.experiments.trial.inventory import inventory
-from support.experiment_configs import config
+from support.experiments.configs import config
 
 IDENTITY = {"entry_command": ["x"], "exec_digest": "sha256:" + "1" * 64, "exec_digest_of": "script"}
 CLOSED = {"performed": True, "method": "m", "interfaces": ["lo"], "routes": [], "passed": True}

@@ -12,7 +12,7 @@ from relab.experiments.trial.events import EventStream, read_events
 from relab.experiments.trial.metrics import collect, guardrails_exceeded, matches, measure
 from relab.experiments.trial.wire import TrialOutput
 from relab.experiments.workspace.manifests import Diff, FileEntry
-from support.experiment_configs import IDS, config
+from support.experiments.configs import IDS, config
 
 TS = "2026-01-01T00:00:00Z"
 

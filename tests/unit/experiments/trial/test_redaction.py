@@ -20,7 +20,7 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.trial import redaction
 from relab.experiments.trial.redaction import MIN_CHARS, Redactor
 from relab.experiments.workspace import untrusted_trees
-from support.unprivileged import permissions_hold
+from support.lab.unprivileged import permissions_hold
 
 SECRET = "sk-\"ab/c+d é%<&\\>'=ü"
 PLAIN = "sk-0123456789abcdef"

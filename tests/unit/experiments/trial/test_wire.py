@@ -26,7 +26,7 @@ from relab.experiments.trial.wire import (
     trial_input,
     write_json,
 )
-from support.experiment_configs import IDS, config
+from support.experiments.configs import IDS, config
 
 PLACES = Places("/workspace", "/state", "/out", "/tmp", "/tmp", "/harness", "/dataset")
 CONTROL = "/state/lab_control.json"

@@ -18,7 +18,7 @@ from relab.experiments.workspace.copier import TreeCopier, seen_of
 from relab.experiments.workspace.manifests import Diff, compare
 from relab.experiments.workspace.snapshots import Clone, Snapshot, cached_snapshot, clone, take_snapshot
 from relab.experiments.workspace.untrusted_trees import MAX_HOLES
-from support.unprivileged import permissions_hold
+from support.lab.unprivileged import permissions_hold
 
 
 @pytest.fixture

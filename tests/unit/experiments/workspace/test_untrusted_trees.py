@@ -10,7 +10,7 @@ import pytest
 
 from relab.experiments.workspace import untrusted_trees
 from relab.experiments.workspace.untrusted_trees import make_accessible, remove_tree, use_of_disk, walk
-from support.unprivileged import permissions_hold
+from support.lab.unprivileged import permissions_hold
 
 
 def deep(root: Path, levels: int, name: str) -> None:

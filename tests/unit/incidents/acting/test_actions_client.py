@@ -31,7 +31,7 @@ from relab.incidents.acting.errors import (
 )
 from relab.incidents.acting.records import ActStatus, ServerRecord
 from relab.testbed.actions.guard import Limits
-from support.action_servers import (
+from support.testbed.action_servers import (
     NOWHERE,
     RealServer,
     Say,

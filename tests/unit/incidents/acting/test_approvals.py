@@ -21,7 +21,7 @@ from relab.incidents.acting.approvals import (
 )
 from relab.incidents.acting.catalogue import BlastRadius
 from relab.incidents.acting.planning import Plan
-from support.acts import NOW_US, SECOND_US
+from support.incidents.acts import NOW_US, SECOND_US
 
 PLAN = Plan(
     cause="process_stopped", probability=0.9, confidence=0.9, action="restart-worker", action_class="restart",

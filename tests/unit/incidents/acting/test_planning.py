@@ -15,7 +15,7 @@ from relab.incidents.acting.planning import Escalation, Plan, PlanningSettings, 
 from relab.incidents.acting.records import Tried
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate
 from relab.knowledge.models import FactValue, Risk, Runbook, RunbookAction
-from support.acts import catalogue, entry, shipped_catalogue, worker_entry
+from support.incidents.acts import catalogue, entry, shipped_catalogue, worker_entry
 
 RESTART = RunbookAction("restart-worker", {"worker": "{workers.stopped.worker}"}, "it starts anew")
 ALL = RunbookAction("restart-target")

@@ -14,7 +14,7 @@ from relab.incidents.acting import policy as rules
 from relab.incidents.acting.catalogue import READ, BlastRadius
 from relab.incidents.acting.policy import Autonomy, Ground, Policy, Ruling, Situation, Verdict, Wish
 from relab.incidents.acting.records import ActRecord, ActStatus
-from support.acts import NOW_US, SECOND_US, act, entry
+from support.incidents.acts import NOW_US, SECOND_US, act, entry
 
 WHOLE = BlastRadius.WHOLE_SERVICE
 ACTS = Policy(autonomy=Autonomy.ACT, cooldown_s=60)

@@ -23,7 +23,7 @@ from relab.incidents.acting.records import (
 )
 from relab.incidents.acting.scope import scope_of
 from relab.incidents.models import Absence, Anomaly, Severity, Snapshot
-from support.acts import NOW_US, SECOND_US, act, shipped_catalogue
+from support.incidents.acts import NOW_US, SECOND_US, act, shipped_catalogue
 
 ROW = {
     "record_id": "r1", "action": "restart-worker", "parameters": {"worker": 1}, "actor": "responder", "target": "target",

@@ -16,8 +16,8 @@ from relab.incidents.notices.pagerduty import PageFrom, event_of
 from relab.incidents.notices.receivers import Receiver, receivers_of
 from relab.incidents.notices.settings import NoticeSettings
 from relab.incidents.notices.slack import message_of
-from support.acts import NOW_US
-from support.senders import ROUTING_KEY
+from support.incidents.acts import NOW_US
+from support.notices.senders import ROUTING_KEY
 
 HOSTILE = "<!channel> @here <https://evil.example|Approved> `*x*`\n\n*Incident resolved* &amp; " + "\U0001f600" * 5_000
 NOTICE = Notice("i1", 3, NoticeKind.OPENED, NOW_US, "shop", Severity.DEGRADED, "Incident opened", "Errors are at 60 %.")

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from relab.core.errors import InvalidInputError, MalformedBodyError
 from relab.incidents.notices.commands import read_command
 from relab.incidents.notices.signing import SlackSignatureError, require_signature, signature_of
-from support.slack import EXAMPLE_BODY, EXAMPLE_SECRET, EXAMPLE_SIGNATURE, EXAMPLE_TIMESTAMP
+from support.notices.slack import EXAMPLE_BODY, EXAMPLE_SECRET, EXAMPLE_SIGNATURE, EXAMPLE_TIMESTAMP
 
 SECRET = SecretStr(EXAMPLE_SECRET)
 NOW_US = int(EXAMPLE_TIMESTAMP) * 1_000_000

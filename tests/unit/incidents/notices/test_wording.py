@@ -10,8 +10,8 @@ from relab.incidents.models import Severity
 from relab.incidents.notices.models import Notice, NoticeKind
 from relab.incidents.notices.wording import Context, notice_of
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome, Phase, TimelineEvent
-from support.acts import NOW_US
-from support.incident_logs import question
+from support.incidents.acts import NOW_US
+from support.incidents.logs import question
 
 
 def incident(**more: Any) -> Incident:

@@ -14,9 +14,9 @@ from relab.incidents.postmortem.composing import MOST_ENTRIES, compose, lasted
 from relab.incidents.postmortem.models import Case, Moment
 from relab.incidents.postmortem.recording import KIND, signals_event
 from relab.incidents.storage.models import EventKind, Outcome, TimelineEvent
-from support.acts import SECOND_US, act
-from support.incident_logs import question
-from support.postmortems import CLOSED_US, OPENED_US, case, event, finding, incident, signals
+from support.incidents.acts import SECOND_US, act
+from support.incidents.logs import question
+from support.incidents.postmortems import CLOSED_US, OPENED_US, case, event, finding, incident, signals
 
 
 def follow_ups(given: Case) -> str:

@@ -24,8 +24,8 @@ from relab.incidents.postmortem.recording import (
     thinned,
 )
 from relab.incidents.storage.timeline import MOST_EVENT_BYTES
-from support.acts import NOW_US, SECOND_US
-from support.postmortems import event
+from support.incidents.acts import NOW_US, SECOND_US
+from support.incidents.postmortems import event
 
 
 def series(count: int, peak_at: int = -1) -> list[Snapshot]:

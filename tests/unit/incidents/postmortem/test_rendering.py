@@ -24,8 +24,8 @@ from relab.incidents.postmortem.markdown import escaped, to_markdown
 from relab.incidents.postmortem.models import Case
 from relab.incidents.postmortem.page import render
 from relab.incidents.postmortem.recording import KIND, signals_event
-from support.acts import SECOND_US, act
-from support.postmortems import CLOSED_US, EVIDENCE, OPENED_US, case, event, finding, incident, signals
+from support.incidents.acts import SECOND_US, act
+from support.incidents.postmortems import CLOSED_US, EVIDENCE, OPENED_US, case, event, finding, incident, signals
 
 HOSTILE = (
     "</script><script>window.pwned=1</script><img src=x onerror=alert(1)>\x00\x1b[31m\u202e\u2028]]>&amp;{{ 7*7 }} "

@@ -16,9 +16,9 @@ from relab.incidents.storage.models import EventKind, IncidentStatus, Outcome, T
 from relab.incidents.tracing.projection import agent_run_id, agent_run_of
 from relab.rca.analyzer import analyze
 from relab.telemetry.models import AgentRun, Step
-from support.acts import SECOND_US, act
-from support.incident_logs import question
-from support.postmortems import CLOSED_US, OPENED_US, case, event, incident
+from support.incidents.acts import SECOND_US, act
+from support.incidents.logs import question
+from support.incidents.postmortems import CLOSED_US, OPENED_US, case, event, incident
 
 LOOKS = {
     "began_us": OPENED_US + SECOND_US // 2,

@@ -19,7 +19,7 @@ from relab.telemetry.otlp.decoding import SpanExport, decode_json, decode_protob
 from relab.telemetry.otlp.joining import join_spans
 from relab.telemetry.otlp.json_encoding import span_to_json
 from relab.telemetry.otlp.spans import MAX_PARTS, MAX_SPAN_BYTES
-from support.runs import examples
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TRACE, at, body_of, decode, id_of, pairs, span
 from unit.telemetry.otlp.strategies import attribute_lists, traces
 

@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.core.clock import parse_time
 from relab.telemetry.records import ITEM_LISTS, RunRecord
-from support.runs import examples
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import (
     AGENT,
     CHAT,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.telemetry.otlp.joining import join_spans
-from support.runs import examples
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, exception, pairs, received, run_of, span
 from unit.telemetry.otlp.strategies import spans
 

@@ -24,7 +24,7 @@ from relab.testbed.actions.server import Services, create_app
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens, WrongTokenNameError
 from support.clocks import MovableClock
-from support.valves import TurnValve, Valves
+from support.testbed.valves import TurnValve, Valves
 
 
 @dataclass

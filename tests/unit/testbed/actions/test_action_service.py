@@ -28,7 +28,7 @@ from relab.testbed.actions.models import (
 )
 from relab.testbed.actions.service import ActionService
 from support.clocks import MovableClock
-from support.valves import TurnValve, Valves
+from support.testbed.valves import TurnValve, Valves
 
 NO_LIMITS = Limits(most_in_window=1_000, most_on_target=1_000, cooldown_s=0)
 

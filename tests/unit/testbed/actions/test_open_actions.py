@@ -18,7 +18,7 @@ from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
 from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS
 from support.clocks import MovableClock
-from support.valves import TurnValve, Valves
+from support.testbed.valves import TurnValve, Valves
 
 NOWHERE = "http://127.0.0.1:9"
 TURN = {"component": "a", "to": 1}

@@ -12,7 +12,7 @@ from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app
 from relab.testbed.episodes import BREAKER_HEADER, BREAKER_VARIABLE
 from support.clocks import MovableClock
-from support.leaks import leaks
+from support.testbed.leaks import leaks
 
 
 @pytest.fixture

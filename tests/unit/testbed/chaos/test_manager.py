@@ -20,9 +20,9 @@ from relab.testbed.chaos.models import (
     UnknownInjectionError,
     WrongFaultParametersError,
 )
+from rig.waiting import wait_until
 from support.clocks import MovableClock
-from support.leaks import leaks
-from support.waiting import wait_until
+from support.testbed.leaks import leaks
 
 
 @pytest.fixture

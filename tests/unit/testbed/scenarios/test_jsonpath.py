@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.testbed.scenarios.jsonpath import parse_path
-from support.chaostoolkit import require_chaoslib
+from support.components.chaostoolkit import require_chaoslib
 
 DOCUMENT: dict[str, Any] = {
     "health_status": "healthy",

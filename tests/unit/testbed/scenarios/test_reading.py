@@ -18,7 +18,7 @@ from relab.testbed.chaos.models import Fault, Kind
 from relab.testbed.scenarios.errors import ScenarioError, UnknownScenarioError
 from relab.testbed.scenarios.models import HttpProvider
 from relab.testbed.scenarios.reading import find_scenario, parse_scenario, shipped_names
-from support.chaostoolkit import require_chaoslib
+from support.components.chaostoolkit import require_chaoslib
 
 PROBE: dict[str, Any] = {
     "type": "probe", "name": "look", "tolerance": 200, "provider": {"type": "http", "url": "http://127.0.0.1:1"},

@@ -14,8 +14,8 @@ from relab.testbed.chaos.models import Phase
 from relab.testbed.models import Addresses
 from relab.testbed.scenarios.errors import NoServerError, ScenarioError
 from relab.testbed.scenarios.service import Conclusion, Outcome, Section, parse_scenario, run_scenario
-from support.scenario_worlds import WELL, World, document, drip, post, stop_drip, world
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.testbed.scenario_worlds import WELL, World, document, drip, post, stop_drip, world
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app
 from support.clocks import MovableClock
-from support.leaks import leaks
+from support.testbed.leaks import leaks
 
 
 @pytest.fixture

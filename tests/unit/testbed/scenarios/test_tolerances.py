@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from relab.testbed.scenarios.models import Tolerance
 from relab.testbed.scenarios.tolerances import why_not_within
 from relab.testbed.scenarios.variables import Variables
-from support.chaostoolkit import require_chaoslib
+from support.components.chaostoolkit import require_chaoslib
 
 ANSWER = {"status": 200, "headers": {"Server": "shop"}, "body": {"error_rate": 0.4, "state": "up"}}
 VARIABLES = Variables({"state": "up", "most": 1})

@@ -21,8 +21,8 @@ from relab.testbed.scoring.responder import (
     a_responder,
     find_bubblewrap,
 )
-from support.components import require_program
-from support.waiting import wait_until
+from rig.waiting import wait_until
+from support.components.required import require_program
 
 ADDRESSES = {"target": "http://127.0.0.1:9", "actions": "http://127.0.0.1:9", "token": "a-token"}
 SERVER = """

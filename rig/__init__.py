@@ -1,0 +1,1 @@
+"""What tests and benchmarks run against: real servers, child processes, made-up runs, and waiting for conditions."""

@@ -1,0 +1,48 @@
+"""Python processes that a test starts, talks to by lines, and may kill."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+Child = subprocess.Popen[str]
+
+
+@contextmanager
+def child(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Child]:
+    """Run `python -m module` while the block runs; its standard input and output are pipes."""
+    # The child finds what this process finds, however it was started.
+    paths = os.pathsep.join(path for path in sys.path if path)
+    with subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, **(environment or {})},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def heard(process: Child) -> str:
+    """Return the next line that the process writes.
+
+    Raises:
+        AssertionError: it ended without one.
+    """
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"the process ended with exit code {process.wait()}: {process.args!r}"
+    return line.rstrip("\n")
+
+
+def say(process: Child, line: str = "go") -> None:
+    """Write a line to the process."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()

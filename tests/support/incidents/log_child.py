@@ -1,0 +1,57 @@
+"""A process that writes into the log of incidents and is killed at it: `python -m support.incidents.log_child COMMAND URL NAME`."""
+
+from __future__ import annotations
+
+import sys
+
+from sqlalchemy import Connection, event
+
+from relab.incidents.acting.records import ActStatus
+from relab.incidents.models import Severity
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import Outcome
+from relab.storage import Database
+from support.incidents.acts import NOW_US
+from support.incidents.logs import anomaly, asked, question
+
+
+def wait_at_commit(database: Database) -> None:
+    """Have the next commit say so, and wait to be told to go on."""
+
+    def hold(_connection: Connection) -> None:
+        print("committing", flush=True)
+        sys.stdin.readline()
+
+    event.listen(database.engine, "commit", hold)
+
+
+def write(log: IncidentLog, command: str, name: str) -> None:
+    """Do one thing to a target, or to an incident."""
+    if command == "open":
+        log.open(name, at_us=NOW_US, title="Errors", severity=Severity.WARNING, anomalies=[anomaly()])
+    elif command == "put":
+        log.acts.put(asked(name))
+    elif command == "finish":
+        log.acts.finish(asked(name).key, ActStatus.SUCCEEDED, at_us=NOW_US)
+    elif command == "request":
+        log.approvals.request(question(name, f"q-{name}"))
+    elif command == "decide":
+        log.approvals.decide(f"q-{name}", approved=True, by="ann", now_us=NOW_US)
+    else:
+        log.close(name, at_us=NOW_US, outcome=Outcome.RESOLVED)
+
+
+def main(command: str, url: str, name: str) -> None:
+    """Stop before the commit (`COMMAND:before`) or after it, until killed."""
+    what, _, when = command.partition(":")
+    database = Database.open(url)
+    database.ping()
+    if when == "before":
+        wait_at_commit(database)
+    write(IncidentLog(database), what, name)
+    print("committed", flush=True)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,31 @@
+"""A process that asks a model about an incident and never hears of it: `python -m support.incidents.model_child FOLDER INCIDENT`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from relab.incidents.diagnosis.modelled import AskWhen, ModelSettings
+from support.incidents.modelled_cases import DOUBT, Case, Service, ThinkingGateway, a_log
+
+
+def never(_incident: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Say that the question has come, and nothing else."""
+    print("asked", flush=True)
+    threading.Event().wait()
+    return {}
+
+
+def main(folder: str, incident_id: str) -> None:
+    """Investigate until killed."""
+    with a_log(Path(folder)) as log:
+        made = Case(log, incident_id, ThinkingGateway(never), Service(DOUBT), ModelSettings(when=AskWhen.UNSURE))
+        asyncio.run(made.investigate())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

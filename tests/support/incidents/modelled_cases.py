@@ -1,0 +1,182 @@
+"""Incidents about which the rules are in doubt, and models that are asked about them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from relab.core.clock import SystemClock
+from relab.incidents.diagnosis.investigation import InvestigationSettings, Thought
+from relab.incidents.diagnosis.modelled import AskWhen, ModelledInvestigator, ModelSettings, Seen
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.looks.models import Evidence, Looked
+from relab.incidents.models import Severity, Snapshot
+from relab.incidents.response.model_calls import ModelCalls
+from relab.incidents.storage.log import IncidentLog
+from relab.incidents.storage.models import TimelineEvent
+from relab.knowledge.models import Condition, FactValue, Operator, Runbook
+from relab.llm import LlmGateway, Prompt, Spent
+from relab.llm.gateway import AnswerT, Billed
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from support.incidents.look_answers import facts_of
+from support.incidents.runbooks import expects, runbook
+
+_numbers = itertools.count(1)
+WELL: Mapping[str, Mapping[str, FactValue]] = {name: facts_of(name) for name in LOOKS}
+DOUBT: Mapping[str, FactValue] = {"pool.fullest_pct": 92.0, "traffic.rps": 400.0}
+"""Signs of a leak and of a spike; neither is strong."""
+SURE: Mapping[str, FactValue] = {"database.waits.lock": 3.0}
+
+
+def at_least(fact: str, value: float) -> Condition:
+    """Return a condition on a figure."""
+    return Condition(fact, Operator.AT_LEAST, value)
+
+
+BOOKS: tuple[Runbook, ...] = (
+    runbook(
+        "leak",
+        expects=(expects("pool.fullest_pct", 90.0, 0.7, 0.3),),
+        requires=(at_least("pool.fullest_pct", 80.0),),
+        mended=(Condition("pool.fullest_pct", Operator.AT_MOST, 60.0),),
+    ),
+    runbook(
+        "spike",
+        expects=(expects("traffic.rps", 300.0, 0.6, 0.3),),
+        mended=(Condition("traffic.rps", Operator.AT_MOST, 100.0),),
+    ),
+    runbook(
+        "lock",
+        expects=(expects("database.waits.lock", 1.0, 0.98, 0.002),),
+        requires=(at_least("database.waits.lock", 1.0),),
+        mended=(Condition("database.waits.lock", Operator.AT_MOST, 0.0),),
+    ),
+    runbook(
+        "trifle",
+        # Nothing speaks against it, and it is already as its runbook wants it.
+        expects=(expects("cache.errors", 0.0, 0.9, 0.6, Operator.AT_MOST),),
+        mended=(Condition("cache.errors", Operator.AT_MOST, 5.0),),
+    ),
+)
+
+
+@dataclass
+class Service:
+    """Answers looks with what is so, over what is well; what was said where is `verbatim`."""
+
+    now: Mapping[str, FactValue]
+    verbatim: Mapping[str, str] = field(default_factory=dict)
+    taken: list[tuple[str, ...]] = field(default_factory=list)
+
+    async def take(self, names: Sequence[str]) -> Looked:
+        """Take looks."""
+        self.taken.append(tuple(names))
+        facts: dict[str, FactValue] = {}
+        for name in names:
+            facts |= WELL[name]
+            facts |= {fact: value for fact, value in self.now.items() if fact in LOOKS[name].facts}
+        evidence = tuple(
+            Evidence(
+                f"ev-{len(self.taken)}-{fact}", "look", "target GET /", f"/{fact}", fact, value,
+                self.verbatim.get(fact, json.dumps(value)), len(self.taken),
+            )
+            for fact, value in facts.items()
+        )  # fmt: skip
+        return Looked(facts, evidence)
+
+
+@dataclass
+class Case:
+    """An incident that is written down, and a model that is asked about it."""
+
+    log: IncidentLog
+    incident_id: str
+    gateway: LlmGateway
+    service: Service
+    settings: ModelSettings
+    books: Sequence[Runbook] = BOOKS
+
+    def calls(self) -> ModelCalls:
+        """Return what asks the model, as after a start of the responder."""
+        return ModelCalls(self.gateway, self.log, SystemClock(), self.incident_id, self.settings)
+
+    async def investigate(self, templates: Mapping[str, int] | None = None) -> Thought:
+        """Investigate from the first looks on."""
+        investigator = ModelledInvestigator(
+            self.service.take,
+            self.books,
+            self.calls(),
+            seen=Seen(templates=templates or {}),
+            settings=InvestigationSettings(),
+            asking=self.settings,
+        )
+        return await investigator.investigate(await investigator.gather(Snapshot(at_us=1)))
+
+    def told(self, *kinds: str) -> list[TimelineEvent]:
+        """Return the events of the timeline that tell of the model; of some kinds if any are named."""
+        events = self.log.read_after(self.incident_id)
+        return [event for event in events if event.kind.startswith("model_") and (not kinds or event.kind in kinds)]
+
+
+@contextmanager
+def a_log(folder: Path) -> Iterator[IncidentLog]:
+    """Yield what is remembered of incidents, on a database of its own."""
+    database = Database.open(f"sqlite:///{folder / 'relab.db'}")
+    try:
+        upgrade(database)
+        yield IncidentLog(database)
+    finally:
+        database.close()
+
+
+def case(log: IncidentLog, gateway: LlmGateway, *, now: Mapping[str, FactValue] = DOUBT, **settings: Any) -> Case:
+    """Return a new incident, of a target of its own."""
+    opened = log.open(
+        f"shop-{next(_numbers)}", at_us=1_000_000, title="It fails.", severity=Severity.CRITICAL, anomalies=[]
+    )
+    made = ModelSettings(**{"when": AskWhen.UNSURE, **settings})
+    return Case(log, opened.incident.incident_id, gateway, Service(now), made)
+
+
+def incident_in(prompt: Prompt) -> dict[str, Any]:
+    """Return what a prompt tells of an incident."""
+    found: dict[str, Any] = json.loads(prompt.user.splitlines()[1])
+    return found
+
+
+@dataclass
+class ThinkingGateway:
+    """A model that is a function of what it is told of the incident."""
+
+    think: Callable[[dict[str, Any]], Mapping[str, Any]]
+    prompts: list[Prompt] = field(default_factory=list)
+
+    def complete(
+        self,
+        prompt: Prompt,
+        schema: type[AnswerT],
+        *,
+        timeout_s: float | None = None,  # noqa: ARG002 the seam's parameter
+        billed: Billed | None = None,
+    ) -> AnswerT:
+        """Return what it thinks; a thought takes a thousand tokens and a hundred."""
+        self.prompts.append(prompt)
+        if billed is not None:
+            billed(Spent(1, 1_000, 100, 0.002))
+        return schema.model_validate(self.think(incident_in(prompt)))
+
+
+def named(cause: str, *facts: str, probability: float = 0.9, looks: Sequence[str] = ()) -> ThinkingGateway:
+    """Return a model that names a cause, and cites what was seen of some facts."""
+
+    def think(incident: dict[str, Any]) -> Mapping[str, Any]:
+        ids = [item["id"] for item in incident["evidence"] if item["fact"] in facts]
+        return {"cause": cause, "probability": probability, "evidence_ids": ids, "looks": list(looks)}
+
+    return ThinkingGateway(think)

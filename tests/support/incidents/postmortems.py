@@ -1,0 +1,89 @@
+"""Incidents that are over, as the storage has them, for tests of what is told of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relab.incidents.acting.records import Effect
+from relab.incidents.models import Severity, Snapshot
+from relab.incidents.postmortem.models import Case
+from relab.incidents.postmortem.recording import KIND, signals_event
+from relab.incidents.storage.models import (
+    EventKind,
+    Finding,
+    Incident,
+    IncidentStatus,
+    Outcome,
+    Phase,
+    TimelineEvent,
+)
+from support.incidents.acts import NOW_US, SECOND_US, act
+
+OPENED_US = NOW_US
+CLOSED_US = NOW_US + 95 * SECOND_US
+EVIDENCE = {
+    "evidence_id": "ev-7f3a", "look": "processes", "request": "actions GET /components", "pointer": "/components/0",
+    "fact": "cache.process", "value": "exited", "verbatim": '"exited"', "at_us": NOW_US,
+}  # fmt: skip
+
+
+def incident(**more: Any) -> Incident:
+    """Return an incident that the responder has mended."""
+    given = {
+        "incident_id": "i1", "target": "shop", "title": "errors.pct is 38, usual is 0", "severity": Severity.DEGRADED,
+        "status": IncidentStatus.RESOLVED, "phase": Phase.LEARN, "outcome": Outcome.RESOLVED,
+        "diagnosis": "cache_down", "probability": 0.97, "recommendation": "", "opened_at": OPENED_US,
+        "updated_at": CLOSED_US, "closed_at": CLOSED_US, "last_seq": 4, "findings": (finding(),),
+        "symptoms": {"cache.process": "exited"}, "plan": None, "content": {}, **more,
+    }  # fmt: skip
+    return Incident.model_validate(given)
+
+
+def finding(**more: Any) -> Finding:
+    """Return a level shift of the errors."""
+    given = {
+        "detector": "level_shift", "signal": "errors.pct", "severity": Severity.DEGRADED, "value": 38.0,
+        "expected": 1.0, "detail": "errors.pct is 38, usual is 0", "opens": True, "first_at": OPENED_US,
+        "last_at": OPENED_US + 40 * SECOND_US, **more,
+    }  # fmt: skip
+    return Finding.model_validate(given)
+
+
+def event(seq: int, kind: str, message: str = "", **more: Any) -> TimelineEvent:
+    """Return an event, a second for each number after the detection."""
+    given = {"content": {}, "evidence": (), "at": OPENED_US + seq * SECOND_US, **more}
+    return TimelineEvent(incident_id="i1", seq=seq, kind=kind, message=message, **given)
+
+
+def polls() -> list[Snapshot]:
+    """Return polls of every five seconds: errors from 20 s before the detection until 60 s after it."""
+    found = []
+    for second in range(-100, 101, 5):
+        is_wrong = -20 <= second < 60
+        numbers = {"errors.pct": 38.0 if is_wrong else 0.0, "latency.p95_ms": 900.0 if is_wrong else 12.0}
+        found.append(Snapshot(OPENED_US + second * SECOND_US, numbers=numbers))
+    return found
+
+
+def signals() -> TimelineEvent:
+    """Return the event that keeps those polls."""
+    told = signals_event(polls(), OPENED_US, ["errors.pct"], once="signals.learn")
+    return event(3, KIND, told.message, content=dict(told.content))
+
+
+def case(**more: Any) -> Case:
+    """Return all that was written down of an incident that the responder has mended at its second attempt."""
+    events = [
+        event(1, EventKind.OPENED, "Opened."),
+        event(2, "diagnosed", "The cause is cache_down.", content={"evidence": [EVIDENCE]}, evidence=("ev-7f3a",)),
+        signals(),
+        event(4, EventKind.CLOSED, "cache_down is mended.", at=CLOSED_US),
+    ]
+    acts = [
+        act(action="use-path", key="i1:1", effect=Effect.FAILED, cause="cache_path_reset", why="Another path."),
+        act(
+            action="restart-cache", key="i1:2", attempt=2, effect=Effect.VERIFIED, approved_by="ada", cause="cache_down"
+        ),
+    ]
+    given = {"incident": incident(), "events": events, "acts": acts, **more}
+    return Case(**given)

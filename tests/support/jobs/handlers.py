@@ -1,0 +1,97 @@
+"""Handlers that leave traces in a file, for workers in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relab.jobs.errors import PermanentJobError
+from relab.jobs.models import Job
+from relab.jobs.runner import JobRunner
+from rig.waiting import wait_until
+
+RUN_JOB = "support.jobs.handlers.run_job"
+"""The function path that the RQ announcers of tests give to RQ."""
+
+runner: JobRunner | None = None
+"""What `run_job` runs jobs with; set by the worker process."""
+
+
+def run_job(job_id: str) -> None:
+    """Run a job as RQ's function."""
+    assert runner is not None
+    runner.run_next(job_id)
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What happened, one line per event, from any number of processes."""
+
+    path: Path
+
+    def add(self, *words: object) -> None:
+        """Append a line in one write."""
+        line = " ".join(map(str, words)) + "\n"
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(file, line.encode())
+        finally:
+            os.close(file)
+
+    def lines(self, key: str) -> list[str]:
+        """Return the events of one key, in order, without the key."""
+        if not self.path.exists():
+            return []
+        pairs = [line.partition(" ") for line in self.path.read_text().splitlines()]
+        return [event for found, _, event in pairs if found == key]
+
+
+class Handlers:
+    """Every argument `key` names the lines that a job leaves in the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def by_name(self) -> dict[str, Any]:
+        """Return the handlers as a runner wants them."""
+        return {
+            "note": self.note,
+            "fail": self.fail,
+            "refuse": self.refuse,
+            "hold": self.hold,
+            "die": self.die,
+        }
+
+    def on_parked(self, job: Job, error: str) -> None:
+        """Note who was parked, and why."""
+        self._journal.add(job.args["key"], "parked", error)
+
+    def note(self, args: Mapping[str, Any]) -> None:
+        """Succeed."""
+        self._journal.add(args["key"], "ran")
+
+    def fail(self, args: Mapping[str, Any]) -> None:
+        """Fail for the first `times` runs."""
+        self._journal.add(args["key"], "ran")
+        if len(self._journal.lines(args["key"])) <= args["times"]:
+            raise RuntimeError("it broke")
+
+    def refuse(self, args: Mapping[str, Any]) -> None:
+        """Fail for good."""
+        self._journal.add(args["key"], "ran")
+        raise PermanentJobError("never")
+
+    def hold(self, args: Mapping[str, Any]) -> None:
+        """Run until the file `until` is there."""
+        self._journal.add(args["key"], "begun", os.getpid())
+        wait_until(Path(args["until"]).exists, within_s=60)
+        self._journal.add(args["key"], "ended", os.getpid())
+
+    def die(self, args: Mapping[str, Any]) -> None:
+        """Take the whole process along."""
+        self._journal.add(args["key"], "begun", os.getpid())
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,88 @@
+"""The queue's installations and their worker processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relab.core.clock import SystemClock
+from relab.core.ids import new_id
+from relab.jobs.models import Job, JobStatus
+from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
+from relab.jobs.rq import RqAnnouncer
+from relab.storage import Database
+from relab.storage.migrate import upgrade
+from rig.children import Child, child, heard
+from rig.waiting import wait_until
+from support.jobs.handlers import RUN_JOB, Journal
+
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A queue of one mode, its workers, and what their handlers have written down."""
+
+    database_url: str
+    redis_url: str
+    queue_name: str
+    folder: Path
+    database: Database
+    announcer: Announcer
+
+    @property
+    def queue(self) -> JobQueue:
+        """The queue as services see it."""
+        return JobQueue(self.database, SystemClock(), self.announcer)
+
+    @property
+    def journal(self) -> Journal:
+        """What handlers did."""
+        return Journal(self.folder / "journal")
+
+    def enqueue(self, name: str, *, max_attempts: int = 3, **args: Any) -> tuple[str, str]:
+        """Queue a job; return its id and the key of its lines in the journal."""
+        key = args.setdefault("key", new_id())
+        with self.database.write() as unit:
+            return self.queue.enqueue(unit, name, args, max_attempts=max_attempts), key
+
+    def settled(self, job_id: str, status: JobStatus) -> Job:
+        """Wait until the job stands so, and return it."""
+
+        def look() -> Job | None:
+            job = self.queue.get(job_id)
+            return job if job.status is status else None
+
+        job = wait_until(look, what=f"job {job_id} being {status}")
+        assert job is not None
+        return job
+
+    def worker(self) -> AbstractContextManager[Child]:
+        """Return a worker process, started when entered and killed at the end."""
+        arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path))
+        return _ready(child("support.jobs.child", *arguments))
+
+
+@contextmanager
+def _ready(starting: AbstractContextManager[Child]) -> Iterator[Child]:
+    with starting as process:
+        assert heard(process) == "ready"
+        yield process
+
+
+@contextmanager
+def install(folder: Path, *, make_postgres_url: Callable[[str], str] | None, redis_url: str) -> Iterator[Installation]:
+    """Set up an installation with an empty, migrated database: SQLite without `make_postgres_url`, RQ with a Redis."""
+    name = f"jobs_{os.getpid()}_{next(_numbers)}"
+    url = make_postgres_url(name) if make_postgres_url is not None else f"sqlite:///{folder}/jobs.db"
+    announcer: Announcer = RqAnnouncer(redis_url, name, RUN_JOB) if redis_url else PollingAnnouncer()
+    database = Database.open(url)
+    upgrade(database)
+    yield Installation(url, redis_url, name, folder, database, announcer)
+    announcer.close()
+    database.close()

@@ -1,0 +1,1 @@
+"""`lab` as the processes that users start."""

@@ -1,0 +1,58 @@
+"""`lab` commands as processes of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.lab.preloaded import run_command
+from support.lab.process import lab_environment
+
+WITHIN_S = 100
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one JSON object that the command printed."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A home of relab in which commands are run."""
+
+    home: Path
+    settings: Mapping[str, str]
+
+    def run(self, *arguments: str, stdin: str | bytes = b"", code: int | None = 0) -> Outcome:
+        """Run a command and assert its exit code (None: any)."""
+        done = run_command(
+            arguments,
+            environment=lab_environment(self.home, {"COLUMNS": "200", **self.settings}),
+            stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+            cwd=self.home,
+            within_s=WITHIN_S,
+        )
+        outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert code is None or outcome.code == code, f"lab {arguments} ended with {outcome}"
+        return outcome
+
+    def json(self, *arguments: str, stdin: str | bytes = b"") -> dict[str, Any]:
+        """Run a command with --json and return what it printed, without `ok` and `command`."""
+        printed = self.run(*arguments, "--json", stdin=stdin).json
+        assert printed.pop("ok") is True
+        # The first words of the command line are the command's name.
+        assert " ".join(arguments).startswith(printed.pop("command"))
+        return printed

@@ -1,0 +1,57 @@
+"""Senders of notices at work in a thread, as `lab serve` runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from relab.bootstrap import build
+from relab.core.clock import Clock
+from relab.incidents.notices.service import NoticeService
+from relab.incidents.notices.settings import NoticeSettings, Pace
+from relab.settings import load_settings
+from support.notices.receivers import LoopbackReceiver
+
+QUICK = Pace(poll_s=0.05, within_s=5.0, first_pause_s=0.1, longest_pause_s=0.4, give_up_after_s=3_600.0, lease_s=1.0)
+ROUTING_KEY = "R0UT1NGK3YR0UT1NGK3YR0UT1NGK3Y00"
+
+
+def to_slack(receiver: LoopbackReceiver, pace: Pace = QUICK) -> NoticeSettings:
+    """Return settings by which a receiver is told as Slack is."""
+    return NoticeSettings(slack_webhook_url=SecretStr(receiver.url), pace=pace)
+
+
+def to_both(slack: LoopbackReceiver, pagerduty: LoopbackReceiver) -> NoticeSettings:
+    """Return settings by which one receiver is told as Slack is, and another one as PagerDuty."""
+    key = SecretStr(ROUTING_KEY)
+    return replace(to_slack(slack), pagerduty_routing_key=key, pagerduty_url=pagerduty.url)
+
+
+@contextmanager
+def sending(url: str, home: Path, settings: NoticeSettings, clock: Clock | None = None) -> Iterator[NoticeService]:
+    """Send notices of the incidents of a database while the block runs, as one process of several does."""
+    services = build(load_settings(home, database_url=url), clock=clock)
+    service = NoticeService(services.database, services.clock, services.incidents, settings)
+    loop, stop, started = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
+
+    async def run() -> None:
+        async with service.sending():
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield service
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+        services.close()

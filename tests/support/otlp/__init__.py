@@ -1,0 +1,1 @@
+"""Traces as OpenTelemetry exporters send them, and programs that trace themselves."""

@@ -1,0 +1,171 @@
+"""Exporters that go on sending traces, in pieces and again, whatever happens to the server or its database."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from rig.waiting import wait_until
+from support.lab.installation import Lab
+from support.otlp.traces import AGENT, CHAT, TOOL, Trace, assert_refused, assert_taken, encode, post
+from support.otlp.traces import span_id as span_id_of
+
+THREADS = 4
+PAUSE_S = 0.05
+KINDS = {"step": 0, "tool_call": 1, "guardrail_event": 2}
+"""What spans are in a timeline, as `timeline_items.kind` says it."""
+
+SpanKey = tuple[str, str]
+"""Trace id and span id, in hex."""
+
+
+def busy_trace(name: str) -> tuple[list[Span], dict[SpanKey, str]]:
+    """Return the spans of a trace, and which of them are items of its timeline, of which kind."""
+    trace = Trace(name)
+    spans = [trace.span("root", None, AGENT, end_ms=100), trace.span("http", "root", {"http.request.method": "GET"})]
+    kinds: dict[SpanKey, str] = {}
+    for number in range(6):
+        start = 10.0 * number
+        chat = trace.span(f"chat-{number}", "root", CHAT, start_ms=start, end_ms=start + 3)
+        error = {"status": 2, "message": "it broke"} if number == 3 else {}
+        tool = trace.span(f"tool-{number}", "root", TOOL, start_ms=start + 4, end_ms=start + 9, **error)  # type: ignore[arg-type]
+        spans += [chat, tool]
+        kinds |= {key_of(chat): "step", key_of(tool): "tool_call"}
+    guard = trace.span("guard", "root", {"openinference.span.kind": "GUARDRAIL"}, start_ms=80, status=2)
+    kinds[key_of(guard)] = "guardrail_event"
+    return [*spans, guard], kinds
+
+
+def key_of(span: Span) -> SpanKey:
+    """Return what identifies a span."""
+    return span.trace_id.hex(), span.span_id.hex()
+
+
+@dataclass
+class Exporters:
+    """Threads that export new traces while the block runs; what is not acknowledged is sent again.
+
+    Attributes:
+        acknowledged: the spans of requests that were answered with 200.
+        kinds: what the spans that were ever sent are in timelines; the others are in none.
+        requests: how many requests were acknowledged.
+        refused: other answers.
+        unanswered: how many requests got no answer.
+    """
+
+    url: str
+    acknowledged: set[SpanKey] = field(default_factory=set)
+    kinds: dict[SpanKey, str] = field(default_factory=dict)
+    requests: int = 0
+    refused: list[httpx.Response] = field(default_factory=list)
+    unanswered: int = 0
+    _choice: random.Random = field(default_factory=lambda: random.Random(20_260_502))
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _left: list[list[Span]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    _ends: list[Future[None]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._ends = [self._threads.submit(self._export) for _ in range(THREADS)]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._threads.shutdown()
+        if kind is None:
+            for end in self._ends:
+                end.result()
+
+    def wait_for_acknowledgements(self, enough: int = 25) -> None:
+        """Wait until so many more requests have been acknowledged."""
+        wanted = self.requests + enough
+        wait_until(lambda: self.requests >= wanted, within_s=60.0, what="exports being acknowledged")
+
+    def wait_for_refusal(self) -> None:
+        """Wait until one more request has been refused."""
+        before = len(self.refused)
+        wait_until(lambda: len(self.refused) > before, within_s=60.0, what="an export being refused")
+
+    def _next(self) -> list[Span]:
+        """Return what is to be exported next: pieces of two traces at a time, in no order, some of them twice."""
+        with self._lock:
+            if not self._left:
+                spans = []
+                for _ in range(2):
+                    made, kinds = busy_trace(f"busy {next(self._numbers)}")
+                    self.kinds |= kinds
+                    spans += made
+                spans += self._choice.sample(spans, 6)
+                self._choice.shuffle(spans)
+                self._left = [spans[start : start + 9] for start in range(0, len(spans), 9)]
+            return self._left.pop()
+
+    def _export(self) -> None:
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=30.0) as client:
+            while not self._stop.is_set():
+                spans = self._next()
+                while not self._is_taken(client, spans) and not self._stop.is_set():
+                    # There is no use in asking a server that is away much faster than it can come back.
+                    self._stop.wait(PAUSE_S)
+
+    def _is_taken(self, client: httpx.Client, spans: list[Span]) -> bool:
+        try:
+            answer = post(client, encode(spans))
+        except httpx.TransportError:
+            self.unanswered += 1
+            return False
+        if not answer.is_success:
+            self.refused.append(answer)
+            return False
+        assert assert_taken(answer) == (0, "")
+        with self._lock:
+            self.acknowledged |= set(map(key_of, spans))
+            self.requests += 1
+        return True
+
+
+def assert_unavailable(refused: list[httpx.Response]) -> None:
+    """Assert that every refusal says that the server is away for a while, as OTLP has it."""
+    for answer in refused:
+        assert_refused(answer, 503, "protobuf")
+
+
+def assert_stored_once_and_counted(lab: Lab, exporters: Exporters) -> None:
+    """Check that every acknowledged span is there once, and that runs and overview tell of what is there."""
+    installation = lab.installation
+    stored = [(trace_id, span_id) for trace_id, span_id in installation.query("SELECT trace_id, span_id FROM spans")]
+    assert len(stored) == len(set(stored))
+    assert exporters.acknowledged
+    assert exporters.acknowledged <= set(stored)
+    items = installation.query("SELECT run_id, ref_id, kind FROM timeline_items")
+    assert sorted(items) == sorted((*key, KINDS[exporters.kinds[key]]) for key in stored if key in exporters.kinds)
+    runs = installation.query("SELECT run_id, step_count, tool_call_count, guardrail_event_count FROM agent_runs")
+    assert sorted(run[0] for run in runs) == sorted({trace_id for trace_id, _ in stored})
+    by_kind = Counter((key[0], exporters.kinds[key]) for key in stored if key in exporters.kinds)
+    for run_id, *counts in runs:
+        assert counts == [by_kind[run_id, kind] for kind in KINDS]
+    broken = [span_id for _, span_id in stored].count(span_id_of("tool-3"))
+    _assert_shown(lab, runs, broken)
+
+
+def _assert_shown(lab: Lab, runs: list[tuple[Any, ...]], broken: int) -> None:
+    for run_id, *counts in runs[-10:]:
+        shown = lab.get(f"/agent-runs/{run_id}")
+        assert list(shown["counts"].values()) == counts
+        page = lab.get(f"/agent-runs/{run_id}/timeline")
+        assert page["total"] == len({item["ref_id"] for item in page["items"]}) == sum(counts)
+    overview = lab.get("/metrics/overview", hours=24 * 365 * 50)
+    assert overview["total_runs"] == len(runs)
+    assert overview["top_failing_tools"] == ([{"tool": "order_lookup", "count": broken}] if broken else [])

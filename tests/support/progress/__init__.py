@@ -1,0 +1,1 @@
+"""Followers and writers of progress events."""

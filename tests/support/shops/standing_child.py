@@ -1,0 +1,172 @@
+"""Responders that stand still at a moment until they are killed: `python -m support.shops.standing_child`.
+
+Each line that comes in, a JSON object, is one of them: this process has everything loaded, and forks for it. Of each it tells
+its process id, that it is `there` (at its moment), and that it has `ended`, with its exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import importlib
+import json
+import os
+import sys
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from relab.incidents import running
+from relab.incidents.acting.actions_client import ActionsClient
+from relab.incidents.acting.policy import Autonomy, Policy
+from relab.incidents.looks.catalogue import LOOKS
+from relab.incidents.models import Snapshot
+from relab.incidents.response import graph as graphs
+from relab.incidents.response.surveying import Surveying
+from relab.incidents.service import IncidentService, Watched
+from relab.incidents.settings import ResponderSettings
+from relab.incidents.tracing.looking import ToldLooks
+from relab.incidents.tracing.scribe import Scribe
+from relab.incidents.watching.poller import Poller
+from relab.jobs.queue import JobQueue, PollingAnnouncer
+from relab.knowledge.library import shipped_shelf
+from relab.knowledge.service import KnowledgeService
+from relab.progress.signal import PollingSignal
+from relab.storage import Database
+from relab.telemetry.service import TelemetryService
+from support.shops.served import SharedClock
+from support.shops.small import hasty
+
+POLL_S = 0.01
+INSIDE = {
+    "asked": (ActionsClient, "execute", "begins"),
+    "done": (ActionsClient, "execute", "ends"),
+    "waits": (Surveying, "needs_nobody", "begins"),
+}
+"""Moments within a node: the act is written down and not asked for yet; it was done and not written down; people are asked."""
+
+
+class TickingPoller(Poller):
+    """A second passes with each poll; a machine that is busy is waited for."""
+
+    def __init__(self, asker: Any, clock: SharedClock, *, interval_s: float) -> None:
+        super().__init__(asker, clock, interval_s=max(interval_s, 30.0))
+        self._shared = clock
+
+    async def poll(self) -> Snapshot:
+        self._shared.move(1.0)
+        return await super().poll()
+
+
+class HastyLooks(ToldLooks):
+    """What is looked at twice is so without a pause."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._looks = {
+            look.name: replace(look, asks=tuple(replace(ask, pause_s=0.0) for ask in look.asks))
+            for look in LOOKS.values()
+        }
+
+
+class HastyScribe(Scribe):
+    """Agent runs are written often enough for an incident of a second."""
+
+    def writing(self, every_s: float = 0.05) -> AbstractAsyncContextManager[None]:
+        return super().writing(every_s)
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def stand_still() -> None:
+    """Stop the whole process, its polls as well, until somebody kills it."""
+    tell("there")
+    sys.stdin.readline()
+
+
+def arrange(node: str, moment: str) -> None:
+    """Have this process stand still at a moment: a node begins or ends, or something within it does."""
+    nodes = (graphs.Assessing, graphs.Planning, graphs.Acting, graphs.Ending)
+    kind, name, edge = INSIDE.get(moment) or (next(kind for kind in nodes if hasattr(kind, node)), node, moment)
+    inner = getattr(kind, name)
+
+    @functools.wraps(inner)
+    async def standing(*args: Any, **more: Any) -> Any:
+        if edge == "begins":
+            stand_still()
+        found = await inner(*args, **more)
+        stand_still()
+        return found
+
+    setattr(kind, name, standing)
+
+
+def settings_of(autonomy: str) -> ResponderSettings:
+    made = hasty(Policy(autonomy=Autonomy(autonomy), cooldown_s=0.0), poll_interval_s=POLL_S, remembers=False)
+    # Where the machine is busy, a look may take as long as many polls do.
+    return replace(made, verification=replace(made.verification, patience_s=120.0, cause_patience_s=60.0))
+
+
+async def respond(given: dict[str, str]) -> None:
+    running.Poller = TickingPoller  # type: ignore[misc]
+    running.ToldLooks = HastyLooks  # type: ignore[misc]
+    running.Scribe = HastyScribe  # type: ignore[misc]
+    home, books, clock = Path(given["home"]), Path(given["books"]), SharedClock(Path(given["clock"]))
+    database = Database.open(given["database"])
+    shipped = [book.cause for book in shipped_shelf().runbooks]
+    service = IncidentService(
+        database,
+        clock,
+        PollingSignal(),
+        KnowledgeService(database, folder=books, home_folder=books, without=shipped),
+        TelemetryService(database, clock, JobQueue(database, clock, PollingAnnouncer())),
+        home=home,
+        watched=Watched(
+            given["target"], given["url"], given["url"], SecretStr(given["token"]), settings_of(given["autonomy"])
+        ),
+    )
+    stop = asyncio.Event()
+    async with service.responding():
+        # A line tells it to stop, and so does the end of whoever started it.
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+        await stop.wait()
+        sys.stdin.readline()
+    database.close()
+
+
+def load() -> None:
+    """Have what the first use of something loads be loaded."""
+    for name in ("anyio._backends._asyncio", "langchain_core.tracers.context"):
+        importlib.import_module(name)
+    shipped_shelf()
+    httpx.AsyncClient()
+    nothing: Any = None
+    graphs.build_graph(nothing)
+    # Nothing of it is garbage: who is forked need not look, nor copy the pages on which objects are counted.
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> None:
+    load()
+    while line := sys.stdin.readline():
+        if (pid := os.fork()) == 0:
+            given = json.loads(line)
+            tell(str(os.getpid()))
+            if given["node"]:
+                arrange(given["node"], given["moment"])
+            asyncio.run(respond(given))
+            # To take all that was loaded apart takes longer than an incident.
+            os._exit(0)
+        tell(f"ended {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}")
+
+
+if __name__ == "__main__":
+    main()

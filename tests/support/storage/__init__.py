@@ -1,0 +1,1 @@
+"""Databases that fail, and processes that use them."""

@@ -1,0 +1,38 @@
+"""A process that uses the database when it is told to: `python -m support.storage.child COMMAND URL …`."""
+
+from __future__ import annotations
+
+import sys
+
+from sqlalchemy import text
+
+from relab.storage import Database
+from relab.storage.migrate import head, prepare, upgrade
+
+
+def increment(database: Database, times: int) -> None:
+    """Read a number and write it back one greater, each time in a transaction of its own."""
+    for _ in range(times):
+        with database.write() as unit:
+            number = unit.session.execute(text("SELECT number FROM counter")).scalar_one()
+            unit.session.execute(text("UPDATE counter SET number = :number"), {"number": number + 1})
+
+
+def main(command: str, url: str, *arguments: str) -> None:
+    """Say when ready, wait to be told to begin, do it, and say so."""
+    database = Database.open(url)
+    head()  # Reads the migrations, so that the processes of a race begin level.
+    print("ready", flush=True)
+    sys.stdin.readline()
+    if command == "increment":
+        increment(database, int(arguments[0]))
+    elif command == "upgrade":
+        upgrade(database)
+    else:
+        prepare(database)
+    database.close()
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

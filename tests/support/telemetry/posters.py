@@ -1,0 +1,93 @@
+"""Clients that go on posting runs, whatever happens to the server or its database."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from rig.waiting import wait_until
+from support.lab.installation import Lab
+from support.telemetry.long_runs import encode, rate_limited_run
+
+THREADS = 4
+STEPS = 20
+ENOUGH = 25
+PAUSE_S = 0.05
+
+
+@dataclass
+class Posters:
+    """Threads that post new runs while the block runs.
+
+    Attributes:
+        acknowledged: the ids of runs that were answered with 2xx.
+        refused: other answers.
+        unanswered: how many posts got no answer.
+    """
+
+    url: str
+    acknowledged: list[str] = field(default_factory=list)
+    refused: list[httpx.Response] = field(default_factory=list)
+    unanswered: int = 0
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS))
+    _ends: list[Future[None]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        self._ends = [self._threads.submit(self._post) for _ in range(THREADS)]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._threads.shutdown()
+        if kind is None:
+            for end in self._ends:
+                end.result()
+
+    def wait_for_acknowledgements(self) -> None:
+        """Wait until more runs have been acknowledged."""
+        wanted = len(self.acknowledged) + ENOUGH
+        wait_until(lambda: len(self.acknowledged) >= wanted, within_s=60.0, what="runs being acknowledged")
+
+    def wait_for_refusal(self) -> None:
+        """Wait until one more post has been refused."""
+        before = len(self.refused)
+        wait_until(lambda: len(self.refused) > before, within_s=60.0, what="a post being refused")
+
+    def _post(self) -> None:
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=30.0) as client:
+            while not self._stop.is_set():
+                agent_run_id = f"posted-{next(self._numbers)}"
+                body = encode(rate_limited_run(agent_run_id, steps=STEPS))
+                try:
+                    answer = client.post("/agent-runs", content=body, headers={"Content-Type": "application/json"})
+                except httpx.TransportError:
+                    self.unanswered += 1
+                else:
+                    if answer.is_success:
+                        self.acknowledged.append(agent_run_id)
+                        continue
+                    self.refused.append(answer)
+                # There is no use in asking a server that is away much faster than it can come back.
+                self._stop.wait(PAUSE_S)
+
+
+def assert_stored_once_and_whole(lab: Lab, acknowledged: list[str]) -> None:
+    """Check that every acknowledged run is there once, and that whatever is there is whole."""
+    stored = [row[0] for row in lab.installation.query("SELECT run_id FROM agent_runs")]
+    assert len(stored) == len(set(stored))
+    assert len(acknowledged) == len(set(acknowledged))
+    assert set(acknowledged) <= set(stored)
+    for agent_run_id in stored:
+        counts = lab.get(f"/agent-runs/{agent_run_id}")["counts"]
+        assert counts == {"steps": STEPS, "tool_calls": STEPS, "guardrail_events": 0}
+        page = lab.get(f"/agent-runs/{agent_run_id}/timeline")
+        assert len({(item["kind"], item["ref_id"]) for item in page["items"]}) == 2 * STEPS
