@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relab.rca.classification import Cause, classify_problems
+from relab.rca.attribution.classification import Cause, classify_problems
+from relab.rca.attribution.resolution import resolve
+from relab.rca.attribution.sufficiency import insufficient_reason
 from relab.rca.detectors.registry import DETECTORS
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Report
-from relab.rca.problems import Problem
-from relab.rca.report import compose
-from relab.rca.resolution import resolve
-from relab.rca.run_view import RunView
-from relab.rca.sufficiency import insufficient_reason
+from relab.rca.report.composition import compose
 from relab.telemetry.models import AgentRun, RunSummary
 
 ANALYZER_VERSION = "1"

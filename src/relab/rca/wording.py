@@ -21,8 +21,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from relab.llm import LlmDisabledError, LlmError, LlmGateway, Prompt
-from relab.rca.grounding import DropReason, check_claim, normal_text
 from relab.rca.models import Evidence, Report
+from relab.rca.report.grounding import DropReason, check_claim, normal_text
 
 MAX_CLAIMS = 5
 MAX_HYPOTHESES_SENT = 5

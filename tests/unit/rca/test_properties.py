@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence import verify_verbatim
+from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, Confidence, Report
 from relab.telemetry.models import AgentRun, RunStatus, RunSummary
 from support.telemetry.runs import examples, minimal_run, time_text

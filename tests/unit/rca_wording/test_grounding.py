@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relab.rca.grounding import MAX_CLAIM_CHARS, DropReason, check_claim, normal_text
 from relab.rca.models import Category, Report
+from relab.rca.report.grounding import MAX_CLAIM_CHARS, DropReason, check_claim, normal_text
 
 CALL = ["ev_tool_call-001"]
 GUARD = ["ev_guard_guard-001"]

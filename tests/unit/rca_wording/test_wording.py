@@ -24,8 +24,8 @@ from relab.llm import (
     ScriptedGateway,
     ScriptExhaustedError,
 )
-from relab.rca.grounding import DropReason
 from relab.rca.models import Category, Confidence, Evidence, EvidenceKind, Hypothesis, Report
+from relab.rca.report.grounding import DropReason
 from relab.rca.wording import WordingResult, build_prompt, try_wording, word_summary
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from relab.rca.detectors.cycles import find_cycles
+from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
-from relab.rca.evidence import quotable_field
-from relab.rca.failures import PlacedCall, PlacedStep, is_good_call
+from relab.rca.evidence.collector import quotable_field
+from relab.rca.evidence.failures import PlacedCall, PlacedStep, is_good_call
+from relab.rca.evidence.problems import Problem, Quotation
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.rca.phrases import Phrases, phrase
-from relab.rca.problems import Problem, Quotation
-from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 MIN_RETRIES = 3

@@ -6,27 +6,27 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from relab.rca.detectors import (
-    permission,
     planner_loop,
-    rate_limit,
-    regression,
-    retrieval,
-    schema_mismatch,
+    prompt_regression,
+    rate_limited,
+    retrieval_empty,
     timeout,
-    unclassified,
+    tool_permission,
+    tool_schema_mismatch,
+    unknown,
 )
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 
 Detector: TypeAlias = Callable[[RunView], Iterable[Problem]]
 
 DETECTORS: tuple[Detector, ...] = (
-    rate_limit.detect,
-    permission.detect,
-    schema_mismatch.detect,
+    rate_limited.detect,
+    tool_permission.detect,
+    tool_schema_mismatch.detect,
     timeout.detect,
-    retrieval.detect,
+    retrieval_empty.detect,
     planner_loop.detect,
-    regression.detect,
-    unclassified.detect,
+    prompt_regression.detect,
+    unknown.detect,
 )

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from relab.rca.error_text import TextMatch, last_name
-from relab.rca.failures import Failure
+from relab.rca.detectors.phrases import Phrases
+from relab.rca.evidence.error_text import TextMatch, last_name
+from relab.rca.evidence.failures import Failure
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.rca.phrases import Phrases
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
 from relab.telemetry.models import GuardrailEvent
 
 

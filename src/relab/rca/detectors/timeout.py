@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
-from relab.rca.detectors import rate_limit
+from relab.rca.detectors import rate_limited
+from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, signs
-from relab.rca.failures import Failure
+from relab.rca.evidence.failures import Failure
+from relab.rca.evidence.problems import Problem, Quotation
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.rca.phrases import Phrases, phrase
-from relab.rca.problems import Problem, Quotation
-from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 CUT_OFFS_MS = tuple(seconds * 1_000 for seconds in (5, 10, 15, 20, 30, 60, 90, 120, 180, 300, 600))
@@ -79,7 +79,7 @@ def detect(view: RunView) -> Iterator[Problem]:
 
 
 def _read(failure: Failure) -> Sign | None:
-    if failure.status_code == 429 or rate_limit.WORDING.found_in(failure.text):
+    if failure.status_code == 429 or rate_limited.WORDING.found_in(failure.text):
         return None
     return RULE.read(failure)
 

@@ -20,14 +20,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from relab.rca.lexicon import (
+from relab.rca.models import Category, Evidence, Report
+from relab.rca.report.lexicon import (
     ABBREVIATIONS,
     ACRONYMS,
     CATEGORY_PATTERNS,
     FUNCTION_WORDS,
     NUMBER_WORDS,
 )
-from relab.rca.models import Category, Evidence, Report
 
 MAX_CLAIM_CHARS = 400
 MAX_CITATIONS = 8

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from relab.rca.detectors import rate_limit
+from relab.rca.detectors import rate_limited
+from relab.rca.detectors.phrases import CONTENT_POLICY, Phrases, phrase
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.failures import Failure
+from relab.rca.evidence.failures import Failure
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category
-from relab.rca.phrases import CONTENT_POLICY, Phrases, phrase
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
 
 _CREDENTIAL = (
     r"(?:api[ _-]?key|(?:access |auth\w* |bearer |refresh |api |security |session )token|credentials?"
@@ -98,7 +98,7 @@ def _is_look_alike(failure: Failure) -> bool:
     text = failure.text
     if failure.status_code in (407, 429) or text.status_code in (407, 429):
         return True
-    return rate_limit.WORDING.found_in(text) or CONTENT_POLICY.found_in(text)
+    return rate_limited.WORDING.found_in(text) or CONTENT_POLICY.found_in(text)
 
 
 def _detail_of_class(failure: Failure) -> str | None:

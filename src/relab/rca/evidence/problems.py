@@ -60,7 +60,7 @@ class Problem:
         tool_name: the tool involved, if any.
         occurrences: number of repetitions, for problems of repetition.
         members: positions of the tool calls that form a loop.
-        follows: True if it is only the effect of another problem (`rca/resolution.py`).
+        follows: True if it is only the effect of another problem (`rca/attribution/resolution.py`).
     """
 
     category: Category

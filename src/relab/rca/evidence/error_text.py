@@ -84,7 +84,7 @@ class ErrorText:
         classes: names of exception classes in the text, such as `TypeError: ...`, with their places.
         status_code: an HTTP status from 400 to 599 that the text contains, else None.
         status_at: the place of the status code, else None.
-        memo: cached search results, by the id of the `Phrases` that searched (`rca/phrases.py`).
+        memo: cached search results, by the id of the `Phrases` that searched (`rca/detectors/phrases.py`).
     """
 
     masked: str

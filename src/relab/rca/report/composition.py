@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relab.core.clock import format_time
-from relab.rca.advice import ADVICE, COLLECT_DATA, KEEP_WATCHING
-from relab.rca.classification import Cause
-from relab.rca.evidence import EvidenceCollector
-from relab.rca.hypotheses import build_hypotheses, worth_telling
+from relab.rca.attribution.classification import Cause
+from relab.rca.attribution.resolution import time_order
+from relab.rca.evidence.collector import EvidenceCollector
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
-from relab.rca.problems import Problem
-from relab.rca.resolution import time_order
-from relab.rca.run_view import RunView
-from relab.rca.summary import summarise
+from relab.rca.report.advice import ADVICE, COLLECT_DATA, KEEP_WATCHING
+from relab.rca.report.hypotheses import build_hypotheses, worth_telling
+from relab.rca.report.summary import summarise
 
 MAX_FINDINGS = 1_000
 MAX_CONTEXT_EVIDENCE = 200

@@ -6,9 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.rca.error_text import HEAD_CHARS, TAIL_CHARS, ErrorReader, is_error_in_result, read_error, without_variables
-from relab.rca.phrases import Phrases, phrase
-from support.telemetry.runs import examples
+from relab.rca.detectors.phrases import Phrases, phrase
+from relab.rca.evidence.error_text import (
+    HEAD_CHARS,
+    TAIL_CHARS,
+    ErrorReader,
+    is_error_in_result,
+    read_error,
+    without_variables,
+)
+from support.runs import examples
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from relab.rca.detectors.phrases import Phrases, phrase
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.failures import Failure
+from relab.rca.evidence.failures import Failure
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category
-from relab.rca.phrases import Phrases, phrase
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
 
 WORDING = Phrases(
     (

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
-from relab.rca.detectors.unclassified import UNCLASSIFIED
+from relab.rca.detectors.unknown import UNCLASSIFIED
+from relab.rca.evidence.problems import Problem, raised, strength
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, EvidenceKind
-from relab.rca.problems import Problem, raised, strength
-from relab.rca.run_view import RunView
 
 _PRECEDENCE = {
     category: rank

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.advice import ADVICE, UNKNOWN_CAUSES
-from relab.rca.classification import Cause
-from relab.rca.detectors.unclassified import UNCLASSIFIED
-from relab.rca.evidence import EvidenceCollector, field_text
+from relab.rca.attribution.classification import Cause
+from relab.rca.detectors.unknown import UNCLASSIFIED
+from relab.rca.evidence.collector import EvidenceCollector, field_text
+from relab.rca.evidence.problems import Problem, Quotation
 from relab.rca.models import Category, Confidence, EvidenceKind, Hypothesis
-from relab.rca.problems import Problem, Quotation
+from relab.rca.report.advice import ADVICE, UNKNOWN_CAUSES
 
 MAX_HYPOTHESES = 5
 MAX_QUOTE_CHARS = 160

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.advice import UNKNOWN_CAUSES
-from relab.rca.classification import Cause
-from relab.rca.evidence import field_text
-from relab.rca.hypotheses import quoted, quoted_version
+from relab.rca.attribution.classification import Cause
+from relab.rca.evidence.collector import field_text
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, EvidenceKind
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
+from relab.rca.report.advice import UNKNOWN_CAUSES
+from relab.rca.report.hypotheses import quoted, quoted_version
 from relab.telemetry.models import RunStatus
 
 _BECAUSE = {

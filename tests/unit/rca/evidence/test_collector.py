@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.evidence import MAX_SNIPPET_CHARS, EvidenceCollector, verify_verbatim
+from relab.rca.evidence.collector import MAX_SNIPPET_CHARS, EvidenceCollector, verify_verbatim
+from relab.rca.evidence.problems import Quotation
 from relab.rca.models import Evidence, EvidenceKind
-from relab.rca.problems import Quotation
-from support.telemetry.runs import step
+from support.runs import step
 from unit.rca.builders import agent_run, call, event, failed
 
 

@@ -7,8 +7,8 @@ from enum import Enum
 
 from pydantic import BaseModel
 
+from relab.rca.evidence.problems import Attributes, Quotable, Quotation
 from relab.rca.models import Evidence, EvidenceKind
-from relab.rca.problems import Attributes, Quotable, Quotation
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, StepStatus, ToolCall
 
 MAX_SNIPPET_CHARS = 500

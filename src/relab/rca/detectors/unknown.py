@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.detectors.signs import Sign, problem_of, signs
-from relab.rca.error_text import last_name
-from relab.rca.failures import Failure
+from relab.rca.evidence.error_text import last_name
+from relab.rca.evidence.failures import Failure
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.rca.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
 
 UNCLASSIFIED = "unclassified_error"
 
@@ -42,7 +42,7 @@ _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication"
 
 
 def detect(view: RunView) -> Iterator[Problem]:
-    """Find all errors; `rca/resolution.py` later drops those that another detector explains better.
+    """Find all errors; `rca/attribution/resolution.py` later drops those that another detector explains better.
 
     Details: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,
     `connection_error`, `proxy_authentication`, `too_large`, `guardrail_event`, and

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.detectors.retrieval import emptiness, is_retrieval
+from relab.rca.detectors.retrieval_empty import emptiness, is_retrieval
 from relab.rca.models import Category
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, failed, findings

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from relab.rca.comparison import Comparison, Difference, compare_versions
-from relab.rca.evidence import quotable_field
+from relab.rca.detectors.comparison import Comparison, Difference, compare_versions
+from relab.rca.evidence.collector import quotable_field
+from relab.rca.evidence.problems import Problem, Quotation
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.rca.problems import Problem, Quotation
-from relab.rca.run_view import RunView
 
 MAX_DIFFERENCES = 10
 """How many differences are reported: outcome, steps and the most significant tools.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from relab.rca.error_text import last_name
+from relab.rca.evidence.error_text import last_name
 
 _WORD = re.compile(r"\w+")
 _GENERIC_WORDS = frozenset(

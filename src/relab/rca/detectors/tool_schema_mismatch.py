@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from relab.rca.detectors import rate_limit
+from relab.rca.detectors import rate_limited
+from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.error_text import last_name
-from relab.rca.failures import Failure
-from relab.rca.generic_errors import is_generic_message
+from relab.rca.evidence.error_text import last_name
+from relab.rca.evidence.failures import Failure
+from relab.rca.evidence.generic_errors import is_generic_message
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence
-from relab.rca.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
-from relab.rca.problems import Problem
-from relab.rca.run_view import RunView
 from relab.telemetry.models import GuardrailEvent
 
 _NAME = r"['\"`][\w.\[\]-]*['\"`]"
@@ -121,7 +121,7 @@ def _is_look_alike(failure: Failure) -> bool:
     text = failure.text
     if failure.status_code in (401, 403, 404, 407, 408, 429):
         return True
-    if CONTEXT_LENGTH.found_in(text) or CONTENT_POLICY.found_in(text) or rate_limit.WORDING.found_in(text):
+    if CONTEXT_LENGTH.found_in(text) or CONTENT_POLICY.found_in(text) or rate_limited.WORDING.found_in(text):
         return True
     return _OUTPUT.search(text.masked) is not None
 

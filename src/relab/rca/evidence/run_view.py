@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 
-from relab.rca.error_text import ErrorReader, is_error_in_result
-from relab.rca.evidence import quotable_field
-from relab.rca.failures import (
+from relab.rca.evidence.collector import quotable_field
+from relab.rca.evidence.error_text import ErrorReader, is_error_in_result
+from relab.rca.evidence.failures import (
     Failure,
     PlacedCall,
     PlacedStep,
@@ -23,7 +23,7 @@ from relab.rca.failures import (
     is_specific_error,
     step_reports_error,
 )
-from relab.rca.generic_errors import is_generic_class, is_generic_message
+from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
 from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus, ToolCall
 

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from relab.rca.detectors.phrases import NO_RESULTS
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
-from relab.rca.error_text import read_error
-from relab.rca.evidence import quotable_field
-from relab.rca.failures import PlacedCall, is_good_call
+from relab.rca.evidence.collector import quotable_field
+from relab.rca.evidence.error_text import read_error
+from relab.rca.evidence.failures import PlacedCall, is_good_call
+from relab.rca.evidence.problems import Problem, Quotation, lowered
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.rca.phrases import NO_RESULTS
-from relab.rca.problems import Problem, Quotation, lowered
-from relab.rca.run_view import RunView
 from relab.telemetry.models import StepStatus
 
 MAX_PHRASE_CHARS = 200

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relab.rca.detectors.unclassified import UNCLASSIFIED
+from relab.rca.attribution.resolution import is_bare, time_order
+from relab.rca.detectors.unknown import UNCLASSIFIED
+from relab.rca.evidence.problems import Problem
+from relab.rca.evidence.run_view import RunView
 from relab.rca.models import Category, Confidence
-from relab.rca.problems import Problem
-from relab.rca.resolution import is_bare, time_order
-from relab.rca.run_view import RunView
 
 HARD_EXTERNAL = frozenset({Category.RATE_LIMITED, Category.TOOL_PERMISSION, Category.TIMEOUT})
 """Categories of failures from outside of the agent; a changed prompt cannot cause them."""

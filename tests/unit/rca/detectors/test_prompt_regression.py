@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.comparison import compare_versions
-from relab.rca.evidence import verify_verbatim
+from relab.rca.detectors.comparison import compare_versions
+from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, EvidenceKind, Report
 from relab.telemetry.models import RunSummary
 from support.telemetry.runs import step

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.rca.analyzer import analyze
-from relab.rca.generic_errors import is_generic_class, is_generic_message
+from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import Category, Confidence
 from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, event, failed

@@ -1,0 +1,5 @@
+"""The report: what a reader gets.
+
+In: problems and ranked causes. Out: a `Report`, in which every claim cites evidence. `grounding.py` decides which sentences
+of a language model may replace the summary (`rca/wording.py` calls the model).
+"""
