@@ -135,6 +135,22 @@ def test_a_context_uses_another_ones_tables_never() -> None:
                 assert parts[0] == owner(path), f"{path} imports {name}"
 
 
+ROOMS = {"rca": {"evidence", "detectors", "attribution", "report"}}
+"""Packages inside a context that have a door: other code imports their names from the package, not from its modules."""
+
+
+def test_a_room_is_entered_through_its_door() -> None:
+    beside = set()
+    for path in modules():
+        room = path.relative_to(SOURCE).parts[:2]
+        for name in imports(path):
+            context, inner, *rest = [*name.split(".")[1:], "", ""][:3]
+            if inner in ROOMS.get(context, ()) and rest != [""] and room != (context, inner):
+                beside.add((str(path.relative_to(SOURCE)), name))
+
+    assert beside == set()
+
+
 def test_packages_import_nothing_by_themselves_but_what_they_offer() -> None:
     """An `__init__` says what the package is and re-exports; it holds no code."""
     allowed = ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign

@@ -12,14 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relab.rca.attribution.classification import Cause, classify_problems
-from relab.rca.attribution.resolution import resolve
-from relab.rca.attribution.sufficiency import insufficient_reason
-from relab.rca.detectors.registry import DETECTORS
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.attribution import Cause, classify_problems, insufficient_reason, resolve
+from relab.rca.detectors import Problem, find_problems
+from relab.rca.evidence import RunView
 from relab.rca.models import Report
-from relab.rca.report.composition import compose
+from relab.rca.report import compose
 from relab.telemetry.models import AgentRun, RunSummary
 
 ANALYZER_VERSION = "1"
@@ -55,8 +52,7 @@ def collect_evidence(run: AgentRun, history: Sequence[RunSummary] = ()) -> Colle
     and others, in any order; it may contain the run itself.
     """
     view = RunView(run, history)
-    found = [problem for detect in DETECTORS for problem in detect(view)]
-    return Collected(view, resolve(found, view))
+    return Collected(view, resolve(find_problems(view), view))
 
 
 def classify(collected: Collected) -> Classified:

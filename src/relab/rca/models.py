@@ -20,14 +20,17 @@ from relab.rca.errors import UncitedClaimError
 
 
 class Category(StrEnum):
-    """The kinds of cause that a report can name."""
+    """The kinds of cause that a report can name; `rca/detectors/<category>.py` holds everything about each.
 
-    TOOL_SCHEMA_MISMATCH = "tool_schema_mismatch"
+    The order is their precedence: if two categories claim one error with equal confidence, the earlier, more specific one wins.
+    """
+
     RATE_LIMITED = "rate_limited"
     TOOL_PERMISSION = "tool_permission"
+    TOOL_SCHEMA_MISMATCH = "tool_schema_mismatch"
+    RETRIEVAL_EMPTY = "retrieval_empty"
     TIMEOUT = "timeout"
     PLANNER_LOOP = "planner_loop"
-    RETRIEVAL_EMPTY = "retrieval_empty"
     PROMPT_REGRESSION = "prompt_regression"
     UNKNOWN = "unknown"
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relab.llm import LlmDisabledError, LlmError, LlmGateway, Prompt
 from relab.rca.models import Evidence, Report
-from relab.rca.report.grounding import DropReason, check_claim, normal_text
+from relab.rca.report import DropReason, check_claim, normal_text
 
 MAX_CLAIMS = 5
 MAX_HYPOTHESES_SENT = 5

@@ -11,23 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relab.rca.attribution.resolution import is_bare, time_order
-from relab.rca.detectors.unknown import UNCLASSIFIED
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, Problem
+from relab.rca.evidence import RunView
 from relab.rca.models import Category, Confidence
-
-HARD_EXTERNAL = frozenset({Category.RATE_LIMITED, Category.TOOL_PERMISSION, Category.TIMEOUT})
-"""Categories of failures from outside of the agent; a changed prompt cannot cause them."""
-
-_MAY_CAUSE = {
-    Category.RETRIEVAL_EMPTY: frozenset(
-        {Category.PLANNER_LOOP, Category.TOOL_SCHEMA_MISMATCH, Category.UNKNOWN, Category.RETRIEVAL_EMPTY}
-    ),
-    Category.PLANNER_LOOP: frozenset(
-        {Category.RATE_LIMITED, Category.TIMEOUT, Category.UNKNOWN, Category.PLANNER_LOOP, Category.RETRIEVAL_EMPTY}
-    ),
-}
-"""By category of behaviour, the categories of its possible effects; errors of other categories are not caused by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +72,18 @@ def _aspect(problem: Problem) -> object:
 
 def _is_stated(problem: Problem) -> bool:
     """Whether a problem is an unrecovered error of at least medium confidence, and not only behaviour."""
-    return problem.is_strong and not problem.recovered and problem.category not in _MAY_CAUSE
+    return problem.is_strong and not problem.recovered and DESCRIPTORS[problem.category].may_cause is None
 
 
 def _rank(problem: Problem, stated: set[Category]) -> tuple[object, ...]:
-    unnamed = problem.detail in (UNCLASSIFIED, "guardrail_event")
-    effects = _MAY_CAUSE.get(problem.category)
+    effects = DESCRIPTORS[problem.category].may_cause
     unrelated = effects is not None and not stated <= effects
     return (
         is_bare(problem),
         problem.follows,
         problem.recovered,
         problem.confidence is Confidence.LOW,
-        unnamed,
+        problem.detail in VAGUE_DETAILS,
         unrelated,
         *time_order(problem),
     )
@@ -122,7 +107,7 @@ def _yields_to_regression(lead: Problem, regression: Cause) -> bool:
     """Whether a change of version explains a problem better than the problem explains the failure."""
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
-    if lead.category in HARD_EXTERNAL or lead.category is Category.UNKNOWN:
+    if DESCRIPTORS[lead.category].is_external or lead.category is Category.UNKNOWN:
         return False
     return _is_tied(lead, regression)
 

@@ -12,27 +12,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
-from relab.rca.detectors.unknown import UNCLASSIFIED
-from relab.rca.evidence.problems import Problem, raised, strength
-from relab.rca.evidence.run_view import RunView
+from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, Problem, raised, strength
+from relab.rca.evidence import RunView
 from relab.rca.models import Category, EvidenceKind
 
-_PRECEDENCE = {
-    category: rank
-    for rank, category in enumerate(
-        (
-            Category.RATE_LIMITED,
-            Category.TOOL_PERMISSION,
-            Category.TOOL_SCHEMA_MISMATCH,
-            Category.RETRIEVAL_EMPTY,
-            Category.TIMEOUT,
-            Category.PLANNER_LOOP,
-            Category.PROMPT_REGRESSION,
-            Category.UNKNOWN,
-        )
-    )
-}
-"""If two categories claim one error with equal confidence, the one with the lower rank, the more specific one, wins."""
+_PRECEDENCE = {category: rank for rank, category in enumerate(Category)}
 
 _KIND_ORDER = {
     EvidenceKind.TOOL_CALL: 0,
@@ -49,7 +33,7 @@ def time_order(problem: Problem) -> tuple[object, ...]:
     """Return a sort key: earliest first; then specific before general categories, inner before outer objects."""
     return (
         problem.at_us,
-        _PRECEDENCE[problem.category] >= _PRECEDENCE[Category.TIMEOUT],
+        DESCRIPTORS[problem.category].is_general,
         _KIND_ORDER[problem.kind],
         problem.position,
         _PRECEDENCE[problem.category],
@@ -101,7 +85,7 @@ def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Pro
 def _rank(problem: Problem) -> tuple[int, int, int]:
     """Return a sort key, best first: classified first, then by confidence, then the more specific category."""
     return (
-        problem.detail in (UNCLASSIFIED, "guardrail_event"),
+        problem.detail in VAGUE_DETAILS,
         -strength(problem.confidence),
         _PRECEDENCE[problem.category],
     )
@@ -137,20 +121,17 @@ def _with_guardrails(errors: list[Problem]) -> list[Problem]:
     return others + kept
 
 
-_VAGUE = frozenset({UNCLASSIFIED, "guardrail_event"})
-
-
 def _agree(error: Problem, guard: Problem) -> bool:
     """Whether a guardrail event and an error have the same category, or the detail of one of them is vague."""
-    return error.category is guard.category or guard.detail in _VAGUE or error.detail in _VAGUE
+    return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
 
 def _corroborated(error: Problem, guard: Problem) -> Problem:
     """Add the event's quotations to the error; replace a vague category and detail with those of the event."""
     quotes = (*error.quotes, *guard.quotes)
-    if guard.detail in _VAGUE:
+    if guard.detail in VAGUE_DETAILS:
         return replace(error, quotes=quotes)
-    if error.detail in _VAGUE:
+    if error.detail in VAGUE_DETAILS:
         sure = raised(guard.confidence)
         return replace(error, category=guard.category, detail=guard.detail, confidence=sure, quotes=quotes)
     return replace(error, confidence=raised(error.confidence), detail=error.detail or guard.detail, quotes=quotes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.detectors import Problem
+from relab.rca.evidence import RunView
 
 NO_DETAILS = "Limited telemetry: no tool failures or specific error details captured"
 ONLY_GENERIC = "Limited telemetry: tool failures carry only generic error messages without details"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from relab.rca.evidence.error_text import ErrorText, TextMatch
+from relab.rca.evidence import ErrorText, TextMatch
 
 
 @dataclass(frozen=True, slots=True)

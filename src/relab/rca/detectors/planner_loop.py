@@ -8,12 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from relab.rca.detectors.cycles import find_cycles
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import Phrases, phrase
+from relab.rca.detectors.problems import Problem
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
-from relab.rca.evidence.collector import quotable_field
-from relab.rca.evidence.failures import PlacedCall, PlacedStep, is_good_call
-from relab.rca.evidence.problems import Problem, Quotation
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, is_good_call, quotable_field
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import StepStatus
 
@@ -320,3 +319,35 @@ def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Problem]
         recovered=view.succeeded,
         occurrences=len(chain),
     )
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.PLANNER_LOOP,
+    detect=detect,
+    title="Planner Loop",
+    cause="repetition without progress",
+    clause="the agent repeated {subject} without progress",
+    names=re.compile(r"planner[-_ ]*loop|\bloop(?:s|ed|ing)?\b|\bendless|\binfinite"),
+    checks=(
+        "Compare the arguments and results of the repeated calls in the timeline",
+        "Check whether the planner is shown the results of earlier calls, and its own earlier steps",
+    ),
+    actions=(
+        action(
+            "code_change",
+            "high",
+            "Stop repetition without progress",
+            "Detect an identical call with an identical result, and make the planner choose another action or give up.",
+        ),
+        action(
+            "prompt_change",
+            "medium",
+            "State when to stop",
+            "Tell the agent what to do when a tool gives the same answer again, and how many attempts it has.",
+        ),
+    ),
+    is_general=True,
+    may_cause=frozenset(
+        {Category.RATE_LIMITED, Category.TIMEOUT, Category.UNKNOWN, Category.PLANNER_LOOP, Category.RETRIEVAL_EMPTY}
+    ),
+)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from relab.rca.detectors.comparison import Comparison, Difference, compare_versions
-from relab.rca.evidence.collector import quotable_field
-from relab.rca.evidence.problems import Problem, Quotation
-from relab.rca.evidence.run_view import RunView
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
+from relab.rca.detectors.problems import Problem
+from relab.rca.evidence import Quotation, RunView, quotable_field
 from relab.rca.models import Category, Confidence, EvidenceKind
 
 MAX_DIFFERENCES = 10
@@ -104,3 +105,32 @@ def _problem(view: RunView, comparison: Comparison, difference: Difference, *, w
         tool_name=difference.tool,
         recovered=view.succeeded,
     )
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.PROMPT_REGRESSION,
+    detect=detect,
+    title="Prompt Regression",
+    cause="a change of the agent's version",
+    clause="this version fails more often than the version before",
+    names=re.compile(r"prompt[-_ ]*regression|\bregress"),
+    checks=(
+        "Run both versions on the same tasks and compare their outcomes",
+        "Compare prompt, model and tool definitions of the two versions",
+    ),
+    actions=(
+        action(
+            "prompt_change",
+            "high",
+            "Return to the version before",
+            "Roll back to the version that did better until the difference is understood.",
+        ),
+        action(
+            "process",
+            "medium",
+            "Test versions before they are rolled out",
+            "Run each new version on a fixed set of tasks, and compare success rate and steps with the version before.",
+        ),
+    ),
+    is_general=True,
+)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import Phrases, phrase
+from relab.rca.detectors.problems import Problem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.evidence.failures import Failure
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import Failure, RunView
 from relab.rca.models import Category
 
 WORDING = Phrases(
@@ -87,3 +87,32 @@ def _read(failure: Failure) -> Sign | None:
     if failure.status_code != 429 and _NOT_RATE.search(failure.text.masked):
         return None
     return RULE.read(failure)
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.RATE_LIMITED,
+    detect=detect,
+    title="Rate Limited",
+    cause="rate limiting",
+    clause="{subject} was rate limited",
+    names=re.compile(r"\brate[-_ ]*limit|\bthrottl|\btoo many requests\b|\bquotas?\b"),
+    checks=(
+        "Compare the request rate at the time of the failure with the limit that the provider documents",
+        "Check quota usage and other clients of the same key in the provider's console",
+    ),
+    actions=(
+        action(
+            "code_change",
+            "high",
+            "Back off and retry on rate limits",
+            "Retry with exponential back-off and jitter, honour Retry-After, and cap the calls in flight per provider.",
+        ),
+        action(
+            "config_change",
+            "medium",
+            "Review rate limits and quotas",
+            "Request a higher limit, spread the load over time, or cache answers that repeat.",
+        ),
+    ),
+    is_external=True,
+)

@@ -1,32 +1,33 @@
-"""All detectors, in the order in which the analysis runs them."""
+"""The descriptors of all failure categories.
+
+A category is registered by its member of `Category` and by the module of the same name in this package, which holds its
+`DESCRIPTOR`. A category without such a module fails the import of this one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final
 
-from relab.rca.detectors import (
-    planner_loop,
-    prompt_regression,
-    rate_limited,
-    retrieval_empty,
-    timeout,
-    tool_permission,
-    tool_schema_mismatch,
-    unknown,
-)
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.detectors.descriptor import CategoryDescriptor
+from relab.rca.detectors.problems import Problem
+from relab.rca.evidence import RunView
+from relab.rca.models import Category
 
-Detector: TypeAlias = Callable[[RunView], Iterable[Problem]]
 
-DETECTORS: tuple[Detector, ...] = (
-    rate_limited.detect,
-    tool_permission.detect,
-    tool_schema_mismatch.detect,
-    timeout.detect,
-    retrieval_empty.detect,
-    planner_loop.detect,
-    prompt_regression.detect,
-    unknown.detect,
-)
+def _load(category: Category) -> CategoryDescriptor:
+    descriptor = getattr(import_module(f"{__package__}.{category}"), "DESCRIPTOR", None)
+    if not isinstance(descriptor, CategoryDescriptor) or descriptor.category is not category:
+        raise TypeError(f"detectors/{category}.py must define DESCRIPTOR, the CategoryDescriptor of {category!r}.")
+    return descriptor
+
+
+DESCRIPTORS: Final[Mapping[Category, CategoryDescriptor]] = MappingProxyType({item: _load(item) for item in Category})
+
+
+def find_problems(view: RunView) -> Iterator[Problem]:
+    """Yield the problems that the detectors of all categories find in a run."""
+    for descriptor in DESCRIPTORS.values():
+        yield from descriptor.detect(view)

@@ -7,13 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import NO_RESULTS
+from relab.rca.detectors.problems import Problem, lowered
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
-from relab.rca.evidence.collector import quotable_field
-from relab.rca.evidence.error_text import read_error
-from relab.rca.evidence.failures import PlacedCall, is_good_call
-from relab.rca.evidence.problems import Problem, Quotation, lowered
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import PlacedCall, Quotation, RunView, is_good_call, quotable_field, read_error
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import StepStatus
 
@@ -267,3 +265,37 @@ def _empty_steps(view: RunView) -> Iterator[Problem]:
                 agent_name=step.agent_name,
                 recovered=view.succeeded or view.step_was_retried(placed),
             )
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.RETRIEVAL_EMPTY,
+    detect=detect,
+    title="Retrieval Empty",
+    cause="an empty retrieval result",
+    clause="{subject} found nothing",
+    names=re.compile(
+        r"retrieval[-_ ]*empty|\bempty[-_ ]*(?:retrieval|search|result)"
+        r"|\b(?:retrieval|search)\w*(?: \w+)? (?:returned|found|gave|yielded) (?:nothing|no\b|zero|an empty)"
+    ),
+    checks=(
+        "Run the same query against the index by hand",
+        "Check that the index holds the expected documents, and that filters of the query don't exclude them",
+    ),
+    actions=(
+        action(
+            "code_change",
+            "high",
+            "Handle empty retrieval results",
+            "Broaden or rephrase the query once when nothing is found, then say so instead of going on without facts.",
+        ),
+        action(
+            "monitoring",
+            "medium",
+            "Measure the share of empty retrievals",
+            "Record the number of results per query, and alert when the share of empty ones rises.",
+        ),
+    ),
+    may_cause=frozenset(
+        {Category.PLANNER_LOOP, Category.TOOL_SCHEMA_MISMATCH, Category.UNKNOWN, Category.RETRIEVAL_EMPTY}
+    ),
+)

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from relab.rca.detectors.phrases import Phrases
-from relab.rca.evidence.error_text import TextMatch, last_name
-from relab.rca.evidence.failures import Failure
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.detectors.problems import Problem
+from relab.rca.evidence import Failure, RunView, TextMatch, last_name
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import GuardrailEvent
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import Phrases, phrase
+from relab.rca.detectors.problems import Problem
 from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, signs
-from relab.rca.evidence.failures import Failure
-from relab.rca.evidence.problems import Problem, Quotation
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import Failure, Quotation, RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import StepStatus
 
@@ -148,3 +148,33 @@ def _latency_quote(failure: Failure) -> tuple[Quotation, ...]:
     if getattr(failure.source, "latency_ms", None) is None:
         return ()
     return (Quotation(failure.kind, failure.source, "latency_ms"),)
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.TIMEOUT,
+    detect=detect,
+    title="Timeout",
+    cause="a time-out",
+    clause="{subject} did not finish in time",
+    names=re.compile(r"\btime[- ]?outs?\b|\btim(?:ed|es|ing)[- ]out\b|\bdeadline (?:was )?exceeded\b"),
+    checks=(
+        "Compare the latency of the failed call with the tool's usual latency and with the configured time-out",
+        "Check the load and the logs of the service that did not answer in time",
+    ),
+    actions=(
+        action(
+            "config_change",
+            "high",
+            "Align time-outs with measured latency",
+            "Set each time-out above the tool's 99th percentile latency and below the deadline of the run.",
+        ),
+        action(
+            "code_change",
+            "medium",
+            "Degrade when a tool is slow",
+            "Give slow calls a fallback, make them cancellable, and retry only what is idempotent.",
+        ),
+    ),
+    is_external=True,
+    is_general=True,
+)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, Phrases, phrase
+from relab.rca.detectors.problems import Problem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.evidence.failures import Failure
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import Failure, RunView
 from relab.rca.models import Category
 
 _CREDENTIAL = (
@@ -123,3 +123,35 @@ def _read(failure: Failure) -> Sign | None:
     if sign is None or _is_look_alike(failure):
         return None
     return sign if sign.detail is not None else replace(sign, detail=_detail_of_class(failure))
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.TOOL_PERMISSION,
+    detect=detect,
+    title="Tool Permission",
+    cause="missing permission",
+    clause="{subject} was refused permission",
+    names=re.compile(
+        r"tool[-_ ]*permission|\bpermissions?\b|\bunauthori[sz]ed\b|\bforbidden\b"
+        r"|\baccess (?:was |is )?denied\b"
+    ),
+    checks=(
+        "Repeat the call with the agent's credentials outside the agent",
+        "Check that the credentials are valid and carry the scopes or roles that the tool requires",
+    ),
+    actions=(
+        action(
+            "config_change",
+            "high",
+            "Fix credentials and permissions of the tool",
+            "Renew expired credentials, and grant the agent's identity the least permission that the call needs.",
+        ),
+        action(
+            "code_change",
+            "medium",
+            "Check access before the run starts",
+            "Probe the tools that a run depends on at its start, so that it fails early and names what is missing.",
+        ),
+    ),
+    is_external=True,
+)

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from relab.rca.detectors import rate_limited
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
+from relab.rca.detectors.problems import Problem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
-from relab.rca.evidence.error_text import last_name
-from relab.rca.evidence.failures import Failure
-from relab.rca.evidence.generic_errors import is_generic_message
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import Failure, RunView, is_generic_message, last_name
 from relab.rca.models import Category, Confidence
 from relab.telemetry.models import GuardrailEvent
 
@@ -166,3 +164,33 @@ def detect(view: RunView) -> Iterator[Problem]:
     """
     for failure, sign in signs(_read, view):
         yield problem_of(Category.TOOL_SCHEMA_MISMATCH, failure, sign)
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.TOOL_SCHEMA_MISMATCH,
+    detect=detect,
+    title="Tool Schema Mismatch",
+    cause="schema validation error",
+    clause="{subject} rejected its arguments",
+    names=re.compile(r"\bschemas?\b|tool[-_ ]*schema"),
+    checks=(
+        "Review tool call logs for detailed error traces",
+        "Check external service status and API documentation",
+    ),
+    actions=(
+        action(
+            "code_change",
+            "high",
+            "Update tool schema validation",
+            "Review and update tool argument schemas to match current API contract, "
+            "and validate arguments against them before the call is made.",
+        ),
+        action(
+            "monitoring",
+            "medium",
+            "Watch for changes of tool contracts",
+            "Compare the schema that the agent is given with the one that the tool publishes, and alert "
+            "on a difference.",
+        ),
+    ),
+)

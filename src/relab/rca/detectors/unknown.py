@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
+from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
+from relab.rca.detectors.problems import Problem
 from relab.rca.detectors.signs import Sign, problem_of, signs
-from relab.rca.evidence.error_text import last_name
-from relab.rca.evidence.failures import Failure
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.evidence import Failure, RunView, last_name
 from relab.rca.models import Category, Confidence, EvidenceKind
 
-UNCLASSIFIED = "unclassified_error"
+UNCLASSIFIED: Final = "unclassified_error"
+GUARDRAIL_EVENT: Final = "guardrail_event"
+VAGUE_DETAILS: Final = frozenset({UNCLASSIFIED, GUARDRAIL_EVENT})
+"""Details of problems that only say that something failed."""
 
 _CONNECTION = Phrases(
     (
@@ -59,7 +62,7 @@ def _read(failure: Failure) -> Sign | None:
         if match is not None:
             return Sign(Confidence.LOW if failure.is_hint else Confidence.MEDIUM, match.detail, match.where)
     if failure.kind is EvidenceKind.GUARDRAIL_EVENT:
-        return Sign(Confidence.LOW, "guardrail_event")
+        return Sign(Confidence.LOW, GUARDRAIL_EVENT)
     if failure.kind is EvidenceKind.RUN and failure.is_generic:
         return None
     name = last_name(failure.error_class or "")
@@ -79,3 +82,45 @@ def _read_code(failure: Failure) -> Sign:
         # A 500 without details gives no information about the cause.
         return Sign(Confidence.LOW if code == 500 and failure.is_generic else sure, "upstream_error", place)
     return Sign(Confidence.LOW, UNCLASSIFIED)
+
+
+DESCRIPTOR = CategoryDescriptor(
+    category=Category.UNKNOWN,
+    detect=detect,
+    title="Unknown",
+    cause="an error of no known kind",
+    clause="{subject} failed",
+    names=re.compile(
+        r"\bunknown (?:root )?(?:category|cause|failure|reason)\b"
+        r"|\b(?:category|cause|reason)\b[^.]*\bunknown\b"
+    ),
+    checks=(
+        "Read the quoted error together with the log of the component that reported it",
+        "Repeat the step with the same input and see whether it fails again",
+    ),
+    actions=(
+        action(
+            "process",
+            "high",
+            "Investigate the failed step",
+            "Reproduce the step at which the run broke, and find what the quoted error stands for.",
+        ),
+        action(
+            "code_change",
+            "medium",
+            "Give the error a class of its own",
+            "Raise a specific error class or code for this failure, so that the next one is recognised.",
+        ),
+    ),
+    is_general=True,
+    causes_by_detail={
+        "upstream_error": "an error of the service behind it",
+        "not_found": "something that does not exist",
+        "context_length": "more input than the model's context holds",
+        "content_filter": "a content policy",
+        "connection_error": "a failed connection",
+        "proxy_authentication": "a proxy that requires authentication",
+        "too_large": "a request that is too large",
+        GUARDRAIL_EVENT: "a guardrail",
+    },
+)

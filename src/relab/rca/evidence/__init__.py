@@ -3,3 +3,28 @@
 In: an `AgentRun`, and summaries of other runs. Out: a `RunView` (the run's steps, calls and errors in order of time), and
 `Evidence`, which is verbatim quotations that only `EvidenceCollector` makes.
 """
+
+from relab.rca.evidence.collector import EvidenceCollector, field_text, quotable_field, verify_verbatim
+from relab.rca.evidence.error_text import ErrorText, TextMatch, last_name, read_error
+from relab.rca.evidence.failures import Failure, PlacedCall, PlacedStep, is_good_call
+from relab.rca.evidence.generic_errors import is_generic_message
+from relab.rca.evidence.quotation import Quotation
+from relab.rca.evidence.run_view import RunView
+
+__all__ = [
+    "ErrorText",
+    "EvidenceCollector",
+    "Failure",
+    "PlacedCall",
+    "PlacedStep",
+    "Quotation",
+    "RunView",
+    "TextMatch",
+    "field_text",
+    "is_generic_message",
+    "is_good_call",
+    "last_name",
+    "quotable_field",
+    "read_error",
+    "verify_verbatim",
+]

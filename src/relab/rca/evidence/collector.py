@@ -7,7 +7,7 @@ from enum import Enum
 
 from pydantic import BaseModel
 
-from relab.rca.evidence.problems import Attributes, Quotable, Quotation
+from relab.rca.evidence.quotation import Attributes, Quotable, Quotation
 from relab.rca.models import Evidence, EvidenceKind
 from relab.telemetry.models import AgentRun, GuardrailEvent, Step, StepStatus, ToolCall
 

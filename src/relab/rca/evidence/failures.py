@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from relab.rca.evidence.error_text import ErrorText, is_error_in_result
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
-from relab.rca.evidence.problems import Quotable, Quotation
+from relab.rca.evidence.quotation import Quotable, Quotation
 from relab.rca.models import EvidenceKind
 from relab.telemetry.models import GuardrailEvent, Step, StepStatus, ToolCall
 

@@ -3,3 +3,8 @@
 In: problems and ranked causes. Out: a `Report`, in which every claim cites evidence. `grounding.py` decides which sentences
 of a language model may replace the summary (`rca/wording.py` calls the model).
 """
+
+from relab.rca.report.composition import compose
+from relab.rca.report.grounding import DropReason, check_claim, normal_text
+
+__all__ = ["DropReason", "check_claim", "compose", "normal_text"]

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relab.core.clock import format_time
-from relab.rca.attribution.classification import Cause
-from relab.rca.attribution.resolution import time_order
-from relab.rca.evidence.collector import EvidenceCollector
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.attribution import Cause, time_order
+from relab.rca.detectors import DESCRIPTORS, Problem
+from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
-from relab.rca.report.advice import ADVICE, COLLECT_DATA, KEEP_WATCHING
-from relab.rca.report.hypotheses import build_hypotheses, worth_telling
+from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING
+from relab.rca.report.hypotheses import build_hypotheses, reportable_causes
 from relab.rca.report.summary import summarise
 
 MAX_FINDINGS = 1_000
@@ -35,8 +33,8 @@ def compose(
     """
     collector = EvidenceCollector(view.run)
     # The hypotheses quote first, so that the evidence of the most likely cause comes first in the index.
-    told = worth_telling(causes, insufficient=insufficient is not None)
-    hypotheses = build_hypotheses(told, collector, insufficient=insufficient is not None)
+    reportable = reportable_causes(causes, insufficient=insufficient is not None)
+    hypotheses = build_hypotheses(reportable, collector, insufficient=insufficient is not None)
     kept = _kept(problems, causes)
     cited = [tuple(dict.fromkeys(collector.quote(quote) for quote in problem.quotes)) for problem in kept]
     if view.failed and len(kept) == len(problems):
@@ -45,15 +43,15 @@ def compose(
     findings = tuple(_finding(evidence, problem, ids) for problem, ids in zip(kept, cited, strict=True))
     return Report.build(
         evidence,
-        category=told[0].category if told else Category.UNKNOWN,
-        detail=told[0].lead.detail if told else None,
+        category=reportable[0].category if reportable else Category.UNKNOWN,
+        detail=reportable[0].lead.detail if reportable else None,
         insufficient_evidence=insufficient is not None,
         insufficient_reason=insufficient,
-        summary=summarise(view, problems, told, insufficient),
+        summary=summarise(view, problems, reportable, insufficient),
         findings=findings,
         hypotheses=hypotheses,
-        attribution=_attribution(evidence, collector, told or causes, insufficient=insufficient is not None),
-        action_items=_actions(view, told, insufficient=insufficient is not None),
+        attribution=_attribution(evidence, collector, reportable or causes, insufficient=insufficient is not None),
+        action_items=_actions(view, reportable, insufficient=insufficient is not None),
         omitted=Omitted(findings=len(problems) - len(kept)),
         analyzer_version=analyzer_version,
     )
@@ -130,5 +128,5 @@ def _actions(view: RunView, causes: Sequence[Cause], *, insufficient: bool) -> t
     if not causes:
         return COLLECT_DATA if view.failed else KEEP_WATCHING
     second = next((cause for cause in causes[1:] if cause.category is not causes[0].category), None)
-    further = ADVICE[second.category].actions[:1] if second is not None else ()
-    return (*ADVICE[causes[0].category].actions, *further)
+    further = DESCRIPTORS[second.category].actions[:1] if second is not None else ()
+    return (*DESCRIPTORS[causes[0].category].actions, *further)

@@ -20,14 +20,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relab.rca.detectors import DESCRIPTORS
 from relab.rca.models import Category, Evidence, Report
-from relab.rca.report.lexicon import (
-    ABBREVIATIONS,
-    ACRONYMS,
-    CATEGORY_PATTERNS,
-    FUNCTION_WORDS,
-    NUMBER_WORDS,
-)
+from relab.rca.report.lexicon import ABBREVIATIONS, ACRONYMS, FUNCTION_WORDS, NUMBER_WORDS
 
 MAX_CLAIM_CHARS = 400
 MAX_CITATIONS = 8
@@ -183,8 +178,8 @@ def _check_form(text: str) -> tuple[DropReason, str] | None:
 def _foreign_category(text: str, allowed: set[Category]) -> str | None:
     # Checked even if the evidence names the category: text of the run may be written to be repeated (prompt injection).
     plain = _CAMEL_HUMP.sub(" ", text).casefold()
-    for category, pattern in CATEGORY_PATTERNS.items():
-        found = pattern.search(plain) if category not in allowed else None
+    for category, descriptor in DESCRIPTORS.items():
+        found = descriptor.names.search(plain) if category not in allowed else None
         if found:
             return found.group()
     return None

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.attribution.classification import Cause
-from relab.rca.detectors.unknown import UNCLASSIFIED
-from relab.rca.evidence.collector import EvidenceCollector, field_text
-from relab.rca.evidence.problems import Problem, Quotation
+from relab.rca.attribution import Cause
+from relab.rca.detectors import DESCRIPTORS, VAGUE_DETAILS, Problem
+from relab.rca.evidence import EvidenceCollector, Quotation, field_text
 from relab.rca.models import Category, Confidence, EvidenceKind, Hypothesis
-from relab.rca.report.advice import ADVICE, UNKNOWN_CAUSES
 
 MAX_HYPOTHESES = 5
 MAX_QUOTE_CHARS = 160
@@ -68,7 +66,8 @@ def describe(cause: Cause) -> str:
         opening = f"Retrieval came back empty: {_subject(lead)} returned nothing{_place(lead)}"
     else:
         what = _WHAT_FAILED[EvidenceKind.TOOL_CALL if lead.call_id is not None else lead.kind]
-        reason = UNKNOWN_CAUSES.get(lead.detail or "", ADVICE[cause.category].cause)
+        descriptor = DESCRIPTORS[cause.category]
+        reason = descriptor.causes_by_detail.get(lead.detail or "", descriptor.cause)
         opening = f"{what} failed due to {reason}: {_subject(lead)}{_place(lead)}"
     said = quoted(lead.quotes[0])
     sentences = [f"{opening} said {said}." if said else f"{opening}."]
@@ -134,7 +133,7 @@ def quoted_version(problem: Problem) -> str:
     return f"{previous if previous is not None else 'none'} → {current}"
 
 
-def worth_telling(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause, ...]:
+def reportable_causes(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause, ...]:
     """Return the causes that the report should mention.
 
     Leave out unclassified errors and bare guardrail events, except as the first cause of a
@@ -143,7 +142,7 @@ def worth_telling(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause
     return tuple(
         cause
         for index, cause in enumerate(causes)
-        if cause.lead.detail not in (UNCLASSIFIED, "guardrail_event") or (index == 0 and not insufficient)
+        if cause.lead.detail not in VAGUE_DETAILS or (index == 0 and not insufficient)
     )
 
 
@@ -158,17 +157,17 @@ def build_hypotheses(
     """
     hypotheses = []
     for cause in causes[:MAX_HYPOTHESES]:
-        advice = ADVICE[cause.category]
+        descriptor = DESCRIPTORS[cause.category]
         ids = [collector.quote(quotation) for quotation in _cited(cause)]
         hypotheses.append(
             Hypothesis.citing(
                 collector.evidence,
-                title=f"{advice.title} Root Cause",
+                title=f"{descriptor.title} Root Cause",
                 description=describe(cause),
                 category=cause.category,
                 confidence=Confidence.LOW if insufficient else cause.lead.confidence,
                 evidence_ids=tuple(dict.fromkeys(ids)),
-                verification_steps=advice.checks,
+                verification_steps=descriptor.checks,
             )
         )
     return tuple(hypotheses)

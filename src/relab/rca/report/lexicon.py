@@ -2,30 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-from relab.rca.models import Category
-
-CATEGORY_PATTERNS = {
-    category: re.compile(pattern)
-    for category, pattern in {
-        Category.TOOL_SCHEMA_MISMATCH: r"\bschemas?\b|tool[-_ ]*schema",
-        Category.RATE_LIMITED: r"\brate[-_ ]*limit|\bthrottl|\btoo many requests\b|\bquotas?\b",
-        Category.TOOL_PERMISSION: r"tool[-_ ]*permission|\bpermissions?\b|\bunauthori[sz]ed\b|\bforbidden\b"
-        r"|\baccess (?:was |is )?denied\b",
-        Category.TIMEOUT: r"\btime[- ]?outs?\b|\btim(?:ed|es|ing)[- ]out\b|\bdeadline (?:was )?exceeded\b",
-        Category.PLANNER_LOOP: r"planner[-_ ]*loop|\bloop(?:s|ed|ing)?\b|\bendless|\binfinite",
-        Category.RETRIEVAL_EMPTY: r"retrieval[-_ ]*empty|\bempty[-_ ]*(?:retrieval|search|result)"
-        r"|\b(?:retrieval|search)\w*(?: \w+)? (?:returned|found|gave|yielded) (?:nothing|no\b|zero|an empty)",
-        Category.PROMPT_REGRESSION: r"prompt[-_ ]*regression|\bregress",
-        Category.UNKNOWN: r"\bunknown (?:root )?(?:category|cause|failure|reason)\b"
-        r"|\b(?:category|cause|reason)\b[^.]*\bunknown\b",
-    }.items()
-}
-"""Patterns of English names of each category, in lower case.
-
-They are broad: a false match drops one sentence, a missed match lets a false sentence into the report."""
-
 NUMBER_WORDS: dict[str, str | None] = {
     "zero": "0",
     "two": "2",

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.attribution.classification import Cause
-from relab.rca.evidence.collector import field_text
-from relab.rca.evidence.problems import Problem
-from relab.rca.evidence.run_view import RunView
+from relab.rca.attribution import Cause
+from relab.rca.detectors import DESCRIPTORS, Problem
+from relab.rca.evidence import RunView, field_text
 from relab.rca.models import Category, EvidenceKind
-from relab.rca.report.advice import UNKNOWN_CAUSES
 from relab.rca.report.hypotheses import quoted, quoted_version
 from relab.telemetry.models import RunStatus
 
-_BECAUSE = {
-    Category.TOOL_SCHEMA_MISMATCH: "{who} rejected its arguments",
-    Category.RATE_LIMITED: "{who} was rate limited",
-    Category.TOOL_PERMISSION: "{who} was refused permission",
-    Category.TIMEOUT: "{who} did not finish in time",
-    Category.RETRIEVAL_EMPTY: "{who} found nothing",
-    Category.PLANNER_LOOP: "the agent repeated {who} without progress",
-    Category.UNKNOWN: "{who} failed",
-}
 _STATE = {
     RunStatus.RUNNING: "The run is still running",
     RunStatus.CANCELLED: "The run was cancelled",
@@ -31,7 +20,7 @@ _STATE = {
 def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause], reason: str | None) -> str:
     """Return the summary of a report.
 
-    `problems` are all problems of the run; `causes` are those that `worth_telling` keeps,
+    `problems` are all problems of the run; `causes` are those that `reportable_causes` keeps,
     most likely first; `reason` says why the evidence is insufficient, or is None.
     """
     if view.succeeded:
@@ -59,21 +48,18 @@ def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause
 
 def _because(cause: Cause, view: RunView) -> str:
     lead = cause.lead
+    descriptor = DESCRIPTORS[cause.category]
     if cause.category is Category.PROMPT_REGRESSION:
-        return f"this version fails more often than the version before ({quoted_version(lead)})"
+        return f"{descriptor.clause} ({quoted_version(lead)})"
     if lead.tool_name:
-        who = lead.tool_name
+        subject = lead.tool_name
     elif cause.category is Category.PLANNER_LOOP:
-        who = "itself"
+        subject = "itself"
     else:
         placed = view.step(lead.step_id)
-        who = f'step "{placed.step.name}"' if placed is not None else "it"
-    reason = UNKNOWN_CAUSES.get(lead.detail or "")
-    return (
-        f"{who} met {reason}"
-        if reason and cause.category is Category.UNKNOWN
-        else _BECAUSE[cause.category].format(who=who)
-    )
+        subject = f'step "{placed.step.name}"' if placed is not None else "it"
+    reason = descriptor.causes_by_detail.get(lead.detail or "")
+    return f"{subject} met {reason}" if reason else descriptor.clause.format(subject=subject)
 
 
 def _said(problem: Problem) -> str:

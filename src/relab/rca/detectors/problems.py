@@ -1,22 +1,14 @@
 """The output of detectors: problems located in a run, with quotations of the places that show them.
 
-A problem becomes a `Finding` (`rca/models.py`) when the report is built. Until then its
-quotations are only pointers, so that a run with 20,000 errors costs 20,000 pointers and
-not 20,000 pieces of evidence.
+A problem becomes a `Finding` (`rca/models.py`) when the report is built.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
+from relab.rca.evidence import Quotation
 from relab.rca.models import Category, Confidence, EvidenceKind
-from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
-
-Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent
-Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
 
 _LEVELS = (Confidence.LOW, Confidence.MEDIUM, Confidence.HIGH)
 
@@ -34,19 +26,6 @@ def lowered(confidence: Confidence) -> Confidence:
 def strength(confidence: Confidence) -> int:
     """Return 0, 1, 2 for low, medium, high."""
     return _LEVELS.index(confidence)
-
-
-@dataclass(frozen=True, slots=True)
-class Quotation:
-    """A place in the run: `source.field`, with the start and end offsets of the relevant part of its text."""
-
-    kind: EvidenceKind
-    source: Quotable
-    field: str
-    start: int = 0
-    end: int = 0
-    attributes: Attributes = dataclasses.field(default_factory=dict)
-    title: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

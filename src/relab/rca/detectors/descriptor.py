@@ -1,0 +1,54 @@
+"""The descriptor of a failure category: everything that the analysis and its reports need to know about one category."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from relab.rca.detectors.problems import Problem
+from relab.rca.evidence import RunView
+from relab.rca.models import ActionItem, Category
+
+ActionType: TypeAlias = Literal["code_change", "config_change", "prompt_change", "monitoring", "process"]
+Priority: TypeAlias = Literal["high", "medium", "low"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryDescriptor:
+    """One failure category: how it is detected, named, ranked and repaired.
+
+    Attributes:
+        detect: yields the problems of this category in a run; pure.
+        title: the category in words; "<title> Root Cause" names a hypothesis.
+        cause: completes "Tool call failed due to ...".
+        clause: completes "The run failed because ..."; `{subject}` stands for the tool, the step or "it".
+        names: matches the English names of the category in lower-case text. It is broad: a false match drops a sentence
+            of a language model, a missed match lets a false sentence into the report.
+        checks: how a person verifies the hypothesis.
+        actions: mitigations, the most effective first.
+        causes_by_detail: replaces `cause` for problems with one of these details.
+        is_external: the failure comes from outside of the agent, so a changed prompt cannot cause it.
+        is_general: of two problems at the same time, one of a category that is not general comes first.
+        may_cause: for a category of behaviour, the categories of its possible effects; None for a category of errors.
+    """
+
+    category: Category
+    detect: Callable[[RunView], Iterable[Problem]]
+    title: str
+    cause: str
+    clause: str
+    names: re.Pattern[str]
+    checks: tuple[str, ...]
+    actions: tuple[ActionItem, ...]
+    causes_by_detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_external: bool = False
+    is_general: bool = False
+    may_cause: frozenset[Category] | None = None
+
+
+def action(type_: ActionType, priority: Priority, title: str, description: str) -> ActionItem:
+    """Build an action item of a report."""
+    return ActionItem(type=type_, title=title, description=description, priority=priority)

@@ -1,0 +1,31 @@
+"""Pointers to the places of a run that show something.
+
+They become `Evidence` only when a claim cites them, so that a run with 20,000 errors costs 20,000 pointers and not 20,000
+pieces of evidence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from relab.rca.models import EvidenceKind
+from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
+
+Quotable: TypeAlias = AgentRun | Step | ToolCall | GuardrailEvent
+Attributes: TypeAlias = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Quotation:
+    """A place in the run: `source.field`, with the start and end offsets of the relevant part of its text."""
+
+    kind: EvidenceKind
+    source: Quotable
+    field: str
+    start: int = 0
+    end: int = 0
+    attributes: Attributes = dataclasses.field(default_factory=dict)
+    title: str | None = None
