@@ -36,7 +36,7 @@ class Category(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How far a claim can be trusted: a stated cause, a strong sign, a hint."""
+    """How far a claim can be trusted. High: the run states the cause; medium: a strong sign; low: a hint."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -44,7 +44,7 @@ class Confidence(StrEnum):
 
 
 class EvidenceKind(StrEnum):
-    """What a piece of evidence quotes."""
+    """The kind of object that a piece of evidence quotes."""
 
     RUN = "run"
     STEP = "step"
@@ -54,7 +54,7 @@ class EvidenceKind(StrEnum):
 
 
 class RcaModel(BaseModel):
-    """Values that never change once made."""
+    """Base of the immutable values of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,7 +76,7 @@ class Evidence(RcaModel):
 
 
 class CitedModel(RcaModel):
-    """A claim that stands on evidence. Build it with `citing`, never directly."""
+    """A claim that cites evidence. Build it with `citing`, never directly."""
 
     evidence_ids: Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -111,12 +111,12 @@ class Finding(CitedModel):
     call_id: str | None = None
     agent_name: str | None = None
     confidence: Confidence
-    recovered: bool = Field(False, description="True when the run got past the problem later.")
-    at: Timestamp | None = Field(None, description="When it happened, as far as the run tells.")
+    recovered: bool = Field(False, description="True if the run recovered from the problem later.")
+    at: Timestamp | None = Field(None, description="When it happened, as far as the run reports it.")
 
 
 class Hypothesis(CitedModel):
-    """A possible root cause, with what supports it and how to check it."""
+    """A possible root cause, with its evidence and the steps to verify it."""
 
     title: str
     description: str
@@ -126,7 +126,7 @@ class Hypothesis(CitedModel):
 
 
 class Attribution(CitedModel):
-    """Where the run went wrong."""
+    """The step, agent or call at which the run failed."""
 
     step_id: str | None = None
     agent_name: str | None = None
@@ -135,7 +135,7 @@ class Attribution(CitedModel):
 
 
 class ActionItem(RcaModel):
-    """Something to do about it."""
+    """A recommended action."""
 
     type: Literal["code_change", "config_change", "prompt_change", "monitoring", "process"]
     title: str
@@ -144,13 +144,13 @@ class ActionItem(RcaModel):
 
 
 class Omitted(RcaModel):
-    """What did not fit into a report, so that a bounded report is never taken for a whole one."""
+    """How much was left out of a report because of its size limit."""
 
     findings: int = 0
 
 
 class Report(RcaModel):
-    """What an analysis found. Immutable; every citation in it resolves in `evidence_index`."""
+    """The result of an analysis. Immutable; every citation in it resolves in `evidence_index`."""
 
     category: Category
     detail: str | None = None
@@ -207,7 +207,7 @@ class Report(RcaModel):
 
 
 class RcaStatus(StrEnum):
-    """Where an analysis stands."""
+    """The status of an analysis."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -225,5 +225,5 @@ class RcaRun(BaseModel):
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
-    error: str | None = Field(description="Why the analysis failed, when it did.")
+    error: str | None = Field(description="Why the analysis failed; null unless it did.")
     report: Report | None

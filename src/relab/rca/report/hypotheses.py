@@ -46,7 +46,7 @@ def quoted(quotation: Quotation) -> str | None:
     return f'"{"…" if first else ""}{line}{"…" if first + MAX_QUOTE_CHARS < len(text) else ""}"' if line else None
 
 
-def _number(count: int, noun: str) -> str:
+def _count_of(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
@@ -63,7 +63,7 @@ def describe(cause: Cause) -> str:
     if cause.category is Category.PLANNER_LOOP and lead.detail not in ("iteration_limit", "retries_exhausted", None):
         opening = _describe_loop(lead)
     elif cause.category is Category.RETRIEVAL_EMPTY:
-        opening = f"Retrieval came back empty: {_subject(lead)} returned nothing{_place(lead)}"
+        opening = f"Retrieval was empty: {_subject(lead)} returned nothing{_place(lead)}"
     else:
         what = _WHAT_FAILED[EvidenceKind.TOOL_CALL if lead.call_id is not None else lead.kind]
         descriptor = DESCRIPTORS[cause.category]
@@ -73,12 +73,12 @@ def describe(cause: Cause) -> str:
     sentences = [f"{opening} said {said}." if said else f"{opening}."]
     if len(cause.problems) > 1:
         tools = cause.tools
-        among = f" of {_number(len(tools), 'tool')}" if len(tools) > 1 else ""
-        sentences.append(f"The run shows {_number(len(cause.problems), 'problem')} of this kind{among}.")
+        among = f" of {_count_of(len(tools), 'tool')}" if len(tools) > 1 else ""
+        sentences.append(f"The run shows {_count_of(len(cause.problems), 'problem')} of this kind{among}.")
     if lead.recovered:
-        sentences.append("The run got past it, so it may not be what made it fail.")
+        sentences.append("The run recovered from it, so it may not be the cause of the failure.")
     if lead.follows:
-        sentences.append("It probably only follows from the error of the repeated calls.")
+        sentences.append("It is probably only an effect of the errors of the repeated calls.")
     return " ".join(sentences)
 
 
@@ -118,11 +118,11 @@ def _describe_regression(cause: Cause) -> str:
     if isinstance(rate, float) and isinstance(previous, float) and isinstance(p_value, float):
         figures = (
             f": {rate:.0%} of {shown.get('runs')} runs succeeded, against {previous:.0%} of "
-            f"{shown.get('previous_runs')} runs of the version before (adjusted p = {p_value:.2g})"
+            f"{shown.get('previous_runs')} runs of the previous version (adjusted p = {p_value:.2g})"
         )
     other = sorted({problem.detail.split("_")[0] for problem in cause.problems[1:] if problem.detail})
-    behaviour = f" It also differs in {' and '.join(other)}." if other else ""
-    return f"Runs of this version fail more often than runs of the version before ({version}){figures}.{behaviour}"
+    behaviour = f" The versions also differ in {' and '.join(other)}." if other else ""
+    return f"Runs of this version fail more often than runs of the previous version ({version}){figures}.{behaviour}"
 
 
 def quoted_version(problem: Problem) -> str:

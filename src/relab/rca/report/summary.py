@@ -33,12 +33,12 @@ def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause
             sentences.append(f"The best hint: {_because(causes[0], view)}{_at(causes[0].lead)}.")
         return " ".join(sentences)
     if not causes:
-        return "The run failed, and nothing in its telemetry points at a cause."
+        return "The run failed, and its telemetry shows no cause."
     lead = causes[0].lead
     if lead.category is Category.PROMPT_REGRESSION:
         first = (
-            "The run failed, and its version fails more often than the version before "
-            f"({quoted_version(lead)}); nothing that came from outside explains it."
+            "The run failed, and its version fails more often than the previous version "
+            f"({quoted_version(lead)}); no external failure explains it."
         )
     else:
         verb = "probably failed" if not lead.is_strong or lead.recovered else "failed"
@@ -107,6 +107,6 @@ def _name(problem: Problem) -> str:
 def _unfinished(view: RunView, causes: Sequence[Cause]) -> str:
     state = _STATE[view.run.status]
     if not causes:
-        return f"{state}; it shows no problem that it did not get past."
+        return f"{state}; it shows no unrecovered problem."
     lead = causes[0].lead
     return " ".join([f"{state}; so far {_because(causes[0], view)}{_said(lead)}{_at(lead)}.", *_further(causes)])

@@ -53,7 +53,7 @@ def test_unrecovered_comes_before_recovered() -> None:
     report = analyze(agent_run(tool_calls=calls))
     assert [h.category for h in report.hypotheses] == [PERMISSION, RATE]
     assert [f.recovered for f in report.findings] == [True, False]
-    assert "got past it" in report.hypotheses[1].description
+    assert "recovered from it" in report.hypotheses[1].description
 
 
 def test_retried_step_recovers_its_calls() -> None:
