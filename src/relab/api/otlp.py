@@ -12,7 +12,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from relab.api.body import media_type
-from relab.telemetry.models import ExportReceipt
+from relab.telemetry.models import TracesReceipt
 
 TRACES_PATH = "/v1/traces"
 PROTOBUF_TYPES = frozenset(("application/x-protobuf", "application/protobuf"))
@@ -23,11 +23,11 @@ _INVALID_ARGUMENT, _INTERNAL = 3, 13
 _CODES = {401: 16, 403: 7, 404: 5, 408: 4, 413: 8, 429: 8, 500: _INTERNAL, 503: 14}
 
 
-def export_response(request: Request, receipt: ExportReceipt) -> Response:
+def export_response(request: Request, receipt: TracesReceipt) -> Response:
     """Return the answer to an export that was stored, wholly or in part."""
     message = ExportTraceServiceResponse()
-    if receipt.refused:
-        message.partial_success.rejected_spans = receipt.refused
+    if receipt.rejected:
+        message.partial_success.rejected_spans = receipt.rejected
         message.partial_success.error_message = receipt.reason
     return _encoded(request, message, 200, None)
 

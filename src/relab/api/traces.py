@@ -65,13 +65,13 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
     async with request.app.state.ingest_gate.place(request) as place:
         body = await read_body(request, place)
         receipt = await asyncio.wrap_future(
-            services.telemetry.submit_export(
+            services.telemetry.submit_traces(
                 functools.partial(body.unpack, max_bytes), "json" if given == JSON_TYPE else "protobuf"
             )
         )
     spans = request.app.state.metrics.spans
     spans.labels("accepted").inc(receipt.accepted)
-    spans.labels("refused").inc(receipt.refused)
+    spans.labels("refused").inc(receipt.rejected)
     return export_response(request, receipt)
 
 

@@ -252,8 +252,8 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
 
 
 def _ingest_export(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
-    receipt = telemetry.ingest_export(raw, "json")
-    if receipt.refused:
-        reason = f"{receipt.refused} spans ({receipt.accepted} were stored): {receipt.reason}"
+    receipt = telemetry.ingest_traces(raw, "json")
+    if receipt.rejected:
+        reason = f"{receipt.rejected} spans ({receipt.accepted} were stored): {receipt.reason}"
         return {"origin": origin, "outcome": "refused", "reason": reason, "spans": receipt.accepted}
     return {"origin": origin, "outcome": "stored", "spans": receipt.accepted}

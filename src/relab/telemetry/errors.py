@@ -15,18 +15,18 @@ class AgentRunNotFoundError(NotFoundError):
 
 
 class InvalidAgentRunError(InvalidInputError):
-    """The posted run breaks the schema; `problems` names the fields, of each list those of the first wrong item."""
+    """The posted run does not match the schema; `problems` names the invalid fields, of each list those of the first invalid item."""
 
     code = "invalid_agent_run"
 
 
 class InvalidCursorError(InvalidInputError):
-    """The cursor is not one that this list gave out."""
+    """The cursor is not a `next_cursor` of this list."""
 
     code = "invalid_cursor"
 
 
 class SourceConflictError(ConflictError):
-    """The id belongs to a run that came in through the other door (JSON or OTLP)."""
+    """The id belongs to a run already ingested from the other source (OTLP or JSON)."""
 
     code = "agent_run_source_conflict"

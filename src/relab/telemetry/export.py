@@ -21,13 +21,11 @@ from sqlalchemy.orm import Session
 from relab.core.clock import format_time
 from relab.storage import Database
 from relab.storage.planner import prefer_indexes
-from relab.telemetry import export_repository, span_repository
+from relab.telemetry import export_repository, repository, span_repository
 from relab.telemetry.export_rows import ITEM_COLUMNS, RUN_COLUMNS, SPAN_COLUMNS, item_row, run_row, span_row
-from relab.telemetry.models import RunFilter
-from relab.telemetry.otlp.json_export import export_to_json
+from relab.telemetry.models import ITEM_KINDS, RunFilter
+from relab.telemetry.otlp.json_request import request_to_json
 from relab.telemetry.parquet import write_parquet
-from relab.telemetry.records import ITEM_LISTS
-from relab.telemetry.timeline import KINDS
 
 ExportWhat = Literal["runs", "items", "spans"]
 
@@ -107,24 +105,24 @@ class RunExport:
 
     def _run_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
-            runs = export_repository.load_runs(session, ids)
+            runs = repository.load_runs(session, ids)
             lists: dict[str, list[list[tuple[int, str]]]] = {run_id: [[], [], []] for run_id in runs}
             for item in export_repository.iter_items(session, ids):
-                lists[item.run_id][item.kind].append((item.position, item.text))
+                lists[item.run_id][item.kind].append((item.position, item.data))
             for run_id in ids:
                 if run_id in runs:
-                    yield _whole(runs[run_id].text, lists[run_id])
+                    yield _whole(runs[run_id].data, lists[run_id])
 
     def _item_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
             for item in export_repository.iter_items(session, ids):
                 head = {
                     "run_id": item.run_id,
-                    "kind": KINDS[item.kind],
+                    "kind": ITEM_KINDS[item.kind].name.value,
                     "ref_id": item.ref_id,
                     "at": format_time(item.at),
                 }
-                yield f'{_json(head)[:-1]},"data":{item.text}}}'
+                yield f'{_json(head)[:-1]},"data":{item.data}}}'
 
     def _span_lines(self) -> Iterator[str]:
         for session, ids in self._groups():
@@ -142,7 +140,7 @@ class RunExport:
 
     def _run_rows(self) -> Iterator[dict[str, Any]]:
         for session, ids in self._groups():
-            runs = export_repository.load_runs(session, ids)
+            runs = repository.load_runs(session, ids)
             yield from (run_row(runs[run_id]) for run_id in ids if run_id in runs)
 
     def _item_rows(self) -> Iterator[dict[str, Any]]:
@@ -184,11 +182,11 @@ class RunExport:
 def _whole(run: str, lists: list[list[tuple[int, str]]]) -> str:
     """Return the JSON of a run, with its lists in the order in which they were sent."""
     parts = [run[:-1]]
-    for name, items in zip(ITEM_LISTS, lists, strict=True):
+    for kind, items in zip(ITEM_KINDS, lists, strict=True):
         if items:
             # The sort is stable: items made from spans all have position 0 and keep the order of the timeline.
             items.sort(key=lambda item: item[0])
-            parts.append(f'"{name}":[{",".join([text for _, text in items])}]')
+            parts.append(f'"{kind.list_name}":[{",".join([text for _, text in items])}]')
     return ",".join(parts) + "}"
 
 
@@ -205,7 +203,7 @@ def _request(spans: list[tuple[int, bytes]], origins: dict[int, dict[str, Any]])
     for origin, raw in spans:
         by_origin.setdefault(origin, []).append(raw)
     groups = ((origins[origin], packed) for origin, packed in by_origin.items())
-    return _json(export_to_json(groups))
+    return _json(request_to_json(groups))
 
 
 def _json(value: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Text, cast, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from relab.storage.base import table_of
 from relab.telemetry.models import RunFilter
-from relab.telemetry.repository import _filtered as filtered
-from relab.telemetry.tables import AgentRunRow, SpanRow, TimelineItemRow
+from relab.telemetry.repository import ITEM_COLUMNS, filtered
+from relab.telemetry.tables import AgentRunRow, SpanRow, StoredItem, StoredSpan, TimelineItemRow
 
 ROWS_PER_FETCH = 200
 """Rows fetched at once from tables where a run may have any number of rows; a span may have megabytes."""
@@ -33,35 +34,23 @@ def iter_matching(session: Session, run_filter: RunFilter, *, with_spans: bool) 
         yield row[0], row[1]
 
 
-def load_runs(session: Session, run_ids: Sequence[str]) -> dict[str, Any]:
-    """Return `{run id: row}` of the runs that still exist; `text` is the JSON of the run without its lists."""
-    columns = [column for column in AgentRunRow.__table__.c if column.name not in {"data", "search_text", "tool_stats"}]
-    statement = select(*columns, cast(AgentRunRow.data, Text).label("text")).where(AgentRunRow.run_id.in_(run_ids))
-    return {row.run_id: row for row in session.execute(statement)}
-
-
-def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[Any]:
-    """Yield the timeline items of runs, by run id and in timeline order; `text` is the JSON of the item."""
-    key = (
-        TimelineItemRow.run_id,
-        TimelineItemRow.at,
-        TimelineItemRow.kind,
-        TimelineItemRow.position,
-        TimelineItemRow.ref_id,
-    )
+def iter_items(session: Session, run_ids: Sequence[str]) -> Iterator[StoredItem]:
+    """Yield the timeline items of runs, by run id and in timeline order."""
     statement = (
-        select(*key, TimelineItemRow.latency_ms, cast(TimelineItemRow.data, Text).label("text"))
+        select(*ITEM_COLUMNS)
         .where(TimelineItemRow.run_id.in_(run_ids))
-        .order_by(*key)
+        .order_by(*table_of(TimelineItemRow).primary_key)
+        .execution_options(yield_per=ROWS_PER_FETCH)
     )
-    yield from session.execute(statement.execution_options(yield_per=ROWS_PER_FETCH))
+    yield from map(StoredItem._make, session.execute(statement))
 
 
-def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[Any]:
+def iter_spans(session: Session, trace_ids: Sequence[str]) -> Iterator[StoredSpan]:
     """Yield the raw spans of traces, ordered by trace id and span id."""
     statement = (
         select(SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
         .where(SpanRow.trace_id.in_(trace_ids))
         .order_by(SpanRow.trace_id, SpanRow.span_id)
+        .execution_options(yield_per=ROWS_PER_FETCH)
     )
-    yield from session.execute(statement.execution_options(yield_per=ROWS_PER_FETCH))
+    yield from map(StoredSpan._make, session.execute(statement))

@@ -10,44 +10,39 @@ from typing import Any, Final
 
 import pydantic_core
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from sqlalchemy import Column, Double, Integer
 
 from relab.core.clock import parse_time
+from relab.storage.base import table_of
+from relab.telemetry.models import CALL, ITEM_KINDS, STEP
 from relab.telemetry.otlp.spans import clean_text, read_attributes
-from relab.telemetry.timeline import KINDS
+from relab.telemetry.tables import AgentRunRow, StoredItem, StoredRun
 
 TEXT: Final = "VARCHAR"
 INTEGER: Final = "BIGINT"
 NUMBER: Final = "DOUBLE"
 TIME: Final = "TIMESTAMP WITH TIME ZONE"
 
+_INTERNAL: Final = frozenset(("version_key", "tool_stats", "content_hash", "mapper_version", "data"))
+_IN_DATA: Final = ("trace_id", "error_type", "error_message")
+_TOKENS: Final = ("tokens_prompt", "tokens_completion")
+
+
+def _duckdb_type(column: Column[Any]) -> str:
+    if isinstance(column.type, Double):
+        return NUMBER
+    if column.name.endswith("_at"):
+        return TIME
+    return INTEGER if isinstance(column.type, Integer) else TEXT
+
+
 RUN_COLUMNS: Final[Mapping[str, str]] = {
-    "run_id": TEXT,
-    "source": TEXT,
-    "agent_name": TEXT,
-    "agent_version": TEXT,
-    "model": TEXT,
-    "environment": TEXT,
-    "conversation_id": TEXT,
-    "task_id": TEXT,
-    "prompt_hash": TEXT,
-    "trace_id": TEXT,
-    "started_at": TIME,
-    "ended_at": TIME,
-    "status": TEXT,
-    "error_type": TEXT,
-    "error_message": TEXT,
-    "category": TEXT,
-    "tokens_prompt": INTEGER,
-    "tokens_completion": INTEGER,
-    "total_cost_usd": NUMBER,
-    "step_count": INTEGER,
-    "tool_call_count": INTEGER,
-    "guardrail_event_count": INTEGER,
-    "received_at": TIME,
-    "updated_at": TIME,
+    **{name: _duckdb_type(table_of(AgentRunRow).c[name]) for name in StoredRun._fields if name not in _INTERNAL},
+    **dict.fromkeys(_IN_DATA, TEXT),
+    **dict.fromkeys(_TOKENS, INTEGER),
     "data": TEXT,
 }
-"""`data` is the run's JSON without its steps, calls and events."""
+"""The columns of `agent_runs` that describe the run, fields of its JSON, and the JSON without its steps, calls and events."""
 
 ITEM_COLUMNS: Final[Mapping[str, str]] = {
     "run_id": TEXT,
@@ -92,48 +87,38 @@ SPAN_COLUMNS: Final[Mapping[str, str]] = {
 }
 """`kind` and `status_code` are OTLP's numbers; attributes, events, links, resource and scope are JSON."""
 
-_NAME_FIELDS = ("name", "tool_name", "type")
 _NS_PER_US = 1_000
+_ITEM_DATA: Final = ("parent_step_id", "agent_name", "status", "retries", "status_code", "error_class", "error_message")
 
 
-def run_row(row: Any) -> dict[str, Any]:
-    """Return the columns of a stored run; `row.text` is its JSON."""
-    data = pydantic_core.from_json(row.text)
+def run_row(run: StoredRun) -> dict[str, Any]:
+    """Return the columns of a run."""
+    data = pydantic_core.from_json(run.data)
     cost = data.get("cost") or {}
-    known = {name: getattr(row, name) for name in RUN_COLUMNS if hasattr(row, name)}
     return {
-        **known,
-        "trace_id": data.get("trace_id"),
-        "error_type": data.get("error_type"),
-        "error_message": data.get("error_message"),
-        "tokens_prompt": cost.get("tokens_prompt"),
-        "tokens_completion": cost.get("tokens_completion"),
-        "data": row.text,
+        **{name: value for name, value in run._asdict().items() if name in RUN_COLUMNS},
+        **{name: data.get(name) for name in _IN_DATA},
+        **{name: cost.get(name) for name in _TOKENS},
     }
 
 
-def item_row(row: Any) -> dict[str, Any]:
-    """Return the columns of a stored item; `row.text` is its JSON."""
-    data = pydantic_core.from_json(row.text)
+def item_row(item: StoredItem) -> dict[str, Any]:
+    """Return the columns of a timeline item."""
+    data = pydantic_core.from_json(item.data)
+    kind = ITEM_KINDS[item.kind]
     return {
-        "run_id": row.run_id,
-        "kind": KINDS[row.kind],
-        "ref_id": row.ref_id,
-        "at": row.at,
-        "step_id": row.ref_id if row.kind == 0 else data.get("step_id"),
-        "call_id": row.ref_id if row.kind == 1 else data.get("call_id"),
-        "parent_step_id": data.get("parent_step_id"),
-        "name": data[_NAME_FIELDS[row.kind]],
-        "agent_name": data.get("agent_name"),
-        "status": data.get("status"),
+        "run_id": item.run_id,
+        "kind": kind.name.value,
+        "ref_id": item.ref_id,
+        "at": item.at,
+        "step_id": item.ref_id if item.kind == STEP else data.get("step_id"),
+        "call_id": item.ref_id if item.kind == CALL else data.get("call_id"),
+        "name": data[kind.title_field],
         "started_at": _time(data.get("started_at")),
         "ended_at": _time(data.get("ended_at")),
-        "latency_ms": row.latency_ms,
-        "retries": data.get("retries"),
-        "status_code": data.get("status_code"),
-        "error_class": data.get("error_class"),
-        "error_message": data.get("error_message"),
-        "data": row.text,
+        "latency_ms": item.latency_ms,
+        "data": item.data,
+        **{name: data.get(name) for name in _ITEM_DATA},
     }
 
 

@@ -20,8 +20,8 @@ from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.storage.group_commit import GroupWriter, WriterStoppedError, resolve
 from relab.telemetry.errors import SourceConflictError
-from relab.telemetry.models import ExportReceipt, IngestReceipt
-from relab.telemetry.otlp.decoding import Origin, ReceivedSpan, Refusals, SpanExport
+from relab.telemetry.models import IngestReceipt, TracesReceipt
+from relab.telemetry.otlp.decoding import Origin, ReceivedSpan, Rejections, SpanBatch
 from relab.telemetry.otlp.facts_cache import FactsCache
 from relab.telemetry.records import RunRecord
 from relab.telemetry.store import MAX_SPANS_PER_TRACE, BatchOutcome, TraceSpans, write_batch
@@ -32,7 +32,7 @@ MAX_WAITING_SPANS = 20_000
 
 _log = structlog.get_logger(__name__)
 
-Receipt = IngestReceipt | ExportReceipt
+Receipt = IngestReceipt | TracesReceipt
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class PostedRun:
 
 @dataclass(frozen=True)
 class PostedSpans:
-    """An OTLP export of spans."""
+    """The spans of an OTLP request."""
 
-    export: SpanExport
+    batch: SpanBatch
 
     @property
     def weight(self) -> int:
         """How much there is to write, in spans."""
-        return 1 + self.export.span_count
+        return 1 + self.batch.span_count
 
 
 Posted = PostedRun | PostedSpans
@@ -117,7 +117,9 @@ class TelemetryIntake:
         """
         threads = self._threads
         if threads is None:
-            raise WriterStoppedError("This process takes nothing in right now.", remedy="Send it again.")
+            raise WriterStoppedError(
+                "This process does not ingest telemetry at the moment.", remedy="Send the request again."
+            )
         answer: Future[Any] = Future()
         threads.reader.submit(self._read, threads.writer, read, answer)
         return answer
@@ -141,12 +143,12 @@ class TelemetryIntake:
         try:
             posted = read()
             writer.submit(posted, posted.weight, answer)
-        except Exception as error:  # noqa: BLE001 whoever waits must be answered
+        except Exception as error:  # noqa: BLE001 the caller waits for the future
             resolve(answer, error)
 
     def _write_part(self, batch: Sequence[Posted]) -> list[Receipt | SourceConflictError]:
         runs = [posted.record for posted in batch if isinstance(posted, PostedRun)]
-        traces = _merge([posted.export for posted in batch if isinstance(posted, PostedSpans)])
+        traces = _merge([posted.batch for posted in batch if isinstance(posted, PostedSpans)])
         try:
             outcome = self._store(runs, traces)
         except DatabaseUnavailableError:
@@ -158,20 +160,20 @@ class TelemetryIntake:
         return [_receipt(posted, outcome) for posted in batch]
 
     def _write_trace_by_trace(self, posted: Posted) -> Receipt | SourceConflictError:
-        """Store an export one trace at a time, after the database rejected a part of it; reject only failing traces."""
+        """Store spans one trace at a time, after the database rejected a part of them; reject only failing traces."""
         assert isinstance(posted, PostedSpans)
-        export = posted.export
-        stored = SpanExport(refusals=export.refusals)
+        batch = posted.batch
+        stored = SpanBatch(rejections=batch.rejections)
         outcome = BatchOutcome()
-        for trace_id, spans in export.traces.items():
-            alone = SpanExport({trace_id: spans}, export.origins)
+        for trace_id, spans in batch.traces.items():
+            alone = SpanBatch({trace_id: spans}, batch.origins)
             try:
                 found = self._store([], _merge([alone]))
             except DatabaseUnavailableError:
                 raise
             except Exception as error:  # noqa: BLE001 the other traces must be stored
-                _log.exception("trace_refused", trace_id=trace_id, spans=len(spans))
-                stored.refusals.add(f"trace {trace_id} cannot be stored ({type(error).__name__})", len(spans))
+                _log.exception("trace_rejected", trace_id=trace_id, spans=len(spans))
+                stored.rejections.add(f"trace {trace_id} cannot be stored ({type(error).__name__})", len(spans))
                 continue
             stored.traces[trace_id] = spans
             outcome.conflicts |= found.conflicts
@@ -203,7 +205,7 @@ def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
     parts = [_Part()]
     for posted in batch:
         runs = {posted.record.run_id} if isinstance(posted, PostedRun) else set()
-        traces = set(posted.export.traces) if isinstance(posted, PostedSpans) else set()
+        traces = set(posted.batch.traces) if isinstance(posted, PostedSpans) else set()
         last = parts[-1]
         if runs & (last.runs | last.traces) or traces & last.runs:
             last = _Part()
@@ -214,14 +216,14 @@ def _apart(batch: Sequence[Posted]) -> list[list[Posted]]:
     return [part.posted for part in parts]
 
 
-def _merge(exports: Sequence[SpanExport]) -> dict[str, TraceSpans]:
-    """Group the spans of several exports by trace; duplicates of a span are joined."""
+def _merge(batches: Sequence[SpanBatch]) -> dict[str, TraceSpans]:
+    """Group the spans of several batches by trace; duplicates of a span are joined."""
     origins: dict[int, Origin] = {}
-    for export in exports:
-        origins |= export.origins
+    for batch in batches:
+        origins |= batch.origins
     traces: dict[str, TraceSpans] = {}
-    for export in exports:
-        for trace_id, spans in export.traces.items():
+    for batch in batches:
+        for trace_id, spans in batch.traces.items():
             trace = traces.get(trace_id)
             if trace is None:
                 trace = traces[trace_id] = TraceSpans({}, origins)
@@ -241,25 +243,25 @@ def _receipt(posted: Posted, outcome: BatchOutcome) -> Receipt | SourceConflictE
         return IngestReceipt(
             run_id=record.run_id,
             created=record.run_id in outcome.created,
-            content_hash=record.content_hash,
-            counts=record.counts,
+            content_hash=record.row.content_hash,
+            counts=record.row.counts,
         )
-    refusals = Refusals(posted.export.refusals.count, list(posted.export.refusals.reasons))
+    rejections = Rejections(posted.batch.rejections.count, list(posted.batch.rejections.reasons))
     taken = 0
-    for trace_id, spans in posted.export.traces.items():
-        left_out = _left_out(trace_id, spans, outcome, refusals)
+    for trace_id, spans in posted.batch.traces.items():
+        left_out = _left_out(trace_id, spans, outcome, rejections)
         taken += len(spans) - left_out
-    return ExportReceipt(accepted=taken, refused=refusals.count, reason=refusals.message())
+    return TracesReceipt(accepted=taken, rejected=rejections.count, reason=rejections.message())
 
 
-def _left_out(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOutcome, refusals: Refusals) -> int:
+def _left_out(trace_id: str, spans: Sequence[ReceivedSpan], outcome: BatchOutcome, rejections: Rejections) -> int:
     if trace_id in outcome.conflicts:
-        refusals.add(f"{trace_id} is the id of a run that was posted as JSON", len(spans))
+        rejections.add(f"{trace_id} is the id of a run that was posted as JSON", len(spans))
         return len(spans)
     overfull = outcome.overfull.get(trace_id)
     if not overfull:
         return 0
     count = sum(received.facts.span.span_id in overfull for received in spans)
     if count:
-        refusals.add(f"trace {trace_id} has its {MAX_SPANS_PER_TRACE:,} spans", count)
+        rejections.add(f"trace {trace_id} has its {MAX_SPANS_PER_TRACE:,} spans", count)
     return count

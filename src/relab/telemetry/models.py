@@ -8,7 +8,7 @@ in JSON (`core/clock.py`).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
 
@@ -20,13 +20,17 @@ RESERVED_RUN_IDS = frozenset({"rca-runs"})
 """`/agent-runs/rca-runs/{id}` is a route, so no run may have that name."""
 
 MAX_INT64 = 2**63 - 1
+MAX_NAME_CHARS = 500
+MAX_SHORT_TEXT_CHARS = 1_000
+MAX_STATUS_CODE = 99_999
+MAX_COST_USD = 1e12
 MAX_ITEMS = 100_000
 """The maximum number of steps, of tool calls and of events in one run. In memory an item takes many times its
 bytes, so that a limit on the size of the body alone would not limit the memory of a run."""
 
 # For indexed columns: at four bytes per character, the value must fit into an index entry of PostgreSQL (2,704 bytes).
-Name = Annotated[str, Field(min_length=1, max_length=500)]
-ShortText = Annotated[str, Field(max_length=1_000)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+ShortText = Annotated[str, Field(max_length=MAX_SHORT_TEXT_CHARS)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT64)]
 LatencyMs = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
 Item = TypeVar("Item")
@@ -64,6 +68,13 @@ def _check_order(started_at: int | None, ended_at: int | None) -> None:
         raise ValueError("ended_at is before started_at")
 
 
+def _latency_ms(reported: float | None, started_at: int | None, ended_at: int | None) -> float | None:
+    """Return the reported latency, else the time between start and end; None if neither is known."""
+    if reported is not None or started_at is None or ended_at is None:
+        return reported
+    return (ended_at - started_at) / 1_000
+
+
 class Step(TelemetryModel):
     """One thing that an agent did: a plan, a turn, a call to a model."""
 
@@ -89,9 +100,7 @@ class Step(TelemetryModel):
     @property
     def effective_latency_ms(self) -> float | None:
         """The reported latency in ms, else the time between start and end; None if neither is known."""
-        if self.latency_ms is not None or self.ended_at is None:
-            return self.latency_ms
-        return (self.ended_at - self.started_at) / 1_000
+        return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
 
 class ToolCall(TelemetryModel):
@@ -106,7 +115,7 @@ class ToolCall(TelemetryModel):
     result_summary: str | None = None
     error_class: ShortText | None = None
     error_message: str | None = None
-    status_code: Annotated[int, Field(ge=0, le=99_999)] | None = None
+    status_code: Annotated[int, Field(ge=0, le=MAX_STATUS_CODE)] | None = None
     retries: Count = 0
     latency_ms: LatencyMs | None = None
     started_at: ReportedTime | None = None
@@ -116,6 +125,11 @@ class ToolCall(TelemetryModel):
     def _ends_after_start(self) -> Self:
         _check_order(self.started_at, self.ended_at)
         return self
+
+    @property
+    def effective_latency_ms(self) -> float | None:
+        """The reported latency in ms, else the time between its own start and end; None if neither is known."""
+        return _latency_ms(self.latency_ms, self.started_at, self.ended_at)
 
     @property
     def args_fingerprint(self) -> str | None:
@@ -139,11 +153,11 @@ class Cost(TelemetryModel):
 
     tokens_prompt: Count | None = None
     tokens_completion: Count | None = None
-    total_cost_usd: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = None
+    total_cost_usd: Annotated[float, Field(ge=0, le=MAX_COST_USD, allow_inf_nan=False)] | None = None
 
 
-class AgentRun(TelemetryModel):
-    """One run of an agent, whole: the body of `POST /agent-runs`."""
+class RunFields(TelemetryModel):
+    """The fields of a run except its lists: what is posted, what is made from spans, and what lists show."""
 
     run_id: ExternalId
     agent_name: Name
@@ -160,10 +174,20 @@ class AgentRun(TelemetryModel):
     conversation_id: Name | None = Field(None, description="Groups the runs of one conversation or session.")
     task_id: ShortText | None = Field(None, description="What the run was asked to do, shared by repeats of it.")
     prompt_hash: ShortText | None = Field(None, description="Identifies the prompt, so that versions of it compare.")
+    cost: Cost | None = None
+
+    @model_validator(mode="after")
+    def _ends_after_start(self) -> Self:
+        _check_order(self.started_at, self.ended_at)
+        return self
+
+
+class AgentRun(RunFields):
+    """One run of an agent, whole: the body of `POST /agent-runs`."""
+
     steps: Items[Step] = []
     tool_calls: Items[ToolCall] = []
     guardrail_events: Items[GuardrailEvent] = []
-    cost: Cost | None = None
 
     @field_validator("run_id")
     @classmethod
@@ -172,10 +196,13 @@ class AgentRun(TelemetryModel):
             raise ValueError(f"{value!r} is reserved: it is part of a URL of this API")
         return value
 
-    @model_validator(mode="after")
-    def _ends_after_start(self) -> Self:
-        _check_order(self.started_at, self.ended_at)
-        return self
+    def call_starts(self) -> list[int]:
+        """Return the place in time of each tool call, in microseconds: its own start, else that of its step, else of the run."""
+        step_starts = {step.step_id: step.started_at for step in self.steps}
+        return [
+            step_starts.get(call.step_id or "", self.started_at) if call.started_at is None else call.started_at
+            for call in self.tool_calls
+        ]
 
     def content_digest(self) -> str:
         """Return the digest of the content; it does not depend on the order of keys."""
@@ -189,6 +216,11 @@ class RunCounts(BaseModel):
     tool_calls: int
     guardrail_events: int
 
+    @property
+    def items(self) -> int:
+        """The number of timeline items."""
+        return self.steps + self.tool_calls + self.guardrail_events
+
 
 class RunContent(BaseModel):
     """The content hash of a stored run, and the time when a run with its id was first received."""
@@ -199,29 +231,15 @@ class RunContent(BaseModel):
     received_at: int
 
 
-class RunHeader(BaseModel):
+class RunHeader(RunFields):
     """A stored run without its steps, calls and events: what lists and details show."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(strict=False, json_schema_serialization_defaults_required=True)
 
-    run_id: str
     source: Literal["json", "otlp"]
-    agent_name: str
-    agent_version: str | None
-    model: str | None
-    environment: str | None
     started_at: Timestamp
     ended_at: Timestamp | None
-    status: RunStatus
-    error_type: str | None
-    error_message: str | None
-    trace_id: str | None
-    correlation_ids: list[str]
-    conversation_id: str | None
-    task_id: str | None
-    prompt_hash: str | None
-    cost: Cost | None
-    category: str | None = Field(description="The cause that the newest RCA of this content found.")
+    category: str | None = Field(description="The failure category that the newest analysis of this content found.")
     counts: RunCounts
     content_hash: str
     received_at: Timestamp
@@ -237,20 +255,20 @@ class IngestReceipt(BaseModel):
     counts: RunCounts
 
 
-class ExportReceipt(BaseModel):
-    """What the store did with an export of spans."""
+class TracesReceipt(BaseModel):
+    """What the store did with the spans of an OTLP request."""
 
     model_config = ConfigDict(frozen=True)
 
     accepted: int = Field(description="Spans that are stored now, repeated ones included.")
-    refused: int
-    reason: str = Field(description="Why spans were refused; empty if none was.")
+    rejected: int
+    reason: str = Field(description="Why spans were rejected; empty if all were accepted.")
 
 
 class RunFilter(BaseModel):
     """A filter of runs; a run must match every given field.
 
-    `text` is a case-insensitive substring of the run's ids, names and error messages,
+    A field that is named like a column of `agent_runs` matches equal values. `text` is a case-insensitive substring of the run's ids, names and error messages,
     those of its steps, tool calls and guardrail events included.
     """
 
@@ -281,6 +299,26 @@ class TimelineKind(StrEnum):
     STEP = "step"
     TOOL_CALL = "tool_call"
     GUARDRAIL_EVENT = "guardrail_event"
+
+
+STEP, CALL, EVENT = 0, 1, 2
+"""The kinds of timeline items, as indexes of `ITEM_KINDS`; these numbers are stored."""
+
+
+class ItemKind(NamedTuple):
+    """One kind of timeline item: its name, the list of a run that holds such items, and the fields of their id and title."""
+
+    name: TimelineKind
+    list_name: Literal["steps", "tool_calls", "guardrail_events"]
+    id_field: str
+    title_field: str
+
+
+ITEM_KINDS = (
+    ItemKind(TimelineKind.STEP, "steps", "step_id", "name"),
+    ItemKind(TimelineKind.TOOL_CALL, "tool_calls", "call_id", "tool_name"),
+    ItemKind(TimelineKind.GUARDRAIL_EVENT, "guardrail_events", "event_id", "type"),
+)
 
 
 class TimelineItem(BaseModel):

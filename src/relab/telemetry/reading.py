@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from relab.core.errors import InvalidInputError
 from relab.core.json import JsonValue, parse_json
 from relab.telemetry.errors import InvalidAgentRunError
-from relab.telemetry.models import AgentRun
+from relab.telemetry.models import ITEM_KINDS, AgentRun, ItemKind
 
 MAX_PROBLEMS = 50
 """The maximum number of reported errors, so that a body with a million errors gets a response of bounded size."""
@@ -38,9 +38,9 @@ def check_agent_run(value: JsonValue) -> AgentRun:
     except ValidationError as error:
         raise _invalid(problems_of(error)) from error
     duplicates = [
-        *_duplicates("steps", "step_id", (step.step_id for step in run.steps)),
-        *_duplicates("tool_calls", "call_id", (call.call_id for call in run.tool_calls)),
-        *_duplicates("guardrail_events", "event_id", (event.event_id for event in run.guardrail_events)),
+        problem
+        for kind in ITEM_KINDS
+        for problem in _duplicates(kind, [getattr(item, kind.id_field) for item in getattr(run, kind.list_name)])
     ]
     if duplicates:
         raise _invalid(duplicates)
@@ -55,10 +55,10 @@ def problems_of(error: ValidationError) -> list[tuple[str, str]]:
     ]
 
 
-def _duplicates(list_name: str, id_name: str, ids: Iterable[str]) -> list[tuple[str, str]]:
+def _duplicates(kind: ItemKind, ids: Iterable[str]) -> list[tuple[str, str]]:
     counts = Counter(ids)
     return [
-        (f"{list_name}.{id_name}", f"{item_id!r} occurs {count} times; ids are unique within a run")
+        (f"{kind.list_name}.{kind.id_field}", f"{item_id!r} occurs {count} times; ids are unique within a run")
         for item_id, count in counts.items()
         if count > 1
     ]

@@ -1,128 +1,122 @@
-"""The rows of a stored run: its row in `agent_runs` and the rows of its timeline, for JSON and OTLP runs."""
+"""The records of a run: the row of `agent_runs`, the search text, and the rows of its timeline.
+
+`run_record` makes them for runs posted as JSON and for runs made from spans, from the same `RunFields`: a field that is a
+column of `agent_runs` is copied by its name.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, Literal
+
+from pydantic_core import to_json
 
 from relab.core.json import canonical_json, digest
-from relab.telemetry.models import AgentRun, RunCounts, StepStatus
+from relab.telemetry.models import CALL, EVENT, ITEM_KINDS, STEP, AgentRun, RunFields, StepStatus
+from relab.telemetry.tables import StoredItem, StoredRun
 from relab.telemetry.timeline import place
 
 MAX_SEARCH_TEXT = 8_000
-ITEM_LISTS = ("steps", "tool_calls", "guardrail_events")
-"""The lists of a run; the index of a list is the `kind` of its items."""
-STEP_KIND = 0
+_COPIED = tuple(name for name in StoredRun._fields if name in RunFields.model_fields and name != "status")
+"""The columns that are fields of a run, copied unchanged."""
 
 
-class ItemRecord(NamedTuple):
-    """One row of a timeline, in the order of the table's columns; `data` is the JSON of the step, call or event."""
-
-    run_id: str
-    at: int
-    kind: int
-    position: int
-    ref_id: str
-    latency_ms: float | None
-    data: str
-
-    @property
-    def key(self) -> ItemKey:
-        """The primary key."""
-        return self[:5]
-
-
-ItemKey = tuple[str, int, int, int, str]
-"""`(run id, time, kind, position, item id)`: the primary key of a timeline item, in timeline order."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run, ready to be stored.
+    """One run, ready to be stored; `items` are in no particular order."""
 
-    Attributes:
-        values: the columns of `agent_runs` except `received_at` and `updated_at`; JSON columns as text.
-        items: the rows of its timeline, in no particular order.
-        tool_stats: `{tool: [calls, failures]}`.
-    """
-
-    values: dict[str, Any]
-    items: list[ItemRecord]
-    tool_stats: dict[str, list[int]]
+    row: StoredRun
+    search_text: str
+    items: list[StoredItem]
 
     @property
     def run_id(self) -> str:
         """The run's id."""
-        return str(self.values["run_id"])
+        return self.row.run_id
 
-    @property
-    def step_latencies_ms(self) -> list[float]:
-        """The known latencies of its steps, in ms."""
-        return [item.latency_ms for item in self.items if item.kind == STEP_KIND and item.latency_ms is not None]
+    def columns(self, now_us: int) -> dict[str, Any]:
+        """Return `{column: value}` of a row that is written now, JSON columns as text."""
+        return {**self.row._asdict(), "search_text": self.search_text, "received_at": now_us, "updated_at": now_us}
 
-    @property
-    def content_hash(self) -> str:
-        """The digest of the content."""
-        return str(self.values["content_hash"])
 
-    @property
-    def counts(self) -> RunCounts:
-        """The numbers of steps, tool calls and guardrail events."""
-        return RunCounts(
-            steps=self.values["step_count"],
-            tool_calls=self.values["tool_call_count"],
-            guardrail_events=self.values["guardrail_event_count"],
-        )
+def run_record(
+    fields: RunFields,
+    items: list[StoredItem],
+    *,
+    source: Literal["json", "otlp"],
+    data: str,
+    content_hash: str,
+    calls: Iterable[tuple[str, StepStatus]],
+    search_parts: Iterable[str | None],
+    mapper_version: int | None = None,
+) -> RunRecord:
+    """Build the record of a run.
+
+    Args:
+        fields: the checked fields of the run.
+        items: the rows of its timeline.
+        source: how the run was received.
+        data: the JSON of the run without its lists.
+        content_hash: the digest of the whole content.
+        calls: the tool and the status of each tool call.
+        search_parts: texts of the items that people search for, the most important first.
+        mapper_version: the version of the mapper that made the run from spans.
+    """
+    counts = Counter([item.kind for item in items])
+    copied: dict[str, Any] = {name: getattr(fields, name) for name in _COPIED}
+    row = StoredRun(
+        **copied,
+        source=source,
+        status=fields.status.value,
+        version_key=version_key(fields.agent_name, fields.environment, fields.agent_version, fields.prompt_hash),
+        total_cost_usd=fields.cost.total_cost_usd if fields.cost else None,
+        category=None,
+        step_count=counts[STEP],
+        tool_call_count=counts[CALL],
+        guardrail_event_count=counts[EVENT],
+        tool_stats=to_json(_tool_stats(calls)).decode(),
+        content_hash=content_hash,
+        mapper_version=mapper_version,
+        data=data,
+    )
+    return RunRecord(row, join_search_text(chain(_own_parts(fields), search_parts)), items)
 
 
 def record_of(run: AgentRun) -> RunRecord:
     """Return the record of a run that was posted as JSON."""
     body = run.model_dump(mode="json", exclude_unset=True)
-    tool_stats: dict[str, list[int]] = {}
-    for call in run.tool_calls:
-        entry = tool_stats.setdefault(call.tool_name, [0, 0])
-        entry[0] += 1
-        entry[1] += call.status is StepStatus.FAILURE
-    values = {
-        "run_id": run.run_id,
-        "source": "json",
-        "agent_name": run.agent_name,
-        "agent_version": run.agent_version,
-        "model": run.model,
-        "environment": run.environment,
-        "conversation_id": run.conversation_id,
-        "started_at": run.started_at,
-        "ended_at": run.ended_at,
-        "status": run.status.value,
-        "task_id": run.task_id,
-        "prompt_hash": run.prompt_hash,
-        "version_key": version_key(run.agent_name, run.environment, run.agent_version, run.prompt_hash),
-        "total_cost_usd": run.cost.total_cost_usd if run.cost else None,
-        "category": None,
-        "step_count": len(run.steps),
-        "tool_call_count": len(run.tool_calls),
-        "guardrail_event_count": len(run.guardrail_events),
-        "tool_stats": canonical_json(tool_stats),
-        "search_text": join_search_text(_search_parts(run)),
-        "content_hash": digest(body),
-        "mapper_version": None,
-        "data": canonical_json({name: value for name, value in body.items() if name not in ITEM_LISTS}),
-    }
+    content_hash = digest(body)
+    lists = {kind.list_name: body.pop(kind.list_name, []) for kind in ITEM_KINDS}
     items = [
-        ItemRecord(
+        StoredItem(
             run.run_id,
             placed.at,
             placed.kind,
             placed.position,
             placed.ref_id,
             placed.latency_ms,
-            canonical_json(body[ITEM_LISTS[placed.kind]][placed.position]),
+            canonical_json(lists[ITEM_KINDS[placed.kind].list_name][placed.position]),
         )
         for placed in place(run)
     ]
-    return RunRecord(values, items, tool_stats)
+    return run_record(
+        run,
+        items,
+        source="json",
+        data=canonical_json(body),
+        content_hash=content_hash,
+        calls=((call.tool_name, call.status) for call in run.tool_calls),
+        search_parts=_item_parts(run),
+    )
+
+
+def step_latencies_ms(items: Iterable[StoredItem]) -> list[float]:
+    """Return the known latencies of the steps among the items, in ms."""
+    return [item.latency_ms for item in items if item.kind == STEP and item.latency_ms is not None]
 
 
 @functools.lru_cache(maxsize=4_096)
@@ -147,10 +141,22 @@ def join_search_text(parts: Iterable[str | None]) -> str:
     return "\n".join(taken)[:MAX_SEARCH_TEXT].lower()
 
 
-def _search_parts(run: AgentRun) -> Iterator[str | None]:
-    yield from (run.run_id, run.agent_name, run.error_type, run.error_message, run.trace_id, run.task_id)
-    yield run.conversation_id
-    yield from run.correlation_ids
+def _tool_stats(calls: Iterable[tuple[str, StepStatus]]) -> dict[str, list[int]]:
+    """Return `{tool: [calls, failures]}`."""
+    stats: dict[str, list[int]] = {}
+    for tool, status in calls:
+        entry = stats.setdefault(tool, [0, 0])
+        entry[0] += 1
+        entry[1] += status is StepStatus.FAILURE
+    return stats
+
+
+def _own_parts(fields: RunFields) -> Iterator[str | None]:
+    yield from (fields.run_id, fields.agent_name, fields.error_type, fields.error_message, fields.trace_id)
+    yield from (fields.task_id, fields.conversation_id, *fields.correlation_ids)
+
+
+def _item_parts(run: AgentRun) -> Iterator[str | None]:
     for call in run.tool_calls:
         if call.status is StepStatus.FAILURE:
             yield from (call.tool_name, call.error_class, call.error_message)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, TypeAdapter
-from sqlalchemy import JSON, Select, Text, cast, collate, delete, func, select, tuple_, update
+from sqlalchemy import JSON, ColumnElement, Select, Text, cast, collate, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
-from relab.storage.base import table_of
+from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.models import MAX_INT64, RunContent, RunFilter
-from relab.telemetry.records import ItemKey, ItemRecord
-from relab.telemetry.tables import AgentRunRow, TimelineItemRow
+from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter, RunStatus, RunSummary
+from relab.telemetry.tables import AgentRunRow, ItemKey, StoredItem, StoredRun, TimelineItemRow
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
 _Micros = Annotated[int, Field(ge=0, le=MAX_INT64)]
@@ -25,9 +24,20 @@ _Position = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _RUN_KEY: TypeAdapter[tuple[int, str]] = TypeAdapter(tuple[_Micros, str])
 _RefId = Annotated[str, Field(max_length=MAX_ID_LENGTH)]
 _ITEM_KEY: TypeAdapter[tuple[int, int, int, str]] = TypeAdapter(tuple[_Micros, _Kind, _Position, _RefId])
-_RUN_LIST_COLUMNS = tuple(
-    column for column in AgentRunRow.__table__.c if column.name not in {"search_text", "tool_stats"}
-)
+
+
+def _as_stored(entity: type[Base], names: Iterable[str]) -> tuple[ColumnElement[Any], ...]:
+    """Return columns to select, with JSON columns as their text."""
+    columns = (table_of(entity).c[name] for name in names)
+    return tuple(cast(column, Text) if isinstance(column.type, JSON) else column for column in columns)
+
+
+RUN_COLUMNS: Final = _as_stored(AgentRunRow, StoredRun._fields)
+"""The columns of a `StoredRun`."""
+ITEM_COLUMNS: Final = _as_stored(TimelineItemRow, StoredItem._fields)
+"""The columns of a `StoredItem`."""
+_EQUAL: Final = tuple(name for name in RunFilter.model_fields if name in StoredRun._fields)
+"""The fields of a filter that are compared with the column of the same name."""
 
 IDS_PER_STATEMENT = 500
 _REPLACED = tuple(name for name in AgentRunRow.__table__.c.keys() if name not in {"run_id", "received_at"})  # noqa: SIM118
@@ -38,33 +48,24 @@ def insert_or_lock(session: Session, rows: Sequence[dict[str, Any]]) -> set[str]
     return bulk.insert_or_lock(session, table_of(AgentRunRow), rows)
 
 
-def load_stored(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
-    """Return `{run id: row}` of stored runs, with the columns that a change of a run needs from its former content."""
-    columns = (
-        AgentRunRow.run_id,
-        AgentRunRow.source,
-        AgentRunRow.started_at,
-        AgentRunRow.status,
-        AgentRunRow.total_cost_usd,
-        AgentRunRow.tool_stats,
-        AgentRunRow.content_hash,
-        AgentRunRow.mapper_version,
-    )
-    found: dict[str, Any] = {}
+def load_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
+    """Return `{run id: run}` of the runs that exist."""
+    found: dict[str, StoredRun] = {}
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
-        found |= {row.run_id: row for row in session.execute(select(*columns).where(AgentRunRow.run_id.in_(ids)))}
+        rows = session.execute(select(*RUN_COLUMNS).where(AgentRunRow.run_id.in_(ids)))
+        found |= {run.run_id: run for run in map(StoredRun._make, rows)}
     return found
 
 
-def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, Any]:
-    """Lock the stored runs, in the order of their ids, and return them in the form of `load_stored`."""
+def lock_runs(session: Session, run_ids: Iterable[str]) -> dict[str, StoredRun]:
+    """Lock the runs that exist, in the order of their ids, and return `{run id: run}`."""
     ids = sorted(run_ids)
     if session.get_bind().dialect.name == "postgresql":
         for chunk in bulk.chunks(ids, IDS_PER_STATEMENT):
             statement = select(AgentRunRow.run_id).where(AgentRunRow.run_id.in_(chunk))
             # In byte order, as in `insert_or_lock` and in Python's `sorted`, so that lock orders agree.
             session.execute(statement.order_by(collate(AgentRunRow.run_id, "C")).with_for_update())
-    return load_stored(session, ids)
+    return load_runs(session, ids)
 
 
 def replace_runs(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -87,21 +88,12 @@ def _replace(dialect: str) -> str:
     return f"UPDATE agent_runs SET {values} WHERE run_id = {mark}"  # noqa: S608
 
 
-def load_item_records(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, ItemRecord]]:
-    """Return `{run id: {key: item}}` of the stored timelines; the data of each item is JSON text."""
-    columns = (
-        TimelineItemRow.run_id,
-        TimelineItemRow.at,
-        TimelineItemRow.kind,
-        TimelineItemRow.position,
-        TimelineItemRow.ref_id,
-        TimelineItemRow.latency_ms,
-        cast(TimelineItemRow.data, Text).label("text"),
-    )
-    found: dict[str, dict[ItemKey, ItemRecord]] = {}
+def load_items(session: Session, run_ids: Iterable[str]) -> dict[str, dict[ItemKey, StoredItem]]:
+    """Return `{run id: {key: item}}` of the stored timelines."""
+    found: dict[str, dict[ItemKey, StoredItem]] = {}
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
-        for row in session.execute(select(*columns).where(TimelineItemRow.run_id.in_(ids))):
-            item = ItemRecord(*row)
+        rows = session.execute(select(*ITEM_COLUMNS).where(TimelineItemRow.run_id.in_(ids)))
+        for item in map(StoredItem._make, rows):
             found.setdefault(item.run_id, {})[item.key] = item
     return found
 
@@ -112,7 +104,7 @@ def load_step_latencies(session: Session, run_ids: Iterable[str]) -> dict[str, l
     found: dict[str, list[float]] = {}
     for ids in bulk.chunks(run_ids, IDS_PER_STATEMENT):
         statement = select(*columns).where(
-            TimelineItemRow.run_id.in_(ids), TimelineItemRow.kind == 0, TimelineItemRow.latency_ms.is_not(None)
+            TimelineItemRow.run_id.in_(ids), TimelineItemRow.kind == STEP, TimelineItemRow.latency_ms.is_not(None)
         )
         for run_id, latency in session.execute(statement):
             found.setdefault(run_id, []).append(latency or 0.0)
@@ -128,7 +120,7 @@ def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[fl
         .where(
             AgentRunRow.started_at >= first_us,
             AgentRunRow.started_at < end_us,
-            TimelineItemRow.kind == 0,
+            TimelineItemRow.kind == STEP,
             latency.is_not(None),
         )
         .order_by(latency)
@@ -136,7 +128,7 @@ def list_step_latencies(session: Session, first_us: int, end_us: int) -> list[fl
     return [value for value in session.execute(statement).scalars() if value is not None]
 
 
-def insert_items(session: Session, items: Sequence[ItemRecord]) -> None:
+def insert_items(session: Session, items: Sequence[StoredItem]) -> None:
     """Insert timeline items that do not exist yet."""
     bulk.insert_rows(session, table_of(TimelineItemRow), items)
 
@@ -158,9 +150,9 @@ def delete_runs(session: Session, run_ids: Iterable[str]) -> None:
         session.execute(delete(table_of(AgentRunRow)).where(AgentRunRow.run_id.in_(ids)))
 
 
-def get_run(session: Session, agent_run_id: str) -> Any | None:
-    """Return the row of a run without its bulky columns, or None."""
-    return session.execute(select(*_RUN_LIST_COLUMNS).where(AgentRunRow.run_id == agent_run_id)).one_or_none()
+def get_run(session: Session, agent_run_id: str) -> StoredRun | None:
+    """Return a run, or None."""
+    return load_runs(session, [agent_run_id]).get(agent_run_id)
 
 
 def get_content(session: Session, agent_run_id: str) -> RunContent | None:
@@ -172,62 +164,43 @@ def get_content(session: Session, agent_run_id: str) -> RunContent | None:
 
 def list_runs(
     session: Session, run_filter: RunFilter, *, cursor: str | None, limit: int
-) -> tuple[list[Any], str | None]:
-    """Return a page of run rows, newest first, and the cursor of the next page (None at the end).
+) -> tuple[list[StoredRun], str | None]:
+    """Return a page of runs, newest first, and the cursor of the next page (None at the end).
 
     Raises:
         InvalidCursorError: the cursor does not belong to this list.
     """
-    statement = _filtered(select(*_RUN_LIST_COLUMNS), run_filter)
+    statement = filtered(select(*RUN_COLUMNS), run_filter)
     key = tuple_(AgentRunRow.started_at, AgentRunRow.run_id)
     if cursor is not None:
         statement = statement.where(key < tuple_(*decode_cursor(cursor, _RUN_KEY)))
     statement = statement.order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc()).limit(limit + 1)
-    rows = list(session.execute(statement))
-    if len(rows) <= limit:
-        return rows, None
-    last = rows[limit - 1]
-    return rows[:limit], encode_cursor((last.started_at, last.run_id))
+    runs = [StoredRun._make(row) for row in session.execute(statement)]
+    if len(runs) <= limit:
+        return runs, None
+    last = runs[limit - 1]
+    return runs[:limit], encode_cursor((last.started_at, last.run_id))
 
 
 def list_items(
     session: Session, agent_run_id: str, *, cursor: str | None = None, limit: int | None = None
-) -> tuple[list[Any], str | None]:
+) -> tuple[list[StoredItem], str | None]:
     """Return a page of a timeline in its order (with `limit` None, the whole timeline) and the next cursor.
 
     Raises:
         InvalidCursorError: the cursor does not belong to a timeline.
     """
-    return _list_items(session, agent_run_id, TimelineItemRow.data, cursor=cursor, limit=limit)
-
-
-def list_item_texts(
-    session: Session, agent_run_id: str, *, cursor: str | None, limit: int
-) -> tuple[list[Any], str | None]:
-    """Return the same page as `list_items`, with `data` as the stored JSON text.
-
-    Raises:
-        InvalidCursorError: the cursor does not belong to a timeline.
-    """
-    data = cast(TimelineItemRow.data, Text).label("data")
-    return _list_items(session, agent_run_id, data, cursor=cursor, limit=limit)
-
-
-def _list_items(
-    session: Session, agent_run_id: str, data: Any, *, cursor: str | None, limit: int | None
-) -> tuple[list[Any], str | None]:
     key = (TimelineItemRow.at, TimelineItemRow.kind, TimelineItemRow.position, TimelineItemRow.ref_id)
-    statement = select(*key, data).where(TimelineItemRow.run_id == agent_run_id)
+    statement = select(*ITEM_COLUMNS).where(TimelineItemRow.run_id == agent_run_id)
     if cursor is not None:
         statement = statement.where(tuple_(*key) > tuple_(*decode_cursor(cursor, _ITEM_KEY)))
     statement = statement.order_by(*key)
-    if limit is None:
-        return list(session.execute(statement)), None
-    rows = list(session.execute(statement.limit(limit + 1)))
-    if len(rows) <= limit:
-        return rows, None
-    last = rows[limit - 1]
-    return rows[:limit], encode_cursor((last.at, last.kind, last.position, last.ref_id))
+    if limit is not None:
+        statement = statement.limit(limit + 1)
+    items = [StoredItem._make(row) for row in session.execute(statement)]
+    if limit is None or len(items) <= limit:
+        return items, None
+    return items[:limit], encode_cursor(items[limit - 1].key[1:])
 
 
 def set_category(session: Session, agent_run_id: str, content_hash: str, category: str) -> bool:
@@ -264,7 +237,7 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
     return session.execute(statement).scalar_one_or_none()
 
 
-def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[Any]:
+def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[RunSummary]:
     """Return up to `limit` runs of a version that started by `until_us`, newest first."""
     statement = (
         select(
@@ -280,21 +253,26 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
         .order_by(AgentRunRow.started_at.desc(), AgentRunRow.run_id.desc())
         .limit(limit)
     )
-    return list(session.execute(statement))
+    return [
+        RunSummary(
+            run_id=row.run_id,
+            agent_version=row.agent_version,
+            prompt_hash=row.prompt_hash,
+            started_at=row.started_at,
+            status=RunStatus(row.status),
+            step_count=row.step_count,
+            tool_call_counts={tool: calls for tool, (calls, _) in row.tool_stats.items()},
+        )
+        for row in session.execute(statement)
+    ]
 
 
-def _filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
-    for column, wanted in (
-        (AgentRunRow.agent_name, run_filter.agent_name),
-        (AgentRunRow.agent_version, run_filter.agent_version),
-        (AgentRunRow.status, run_filter.status),
-        (AgentRunRow.environment, run_filter.environment),
-        (AgentRunRow.category, run_filter.category),
-        (AgentRunRow.task_id, run_filter.task_id),
-        (AgentRunRow.conversation_id, run_filter.conversation_id),
-    ):
+def filtered(statement: Select[Any], run_filter: RunFilter) -> Select[Any]:
+    """Add the conditions of a filter to a query of runs."""
+    for name in _EQUAL:
+        wanted = getattr(run_filter, name)
         if wanted is not None:
-            statement = statement.where(column == wanted)
+            statement = statement.where(table_of(AgentRunRow).c[name] == wanted)
     if run_filter.started_after_us is not None:
         statement = statement.where(AgentRunRow.started_at >= run_filter.started_after_us)
     if run_filter.started_before_us is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
@@ -20,7 +20,7 @@ from relab.storage.bulk import chunks
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository
 from relab.telemetry.rollups import Sums
-from relab.telemetry.store import forget_runs
+from relab.telemetry.store import delete_runs
 from relab.telemetry.tables import AgentRunRow, RunRollupRow, SpanRow
 
 DEFAULT_BATCH: Final = 200
@@ -35,6 +35,14 @@ _SUMS_PER_TRANSACTION = 2_000
 
 StartKey = tuple[int, str]
 """`(start in microseconds, run id)`: the position of a run in the order of pruning."""
+
+
+class _OldRun(NamedTuple):
+    """A run that may be deleted, and the number of its timeline items."""
+
+    run_id: str
+    started_at: int
+    items: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class PrunedBatch:
         return PruneCounts(len(self.run_ids), self.spans)
 
 
-def forget_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
+def prune_oldest(session: Session, before_us: int, *, after: StartKey | None, limit: int, shard: int) -> PrunedBatch:
     """Delete up to `limit` runs that started before `before_us`, oldest first, with all their telemetry data.
 
     `after` is the position where the previous batch ended: on PostgreSQL, a scan from the beginning would read
@@ -81,7 +89,7 @@ def forget_oldest(session: Session, before_us: int, *, after: StartKey | None, l
     spans = _count_spans(session, [run_id for run_id, row in old.items() if row.source == "otlp"])
     rows = {row.run_id: row.items + spans.get(row.run_id, 0) for row in candidates if row.run_id in old}
     taken = _fitting(rows)
-    forget_runs(session, taken, shard=shard)
+    delete_runs(session, taken, shard=shard)
     passed = candidates[-1] if len(taken) == len(rows) else _last_of(candidates, taken)
     return PrunedBatch(set(taken), sum(spans.get(run_id, 0) for run_id in taken), (passed.started_at, passed.run_id))
 
@@ -97,7 +105,7 @@ def count_spans(session: Session, before_us: int) -> int:
     return session.execute(select(func.count()).where(SpanRow.trace_id.in_(old))).scalar_one()
 
 
-def drop_empty_sums(session: Session, span_us: int, before_us: int, *, after_us: int) -> int | None:
+def prune_empty_sums(session: Session, length_us: int, before_us: int, *, after_us: int) -> int | None:
     """Delete the roll-up rows of those buckets before `before_us` whose shards add up to zero.
 
     If one process adds a run and another process subtracts it, rows of two shards remain, which no
@@ -106,7 +114,7 @@ def drop_empty_sums(session: Session, span_us: int, before_us: int, *, after_us:
 
     Args:
         session: the session of the transaction.
-        span_us: the length of the buckets, in microseconds.
+        length_us: the length of the buckets, in microseconds.
         before_us: only buckets that end by this time are examined.
         after_us: the start of the last bucket that was examined; -1 in the first call.
 
@@ -116,7 +124,7 @@ def drop_empty_sums(session: Session, span_us: int, before_us: int, *, after_us:
     table = table_of(RunRollupRow).c
     statement = (
         select(table.started_at, table.shard, table.data)
-        .where(table.span_us == span_us, table.started_at > after_us, table.started_at <= before_us - span_us)
+        .where(table.length_us == length_us, table.started_at > after_us, table.started_at <= before_us - length_us)
         .order_by(table.started_at, table.shard)
         .limit(_SUMS_PER_TRANSACTION)
     )
@@ -132,13 +140,13 @@ def drop_empty_sums(session: Session, span_us: int, before_us: int, *, after_us:
         keys = empty[start : start + _IDS_PER_STATEMENT]
         session.execute(
             delete(table_of(RunRollupRow)).where(
-                table.span_us == span_us, tuple_(table.started_at, table.shard).in_(keys)
+                table.length_us == length_us, tuple_(table.started_at, table.shard).in_(keys)
             )
         )
     return None if is_end else buckets[-1][0]
 
 
-def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int) -> list[Any]:
+def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int) -> list[_OldRun]:
     statement = select(
         AgentRunRow.run_id,
         AgentRunRow.started_at,
@@ -146,7 +154,8 @@ def _oldest(session: Session, before_us: int, after: StartKey | None, limit: int
     ).where(AgentRunRow.started_at < before_us)
     if after is not None:
         statement = statement.where(tuple_(AgentRunRow.started_at, AgentRunRow.run_id) > tuple_(*after))
-    return list(session.execute(statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id).limit(limit)))
+    statement = statement.order_by(AgentRunRow.started_at, AgentRunRow.run_id).limit(limit)
+    return [_OldRun(*row) for row in session.execute(statement)]
 
 
 def _count_spans(session: Session, trace_ids: Iterable[str]) -> dict[str, int]:
@@ -169,7 +178,7 @@ def _fitting(rows: dict[str, int]) -> list[str]:
     return taken
 
 
-def _last_of(candidates: list[Any], taken: list[str]) -> Any:
+def _last_of(candidates: list[_OldRun], taken: list[str]) -> _OldRun:
     wanted = taken[-1]
     return next(row for row in candidates if row.run_id == wanted)
 

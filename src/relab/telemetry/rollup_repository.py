@@ -14,7 +14,6 @@ from relab.telemetry import rollups
 from relab.telemetry.rollups import BucketKey, Changes, Sums
 from relab.telemetry.tables import RunRollupRow
 
-_KEY = ("span_us", "started_at", "shard")
 _BUCKETS_PER_STATEMENT = 200
 
 
@@ -34,8 +33,8 @@ def read(session: Session, ranges: list[tuple[int, int, int]]) -> Sums:
     """Return the sums over ranges of buckets, each `(length, first start, end)`."""
     wanted = or_(
         *(
-            (RunRollupRow.span_us == span_us) & (RunRollupRow.started_at >= first) & (RunRollupRow.started_at < end)
-            for span_us, first, end in ranges
+            (RunRollupRow.length_us == length_us) & (RunRollupRow.started_at >= first) & (RunRollupRow.started_at < end)
+            for length_us, first, end in ranges
         )
     )
     total = Sums()
@@ -49,32 +48,32 @@ def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[Bucket
     dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table)
     empty: list[dict[str, Any]] = [
-        {"span_us": span_us, "started_at": start, "shard": shard, "data": {}} for span_us, start in keys
+        {"length_us": length_us, "started_at": start, "shard": shard, "data": {}} for length_us, start in keys
     ]
     if dialect is postgresql:
         # This inserts the new buckets and locks the existing ones, one after the other in key order.
         lock = statement.on_conflict_do_update(
-            index_elements=_KEY, set_={"shard": statement.excluded.shard}, where=table.c.shard < 0
+            index_elements=list(table.primary_key), set_={"shard": statement.excluded.shard}, where=table.c.shard < 0
         )
         session.execute(lock, empty)
-    wanted = select(RunRollupRow.span_us, RunRollupRow.started_at, RunRollupRow.data).where(
-        tuple_(RunRollupRow.span_us, RunRollupRow.started_at).in_(keys), RunRollupRow.shard == shard
+    wanted = select(RunRollupRow.length_us, RunRollupRow.started_at, RunRollupRow.data).where(
+        tuple_(RunRollupRow.length_us, RunRollupRow.started_at).in_(keys), RunRollupRow.shard == shard
     )
-    stored = {(row.span_us, row.started_at): row.data for row in session.execute(wanted)}
+    stored = {(row.length_us, row.started_at): row.data for row in session.execute(wanted)}
     changed: list[dict[str, Any]] = []
     emptied: list[dict[str, Any]] = []
     for row in empty:
-        key = (row["span_us"], row["started_at"])
+        key = (row["length_us"], row["started_at"])
         sums = Sums.read(stored.get(key, {}))
         sums.add(changes[key], most_tools=rollups.MAX_TOOLS)
         data = sums.dump()
         (changed if any(data.values()) else emptied).append(row | {"data": data})
     if changed:
         session.execute(
-            statement.on_conflict_do_update(index_elements=_KEY, set_={"data": statement.excluded.data}), changed
+            statement.on_conflict_do_update(index_elements=list(table.primary_key), set_={"data": statement.excluded.data}), changed
         )
     if emptied:
-        gone = [(row["span_us"], row["started_at"]) for row in emptied]
+        gone = [(row["length_us"], row["started_at"]) for row in emptied]
         session.execute(
-            delete(table).where(tuple_(table.c.span_us, table.c.started_at).in_(gone), table.c.shard == shard)
+            delete(table).where(tuple_(table.c.length_us, table.c.started_at).in_(gone), table.c.shard == shard)
         )

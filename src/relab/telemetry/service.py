@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic_core import from_json
 
 from relab.core.clock import Clock
 from relab.jobs.queue import JobQueue
-from relab.stats.log_histogram import quantile
 from relab.storage import Database
 from relab.telemetry import repository, retention, rollup_repository, span_repository
 from relab.telemetry.errors import AgentRunNotFoundError
 from relab.telemetry.export import ExportWhat, RunExport
 from relab.telemetry.intake import PostedRun, PostedSpans, TelemetryIntake
 from relab.telemetry.models import (
+    ITEM_KINDS,
     AgentRun,
-    ExportReceipt,
-    FailingTool,
     IngestReceipt,
     MetricsOverview,
     RunContent,
-    RunCounts,
     RunFilter,
     RunHeader,
     RunPage,
-    RunStatus,
     RunSummary,
     SpanPage,
     TimelinePage,
+    TracesReceipt,
 )
-from relab.telemetry.otlp.decoding import SpanExport, decode_json, decode_protobuf
+from relab.telemetry.otlp.decoding import SpanBatch, decode_json, decode_protobuf
 from relab.telemetry.otlp.json_encoding import span_to_json
 from relab.telemetry.reading import read_agent_run
-from relab.telemetry.records import ITEM_LISTS, record_of, version_key
+from relab.telemetry.records import record_of, version_key
 from relab.telemetry.retention import PruneCounts
-from relab.telemetry.rollups import HOUR_US, MINUTE_US, NANO, window
-from relab.telemetry.store import forget_runs
+from relab.telemetry.rollups import BUCKET_LENGTHS_US, HOUR_US, window
+from relab.telemetry.store import delete_runs
+from relab.telemetry.tables import StoredRun
 from relab.telemetry.timeline import page_json, present
 
 RUNS_PER_VERSION = 200
@@ -63,7 +62,7 @@ class TelemetryService:
     def ingest(self, run: AgentRun) -> IngestReceipt:
         """Store a run, or replace the stored run with the same id; the run is durable when this returns.
 
-        If the stored run has the same content, it is not changed and keeps its category (the cause found for it).
+        If the stored run has the same content, it is not changed and keeps its failure category.
 
         Raises:
             SourceConflictError: a run with this id was received as OTLP spans.
@@ -74,14 +73,14 @@ class TelemetryService:
         assert isinstance(receipt, IngestReceipt)
         return receipt
 
-    def ingest_export(self, body: bytes, encoding: Literal["protobuf", "json"]) -> ExportReceipt:
-        """Store the spans of an OTLP export; durable when this returns.
+    def ingest_traces(self, body: bytes, encoding: Literal["protobuf", "json"]) -> TracesReceipt:
+        """Store the spans of an OTLP request; durable when this returns.
 
         Raises:
-            MalformedBodyError, TooLargeError: the export cannot be read.
+            MalformedBodyError, TooLargeError: the request cannot be read.
         """
         [receipt] = self._intake.write([PostedSpans(_decode(body, encoding))])
-        assert isinstance(receipt, ExportReceipt)
+        assert isinstance(receipt, TracesReceipt)
         return receipt
 
     def start_intake(self, on_commit: Callable[[int, float], None]) -> None:
@@ -108,8 +107,8 @@ class TelemetryService:
         """
         return self._intake.submit(lambda: PostedRun(record_of(read_agent_run(body()))))
 
-    def submit_export(self, body: Callable[[], bytes], encoding: Literal["protobuf", "json"]) -> Future[ExportReceipt]:
-        """Queue an OTLP export for the next group commit; `body` returns its bytes and is called on the reader thread.
+    def submit_traces(self, body: Callable[[], bytes], encoding: Literal["protobuf", "json"]) -> Future[TracesReceipt]:
+        """Queue an OTLP request for the next group commit; `body` returns its bytes and is called on the reader thread.
 
         The future returns the receipt when every accepted span is durable and visible. It fails with
         `MalformedBodyError`, `TooLargeError`, or `DatabaseUnavailableError`.
@@ -126,10 +125,10 @@ class TelemetryService:
             AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.read() as session:
-            row = repository.get_run(session, agent_run_id)
-        if row is None:
+            run = repository.get_run(session, agent_run_id)
+        if run is None:
             raise AgentRunNotFoundError(agent_run_id)
-        return _header(row)
+        return _header(run)
 
     def get_content(self, agent_run_id: str) -> RunContent:
         """Return the hash of the run's current content, and the time when a run with this id was first received.
@@ -150,14 +149,17 @@ class TelemetryService:
             AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.read() as session:
-            row = repository.get_run(session, agent_run_id)
-            if row is None:
+            run = repository.get_run(session, agent_run_id)
+            if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
-            rows, _ = repository.list_items(session, agent_run_id)
+            items, _ = repository.list_items(session, agent_run_id)
         # Sort each list into the order in which it was sent; the lists of a trace are in the order of the timeline.
-        rows.sort(key=lambda item: (item.kind, item.position))
-        lists = {name: [item.data for item in rows if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)}
-        return AgentRun.model_validate({**row.data, **lists}), row.content_hash
+        items.sort(key=lambda item: item.position)
+        lists = {
+            kind.list_name: [from_json(item.data) for item in items if item.kind == index]
+            for index, kind in enumerate(ITEM_KINDS)
+        }
+        return AgentRun.model_validate({**from_json(run.data), **lists}), run.content_hash
 
     def list_runs(self, run_filter: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         """Return a page of runs, newest first.
@@ -166,8 +168,8 @@ class TelemetryService:
             InvalidCursorError: the cursor does not belong to this list.
         """
         with self._database.read() as session:
-            rows, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
-        return RunPage(items=[_header(row) for row in rows], next_cursor=next_cursor)
+            runs, next_cursor = repository.list_runs(session, run_filter, cursor=cursor, limit=limit)
+        return RunPage(items=[_header(run) for run in runs], next_cursor=next_cursor)
 
     def timeline(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 1_000) -> TimelinePage:
         """Return a page of a run's timeline, oldest first.
@@ -180,11 +182,11 @@ class TelemetryService:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
-            rows, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
+            items, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
         return TimelinePage(
             run_id=agent_run_id,
-            items=[present(row.at, row.kind, row.ref_id, row.data) for row in rows],
-            total=run.step_count + run.tool_call_count + run.guardrail_event_count,
+            items=[present(item) for item in items],
+            total=run.counts.items,
             next_cursor=next_cursor,
         )
 
@@ -202,9 +204,8 @@ class TelemetryService:
             run = repository.get_run(session, agent_run_id)
             if run is None:
                 raise AgentRunNotFoundError(agent_run_id)
-            rows, next_cursor = repository.list_item_texts(session, agent_run_id, cursor=cursor, limit=limit)
-        total = run.step_count + run.tool_call_count + run.guardrail_event_count
-        return page_json(agent_run_id, rows, total, next_cursor)
+            items, next_cursor = repository.list_items(session, agent_run_id, cursor=cursor, limit=limit)
+        return page_json(agent_run_id, items, run.counts.items, next_cursor)
 
     def spans(self, agent_run_id: str, *, cursor: str | None = None, limit: int = 500) -> SpanPage:
         """Return a page of a run's spans, ordered by span id; the page is empty for a run posted as JSON.
@@ -228,7 +229,7 @@ class TelemetryService:
             AgentRunNotFoundError: there is no run with this id.
         """
         with self._database.write() as unit:
-            if not forget_runs(unit.session, [agent_run_id], shard=self._shard):
+            if not delete_runs(unit.session, [agent_run_id], shard=self._shard):
                 raise AgentRunNotFoundError(agent_run_id)
             self._queue.enqueue(unit, DELETED_JOB, {"run_id": agent_run_id, "deleted_at": self._clock.now_us()})
 
@@ -243,7 +244,7 @@ class TelemetryService:
         while True:
             began = time.monotonic()
             with self._database.write() as unit:
-                done = retention.forget_oldest(unit.session, before_us, after=reached, limit=batch, shard=self._shard)
+                done = retention.prune_oldest(unit.session, before_us, after=reached, limit=batch, shard=self._shard)
                 if done.run_ids:
                     self._queue.enqueue(
                         unit, DELETED_JOB, {"run_ids": sorted(done.run_ids), "deleted_at": self._clock.now_us()}
@@ -256,11 +257,11 @@ class TelemetryService:
                 # SQLite has one write lock and no queue for it: waiting as long as the lock was held lets other
                 # writers acquire it.
                 time.sleep(time.monotonic() - began)
-        for span_us in (MINUTE_US, HOUR_US):
+        for length_us in BUCKET_LENGTHS_US:
             after: int | None = -1
             while after is not None:
                 with self._database.write(durable=False) as unit:
-                    after = retention.drop_empty_sums(unit.session, span_us, before_us, after_us=after)
+                    after = retention.prune_empty_sums(unit.session, length_us, before_us, after_us=after)
 
     def count_prunable(self, before_us: int, *, with_spans: bool = True) -> PruneCounts:
         """Return how many runs and spans `prune` would delete; to count the spans, each of them is visited."""
@@ -276,7 +277,7 @@ class TelemetryService:
         return RunExport(self._database, run_filter, what)
 
     def label(self, agent_run_id: str, content_hash: str, category: str) -> bool:
-        """Store the cause found for a run as its category; return False if the run was deleted or changed since."""
+        """Store the failure category that an analysis found for a run; return False if the run was deleted or changed since."""
         # The commit need not wait for the disk: the job that calls this is retried unless both are on disk.
         with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category)
@@ -298,23 +299,12 @@ class TelemetryService:
             previous = repository.version_before(session, run.agent_name, run.environment, before)
             if previous is None:
                 return []
-            rows = [
+            runs = [
                 *repository.list_version(session, key, run.started_at, RUNS_PER_VERSION),
                 *repository.list_version(session, previous, run.started_at, RUNS_PER_VERSION),
             ]
-        rows.sort(key=lambda row: (row.started_at, row.run_id))
-        return [
-            RunSummary(
-                run_id=row.run_id,
-                agent_version=row.agent_version,
-                prompt_hash=row.prompt_hash,
-                started_at=row.started_at,
-                status=RunStatus(row.status),
-                step_count=row.step_count,
-                tool_call_counts={tool: calls for tool, (calls, _) in row.tool_stats.items()},
-            )
-            for row in rows
-        ]
+        runs.sort(key=lambda item: (item.started_at, item.run_id))
+        return runs
 
     def overview(self, hours: float) -> MetricsOverview:
         """Return the metrics of the runs that started within the last `hours`; the window covers whole minutes."""
@@ -323,56 +313,18 @@ class TelemetryService:
         ranges = window(since, now)
         with self._database.read() as session:
             sums = rollup_repository.read(session, ranges)
-            p95 = quantile(sums.latencies, 0.95)
-            if 0 < sum(sums.latencies.values()) <= EXACT_STEPS:
+            latencies_ms = None
+            if 0 < sums.step_count <= EXACT_STEPS:
                 # For so few steps, an exact percentile costs little.
-                latencies = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
-                p95 = latencies[math.ceil(0.95 * len(latencies)) - 1] if latencies else None
-        succeeded = sums.runs.get(RunStatus.SUCCESS, [0, 0])[0]
-        ended = succeeded + sums.runs.get(RunStatus.FAILURE, [0, 0])[0]
-        # Ties are sorted by name, so that the same data always gives the same list.
-        failures = [item for item in sums.failures.items() if item[1] > 0]
-        top = sorted(failures, key=lambda item: (-item[1], item[0]))[:10]
-        return MetricsOverview(
-            total_runs=sum(count for count, _ in sums.runs.values()),
-            success_rate=round(100 * succeeded / ended, 2) if ended else None,
-            top_failing_tools=[FailingTool(tool=tool, count=count) for tool, count in top],
-            p95_step_latency_ms=p95,
-            total_cost_usd=round(sum(cost for _, cost in sums.runs.values()) / NANO, 6),
-        )
+                latencies_ms = repository.list_step_latencies(session, ranges[0][1], ranges[-1][2])
+        return sums.overview(latencies_ms)
 
 
-def _decode(body: bytes, encoding: Literal["protobuf", "json"]) -> SpanExport:
+def _decode(body: bytes, encoding: Literal["protobuf", "json"]) -> SpanBatch:
     return decode_json(body) if encoding == "json" else decode_protobuf(body)
 
 
-def _header(row: Any) -> RunHeader:
-    known = {
-        "run_id": row.run_id,
-        "source": row.source,
-        "agent_name": row.agent_name,
-        "agent_version": row.agent_version,
-        "model": row.model,
-        "environment": row.environment,
-        "started_at": row.started_at,
-        "ended_at": row.ended_at,
-        "status": RunStatus(row.status),
-        "error_type": row.data.get("error_type"),
-        "error_message": row.data.get("error_message"),
-        "trace_id": row.data.get("trace_id"),
-        "correlation_ids": row.data.get("correlation_ids", []),
-        "conversation_id": row.conversation_id,
-        "task_id": row.task_id,
-        "prompt_hash": row.prompt_hash,
-        "cost": row.data.get("cost"),
-        "category": row.category,
-        "counts": RunCounts(
-            steps=row.step_count, tool_calls=row.tool_call_count, guardrail_events=row.guardrail_event_count
-        ),
-        "content_hash": row.content_hash,
-        "received_at": row.received_at,
-        "updated_at": row.updated_at,
-    }
-    # Unknown run fields are returned too, but never replace a known field.
-    extra = {name: value for name, value in row.data.items() if name not in known}
-    return RunHeader.model_validate({**extra, **known})
+def _header(run: StoredRun) -> RunHeader:
+    # Unknown fields of the run are returned too, but never replace a known field.
+    known = {name: value for name, value in run._asdict().items() if name in RunHeader.model_fields}
+    return RunHeader.model_validate({**from_json(run.data), **known, "counts": run.counts})

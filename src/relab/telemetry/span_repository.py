@@ -12,25 +12,22 @@ from sqlalchemy.orm import Session
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks, insert_rows
 from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.tables import SpanOriginRow, SpanRow
+from relab.telemetry.tables import SpanOriginRow, SpanRow, StoredSpan
 
 IDS_PER_STATEMENT = 500
 _SPAN_KEY: TypeAdapter[tuple[str]] = TypeAdapter(tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]])
-
-SpanTuple = tuple[str, str, int, bytes]
-"""`(trace id, span id, origin, packed span)`: a row of `spans`."""
 
 OriginTuple = tuple[str, int, str]
 """`(trace id, origin, JSON)`: a row of `span_origins`."""
 
 
-def load_spans(session: Session, trace_ids: Iterable[str]) -> list[SpanTuple]:
+def load_spans(session: Session, trace_ids: Iterable[str]) -> list[StoredSpan]:
     """Return every stored span of the traces."""
     columns = (SpanRow.trace_id, SpanRow.span_id, SpanRow.origin, SpanRow.data)
-    rows: list[SpanTuple] = []
+    rows: list[StoredSpan] = []
     for ids in chunks(trace_ids, IDS_PER_STATEMENT):
         found = session.execute(select(*columns).where(SpanRow.trace_id.in_(ids)))
-        rows.extend((row.trace_id, row.span_id, row.origin, row.data) for row in found)
+        rows.extend(map(StoredSpan._make, found))
     return rows
 
 
@@ -44,7 +41,7 @@ def load_origins(session: Session, trace_ids: Iterable[str]) -> list[tuple[str, 
     return rows
 
 
-def insert_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
+def insert_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
     """Insert spans that do not exist yet."""
     insert_rows(session, table_of(SpanRow), rows)
 
@@ -54,7 +51,7 @@ def insert_origins(session: Session, rows: Sequence[OriginTuple]) -> None:
     insert_rows(session, table_of(SpanOriginRow), rows)
 
 
-def rewrite_spans(session: Session, rows: Sequence[SpanTuple]) -> None:
+def rewrite_spans(session: Session, rows: Sequence[StoredSpan]) -> None:
     """Replace the origin and the content of stored spans."""
     if not rows:
         return

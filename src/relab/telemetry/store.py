@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from relab.storage.planner import prefer_indexes
 from relab.telemetry import repository, rollup_repository, span_repository
+from relab.telemetry.models import MAX_ITEMS
 from relab.telemetry.otlp.decoding import Origin, ReceivedSpan
 from relab.telemetry.otlp.facts import facts_of
 from relab.telemetry.otlp.facts_cache import FactsCache
@@ -23,10 +24,12 @@ from relab.telemetry.otlp.joining import join_spans
 from relab.telemetry.otlp.projection import project
 from relab.telemetry.otlp.roles import MAPPER_VERSION
 from relab.telemetry.otlp.spans import read_span
-from relab.telemetry.records import ItemKey, ItemRecord, RunRecord
+from relab.telemetry.records import RunRecord, step_latencies_ms
 from relab.telemetry.rollups import Changes, Contribution
+from relab.telemetry.tables import ItemKey, StoredItem, StoredRun, StoredSpan
 
-MAX_SPANS_PER_TRACE = 100_000
+MAX_SPANS_PER_TRACE = MAX_ITEMS
+"""Each span is at most one step, call and event of the run, so that a run made from spans keeps the limit of posted runs."""
 
 
 @dataclass
@@ -84,7 +87,7 @@ def write_batch(
     return _Batch(session, now_us, shard, cache).write(runs, traces)
 
 
-def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
+def delete_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[str]:
     """Delete runs with their timelines, spans and shares in the sums; return the ids of the deleted runs."""
     stored = repository.lock_runs(session, run_ids)
     if not stored:
@@ -92,7 +95,7 @@ def forget_runs(session: Session, run_ids: Iterable[str], *, shard: int) -> set[
     changes = Changes()
     latencies = repository.load_step_latencies(session, stored)
     for run_id, row in stored.items():
-        changes.count(_contribution(row, latencies.get(run_id, [])), -1)
+        changes.count(Contribution.of(row, latencies.get(run_id, [])), -1)
     repository.delete_runs(session, stored)
     span_repository.delete_spans(session, [run_id for run_id, row in stored.items() if row.source == "otlp"])
     rollup_repository.apply(session, changes, shard)
@@ -109,11 +112,11 @@ class _Batch:
         self._shard = shard
         self._changes = Changes()
         self._outcome = BatchOutcome()
-        self._new_items: list[ItemRecord] = []
+        self._new_items: list[StoredItem] = []
         self._gone_items: list[ItemKey] = []
         self._replaced: list[dict[str, Any]] = []
-        self._new_spans: list[span_repository.SpanTuple] = []
-        self._rewritten_spans: list[span_repository.SpanTuple] = []
+        self._new_spans: list[StoredSpan] = []
+        self._rewritten_spans: list[StoredSpan] = []
         self._new_origins: list[span_repository.OriginTuple] = []
 
     def write(self, runs: Sequence[RunRecord], traces: Mapping[str, TraceSpans]) -> BatchOutcome:
@@ -121,8 +124,9 @@ class _Batch:
         for trace_id, trace in traces.items():
             self._make_room(trace_id, trace, 0)
             records[trace_id] = project(trace_id, [received.facts for received in trace.spans.values()])
-        times = {"received_at": self._now_us, "updated_at": self._now_us}
-        present = repository.insert_or_lock(self._session, [record.values | times for record in records.values()])
+        present = repository.insert_or_lock(
+            self._session, [record.columns(self._now_us) for record in records.values()]
+        )
         for run_id, record in records.items():
             if run_id not in present:
                 self._add_new(record, traces.get(run_id))
@@ -138,35 +142,37 @@ class _Batch:
         self._count(record)
         if trace is not None:
             self._new_spans.extend(
-                [(run_id, span_id, received.origin, received.raw) for span_id, received in trace.spans.items()]
+                [
+                    StoredSpan(run_id, span_id, received.origin, received.raw)
+                    for span_id, received in trace.spans.items()
+                ]
             )
             self._add_origins(run_id, trace, ())
 
     def _change(self, present: set[str], records: Mapping[str, RunRecord], traces: Mapping[str, TraceSpans]) -> None:
-        stored = repository.load_stored(self._session, present)
+        stored = repository.load_runs(self._session, present)
         for run_id, row in stored.items():
-            if row.source != records[run_id].values["source"]:
+            if row.source != records[run_id].row.source:
                 self._outcome.conflicts.add(run_id)
         changed = {
             run_id: record
             for run_id in present - self._outcome.conflicts - traces.keys()
-            if (record := records[run_id]).content_hash != stored[run_id].content_hash
+            if (record := records[run_id]).row.content_hash != stored[run_id].content_hash
         }
         changed |= self._merge(
             stored, {run_id: traces[run_id] for run_id in (present - self._outcome.conflicts) & traces.keys()}
         )
         if not changed:
             return
-        former = repository.load_item_records(self._session, changed)
+        former = repository.load_items(self._session, changed)
         for run_id, record in changed.items():
             items = former.get(run_id, {})
-            former_run = RunRecord({}, list(items.values()), {})
-            self._changes.count(_contribution(stored[run_id], former_run.step_latencies_ms), -1)
+            self._changes.count(Contribution.of(stored[run_id], step_latencies_ms(items.values())), -1)
             self._count(record)
-            self._replaced.append(record.values | {"updated_at": self._now_us})
+            self._replaced.append(record.columns(self._now_us))
             self._replace_items(items, record.items)
 
-    def _merge(self, stored: Mapping[str, Any], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
+    def _merge(self, stored: Mapping[str, StoredRun], traces: Mapping[str, TraceSpans]) -> dict[str, RunRecord]:
         """Merge spans into stored traces; return the records of the runs that this changes."""
         if not traces:
             return {}
@@ -182,7 +188,7 @@ class _Batch:
             record = self._merge_one(trace_id, trace, former[trace_id], origins[trace_id])
             known = stored[trace_id]
             if record is not None and (
-                record.content_hash != known.content_hash or known.mapper_version != MAPPER_VERSION
+                record.row.content_hash != known.content_hash or known.mapper_version != MAPPER_VERSION
             ):
                 changed[trace_id] = record
         return changed
@@ -198,7 +204,7 @@ class _Batch:
         resources = origins | {key: origin.resource for key, origin in trace.origins.items()}
         for span_id, received in trace.spans.items():
             if span_id in fresh:
-                self._new_spans.append((trace_id, span_id, received.origin, received.raw))
+                self._new_spans.append(StoredSpan(trace_id, span_id, received.origin, received.raw))
                 facts[span_id] = received.facts
                 self._cache.keep(received.raw, received.origin, received.facts)
                 is_changed = True
@@ -207,7 +213,7 @@ class _Batch:
             joined = join_spans(raw, received.raw), max(origin, received.origin)
             if joined != (raw, origin):
                 former[span_id] = (joined[1], joined[0])
-                self._rewritten_spans.append((trace_id, span_id, joined[1], joined[0]))
+                self._rewritten_spans.append(StoredSpan(trace_id, span_id, joined[1], joined[0]))
                 is_changed = True
         if not is_changed:
             return None
@@ -236,23 +242,13 @@ class _Batch:
         used = {received.origin for received in trace.spans.values()} - set(known)
         self._new_origins.extend([(trace_id, key, trace.origins[key].data) for key in used])
 
-    def _replace_items(self, former: Mapping[ItemKey, ItemRecord], items: Iterable[ItemRecord]) -> None:
+    def _replace_items(self, former: Mapping[ItemKey, StoredItem], items: Iterable[StoredItem]) -> None:
         wanted = {item.key: item for item in items}
         self._gone_items.extend([key for key, item in former.items() if wanted.get(key) != item])
         self._new_items.extend([item for key, item in wanted.items() if former.get(key) != item])
 
     def _count(self, record: RunRecord) -> None:
-        values = record.values
-        self._changes.count(
-            Contribution(
-                values["started_at"],
-                values["status"],
-                values["total_cost_usd"],
-                record.tool_stats,
-                record.step_latencies_ms,
-            ),
-            1,
-        )
+        self._changes.count(Contribution.of(record.row, step_latencies_ms(record.items)), 1)
 
     def _flush(self) -> None:
         session = self._session
@@ -263,7 +259,3 @@ class _Batch:
         span_repository.rewrite_spans(session, self._rewritten_spans)
         span_repository.insert_spans(session, self._new_spans)
         rollup_repository.apply(session, self._changes, self._shard)
-
-
-def _contribution(row: Any, latencies: list[float]) -> Contribution:
-    return Contribution(row.started_at, row.status, row.total_cost_usd, row.tool_stats, latencies)

@@ -5,16 +5,20 @@ steps, tool calls and guardrail events in one table, because they are mostly rea
 timeline: a page is one range scan of the primary key. `data` is each object as it was
 sent. `spans` holds the spans received over OTLP; the run is a projection of them. `run_rollups`
 holds the sums that the overview adds up.
+
+`StoredRun`, `StoredItem` and `StoredSpan` are the rows as Python reads and writes them, with the columns in the order of
+the tables; their JSON columns are text, so that JSON is neither parsed nor formatted on its way through.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, BigInteger, Double, Index, Integer, LargeBinary, SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from relab.storage.base import Base, IdText, Micros, ShortText
+from relab.telemetry.models import RunCounts
 
 
 class AgentRunRow(Base):
@@ -60,6 +64,43 @@ class AgentRunRow(Base):
     updated_at: Mapped[int] = mapped_column(Micros)
 
 
+class StoredRun(NamedTuple):
+    """One row of `agent_runs` without `search_text`, which is only written and searched."""
+
+    run_id: str
+    source: str
+    agent_name: str
+    agent_version: str | None
+    model: str | None
+    environment: str | None
+    conversation_id: str | None
+    started_at: int
+    ended_at: int | None
+    status: str
+    task_id: str | None
+    prompt_hash: str | None
+    version_key: str
+    total_cost_usd: float | None
+    category: str | None
+    step_count: int
+    tool_call_count: int
+    guardrail_event_count: int
+    tool_stats: str
+    content_hash: str
+    mapper_version: int | None
+    data: str
+    received_at: int = 0
+    """0 until the row is written; so is `updated_at`."""
+    updated_at: int = 0
+
+    @property
+    def counts(self) -> RunCounts:
+        """The numbers of steps, tool calls and guardrail events."""
+        return RunCounts(
+            steps=self.step_count, tool_calls=self.tool_call_count, guardrail_events=self.guardrail_event_count
+        )
+
+
 class TimelineItemRow(Base):
     """One step, tool call or guardrail event of a run. The code that deletes a run also deletes its items."""
 
@@ -69,12 +110,33 @@ class TimelineItemRow(Base):
     run_id: Mapped[str] = mapped_column(IdText, primary_key=True)
     at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
     kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    """0 step, 1 tool call, 2 guardrail event; items of the same time are sorted by it."""
+    """An index of `models.ITEM_KINDS`; items of the same time are sorted by it."""
     position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """The index in the list that was sent; 0 for items made from spans, which are sorted by `ref_id` if they tie."""
     ref_id: Mapped[str] = mapped_column(IdText, primary_key=True)
     latency_ms: Mapped[float | None] = mapped_column(Double)
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+ItemKey = tuple[str, int, int, int, str]
+"""`(run id, time, kind, position, item id)`: the primary key of a timeline item, in timeline order."""
+
+
+class StoredItem(NamedTuple):
+    """One row of `timeline_items`; `data` is the JSON of the step, call or event."""
+
+    run_id: str
+    at: int
+    kind: int
+    position: int
+    ref_id: str
+    latency_ms: float | None
+    data: str
+
+    @property
+    def key(self) -> ItemKey:
+        """The primary key."""
+        return self[:5]
 
 
 class SpanRow(Base):
@@ -88,6 +150,15 @@ class SpanRow(Base):
     """`span_origins.origin` of the same trace."""
     data: Mapped[bytes] = mapped_column(LargeBinary)
     """OTLP's `Span` message."""
+
+
+class StoredSpan(NamedTuple):
+    """One row of `spans`; `data` is the packed span."""
+
+    trace_id: str
+    span_id: str
+    origin: int
+    data: bytes
 
 
 class SpanOriginRow(Base):
@@ -106,7 +177,9 @@ class RunRollupRow(Base):
 
     __tablename__ = "run_rollups"
 
-    span_us: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    length_us: Mapped[int] = mapped_column(
+        "span_us", BigInteger, key="length_us", primary_key=True, autoincrement=False
+    )
     """The length of the bucket: an hour or a minute, in microseconds."""
     started_at: Mapped[int] = mapped_column(Micros, primary_key=True, autoincrement=False)
     shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)

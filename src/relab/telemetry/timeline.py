@@ -7,89 +7,66 @@ of its step, or at the start of the run if its step is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
 from relab.core.clock import format_time
-from relab.telemetry.models import AgentRun, GuardrailEvent, Step, TimelineItem, TimelineKind, ToolCall
-
-KINDS = (TimelineKind.STEP, TimelineKind.TOOL_CALL, TimelineKind.GUARDRAIL_EVENT)
-"""The index of a kind is its rank in the sort order and its value in the database."""
-
-_KIND_NAMES = tuple(kind.value for kind in KINDS)
-_TITLES = ("name", "tool_name", "type")
-"""The field, for each kind, that is the title of an item."""
+from relab.telemetry.models import CALL, EVENT, ITEM_KINDS, STEP, AgentRun, TimelineItem
+from relab.telemetry.tables import StoredItem
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An object of a run with its position in the timeline; `kind` is an index into `KINDS`."""
+class Place(NamedTuple):
+    """The place of an item in the timeline of a run, and its latency; `kind` is an index of `ITEM_KINDS`."""
 
     at: int
     kind: int
     position: int
     ref_id: str
-    item: Step | ToolCall | GuardrailEvent
-
-    @property
-    def latency_ms(self) -> float | None:
-        """The latency of a step or a call, in ms; None for an event, or if the latency is not known."""
-        if isinstance(self.item, Step):
-            return self.item.effective_latency_ms
-        return self.item.latency_ms if isinstance(self.item, ToolCall) else None
+    latency_ms: float | None
 
 
-def place(run: AgentRun) -> Iterator[Placed]:
-    """Yield every step, call and event of the run with its position in the timeline, in no particular order."""
-    step_starts = {step.step_id: step.started_at for step in run.steps}
+def place(run: AgentRun) -> Iterator[Place]:
+    """Yield the place of every step, call and event of the run, in no particular order."""
     for position, step in enumerate(run.steps):
-        yield Placed(step.started_at, 0, position, step.step_id, step)
-    for position, call in enumerate(run.tool_calls):
-        at = call.started_at
-        if at is None:
-            at = step_starts.get(call.step_id or "", run.started_at)
-        yield Placed(at, 1, position, call.call_id, call)
+        yield Place(step.started_at, STEP, position, step.step_id, step.effective_latency_ms)
+    for position, (call, at) in enumerate(zip(run.tool_calls, run.call_starts(), strict=True)):
+        yield Place(at, CALL, position, call.call_id, call.effective_latency_ms)
     for position, event in enumerate(run.guardrail_events):
-        yield Placed(event.created_at, 2, position, event.event_id, event)
+        yield Place(event.created_at, EVENT, position, event.event_id, None)
 
 
-def present(at: int, kind: int, ref_id: str, data: Mapping[str, Any]) -> TimelineItem:
-    """Return the timeline item for one stored object."""
-    return TimelineItem(
-        kind=KINDS[kind],
-        ref_id=ref_id,
-        at=at,
-        step_id=ref_id if kind == 0 else data.get("step_id"),
-        call_id=ref_id if kind == 1 else data.get("call_id"),
-        title=str(data[_TITLES[kind]]),
-        status=data.get("status"),
-        data=dict(data),
-    )
+def present(item: StoredItem) -> TimelineItem:
+    """Return the timeline item for a stored row."""
+    data = from_json(item.data)
+    return TimelineItem.model_validate({**_head(item, data), "at": item.at, "data": data})
 
 
-def page_json(run_id: str, rows: Sequence[Any], total: int, next_cursor: str | None) -> bytes:
-    """Return the JSON of a `TimelinePage` for stored rows `(at, kind, position, ref_id, data as JSON text)`.
+def page_json(run_id: str, rows: Sequence[StoredItem], total: int, next_cursor: str | None) -> bytes:
+    """Return the JSON of a `TimelinePage`.
 
     Each item has the same fields as the result of `present`; the stored JSON text of the item is copied unchanged.
     """
-    items = [_item_json(at, kind, ref_id, text) for at, kind, _, ref_id, text in rows]
+    items = [_item_json(row) for row in rows]
     head = to_json({"run_id": run_id}).decode().removesuffix("}")
     tail = to_json({"total": total, "next_cursor": next_cursor}).decode().removeprefix("{")
     return f'{head},"items":[{",".join(items)}],{tail}'.encode()
 
 
-def _item_json(at: int, kind: int, ref_id: str, text: str) -> str:
-    data = from_json(text)
-    said = {
-        "kind": _KIND_NAMES[kind],
-        "ref_id": ref_id,
-        "at": format_time(at),
-        "step_id": ref_id if kind == 0 else data.get("step_id"),
-        "call_id": ref_id if kind == 1 else data.get("call_id"),
-        "title": data[_TITLES[kind]],
+def _head(item: StoredItem, data: dict[str, Any]) -> dict[str, Any]:
+    kind = ITEM_KINDS[item.kind]
+    return {
+        "kind": kind.name.value,
+        "ref_id": item.ref_id,
+        "at": format_time(item.at),
+        "step_id": item.ref_id if item.kind == STEP else data.get("step_id"),
+        "call_id": item.ref_id if item.kind == CALL else data.get("call_id"),
+        "title": data[kind.title_field],
         "status": data.get("status"),
     }
-    return f'{to_json(said).decode().removesuffix("}")},"data":{text}}}'
+
+
+def _item_json(item: StoredItem) -> str:
+    head = to_json(_head(item, from_json(item.data))).decode()
+    return f'{head.removesuffix("}")},"data":{item.data}}}'

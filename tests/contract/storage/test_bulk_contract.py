@@ -77,7 +77,7 @@ def on_postgres(postgres_url: str) -> Iterator[Database]:
 def run_row(run_id: str, **columns: Any) -> dict[str, Any]:
     """Return the row of a small run."""
     record = record_of(check_agent_run(minimal_run("r")))
-    return {**record.values, "run_id": run_id, "received_at": 1, "updated_at": 1, **columns}
+    return {**record.columns(1), "run_id": run_id, **columns}
 
 
 def stored(database: Database, table: Table, **wanted: Any) -> list[tuple[Any, ...]]:

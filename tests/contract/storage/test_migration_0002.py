@@ -21,7 +21,7 @@ from relab.storage import Database
 from relab.storage.base import Base
 from relab.storage.migrate import VERSION_TABLE, downgrade, upgrade
 from relab.telemetry.intake import PostedSpans, TelemetryIntake
-from relab.telemetry.models import AgentRun, ExportReceipt, MetricsOverview, RunFilter, TimelineItem
+from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem, TracesReceipt
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.reading import check_agent_run
 from relab.telemetry.records import record_of
@@ -73,7 +73,9 @@ def store(database: Database, bodies: list[RunBody]) -> None:
     """Write runs as revision 0001 did."""
     records = [record_of(check_agent_run(body)) for body in bodies]
     times = {"received_at": 7, "updated_at": 9}
-    runs = [{name: value for name, value in record.values.items() if name not in ADDED} | times for record in records]
+    runs = [
+        {name: value for name, value in record.columns(0).items() if name not in ADDED} | times for record in records
+    ]
     items = [{**item._asdict(), "run_id": record.run_id} for record in records for item in record.items]
     with database.write() as unit:
         unit.session.execute(insertion("agent_runs", runs[0]), runs)
@@ -188,7 +190,7 @@ def test_down_and_up_again_keeps_every_run_though_traces_lose_their_spans(used: 
     ]  # fmt: skip
     intake = TelemetryIntake(used, MovableClock(), shard=0)
     [receipt] = intake.write([PostedSpans(decode_protobuf(body_of(spans)))])
-    assert isinstance(receipt, ExportReceipt)
+    assert isinstance(receipt, TracesReceipt)
     before = everything(used)
     overviews = sums(used)
     assert TRACE.hex() in before

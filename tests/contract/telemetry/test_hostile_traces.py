@@ -15,7 +15,7 @@ from relab.jobs.queue import JobQueue, PollingAnnouncer
 from relab.storage import Database
 from relab.storage.migrate import upgrade
 from relab.telemetry.intake import PostedSpans, TelemetryIntake
-from relab.telemetry.models import ExportReceipt, RunFilter
+from relab.telemetry.models import RunFilter, TracesReceipt
 from relab.telemetry.otlp.decoding import decode_protobuf
 from relab.telemetry.service import TelemetryService
 from support.clocks import MovableClock
@@ -48,10 +48,10 @@ class Trace:
         self.service = TelemetryService(database, clock, JobQueue(database, clock, PollingAnnouncer()))
         self.intake = TelemetryIntake(database, clock, shard=0)
 
-    def send(self, *reports: SpanMessage, more: bytes = b"") -> ExportReceipt:
+    def send(self, *reports: SpanMessage, more: bytes = b"") -> TracesReceipt:
         """Store an export of these spans, and of what is appended to the last of them."""
         [receipt] = self.intake.write([PostedSpans(decode_protobuf(self.body(reports, more)))])
-        assert isinstance(receipt, ExportReceipt), receipt
+        assert isinstance(receipt, TracesReceipt), receipt
         return receipt
 
     def body(self, reports: tuple[SpanMessage, ...], more: bytes) -> bytes:
@@ -143,7 +143,7 @@ def test_reports_that_are_too_much_together_do_not_spoil_the_trace(shared: Datab
         reports.append(report)
     for export in [reports] if together else [[report] for report in reports]:
         receipt = trace.send(span("root", None, AGENT), *export)
-        assert receipt.accepted + receipt.refused == 1 + len(export)
+        assert receipt.accepted + receipt.rejected == 1 + len(export)
     assert trace.send(span("later", "root", CHAT)).accepted == 1
     trace.check()
 
@@ -154,7 +154,7 @@ def test_reports_that_are_too_much_together_do_not_spoil_the_trace(shared: Datab
 def test_a_span_that_is_spoiled_where_nobody_looks_does_not_spoil_the_trace(shared: Database, more: bytes) -> None:
     trace = Trace(shared)
     receipt = trace.send(span("root", None, AGENT), span("it", "root", CHAT), more=more)
-    assert receipt.accepted + receipt.refused == 3
+    assert receipt.accepted + receipt.rejected == 3
     receipt = trace.send(span("it", "root", CHAT | {"input.value": "more"}))
-    assert receipt.accepted + receipt.refused == 1
+    assert receipt.accepted + receipt.rejected == 1
     trace.check()

@@ -9,19 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.core.clock import EARLIEST_US, LATEST_US, format_time
-from relab.telemetry.models import AgentRun
+from relab.telemetry.models import ITEM_KINDS, AgentRun
 from relab.telemetry.reading import check_agent_run
-from relab.telemetry.records import ITEM_LISTS, MAX_SEARCH_TEXT, RunRecord, join_search_text, record_of, version_key
-from support.telemetry.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
+from relab.telemetry.records import (
+    MAX_SEARCH_TEXT,
+    RunRecord,
+    join_search_text,
+    record_of,
+    step_latencies_ms,
+    version_key,
+)
+from support.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
 
 
 def load(record: RunRecord) -> AgentRun:
     """Read a record back as the service reads the rows made of it."""
     items = sorted(record.items, key=lambda item: (item.kind, item.position))
     lists = {
-        name: [json.loads(item.data) for item in items if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)
+        kind.list_name: [json.loads(item.data) for item in items if item.kind == index]
+        for index, kind in enumerate(ITEM_KINDS)
     }
-    return AgentRun.model_validate({**json.loads(record.values["data"]), **lists})
+    return AgentRun.model_validate({**json.loads(record.row.data), **lists})
 
 
 @given(agent_runs())
@@ -30,7 +38,7 @@ def test_a_run_comes_back_from_its_record_as_it_was(body: RunBody) -> None:
     run = check_agent_run(body)
     record = record_of(run)
     assert load(record) == run
-    assert load(record).content_digest() == record.content_hash == run.content_digest()
+    assert load(record).content_digest() == record.row.content_hash == run.content_digest()
 
 
 @given(agent_runs())
@@ -38,14 +46,14 @@ def test_a_run_comes_back_from_its_record_as_it_was(body: RunBody) -> None:
 def test_the_row_says_the_same_as_the_run(body: RunBody) -> None:
     run = check_agent_run(body)
     record = record_of(run)
-    values = record.values
-    assert (values["source"], record.run_id, values["mapper_version"]) == ("json", run.run_id, None)
-    assert record.counts.model_dump() == {name: len(getattr(run, name)) for name in ITEM_LISTS}
-    assert json.loads(values["tool_stats"]) == {tool: list(entry) for tool, entry in record.tool_stats.items()}
-    assert sum(calls for calls, _ in record.tool_stats.values()) == len(run.tool_calls)
-    assert sum(failed for _, failed in record.tool_stats.values()) == sum(
-        call.status == "failure" for call in run.tool_calls
-    )
+    row = record.row
+    assert row.source == "json"
+    assert row.run_id == run.run_id
+    assert row.mapper_version is None
+    assert row.counts.model_dump() == {kind.list_name: len(getattr(run, kind.list_name)) for kind in ITEM_KINDS}
+    tool_stats = json.loads(row.tool_stats)
+    assert sum(calls for calls, _ in tool_stats.values()) == len(run.tool_calls)
+    assert sum(failed for _, failed in tool_stats.values()) == sum(call.status == "failure" for call in run.tool_calls)
     assert len({(item.at, item.kind, item.position, item.ref_id) for item in record.items}) == len(record.items)
 
 
@@ -61,11 +69,11 @@ def test_latencies_of_steps_are_reported_or_measured_and_others_left_out() -> No
             tool_calls=[tool_call("c", latency_ms=77)],
         )
     )
-    assert sorted(record_of(run).step_latencies_ms) == [0, 5, 2_000]
+    assert sorted(step_latencies_ms(record_of(run).items)) == [0, 5, 2_000]
 
 
 def test_people_find_a_run_by_its_names_ids_and_errors_in_lower_case() -> None:
-    text = record_of(check_agent_run(failed_run(conversation_id="Conv-7", task_id="Task-9"))).values["search_text"]
+    text = record_of(check_agent_run(failed_run(conversation_id="Conv-7", task_id="Task-9"))).search_text
     for part in ("run-1", "shop-agent", "toolcallerror", "trace-abc", "req-456", "conv-7", "task-9", "order_lookup",
                  "missing required field", "customer_id missing"):  # fmt: skip
         assert part in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 
-from relab.telemetry.models import AgentRun
+from relab.telemetry.models import CALL, ITEM_KINDS, AgentRun, TimelineKind
 from relab.telemetry.reading import check_agent_run
+from relab.telemetry.tables import StoredItem
 from relab.telemetry.timeline import place, present
 from support.telemetry.runs import (
     RunBody,
@@ -71,7 +74,11 @@ def test_the_latency_of_a_step_is_reported_or_measured() -> None:
                 step("measured", ended_at=time_text(1.5)),
                 step("running"),
             ],
-            tool_calls=[tool_call("c", latency_ms=3)],
+            tool_calls=[
+                tool_call("c", latency_ms=3),
+                tool_call("measured call", started_at=time_text(1), ended_at=time_text(3)),
+                tool_call("running call", started_at=time_text(1)),
+            ],
             guardrail_events=[guardrail_event("g")],
         )
     )
@@ -81,12 +88,16 @@ def test_the_latency_of_a_step_is_reported_or_measured() -> None:
         "measured": 1_500,
         "running": None,
         "c": 3,
+        "measured call": 2_000,
+        "running call": None,
         "g": None,
     }
 
 
 def test_an_item_shows_what_was_sent_and_what_it_belongs_to() -> None:
-    shown = present(5, 1, "c1", {"call_id": "c1", "step_id": "s1", "tool_name": "search", "status": "failure", "x": 1})
+    sent = {"call_id": "c1", "step_id": "s1", "tool_name": "search", "status": "failure", "x": 1}
+
+    shown = present(StoredItem("r", 5, CALL, 0, "c1", None, json.dumps(sent)))
 
     assert shown.model_dump(mode="json") == {
         "kind": "tool_call",
@@ -96,5 +107,18 @@ def test_an_item_shows_what_was_sent_and_what_it_belongs_to() -> None:
         "call_id": "c1",
         "title": "search",
         "status": "failure",
-        "data": {"call_id": "c1", "step_id": "s1", "tool_name": "search", "status": "failure", "x": 1},
+        "data": sent,
     }
+
+
+def test_each_kind_of_item_has_one_entry_that_names_its_list_and_its_fields() -> None:
+    run = check_agent_run(
+        minimal_run(steps=[step("s")], tool_calls=[tool_call("c")], guardrail_events=[guardrail_event("g")])
+    )
+
+    assert [kind.name for kind in ITEM_KINDS] == list(TimelineKind)
+    for index, kind in enumerate(ITEM_KINDS):
+        [item] = getattr(run, kind.list_name)
+        [placed] = [each for each in place(run) if each.kind == index]
+        assert placed.ref_id == getattr(item, kind.id_field)
+        assert getattr(item, kind.title_field)

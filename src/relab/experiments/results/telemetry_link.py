@@ -106,7 +106,7 @@ class TelemetryLink:
             RelabError: the export cannot be stored now.
         """
         if self._telemetry is not None:
-            self._telemetry.submit_export(lambda: body, encoding).result()
+            self._telemetry.submit_traces(lambda: body, encoding).result()
 
     def close(self) -> None:
         """Wait until every agent run has been stored or has failed."""

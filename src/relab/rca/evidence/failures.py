@@ -31,7 +31,7 @@ class PlacedStep:
 class PlacedCall:
     """A tool call, its index in order of time, and the agent of its step.
 
-    `started_us` is its own start, else that of its step, else that of the run.
+    `started_us` is its place in time (`AgentRun.call_starts`).
     """
 
     call: ToolCall
@@ -48,14 +48,6 @@ class PlacedCall:
         if call.started_at is not None and call.latency_ms is not None:
             return call.started_at + int(call.latency_ms * 1_000)
         return self.started_us
-
-    @property
-    def latency_ms(self) -> float | None:
-        """The reported latency, else the time between the call's own start and end; None if neither is known."""
-        call = self.call
-        if call.latency_ms is not None or call.started_at is None or call.ended_at is None:
-            return call.latency_ms
-        return (call.ended_at - call.started_at) / 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from relab.rca.evidence.failures import (
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
-from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus, ToolCall
+from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus
 
 _SHORT_OUTPUT_CHARS = 300
 """A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
@@ -47,7 +47,7 @@ class RunView:
         self._step_by_id: dict[str, PlacedStep] = {}
         for placed in self.steps:
             self._step_by_id.setdefault(placed.step.step_id, placed)
-        timed = sorted(((self._call_start(call), call) for call in run.tool_calls), key=lambda pair: pair[0])
+        timed = sorted(zip(run.call_starts(), run.tool_calls, strict=True), key=lambda pair: pair[0])
         self.calls = tuple(
             PlacedCall(call, position, start, self.agent_of(call.step_id))
             for position, (start, call) in enumerate(timed)
@@ -111,12 +111,6 @@ class RunView:
         while step_id is not None:
             yield step_id
             step_id = self.parent_of(step_id)
-
-    def _call_start(self, call: ToolCall) -> int:
-        if call.started_at is not None:
-            return call.started_at
-        placed = self._step_by_id.get(call.step_id) if call.step_id is not None else None
-        return placed.step.started_at if placed is not None else self.run.started_at
 
     @cached_property
     def _last_good_call(self) -> dict[str, int]:
@@ -240,7 +234,7 @@ class RunView:
             is_generic=is_generic_class(error_class) and is_generic_message(text),
             is_specific=is_specific_error(error_class, message, text),
             recovered=self.call_was_recovered(placed),
-            latency_ms=placed.latency_ms,
+            latency_ms=call.effective_latency_ms,
         )
 
     def _of_step(self, placed: PlacedStep) -> Failure:

@@ -1,4 +1,4 @@
-"""Decode the body of an OTLP export into spans; each span is accepted or rejected independently."""
+"""Decode the body of an OTLP request into spans; each span is accepted or rejected independently."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from relab.telemetry.otlp.spans import (
 )
 
 MAX_ORIGIN_BYTES = 1_048_576
-_SHOWN_REFUSALS = 5
+_SHOWN_REJECTIONS = 5
 
 
 class Origin(NamedTuple):
@@ -54,7 +54,7 @@ class ReceivedSpan(NamedTuple):
 
 
 @dataclass
-class Refusals:
+class Rejections:
     """The rejected spans: their number, and the first few different reasons."""
 
     count: int = 0
@@ -63,28 +63,28 @@ class Refusals:
     def add(self, reason: str, count: int = 1) -> None:
         """Add `count` spans that were rejected for a reason."""
         self.count += count
-        if len(self.reasons) < _SHOWN_REFUSALS and reason not in self.reasons:
+        if len(self.reasons) < _SHOWN_REJECTIONS and reason not in self.reasons:
             self.reasons.append(reason)
 
     def message(self) -> str:
         """Return the reasons as one text, empty if no span was rejected."""
-        more = "" if len(self.reasons) < _SHOWN_REFUSALS else "; and possibly others"
+        more = "" if len(self.reasons) < _SHOWN_REJECTIONS else "; and possibly others"
         return "; ".join(self.reasons) + more
 
 
 @dataclass
-class SpanExport:
+class SpanBatch:
     """The spans of one request, by trace.
 
     Attributes:
         traces: `{trace id: spans}`, in the order of the body; a span may occur twice.
         origins: `{key: origin}` of all spans.
-        refusals: the rejected spans.
+        rejections: the rejected spans.
     """
 
     traces: dict[str, list[ReceivedSpan]] = field(default_factory=dict)
     origins: dict[int, Origin] = field(default_factory=dict)
-    refusals: Refusals = field(default_factory=Refusals)
+    rejections: Rejections = field(default_factory=Rejections)
 
     @property
     def span_count(self) -> int:
@@ -92,7 +92,7 @@ class SpanExport:
         return sum(map(len, self.traces.values()))
 
 
-def decode_protobuf(body: bytes) -> SpanExport:
+def decode_protobuf(body: bytes) -> SpanBatch:
     """Decode a binary `ExportTraceServiceRequest`.
 
     Raises:
@@ -102,11 +102,11 @@ def decode_protobuf(body: bytes) -> SpanExport:
     return _collect(_iter_packed_groups(body))
 
 
-def decode_json(body: bytes) -> SpanExport:
+def decode_json(body: bytes) -> SpanBatch:
     """Decode a JSON `ExportTraceServiceRequest`.
 
     Raises:
-        MalformedBodyError: the body is not JSON, or does not have the shape of an export.
+        MalformedBodyError: the body is not JSON, or does not have the shape of an `ExportTraceServiceRequest`.
         TooLargeError: the body has more than 100,000 spans, 10,000 resources or scopes, or 4,000,000 parts of spans.
     """
     return _collect(iter_json_groups(body))
@@ -126,7 +126,7 @@ def _iter_packed_groups(body: bytes) -> Iterator[SpanGroup]:
                 schema_url = scope_spans.schema_url or resource_spans.schema_url
                 yield SpanGroup(resource, scope, schema_url, scope_spans.spans, len(scope_spans.spans))
     except DecodeError as error:
-        raise MalformedBodyError(f"The body is not an OTLP export: {error}.") from error
+        raise MalformedBodyError(f"The body is not an OTLP request: {error}.") from error
 
 
 def _unpack(kind: Any, packed: bytes, field: str) -> Any:
@@ -139,41 +139,41 @@ def _unpack(kind: Any, packed: bytes, field: str) -> Any:
         return InvalidSpanError(f"the {field} of spans cannot be decoded: {error}")
 
 
-def _collect(groups: Iterable[SpanGroup]) -> SpanExport:
-    export = SpanExport()
+def _collect(groups: Iterable[SpanGroup]) -> SpanBatch:
+    batch = SpanBatch()
     span_count = parts = 0
     for group_count, group in enumerate(groups, start=1):
         span_count += group.count
         check_group_count(group_count)
         if span_count > MAX_SPANS:
             raise too_many_parts()
-        parts = _take_group(export, group, parts)
-    return export
+        parts = _take_group(batch, group, parts)
+    return batch
 
 
-def _take_group(export: SpanExport, group: SpanGroup, parts: int) -> int:
-    """Add the spans of a group to an export; return `parts` plus the number of parts of these spans."""
+def _take_group(batch: SpanBatch, group: SpanGroup, parts: int) -> int:
+    """Add the spans of a group to a batch; return `parts` plus the number of parts of these spans."""
     try:
         origin = _origin(group)
     except InvalidSpanError as error:
-        export.refusals.add(str(error), group.count)
+        batch.rejections.add(str(error), group.count)
         return parts
-    export.origins[origin.key] = origin
+    batch.origins[origin.key] = origin
     for raw in group.spans:
         try:
             if isinstance(raw, InvalidSpanError):
                 raise raw
             span = read_span(raw)
         except InvalidSpanError as error:
-            export.refusals.add(str(error))
+            batch.rejections.add(str(error))
             continue
         parts += span.parts
         if parts > MAX_REQUEST_PARTS:
             raise too_many_parts()
         received = ReceivedSpan(facts_of(span, origin.resource), origin.key, raw)
-        trace = export.traces.get(span.trace_id)
+        trace = batch.traces.get(span.trace_id)
         if trace is None:
-            export.traces[span.trace_id] = [received]
+            batch.traces[span.trace_id] = [received]
         else:
             trace.append(received)
     return parts

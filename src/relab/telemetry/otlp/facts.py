@@ -11,21 +11,27 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from relab.core.clock import format_time
-from relab.telemetry.models import MAX_INT64, StepStatus
+from relab.telemetry.models import (
+    CALL,
+    EVENT,
+    MAX_COST_USD,
+    MAX_INT64,
+    MAX_SHORT_TEXT_CHARS,
+    MAX_STATUS_CODE,
+    STEP,
+    StepStatus,
+)
 from relab.telemetry.otlp import text
 from relab.telemetry.otlp.outcome import Outcome, outcome_of
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 
-MAX_NAME_CHARS = 1_000
-MAX_STATUS_CODE = 99_999
-MAX_COST_USD: Final = 1e12
 MAX_FINISH_REASONS = 20
 MAX_FINISH_REASON_CHARS = 100
 CONTENT_FILTER: Final = "content_filter"
 
-NO_ITEM, STEP, CALL, EVENT = -1, 0, 1, 2
-"""The timeline kind of a span; the numbers are those of `telemetry/timeline.py`."""
+NO_ITEM: Final = -1
+"""The kind of a span that is not an item of the timeline; the other kinds are those of `models.ITEM_KINDS`."""
 
 
 class Usage(NamedTuple):
@@ -67,7 +73,7 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
         return SpanFacts(span, resource, role, outcome, CALL, item, None)
     if role is Role.RETRIEVER:
         return SpanFacts(span, resource, role, outcome, CALL, _retrieval(span, outcome), None)
-    if role is Role.GUARDRAIL and _guardrail_spoke(span, outcome):
+    if role is Role.GUARDRAIL and _guardrail_triggered(span, outcome):
         return SpanFacts(span, resource, role, outcome, EVENT, _guardrail_event(span, outcome), None)
     usage = _usage(span.attributes)
     if role is not Role.LLM:
@@ -81,7 +87,7 @@ def facts_of(span: Span, resource: Attributes) -> SpanFacts:
     return SpanFacts(span, resource, role, outcome, STEP, item, usage, _requested(span.attributes, answers))
 
 
-def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_NAME_CHARS) -> str | None:
+def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TEXT_CHARS) -> str | None:
     """Return the first of the attributes that is a non-empty text, cut at `limit` characters; None if there is none."""
     for key in keys:
         value = attributes.get(key)
@@ -96,7 +102,7 @@ def _step(
     attributes = span.attributes
     item: dict[str, Any] = {
         "step_id": span.span_id,
-        "name": span.name[:MAX_NAME_CHARS],
+        "name": span.name[:MAX_SHORT_TEXT_CHARS],
         "status": str(outcome.status),
         "span_kind": str(role),
     }
@@ -125,7 +131,7 @@ def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
     name = text_attribute(attributes, "gen_ai.tool.name", "tool.name", "traceloop.entity.name")
     item: dict[str, Any] = {
         "call_id": span.span_id,
-        "tool_name": name or span.name.removeprefix("execute_tool ")[:MAX_NAME_CHARS],
+        "tool_name": name or span.name.removeprefix("execute_tool ")[:MAX_SHORT_TEXT_CHARS],
         "status": str(outcome.status),
         "span_kind": "tool",
     }
@@ -140,7 +146,7 @@ def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
     if message.text:
         item["result_summary"] = message.text[: text.MAX_OUTPUT_CHARS]
     call_id = text_attribute(attributes, "gen_ai.tool.call.id", "tool_call.id", "tool.id") or message.tool_call_id
-    _add(item, "tool_call_id", call_id and call_id[:MAX_NAME_CHARS])
+    _add(item, "tool_call_id", call_id and call_id[:MAX_SHORT_TEXT_CHARS])
     status_code = get("http.response.status_code", get("http.status_code"))
     if type(status_code) is int and 0 <= status_code <= MAX_STATUS_CODE:
         item["status_code"] = status_code
@@ -152,7 +158,8 @@ def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
     attributes = span.attributes
     item: dict[str, Any] = {
         "call_id": span.span_id,
-        "tool_name": text_attribute(attributes, "gen_ai.data_source.id", "tool.name") or span.name[:MAX_NAME_CHARS],
+        "tool_name": text_attribute(attributes, "gen_ai.data_source.id", "tool.name")
+        or span.name[:MAX_SHORT_TEXT_CHARS],
         "status": str(outcome.status),
         "span_kind": "retriever",
     }
@@ -170,7 +177,7 @@ def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
     return item
 
 
-def _guardrail_spoke(span: Span, outcome: Outcome) -> bool:
+def _guardrail_triggered(span: Span, outcome: Outcome) -> bool:
     """Return whether a guardrail was triggered: its span failed or was cancelled, or its verdict is negative."""
     if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
         return True
@@ -185,7 +192,7 @@ def _guardrail_event(span: Span, outcome: Outcome) -> dict[str, Any]:
     message = outcome.error_message or gave or took or outcome.error_class or span.name
     return {
         "event_id": span.span_id,
-        "type": (span.name or outcome.error_class or "guardrail")[:MAX_NAME_CHARS],
+        "type": (span.name or outcome.error_class or "guardrail")[:MAX_SHORT_TEXT_CHARS],
         "message": message[: text.MAX_OUTPUT_CHARS],
         "created_at": format_time(max(span.end_us or 0, span.start_us)),
     }
@@ -304,7 +311,7 @@ def _add_error(item: dict[str, Any], outcome: Outcome) -> None:
     if outcome.status is StepStatus.SUCCESS:
         return
     if outcome.error_class is not None:
-        item["error_class"] = outcome.error_class[:MAX_NAME_CHARS]
+        item["error_class"] = outcome.error_class[:MAX_SHORT_TEXT_CHARS]
     if outcome.error_message is not None:
         item["error_message"] = outcome.error_message[: text.MAX_OUTPUT_CHARS]
 

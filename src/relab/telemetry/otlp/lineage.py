@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from relab.telemetry.otlp.facts import CALL, STEP, SpanFacts
+from relab.telemetry.models import CALL, STEP
+from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 

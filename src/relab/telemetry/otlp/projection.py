@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,25 +17,26 @@ from pydantic_core import from_json
 from pydantic_core import to_json as _to_json
 
 from relab.core.clock import format_time
-from relab.telemetry.models import MAX_INT64, RunStatus, StepStatus
-from relab.telemetry.otlp.facts import (
+from relab.telemetry.models import (
     CALL,
-    CONTENT_FILTER,
     EVENT,
     MAX_COST_USD,
+    MAX_INT64,
     MAX_NAME_CHARS,
-    NO_ITEM,
+    MAX_SHORT_TEXT_CHARS,
     STEP,
-    SpanFacts,
-    model_of,
-    text_attribute,
+    RunFields,
+    RunStatus,
+    StepStatus,
 )
+from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
 from relab.telemetry.otlp.lineage import surroundings
 from relab.telemetry.otlp.roles import MAPPER_VERSION, MODEL_ROLES, Role
 from relab.telemetry.otlp.spans import Attributes, clean_text
-from relab.telemetry.records import ItemRecord, RunRecord, join_search_text, version_key
+from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
+from relab.telemetry.records import RunRecord, run_record
+from relab.telemetry.tables import StoredItem
 
-MAX_AGENT_NAME_CHARS = 500
 _CONVERSATION = ("gen_ai.conversation.id", "session.id")
 
 
@@ -76,36 +76,18 @@ class _Projection:
         items = self._items()
         data = self._run_data(end)
         data_json = _to_json(data).decode()
-        tool_stats = self._tool_stats()
         content = hashlib.sha256("\n".join([data_json, *[item.data for item in items]]).encode())
-        counts = Counter([item.kind for item in items])
-        values = {
-            "run_id": self._trace_id,
-            "source": "otlp",
-            **{
-                name: data.get(name)
-                for name in ("agent_name", "agent_version", "model", "environment", "conversation_id")
-            },
-            "started_at": self._spans[0].span.start_us,
-            "ended_at": end.ended_at,
-            "status": str(end.status),
-            "task_id": data.get("task_id"),
-            "prompt_hash": data.get("prompt_hash"),
-            "version_key": version_key(
-                data["agent_name"], data.get("environment"), data.get("agent_version"), data.get("prompt_hash")
-            ),
-            "total_cost_usd": data.get("cost", {}).get("total_cost_usd"),
-            "category": None,
-            "step_count": counts[STEP],
-            "tool_call_count": counts[CALL],
-            "guardrail_event_count": counts[EVENT],
-            "tool_stats": _to_json(tool_stats).decode(),
-            "search_text": join_search_text(self._search_parts(data)),
-            "content_hash": f"sha256:{content.hexdigest()}",
-            "mapper_version": MAPPER_VERSION,
-            "data": data_json,
-        }
-        return RunRecord(values, items, tool_stats)
+        return run_record(
+            # The same checks as for a posted run, so that no run is stored that an analysis could not load.
+            RunFields.model_validate(data),
+            items,
+            source="otlp",
+            data=data_json,
+            content_hash=f"sha256:{content.hexdigest()}",
+            calls=((facts.item["tool_name"], facts.outcome.status) for facts in self._spans if facts.kind == CALL),
+            search_parts=self._search_parts(),
+            mapper_version=MAPPER_VERSION,
+        )
 
     def _end(self) -> _End:
         """Return the end of the run, from its top agent and chain spans or else its root spans.
@@ -127,7 +109,7 @@ class _Projection:
         principal, conversation_id = self._principal, self._conversation_id()
         attributes, resource = principal.span.attributes, principal.resource
         # If the trace comes from a trial of an experiment, this is the agent run of the trial.
-        trial = text_attribute(resource, "relab.agent_run_id", limit=MAX_AGENT_NAME_CHARS)
+        trial = text_attribute(resource, "relab.agent_run_id", limit=MAX_NAME_CHARS)
         fields = {
             "run_id": self._trace_id,
             "agent_name": self._agent_name(),
@@ -139,8 +121,8 @@ class _Projection:
             "started_at": format_time(self._spans[0].span.start_us),
             "ended_at": format_time(end.ended_at) if end.ended_at is not None else None,
             "status": str(end.status),
-            "error_type": end.error_class and end.error_class[:1_000],
-            "error_message": end.error_message and end.error_message[:16_000],
+            "error_type": end.error_class and end.error_class[:MAX_SHORT_TEXT_CHARS],
+            "error_message": end.error_message and end.error_message[:MAX_OUTPUT_CHARS],
             "trace_id": self._trace_id,
             "correlation_ids": [name for name in (conversation_id, trial) if name] or None,
             "task_id": text_attribute(attributes, "relab.task_id") or text_attribute(resource, "relab.task_id"),
@@ -156,7 +138,7 @@ class _Projection:
         if service is not None and service.startswith("unknown_service"):
             service = None
         name = text_attribute(attributes, "gen_ai.agent.name", "agent.name") or _langchain_name(attributes) or service
-        return (name or _without_operation(principal.span.name) or "unknown")[:MAX_AGENT_NAME_CHARS]
+        return (name or _without_operation(principal.span.name) or "unknown")[:MAX_NAME_CHARS]
 
     def _first_model(self) -> str | None:
         for facts in self._spans:
@@ -168,7 +150,7 @@ class _Projection:
 
     def _conversation_id(self) -> str | None:
         for facts in self._spans:
-            found = text_attribute(facts.span.attributes, *_CONVERSATION, limit=MAX_AGENT_NAME_CHARS)
+            found = text_attribute(facts.span.attributes, *_CONVERSATION, limit=MAX_NAME_CHARS)
             if found is not None:
                 return found
         return None
@@ -194,14 +176,14 @@ class _Projection:
         }
         return {name: value for name, value in sums.items() if value is not None} or None
 
-    def _items(self) -> list[ItemRecord]:
+    def _items(self) -> list[StoredItem]:
         agents = {facts.span.span_id: _agent_label(facts) for facts in self._spans if facts.role is Role.AGENT}
         names_agents = len(set(agents.values())) > 1
         whole = self._whole.span.span_id if self._whole is not None else None
         asked: dict[str | None, str] = {
             call: facts.span.span_id for facts in reversed(self._spans) for call in facts.requested
         }
-        items: list[ItemRecord] = []
+        items: list[StoredItem] = []
         for facts in self._spans:
             span_id = facts.span.span_id
             if facts.kind == NO_ITEM or span_id == whole:
@@ -224,11 +206,11 @@ class _Projection:
                     _tie(item, "call_id", around.call)
             # The position is always 0, and ties are sorted by span id: a position would change with each earlier span.
             items.append(
-                ItemRecord(self._trace_id, at, facts.kind, 0, span_id, item.get("latency_ms"), _to_json(item).decode())
+                StoredItem(self._trace_id, at, facts.kind, 0, span_id, item.get("latency_ms"), _to_json(item).decode())
             )
         return items
 
-    def _content_filter(self, facts: SpanFacts) -> ItemRecord:
+    def _content_filter(self, facts: SpanFacts) -> StoredItem:
         span = facts.span
         at = max(span.end_us or 0, span.start_us)
         event = {
@@ -238,20 +220,9 @@ class _Projection:
             "step_id": span.span_id,
             "created_at": format_time(at),
         }
-        return ItemRecord(self._trace_id, at, EVENT, 0, span.span_id, None, _to_json(event).decode())
+        return StoredItem(self._trace_id, at, EVENT, 0, span.span_id, None, _to_json(event).decode())
 
-    def _tool_stats(self) -> dict[str, list[int]]:
-        stats: dict[str, list[int]] = {}
-        for facts in self._spans:
-            if facts.kind == CALL:
-                entry = stats.setdefault(facts.item["tool_name"], [0, 0])
-                entry[0] += 1
-                entry[1] += facts.outcome.status is StepStatus.FAILURE
-        return stats
-
-    def _search_parts(self, data: dict[str, Any]) -> Iterator[str | None]:
-        for name in ("run_id", "agent_name", "error_type", "error_message", "task_id", "conversation_id"):
-            yield data.get(name)
+    def _search_parts(self) -> Iterator[str | None]:
         for facts in self._spans:
             if facts.kind != NO_ITEM and facts.outcome.status is StepStatus.FAILURE:
                 item = facts.item
@@ -274,7 +245,7 @@ def _langchain_name(attributes: Attributes) -> str | None:
 
 def _agent_label(facts: SpanFacts) -> str:
     name = text_attribute(facts.span.attributes, "gen_ai.agent.name", "agent.name")
-    return (name or _without_operation(facts.span.name) or "unknown")[:MAX_NAME_CHARS]
+    return (name or _without_operation(facts.span.name) or "unknown")[:MAX_SHORT_TEXT_CHARS]
 
 
 def _without_operation(name: str) -> str:

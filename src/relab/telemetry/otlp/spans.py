@@ -95,9 +95,9 @@ class SpanGroup:
 
 
 def too_many_parts() -> TooLargeError:
-    """Return the error for an export with too many spans, groups or parts."""
+    """Return the error for a request with too many spans, groups or parts."""
     return TooLargeError(
-        f"The export holds more than {MAX_SPANS:,} spans, {MAX_GROUPS:,} resources or scopes, "
+        f"The request holds more than {MAX_SPANS:,} spans, {MAX_GROUPS:,} resources or scopes, "
         f"or {MAX_REQUEST_PARTS:,} attributes, events and values.",
         remedy="Send smaller batches: exporters send 512 spans by default.",
     )

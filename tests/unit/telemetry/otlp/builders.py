@@ -11,10 +11,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
-from relab.telemetry.models import AgentRun, GuardrailEvent, Step, ToolCall
-from relab.telemetry.otlp.decoding import ReceivedSpan, SpanExport, decode_protobuf
+from relab.telemetry.models import ITEM_KINDS, AgentRun, GuardrailEvent, Step, ToolCall
+from relab.telemetry.otlp.decoding import ReceivedSpan, SpanBatch, decode_protobuf
 from relab.telemetry.otlp.projection import project
-from relab.telemetry.records import ITEM_LISTS, RunRecord
+from relab.telemetry.records import RunRecord
 from relab.telemetry.store import TraceSpans
 
 TRACE = b"one-trace-of-16b"
@@ -115,7 +115,7 @@ def body_of(spans: Sequence[SpanMessage | bytes], resource: Attributes | None = 
     return export.SerializeToString()
 
 
-def decode(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> SpanExport:
+def decode(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> SpanBatch:
     """Send spans through the binary encoding."""
     return decode_protobuf(body_of(spans, resource))
 
@@ -123,14 +123,14 @@ def decode(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> S
 def received(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> list[ReceivedSpan]:
     """Send spans of the one trace through the binary encoding; none may be refused."""
     export = decode(*spans, resource=resource)
-    assert export.refusals.count == 0, export.refusals.message()
+    assert export.rejections.count == 0, export.rejections.message()
     return export.traces[TRACE.hex()]
 
 
 def record_of_spans(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> RunRecord:
     """Return what is stored of a trace; several reports of one span are joined."""
     export = decode(*spans, resource=resource)
-    assert export.refusals.count == 0, export.refusals.message()
+    assert export.rejections.count == 0, export.rejections.message()
     trace = TraceSpans({}, export.origins)
     for item in export.traces[TRACE.hex()]:
         trace.add(item)
@@ -141,9 +141,10 @@ def load(record: RunRecord) -> AgentRun:
     """Read a record back as `TelemetryService.load` reads the rows made of it."""
     items = sorted(record.items, key=lambda item: (item.kind, item.position, item.at, item.ref_id))
     lists = {
-        name: [json.loads(item.data) for item in items if item.kind == kind] for kind, name in enumerate(ITEM_LISTS)
+        kind.list_name: [json.loads(item.data) for item in items if item.kind == index]
+        for index, kind in enumerate(ITEM_KINDS)
     }
-    return AgentRun.model_validate({**json.loads(record.values["data"]), **lists})
+    return AgentRun.model_validate({**json.loads(record.row.data), **lists})
 
 
 def run_of(*spans: SpanMessage | bytes, resource: Attributes | None = None) -> AgentRun:

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.core.errors import MalformedBodyError, TooLargeError
-from relab.telemetry.otlp.decoding import SpanExport, decode_json, decode_protobuf
+from relab.telemetry.otlp.decoding import SpanBatch, decode_json, decode_protobuf
 from relab.telemetry.otlp.joining import join_spans
 from relab.telemetry.otlp.json_encoding import span_to_json
 from relab.telemetry.otlp.spans import MAX_PARTS, MAX_SPAN_BYTES
@@ -55,7 +55,7 @@ def json_body(body: bytes) -> dict[str, Any]:
     return export
 
 
-def taken(export: SpanExport) -> list[str]:
+def taken(export: SpanBatch) -> list[str]:
     return [item.facts.span.span_id for items in export.traces.values() for item in items]
 
 
@@ -99,9 +99,9 @@ def test_a_span_that_cannot_be_stored_is_refused_alone(
     body = body_of([span("root", None, AGENT), bad, span("chat", "root", CHAT)])
     export = decode_protobuf(body) if encoding == "protobuf" else decode_json(json.dumps(json_body(body)).encode())
     assert taken(export) == [id_of("root"), id_of("chat")]
-    assert export.refusals.count == 1
-    assert reason in export.refusals.message()
-    assert len(export.refusals.message()) < 400
+    assert export.rejections.count == 1
+    assert reason in export.rejections.message()
+    assert len(export.rejections.message()) < 400
 
 
 PACKED = span("bad", "root", CHAT).SerializeToString()
@@ -123,7 +123,7 @@ def test_what_is_taken_can_be_shown_and_joined_and_the_rest_is_refused_alone(pac
     good = span("root", None, AGENT).SerializeToString()
     export = decode_protobuf(packed_body(good, packed))
     assert id_of("root") in taken(export)
-    assert len(taken(export)) + export.refusals.count == 2
+    assert len(taken(export)) + export.rejections.count == 2
     for item in export.traces[TRACE.hex()]:
         assert span_to_json(item.raw)["spanId"] == item.facts.span.span_id
         assert join_spans(item.raw, good)
@@ -137,7 +137,7 @@ def test_a_value_of_any_depth_is_refused_or_can_be_shown_and_joined(depth: int, 
         packed = field(5, field(1, packed)) if kind == "lists" else field(6, field(1, b"\x0a\x01k" + field(2, packed)))
     raw = PACKED + field(9, b"\x0a\x01k" + field(2, packed))
     export = decode_protobuf(packed_body(raw))
-    assert len(taken(export)) + export.refusals.count == 1
+    assert len(taken(export)) + export.rejections.count == 1
     for item in export.traces.get(TRACE.hex(), ()):
         assert span_to_json(item.raw)["name"] == "bad"
         assert join_spans(item.raw, PACKED)
@@ -147,7 +147,7 @@ def test_a_value_of_any_depth_is_refused_or_can_be_shown_and_joined(depth: int, 
 @examples(150)
 def test_any_bytes_are_taken_and_readable_or_refused(packed: bytes) -> None:
     export = decode_protobuf(packed_body(packed))
-    assert len(taken(export)) + export.refusals.count == 1
+    assert len(taken(export)) + export.rejections.count == 1
     for items in export.traces.values():
         for item in items:
             assert span_to_json(item.raw)
@@ -169,7 +169,7 @@ def test_any_body_is_read_or_malformed(body: bytes) -> None:
 def test_json_says_the_same_as_protobuf(trace: list[SpanMessage], resource: list[tuple[str, Any]]) -> None:
     body = body_of(trace, dict(resource))
     binary, text = decode_protobuf(body), decode_json(json.dumps(json_body(body)).encode())
-    assert text.refusals == binary.refusals
+    assert text.rejections == binary.rejections
     assert text.origins == binary.origins
     assert [item.facts for item in text.traces[TRACE.hex()]] == [item.facts for item in binary.traces[TRACE.hex()]]
 
@@ -209,7 +209,7 @@ def test_a_field_of_another_type_spoils_no_other_span(name: str) -> None:
         spans = [{**bad, name: value}, good]
         export = decode_json(json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}).encode())
         assert id_of("root") in taken(export), value
-        assert len(taken(export)) + export.refusals.count == 2, value
+        assert len(taken(export)) + export.rejections.count == 2, value
 
 
 @pytest.mark.parametrize("name", ["resource", "scope", "spans", "scopeSpans", "schemaUrl"])
@@ -259,20 +259,20 @@ def test_a_resource_that_is_too_large_takes_only_its_spans_along() -> None:
     large = body_of([span("a"), span("b")], {"x": "x" * 2_000_000})
     export = decode_protobuf(large + body_of([span("c")], {"x": "small"}))
     assert taken(export) == [id_of("c")]
-    assert export.refusals.count == 2
+    assert export.rejections.count == 2
 
 
 def test_a_resource_of_too_many_values_takes_only_its_spans_along() -> None:
     large = body_of([span("a")], {"x": [None] * 100_001})
     export = decode_protobuf(large + body_of([span("c")], {"x": [None] * 1_000}))
     assert taken(export) == [id_of("c")]
-    assert "100,000 values" in export.refusals.message()
+    assert "100,000 values" in export.rejections.message()
 
 
 def test_vectors_of_embeddings_do_not_count() -> None:
     vectors = {f"embedding.embeddings.{n}.embedding.vector": [0.5] * 3_072 for n in range(50)}
     export = decode(span("a", None, {"openinference.span.kind": "EMBEDDING"} | vectors))
-    assert export.refusals.count == 0
+    assert export.rejections.count == 0
     [received] = export.traces[TRACE.hex()]
     shown = {pair["key"]: pair["value"] for pair in span_to_json(received.raw)["attributes"]}
     assert len(shown["embedding.embeddings.7.embedding.vector"]["arrayValue"]["values"]) == 3_072
@@ -284,7 +284,7 @@ def test_an_id_with_anything_but_hex_in_it_is_refused(given: str) -> None:
     body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"] = given
     export = decode_json(json.dumps(body).encode())
     assert export.span_count == 0
-    assert "traceId" in export.refusals.message()
+    assert "traceId" in export.rejections.message()
 
 
 def test_json_of_too_many_values_is_refused_before_it_is_parsed() -> None:
@@ -295,7 +295,7 @@ def test_json_of_too_many_values_is_refused_before_it_is_parsed() -> None:
 def test_an_event_at_no_time_is_no_reason_to_refuse() -> None:
     made = span("a", None, CHAT)
     made.events.add(name="exception", time_unix_nano=2**64 - 1)
-    assert decode(made).refusals.count == 0
+    assert decode(made).rejections.count == 0
 
 
 def test_a_span_of_the_first_and_of_the_last_moment_is_taken() -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from relab.core.clock import parse_time
-from relab.telemetry.records import ITEM_LISTS, RunRecord
-from support.telemetry.runs import examples
+from relab.telemetry.models import ITEM_KINDS
+from relab.telemetry.records import RunRecord
+from support.runs import examples
 from unit.telemetry.otlp.builders import (
     AGENT,
     CHAT,
@@ -37,23 +38,23 @@ COLUMN_CHARS = {
 def check(record: RunRecord) -> None:
     """Check that a record can be stored on every database, and be read."""
     run = load(record)
-    values = record.values
+    values = record.columns(0)
     assert (run.run_id, run.started_at, run.ended_at, run.status, run.agent_name, run.conversation_id) == (
         values["run_id"], values["started_at"], values["ended_at"], values["status"], values["agent_name"],
         values["conversation_id"],
     )  # fmt: skip
     counts = [values["step_count"], values["tool_call_count"], values["guardrail_event_count"]]
-    assert [len(getattr(run, name)) for name in ITEM_LISTS] == counts
+    assert [len(getattr(run, kind.list_name)) for kind in ITEM_KINDS] == counts
     for column, chars in COLUMN_CHARS.items():
         assert values[column] is None or len(values[column]) <= chars
     assert is_plain(values)
     assert is_plain(run.model_dump(mode="json"))
-    assert record.tool_stats == json.loads(values["tool_stats"])
+    assert sum(calls for calls, _ in json.loads(values["tool_stats"]).values()) == len(run.tool_calls)
     assert len({item.key for item in record.items}) == len(record.items)
     for item in record.items:
         data = json.loads(item.data)
         assert item.at == parse_time(data["created_at" if item.kind == 2 else "started_at"])
-        assert item.ref_id == data[("step_id", "call_id", "event_id")[item.kind]]
+        assert item.ref_id == data[ITEM_KINDS[item.kind].id_field]
 
 
 @given(traces())
@@ -97,9 +98,9 @@ def test_repeated_and_split_reports_make_one_run_in_any_order(data: st.DataObjec
 @examples(40)
 def test_equal_runs_have_equal_hashes_and_other_runs_others(trace: list[SpanMessage]) -> None:
     record = record_of_spans(*trace)
-    assert record_of_spans(*trace).content_hash == record.content_hash
+    assert record_of_spans(*trace).row.content_hash == record.row.content_hash
     added = span("more", "root", CHAT, title="something more")
-    assert record_of_spans(*trace, added).content_hash != record.content_hash
+    assert record_of_spans(*trace, added).row.content_hash != record.row.content_hash
 
 
 def test_deep_values_are_read() -> None:
@@ -121,7 +122,7 @@ def test_a_huge_attribute_does_not_reach_the_rows(role: dict[str, Any], long: ob
     it = span("it", "root", attributes, title="n" * 120_000, status=2, message="m" * 120_000)
     record = record_of_spans(span("root", None, attributes | AGENT, status=2), it)
     check(record)
-    assert len(record.values["data"]) < 50_000
+    assert len(record.row.data) < 50_000
     assert max(len(item.data) for item in record.items) < 100_000
 
 

@@ -1,4 +1,4 @@
-"""Convert stored spans back to an OTLP export request in JSON; ingesting the request stores the same spans again."""
+"""Convert stored spans back to an OTLP request in JSON; ingesting the request stores the same spans again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from relab.telemetry.otlp.json_encoding import span_to_json
 
 
-def export_to_json(groups: Iterable[tuple[dict[str, Any], list[bytes]]]) -> dict[str, Any]:
+def request_to_json(groups: Iterable[tuple[dict[str, Any], list[bytes]]]) -> dict[str, Any]:
     """Return an `ExportTraceServiceRequest`.
 
     Args:
