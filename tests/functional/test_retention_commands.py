@@ -78,7 +78,7 @@ def test_pruning_that_was_stopped_goes_on(installation: Installation, number: si
     left = count(installation, "agent_runs") - 1
     assert 0 < left <= OLD_RUNS - 5
     assert code == (EXIT_INTERRUPTED if number is signal.SIGINT else -signal.SIGKILL)
-    assert ("Start it again to go on." in pruning.log()) == (number is signal.SIGINT)
+    assert ("Run the command again to continue." in pruning.log()) == (number is signal.SIGINT)
     # Whole runs, and the oldest of them.
     assert count(installation, "timeline_items") == 2 * left
     [(first,)] = installation.query("SELECT run_id FROM agent_runs ORDER BY started_at LIMIT 1")

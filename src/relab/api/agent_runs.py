@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from typing import Annotated
+import inspect
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
@@ -31,10 +32,10 @@ from relab.telemetry.models import (
 router = APIRouter(tags=["agent runs"])
 
 RunId = Annotated[ExternalId, Path(description="The run's id, as it was posted.", examples=["run-001-sufficient"])]
-Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the page before.")]
+Cursor = Annotated[str | None, Query(max_length=1_000, description="`next_cursor` of the previous page.")]
 
 
-def _refuse_nul(text: str | None) -> str | None:
+def _reject_nul(text: str | None) -> str | None:
     if text is not None and "\x00" in text:
         raise ValueError("must not contain NUL")
     return text
@@ -49,7 +50,7 @@ def _read_time(text: str | None) -> str | None:
 Filter = Annotated[
     str | None,
     Query(max_length=1_000),
-    AfterValidator(_refuse_nul),
+    AfterValidator(_reject_nul),
     WithJsonSchema({"type": "string", "pattern": NO_NUL, "maxLength": 1_000}),
 ]
 TimeText = Annotated[
@@ -72,31 +73,37 @@ _BODY_SCHEMA = {
 }
 
 
-def run_filter(
-    agent: Filter = None,
-    version: Filter = None,
-    status: RunStatus | None = None,
-    environment: Filter = None,
-    category: Filter = None,
-    task_id: Filter = None,
-    conversation_id: Filter = None,
-    started_after: TimeText = None,
-    started_before: TimeText = None,
-    text: Filter = None,
-) -> RunFilter:
-    """Collect the filters of a list of runs from the query."""
-    return RunFilter(
-        agent_name=agent,
-        agent_version=version,
-        status=status,
-        environment=environment,
-        category=category,
-        task_id=task_id,
-        conversation_id=conversation_id,
-        started_after_us=parse_time(started_after) if started_after else None,
-        started_before_us=parse_time(started_before) if started_before else None,
-        text=text,
-    )
+_PARAMETERS = {
+    {
+        "agent_name": "agent",
+        "agent_version": "version",
+        "started_after_us": "started_after",
+        "started_before_us": "started_before",
+    }.get(name, name): name
+    for name in RunFilter.model_fields
+}
+"""`{query parameter: field of `RunFilter`}`."""
+
+
+def run_filter(**query: Any) -> RunFilter:
+    """Build the filter of a list of runs from the query parameters."""
+    fields = {_PARAMETERS[name]: value for name, value in query.items() if value is not None}
+    return RunFilter(**{name: parse_time(value) if name.endswith("_us") else value for name, value in fields.items()})
+
+
+def _query_type(field: str) -> object:
+    if field.endswith("_us"):
+        return TimeText
+    return Filter if RunFilter.model_fields[field].annotation == str | None else RunStatus | None
+
+
+# FastAPI reads the query parameters from the signature: one for each field of the filter.
+run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_query_type(field))
+        for name, field in _PARAMETERS.items()
+    ]
+)
 
 
 @router.post(
@@ -104,16 +111,16 @@ def run_filter(
     status_code=201,
     dependencies=[requires(Scope.INGEST)],
     responses={
-        200: {"model": IngestReceipt, "description": "The run was known; it was replaced, or was the same"},
+        200: {"model": IngestReceipt, "description": "The run existed; it was replaced, or had the same content"},
         **problem_responses(401, 403, 408, 409, 413, 415, 422, 429, 503),
     },
     openapi_extra=_BODY_SCHEMA,
-    summary="Take in an agent run",
+    summary="Ingest an agent run",
 )
 async def post_agent_run(request: Request, response: Response, services: ServicesDep) -> IngestReceipt:
-    """Store a run whole; one of the same `run_id` is replaced. Durable once answered.
+    """Store a complete run; a stored run with the same `run_id` is replaced. The run is durable when the response is sent.
 
-    Unknown fields are kept. The body may be gzip. `X-Ingest-Secret` is needed if one is set.
+    Unknown fields are kept. The body may be gzip. `X-Ingest-Secret` is required if the installation sets one.
     """
     require_json(request)
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
@@ -137,9 +144,9 @@ def list_agent_runs(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> RunPage:
-    """Runs that match every given filter, by start, newest first.
+    """Return the runs that match every given filter, newest first by start.
 
-    `text` is looked for, in any case, in ids, names and error messages of the run and its parts.
+    `text` is searched, ignoring case, in ids, names and error messages of the run and its items.
     """
     return services.telemetry.list_runs(wanted, cursor=cursor, limit=limit)
 
@@ -151,7 +158,7 @@ def list_agent_runs(
     summary="Show an agent run with its counts",
 )
 def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
-    """The run without its timeline; fields that relab does not know come back as they were sent."""
+    """Return the run without its timeline; unknown fields are returned unchanged."""
     return services.telemetry.get(run_id)
 
 
@@ -160,7 +167,7 @@ def get_agent_run(run_id: RunId, services: ServicesDep) -> RunHeader:
     dependencies=[requires(Scope.READ)],
     response_model=TimelinePage,
     responses=problem_responses(401, 403, 404, 422, 503),
-    summary="Replay a run: steps, tool calls and guardrail events by time",
+    summary="Show the timeline of a run: steps, tool calls and guardrail events by time",
 )
 def get_timeline(
     run_id: RunId,
@@ -168,7 +175,7 @@ def get_timeline(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
 ) -> Response:
-    """A page of the timeline, oldest first, in an order that never changes for the same run."""
+    """Return a page of the timeline, oldest first; the order is the same at each request."""
     page = services.telemetry.timeline_json(run_id, cursor=cursor, limit=limit)
     return Response(page, media_type="application/json")
 
@@ -181,5 +188,5 @@ def get_timeline(
     summary="Delete a run, its timeline and its analyses",
 )
 def delete_agent_run(run_id: RunId, services: ServicesDep) -> None:
-    """The run is gone when this returns; its analyses follow within moments."""
+    """Delete the run before the response is sent; a job then deletes its analyses."""
     services.telemetry.delete(run_id)

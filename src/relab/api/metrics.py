@@ -29,7 +29,7 @@ router = APIRouter(tags=["metrics"])
 
 
 class HttpMetrics:
-    """What this process counts about its requests; one registry per app, none global."""
+    """The metrics of this process; each app has its own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -48,13 +48,11 @@ class HttpMetrics:
         )
         self.ingested = Counter(
             "relab_agent_runs_ingested",
-            "Agent runs stored, by what became of them.",
+            "Agent runs stored, by outcome.",
             ("outcome",),
             registry=self.registry,
         )
-        self.spans = Counter(
-            "relab_spans", "Spans received, by what became of them.", ("outcome",), registry=self.registry
-        )
+        self.spans = Counter("relab_spans", "Spans received, by outcome.", ("outcome",), registry=self.registry)
         self._commits = Histogram(
             "relab_ingest_commit_seconds",
             "Time to commit a batch of telemetry.",
@@ -69,7 +67,7 @@ class HttpMetrics:
         )
         self._refusals = Counter(
             "relab_http_refused",
-            "Requests and connections that the server refused before they reached the app, by reason.",
+            "Requests and connections that the server rejected before they reached the app, by reason.",
             ("reason",),
             registry=self.registry,
         )
@@ -81,23 +79,23 @@ class HttpMetrics:
         self._batches.observe(weight)
 
     def count_refusal(self, reason: str) -> None:
-        """Count one refusal of the server."""
+        """Count one rejected request or connection."""
         self._refusals.labels(reason).inc()
 
     def watch_connections(self, connections: Connections) -> None:
-        """Show how many connections are open, as of each scrape."""
+        """Report the number of open connections at each scrape."""
         gauge = Gauge("relab_http_connections", "Open connections by kind.", ("kind",), registry=self.registry)
         gauge.labels("request").set_function(lambda: connections.open_count)
         gauge.labels("stream").set_function(lambda: connections.stream_count)
 
     def watch(self, gate: IngestGate, telemetry: TelemetryService) -> None:
-        """Show how much is being taken in, as of each scrape."""
+        """Report the ingest requests in progress at each scrape."""
         for name, text, read in (
-            ("relab_ingest_requests", "Ingest requests being taken in.", lambda: gate.requests),
-            ("relab_ingest_bytes", "Bytes of the bodies being taken in.", lambda: gate.bytes),
+            ("relab_ingest_requests", "Ingest requests in progress.", lambda: gate.requests),
+            ("relab_ingest_bytes", "Bytes of the bodies of ingest requests in progress.", lambda: gate.bytes),
             (
                 "relab_ingest_waiting_spans",
-                "Spans that are read and wait for their commit.",
+                "Spans that are decoded and not yet committed.",
                 lambda: telemetry.waiting_spans,
             ),
         ):
@@ -111,7 +109,7 @@ class HttpMetrics:
 
 
 class DatabaseCollector(Collector):
-    """Figures that all processes share, read when scraped."""
+    """Metrics of the shared database, read at each scrape."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -125,7 +123,7 @@ class DatabaseCollector(Collector):
         yield jobs
         yield GaugeMetricFamily(
             "relab_jobs_oldest_pending_seconds",
-            "How long the oldest runnable job has waited.",
+            "Waiting time of the oldest runnable job.",
             value=counts.oldest_pending_s,
         )
         # A gauge, because analyses go with the runs that are deleted.
@@ -141,7 +139,7 @@ class DatabaseCollector(Collector):
     "/metrics/overview",
     dependencies=[requires(Scope.READ)],
     responses=problem_responses(401, 403, 422, 503),
-    summary="Figures of the runs that started in the last hours",
+    summary="Show the figures of the runs that started in the last hours",
 )
 def get_overview(
     services: ServicesDep,
@@ -151,12 +149,12 @@ def get_overview(
             gt=0,
             le=10_000_000,
             allow_inf_nan=False,
-            description="How far back, by the server's clock.",
+            description="Length of the window that ends now, by the server's clock.",
             examples=[24],
         ),
     ] = 24,
 ) -> MetricsOverview:
-    """Success rate in percent, failing tools, nearest-rank P95 of step latency in ms, and cost in USD."""
+    """Return success rate in percent, failing tools, nearest-rank P95 of step latency in ms, and cost in USD."""
     return services.telemetry.overview(hours)
 
 
@@ -168,5 +166,5 @@ def get_overview(
     summary="Prometheus metrics",
 )
 def get_prometheus_metrics(request: Request) -> Response:
-    """Metrics of this process and of the shared queue, in the Prometheus text format."""
+    """Return the metrics of this process and of the shared queue in the Prometheus text format."""
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)

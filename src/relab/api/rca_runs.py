@@ -32,16 +32,16 @@ _STREAM_EXAMPLE = (
     status_code=202,
     dependencies=[requires(Scope.OPERATE)],
     responses=problem_responses(401, 403, 404, 422, 503),
-    summary="Have the root cause of a run analysed",
+    summary="Request a root cause analysis of a run",
 )
 def post_rca_run(
     run_id: RunId,
     services: ServicesDep,
-    force: Annotated[bool, Query(description="Analyse again even if there is an analysis of this content.")] = False,
+    force: Annotated[bool, Query(description="Analyse again even if an analysis of this content exists.")] = False,
 ) -> RcaReceipt:
-    """Queue an analysis; asking again for the same content returns the same id.
+    """Queue an analysis, or return the id of the existing analysis of the same content.
 
-    An analysis that is queued, running or done counts; one that failed does not.
+    An existing analysis counts if it is queued, running or done, not if it failed.
     """
     return services.rca.request(run_id, force=force)
 
@@ -53,7 +53,7 @@ def post_rca_run(
     summary="Show an analysis, with its report when it is done",
 )
 def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
-    """Status and report. Every id that a claim cites is in `report.evidence_index`."""
+    """Return status and report. `report.evidence_index` holds every piece of evidence that a claim cites."""
     return services.rca.get(rca_run_id)
 
 
@@ -66,7 +66,7 @@ def get_rca_run(rca_run_id: RcaRunId, services: ServicesDep) -> RcaRun:
 def list_rca_runs(
     run_id: RunId, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=500)] = 50
 ) -> list[RcaRun]:
-    """The analyses without their reports."""
+    """Return the analyses without their reports."""
     services.telemetry.get_content(run_id)
     return services.rca.list_for_run(run_id, limit=limit)
 
@@ -79,7 +79,7 @@ def list_rca_runs(
     summary="Follow an analysis as server-sent events",
 )
 async def stream_rca_run(rca_run_id: RcaRunId, services: ServicesDep, tailer: TailerDep, after: AfterDep) -> Response:
-    """Every stage so far, then each new one; the stream ends when the analysis does.
+    """Send every stage so far, then each new stage; the stream ends with the analysis.
 
     Comments (`: ping`) keep idle connections open.
     """

@@ -1,4 +1,4 @@
-"""Routes of OpenTelemetry: traces in, and the spans of a run out."""
+"""Routes of OpenTelemetry: ingest traces, show the spans of a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BODY: dict[str, Any] = {
     response_class=Response,
     responses={
         200: {
-            "description": "`ExportTraceServiceResponse`, encoded like the request; names spans that were refused",
+            "description": "`ExportTraceServiceResponse`, encoded like the request; with the number of rejected spans and the reasons",
             "content": {
                 "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
                 JSON_TYPE: {"schema": {"type": "object"}},
@@ -48,17 +48,17 @@ _BODY: dict[str, Any] = {
         **dict.fromkeys((400, 401, 403, 408, 413, 415, 429, 503), _STATUS),
     },
     openapi_extra=_BODY,
-    summary="Take in OpenTelemetry traces (OTLP/HTTP)",
+    summary="Ingest OpenTelemetry traces (OTLP/HTTP)",
 )
 async def post_traces(request: Request, services: ServicesDep) -> Response:
-    """Each trace becomes an agent run whose id is the trace id. Stored and visible once answered.
+    """Store spans; each trace becomes an agent run whose id is the trace id. The spans are durable when the response is sent.
 
-    Spans may come late, again, in any order and in several requests. `X-Ingest-Secret` is needed if one is set.
+    Spans may arrive late, repeatedly, in any order and in several requests. `X-Ingest-Secret` is required if the installation sets one.
     """
     given = media_type(request, default="")
     if given not in PROTOBUF_TYPES and given != JSON_TYPE:
         raise UnsupportedMediaError(
-            f"The content type {given[:100]!r} is not one of OTLP.",
+            f"The content type {given[:100]!r} is not a content type of OTLP.",
             remedy="Send `Content-Type: application/x-protobuf` or `application/json`.",
         )
     max_bytes = int(services.settings.http.max_body_mb * 1_048_576)
@@ -71,7 +71,7 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
         )
     spans = request.app.state.metrics.spans
     spans.labels("accepted").inc(receipt.accepted)
-    spans.labels("refused").inc(receipt.rejected)
+    spans.labels("rejected").inc(receipt.rejected)
     return export_response(request, receipt)
 
 
@@ -79,7 +79,7 @@ async def post_traces(request: Request, services: ServicesDep) -> Response:
     "/agent-runs/{run_id}/spans",
     dependencies=[requires(Scope.READ)],
     responses=problem_responses(401, 403, 404, 422, 503),
-    summary="The spans that a run was made of",
+    summary="Show the spans that a run was made from",
 )
 def get_spans(
     run_id: RunId,
@@ -87,5 +87,5 @@ def get_spans(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 500,
 ) -> SpanPage:
-    """A page of the spans as they came in, by span id; empty for a run that was posted as JSON."""
+    """Return a page of the received spans, by span id; empty for a run that was posted as JSON."""
     return services.telemetry.spans(run_id, cursor=cursor, limit=limit)

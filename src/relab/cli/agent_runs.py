@@ -1,4 +1,4 @@
-"""`lab agent-runs`: take runs in from files, list, show, replay and delete them."""
+"""`lab agent-runs`: ingest runs from files, list, show, replay and delete them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relab.cli.export import export
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 from relab.cli.retention import prune
+from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 if TYPE_CHECKING:
     from relab.telemetry.service import TelemetryService
 
 app = typer.Typer(help="Agent runs: ingest, list, show, timeline, delete, prune, export.", no_args_is_help=True)
 
-# How every OTLP export in JSON begins; no agent run has such a field.
+# The start of every OTLP request in JSON; no agent run has such a field.
 _OTLP_SIGN = re.compile(rb'^\s*\{\s*"resource_?[sS]pans"\s*:')
 
 RunId = Annotated[str, typer.Argument(help="The run's id.")]
@@ -28,14 +29,13 @@ RunId = Annotated[str, typer.Argument(help="The run's id.")]
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Argument(help="A .json or .jsonl file, a folder of them, or - for stdin.")],
+    source: Annotated[str, typer.Argument(help="A .json or .jsonl file, a folder of such files, or - for stdin.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Take in agent runs; a file holds one run, a list of runs, or one run per line (.jsonl).
+    """Ingest agent runs. A file holds one run, a list of runs, or one run per line (.jsonl).
 
-    In the place of a run may stand an OTLP export in JSON, as the OpenTelemetry collector's file
-    exporter writes one per line. Each run is stored or refused by itself, and each span of an
-    export; exit code 1 if any was refused.
+    An OTLP request in JSON, as the OpenTelemetry collector's file exporter writes one per line, is accepted in place of
+    a run. Each run, and each span of a request, is stored or rejected independently. Exit code 1 if any was rejected.
     """
     from rich.progress import track
 
@@ -45,48 +45,33 @@ def ingest(
         documents = list(_documents(source))
         shown = track(documents, description="Ingesting", disable=as_json or not sys.stderr.isatty())
         results = [_ingest_one(services.telemetry, origin, raw) for origin, raw in shown]
-    refused = [result for result in results if result["outcome"] == "refused"]
+    rejected = [result for result in results if result["outcome"] == "rejected"]
     if as_json:
-        print_json("agent-runs ingest", refused=len(refused), items=results)
+        print_json("agent-runs ingest", rejected=len(rejected), items=results)
     else:
-        for result in refused:
-            print(f"refused {plain(result['origin'])}: {plain(result['reason'])}", file=sys.stderr)
+        for result in rejected:
+            print(f"rejected {plain(result['origin'])}: {plain(result['reason'])}", file=sys.stderr)
         counts = Counter(result["outcome"] for result in results)
         spans = sum(result.get("spans", 0) for result in results)
         exports = f", {spans:,} spans stored" if spans else ""
-        print(f"{counts['created']} created, {counts['updated']} updated{exports}, {len(refused)} refused.")
-    if refused:
+        print(f"{counts['created']} created, {counts['updated']} updated{exports}, {len(rejected)} rejected.")
+    if rejected:
         raise typer.Exit(EXIT_FAILED)
 
 
 @app.command("list")
+@takes_run_filter
 def list_runs(
-    agent: Annotated[str | None, typer.Option(help="Agent name.")] = None,
-    version: Annotated[str | None, typer.Option(help="Agent version.")] = None,
-    status: Annotated[
-        Literal["success", "failure", "running", "cancelled"] | None, typer.Option(help="How runs ended.")
-    ] = None,
-    environment: Annotated[str | None, typer.Option()] = None,
-    category: Annotated[str | None, typer.Option(help="The cause that RCA found.")] = None,
-    text: Annotated[str | None, typer.Option(help="In ids, names and error messages.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    options: RunFilterOptions,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of runs to show.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
-    from relab.telemetry.models import RunFilter, RunStatus
 
-    run_filter = RunFilter(
-        agent_name=agent,
-        agent_version=version,
-        status=RunStatus(status) if status else None,
-        environment=environment,
-        category=category,
-        text=text,
-    )
     with open_services() as services:
-        page = services.telemetry.list_runs(run_filter, limit=limit)
+        page = services.telemetry.list_runs(options.read(services.clock.now_us()), limit=limit)
     if as_json:
         print_json("agent-runs list", **page.model_dump(mode="json"))
         return
@@ -102,9 +87,9 @@ def list_runs(
         )
         for run in page.items
     )
-    print_table("Agent runs", ("run", "agent", "version", "status", "cause", "started", "steps/calls"), rows)
+    print_table("Agent runs", ("run", "agent", "version", "status", "category", "started", "steps/calls"), rows)
     if page.next_cursor:
-        print(f"More runs match; --limit {limit * 2} shows more.")
+        print(f"More runs match. Show more with --limit {limit * 2}.")
 
 
 @app.command()
@@ -132,10 +117,10 @@ def show(run_id: RunId, as_json: JsonOption = False) -> None:
 @app.command()
 def timeline(
     run_id: RunId,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many items at most.")] = 1_000,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Maximum number of items.")] = 1_000,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay a run: its steps, tool calls and guardrail events by time."""
+    """Show the timeline of a run: its steps, tool calls and guardrail events by time."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
@@ -155,14 +140,14 @@ def timeline(
         )
         for item in page.items
     )
-    columns = ("time", "kind", "id", "what", "status", "result")
+    columns = ("time", "kind", "id", "title", "status", "result")
     print_table(f"Timeline of {plain(run_id)} ({len(page.items)} of {page.total})", columns, rows)
 
 
 @app.command()
 def delete(
-    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of the runs.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete runs with their timelines and analyses."""
@@ -191,10 +176,10 @@ def _cell(value: Any) -> object:
 
 
 def _documents(source: str) -> Iterator[tuple[str, bytes]]:
-    """Yield `(where it came from, bytes of one run)` for every run of the source.
+    """Yield `(origin, bytes of one run)` for every run of the source; the origin is a file with a line or an index.
 
     Raises:
-        InvalidInputError: the source does not exist or holds no such files.
+        InvalidInputError: the source does not exist or contains no such files.
     """
     from relab.core.errors import InvalidInputError
 
@@ -205,7 +190,7 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.suffix in {".json", ".jsonl"} and file.is_file())
         if not files:
-            raise InvalidInputError(f"The folder {source} holds no .json or .jsonl file.")
+            raise InvalidInputError(f"The folder {source} contains no .json or .jsonl file.")
     elif path.exists():
         # Also a pipe, such as a shell's <(command).
         files = [path]
@@ -216,7 +201,7 @@ def _documents(source: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _split(origin: str, raw: bytes, *, lines: bool) -> Iterator[tuple[str, bytes]]:
-    """Split a file into runs; what cannot be read is passed on whole, to be refused with its reason."""
+    """Split a file into runs; a file that is not JSON is yielded whole, so that it is rejected with the reason."""
     from relab.core.errors import MalformedBodyError
     from relab.core.json import canonical_json, parse_json
 
@@ -246,7 +231,7 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
             return _ingest_export(telemetry, origin, raw)
         receipt = telemetry.ingest(read_agent_run(raw))
     except (InvalidInputError, ConflictError) as error:
-        return {"origin": origin, "outcome": "refused", "reason": str(error)}
+        return {"origin": origin, "outcome": "rejected", "reason": str(error)}
     outcome = "created" if receipt.created else "updated"
     return {"origin": origin, "outcome": outcome, "run_id": receipt.run_id}
 
@@ -255,5 +240,5 @@ def _ingest_export(telemetry: TelemetryService, origin: str, raw: bytes) -> dict
     receipt = telemetry.ingest_traces(raw, "json")
     if receipt.rejected:
         reason = f"{receipt.rejected} spans ({receipt.accepted} were stored): {receipt.reason}"
-        return {"origin": origin, "outcome": "refused", "reason": reason, "spans": receipt.accepted}
+        return {"origin": origin, "outcome": "rejected", "reason": reason, "spans": receipt.accepted}
     return {"origin": origin, "outcome": "stored", "spans": receipt.accepted}

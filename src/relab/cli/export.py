@@ -1,4 +1,4 @@
-"""`lab agent-runs export`: runs, timelines or raw spans into a file, beside running servers."""
+"""`lab agent-runs export`: write runs, timelines or raw spans to a file, while servers run."""
 
 from __future__ import annotations
 
@@ -15,54 +15,37 @@ import typer
 
 from relab.cli.output import _JSON_CONTROL as JSON_CONTROL
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json
-from relab.cli.retention import parse_age_us
+from relab.cli.run_filters import RunFilterOptions, takes_run_filter
 
 What = Literal["runs", "items", "spans"]
 Format = Literal["jsonl", "parquet"]
 _STDOUT = "-"
 
 
+@takes_run_filter
 def export(
-    output: Annotated[str, typer.Option("--output", "-o", help="The file to make, or - for stdout.")],
+    options: RunFilterOptions,
+    output: Annotated[str, typer.Option("--output", "-o", help="The file to write, or - for stdout.")],
     format_: Annotated[Format, typer.Option("--format", help="JSON lines, or a Parquet table.")] = "jsonl",
     what: Annotated[
         What,
-        typer.Option(help="Whole runs, as `ingest` takes them; their steps, calls and events; raw spans, as OTLP."),
+        typer.Option(
+            help="Complete runs, in the format of `ingest`; their steps, calls and events; or raw spans, as OTLP."
+        ),
     ] = "runs",
-    agent: Annotated[str | None, typer.Option(help="Agent name.")] = None,
-    version: Annotated[str | None, typer.Option(help="Agent version.")] = None,
-    status: Annotated[
-        Literal["success", "failure", "running", "cancelled"] | None, typer.Option(help="How runs ended.")
-    ] = None,
-    environment: Annotated[str | None, typer.Option()] = None,
-    category: Annotated[str | None, typer.Option(help="The cause that RCA found.")] = None,
-    conversation: Annotated[str | None, typer.Option(help="Conversation or session id.")] = None,
-    since: Annotated[str | None, typer.Option(help="Started at or after: 2024-01-15T10:30:00Z, or 7d ago.")] = None,
-    until: Annotated[str | None, typer.Option(help="Started before: a time, or an age.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export runs, oldest first.
 
-    Runs that match when it starts come once and whole; those deleted meanwhile are left out. The file
-    appears when it is complete.
+    Every run that matches at the start is exported once and complete; runs that are deleted meanwhile are left out. The
+    file appears when it is complete.
     """
     from relab.cli.context import open_services
-    from relab.telemetry.models import RunFilter, RunStatus
 
     _check_target(output, format_, force=force, as_json=as_json)
     with open_services() as services:
-        now_us = services.clock.now_us()
-        run_filter = RunFilter(
-            agent_name=agent,
-            agent_version=version,
-            status=RunStatus(status) if status else None,
-            environment=environment,
-            category=category,
-            conversation_id=conversation,
-            started_after_us=_moment_us("--since", since, now_us),
-            started_before_us=_moment_us("--until", until, now_us),
-        )
+        run_filter = options.read(services.clock.now_us())
         try:
             with services.telemetry.export(run_filter, what) as runs:
                 show = sys.stderr.isatty() and not as_json and output != _STDOUT
@@ -72,7 +55,7 @@ def export(
                     else:
                         _write_lines(runs.lines(), path if output != _STDOUT else None)
         except BrokenPipeError:
-            # Whoever read has had enough (`| head`); Python must not try to write the rest at exit.
+            # The reader has closed the pipe (`| head`); Python must not try to write the rest at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_FAILED) from None
         except OSError as error:
@@ -80,52 +63,38 @@ def export(
     if as_json:
         print_json("agent-runs export", output=output, format=format_, what=what, runs=runs.total)
         return
-    _tell(runs.total, what, output)
+    _report(runs.total, what, output)
 
 
 def _check_target(output: str, format_: Format, *, force: bool, as_json: bool) -> None:
-    """Refuse before any work what cannot end well.
+    """Check the output before any work.
 
     Raises:
-        InvalidInputError: the output cannot be what is asked for.
-        ConflictError: there is such a file.
+        InvalidInputError: the output cannot be written in this form, or its folder does not exist.
+        ConflictError: the file exists.
+        ConfigurationError: the output cannot be accessed.
     """
     from relab.core.errors import ConflictError, InvalidInputError
 
     if output == _STDOUT:
         if as_json:
-            raise InvalidInputError("--json and --output - both write to stdout.", remedy="Name a file.")
+            raise InvalidInputError("--json and --output - both write to stdout.", remedy="Name a file after --output.")
         if format_ == "parquet" and sys.stdout.isatty():
-            raise InvalidInputError("Parquet is not for a terminal.", remedy="Name a file, or pipe it.")
+            raise InvalidInputError(
+                "Parquet cannot be written to a terminal.", remedy="Name a file, or redirect the output."
+            )
         return
     path = Path(output)
     try:
         if not path.parent.is_dir():
-            raise InvalidInputError(f"There is no folder {path.parent}.", remedy="Make it first.")
+            raise InvalidInputError(f"There is no folder {path.parent}.", remedy="Create it first.")
         if path.exists():
             if not path.is_file():
                 raise InvalidInputError(f"{path} is not a regular file.", remedy="Name a file, or - for stdout.")
             if not force:
-                raise ConflictError(f"The file {path} exists.", remedy="Use --force to replace it.")
+                raise ConflictError(f"The file {path} exists already.", remedy="Use --force to replace it.")
     except OSError as error:
         raise _unwritable(output, error) from error
-
-
-def _moment_us(option: str, text: str | None, now_us: int) -> int | None:
-    from relab.core.clock import parse_time
-    from relab.core.errors import InvalidInputError
-
-    if text is None:
-        return None
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        try:
-            return max(now_us - parse_age_us(option, text), 0)
-        except InvalidInputError:
-            raise InvalidInputError(
-                f"{option}: {error}.", remedy="Write such a time, or an age: 12h, 30d, 8w."
-            ) from error
 
 
 def _write_lines(lines: Iterable[str], path: Path | None) -> None:
@@ -135,15 +104,15 @@ def _write_lines(lines: Iterable[str], path: Path | None) -> None:
             file.writelines(line.encode() + b"\n" for line in lines)
         return
     for line in lines:
-        # A terminal gets no control characters; the JSON says the same.
+        # Escaped, because control characters could change what a terminal shows; the JSON has the same meaning.
         sys.stdout.buffer.write(line.translate(JSON_CONTROL).encode() + b"\n")
     sys.stdout.buffer.flush()
 
 
 @contextmanager
 def _target(output: str, *, force: bool) -> Iterator[Path]:
-    """Yield the path of a file to write; the output appears, whole and on disk, when the block ends well."""
-    # Not followed, a link would be replaced by the file.
+    """Yield the path of a file to write; it becomes the output, complete and on disk, when the block ends without an error."""
+    # Resolved, so that a link is followed and not replaced by the file.
     final = Path(output).resolve() if output != _STDOUT else None
     with tempfile.TemporaryDirectory(prefix=".lab-export-", dir=final.parent if final else None) as folder:
         path = Path(folder) / "exported"
@@ -163,12 +132,12 @@ def _publish(path: Path, final: Path, *, force: bool) -> None:
         os.fsync(file.fileno())
     if not force:
         try:
-            # Unlike a rename, this fails if the file has come into being meanwhile.
+            # Unlike a rename, this fails if another process has created the file meanwhile.
             os.link(path, final)
         except FileExistsError as error:
-            raise ConflictError(f"The file {final} exists.", remedy="Use --force to replace it.") from error
+            raise ConflictError(f"The file {final} exists already.", remedy="Use --force to replace it.") from error
         except OSError:
-            # A file system without links.
+            # The file system has no links.
             path.replace(final)
         return
     path.replace(final)
@@ -176,7 +145,7 @@ def _publish(path: Path, final: Path, *, force: bool) -> None:
 
 @contextmanager
 def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], object]]:
-    """Yield what is to be told how many runs are done."""
+    """Yield a function to call with the number of runs exported so far; it updates a progress bar."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -186,10 +155,10 @@ def _progress(total: int, *, show: bool) -> Iterator[Callable[[int], object]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _tell(total: int, what: What, output: str) -> None:
-    whose = {"runs": "", "items": "The timelines of ", "spans": "The spans of "}[what]
+def _report(total: int, what: What, output: str) -> None:
+    subject = {"runs": "", "items": "The timelines of ", "spans": "The spans of "}[what]
     target, stream = ("", sys.stderr) if output == _STDOUT else (f" to {plain(output)}", sys.stdout)
-    print(f"{whose}{total:,} agent run(s) exported{target}.", file=stream)
+    print(f"{subject}{total:,} agent run(s) exported{target}.", file=stream)
 
 
 def _unwritable(output: str, error: OSError) -> Exception:
@@ -198,5 +167,5 @@ def _unwritable(output: str, error: OSError) -> Exception:
     reason = error.strerror or str(error)
     return ConfigurationError(
         f"The export to {output} cannot be written: {reason}.",
-        remedy="Choose a folder that this user can write, on a disk with room.",
+        remedy="Choose a folder that this user can write to, on a disk with enough space.",
     )

@@ -1,4 +1,4 @@
-"""`lab metrics`: the overview."""
+"""`lab metrics`: print the overview."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from relab.cli.output import JsonOption, print_json, print_table
 
 
 def overview(
-    hours: Annotated[float, typer.Option(min=0.001, max=10_000_000, help="How far back.")] = 24.0,
+    hours: Annotated[float, typer.Option(min=0.001, max=10_000_000, help="Length of the window that ends now.")] = 24.0,
     as_json: JsonOption = False,
 ) -> None:
     """Show the figures of the runs that started in the last hours."""

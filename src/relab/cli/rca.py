@@ -1,4 +1,4 @@
-"""`lab rca`: why a run failed."""
+"""`lab rca`: analyse why a run failed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 POLL_S = 0.05
 PATIENCE_S = 3.0
-"""How long a worker that seems alive may leave the job lying before this command runs it."""
+"""Seconds to wait for a live worker to claim the job before this command runs it."""
 
 
 def analyze(
     run_id: Annotated[str, typer.Argument(help="The agent run's id.")],
-    follow: Annotated[bool, typer.Option(help="Show the stages as they happen.")] = False,
-    force: Annotated[bool, typer.Option(help="Analyse again even if there is an analysis.")] = False,
+    follow: Annotated[bool, typer.Option(help="Print each stage when it begins.")] = False,
+    force: Annotated[bool, typer.Option(help="Analyse again even if an analysis exists.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse why a run failed, and print the report. Exit code 1 if the analysis itself failed."""
@@ -46,7 +46,7 @@ def analyze(
 
 
 def _wait(services: Services, rca_run_id: str, *, show: bool) -> RcaRun:
-    """Wait until the analysis has ended, doing it here if no worker does."""
+    """Wait until the analysis has ended; run its job here if no worker claims it."""
     from relab.rca.models import RcaStatus
 
     runner = services.runner()

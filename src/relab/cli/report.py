@@ -1,4 +1,4 @@
-"""A report as people read it in a terminal."""
+"""Print a report to a terminal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _STYLES = {"high": "bold red", "medium": "yellow", "low": "dim"}
 
 
 def print_report(agent_run_id: str, report: Report, console: Console | None = None) -> None:
-    """Print the cause, where it is, the evidence for it, and what to do."""
+    """Print the cause, its location, its evidence, and the recommended actions."""
     console = console or Console()
     cause = report.category if report.detail is None else f"{report.category} ({report.detail})"
     console.print(Text.assemble(("Run ", "bold"), plain(agent_run_id), (": ", "bold"), (cause, "bold cyan")))
     console.print(Text(plain(report.summary)))
     if report.insufficient_evidence:
-        console.print(Text(f"Not enough evidence: {plain(report.insufficient_reason)}", style="yellow"))
+        console.print(Text(f"Insufficient evidence: {plain(report.insufficient_reason)}", style="yellow"))
     if report.attribution is not None:
         where = [
             f"{name} {plain(value)}"
@@ -31,10 +31,10 @@ def print_report(agent_run_id: str, report: Report, console: Console | None = No
             )
             if value is not None
         ]
-        console.print(Text(f"Where: {', '.join(where)} ({report.attribution.confidence} confidence)"))
+        console.print(Text(f"Location: {', '.join(where)} ({report.attribution.confidence} confidence)"))
     _print_hypotheses(report, console)
     _print_evidence(report, console)
-    console.print(Text("Next:", style="bold"))
+    console.print(Text("Actions:", style="bold"))
     for item in report.action_items:
         console.print(Text(f"  [{item.priority}] {plain(item.title)}: {plain(item.description)}"))
 
@@ -69,4 +69,4 @@ def _print_evidence(report: Report, console: Console) -> None:
         )
     console.print(table)
     if len(shown) < len(report.evidence_index):
-        console.print(f"{len(report.evidence_index) - len(shown)} more with --json.")
+        console.print(f"{len(report.evidence_index) - len(shown)} more pieces of evidence with --json.")

@@ -1,4 +1,4 @@
-"""`lab agent-runs prune`: delete what is older than wanted, beside running servers."""
+"""`lab agent-runs prune`: delete old runs, while servers run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from relab.bootstrap import Services
 
 BATCHES_PER_FOLLOW_UP = 10
-"""After so many transactions the analyses are seen to, if no worker lives that does so."""
+"""After this number of transactions, the analyses are deleted too, if no worker runs that does so."""
 
 _UNITS_H = {"h": 1, "d": 24, "w": 7 * 24}
 _AGE = re.compile(r"([1-9][0-9]{0,5})([hdw])")
@@ -25,14 +25,14 @@ def prune(
     older_than: Annotated[
         str, typer.Option(help="Delete runs that started longer ago than this: 12h, 30d, 8w.", metavar="AGE")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print how much would be deleted.")] = False,
     batch: Annotated[int, typer.Option(min=1, max=5_000, help="Runs per transaction.")] = 200,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Delete old runs with their timelines, spans and analyses, oldest first.
 
-    Servers and workers go on meanwhile. It may be stopped at any time: started again, it goes on.
+    Servers and workers may run meanwhile. The command may be stopped at any time; the next one continues.
     """
     from relab.cli.context import open_services
     from relab.core.clock import format_time
@@ -58,13 +58,13 @@ def parse_age_us(option: str, text: str) -> int:
     """Return an age such as 12h, 30d or 8w in microseconds.
 
     Raises:
-        InvalidInputError: the text is none; names the option.
+        InvalidInputError: the text is not an age; the message names the option.
     """
     from relab.core.errors import InvalidInputError
 
     match = _AGE.fullmatch(text.strip())
     if match is None:
-        # Months and minutes are not taken: "6m" would delete all but six minutes of somebody's half year.
+        # Months and minutes are not accepted: "6m" could mean either, and minutes would delete nearly everything.
         raise InvalidInputError(
             f"{option} {text[:40]!r} is not an age.",
             remedy="Write a whole number and a unit, h, d or w: 12h, 30d, 8w.",
@@ -91,6 +91,6 @@ def _prune(services: Services, before_us: int, batch: int, expected: int, *, sho
                     run_follow_ups(services, at_most=2 * BATCHES_PER_FOLLOW_UP)
         run_follow_ups(services, at_most=2 * BATCHES_PER_FOLLOW_UP)
     except KeyboardInterrupt:
-        print(f"Stopped; {runs:,} runs were deleted. Start it again to go on.", file=sys.stderr)
+        print(f"Stopped; {runs:,} runs were deleted. Run the command again to continue.", file=sys.stderr)
         raise
     return runs, spans

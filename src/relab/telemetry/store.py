@@ -231,9 +231,9 @@ class _Batch:
         room = max(MAX_SPANS_PER_TRACE - stored, 0)
         if len(candidates) <= room:
             return
-        refused = set(sorted(candidates)[room:])
-        self._outcome.overfull[trace_id] = self._outcome.overfull.get(trace_id, set()) | refused
-        for span_id in refused:
+        rejected = set(sorted(candidates)[room:])
+        self._outcome.overfull[trace_id] = self._outcome.overfull.get(trace_id, set()) | rejected
+        for span_id in rejected:
             del trace.spans[span_id]
             if among is not None:
                 among.discard(span_id)

@@ -76,8 +76,8 @@ def test_files_folders_and_stdin_are_ingested(empty: Lab, tmp_path: Path) -> Non
         "/lines.jsonl:4": "refused",
     }
     assert "steps" in next(item["reason"] for item in outcome.json["items"] if item["origin"].endswith(":3"))
-    assert again.out == "0 created, 1 updated, 0 refused.\n"
-    assert piped.out == "1 created, 0 updated, 0 refused.\n"
+    assert again.out == "0 created, 1 updated, 0 rejected.\n"
+    assert piped.out == "1 created, 0 updated, 0 rejected.\n"
     listed = {run["run_id"] for run in empty.json("agent-runs", "list")["items"]}
     assert listed == {"one", "two", "three", "four", "six"}
 

@@ -1,0 +1,93 @@
+"""The options by which a command selects agent runs: one field of `RunFilterOptions` each."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from relab.cli.retention import parse_age_us
+
+if TYPE_CHECKING:
+    from relab.telemetry.models import RunFilter
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFilterOptions:
+    """The values of the filter options; a run must match all that are given."""
+
+    agent: Annotated[str | None, typer.Option(help="Agent name.")] = None
+    version: Annotated[str | None, typer.Option(help="Agent version.")] = None
+    status: Annotated[
+        Literal["success", "failure", "running", "cancelled"] | None, typer.Option(help="Status of the run.")
+    ] = None
+    environment: Annotated[str | None, typer.Option(help="Environment, such as production.")] = None
+    category: Annotated[str | None, typer.Option(help="Failure category that the analysis found.")] = None
+    task: Annotated[str | None, typer.Option(help="Task id.")] = None
+    conversation: Annotated[str | None, typer.Option(help="Conversation or session id.")] = None
+    since: Annotated[
+        str | None, typer.Option(help="Started at or after a time (2024-01-15T10:30:00Z) or an age (7d).")
+    ] = None
+    until: Annotated[str | None, typer.Option(help="Started before a time or an age.")] = None
+    text: Annotated[str | None, typer.Option(help="Text in ids, names and error messages.")] = None
+
+    def read(self, now_us: int) -> RunFilter:
+        """Return the filter; ages count back from `now_us`.
+
+        Raises:
+            InvalidInputError: `since` or `until` is neither a time nor an age.
+        """
+        from relab.telemetry.models import RunFilter, RunStatus
+
+        return RunFilter(
+            agent_name=self.agent,
+            agent_version=self.version,
+            status=RunStatus(self.status) if self.status else None,
+            environment=self.environment,
+            category=self.category,
+            task_id=self.task,
+            conversation_id=self.conversation,
+            started_after_us=_moment_us("--since", self.since, now_us),
+            started_before_us=_moment_us("--until", self.until, now_us),
+            text=self.text,
+        )
+
+
+def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace the parameter `options` of a command by one option for each field of `RunFilterOptions`."""
+    own = inspect.signature(command, eval_str=True)
+    fields = inspect.signature(RunFilterOptions, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> None:
+        given = {field.name: arguments.pop(field.name) for field in dataclasses.fields(RunFilterOptions)}
+        command(options=RunFilterOptions(**given), **arguments)
+
+    parameters = [each.replace(kind=each.KEYWORD_ONLY) for each in own.parameters.values() if each.name != "options"]
+    signature = own.replace(parameters=[*parameters, *fields.values()])
+    run.__signature__ = signature  # type: ignore[attr-defined]  # Typer reads it
+    run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
+    del run.__wrapped__  # type: ignore[attr-defined]  # else Typer would read the annotations of `command`
+    return run
+
+
+def _moment_us(option: str, text: str | None, now_us: int) -> int | None:
+    from relab.core.clock import parse_time
+    from relab.core.errors import InvalidInputError
+
+    if text is None:
+        return None
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        try:
+            return max(now_us - parse_age_us(option, text), 0)
+        except InvalidInputError:
+            raise InvalidInputError(
+                f"{option}: {error}.", remedy="Write such a time, or an age: 12h, 30d, 8w."
+            ) from error
