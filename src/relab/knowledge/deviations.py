@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from relab.knowledge.models import Condition, FactValue, Operator, Runbook
+from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
 
 _SYMPTOMS: Final = (
     "health", "errors.", "latency.", "traffic.", "flow.", "asked.", "logs.errors", "logs.lines", "pool.pending", "pool.timeouts",
@@ -36,10 +36,10 @@ class Deviation:
     """
 
     fact: str
-    seen: Condition
-    required: Condition
-    expected: tuple[Condition, ...]
-    usual: Condition | None
+    seen: FactCondition
+    required: FactCondition
+    expected: tuple[FactCondition, ...]
+    usual: FactCondition | None
     strength: float
     is_symptom: bool
 
@@ -58,7 +58,7 @@ def deviations(
         usual: for each fact, all values that it had when incidents were over.
         runbooks: their conditions are used where they indicate a deviation.
     """
-    conditions: dict[str, dict[Condition, None]] = {}
+    conditions: dict[str, dict[FactCondition, None]] = {}
     for runbook in runbooks:
         for condition in (*(each.condition for each in runbook.expects), *runbook.requires):
             conditions.setdefault(condition.fact, {})[condition] = None
@@ -84,12 +84,14 @@ def _is_number(value: FactValue) -> bool:
     return not isinstance(value, bool | str)
 
 
-def _tells(condition: Condition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
+def _tells(condition: FactCondition, facts: Mapping[str, FactValue], usual: Iterable[FactValue]) -> bool:
     """Return whether a condition holds in the incident, and for none of the usual values."""
     return condition.holds(facts) is True and not any(condition.holds({condition.fact: value}) for value in usual)
 
 
-def _of_word(fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[Condition]) -> Deviation | None:
+def _of_word(
+    fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[FactCondition]
+) -> Deviation | None:
     if value in usual:
         return None
     # Ignore names of one thing among several, which differ by chance, and facts that exist only in incidents, unless a
@@ -97,14 +99,14 @@ def _of_word(fact: str, value: FactValue, usual: Sequence[FactValue], known: Seq
     is_name = isinstance(value, str) and any(char.isdigit() for char in value)
     if not known and (is_name or not usual):
         return None
-    seen = Condition(fact, Operator.IS, value)
+    seen = FactCondition(fact, Operator.IS, value)
     others = list(dict.fromkeys(usual))
     is_one = len(others) == 1
-    back = Condition(fact, Operator.IS, others[0]) if is_one else Condition(fact, Operator.IS_NOT, value)
+    back = FactCondition(fact, Operator.IS, others[0]) if is_one else FactCondition(fact, Operator.IS_NOT, value)
     return Deviation(
         fact=fact,
         seen=seen,
-        required=Condition(fact, Operator.IS_NOT, others[0]) if is_one else seen,
+        required=FactCondition(fact, Operator.IS_NOT, others[0]) if is_one else seen,
         expected=tuple(dict.fromkeys((*known, seen))),
         usual=back if others else None,
         strength=1.0 if known else 0.75,
@@ -112,7 +114,9 @@ def _of_word(fact: str, value: FactValue, usual: Sequence[FactValue], known: Seq
     )
 
 
-def _of_number(fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[Condition]) -> Deviation | None:
+def _of_number(
+    fact: str, value: FactValue, usual: Sequence[FactValue], known: Sequence[FactCondition]
+) -> Deviation | None:
     numbers = [float(each) for each in usual if _is_number(each) and math.isfinite(float(each))]
     if not numbers or isinstance(value, str) or not math.isfinite(value):
         return None
@@ -123,13 +127,13 @@ def _of_number(fact: str, value: FactValue, usual: Sequence[FactValue], known: S
         return None
     rises = value > near
     bound = near + (value - near) * _WAY
-    seen = Condition(fact, Operator.AT_LEAST if rises else Operator.AT_MOST, _rounded(bound))
+    seen = FactCondition(fact, Operator.AT_LEAST if rises else Operator.AT_MOST, _rounded(bound))
     return Deviation(
         fact=fact,
-        seen=Condition(fact, Operator.IS, _rounded(value)),
+        seen=FactCondition(fact, Operator.IS, _rounded(value)),
         required=seen,
         expected=tuple(dict.fromkeys((*known, seen))),
-        usual=Condition(fact, Operator.AT_MOST if rises else Operator.AT_LEAST, _rounded(bound)),
+        usual=FactCondition(fact, Operator.AT_MOST if rises else Operator.AT_LEAST, _rounded(bound)),
         strength=1 - likeness / 2 if known else 1 - likeness,
         is_symptom=fact.startswith(_SYMPTOMS),
     )

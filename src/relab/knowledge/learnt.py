@@ -17,8 +17,8 @@ from relab.core.json import digest
 from relab.knowledge.deviations import Deviation, deviations
 from relab.knowledge.models import (
     UNNAMED,
-    Condition,
     Expectation,
+    FactCondition,
     FactValue,
     Operator,
     PastIncident,
@@ -26,7 +26,7 @@ from relab.knowledge.models import (
     Risk,
     Runbook,
     RunbookAction,
-    Tried,
+    TriedAction,
 )
 
 PREFIX: Final = "seen_"
@@ -51,7 +51,7 @@ class _Lesson:
     incident: PastIncident
     marks: tuple[Deviation, ...]
     symptoms: tuple[Deviation, ...]
-    acts: tuple[Tried, ...]
+    acts: tuple[TriedAction, ...]
 
     @property
     def required(self) -> tuple[Deviation, ...]:
@@ -117,7 +117,7 @@ def _lesson(
     return lesson if acts and lesson.required else None
 
 
-def _holds_in(condition: Condition, moments: Iterable[Mapping[str, FactValue]]) -> bool:
+def _holds_in(condition: FactCondition, moments: Iterable[Mapping[str, FactValue]]) -> bool:
     return any(condition.holds(facts) for facts in moments)
 
 
@@ -168,12 +168,14 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
     return tuple(found.values())[:_MOST_ACTIONS]
 
 
-def placed(act: Tried, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
+def placed(act: TriedAction, incident: PastIncident, runbooks: Sequence[Runbook]) -> dict[str, FactValue]:
     """Return the parameters of an action for reuse in a later incident; see `_place`."""
     return {name: _place(act, name, value, incident, runbooks) for name, value in act.parameters.items()}
 
 
-def _place(act: Tried, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]) -> FactValue:
+def _place(
+    act: TriedAction, name: str, value: FactValue, incident: PastIncident, runbooks: Sequence[Runbook]
+) -> FactValue:
     """Return a parameter for reuse: a placeholder `{fact}` if its value came from a fact, or else the value.
 
     A worker that was restarted then has another name today. A runbook with the same action says which fact gives the name.

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from relab.core.yaml_source import nearest
-from relab.knowledge.models import Condition, Expectation, Operator, Runbook
+from relab.knowledge.models import Expectation, FactCondition, Operator, Runbook
 
 _LEAST_WORDS: Final = 4
 _TELLS_NOTHING: Final = 0.05
@@ -94,7 +94,7 @@ def alike(one: Runbook, other: Runbook) -> bool:
 
 
 def _likely(
-    own: Mapping[Condition, Expectation], other: Mapping[Condition, Expectation], condition: Condition
+    own: Mapping[FactCondition, Expectation], other: Mapping[FactCondition, Expectation], condition: FactCondition
 ) -> float:
     """Return how likely a condition is with a cause; if its runbook does not name it, take the other runbook's `otherwise`."""
     return own[condition].likely if condition in own else other[condition].otherwise
@@ -116,7 +116,7 @@ def _alike(runbooks: Sequence[Runbook]) -> Iterator[Remark]:
 
 
 def _expectations(runbook: Runbook) -> Iterator[Remark]:
-    seen: set[Condition] = set()
+    seen: set[FactCondition] = set()
     for index, each in enumerate(runbook.expects):
         field = f"expects.{index}"
         if each.condition in seen:
@@ -145,7 +145,7 @@ def _requirements(runbook: Runbook) -> Iterator[Remark]:
             yield Remark(runbook.source, f"requires.{index}", said)
 
 
-def _always(condition: Condition) -> bool:
+def _always(condition: FactCondition) -> bool:
     return condition.operator is Operator.AT_LEAST and not isinstance(condition.value, str) and condition.value <= 0
 
 

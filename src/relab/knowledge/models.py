@@ -32,7 +32,7 @@ class Operator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class FactCondition:
     """A condition on one fact.
 
     Attributes:
@@ -70,7 +70,7 @@ class Expectation:
         otherwise: the probability that it holds if it is not.
     """
 
-    condition: Condition
+    condition: FactCondition
     likely: float
     otherwise: float
 
@@ -129,10 +129,10 @@ class Runbook:
     expects: tuple[Expectation, ...]
     looks: tuple[str, ...]
     actions: tuple[RunbookAction, ...]
-    mended: tuple[Condition, ...]
+    mended: tuple[FactCondition, ...]
     risk: Risk
     prior: float = 1.0
-    requires: tuple[Condition, ...] = ()
+    requires: tuple[FactCondition, ...] = ()
     sheds: bool = False
     text: str = ""
     source: str = ""
@@ -145,7 +145,7 @@ class Runbook:
         return self.lines.get(name)
 
 
-class Attempt(StrEnum):
+class ActionResult(StrEnum):
     """The result of an action."""
 
     HELPED = "helped"
@@ -187,12 +187,12 @@ class _Remembered(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Tried(_Remembered):
+class TriedAction(_Remembered):
     """An action that was tried in an incident, and its result."""
 
     action: Annotated[str, _cut(200)]
     parameters: Annotated[Mapping[FactName, RememberedFact], Field(max_length=100)] = Field(default_factory=dict)
-    outcome: Attempt
+    outcome: ActionResult
 
 
 class PastIncident(_Remembered):
@@ -218,20 +218,22 @@ class PastIncident(_Remembered):
         Field(default_factory=dict)
     )
     well: Annotated[Mapping[FactName, RememberedFact], Field(max_length=MAX_FACTS)] = Field(default_factory=dict)
-    tried: Annotated[tuple[Tried, ...], Field(max_length=MAX_TRIED)] = ()
+    tried: Annotated[tuple[TriedAction, ...], Field(max_length=MAX_TRIED)] = ()
     resolved_by: Resolver
     resolver: Annotated[str, _cut(200)] = ""
     note: Annotated[str, _cut(10_000)] = ""
 
     @property
-    def helped(self) -> tuple[Tried, ...]:
+    def helped(self) -> tuple[TriedAction, ...]:
         """The actions that helped."""
-        return tuple(each for each in self.tried if each.outcome is Attempt.HELPED)
+        return tuple(each for each in self.tried if each.outcome is ActionResult.HELPED)
 
     @property
-    def failed(self) -> tuple[Tried, ...]:
+    def failed(self) -> tuple[TriedAction, ...]:
         """The actions that changed nothing or made it worse."""
-        return tuple(each for each in self.tried if each.outcome in {Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE})
+        return tuple(
+            each for each in self.tried if each.outcome in {ActionResult.CHANGED_NOTHING, ActionResult.MADE_WORSE}
+        )
 
 
 @dataclass(frozen=True, slots=True)

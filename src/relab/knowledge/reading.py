@@ -22,8 +22,8 @@ from relab.knowledge.errors import RunbookError
 from relab.knowledge.models import (
     CAUSE_PATTERN,
     UNNAMED,
-    Condition,
     Expectation,
+    FactCondition,
     FactValue,
     Operator,
     Risk,
@@ -76,11 +76,11 @@ class _Condition(_Part):
         value: FactValue | None = getattr(self, "is_" if operator == "is" else operator)
         return value
 
-    def condition(self) -> Condition:
+    def condition(self) -> FactCondition:
         (operator,) = self._given()
         value = self._value(operator)
         assert value is not None, "the operator was given"
-        return Condition(self.fact, Operator(operator), value)
+        return FactCondition(self.fact, Operator(operator), value)
 
 
 class _Expectation(_Condition):

@@ -12,15 +12,15 @@ from typing import Final
 
 from relab.core.clock import format_time
 from relab.knowledge.learnt import as_code, placed
-from relab.knowledge.models import Attempt, PastIncident, Runbook, RunbookAction, Tried
+from relab.knowledge.models import ActionResult, PastIncident, Runbook, RunbookAction, TriedAction
 
 HEADING: Final = "## What past incidents say"
 _MOST_TOLD: Final = 5
-_FAILED: Final = frozenset((Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE))
+_FAILED: Final = frozenset((ActionResult.CHANGED_NOTHING, ActionResult.MADE_WORSE))
 _SAID: Final = {
-    Attempt.CHANGED_NOTHING: "changed nothing",
-    Attempt.MADE_WORSE: "made it worse",
-    Attempt.HELPED: "helped",
+    ActionResult.CHANGED_NOTHING: "changed nothing",
+    ActionResult.MADE_WORSE: "made it worse",
+    ActionResult.HELPED: "helped",
 }
 
 
@@ -56,7 +56,9 @@ def revised(runbook: Runbook, incidents: Iterable[PastIncident]) -> Runbook | No
 
 def _failed_before_help(incident: PastIncident) -> bool:
     outcomes = [each.outcome for each in incident.tried]
-    return Attempt.HELPED in outcomes and bool(_FAILED.intersection(outcomes[: outcomes.index(Attempt.HELPED)]))
+    return ActionResult.HELPED in outcomes and bool(
+        _FAILED.intersection(outcomes[: outcomes.index(ActionResult.HELPED)])
+    )
 
 
 def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[RunbookAction]:
@@ -96,11 +98,11 @@ def _ordered(actions: Sequence[RunbookAction], incidents: Sequence[PastIncident]
     return [actions[number] for number in order]
 
 
-def _number(actions: Sequence[RunbookAction], act: Tried) -> int | None:
+def _number(actions: Sequence[RunbookAction], act: TriedAction) -> int | None:
     return next((number for number, each in enumerate(actions) if _is(each, act)), None)
 
 
-def _is(action: RunbookAction, act: Tried) -> bool:
+def _is(action: RunbookAction, act: TriedAction) -> bool:
     """Return whether an act was this runbook action; a parameter with a `{fact}` placeholder matches any value."""
     return action.action == act.action and all(
         act.parameters.get(name) == value

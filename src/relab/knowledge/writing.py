@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from relab.knowledge.models import Condition, Runbook
+from relab.knowledge.models import FactCondition, Runbook
 from relab.knowledge.reading import FENCE
 
 
@@ -34,7 +34,7 @@ def write_runbook(runbook: Runbook) -> str:
     return "\n".join([FENCE, *lines, FENCE, ""]) + body
 
 
-def _fields(condition: Condition) -> dict[str, Any]:
+def _fields(condition: FactCondition) -> dict[str, Any]:
     return {"fact": condition.fact, condition.operator.value: condition.value}
 
 

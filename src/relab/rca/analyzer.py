@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relab.rca.attribution import Cause, classify_problems, insufficient_reason, resolve
-from relab.rca.detectors import Problem, find_problems
+from relab.rca.attribution import RankedCause, classify_problems, insufficient_reason, resolve
+from relab.rca.detectors import DetectedProblem, find_problems
 from relab.rca.evidence import RunView
 from relab.rca.models import Report
 from relab.rca.report import compose
-from relab.telemetry.models import AgentRun, RunSummary
+from relab.telemetry.models import AgentRun, PastRun
 
 ANALYZER_VERSION = "1"
 """Increase it with each change that may alter a run's report; stored reports name the version that made them."""
@@ -28,7 +28,7 @@ class Collected:
     """Result of the first stage: the indexed run, and all of its problems in order of time."""
 
     view: RunView
-    problems: tuple[Problem, ...]
+    problems: tuple[DetectedProblem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Classified:
     """
 
     view: RunView
-    problems: tuple[Problem, ...]
-    causes: tuple[Cause, ...]
+    problems: tuple[DetectedProblem, ...]
+    causes: tuple[RankedCause, ...]
     insufficient_reason: str | None
 
 
-def collect_evidence(run: AgentRun, history: Sequence[RunSummary] = ()) -> Collected:
+def collect_evidence(run: AgentRun, history: Sequence[PastRun] = ()) -> Collected:
     """Find the problems of a run and the places that show them (stage "Collecting evidence").
 
     `history` holds earlier runs of the same agent in the same environment, of this version
@@ -72,6 +72,6 @@ def build_report(classified: Classified) -> Report:
     )
 
 
-def analyze(run: AgentRun, history: Sequence[RunSummary] = ()) -> Report:
+def analyze(run: AgentRun, history: Sequence[PastRun] = ()) -> Report:
     """Analyse one run in all three stages; see `collect_evidence` for `history`."""
     return build_report(classify(collect_evidence(run, history)))

@@ -379,7 +379,7 @@ class MetricsOverview(BaseModel):
     total_cost_usd: float
 
 
-class RunSummary(BaseModel):
+class PastRun(BaseModel):
     """The fields of a past run that a comparison of versions needs."""
 
     model_config = ConfigDict(frozen=True)

@@ -14,7 +14,7 @@ from relab.core.ids import MAX_ID_LENGTH
 from relab.storage import bulk
 from relab.storage.base import Base, table_of
 from relab.telemetry.cursor import decode_cursor, encode_cursor
-from relab.telemetry.models import MAX_INT64, STEP, RunContent, RunFilter, RunStatus, RunSummary
+from relab.telemetry.models import MAX_INT64, STEP, PastRun, RunContent, RunFilter, RunStatus
 from relab.telemetry.tables import AgentRunRow, ItemKey, StoredItem, StoredRun, TimelineItemRow
 
 # The limits are those of the column types: the database must not receive an out-of-range number from a forged cursor.
@@ -237,7 +237,7 @@ def version_before(session: Session, agent_name: str, environment: str | None, b
     return session.execute(statement).scalar_one_or_none()
 
 
-def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[RunSummary]:
+def list_version(session: Session, version_key: str, until_us: int, limit: int) -> list[PastRun]:
     """Return up to `limit` runs of a version that started by `until_us`, newest first."""
     statement = (
         select(
@@ -254,7 +254,7 @@ def list_version(session: Session, version_key: str, until_us: int, limit: int) 
         .limit(limit)
     )
     return [
-        RunSummary(
+        PastRun(
             run_id=row.run_id,
             agent_version=row.agent_version,
             prompt_hash=row.prompt_hash,

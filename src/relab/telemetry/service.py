@@ -22,11 +22,11 @@ from relab.telemetry.models import (
     AgentRun,
     IngestReceipt,
     MetricsOverview,
+    PastRun,
     RunContent,
     RunFilter,
     RunHeader,
     RunPage,
-    RunSummary,
     SpanPage,
     TimelinePage,
     TracesReceipt,
@@ -282,7 +282,7 @@ class TelemetryService:
         with self._database.write(durable=False) as unit:
             return repository.set_category(unit.session, agent_run_id, content_hash, category)
 
-    def history(self, run: AgentRun) -> list[RunSummary]:
+    def history(self, run: AgentRun) -> list[PastRun]:
         """Return the runs to compare the run's version with the previous version, oldest first.
 
         The list has the newest runs of each version that started no later than this run (including

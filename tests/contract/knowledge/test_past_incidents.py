@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from relab.knowledge.errors import PastIncidentNotFoundError
-from relab.knowledge.models import Attempt, FactValue, PastIncident, Resolver, Tried
+from relab.knowledge.models import ActionResult, FactValue, PastIncident, Resolver, TriedAction
 from relab.knowledge.service import KnowledgeService
 from support.incidents.runbooks import past
 
@@ -30,10 +30,12 @@ def whole() -> PastIncident:
         {"timeout after <*> ms": 12},
         target="shop",
         tried=(
-            Tried(
-                action="restart", parameters={"worker": "2", "hard": False, "n": 1.5}, outcome=Attempt.CHANGED_NOTHING
+            TriedAction(
+                action="restart",
+                parameters={"worker": "2", "hard": False, "n": 1.5},
+                outcome=ActionResult.CHANGED_NOTHING,
             ),
-            Tried(action="remediate", outcome=Attempt.HELPED),
+            TriedAction(action="remediate", outcome=ActionResult.HELPED),
         ),
         note="Ümläute, and \u2028 odd lines\nand more.",
     )

@@ -8,9 +8,9 @@ import pytest
 
 from relab.incidents.acting.records import Effect
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
-from relab.knowledge.models import Attempt
-from support.shops.small import Means, Shop, Watching, learnt, over, polled, watching, with_status
-from support.shops.ways import Way, at, is_act
+from relab.knowledge.models import ActionResult
+from support.small_shops import Means, Shop, Watching, learnt, over, polled, watching, with_status
+from support.ways import Way, at, is_act
 
 pytestmark = pytest.mark.anyio
 PATIENCE_POLLS = 12
@@ -82,7 +82,7 @@ async def test_latency_that_stays_ends_as_mitigated_with_a_person_notified(fresh
         (past,) = running.world.knowledge.latest(limit=5)
 
     assert (found.outcome, act.effect) == (Outcome.RESOLVED, Effect.VERIFIED)
-    assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [Attempt.HELPED])
+    assert (past.cause, [each.outcome for each in past.tried]) == ("valve_a_shut", [ActionResult.HELPED])
     assert len(running.incidents()) == 1
 
 

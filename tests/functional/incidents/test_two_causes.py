@@ -10,8 +10,8 @@ from relab.incidents.acting.policy import Autonomy, Policy
 from relab.incidents.acting.records import Effect
 from relab.incidents.postmortem.postmortems import Postmortems
 from relab.incidents.storage.models import IncidentStatus, Outcome
-from relab.knowledge.models import Attempt
-from support.shops.small import Means, hasty, learnt, over, watching, with_status
+from relab.knowledge.models import ActionResult
+from support.small_shops import Means, hasty, learnt, over, watching, with_status
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def test_two_causes_that_begin_in_one_poll_are_both_repaired_without_a_per
     (pair, *_) = diagnosed.content["together"]
     assert (set(pair["causes"]), pair["probability"] > 0.5) == (BOTH, True)
     assert all(cause in events[-1].message for cause in BOTH)
-    assert [each.outcome for each in past.tried] == [Attempt.HELPED]
+    assert [each.outcome for each in past.tried] == [ActionResult.HELPED]
     assert past.cause == second.cause
 
 

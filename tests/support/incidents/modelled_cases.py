@@ -19,7 +19,7 @@ from relab.incidents.models import Severity, Snapshot
 from relab.incidents.response.model_calls import ModelCalls
 from relab.incidents.storage.log import IncidentLog
 from relab.incidents.storage.models import TimelineEvent
-from relab.knowledge.models import Condition, FactValue, Operator, Runbook
+from relab.knowledge.models import FactCondition, FactValue, Operator, Runbook
 from relab.llm import LlmGateway, Prompt, Spent
 from relab.llm.gateway import AnswerT, Billed
 from relab.storage import Database
@@ -34,9 +34,9 @@ DOUBT: Mapping[str, FactValue] = {"pool.fullest_pct": 92.0, "traffic.rps": 400.0
 SURE: Mapping[str, FactValue] = {"database.waits.lock": 3.0}
 
 
-def at_least(fact: str, value: float) -> Condition:
+def at_least(fact: str, value: float) -> FactCondition:
     """Return a condition on a figure."""
-    return Condition(fact, Operator.AT_LEAST, value)
+    return FactCondition(fact, Operator.AT_LEAST, value)
 
 
 BOOKS: tuple[Runbook, ...] = (
@@ -44,24 +44,24 @@ BOOKS: tuple[Runbook, ...] = (
         "leak",
         expects=(expects("pool.fullest_pct", 90.0, 0.7, 0.3),),
         requires=(at_least("pool.fullest_pct", 80.0),),
-        mended=(Condition("pool.fullest_pct", Operator.AT_MOST, 60.0),),
+        mended=(FactCondition("pool.fullest_pct", Operator.AT_MOST, 60.0),),
     ),
     runbook(
         "spike",
         expects=(expects("traffic.rps", 300.0, 0.6, 0.3),),
-        mended=(Condition("traffic.rps", Operator.AT_MOST, 100.0),),
+        mended=(FactCondition("traffic.rps", Operator.AT_MOST, 100.0),),
     ),
     runbook(
         "lock",
         expects=(expects("database.waits.lock", 1.0, 0.98, 0.002),),
         requires=(at_least("database.waits.lock", 1.0),),
-        mended=(Condition("database.waits.lock", Operator.AT_MOST, 0.0),),
+        mended=(FactCondition("database.waits.lock", Operator.AT_MOST, 0.0),),
     ),
     runbook(
         "trifle",
         # Nothing speaks against it, and it is already as its runbook wants it.
         expects=(expects("cache.errors", 0.0, 0.9, 0.6, Operator.AT_MOST),),
-        mended=(Condition("cache.errors", Operator.AT_MOST, 5.0),),
+        mended=(FactCondition("cache.errors", Operator.AT_MOST, 5.0),),
     ),
 )
 

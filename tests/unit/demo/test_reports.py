@@ -11,7 +11,7 @@ from demo.agents_act import EXPECTED
 from relab.core.json import parse_json
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category
-from relab.telemetry.models import AgentRun, RunSummary
+from relab.telemetry.models import AgentRun, PastRun
 
 
 def recorded(run):
@@ -21,7 +21,7 @@ def recorded(run):
 
 def summary_of(run):
     """Reduce a run to what a comparison of versions gets."""
-    return RunSummary(
+    return PastRun(
         run_id=run.run_id,
         agent_version=run.agent_version,
         prompt_hash=run.prompt_hash,

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from relab.incidents.diagnosis.candidates import UNKNOWN, probability_of_any
 from relab.incidents.diagnosis.inference import MOST_FROM_MEMORY, Diagnosis
-from relab.knowledge.models import Condition, Expectation, FactValue, Operator, Risk, Runbook
+from relab.knowledge.models import Expectation, FactCondition, FactValue, Operator, Risk, Runbook
 
 
 def expects(fact: str, value: FactValue = True, likely: float = 0.95, otherwise: float = 0.05) -> Expectation:
     operator = Operator.IS if isinstance(value, bool | str) else Operator.AT_LEAST
-    return Expectation(Condition(fact, operator, value), likely, otherwise)
+    return Expectation(FactCondition(fact, operator, value), likely, otherwise)
 
 
 def runbook(cause: str, *expectations: Expectation, prior: float = 1.0) -> Runbook:
@@ -78,10 +78,10 @@ def test_the_look_that_tells_causes_apart_is_worth_most_and_a_known_fact_nothing
 
 
 def test_a_condition_on_another_kind_of_fact_says_nothing() -> None:
-    condition = Condition("used", Operator.AT_LEAST, 5.0)
+    condition = FactCondition("used", Operator.AT_LEAST, 5.0)
     assert [condition.holds({"used": value}) for value in (5.0, 4.9, "many", True)] == [True, False, None, None]
     assert condition.holds({}) is None
-    assert Condition("up", Operator.IS, True).holds({"up": 1.0}) is False
+    assert FactCondition("up", Operator.IS, True).holds({"up": 1.0}) is False
 
 
 FACTS = st.dictionaries(
@@ -121,7 +121,7 @@ def test_memory_changes_odds_by_its_bound_at_most(facts: dict[str, FactValue], f
 
 def required(fact: str, value: FactValue) -> Runbook:
     book = runbook("strict", expects("pool.full"), expects("server.fast"), expects("locks", False))
-    return replace(book, requires=(Condition(fact, Operator.IS, value),))
+    return replace(book, requires=(FactCondition(fact, Operator.IS, value),))
 
 
 def test_what_a_cause_requires_rules_it_out_however_well_all_else_fits() -> None:
@@ -183,7 +183,7 @@ def test_one_cause_that_explains_all_signs_is_not_taken_for_two(facts: dict[str,
 
 def test_signs_of_a_repaired_cause_that_linger_speak_for_no_other_cause() -> None:
     lingering: dict[str, FactValue] = {"pool.full": True, "locks": False}
-    repaired = replace(LOCK, mended=(Condition("locks", Operator.IS, False),))
+    repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
     books = [POOL, repaired, DOWN, FROZEN]
     assert sets(lingering, books) == [{"pool"}]
     found = Diagnosis(books, lingering, mended=("lock",)).candidates()
@@ -195,13 +195,13 @@ def test_signs_of_a_repaired_cause_that_linger_speak_for_no_other_cause() -> Non
 
 
 def test_a_repaired_cause_that_is_back_is_a_candidate_again() -> None:
-    repaired = replace(LOCK, mended=(Condition("locks", Operator.IS, False),))
+    repaired = replace(LOCK, mended=(FactCondition("locks", Operator.IS, False),))
     facts: dict[str, FactValue] = {"pool.full": True, "locks": True}
     assert Diagnosis([POOL, repaired, DOWN], facts, mended=("lock",)).candidates()[0].cause == "lock"
 
 
 def test_a_requirement_that_is_broken_rules_a_cause_out_of_pairs_too() -> None:
-    strict = replace(FROZEN, requires=(Condition("process", Operator.IS, "stopped"),))
+    strict = replace(FROZEN, requires=(FactCondition("process", Operator.IS, "stopped"),))
     facts = BOTH | {"process": "running"}
     found = Diagnosis([*BOOKS, strict], facts).candidates()
     assert next(item.probability for item in found if item.cause == "frozen") < 0.01

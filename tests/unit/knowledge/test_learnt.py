@@ -18,7 +18,7 @@ from relab.incidents.looks.catalogue import LOOKS
 from relab.knowledge.learnt import PREFIX, learnt_runbooks
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.lint import Surroundings, Weight, lint
-from relab.knowledge.models import Attempt, FactValue, PastIncident, Resolver, Risk, Runbook
+from relab.knowledge.models import ActionResult, FactValue, PastIncident, Resolver, Risk, Runbook
 from relab.knowledge.reading import parse_runbook
 from relab.knowledge.service import KnowledgeService
 from relab.knowledge.writing import write_runbook
@@ -93,7 +93,7 @@ def without(cause: str) -> list[Runbook]:
 
 
 def ended(seen: Mapping[str, FactValue], action: str, parameters: Mapping[str, Any], **more: Any) -> PastIncident:
-    tried = [{"action": action, "parameters": parameters, "outcome": Attempt.HELPED}]
+    tried = [{"action": action, "parameters": parameters, "outcome": ActionResult.HELPED}]
     return past(more.pop("incident_id", "i1"), UNKNOWN, seen, well=more.pop("well", WELL), tried=tried, **more)
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_learnt_where_nothing_differed_but_what_users_notice() -> Non
         {"resolved_by": Resolver.RESPONDER},
         {"tried": ()},
         {"well": {}},
-        {"tried": ({"action": "restart-cache", "outcome": Attempt.CHANGED_NOTHING},)},
+        {"tried": ({"action": "restart-cache", "outcome": ActionResult.CHANGED_NOTHING},)},
     ],
     ids=["named", "by itself", "by the responder", "no act", "no look afterwards", "no help"],
 )

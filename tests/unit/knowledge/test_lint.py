@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from relab.knowledge.lint import Remark, Surroundings, Weight, alike, lint
-from relab.knowledge.models import Condition, Operator, Runbook, RunbookAction
+from relab.knowledge.models import FactCondition, Operator, Runbook, RunbookAction
 from relab.knowledge.reading import parse_runbook
 from support.incidents.runbooks import TEXT, expects, runbook
 
@@ -82,7 +82,7 @@ def test_names_are_checked_where_they_are_known() -> None:
 
 
 def test_conditions_name_facts_that_somebody_tells() -> None:
-    book = runbook("a", expects=(expects("pool.used_pct", 1, 0.9, 0.1), expects("pool.used", 1, 0.9, 0.1)), mended=(Condition("host", Operator.IS, "x"),))  # fmt: skip
+    book = runbook("a", expects=(expects("pool.used_pct", 1, 0.9, 0.1), expects("pool.used", 1, 0.9, 0.1)), mended=(FactCondition("host", Operator.IS, "x"),))  # fmt: skip
 
     def told(*facts: str) -> list[tuple[str, Weight]]:
         around = Surroundings(looks={"pool": facts}, facts=("host",))
@@ -121,11 +121,11 @@ def test_parameters_stand_for_facts_that_something_gives() -> None:
 
 
 def test_conditions_compare_like_with_like() -> None:
-    is_three = Condition("n", Operator.IS, 3.0)
+    is_three = FactCondition("n", Operator.IS, 3.0)
 
     assert is_three.holds({"n": 3}) is True, "a whole number may come as one"
     assert is_three.holds({"n": "3"}) is False
-    assert Condition("n", Operator.IS, 1.0).holds({"n": True}) is False
-    assert Condition("n", Operator.IS_NOT, True).holds({"n": 1.0}) is True
-    assert Condition("n", Operator.AT_LEAST, 1.0).holds({"n": "much"}) is None
+    assert FactCondition("n", Operator.IS, 1.0).holds({"n": True}) is False
+    assert FactCondition("n", Operator.IS_NOT, True).holds({"n": 1.0}) is True
+    assert FactCondition("n", Operator.AT_LEAST, 1.0).holds({"n": "much"}) is None
     assert is_three.holds({}) is None

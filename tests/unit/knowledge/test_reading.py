@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relab.knowledge.errors import RunbookError
-from relab.knowledge.models import Condition, Expectation, Operator, Risk, Runbook, RunbookAction
+from relab.knowledge.models import Expectation, FactCondition, Operator, Risk, Runbook, RunbookAction
 from relab.knowledge.reading import MAX_BYTES, parse_runbook, read_runbook
 from relab.knowledge.writing import write_runbook
 from support.incidents.runbooks import TEXT, expects
@@ -54,7 +54,7 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
         actions=(
             RunbookAction("remediate-pool", {"worker": "{worker.name}", "count": 3}, "It gives back what is held."),
         ),
-        mended=(Condition("pool.pending", Operator.AT_MOST, 0.0),),
+        mended=(FactCondition("pool.pending", Operator.AT_MOST, 0.0),),
         risk=Risk.LOW,
         prior=1.5,
         text="# What to do\n\nAsk the *pool*.",
@@ -68,7 +68,7 @@ def test_what_may_be_left_out_has_a_default() -> None:
     read = parse_runbook(text, SOURCE)
 
     assert (read.looks, read.actions, read.mended, read.prior, read.text) == ((), (), (), 1.0, "")
-    assert read.expects[0].condition == Condition("a", Operator.IS_NOT, True)
+    assert read.expects[0].condition == FactCondition("a", Operator.IS_NOT, True)
 
 
 def test_line_ends_of_windows_and_a_byte_order_mark_are_read() -> None:
@@ -172,7 +172,7 @@ def test_any_text_is_a_runbook_or_is_refused(text: str) -> None:
         assert told is None or told
 
 
-def expects_of(condition: Condition, likely: float, otherwise: float) -> Expectation:
+def expects_of(condition: FactCondition, likely: float, otherwise: float) -> Expectation:
     return expects(condition.fact, condition.value, likely, otherwise, condition.operator)
 
 
@@ -183,8 +183,8 @@ NAMES = st.from_regex(r"\A[a-z][a-z0-9_.]{0,20}\Z")
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.one_of(st.booleans(), NUMBERS, LINES)
 CONDITIONS = st.one_of(
-    st.builds(Condition, NAMES, st.sampled_from([Operator.AT_LEAST, Operator.AT_MOST]), NUMBERS),
-    st.builds(Condition, NAMES, st.sampled_from([Operator.IS, Operator.IS_NOT]), VALUES),
+    st.builds(FactCondition, NAMES, st.sampled_from([Operator.AT_LEAST, Operator.AT_MOST]), NUMBERS),
+    st.builds(FactCondition, NAMES, st.sampled_from([Operator.IS, Operator.IS_NOT]), VALUES),
 )
 SHARES = st.floats(0, 1)
 RUNBOOKS = st.builds(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from relab.knowledge.models import Attempt, PastIncident, Resolver, Runbook, RunbookAction, Tried
+from relab.knowledge.models import ActionResult, PastIncident, Resolver, Runbook, RunbookAction, TriedAction
 from relab.knowledge.reading import parse_runbook
 from relab.knowledge.revising import HEADING, revised
 from relab.knowledge.writing import write_runbook
 from support.incidents.runbooks import past, runbook
 
-NOTHING, WORSE, HELPED, NOT_DONE = Attempt.CHANGED_NOTHING, Attempt.MADE_WORSE, Attempt.HELPED, Attempt.NOT_DONE
+NOTHING, WORSE, HELPED, NOT_DONE = (
+    ActionResult.CHANGED_NOTHING,
+    ActionResult.MADE_WORSE,
+    ActionResult.HELPED,
+    ActionResult.NOT_DONE,
+)
 
 
 def book(*actions: str) -> Runbook:
     return runbook("leak", actions=tuple(RunbookAction(name, {}, f"why {name}") for name in actions))
 
 
-def incident(number: int, *tried: tuple[str, Attempt], cause: str = "leak") -> PastIncident:
-    acts = tuple(Tried(action=name, outcome=outcome) for name, outcome in tried)
+def incident(number: int, *tried: tuple[str, ActionResult], cause: str = "leak") -> PastIncident:
+    acts = tuple(TriedAction(action=name, outcome=outcome) for name, outcome in tried)
     return past(f"i{number}", cause, tried=acts, resolved_by=Resolver.RESPONDER)
 
 
@@ -28,7 +33,7 @@ def order(runbook: Runbook, *incidents: PastIncident) -> list[str] | None:
 
 
 @pytest.mark.parametrize("failed", [NOTHING, WORSE])
-def test_what_failed_comes_behind_what_mended(failed: Attempt) -> None:
+def test_what_failed_comes_behind_what_mended(failed: ActionResult) -> None:
     met = incident(1, ("a", failed), ("b", HELPED))
 
     assert order(book("a", "b", "c"), met) == ["b", "a", "c"]
@@ -63,8 +68,8 @@ def test_one_failure_does_not_outweigh_a_better_record() -> None:
 
 def test_what_a_person_did_instead_is_added_with_its_parameters() -> None:
     acts = (
-        Tried(action="a", outcome=NOTHING),
-        Tried(action="new", parameters={"worker": "w-2", "count": 3.0}, outcome=HELPED),
+        TriedAction(action="a", outcome=NOTHING),
+        TriedAction(action="new", parameters={"worker": "w-2", "count": 3.0}, outcome=HELPED),
     )
     met = past("i1", "leak", {"workers.growing.worker": "w-2"}, tried=acts)
 
@@ -82,8 +87,8 @@ def test_an_action_with_other_parameters_is_another_one() -> None:
         actions=(RunbookAction("set", {"n": 1}), RunbookAction("set", {"n": 2}), RunbookAction("set", {"n": "{x}"})),
     )
     acts = (
-        Tried(action="set", parameters={"n": 1}, outcome=NOTHING),
-        Tried(action="set", parameters={"n": 2}, outcome=HELPED),
+        TriedAction(action="set", parameters={"n": 1}, outcome=NOTHING),
+        TriedAction(action="set", parameters={"n": 2}, outcome=HELPED),
     )
 
     found = revised(given, [past("i1", "leak", tried=acts)])

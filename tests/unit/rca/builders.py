@@ -6,8 +6,8 @@ from typing import Any
 
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category, Finding, Report
-from relab.telemetry.models import AgentRun, RunStatus, RunSummary
-from support.telemetry.runs import RunBody, minimal_run, step, time_text, tool_call
+from relab.telemetry.models import AgentRun, PastRun, RunStatus
+from support.runs import RunBody, minimal_run, step, time_text, tool_call
 
 HOUR_US = 3_600_000_000
 
@@ -50,11 +50,11 @@ def past_runs(
     prompt: str | None = None,
     steps: list[int] | None = None,
     tools: list[dict[str, int]] | None = None,
-) -> list[RunSummary]:
+) -> list[PastRun]:
     """Return one earlier run per outcome (True is success), an hour apart, hours counted from the sample run."""
     start = AgentRun.model_validate(minimal_run()).started_at
     return [
-        RunSummary(
+        PastRun(
             run_id=f"{version}-{prompt}-{first_hour}-{number}",
             agent_version=version,
             prompt_hash=prompt,

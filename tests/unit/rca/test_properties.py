@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from relab.rca.analyzer import analyze
 from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, Confidence, Report
-from relab.telemetry.models import AgentRun, RunStatus, RunSummary
-from support.telemetry.runs import examples, minimal_run, time_text
+from relab.telemetry.models import AgentRun, PastRun, RunStatus
+from support.runs import examples, minimal_run, time_text
 
 STATUSES = st.sampled_from(["success", "failure", "running", "cancelled", "skipped"])
 TELLING = st.sampled_from(
@@ -79,7 +79,7 @@ RUNS = st.fixed_dictionaries(
     }
 ).map(lambda fields: AgentRun.model_validate(minimal_run(**fields)))  # fmt: skip
 SUMMARIES = st.builds(
-    RunSummary,
+    PastRun,
     run_id=st.uuids().map(str),
     agent_version=st.sampled_from([None, "1", "2"]),
     prompt_hash=st.sampled_from([None, "p"]),
@@ -93,7 +93,7 @@ HISTORIES = st.lists(SUMMARIES, max_size=12)
 
 @given(run=RUNS, history=HISTORIES)
 @examples(120)
-def test_every_report_is_sound(run: AgentRun, history: list[RunSummary]) -> None:
+def test_every_report_is_sound(run: AgentRun, history: list[PastRun]) -> None:
     report = analyze(run, history)
     assert all(verify_verbatim(run, evidence) for evidence in report.evidence_index)
     ids = [evidence.evidence_id for evidence in report.evidence_index]
@@ -109,7 +109,7 @@ def test_every_report_is_sound(run: AgentRun, history: list[RunSummary]) -> None
 
 @given(run=RUNS, history=HISTORIES)
 @examples(60)
-def test_equal_input_gives_an_equal_report(run: AgentRun, history: list[RunSummary]) -> None:
+def test_equal_input_gives_an_equal_report(run: AgentRun, history: list[PastRun]) -> None:
     again = AgentRun.model_validate_json(run.model_dump_json())
     assert analyze(run, history).model_dump_json() == analyze(again, history[::-1]).model_dump_json()
 

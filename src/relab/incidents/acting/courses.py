@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from relab.incidents.models import Snapshot
-from relab.knowledge.models import Condition, FactValue
+from relab.knowledge.models import FactCondition, FactValue
 
 LEAST_REQUESTS: Final = 5
 """Error shares and quantiles of fewer requests are not meaningful."""
@@ -106,7 +106,7 @@ class Course:
     before: Snapshot
     polls: Sequence[Snapshot]
     stale: frozenset[int] = frozenset()
-    mended: Sequence[Condition] = ()
+    mended: Sequence[FactCondition] = ()
     facts: Mapping[str, FactValue] | None = None
     facts_at_us: int | None = None
     facts_before: Mapping[str, FactValue] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from relab.knowledge.models import Condition
+from relab.knowledge.models import FactCondition
 
 UNKNOWN: Final = "unknown"
 """The cause that no runbook describes."""
@@ -26,9 +26,9 @@ class Candidate:
 
     cause: str
     probability: float
-    for_it: tuple[Condition, ...] = ()
-    against_it: tuple[Condition, ...] = ()
-    unproven: tuple[Condition, ...] = ()
+    for_it: tuple[FactCondition, ...] = ()
+    against_it: tuple[FactCondition, ...] = ()
+    unproven: tuple[FactCondition, ...] = ()
     together: Mapping[str, float] = field(default_factory=dict)
 
 

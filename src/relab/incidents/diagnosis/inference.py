@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relab.incidents.diagnosis.candidates import UNKNOWN, Candidate, Hypothesis
-from relab.knowledge.models import Condition, FactValue, Runbook
+from relab.knowledge.models import FactCondition, FactValue, Runbook
 
 UNKNOWN_PRIOR: Final = 0.1
 UNKNOWN_SHOWS: Final = 0.05
@@ -55,8 +55,8 @@ class _Model:
     def __init__(self, runbooks: Sequence[Runbook]) -> None:
         self.causes = [*(runbook.cause for runbook in runbooks), UNKNOWN]
         place = {cause: number for number, cause in enumerate(self.causes)}
-        likely: dict[Condition, dict[str, float]] = {}
-        otherwise: dict[Condition, list[float]] = {}
+        likely: dict[FactCondition, dict[str, float]] = {}
+        otherwise: dict[FactCondition, list[float]] = {}
         for runbook in runbooks:
             for expectation in runbook.expects:
                 likely.setdefault(expectation.condition, {})[runbook.cause] = expectation.likely
@@ -254,5 +254,5 @@ def _entropies(distributions: Numbers) -> Numbers:
     return found
 
 
-def _by_weight(item: tuple[float, Condition]) -> tuple[float, str]:
+def _by_weight(item: tuple[float, FactCondition]) -> tuple[float, str]:
     return -item[0], str(item[1])

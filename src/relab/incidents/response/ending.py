@@ -17,14 +17,14 @@ from relab.incidents.response.verifying import Verifying
 from relab.incidents.response.world import World
 from relab.incidents.storage.models import Incident, IncidentStatus, NewEvent, Phase, TimelineEvent
 from relab.incidents.storage.models import Outcome as End
-from relab.knowledge.models import UNNAMED, Attempt, FactValue, PastIncident, Resolver, Runbook, Tried
+from relab.knowledge.models import UNNAMED, ActionResult, FactValue, PastIncident, Resolver, Runbook, TriedAction
 from relab.knowledge.service import RunbookFolderError
 
-_ATTEMPTS: Final = {
-    Effect.VERIFIED: Attempt.HELPED,
-    Effect.MITIGATED: Attempt.HELPED,
-    Effect.FAILED: Attempt.CHANGED_NOTHING,
-    Effect.WORSE: Attempt.MADE_WORSE,
+_ACTION_RESULTS: Final = {
+    Effect.VERIFIED: ActionResult.HELPED,
+    Effect.MITIGATED: ActionResult.HELPED,
+    Effect.FAILED: ActionResult.CHANGED_NOTHING,
+    Effect.WORSE: ActionResult.MADE_WORSE,
 }
 _AGAIN: Final = "Something else goes wrong, so the cause is looked for once more"
 _SUSPECTED_FROM: Final = 0.8
@@ -264,7 +264,7 @@ class Ending:
     ) -> PastIncident:
         known = load_known(state["known"]).facts if "known" in state else {}
         ours = [
-            Tried(action=act.action, parameters=act.parameters, outcome=_attempt(act))
+            TriedAction(action=act.action, parameters=act.parameters, outcome=_action_result(act))
             for act in acts
             # An act that ended another cause says nothing about this one.
             if act.undoes is None and not (act.effect is Effect.MITIGATED and act.cause != state.get("diagnosis"))
@@ -272,10 +272,10 @@ class Ending:
         # Which of several acts of a person helped is unknown; assume the last one that succeeded.
         done = [each for each in others if each.undoes is None and each.status is ServerStatus.SUCCEEDED]
         theirs = [
-            Tried(
+            TriedAction(
                 action=record.action,
                 parameters=record.parameters,
-                outcome=Attempt.HELPED if record in done[-1:] else Attempt.CHANGED_NOTHING,
+                outcome=ActionResult.HELPED if record in done[-1:] else ActionResult.CHANGED_NOTHING,
             )
             for record in others
         ]
@@ -309,7 +309,11 @@ def _triggers(incident: Incident) -> int:
     return sum(each.count for each in incident.findings if each.detector == "trigger")
 
 
-def _attempt(act: ActRecord) -> Attempt:
+def _action_result(act: ActRecord) -> ActionResult:
     if act.status is ActStatus.REFUSED:
-        return Attempt.NOT_DONE
-    return _ATTEMPTS.get(act.effect, Attempt.CHANGED_NOTHING) if act.effect is not None else Attempt.CHANGED_NOTHING
+        return ActionResult.NOT_DONE
+    return (
+        _ACTION_RESULTS.get(act.effect, ActionResult.CHANGED_NOTHING)
+        if act.effect is not None
+        else ActionResult.CHANGED_NOTHING
+    )

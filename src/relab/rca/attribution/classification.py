@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relab.rca.attribution.resolution import is_bare, time_order
-from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, Problem
+from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, DetectedProblem
 from relab.rca.evidence import RunView
 from relab.rca.models import Category, Confidence
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class RankedCause:
     """One possible root cause: the problems of one category.
 
     For the category UNKNOWN the problems also share their detail.
@@ -28,10 +28,10 @@ class Cause:
     """
 
     category: Category
-    problems: tuple[Problem, ...]
+    problems: tuple[DetectedProblem, ...]
 
     @property
-    def lead(self) -> Problem:
+    def lead(self) -> DetectedProblem:
         """The problem that represents the cause: the first by rank."""
         return self.problems[0]
 
@@ -41,7 +41,7 @@ class Cause:
         return tuple(dict.fromkeys(problem.tool_name for problem in self.problems if problem.tool_name))
 
 
-def classify_problems(problems: Sequence[Problem], view: RunView) -> tuple[Cause, ...]:
+def classify_problems(problems: Sequence[DetectedProblem], view: RunView) -> tuple[RankedCause, ...]:
     """Return the possible causes of the run's failure, most likely first.
 
     A successful run has no causes. In a run that neither failed nor succeeded, only
@@ -58,24 +58,24 @@ def classify_problems(problems: Sequence[Problem], view: RunView) -> tuple[Cause
         if (is_worse if problem.category is Category.PROMPT_REGRESSION else view.failed or not problem.recovered)
     ]
     stated = {problem.category for problem in eligible if _is_stated(problem)}
-    groups: dict[tuple[Category, str | None], list[Problem]] = {}
+    groups: dict[tuple[Category, str | None], list[DetectedProblem]] = {}
     for problem in sorted(eligible, key=lambda item: _rank(item, stated)):
         detail = problem.detail if problem.category is Category.UNKNOWN else None
         groups.setdefault((problem.category, detail), []).append(problem)
-    causes = [Cause(category, tuple(members)) for (category, _), members in groups.items()]
+    causes = [RankedCause(category, tuple(members)) for (category, _), members in groups.items()]
     return tuple(_place_regression(causes))
 
 
-def _aspect(problem: Problem) -> object:
+def _aspect(problem: DetectedProblem) -> object:
     return problem.quotes[0].attributes.get("aspect")
 
 
-def _is_stated(problem: Problem) -> bool:
+def _is_stated(problem: DetectedProblem) -> bool:
     """Whether a problem is an unrecovered error of at least medium confidence, and not only behaviour."""
     return problem.is_strong and not problem.recovered and DESCRIPTORS[problem.category].may_cause is None
 
 
-def _rank(problem: Problem, stated: set[Category]) -> tuple[object, ...]:
+def _rank(problem: DetectedProblem, stated: set[Category]) -> tuple[object, ...]:
     effects = DESCRIPTORS[problem.category].may_cause
     unrelated = effects is not None and not stated <= effects
     return (
@@ -89,7 +89,7 @@ def _rank(problem: Problem, stated: set[Category]) -> tuple[object, ...]:
     )
 
 
-def _place_regression(causes: list[Cause]) -> list[Cause]:
+def _place_regression(causes: list[RankedCause]) -> list[RankedCause]:
     """Insert the regression before the first cause that it can explain, and so after causes from outside."""
     regression = next((cause for cause in causes if cause.category is Category.PROMPT_REGRESSION), None)
     if regression is None:
@@ -103,7 +103,7 @@ def _place_regression(causes: list[Cause]) -> list[Cause]:
     return [*others[:place], regression, *others[place:]]
 
 
-def _yields_to_regression(lead: Problem, regression: Cause) -> bool:
+def _yields_to_regression(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Whether a change of version explains a problem better than the problem explains the failure."""
     if lead.recovered or not lead.is_strong or lead.detail == UNCLASSIFIED:
         return True
@@ -112,7 +112,7 @@ def _yields_to_regression(lead: Problem, regression: Cause) -> bool:
     return _is_tied(lead, regression)
 
 
-def _is_tied(lead: Problem, regression: Cause) -> bool:
+def _is_tied(lead: DetectedProblem, regression: RankedCause) -> bool:
     """Whether the new version changed the problem's behaviour: more steps for a loop, else the use of the tool."""
     changed = [quote.attributes for problem in regression.problems for quote in problem.quotes]
     if lead.category is Category.PLANNER_LOOP:

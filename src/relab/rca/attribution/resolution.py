@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
-from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, Problem, raised, strength
+from relab.rca.detectors import DESCRIPTORS, UNCLASSIFIED, VAGUE_DETAILS, DetectedProblem, raised, strength
 from relab.rca.evidence import RunView
 from relab.rca.models import Category, EvidenceKind
 
@@ -29,7 +29,7 @@ _KIND_ORDER = {
 Place: TypeAlias = tuple[EvidenceKind, int]
 
 
-def time_order(problem: Problem) -> tuple[object, ...]:
+def time_order(problem: DetectedProblem) -> tuple[object, ...]:
     """Return a sort key: earliest first; then specific before general categories, inner before outer objects."""
     return (
         problem.at_us,
@@ -41,7 +41,7 @@ def time_order(problem: Problem) -> tuple[object, ...]:
     )
 
 
-def resolve(problems: Iterable[Problem], view: RunView) -> tuple[Problem, ...]:
+def resolve(problems: Iterable[DetectedProblem], view: RunView) -> tuple[DetectedProblem, ...]:
     """Merge `problems` so that each error of the run occurs once, and return them in order of time."""
     loops, errors = _one_per_error(problems)
     errors = _without_echoes(_with_guardrails(errors), view)
@@ -57,7 +57,7 @@ def resolve(problems: Iterable[Problem], view: RunView) -> tuple[Problem, ...]:
     return tuple(sorted(everything, key=time_order))
 
 
-def _is_repetition(problem: Problem) -> bool:
+def _is_repetition(problem: DetectedProblem) -> bool:
     """Whether a problem describes behaviour over several calls or runs, and not a single error."""
     return problem.category is Category.PROMPT_REGRESSION or (
         problem.category is Category.PLANNER_LOOP and problem.detail in _BEHAVIOUR
@@ -67,10 +67,10 @@ def _is_repetition(problem: Problem) -> bool:
 _BEHAVIOUR = frozenset({"retries", "identical_calls", "alternating_cycle", "identical_steps"})
 
 
-def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Problem]]:
+def _one_per_error(problems: Iterable[DetectedProblem]) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Return (repetitions, errors); of several problems at one object keep the best by `_rank`."""
-    loops: list[Problem] = []
-    best: dict[Place, Problem] = {}
+    loops: list[DetectedProblem] = []
+    best: dict[Place, DetectedProblem] = {}
     for problem in problems:
         if _is_repetition(problem):
             loops.append(problem)
@@ -82,7 +82,7 @@ def _one_per_error(problems: Iterable[Problem]) -> tuple[list[Problem], list[Pro
     return loops, list(best.values())
 
 
-def _rank(problem: Problem) -> tuple[int, int, int]:
+def _rank(problem: DetectedProblem) -> tuple[int, int, int]:
     """Return a sort key, best first: classified first, then by confidence, then the more specific category."""
     return (
         problem.detail in VAGUE_DETAILS,
@@ -91,7 +91,7 @@ def _rank(problem: Problem) -> tuple[int, int, int]:
     )
 
 
-def _with_guardrails(errors: list[Problem]) -> list[Problem]:
+def _with_guardrails(errors: list[DetectedProblem]) -> list[DetectedProblem]:
     """Merge each guardrail event into the problem of the call or step that it refers to.
 
     The merged problem also cites the event, and its confidence rises unless the event is
@@ -109,7 +109,7 @@ def _with_guardrails(errors: list[Problem]) -> list[Problem]:
             by_call.setdefault(error.call_id, index)
         if error.step_id is not None:
             by_step.setdefault((error.step_id, error.category), index)
-    kept: list[Problem] = []
+    kept: list[DetectedProblem] = []
     for guard in sorted(guards, key=time_order):
         place = by_call.get(guard.call_id) if guard.call_id is not None else None
         if place is None and guard.step_id is not None:
@@ -121,12 +121,12 @@ def _with_guardrails(errors: list[Problem]) -> list[Problem]:
     return others + kept
 
 
-def _agree(error: Problem, guard: Problem) -> bool:
+def _agree(error: DetectedProblem, guard: DetectedProblem) -> bool:
     """Whether a guardrail event and an error have the same category, or the detail of one of them is vague."""
     return error.category is guard.category or guard.detail in VAGUE_DETAILS or error.detail in VAGUE_DETAILS
 
 
-def _corroborated(error: Problem, guard: Problem) -> Problem:
+def _corroborated(error: DetectedProblem, guard: DetectedProblem) -> DetectedProblem:
     """Add the event's quotations to the error; replace a vague category and detail with those of the event."""
     quotes = (*error.quotes, *guard.quotes)
     if guard.detail in VAGUE_DETAILS:
@@ -137,7 +137,7 @@ def _corroborated(error: Problem, guard: Problem) -> Problem:
     return replace(error, confidence=raised(error.confidence), detail=error.detail or guard.detail, quotes=quotes)
 
 
-def _without_echoes(errors: list[Problem], view: RunView) -> list[Problem]:
+def _without_echoes(errors: list[DetectedProblem], view: RunView) -> list[DetectedProblem]:
     """Drop the errors of steps that only repeat an error of a call or step inside them.
 
     Each step is marked at most once per mark, and the walk to the outer steps stops at a
@@ -165,7 +165,7 @@ def _mark(view: RunView, step_id: str | None, mark: _Mark, inside: dict[str, set
         inside[ancestor].add(mark)
 
 
-def _echoes(error: Problem, inside: set[_Mark]) -> bool:
+def _echoes(error: DetectedProblem, inside: set[_Mark]) -> bool:
     """Whether the problems inside a step (`inside`) explain the step's own error.
 
     A recovered problem explains only an error that is recovered as well.
@@ -174,7 +174,9 @@ def _echoes(error: Problem, inside: set[_Mark]) -> bool:
     return bool(explaining) and (error.category in explaining or error.detail == UNCLASSIFIED or not error.is_strong)
 
 
-def _with_run_error(errors: list[Problem], loops: list[Problem]) -> tuple[list[Problem], list[Problem]]:
+def _with_run_error(
+    errors: list[DetectedProblem], loops: list[DetectedProblem]
+) -> tuple[list[DetectedProblem], list[DetectedProblem]]:
     """Merge the run's own error into the first unrecovered problem of the same category; return (errors, loops).
 
     That problem cites the run's error only if this raises its confidence. An unclassified
@@ -199,19 +201,19 @@ def _with_run_error(errors: list[Problem], loops: list[Problem]) -> tuple[list[P
     return errors, loops
 
 
-def is_bare(problem: Problem) -> bool:
+def is_bare(problem: DetectedProblem) -> bool:
     """Whether an unclassified failure quotes only a status, status code or output, and no error message or class."""
     return problem.detail == UNCLASSIFIED and problem.quotes[0].field in ("status", "status_code", "output_summary")
 
 
-def _explains_loop(error: Problem) -> bool:
+def _explains_loop(error: DetectedProblem) -> bool:
     """Whether this error explains why the agent repeated a call."""
     if error.detail == UNCLASSIFIED:
         return False
     return error.is_strong or error.category not in (Category.UNKNOWN, Category.RETRIEVAL_EMPTY)
 
 
-def _follows(loop: Problem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
+def _follows(loop: DetectedProblem, failing_calls: set[int], failing_steps: set[str | None]) -> bool:
     """Whether a loop is only the effect of other problems: two thirds of its calls, or its step, have one."""
     if loop.category is not Category.PLANNER_LOOP:
         return False

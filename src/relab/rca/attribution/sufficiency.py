@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.detectors import Problem
+from relab.rca.detectors import DetectedProblem
 from relab.rca.evidence import RunView
 
 NO_DETAILS = "Limited telemetry: no tool failures or specific error details captured"
@@ -12,7 +12,7 @@ ONLY_GENERIC = "Limited telemetry: tool failures carry only generic error messag
 NO_TELEMETRY = "Limited telemetry: no tool calls, error type or guardrail events captured"
 
 
-def insufficient_reason(view: RunView, problems: Sequence[Problem]) -> str | None:
+def insufficient_reason(view: RunView, problems: Sequence[DetectedProblem]) -> str | None:
     """Return why the run's telemetry is not sufficient for a conclusion, or None if it is.
 
     The check applies to failed runs only. The telemetry is insufficient if the run (1) has
@@ -32,7 +32,7 @@ def insufficient_reason(view: RunView, problems: Sequence[Problem]) -> str | Non
     return ONLY_GENERIC if view.call_failures else NO_DETAILS
 
 
-def _has_details(view: RunView, problems: Sequence[Problem]) -> bool:
+def _has_details(view: RunView, problems: Sequence[DetectedProblem]) -> bool:
     if view.run.guardrail_events or any(problem.is_located and problem.is_strong for problem in problems):
         return True
     if any(failure.is_specific for failure in view.failures):

@@ -1,12 +1,12 @@
 """Detectors: one module per failure category, named like the category.
 
-In: a `RunView`. Out: `Problem`s, each with its category, its place in the run and quotations that show it. A detector is a
+In: a `RunView`. Out: `DetectedProblem`s, each with its category, its place in the run and quotations that show it. A detector is a
 pure function and does not see the problems that the others find. Each module also holds the `CategoryDescriptor` of its
 category, from which the later rooms take its rank and its texts.
 """
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
-from relab.rca.detectors.problems import Problem, raised, strength
+from relab.rca.detectors.problems import DetectedProblem, raised, strength
 from relab.rca.detectors.registry import DESCRIPTORS, find_problems
 from relab.rca.detectors.unknown import UNCLASSIFIED, VAGUE_DETAILS
 
@@ -15,7 +15,7 @@ __all__ = [
     "UNCLASSIFIED",
     "VAGUE_DETAILS",
     "CategoryDescriptor",
-    "Problem",
+    "DetectedProblem",
     "action",
     "find_problems",
     "raised",

@@ -14,7 +14,7 @@ from typing import Literal
 
 from relab.stats.multiplicity import holm
 from relab.stats.two_sample import TestResult, fisher_exact, fisher_exact_greater, hodges_lehmann_shift, mann_whitney
-from relab.telemetry.models import AgentRun, RunStatus, RunSummary
+from relab.telemetry.models import AgentRun, PastRun, RunStatus
 
 ALPHA = 0.05
 MIN_RUNS = 3
@@ -52,7 +52,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class VersionComparison:
     """A comparison of a run's version with the previous version; `differences` holds only significant ones."""
 
     version: Version
@@ -78,7 +78,7 @@ class _Candidate:
     tool: str | None = None
 
 
-def compare_versions(run: AgentRun, history: Sequence[RunSummary]) -> Comparison | None:
+def compare_versions(run: AgentRun, history: Sequence[PastRun]) -> VersionComparison | None:
     """Compare the version of `run` with the previous version.
 
     The previous version is that of the latest run that started before the first run of
@@ -101,19 +101,19 @@ def compare_versions(run: AgentRun, history: Sequence[RunSummary]) -> Comparison
     then = _finished(others, previous)
     if len(now) < MIN_RUNS or len(then) < MIN_RUNS:
         return None
-    return Comparison(version, previous, len(now), len(then), _differences(now, then))
+    return VersionComparison(version, previous, len(now), len(then), _differences(now, then))
 
 
-def _version(item: RunSummary) -> Version:
+def _version(item: PastRun) -> Version:
     return (item.agent_version, item.prompt_hash)
 
 
-def _finished(runs: Sequence[RunSummary], version: Version) -> list[RunSummary]:
+def _finished(runs: Sequence[PastRun], version: Version) -> list[PastRun]:
     ended = (RunStatus.SUCCESS, RunStatus.FAILURE)
     return [item for item in runs if _version(item) == version and item.status in ended][-MAX_RUNS:]
 
 
-def _differences(now: list[RunSummary], then: list[RunSummary]) -> tuple[Difference, ...]:
+def _differences(now: list[PastRun], then: list[PastRun]) -> tuple[Difference, ...]:
     """Return the differences that are large enough to matter and significant.
 
     Holm's method adjusts the family {outcome, steps, tools}, where the p-value of "tools"
@@ -144,7 +144,7 @@ def _differences(now: list[RunSummary], then: list[RunSummary]) -> tuple[Differe
     )
 
 
-def _outcome(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
+def _outcome(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
     failed_now = sum(item.status is RunStatus.FAILURE for item in now)
     failed_then = sum(item.status is RunStatus.FAILURE for item in then)
     rate, previous = 1 - failed_now / len(now), 1 - failed_then / len(then)
@@ -154,7 +154,7 @@ def _outcome(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None
     return _Candidate("outcome", rate, previous, rate - previous, test)
 
 
-def _steps(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
+def _steps(now: list[PastRun], then: list[PastRun]) -> _Candidate | None:
     counts = [float(item.step_count) for item in now]
     previous = [float(item.step_count) for item in then]
     low, high = min(*counts, *previous), max(*counts, *previous)
@@ -166,7 +166,7 @@ def _steps(now: list[RunSummary], then: list[RunSummary]) -> _Candidate | None:
     return _Candidate("steps", median(counts), median(previous), shift, mann_whitney(counts, previous))
 
 
-def _tools(now: list[RunSummary], then: list[RunSummary]) -> tuple[list[_Candidate], list[float]]:
+def _tools(now: list[PastRun], then: list[PastRun]) -> tuple[list[_Candidate], list[float]]:
     """Return the tools whose share of runs changed enough to matter, and their Holm-adjusted p-values."""
     used_now, used_then = _uses(now), _uses(then)
     names = sorted({*used_now, *used_then})
@@ -185,7 +185,7 @@ def _tools(now: list[RunSummary], then: list[RunSummary]) -> tuple[list[_Candida
     return candidates, [adjusted[place] for place in places]
 
 
-def _uses(runs: list[RunSummary]) -> dict[str, int]:
+def _uses(runs: list[PastRun]) -> dict[str, int]:
     """Count the runs in which each tool was used at least once."""
     counts: dict[str, int] = {}
     for item in runs:

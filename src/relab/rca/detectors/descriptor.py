@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.evidence import RunView
 from relab.rca.models import ActionItem, Category
 
@@ -36,7 +36,7 @@ class CategoryDescriptor:
     """
 
     category: Category
-    detect: Callable[[RunView], Iterable[Problem]]
+    detect: Callable[[RunView], Iterable[DetectedProblem]]
     title: str
     cause: str
     clause: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from relab.rca.detectors.cycles import find_cycles
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import Phrases, phrase
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
 from relab.rca.evidence import PlacedCall, PlacedStep, Quotation, RunView, is_good_call, quotable_field
 from relab.rca.models import Category, Confidence, EvidenceKind
@@ -76,7 +76,7 @@ _PENDING = re.compile(
 _DIGITS = re.compile(r"\d+")
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find repetition: many retries, identical calls, cycles of calls, identical outputs, iteration limits.
 
     Details: `retries`, `identical_calls`, `alternating_cycle`, `identical_steps` (found in the
@@ -93,11 +93,11 @@ def detect(view: RunView) -> Iterator[Problem]:
     yield from _looping_steps(view)
 
 
-def _retried(view: RunView) -> Iterator[Problem]:
+def _retried(view: RunView) -> Iterator[DetectedProblem]:
     for step in view.steps:
         if step.step.retries >= MIN_RETRIES:
             source = step.step
-            yield Problem(
+            yield DetectedProblem(
                 category=Category.PLANNER_LOOP,
                 detail="retries",
                 confidence=Confidence.HIGH if source.status is StepStatus.FAILURE else Confidence.MEDIUM,
@@ -113,7 +113,7 @@ def _retried(view: RunView) -> Iterator[Problem]:
     for call in view.calls:
         tool = call.call
         if tool.retries >= MIN_RETRIES:
-            yield Problem(
+            yield DetectedProblem(
                 category=Category.PLANNER_LOOP,
                 detail="retries",
                 confidence=Confidence.HIGH if tool.status is StepStatus.FAILURE else Confidence.MEDIUM,
@@ -162,7 +162,7 @@ def _repeatable(placed: PlacedCall) -> Repeatable:
     )
 
 
-def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[Problem]:
+def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[DetectedProblem]:
     """Find the loops among one agent's calls, in linear time."""
     in_cycle: set[int] = set()
     by_key: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -189,7 +189,7 @@ def _looping_calls(sequence: Sequence[Repeatable], view: RunView) -> Iterator[Pr
 
 def _identical(
     indexes: list[int], sequence: Sequence[Repeatable], fresh_before: list[int], last_progress: int, view: RunView
-) -> Iterator[Problem]:
+) -> Iterator[DetectedProblem]:
     """Yield the problem of the identical calls at `indexes` if they are a loop; yield nothing if they are polling.
 
     They are a loop if at least `MIN_REPEATS` outcomes in a row are equal with no new call in
@@ -242,7 +242,9 @@ def _is_waiting(item: Repeatable) -> bool:
     return bool(result) and len(result or "") <= 300 and _PENDING.search(result or "") is not None
 
 
-def _loop(detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool) -> Problem:
+def _loop(
+    detail: str, members: Sequence[Repeatable], repeats: int, view: RunView, *, got_past: bool
+) -> DetectedProblem:
     """Build the problem of a loop of calls.
 
     `got_past` is True if the same call later had a different, good outcome, or if a call
@@ -254,7 +256,7 @@ def _loop(detail: str, members: Sequence[Repeatable], repeats: int, view: RunVie
     if blind and not view.failed:
         confidence = Confidence.LOW
     attributes = {"repetitions": repeats}
-    return Problem(
+    return DetectedProblem(
         category=Category.PLANNER_LOOP,
         detail=detail,
         confidence=confidence,
@@ -278,7 +280,7 @@ def _call_quote(placed: PlacedCall, attributes: dict[str, int]) -> Quotation:
     return Quotation(EvidenceKind.TOOL_CALL, placed.call, field, attributes=attributes)
 
 
-def _looping_steps(view: RunView) -> Iterator[Problem]:
+def _looping_steps(view: RunView) -> Iterator[DetectedProblem]:
     """Find at least three steps in a row of one agent with equal name (except digits), input and output."""
     chains: dict[str | None, list[PlacedStep]] = {}
     keys: dict[str | None, tuple[object, ...]] = {}
@@ -296,12 +298,12 @@ def _looping_steps(view: RunView) -> Iterator[Problem]:
         yield from _said_again(chain, view)
 
 
-def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[Problem]:
+def _said_again(chain: Sequence[PlacedStep], view: RunView) -> Iterator[DetectedProblem]:
     first = chain[0] if chain else None
     if first is None or len(chain) < MIN_REPEATS or len((first.step.output_summary or "").strip()) < MIN_OUTPUT_CHARS:
         return
     attributes = {"repetitions": len(chain)}
-    yield Problem(
+    yield DetectedProblem(
         category=Category.PLANNER_LOOP,
         detail="identical_steps",
         confidence=Confidence.MEDIUM

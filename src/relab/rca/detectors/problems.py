@@ -29,7 +29,7 @@ def strength(confidence: Confidence) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DetectedProblem:
     """One problem, located as precisely as the run's data allow.
 
     Attributes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from relab.rca.detectors.comparison import Comparison, Difference, compare_versions
+from relab.rca.detectors.comparison import Difference, VersionComparison, compare_versions
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.evidence import Quotation, RunView, quotable_field
 from relab.rca.models import Category, Confidence, EvidenceKind
 
@@ -20,7 +20,7 @@ MIN_ATTRIBUTABLE_SHARE = 0.5
 """The version explains a single failure if the previous version would probably (at least 50 %) not have had it."""
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find significant differences between the run's version and the previous one.
 
     Details: `outcome`, `steps` or `tools`, each with a suffix for the part that changed
@@ -34,7 +34,7 @@ def detect(view: RunView) -> Iterator[Problem]:
         yield _problem(view, comparison, difference, worse=worse)
 
 
-def changed_part(comparison: Comparison) -> str:
+def changed_part(comparison: VersionComparison) -> str:
     """Return the part in which the two versions differ: `prompt`, `version` or `prompt_and_version`."""
     version_changed = comparison.version[0] != comparison.previous[0]
     prompt_changed = comparison.version[1] != comparison.previous[1]
@@ -43,7 +43,7 @@ def changed_part(comparison: Comparison) -> str:
     return "prompt" if prompt_changed else "version"
 
 
-def _confidence(comparison: Comparison, difference: Difference, *, worse: bool) -> Confidence:
+def _confidence(comparison: VersionComparison, difference: Difference, *, worse: bool) -> Confidence:
     """Return the confidence that the change of version explains this one failure.
 
     The attributable fraction among the exposed, (r1 - r0) / r1 with the failure rates r1
@@ -61,7 +61,7 @@ def _confidence(comparison: Comparison, difference: Difference, *, worse: bool) 
     return Confidence.HIGH if behaves_differently else Confidence.MEDIUM
 
 
-def _problem(view: RunView, comparison: Comparison, difference: Difference, *, worse: bool) -> Problem:
+def _problem(view: RunView, comparison: VersionComparison, difference: Difference, *, worse: bool) -> DetectedProblem:
     changed = changed_part(comparison)
     fields = ("prompt_hash", "agent_version") if changed == "prompt" else ("agent_version", "prompt_hash")
     field = quotable_field(view.run, *fields)
@@ -86,7 +86,7 @@ def _problem(view: RunView, comparison: Comparison, difference: Difference, *, w
                 "share_of_runs": difference.value,
                 "previous_share_of_runs": difference.previous_value,
             }
-    return Problem(
+    return DetectedProblem(
         category=Category.PROMPT_REGRESSION,
         detail=f"{difference.aspect}_{changed}",
         confidence=_confidence(comparison, difference, worse=worse),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import Phrases, phrase
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
 from relab.rca.evidence import Failure, RunView
 from relab.rca.models import Category
@@ -74,7 +74,7 @@ RULE = ErrorRule(
 )
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find requests rejected for rate, quota or load, by status 429 and 529, error classes and providers' wording.
 
     Details: `retry_after` (the error says when to retry), `quota`, `overloaded`.

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from relab.rca.detectors.descriptor import CategoryDescriptor
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.evidence import RunView
 from relab.rca.models import Category
 
@@ -27,7 +27,7 @@ def _load(category: Category) -> CategoryDescriptor:
 DESCRIPTORS: Final[Mapping[Category, CategoryDescriptor]] = MappingProxyType({item: _load(item) for item in Category})
 
 
-def find_problems(view: RunView) -> Iterator[Problem]:
+def find_problems(view: RunView) -> Iterator[DetectedProblem]:
     """Yield the problems that the detectors of all categories find in a run."""
     for descriptor in DESCRIPTORS.values():
         yield from descriptor.detect(view)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import NO_RESULTS
-from relab.rca.detectors.problems import Problem, lowered
+from relab.rca.detectors.problems import DetectedProblem, lowered
 from relab.rca.detectors.signs import ErrorRule, problem_of, signs
 from relab.rca.evidence import PlacedCall, Quotation, RunView, is_good_call, quotable_field, read_error
 from relab.rca.models import Category, Confidence, EvidenceKind
@@ -184,7 +184,7 @@ def _empty_json(text: str) -> Emptiness | None:
     return Emptiness("empty_result", is_structured=True)
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find retrievals without a result: empty results, texts such as "no results", and errors that say so.
 
     Details: `empty_result`, `no_results`, `no_output`.
@@ -208,7 +208,7 @@ def detect(view: RunView) -> Iterator[Problem]:
     yield from _empty_steps(view)
 
 
-def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> Problem:
+def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty: bool) -> DetectedProblem:
     """Build the problem of an empty result; its confidence is high only if all retrievals of the run were empty."""
     call = placed.call
     if empty.detail == "no_output":
@@ -218,7 +218,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
     else:
         confidence = Confidence.MEDIUM
     field = quotable_field(call, "result_summary", "args_json", "status")
-    return Problem(
+    return DetectedProblem(
         category=Category.RETRIEVAL_EMPTY,
         detail=empty.detail,
         confidence=confidence,
@@ -234,7 +234,7 @@ def _of_call(placed: PlacedCall, empty: Emptiness, *, recovered: bool, all_empty
     )
 
 
-def _stated_as_error(view: RunView) -> Iterator[Problem]:
+def _stated_as_error(view: RunView) -> Iterator[DetectedProblem]:
     """Find empty retrievals that a tool's error, a step's error or a guardrail event reports."""
     for failure, sign in signs(RULE.read, view):
         if failure.kind is EvidenceKind.TOOL_CALL and not is_retrieval(failure.tool_name or ""):
@@ -244,7 +244,7 @@ def _stated_as_error(view: RunView) -> Iterator[Problem]:
         yield problem_of(Category.RETRIEVAL_EMPTY, failure, sign)
 
 
-def _empty_steps(view: RunView) -> Iterator[Problem]:
+def _empty_steps(view: RunView) -> Iterator[DetectedProblem]:
     """Find retrieval steps without tool calls whose whole output is an empty result; low confidence."""
     with_calls = {placed.call.step_id for placed in view.calls}
     for placed in view.steps:
@@ -253,7 +253,7 @@ def _empty_steps(view: RunView) -> Iterator[Problem]:
             continue
         empty = emptiness(step.output_summary)
         if empty is not None and empty.detail != "no_output":
-            yield Problem(
+            yield DetectedProblem(
                 category=Category.RETRIEVAL_EMPTY,
                 detail=empty.detail,
                 confidence=Confidence.LOW,

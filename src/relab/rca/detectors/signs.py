@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from relab.rca.detectors.phrases import Phrases
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.evidence import Failure, RunView, TextMatch, last_name
 from relab.rca.models import Category, Confidence, EvidenceKind
 from relab.telemetry.models import GuardrailEvent
@@ -66,10 +66,10 @@ class ErrorRule:
         return Sign(Confidence.LOW, detail, where) if where is not None else None
 
 
-def problem_of(category: Category, failure: Failure, sign: Sign) -> Problem:
+def problem_of(category: Category, failure: Failure, sign: Sign) -> DetectedProblem:
     """Build the problem of `category` from a failure and the sign in it."""
     quote = failure.quotation(sign.where.start, sign.where.end) if sign.where else failure.quotation()
-    return Problem(
+    return DetectedProblem(
         category=category,
         detail=sign.detail,
         confidence=sign.confidence,

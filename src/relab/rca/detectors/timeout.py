@@ -10,7 +10,7 @@ from dataclasses import replace
 from relab.rca.detectors import rate_limited
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import Phrases, phrase
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import LOCATED_KINDS, ErrorRule, Sign, problem_of, signs
 from relab.rca.evidence import Failure, Quotation, RunView
 from relab.rca.models import Category, Confidence, EvidenceKind
@@ -66,7 +66,7 @@ RULE = ErrorRule(
 )
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find time-outs, by status (408, 504, 524, 598, 599), error classes, wording, or a latency at a cut-off.
 
     Details: `deadline`, `gateway`, `network`, `latency_cut_off` (only the latency indicates the
@@ -84,7 +84,7 @@ def _read(failure: Failure) -> Sign | None:
     return RULE.read(failure)
 
 
-def _at_what_never_ended(problem: Problem, view: RunView) -> Problem:
+def _at_what_never_ended(problem: DetectedProblem, view: RunView) -> DetectedProblem:
     """Locate a run's own time-out at the last call, else the last step, that is still running, if there is one."""
     for call in reversed(view.calls):
         if call.call.status is StepStatus.RUNNING:
@@ -121,7 +121,7 @@ def _cut_off(latency_ms: float) -> int | None:
     return next((cut for cut in CUT_OFFS_MS if cut <= latency_ms <= cut * (1 + CUT_OFF_TOLERANCE)), None)
 
 
-def _at_cut_off(view: RunView) -> Iterator[Problem]:
+def _at_cut_off(view: RunView) -> Iterator[DetectedProblem]:
     """Find unexplained failures of one tool or step with equal latencies, or with a latency at a common cut-off."""
     by_source: dict[tuple[str | None, str | None], list[tuple[float, Failure]]] = defaultdict(list)
     for failure in (*view.call_failures, *view.step_failures):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from relab.rca.detectors import rate_limited
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, Phrases, phrase
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
 from relab.rca.evidence import Failure, RunView
 from relab.rca.models import Category
@@ -108,7 +108,7 @@ def _detail_of_class(failure: Failure) -> str | None:
     return "authorization" if "permission" in name or "forbidden" in name or "denied" in name else None
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find failed authentication and missing permissions, by status 401 and 403, error classes and wording.
 
     Details: `authentication` (the caller's identity), `authorization` (its rights),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from relab.rca.detectors import rate_limited
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import ErrorRule, Sign, problem_of, signs
 from relab.rca.evidence import Failure, RunView, is_generic_message, last_name
 from relab.rca.models import Category, Confidence
@@ -156,7 +156,7 @@ def _read_without_words(failure: Failure, *, validates: bool) -> Sign | None:
     return Sign(Confidence.LOW) if code == 400 and says_no_more else None
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find calls with rejected arguments: validation errors, argument errors, unknown tools.
 
     Details: `missing_field`, `unexpected_argument`, `wrong_type`, `invalid_json`,

@@ -8,7 +8,7 @@ from typing import Final
 
 from relab.rca.detectors.descriptor import CategoryDescriptor, action
 from relab.rca.detectors.phrases import CONTENT_POLICY, CONTEXT_LENGTH, Phrases, phrase
-from relab.rca.detectors.problems import Problem
+from relab.rca.detectors.problems import DetectedProblem
 from relab.rca.detectors.signs import Sign, problem_of, signs
 from relab.rca.evidence import Failure, RunView, last_name
 from relab.rca.models import Category, Confidence, EvidenceKind
@@ -44,7 +44,7 @@ _CLASS_DETAILS = (
 _CODE_DETAILS = {404: "not_found", 410: "not_found", 407: "proxy_authentication", 413: "too_large"}
 
 
-def detect(view: RunView) -> Iterator[Problem]:
+def detect(view: RunView) -> Iterator[DetectedProblem]:
     """Find all errors; `rca/attribution/resolution.py` later drops those that another detector explains better.
 
     Details: `upstream_error` (5xx), `not_found`, `context_length`, `content_filter`,

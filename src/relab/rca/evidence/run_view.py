@@ -25,7 +25,7 @@ from relab.rca.evidence.failures import (
 )
 from relab.rca.evidence.generic_errors import is_generic_class, is_generic_message
 from relab.rca.models import EvidenceKind
-from relab.telemetry.models import AgentRun, GuardrailEvent, RunStatus, RunSummary, StepStatus
+from relab.telemetry.models import AgentRun, GuardrailEvent, PastRun, RunStatus, StepStatus
 
 _SHORT_OUTPUT_CHARS = 300
 """A longer output of a failed step or call is content, not an error message, unless it begins like an error report."""
@@ -39,7 +39,7 @@ class RunView:
         calls: in order of start time, with the same rule.
     """
 
-    def __init__(self, run: AgentRun, history: Sequence[RunSummary] = ()) -> None:
+    def __init__(self, run: AgentRun, history: Sequence[PastRun] = ()) -> None:
         self.run = run
         self.history = history
         ordered = sorted(run.steps, key=lambda step: step.started_at)

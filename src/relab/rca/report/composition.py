@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relab.core.clock import format_time
-from relab.rca.attribution import Cause, time_order
-from relab.rca.detectors import DESCRIPTORS, Problem
+from relab.rca.attribution import RankedCause, time_order
+from relab.rca.detectors import DESCRIPTORS, DetectedProblem
 from relab.rca.evidence import EvidenceCollector, RunView
 from relab.rca.models import ActionItem, Attribution, Category, Confidence, Evidence, Finding, Omitted, Report
 from relab.rca.report.advice import COLLECT_DATA, KEEP_WATCHING
@@ -20,8 +20,8 @@ MAX_CONTEXT_EVIDENCE = 200
 
 def compose(
     view: RunView,
-    problems: Sequence[Problem],
-    causes: Sequence[Cause],
+    problems: Sequence[DetectedProblem],
+    causes: Sequence[RankedCause],
     insufficient: str | None,
     *,
     analyzer_version: str,
@@ -57,7 +57,7 @@ def compose(
     )
 
 
-def _kept(problems: Sequence[Problem], causes: Sequence[Cause]) -> Sequence[Problem]:
+def _kept(problems: Sequence[DetectedProblem], causes: Sequence[RankedCause]) -> Sequence[DetectedProblem]:
     """Return at most `MAX_FINDINGS` problems in order of time.
 
     Chosen first are the leads of all causes, then the first located problem of each cause,
@@ -68,14 +68,14 @@ def _kept(problems: Sequence[Problem], causes: Sequence[Cause]) -> Sequence[Prob
     leads = [cause.lead for cause in causes]
     ranked = [problem for cause in causes for problem in cause.problems[1:]]
     rest = sorted(problems, key=lambda item: (item.recovered, not item.is_strong))
-    chosen: dict[int, Problem] = {}
+    chosen: dict[int, DetectedProblem] = {}
     for problem in (*leads, *(_located(cause) for cause in causes), *ranked, *rest):
         if problem is not None and len(chosen) < MAX_FINDINGS:
             chosen[id(problem)] = problem
     return sorted(chosen.values(), key=time_order)
 
 
-def _finding(evidence: dict[str, Evidence], problem: Problem, evidence_ids: tuple[str, ...]) -> Finding:
+def _finding(evidence: dict[str, Evidence], problem: DetectedProblem, evidence_ids: tuple[str, ...]) -> Finding:
     return Finding.citing(
         evidence,
         category=problem.category,
@@ -100,12 +100,12 @@ def _quote_context(view: RunView, collector: EvidenceCollector) -> None:
             left -= 1
 
 
-def _located(cause: Cause) -> Problem | None:
+def _located(cause: RankedCause) -> DetectedProblem | None:
     return next((problem for problem in cause.problems if problem.is_located), None)
 
 
 def _attribution(
-    evidence: dict[str, Evidence], collector: EvidenceCollector, causes: Sequence[Cause], *, insufficient: bool
+    evidence: dict[str, Evidence], collector: EvidenceCollector, causes: Sequence[RankedCause], *, insufficient: bool
 ) -> Attribution | None:
     """Return the place of the first located problem of the first cause, or None if no problem of it is located."""
     problem = _located(causes[0]) if causes else None
@@ -121,7 +121,7 @@ def _attribution(
     )
 
 
-def _actions(view: RunView, causes: Sequence[Cause], *, insufficient: bool) -> tuple[ActionItem, ...]:
+def _actions(view: RunView, causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[ActionItem, ...]:
     """Return the action items: collect data, keep monitoring, or mitigate the first cause and the next category."""
     if insufficient:
         return COLLECT_DATA

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.attribution import Cause
-from relab.rca.detectors import DESCRIPTORS, VAGUE_DETAILS, Problem
+from relab.rca.attribution import RankedCause
+from relab.rca.detectors import DESCRIPTORS, VAGUE_DETAILS, DetectedProblem
 from relab.rca.evidence import EvidenceCollector, Quotation, field_text
 from relab.rca.models import Category, Confidence, EvidenceKind, Hypothesis
 
@@ -50,12 +50,12 @@ def _count_of(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _place(problem: Problem) -> str:
+def _place(problem: DetectedProblem) -> str:
     parts = [part for part in (problem.call_id, problem.step_id) if part is not None]
     return f" ({' in '.join(parts)})" if parts else ""
 
 
-def describe(cause: Cause) -> str:
+def describe(cause: RankedCause) -> str:
     """Describe a cause in one or more sentences, with the tool, the message and the counts from the evidence."""
     lead = cause.lead
     if cause.category is Category.PROMPT_REGRESSION:
@@ -82,7 +82,7 @@ def describe(cause: Cause) -> str:
     return " ".join(sentences)
 
 
-def _subject(problem: Problem) -> str:
+def _subject(problem: DetectedProblem) -> str:
     if problem.tool_name:
         return problem.tool_name
     if problem.kind is EvidenceKind.GUARDRAIL_EVENT:
@@ -90,7 +90,7 @@ def _subject(problem: Problem) -> str:
     return "the step" if problem.step_id is not None else "the run"
 
 
-def _describe_loop(problem: Problem) -> str:
+def _describe_loop(problem: DetectedProblem) -> str:
     count, place = problem.occurrences, _place(problem)
     match problem.detail:
         case "retries":
@@ -109,7 +109,7 @@ def _describe_loop(problem: Problem) -> str:
             )
 
 
-def _describe_regression(cause: Cause) -> str:
+def _describe_regression(cause: RankedCause) -> str:
     shown = cause.lead.quotes[0].attributes
     rate, previous = shown.get("success_rate"), shown.get("previous_success_rate")
     p_value = shown.get("p_value")
@@ -125,7 +125,7 @@ def _describe_regression(cause: Cause) -> str:
     return f"Runs of this version fail more often than runs of the previous version ({version}){figures}.{behaviour}"
 
 
-def quoted_version(problem: Problem) -> str:
+def quoted_version(problem: DetectedProblem) -> str:
     """Return the change of version as `previous → current`."""
     quotation = problem.quotes[0]
     current = field_text(quotation.source, quotation.field)
@@ -133,7 +133,7 @@ def quoted_version(problem: Problem) -> str:
     return f"{previous if previous is not None else 'none'} → {current}"
 
 
-def reportable_causes(causes: Sequence[Cause], *, insufficient: bool) -> tuple[Cause, ...]:
+def reportable_causes(causes: Sequence[RankedCause], *, insufficient: bool) -> tuple[RankedCause, ...]:
     """Return the causes that the report should mention.
 
     Leave out unclassified errors and bare guardrail events, except as the first cause of a
@@ -147,7 +147,7 @@ def reportable_causes(causes: Sequence[Cause], *, insufficient: bool) -> tuple[C
 
 
 def build_hypotheses(
-    causes: Sequence[Cause], collector: EvidenceCollector, *, insufficient: bool
+    causes: Sequence[RankedCause], collector: EvidenceCollector, *, insufficient: bool
 ) -> tuple[Hypothesis, ...]:
     """Return at most `MAX_HYPOTHESES` hypotheses, most likely first, each with citations of its cause.
 
@@ -173,7 +173,7 @@ def build_hypotheses(
     return tuple(hypotheses)
 
 
-def _cited(cause: Cause) -> tuple[Quotation, ...]:
+def _cited(cause: RankedCause) -> tuple[Quotation, ...]:
     if cause.category is Category.PROMPT_REGRESSION:
         return tuple(quotation for problem in cause.problems for quotation in problem.quotes)[:MAX_CITED]
     return cause.lead.quotes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from relab.rca.attribution import Cause
-from relab.rca.detectors import DESCRIPTORS, Problem
+from relab.rca.attribution import RankedCause
+from relab.rca.detectors import DESCRIPTORS, DetectedProblem
 from relab.rca.evidence import RunView, field_text
 from relab.rca.models import Category, EvidenceKind
 from relab.rca.report.hypotheses import quoted, quoted_version
@@ -17,7 +17,9 @@ _STATE = {
 }
 
 
-def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause], reason: str | None) -> str:
+def summarise(
+    view: RunView, problems: Sequence[DetectedProblem], causes: Sequence[RankedCause], reason: str | None
+) -> str:
     """Return the summary of a report.
 
     `problems` are all problems of the run; `causes` are those that `reportable_causes` keeps,
@@ -46,7 +48,7 @@ def summarise(view: RunView, problems: Sequence[Problem], causes: Sequence[Cause
     return " ".join([first, *_further(causes)])
 
 
-def _because(cause: Cause, view: RunView) -> str:
+def _because(cause: RankedCause, view: RunView) -> str:
     lead = cause.lead
     descriptor = DESCRIPTORS[cause.category]
     if cause.category is Category.PROMPT_REGRESSION:
@@ -62,18 +64,18 @@ def _because(cause: Cause, view: RunView) -> str:
     return f"{subject} met {reason}" if reason else descriptor.clause.format(subject=subject)
 
 
-def _said(problem: Problem) -> str:
+def _said(problem: DetectedProblem) -> str:
     text = quoted(problem.quotes[0])
     return f": {text}" if text else ""
 
 
-def _at(problem: Problem) -> str:
+def _at(problem: DetectedProblem) -> str:
     if problem.call_id is not None:
         return f" ({problem.call_id} in {problem.step_id})" if problem.step_id is not None else f" ({problem.call_id})"
     return f" ({problem.step_id})" if problem.step_id is not None else ""
 
 
-def _further(causes: Sequence[Cause]) -> list[str]:
+def _further(causes: Sequence[RankedCause]) -> list[str]:
     sentences = []
     repeats = len(causes[0].problems) - 1
     if repeats and causes[0].category is not Category.PROMPT_REGRESSION:
@@ -86,7 +88,7 @@ def _further(causes: Sequence[Cause]) -> list[str]:
     return sentences
 
 
-def _recovered(problems: Sequence[Problem]) -> str:
+def _recovered(problems: Sequence[DetectedProblem]) -> str:
     errors = [problem for problem in problems if problem.category is not Category.PROMPT_REGRESSION]
     if not errors:
         return ""
@@ -96,7 +98,7 @@ def _recovered(problems: Sequence[Problem]) -> str:
     return f"; {count} {'problem was' if count == 1 else 'problems were'} recovered from: {shown}"
 
 
-def _name(problem: Problem) -> str:
+def _name(problem: DetectedProblem) -> str:
     what = problem.detail if problem.category is Category.UNKNOWN and problem.detail else problem.category.value
     if problem.tool_name:
         return f"{what} of {problem.tool_name}"
@@ -104,7 +106,7 @@ def _name(problem: Problem) -> str:
     return f'{what} in step "{name}"' if name else what
 
 
-def _unfinished(view: RunView, causes: Sequence[Cause]) -> str:
+def _unfinished(view: RunView, causes: Sequence[RankedCause]) -> str:
     state = _STATE[view.run.status]
     if not causes:
         return f"{state}; it shows no unrecovered problem."

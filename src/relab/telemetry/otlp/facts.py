@@ -22,7 +22,7 @@ from relab.telemetry.models import (
     StepStatus,
 )
 from relab.telemetry.otlp import text
-from relab.telemetry.otlp.outcome import Outcome, outcome_of
+from relab.telemetry.otlp.outcome import SpanOutcome, outcome_of
 from relab.telemetry.otlp.roles import Role, role_of
 from relab.telemetry.otlp.spans import Attributes, Span
 
@@ -34,7 +34,7 @@ NO_ITEM: Final = -1
 """The kind of a span that is not an item of the timeline; the other kinds are those of `models.ITEM_KINDS`."""
 
 
-class Usage(NamedTuple):
+class SpanUsage(NamedTuple):
     """The tokens and the cost of a model's answer; None where not reported."""
 
     tokens_prompt: int | None
@@ -55,10 +55,10 @@ class SpanFacts(NamedTuple):
     span: Span
     resource: Attributes
     role: Role
-    outcome: Outcome
+    outcome: SpanOutcome
     kind: int
     item: Mapping[str, Any]
-    usage: Usage | None
+    usage: SpanUsage | None
     requested: tuple[str, ...] = ()
 
 
@@ -97,7 +97,7 @@ def text_attribute(attributes: Attributes, *keys: str, limit: int = MAX_SHORT_TE
 
 
 def _step(
-    span: Span, role: Role, outcome: Outcome, usage: Usage | None, texts: tuple[str | None, str | None]
+    span: Span, role: Role, outcome: SpanOutcome, usage: SpanUsage | None, texts: tuple[str | None, str | None]
 ) -> dict[str, Any]:
     attributes = span.attributes
     item: dict[str, Any] = {
@@ -121,13 +121,13 @@ def _step(
     return item
 
 
-def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
+def _tool_call(span: Span, outcome: SpanOutcome) -> tuple[dict[str, Any], SpanOutcome]:
     """Return the tool call and its outcome; a result that reports an error overrides a successful span."""
     attributes = span.attributes
     result = _first(attributes, "gen_ai.tool.call.result", "output.value", "traceloop.entity.output")
     message = text.tool_message(result) if result is not None else text.ToolMessage(None)
     if message.is_error and outcome.status is StepStatus.SUCCESS:
-        outcome = Outcome(StepStatus.FAILURE, None, message.text)
+        outcome = SpanOutcome(StepStatus.FAILURE, None, message.text)
     name = text_attribute(attributes, "gen_ai.tool.name", "tool.name", "traceloop.entity.name")
     item: dict[str, Any] = {
         "call_id": span.span_id,
@@ -154,7 +154,7 @@ def _tool_call(span: Span, outcome: Outcome) -> tuple[dict[str, Any], Outcome]:
     return item, outcome
 
 
-def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
+def _retrieval(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
     attributes = span.attributes
     item: dict[str, Any] = {
         "call_id": span.span_id,
@@ -177,7 +177,7 @@ def _retrieval(span: Span, outcome: Outcome) -> dict[str, Any]:
     return item
 
 
-def _guardrail_triggered(span: Span, outcome: Outcome) -> bool:
+def _guardrail_triggered(span: Span, outcome: SpanOutcome) -> bool:
     """Return whether a guardrail was triggered: its span failed or was cancelled, or its verdict is negative."""
     if outcome.status in {StepStatus.FAILURE, StepStatus.CANCELLED}:
         return True
@@ -187,7 +187,7 @@ def _guardrail_triggered(span: Span, outcome: Outcome) -> bool:
     return verdict is False or (isinstance(verdict, str) and verdict.lower() in {"fail", "failed", "block", "blocked"})
 
 
-def _guardrail_event(span: Span, outcome: Outcome) -> dict[str, Any]:
+def _guardrail_event(span: Span, outcome: SpanOutcome) -> dict[str, Any]:
     took, gave = _plain_texts(span.attributes)
     message = outcome.error_message or gave or took or outcome.error_class or span.name
     return {
@@ -258,7 +258,7 @@ def model_of(attributes: Attributes) -> str | None:
     )
 
 
-def _usage(attributes: Attributes) -> Usage | None:
+def _usage(attributes: Attributes) -> SpanUsage | None:
     prompt = _first(attributes, "gen_ai.usage.input_tokens", "llm.token_count.prompt", "gen_ai.usage.prompt_tokens")
     completion = _first(
         attributes, "gen_ai.usage.output_tokens", "llm.token_count.completion", "gen_ai.usage.completion_tokens"
@@ -266,11 +266,11 @@ def _usage(attributes: Attributes) -> Usage | None:
     cost = _first(attributes, "llm.cost.total", "gen_ai.usage.cost")
     if prompt is None and completion is None and cost is None:
         return None
-    usage = Usage(_count(prompt), _count(completion), _cost(cost))
+    usage = SpanUsage(_count(prompt), _count(completion), _cost(cost))
     return None if usage == _NO_USAGE else usage
 
 
-_NO_USAGE: Final = Usage(None, None, None)
+_NO_USAGE: Final = SpanUsage(None, None, None)
 
 
 def _count(value: Any) -> int | None:
@@ -307,7 +307,7 @@ def _add_times(item: dict[str, Any], span: Span) -> None:
         item["latency_ms"] = (end_us - span.start_us) / 1_000
 
 
-def _add_error(item: dict[str, Any], outcome: Outcome) -> None:
+def _add_error(item: dict[str, Any], outcome: SpanOutcome) -> None:
     if outcome.status is StepStatus.SUCCESS:
         return
     if outcome.error_class is not None:

@@ -15,7 +15,7 @@ from relab.telemetry.otlp.facts import SpanFacts
 from relab.telemetry.otlp.roles import MODEL_ROLES, Role
 
 
-class Surroundings(NamedTuple):
+class Ancestors(NamedTuple):
     """The span ids of the nearest step, tool call and agent around a span; None if there is none."""
 
     step: str | None = None
@@ -28,13 +28,13 @@ class Surroundings(NamedTuple):
     """Whether a model span around it already counts the tokens of the spans below."""
 
 
-NOTHING = Surroundings()
+NOTHING = Ancestors()
 
 
-def surroundings(facts: Mapping[str, SpanFacts]) -> dict[str, Surroundings]:
-    """Return `{span id: surroundings}` for `{span id: facts}`; a span is not part of its own surroundings."""
-    outside: dict[str, Surroundings] = {}
-    inside: dict[str, Surroundings] = {}
+def ancestors_of(facts: Mapping[str, SpanFacts]) -> dict[str, Ancestors]:
+    """Return `{span id: nearest ancestors}` for `{span id: facts}`; a span is not its own ancestor."""
+    outside: dict[str, Ancestors] = {}
+    inside: dict[str, Ancestors] = {}
     for span_id, span_facts in facts.items():
         if span_id in outside:
             continue
@@ -48,9 +48,9 @@ def surroundings(facts: Mapping[str, SpanFacts]) -> dict[str, Surroundings]:
 
 
 def _climb(
-    span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Surroundings], inside: dict[str, Surroundings]
+    span_id: str, facts: Mapping[str, SpanFacts], outside: dict[str, Ancestors], inside: dict[str, Ancestors]
 ) -> None:
-    """Compute the surroundings of a span and of all its ancestors, from the top down."""
+    """Compute the nearest ancestors of a span and of all spans around it, from the top down."""
     path: dict[str, None] = {}
     here = span_id
     while here in facts and here not in outside and here not in path:
@@ -73,9 +73,9 @@ def _climb(
         outside[below] = within
 
 
-def _within(facts: SpanFacts, around: Surroundings) -> Surroundings:
+def _within(facts: SpanFacts, around: Ancestors) -> Ancestors:
     span_id = facts.span.span_id
-    return Surroundings(
+    return Ancestors(
         span_id if facts.kind == STEP else around.step,
         span_id if facts.kind == CALL else around.call,
         span_id if facts.role is Role.AGENT else around.agent,

@@ -28,7 +28,7 @@ _CONTROL_FLOW: Final = frozenset(
 _CANCELLED: Final = frozenset(("CancelledError", "KeyboardInterrupt", "cancelled", "canceled"))
 
 
-class Outcome(NamedTuple):
+class SpanOutcome(NamedTuple):
     """The outcome of a span: its status and the error that it reports."""
 
     status: StepStatus
@@ -36,11 +36,11 @@ class Outcome(NamedTuple):
     error_message: str | None = None
 
 
-_SUCCESS: Final = Outcome(StepStatus.SUCCESS)
-_RUNNING: Final = Outcome(StepStatus.RUNNING)
+_SUCCESS: Final = SpanOutcome(StepStatus.SUCCESS)
+_RUNNING: Final = SpanOutcome(StepStatus.RUNNING)
 
 
-def outcome_of(span: Span) -> Outcome:
+def outcome_of(span: Span) -> SpanOutcome:
     """Return the outcome of a span; a span without an end and without an error is running."""
     error_type = span.attributes.get("error.type")
     if span.status != STATUS_ERROR and error_type is None and not span.events:
@@ -54,7 +54,7 @@ def outcome_of(span: Span) -> Outcome:
     if kind in _CONTROL_FLOW:
         return _SUCCESS if span.end_us is not None else _RUNNING
     status = StepStatus.CANCELLED if kind in _CANCELLED else StepStatus.FAILURE
-    return Outcome(status, error_class, error_message)
+    return SpanOutcome(status, error_class, error_message)
 
 
 def _last_exception(events: tuple[SpanEvent, ...]) -> SpanEvent | None:

@@ -30,7 +30,7 @@ from relab.telemetry.models import (
     StepStatus,
 )
 from relab.telemetry.otlp.facts import CONTENT_FILTER, NO_ITEM, SpanFacts, model_of, text_attribute
-from relab.telemetry.otlp.lineage import surroundings
+from relab.telemetry.otlp.lineage import ancestors_of
 from relab.telemetry.otlp.roles import MAPPER_VERSION, MODEL_ROLES, Role
 from relab.telemetry.otlp.spans import Attributes, clean_text
 from relab.telemetry.otlp.text import MAX_OUTPUT_CHARS
@@ -60,7 +60,7 @@ class _Projection:
         self._trace_id = trace_id
         self._spans = spans
         self._by_id = {facts.span.span_id: facts for facts in spans}
-        self._around = surroundings(self._by_id)
+        self._around = ancestors_of(self._by_id)
         known = [facts for facts in spans if facts.role is not Role.OTHER]
         tops = [facts for facts in known if not self._around[facts.span.span_id].is_known]
         containers = [facts for facts in tops if facts.role is Role.AGENT or facts.role is Role.CHAIN]

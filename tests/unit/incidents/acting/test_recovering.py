@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from relab.incidents.acting.courses import Bounds, Course, Outcome, Verification, VerificationSettings
 from relab.incidents.acting.verification import verify
 from relab.incidents.models import Absence, Snapshot
-from relab.knowledge.models import Condition, FactValue, Operator
+from relab.knowledge.models import FactCondition, FactValue, Operator
 
 SECOND_US = 1_000_000
 ENDED_US = 1_800_000_000 * SECOND_US
@@ -25,7 +25,7 @@ BOUNDS = Bounds(errors_pct=1.0, p95_ms=92.37)
 WELL = {"errors.pct": 0.0, "latency.p95_ms": 45.0, "traffic.requests": 300.0}
 SLOW = {**WELL, "latency.p95_ms": 112.5}
 ILL = {**WELL, "errors.pct": 100.0, "latency.p95_ms": 2_000.0}
-FREE = Condition("pool.fullest_pct", Operator.AT_MOST, 90.0)
+FREE = FactCondition("pool.fullest_pct", Operator.AT_MOST, 90.0)
 SEEN: Mapping[str, FactValue] = {"pool.fullest_pct": 100.0}
 GONE: Mapping[str, FactValue] = {"pool.fullest_pct": 5.0}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from relab.incidents.acting.courses import Bounds, Course, Outcome, Verification, VerificationSettings
 from relab.incidents.acting.verification import verify
 from relab.incidents.models import Absence, Snapshot
-from relab.knowledge.models import Condition, FactValue, Operator
+from relab.knowledge.models import FactCondition, FactValue, Operator
 
 SECOND_US = 1_000_000
 ENDED_US = 1_800_000_000 * SECOND_US
@@ -24,7 +24,7 @@ SETTINGS = VerificationSettings(
 BOUNDS = Bounds(errors_pct=1.0, p95_ms=100.0)
 GOOD = {"errors.pct": 0.0, "latency.p95_ms": 20.0, "traffic.requests": 300.0}
 BAD = {**GOOD, "errors.pct": 40.0, "latency.p95_ms": 900.0}
-GONE = Condition("pool.pending", Operator.AT_MOST, 0.0)
+GONE = FactCondition("pool.pending", Operator.AT_MOST, 0.0)
 
 
 def poll(at_s: float, numbers: Mapping[str, float] = GOOD, health: str | None = "healthy", **more: Any) -> Snapshot:

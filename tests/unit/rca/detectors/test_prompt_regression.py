@@ -11,19 +11,19 @@ from relab.rca.analyzer import analyze
 from relab.rca.detectors.comparison import compare_versions
 from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, EvidenceKind, Report
-from relab.telemetry.models import RunSummary
-from support.telemetry.runs import step
+from relab.telemetry.models import PastRun
+from support.runs import step
 from unit.rca.builders import agent_run, call, failed, findings, past_runs
 
 REGRESSION = Category.PROMPT_REGRESSION
 GOOD, BAD = [True] * 36 + [False] * 4, [True, False] * 20
 
 
-def history(now: list[bool] = BAD, then: list[bool] = GOOD, **now_fields: Any) -> list[RunSummary]:
+def history(now: list[bool] = BAD, then: list[bool] = GOOD, **now_fields: Any) -> list[PastRun]:
     return past_runs("1", then) + past_runs("2", now, first_hour=-500, **now_fields)
 
 
-def report_of(past: list[RunSummary], status: str = "failure", **fields: Any) -> Report:
+def report_of(past: list[PastRun], status: str = "failure", **fields: Any) -> Report:
     return analyze(agent_run(status, agent_version="2", **{"error_type": "WrongAnswerError", **fields}), past)
 
 
@@ -70,7 +70,7 @@ def test_changed_prompt_is_told_from_changed_version() -> None:
         history(now=GOOD, then=BAD),  # better
     ],
 )
-def test_no_difference_is_claimed_without_grounds(past: list[RunSummary]) -> None:
+def test_no_difference_is_claimed_without_grounds(past: list[PastRun]) -> None:
     assert findings(report_of(past), REGRESSION) == []
 
 
@@ -132,11 +132,11 @@ def test_unexplained_failure_yields_to_the_regression() -> None:
     assert report.category is REGRESSION
 
 
-def simulated(seed: int, rate_now: float, rate_then: float) -> list[RunSummary]:
+def simulated(seed: int, rate_now: float, rate_then: float) -> list[PastRun]:
     """Forty runs of each version; outcome, steps and tools drawn anew for each."""
     draw = random.Random(seed)
 
-    def runs(version: str, rate: float, first_hour: int) -> list[RunSummary]:
+    def runs(version: str, rate: float, first_hour: int) -> list[PastRun]:
         outcomes = [draw.random() < rate for _ in range(40)]
         steps = [draw.randint(3, 12) for _ in range(40)]
         tools = [{name: 1 for name in ("search", "book", "mail", "calc") if draw.random() < 0.5} for _ in range(40)]

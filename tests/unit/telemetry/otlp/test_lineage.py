@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relab.telemetry.otlp.lineage import NOTHING, surroundings
-from support.telemetry.runs import examples
+from relab.telemetry.otlp.lineage import NOTHING, ancestors_of
+from support.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, id_of, received, run_of, span
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -18,7 +18,7 @@ ROLES = {"a": AGENT, "b": CHAT, "c": TOOL, "d": {"http.request.method": "GET"}, 
 
 def around(parents: dict[str, str | None], order: tuple[str, ...] | list[str] = NAMES) -> dict[str, object]:
     spans = received(*(span(name, parents[name], ROLES[name]) for name in order))
-    found = surroundings({item.facts.span.span_id: item.facts for item in spans})
+    found = ancestors_of({item.facts.span.span_id: item.facts for item in spans})
     return {name: found[id_of(name)] for name in parents}
 
 
