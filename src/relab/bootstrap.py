@@ -110,7 +110,7 @@ class Services:
     def handlers(self) -> Mapping[str, JobHandler]:
         """Return the job handlers by job name."""
         rca, telemetry = RcaHandlers(self.rca), TelemetryHandlers(self.telemetry)
-        return {ANALYZE_JOB: rca.analyze, LABEL_JOB: telemetry.label, DELETED_JOB: rca.forget}
+        return {ANALYZE_JOB: rca.analyze, LABEL_JOB: telemetry.label, DELETED_JOB: rca.delete_for_runs}
 
     def drop_job(self, job_id: str) -> None:
         """Delete a job that is not running; if it was pending, notify its park listener.

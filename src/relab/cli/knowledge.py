@@ -1,4 +1,4 @@
-"""`lab knowledge`: runbooks, what they are found by, and what is wrong with them; what is remembered of incidents."""
+"""`lab knowledge`: list, search, check and change runbooks and past incidents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relab.cli.knowledge_incidents import correct, forget, incidents
+from relab.cli.knowledge_incidents import correct, delete, incidents
 from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from relab.settings import Settings
 
 app = typer.Typer(
-    help="Runbooks and past incidents: list, show, add, search, lint, drafts, accept, incidents, forget, correct.",
+    help="Runbooks and past incidents: list, show, add, search, lint, drafts, accept, incidents, delete, correct.",
     no_args_is_help=True,
 )
 app.command()(incidents)
-app.command()(forget)
+app.command()(delete)
 app.command()(correct)
 
 AskOption = Annotated[
-    bool, typer.Option("--ask", help="Ask ACTION_SERVER_URL for its actions; else those of the testbed's are known.")
+    bool,
+    typer.Option(
+        "--ask", help="Ask ACTION_SERVER_URL for its actions. Without it, the actions of the testbed are used."
+    ),
 ]
 
 
@@ -64,8 +67,8 @@ def list_runbooks(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(cause: Annotated[str, typer.Argument(help="Of the runbook.")], as_json: JsonOption = False) -> None:
-    """Show the runbook of a cause as a file that `lab knowledge add` takes."""
+def show(cause: Annotated[str, typer.Argument(help="Cause of the runbook.")], as_json: JsonOption = False) -> None:
+    """Print the runbook of a cause, in the format of `lab knowledge add`."""
     from relab.cli.context import open_services
     from relab.knowledge.service import write_runbook
 
@@ -80,13 +83,11 @@ def show(cause: Annotated[str, typer.Argument(help="Of the runbook.")], as_json:
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(help="A runbook: Markdown with front matter.")],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Also over the folder's own runbook of the cause.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the folder's own runbook of the cause.")] = False,
     ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a runbook as `lab knowledge lint` does and copy it into the folder; one of a shipped cause replaces that."""
+    """Check a runbook as `lab knowledge lint` does and copy it into the folder. It replaces a shipped runbook of its cause."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -100,22 +101,24 @@ def add(
 
 @app.command()
 def search(
-    words: Annotated[list[str], typer.Argument(help="What is seen: a sentence, or a line of a log.")],
+    words: Annotated[list[str], typer.Argument(help="A description: a sentence, or a log line.")],
     limit: Annotated[int, typer.Option(min=1, max=100)] = 5,
-    with_incidents: Annotated[bool, typer.Option("--incidents/--no-incidents", help="Also past incidents.")] = True,
+    with_incidents: Annotated[
+        bool, typer.Option("--incidents/--no-incidents", help="Search past incidents too.")
+    ] = True,
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Show the place by words and that by meaning, and how near in meaning it is."),
+        typer.Option("--explain", help="Show the rank by words, the rank by meaning, and the similarity in meaning."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find runbooks and past incidents by what is seen: by words, and with [embeddings] by what they mean."""
+    """Search runbooks and past incidents by a description: by words, and with [embeddings] also by meaning."""
     from relab.cli.context import open_services
 
     with open_services() as services:
         hits = services.knowledge.search(" ".join(words), limit=limit, with_incidents=with_incidents)
     if as_json:
-        print_json("knowledge search", hits=[_told(hit, explain=explain) for hit in hits])
+        print_json("knowledge search", hits=[_shown(hit, explain=explain) for hit in hits])
         return
     columns = ["cause", "kind", "title", "id", "score"]
     rows = [[hit.cause, hit.kind.value, hit.title, hit.id, _figure(hit.score, 4)] for hit in hits]
@@ -126,13 +129,13 @@ def search(
     print_table(f"{len(hits)} found", columns, rows)
 
 
-def _told(hit: Hit, *, explain: bool) -> dict[str, object]:
-    told: dict[str, object] = {"kind": hit.kind.value, "id": hit.id, "cause": hit.cause, "title": hit.title}
-    told["score"] = round(hit.score, 4)
+def _shown(hit: Hit, *, explain: bool) -> dict[str, object]:
+    shown: dict[str, object] = {"kind": hit.kind.value, "id": hit.id, "cause": hit.cause, "title": hit.title}
+    shown["score"] = round(hit.score, 4)
     if explain:
         likeness = None if hit.likeness is None else round(hit.likeness, 4)
-        told |= {"by_words": hit.by_words, "by_meaning": hit.by_meaning, "likeness": likeness}
-    return told
+        shown |= {"by_words": hit.by_words, "by_meaning": hit.by_meaning, "likeness": likeness}
+    return shown
 
 
 def _figure(value: float | None, digits: int) -> str:
@@ -141,10 +144,12 @@ def _figure(value: float | None, digits: int) -> str:
 
 @app.command()
 def drafts(
-    cause: Annotated[str | None, typer.Argument(help="Show how this one differs from what is in use.")] = None,
+    cause: Annotated[
+        str | None, typer.Argument(help="Print the difference between this draft and the runbook in use.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the runbooks that relab has drafted from past incidents and that wait for a person."""
+    """List the runbooks that relab drafted from past incidents and that a person has not accepted yet."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -162,8 +167,8 @@ def drafts(
             }
             for each in found
         ]
-        told = [{"place": place, "message": message} for place, message in problems]
-        print_json("knowledge drafts", drafts=rows, problems=told)
+        shown = [{"place": place, "message": message} for place, message in problems]
+        print_json("knowledge drafts", drafts=rows, problems=shown)
         return
     if cause is not None:
         print(plain(found[0].diff), end="")
@@ -175,10 +180,10 @@ def drafts(
 
 @app.command()
 def accept(
-    cause: Annotated[str, typer.Argument(help="Of the draft.")],
+    cause: Annotated[str, typer.Argument(help="Cause of the draft.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Put a draft into use, in the place of the runbook that it changes; first read it: lab knowledge drafts CAUSE."""
+    """Put a draft into use, in place of the runbook that it changes. Read it first: lab knowledge drafts CAUSE."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -191,11 +196,11 @@ def accept(
 
 @app.command()
 def lint(
-    strict: Annotated[bool, typer.Option("--strict", help="Fail also on warnings.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     ask: AskOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Say what is to be mended in the runbooks; exit code 1 if one of them cannot be used as it is."""
+    """Print what should be corrected in the runbooks. Exit code 1 if one of them cannot be used."""
     from relab.cli.context import open_services
     from relab.knowledge.service import Weight
 
@@ -204,7 +209,7 @@ def lint(
         count = len(services.knowledge.library().runbooks)
     failed = [each for each in remarks if strict or each.weight is Weight.ERROR]
     if as_json:
-        told = [
+        shown = [
             {
                 "weight": each.weight.value,
                 "source": each.source,
@@ -214,7 +219,7 @@ def lint(
             }
             for each in remarks
         ]
-        print_json("knowledge lint", passed=not failed, runbooks=count, remarks=told)
+        print_json("knowledge lint", passed=not failed, runbooks=count, remarks=shown)
     else:
         for each in remarks:
             print(f"{each.weight.value}: {plain(each.place)}: {plain(each.message)}")
@@ -223,7 +228,7 @@ def lint(
 
 
 def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
-    """Return what a responder of these settings could see and do."""
+    """Return the facts and actions that a responder with these settings has."""
     from relab.incidents.surroundings import offered_actions, surroundings
 
     if not ask:
@@ -236,4 +241,4 @@ def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
 
 def _print_left_out(problems: Sequence[Problem]) -> None:
     for place, message in problems:
-        print(f"left out: {plain(place)}: {plain(message)}")
+        print(f"not used: {plain(place)}: {plain(message)}")

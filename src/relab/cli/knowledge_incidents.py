@@ -1,4 +1,4 @@
-"""`lab knowledge incidents|forget|correct`: what is remembered of incidents, and taking back what was learnt wrongly."""
+"""`lab knowledge incidents|delete|correct`: past incidents, and corrections of what was learnt from them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ if TYPE_CHECKING:
     from relab.bootstrap import Services
     from relab.knowledge.models import PastIncident, Relearnt
 
-IncidentId = Annotated[str, typer.Argument(help="Of the past incident.")]
+IncidentId = Annotated[str, typer.Argument(help="Id of the past incident.")]
 
 
 def incidents(
-    cause: Annotated[str | None, typer.Option(help="Only of this cause; unknown: of none that a runbook has.")] = None,
-    target: Annotated[str | None, typer.Option(help="Only of this target, by its name.")] = None,
+    cause: Annotated[
+        str | None, typer.Option(help="Only this cause; `unknown` is the cause of incidents without a runbook.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Only this target.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the incidents that are remembered, the last that ended first: what each was, what helped, who ended it."""
+    """List past incidents, the latest first, with the cause, the actions that helped, and who resolved each."""
     from relab.cli.context import open_services
     from relab.core.clock import format_time
 
     with open_services() as services:
         found = services.knowledge.latest(cause=cause, target=target, limit=limit)
     if as_json:
-        print_json("knowledge incidents", incidents=[_told(each) for each in found])
+        print_json("knowledge incidents", incidents=[_shown(each) for each in found])
         return
     rows = (
         (
@@ -42,54 +44,54 @@ def incidents(
         )
         for each in found
     )
-    print_table("Past incidents", ("incident", "over", "target", "cause", "what helped", "ended by"), rows)
+    print_table("Past incidents", ("incident", "resolved", "target", "cause", "helpful actions", "resolved by"), rows)
 
 
-def forget(incident_id: IncidentId, as_json: JsonOption = False) -> None:
-    """Delete a past incident: nothing is learnt from it any more. The incident itself stays in `lab incidents`."""
+def delete(incident_id: IncidentId, as_json: JsonOption = False) -> None:
+    """Delete a past incident, so that nothing is learnt from it any more. The incident itself stays in `lab incidents`."""
     from relab.cli.context import open_services
 
     with open_services() as services:
-        change = services.knowledge.forget(incident_id)
+        change = services.knowledge.delete(incident_id)
         drafts = _drafts(services, change)
     if as_json:
-        print_json("knowledge forget", **_told_change(change, drafts))
+        print_json("knowledge delete", **_shown_change(change, drafts))
         return
-    print(f"{plain(change.incident.incident_id)} is forgotten: it speaks for {plain(change.incident.cause)} no more.")
+    print(f"{plain(change.incident.incident_id)} is deleted; nothing is learnt from it any more.")
     _print_change(change, drafts)
 
 
 def correct(
     incident_id: IncidentId,
-    cause: Annotated[str, typer.Option(help="What it was: the cause of a runbook, or unknown.")],
+    cause: Annotated[str, typer.Option(help="The correct cause: that of a runbook, or `unknown`.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Say what the cause of a past incident was; what is learnt from it is learnt anew."""
+    """Correct the cause of a past incident, and update the runbooks that are learnt from it."""
     from relab.cli.context import open_services
 
     with open_services() as services:
         change = services.knowledge.correct(incident_id, cause)
         drafts = _drafts(services, change)
     if as_json:
-        print_json("knowledge correct", **_told_change(change, drafts))
+        print_json("knowledge correct", **_shown_change(change, drafts))
         return
-    print(f"{plain(change.incident.incident_id)} is remembered as {plain(change.incident.cause)}.")
+    print(f"The cause of {plain(change.incident.incident_id)} is now {plain(change.incident.cause)}.")
     _print_change(change, drafts)
 
 
 def _drafts(services: Services, change: Relearnt) -> list[Path]:
-    """Return the drafts that were made of what is not in use any more: a person may be at work on them."""
+    """Return the draft files of learnt runbooks that are no longer in use; they are kept, because a person may be editing them."""
     return [each.path for each in services.knowledge.drafts()[0] if each.runbook.cause in change.gone]
 
 
-def _told(incident: PastIncident) -> dict[str, Any]:
-    told = incident.model_dump(mode="json", exclude={"facts", "templates", "well"})
-    return told | {"helped": [act.action for act in incident.helped]}
+def _shown(incident: PastIncident) -> dict[str, Any]:
+    shown = incident.model_dump(mode="json", exclude={"facts", "templates", "well"})
+    return shown | {"helped": [act.action for act in incident.helped]}
 
 
-def _told_change(change: Relearnt, drafts: list[Path]) -> dict[str, Any]:
+def _shown_change(change: Relearnt, drafts: list[Path]) -> dict[str, Any]:
     return {
-        "incident": _told(change.incident),
+        "incident": _shown(change.incident),
         "no_longer_used": list(change.gone),
         "used_now": list(change.new),
         "drafts": [str(path) for path in drafts],
@@ -98,8 +100,8 @@ def _told_change(change: Relearnt, drafts: list[Path]) -> dict[str, Any]:
 
 def _print_change(change: Relearnt, drafts: list[Path]) -> None:
     for cause in change.gone:
-        print(f"The runbook of experience {plain(cause)} is not used any more.")
+        print(f"The learnt runbook {plain(cause)} is no longer used.")
     for cause in change.new:
-        print(f"The runbook of experience {plain(cause)} is used from now on.")
+        print(f"The learnt runbook {plain(cause)} is used from now on.")
     for path in drafts:
-        print(f"Its draft stays until you delete it: {plain(path)}")
+        print(f"Its draft is kept until you delete it: {plain(path)}")

@@ -16,7 +16,7 @@ DEFAULT_BATCH = 100
 class Retention:
     """Deletes old incidents while servers continue to run.
 
-    The knowledge from past incidents stays: its size is bounded, and `lab knowledge forget` deletes it. An incident that is
+    The knowledge from past incidents stays: its size is bounded, and `lab knowledge delete` deletes it. An incident that is
     open, or waits for a person, stays at any age.
 
     Args:

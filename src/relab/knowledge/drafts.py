@@ -85,7 +85,9 @@ class Drafts:
         drafts, problems = self.all(in_use)
         found = next((each for each in drafts if each.runbook.cause == cause), None)
         if found is None:
-            broken = f" These files are none: {'; '.join(': '.join(each) for each in problems)}." if problems else ""
+            broken = (
+                f" These files cannot be read: {'; '.join(': '.join(each) for each in problems)}." if problems else ""
+            )
             raise DraftNotFoundError(
                 f"There is no draft of the cause {cause[:100]!r}.{broken}", remedy="See: lab knowledge drafts"
             )

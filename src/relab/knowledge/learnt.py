@@ -130,7 +130,7 @@ def _runbook(
     seen = ", ".join(str(each.seen) for each in latest.required)
     return Runbook(
         cause=cause,
-        title=_line(f"An unknown cause that was met before: {seen}"),
+        title=_line(f"An unknown cause that occurred before: {seen}"),
         symptoms=(_line(f"as in incident {latest.incident.incident_id}: {seen}"),),
         expects=tuple(_expectations(latest, runbooks)),
         looks=tuple(name for name, gives in looks.items() if not facts.isdisjoint(gives)),
@@ -163,7 +163,7 @@ def _actions(lessons: Sequence[_Lesson], runbooks: Sequence[Runbook]) -> tuple[R
     for lesson in lessons:
         for act in lesson.acts:
             parameters = placed(act, lesson.incident, runbooks)
-            why = f"A person ended incident {lesson.incident.incident_id} by it."
+            why = f"A person resolved incident {lesson.incident.incident_id} by it."
             found.setdefault(digest([act.action, parameters]), RunbookAction(act.action, parameters, why))
     return tuple(found.values())[:_MOST_ACTIONS]
 
@@ -214,28 +214,28 @@ def _sign(each: Deviation) -> str:
 def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
     """Return the Markdown text for the person who decides whether to accept the runbook."""
     lines = [
-        "# An unknown cause that was met before",
+        "# An unknown cause that occurred before",
         "",
-        "No runbook described it, and a person ended it. This was made of what was seen then; the cause has no name yet.",
+        "No runbook described it, and a person resolved it. This runbook was made from the facts of that incident; the cause has no name yet.",
         "",
-        "## Where it comes from",
+        "## Source",
     ]
     for lesson in lessons:
         incident = lesson.incident
         acts = ", ".join(f"`{as_code(act.action)}`" for act in lesson.acts)
-        who = f"`{as_code(incident.resolver)}`" if incident.resolver else "somebody"
+        who = f"`{as_code(incident.resolver)}`" if incident.resolver else "a person"
         ended = format_time(incident.resolved_at)
         lines.append(f"- Incident `{as_code(incident.incident_id)}`, over at {ended}: {who} did {acts}.")
-    lines += ["", "## What differed from when all was well"]
+    lines += ["", "## Facts that differed from their usual values"]
     lines += [f"- `{as_code(str(each.seen))}`{_usually(each)}" for each in lessons[0].marks]
-    lines += ["", "## Before this is accepted", "- Give the cause a name, and say what it is and what it is not."]
-    lines.append(f"- Say whether `{as_code(actions[0].action)}` mends it, or only ends what it does to users.")
-    lines.append("- Strike out what differed by chance.")
+    lines += ["", "## Before you accept it", "- Name the cause, and describe what it is and what it is not."]
+    lines.append(f"- State whether `{as_code(actions[0].action)}` repairs the cause, or only ends its effect on users.")
+    lines.append("- Remove what differed by chance.")
     return "\n".join(lines)
 
 
 def _usually(each: Deviation) -> str:
-    return "; otherwise it is not told" if each.usual is None else f"; when all was well `{as_code(str(each.usual))}`"
+    return "; its usual value is not known" if each.usual is None else f"; usually `{as_code(str(each.usual))}`"
 
 
 def as_code(text: str) -> str:

@@ -103,10 +103,12 @@ def folder_shelf(folder: Path) -> Shelf:
     except OSError as error:
         raise RunbookFolderError(
             f"The folder of runbooks {folder} cannot be read: {error.strerror}.",
-            remedy="Make it (`lab serve` does so), or set RUNBOOKS_PATH to one that is there.",
+            remedy="Create it (`lab serve` does so), or set RUNBOOKS_PATH to an existing folder.",
         ) from error
     if len(paths) > MAX_FILES:
-        raise RunbookFolderError(f"The folder of runbooks {folder} has {len(paths):,} files; {MAX_FILES:,} are read.")
+        raise RunbookFolderError(
+            f"The folder of runbooks {folder} has {len(paths):,} files; at most {MAX_FILES:,} are read."
+        )
     runbooks, problems = list[Runbook](), list[Problem]()
     for path in paths:
         try:

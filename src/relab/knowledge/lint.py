@@ -104,14 +104,16 @@ def _twice(runbooks: Sequence[Runbook]) -> Iterator[Remark]:
     first: dict[str, Runbook] = {}
     for runbook in runbooks:
         if first.setdefault(runbook.cause, runbook) is not runbook:
-            said = f"{first[runbook.cause].source} has the cause {runbook.cause!r} too; of each cause one is used"
+            said = (
+                f"{first[runbook.cause].source} has the cause {runbook.cause!r} too; only one runbook per cause is used"
+            )
             yield Remark(runbook.source, "cause", said)
 
 
 def _alike(runbooks: Sequence[Runbook]) -> Iterator[Remark]:
     for one, other in itertools.combinations(runbooks, 2):
         if one.cause != other.cause and alike(one, other):
-            said = f"expects what {other.cause} ({other.source}) does: nothing that is seen tells the two apart"
+            said = f"expects the same as {other.cause} ({other.source}): no observation distinguishes the two"
             yield Remark(one.source, "expects", said, Weight.WARNING)
 
 
@@ -120,28 +122,28 @@ def _expectations(runbook: Runbook) -> Iterator[Remark]:
     for index, each in enumerate(runbook.expects):
         field = f"expects.{index}"
         if each.condition in seen:
-            yield Remark(runbook.source, field, f"the condition {each.condition} is there twice")
+            yield Remark(runbook.source, field, f"the condition {each.condition} occurs twice")
         seen.add(each.condition)
         if _always(each.condition):
-            said = f"tells nothing: {each.condition} always holds, for no measure is below 0"
+            said = f"has no information: {each.condition} always holds, because no measure is below 0"
             yield Remark(runbook.source, field, said)
         elif abs(each.likely - each.otherwise) < _TELLS_NOTHING:
-            said = f"tells nothing: likely is {each.likely:g} and otherwise {each.otherwise:g}"
+            said = f"has no information: likely is {each.likely:g} and otherwise {each.otherwise:g}"
             yield Remark(runbook.source, field, said)
         elif each.likely < each.otherwise:
             said = f"speaks against the cause: likely is {each.likely:g}, below otherwise ({each.otherwise:g})"
-            yield Remark(runbook.source, field, f"{said}; write what is expected instead", Weight.WARNING)
+            yield Remark(runbook.source, field, f"{said}; write a condition that is expected", Weight.WARNING)
     if not any(each.likely >= _POINTS * each.otherwise for each in runbook.expects):
-        said = f"nothing points to the cause: no condition is {_POINTS:g} times likelier with it than otherwise"
+        said = f"no condition points to the cause: none is {_POINTS:g} times as likely with it as otherwise"
         yield Remark(runbook.source, "expects", said, Weight.WARNING)
 
 
 def _requirements(runbook: Runbook) -> Iterator[Remark]:
     for index, required in enumerate(runbook.requires):
         if required in runbook.requires[:index]:
-            yield Remark(runbook.source, f"requires.{index}", f"the condition {required} is there twice")
+            yield Remark(runbook.source, f"requires.{index}", f"the condition {required} occurs twice")
         elif _always(required):
-            said = f"rules nothing out: {required} always holds, for no measure is below 0"
+            said = f"rules nothing out: {required} always holds, because no measure is below 0"
             yield Remark(runbook.source, f"requires.{index}", said)
 
 
@@ -152,22 +154,22 @@ def _always(condition: FactCondition) -> bool:
 def _words(runbook: Runbook) -> Iterator[Remark]:
     for index, symptom in enumerate(runbook.symptoms):
         if len(re.findall(r"\w+", symptom)) < _LEAST_WORDS:
-            said = f"{symptom!r} is too short to be found by; write a sentence as somebody on call would"
+            said = f"{symptom!r} is too short for the search; write a sentence as an engineer on call would"
             yield Remark(runbook.source, f"symptoms.{index}", said, Weight.WARNING)
     if not runbook.text:
-        yield Remark(runbook.source, "text", "there is none; say what a person should know and do", Weight.WARNING)
+        yield Remark(runbook.source, "text", "is missing; write what a person should know and do", Weight.WARNING)
 
 
 def _repair(runbook: Runbook) -> Iterator[Remark]:
     if not runbook.actions:
-        yield Remark(runbook.source, "actions", "there is none: a responder will escalate", Weight.WARNING)
+        yield Remark(runbook.source, "actions", "is missing: a responder will escalate", Weight.WARNING)
     if not runbook.mended:
-        said = "there is none: nothing can show that the cause is gone"
+        said = "is missing: nothing can show that the cause is gone"
         yield Remark(runbook.source, "mended", said, Weight.ERROR if runbook.actions else Weight.WARNING)
     tried = [(each.action, tuple(sorted(each.parameters.items(), key=str))) for each in runbook.actions]
     for index, action in enumerate(tried):
         if action in tried[:index]:
-            yield Remark(runbook.source, f"actions.{index}", f"{action[0]!r} is there twice with the same parameters")
+            yield Remark(runbook.source, f"actions.{index}", f"{action[0]!r} occurs twice with the same parameters")
 
 
 def _names(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
@@ -193,9 +195,12 @@ def _facts(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     named += [(f"mended.{number}.fact", each.fact) for number, each in enumerate(runbook.mended)]
     for field, fact in named:
         if not _is_given(fact, given):
-            said = f"no look gives the fact {fact!r}, so this is never known{nearest(fact, sorted(given))}"
+            said = f"no look gives the fact {fact!r}, so the condition can never be evaluated{nearest(fact, sorted(given))}"
             yield Remark(
-                runbook.source, field, f"{said}; name a fact of one of the looks, or strike it out", Weight.WARNING
+                runbook.source,
+                field,
+                f"{said}; use a fact of one of the looks, or remove the condition",
+                Weight.WARNING,
             )
 
 
@@ -214,7 +219,7 @@ def _parameters(runbook: Runbook, around: Surroundings) -> Iterator[Remark]:
     for index, action in enumerate(runbook.actions):
         for fact in action.needs:
             if not _is_given(fact, given):
-                said = f"{{{fact}}} stands for a fact that no expectation and no look of this runbook gives"
+                said = f"{{{fact}}} refers to a fact that no expectation and no look of this runbook gives"
                 yield Remark(runbook.source, f"actions.{index}.parameters", f"{said}{nearest(fact, sorted(given))}")
 
 

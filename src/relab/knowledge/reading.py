@@ -96,7 +96,7 @@ class _Action(_Part):
 
 def _is_a_cause(cause: str) -> str:
     if cause == UNNAMED:
-        raise ValueError(f"{UNNAMED!r} stands for all causes that no runbook describes")
+        raise ValueError(f"{UNNAMED!r} is reserved for incidents that no runbook describes")
     return cause
 
 
@@ -205,7 +205,7 @@ def _message(item: Any) -> str:
     if kind == "missing":
         return "is REQUIRED and missing"
     if kind == "extra_forbidden":
-        return f"is no field that is known here{nearest(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
+        return f"is not a known field{nearest(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
     if kind == "value_error":
         return str(item["ctx"]["error"])
     message: str = item["msg"]

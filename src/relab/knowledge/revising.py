@@ -67,7 +67,7 @@ def _unheard(runbook: Runbook, incidents: Sequence[PastIncident]) -> list[Runboo
     for incident in incidents:
         for act in incident.helped:
             if not any(_is(each, act) for each in (*runbook.actions, *found)):
-                why = f"It helped in incident {incident.incident_id}, where what comes after it did not."
+                why = f"It helped in incident {incident.incident_id}, where later actions of the runbook did not."
                 found.append(RunbookAction(act.action, placed(act, incident, [runbook]), why))
     return found
 

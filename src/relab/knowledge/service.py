@@ -94,8 +94,8 @@ class KnowledgeService:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunbookFolderError(
-                f"The folder of runbooks {self._folder} cannot be made: {error.strerror}.",
-                remedy="Set RUNBOOKS_PATH to a folder that can be made, or that is there.",
+                f"The folder of runbooks {self._folder} cannot be created: {error.strerror}.",
+                remedy="Set RUNBOOKS_PATH to an existing folder, or to one that can be created.",
             ) from error
         return True
 
@@ -113,8 +113,8 @@ class KnowledgeService:
         if unknown:
             named = ", ".join(f"{cause[:100]!r}{nearest(cause, sorted(causes))}" for cause in unknown)
             raise ConfigurationError(
-                f"RELAB_INCIDENTS__WITHOUT_RUNBOOKS names what is the cause of no runbook: {named}.",
-                remedy="Name causes as `lab knowledge list` does.",
+                f"RELAB_INCIDENTS__WITHOUT_RUNBOOKS names causes that no runbook has: {named}.",
+                remedy="Use the causes that `lab knowledge list` prints.",
             )
 
     def library(self) -> Library:
@@ -194,7 +194,7 @@ class KnowledgeService:
         with self._database.write() as unit:
             repository.put(unit.session, values)
 
-    def forget(self, incident_id: str) -> Relearnt:
+    def delete(self, incident_id: str) -> Relearnt:
         """Delete a past incident; return it, and the causes of learnt runbooks that are no longer in use without it.
 
         Raises:
@@ -227,7 +227,7 @@ class KnowledgeService:
         if cause not in causes:
             raise RunbookNotFoundError(
                 f"No runbook has the cause {cause[:100]!r}{nearest(cause, causes)}.",
-                remedy=f"See: lab knowledge list; {UNNAMED} stands for all that none describes.",
+                remedy=f"See: lab knowledge list; {UNNAMED} is the cause of incidents that no runbook describes.",
             )
         corrected = incident.model_copy(update={"cause": cause})
         before = self._experience(incident.target)
@@ -355,10 +355,10 @@ class KnowledgeService:
         for other in own.runbooks:
             if other.cause == runbook.cause and Path(other.source) != target:
                 raise RunbookExistsError(
-                    f"The cause {runbook.cause!r} has a runbook in {other.source}.", remedy="Change that file."
+                    f"The cause {runbook.cause!r} has a runbook in {other.source}.", remedy="Edit that file."
                 )
         if target.exists() and not replace:
-            raise RunbookExistsError(f"There is a file {target}.", remedy="Give --replace to write over it.")
+            raise RunbookExistsError(f"The file {target} exists already.", remedy="Use --replace to replace it.")
 
 
 def _refuse_useless(remarks: Sequence[Remark]) -> None:
@@ -369,7 +369,7 @@ def _refuse_useless(remarks: Sequence[Remark]) -> None:
         raise RunbookError(
             f"{place} {message}{more}.",
             problems=wrong,
-            remedy="Correct the file. With --ask the actions of your own action server are known.",
+            remedy="Correct the file. With --ask, the actions of your own action server are accepted.",
         )
 
 

@@ -94,7 +94,7 @@ class VectorStore:
         except (sqlite3.Error, OSError) as error:
             raise VectorStoreError(
                 f"The store of vectors {self._path} cannot be used: {error}.",
-                remedy="Give VECTOR_STORE_PATH a folder that can be written; what is in it may be deleted.",
+                remedy="Set VECTOR_STORE_PATH to a writable folder; its content may be deleted.",
             ) from error
 
     def _connect(self) -> sqlite3.Connection:

@@ -25,13 +25,13 @@ class RcaHandlers:
         try:
             self._service.analyze(args["rca_run_id"])
         except RcaRunNotFoundError as error:
-            _log.info("rca_run_forgotten", error=str(error))
+            _log.info("rca_run_deleted", error=str(error))
 
     def analysis_parked(self, job: Job, error: str) -> None:
         """Mark the analysis of a permanently failed job as failed."""
         self._service.fail(job.args["rca_run_id"], error)
 
-    def forget(self, args: Mapping[str, Any]) -> None:
+    def delete_for_runs(self, args: Mapping[str, Any]) -> None:
         """Delete the analyses, created up to `deleted_at`, of the deleted runs `run_ids` (or of `run_id` alone)."""
         run_ids = args["run_ids"] if "run_ids" in args else [args["run_id"]]
-        self._service.forget_all(run_ids, args["deleted_at"])
+        self._service.delete_for_runs(run_ids, args["deleted_at"])

@@ -115,7 +115,7 @@ class RcaService:
                 started_at=self._clock.now_us(),
                 error=None,
             )
-            self._tell(unit, rca_run_id, "Starting RCA", 5)
+            self._publish(unit, rca_run_id, "Starting RCA", 5)
         try:
             run, content_hash = self._telemetry.load(rca_run.run_id)
         except NotFoundError as error:
@@ -147,12 +147,8 @@ class RcaService:
                     unit, rca_run_id, status="failed", step="RCA failed", pct=100, message=error
                 )
 
-    def forget(self, agent_run_id: str, created_before: int) -> None:
-        """Delete the analyses of a deleted run that were created up to `created_before`, with their reports."""
-        self.forget_all([agent_run_id], created_before)
-
-    def forget_all(self, agent_run_ids: Collection[str], created_before: int) -> None:
-        """Delete, in one transaction, the analyses of deleted runs that were created up to `created_before`."""
+    def delete_for_runs(self, agent_run_ids: Collection[str], created_before: int) -> None:
+        """Delete, in one transaction, the analyses of deleted runs that were created up to `created_before`, with reports."""
         with self._database.write() as unit:
             ids = repository.delete_for_runs(unit.session, agent_run_ids, created_before)
             for topics in chunks(ids, TOPICS_PER_STATEMENT):
@@ -202,7 +198,7 @@ class RcaService:
         with self._database.write() as unit:
             if not repository.change(unit.session, rca_run.rca_run_id, **values):
                 return
-            self._tell(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
+            self._publish(unit, rca_run.rca_run_id, "RCA complete", 100, status="done")
             if category is not None:
                 self._queue.enqueue(
                     unit,
@@ -213,7 +209,7 @@ class RcaService:
     def _stage(self, rca_run_id: str, step: str, pct: int) -> None:
         self._progress.publish(rca_run_id, status="running", step=step, pct=pct, message=step)
 
-    def _tell(self, unit: UnitOfWork, rca_run_id: str, step: str, pct: int, *, status: str = "running") -> None:
+    def _publish(self, unit: UnitOfWork, rca_run_id: str, step: str, pct: int, *, status: str = "running") -> None:
         self._progress.publish_within(unit, rca_run_id, status=status, step=step, pct=pct, message=step)
 
 

@@ -166,7 +166,7 @@ def test_an_analysis_that_went_with_its_run_is_nothing_to_do(
     rca_run_id, _ = request_rca(api, posted)
     content = installation.telemetry.get_content(posted)
     assert api.delete(f"/agent-runs/{posted}").status_code == 204
-    installation.rca.forget(posted, content.received_at + 10**9)
+    installation.rca.delete_for_runs([posted], content.received_at + 10**9)
     run_jobs(installation)
     assert installation.queue.get(rca_run_id).status == "done"
 

@@ -64,7 +64,7 @@ def test_an_incident_is_learnt_once_and_can_be_corrected_and_forgotten(knowledge
 
     assert knowledge.latest(target=corrected.target) == [corrected]
     assert incident.incident_id not in {each.incident_id for each in knowledge.latest(cause="pool_leak")}
-    knowledge.forget(incident.incident_id)
+    knowledge.delete(incident.incident_id)
     assert knowledge.latest(target=corrected.target) == []
 
 
@@ -97,7 +97,7 @@ def test_what_is_not_there_is_told(knowledge: KnowledgeService, incident_id: str
     with pytest.raises(PastIncidentNotFoundError):
         knowledge.get(incident_id)
     with pytest.raises(PastIncidentNotFoundError):
-        knowledge.forget(incident_id)
+        knowledge.delete(incident_id)
 
 
 TEXT = st.text(st.characters(), max_size=20)

@@ -160,7 +160,7 @@ def test_a_draft_is_listed_shown_and_accepted(empty: Lab) -> None:
 
 
 def remember(lab: Lab, *incidents: PastIncident) -> list[Runbook]:
-    """Have incidents remembered, as a responder does, with drafts of what they teach; return what they teach."""
+    """Store past incidents and drafts of what is learnt from them, as a responder does; return the learnt runbooks."""
     services = build(load_settings(lab.home))
     services.prepare()
     for incident in incidents:
@@ -185,8 +185,8 @@ def test_what_a_person_did_by_chance_is_listed_and_taken_back(empty: Lab) -> Non
 
     listed = empty.json("knowledge", "incidents")["incidents"]
     table = empty.run("knowledge", "incidents", "--cause", "unknown").out
-    forgotten = empty.json("knowledge", "forget", "i-1")
-    again = empty.run("knowledge", "forget", "i-1", "--json", code=EXIT_FAILED).json["error"]
+    forgotten = empty.json("knowledge", "delete", "i-1")
+    again = empty.run("knowledge", "delete", "i-1", "--json", code=EXIT_FAILED).json["error"]
 
     assert [each["incident_id"] for each in listed] == ["i-1", "i-2"]
     assert (listed[0]["cause"], listed[0]["helped"], listed[0]["resolved_by"]) == ("unknown", ["flush-cache"], "person")
@@ -201,7 +201,7 @@ def test_what_a_person_did_by_chance_is_listed_and_taken_back(empty: Lab) -> Non
     assert (again["code"], "lab knowledge incidents" in again["message"]) == ("past_incident_not_found", True)
     assert [each["incident_id"] for each in empty.json("knowledge", "incidents")["incidents"]] == ["i-2"]
     assert remember(empty) == []
-    assert empty.run("knowledge", "forget", "i-2").out == "i-2 is forgotten: it speaks for database_lock no more.\n"
+    assert empty.run("knowledge", "delete", "i-2").out == "i-2 is deleted; nothing is learnt from it any more.\n"
 
 
 @pytest.mark.full

@@ -110,7 +110,7 @@ def test_a_cause_to_be_left_out_that_no_runbook_has_is_a_mistake_in_the_settings
         check("conection_pool_leak", "cause_of_ours", "db_pool")
 
     assert raised.value.message == (
-        "RELAB_INCIDENTS__WITHOUT_RUNBOOKS names what is the cause of no runbook: "
+        "RELAB_INCIDENTS__WITHOUT_RUNBOOKS names causes that no runbook has: "
         "'conection_pool_leak' (did you mean 'connection_pool_leak'?), 'db_pool'."
     )
-    assert raised.value.remedy == "Name causes as `lab knowledge list` does."
+    assert raised.value.remedy == "Use the causes that `lab knowledge list` prints."
