@@ -112,7 +112,7 @@ def test_lint_tells_what_is_to_be_mended(empty: Lab) -> None:
     assert strict.json["passed"] is False
     assert f"error: {folder / 'weak.md'}:2: cause: {folder / 'twin.md'} has the cause 'weak' too" in failed.out
     assert f"error: {folder / 'wrong.md'}:2" in failed.out
-    assert "left out:" in listed
+    assert "not used:" in listed
     assert "\x1b[2J" not in failed.out + listed
 
 
@@ -213,7 +213,7 @@ def test_the_cause_of_a_past_incident_is_corrected(empty: Lab) -> None:
     back = empty.json("knowledge", "correct", "i-1", "--cause", "unknown")
 
     assert "did you mean 'database_lock'?" in wrong
-    assert told.startswith("i-1 is remembered as database_lock.\n")
-    assert f"{learnt.cause} is not used any more" in told
+    assert told.startswith("The cause of i-1 is now database_lock.\n")
+    assert f"{learnt.cause} is no longer used" in told
     assert (back["incident"]["cause"], back["used_now"]) == ("unknown", [learnt.cause])
     empty.run("knowledge", "correct", "none", "--cause", "unknown", code=EXIT_FAILED)
