@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from relab.rca.models import RcaStatus
+from relab.rca.models import RcaRun, RcaStatus, Report
 from relab.rca.tables import RcaRunRow
 from relab.storage.base import table_of
 from relab.storage.bulk import chunks
 
 IDS_PER_STATEMENT = 500
 
-_COLUMNS = tuple(RcaRunRow.__table__.c)
-_LIST_COLUMNS = tuple(column for column in _COLUMNS if column.name != "report")
+_FIELDS = tuple(name for name in RcaRun.model_fields if name != "report")
+_COLUMNS = tuple(table_of(RcaRunRow).c[name] for name in _FIELDS)
 
 
 def current_key(agent_run_id: str, content_hash: str) -> str:
@@ -52,20 +52,19 @@ def add(session: Session, values: dict[str, Any]) -> None:
     session.execute(insert(table_of(RcaRunRow)).values(values))
 
 
-def get(session: Session, rca_run_id: str) -> Any | None:
-    """Return the row of an analysis, or None."""
-    return session.execute(select(*_COLUMNS).where(RcaRunRow.rca_run_id == rca_run_id)).one_or_none()
+def get(session: Session, rca_run_id: str) -> RcaRun | None:
+    """Return an analysis with its report, or None."""
+    statement = select(RcaRunRow.report, *_COLUMNS).where(RcaRunRow.rca_run_id == rca_run_id)
+    row = session.execute(statement).one_or_none()
+    return None if row is None else _rca_run(row[1:], row[0])
 
 
-def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[Any]:
+def list_for_run(session: Session, agent_run_id: str, limit: int) -> list[RcaRun]:
     """Return the analyses of a run without their reports, newest first."""
     statement = (
-        select(*_LIST_COLUMNS)
-        .where(RcaRunRow.run_id == agent_run_id)
-        .order_by(RcaRunRow.rca_run_id.desc())
-        .limit(limit)
+        select(*_COLUMNS).where(RcaRunRow.run_id == agent_run_id).order_by(RcaRunRow.rca_run_id.desc()).limit(limit)
     )
-    return list(session.execute(statement))
+    return [_rca_run(row, None) for row in session.execute(statement)]
 
 
 def change(session: Session, rca_run_id: str, **values: Any) -> bool:
@@ -98,3 +97,8 @@ def count_by_category(session: Session) -> dict[tuple[str, str], int]:
         RcaRunRow.status, RcaRunRow.category
     )
     return {(status, category or ""): number for status, category, number in session.execute(statement)}
+
+
+def _rca_run(values: Sequence[Any], report: dict[str, Any] | None) -> RcaRun:
+    fields = dict(zip(_FIELDS, values, strict=True))
+    return RcaRun.model_validate({**fields, "report": None if report is None else Report.load(report)})

@@ -86,16 +86,15 @@ class RcaService:
             RcaRunNotFoundError: no analysis has this id.
         """
         with self._database.read() as session:
-            row = repository.get(session, rca_run_id)
-        if row is None:
-            raise RcaRunNotFoundError(f"There is no RCA run {rca_run_id!r}.")
-        return _rca_run(row, row.report)
+            found = repository.get(session, rca_run_id)
+        if found is None:
+            raise RcaRunNotFoundError(f"There is no analysis {rca_run_id!r}.")
+        return found
 
     def list_for_run(self, agent_run_id: str, *, limit: int = 50) -> list[RcaRun]:
         """Return the analyses of a run, newest first, without their reports."""
         with self._database.read() as session:
-            rows = repository.list_for_run(session, agent_run_id, limit)
-        return [_rca_run(row, None) for row in rows]
+            return repository.list_for_run(session, agent_run_id, limit)
 
     def analyze(self, rca_run_id: str) -> None:
         """Run the analysis and store its report; do nothing if the analysis is already done.
@@ -211,17 +210,3 @@ class RcaService:
 
     def _publish(self, unit: UnitOfWork, rca_run_id: str, step: str, pct: int, *, status: str = "running") -> None:
         self._progress.publish_within(unit, rca_run_id, status=status, step=step, pct=pct, message=step)
-
-
-def _rca_run(row: Any, report: dict[str, Any] | None) -> RcaRun:
-    return RcaRun(
-        rca_run_id=row.rca_run_id,
-        run_id=row.run_id,
-        status=RcaStatus(row.status),
-        content_hash=row.content_hash,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        error=row.error,
-        report=None if report is None else Report.load(report),
-    )
