@@ -13,7 +13,7 @@ from relab.cli.output import EXIT_FAILED, JsonOption, plain, print_json, print_t
 
 if TYPE_CHECKING:
     from relab.knowledge.models import Hit
-    from relab.knowledge.service import Problem, Surroundings
+    from relab.knowledge.service import FileProblem, Surroundings
     from relab.settings import Settings
 
 app = typer.Typer(
@@ -239,6 +239,6 @@ def _surroundings(settings: Settings, *, ask: bool) -> Surroundings:
     )
 
 
-def _print_left_out(problems: Sequence[Problem]) -> None:
+def _print_left_out(problems: Sequence[FileProblem]) -> None:
     for place, message in problems:
         print(f"not used: {plain(place)}: {plain(message)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.knowledge.errors import DraftNotFoundError, RunbookFolderError
-from relab.knowledge.library import SUFFIX, Problem, folder_shelf
+from relab.knowledge.library import SUFFIX, FileProblem, folder_shelf
 from relab.knowledge.models import Runbook
 from relab.knowledge.reading import read_text
 from relab.knowledge.writing import write_runbook
@@ -60,7 +60,7 @@ class Drafts:
             raise RunbookFolderError(f"{target} cannot be written: {error.strerror}.") from error
         return target
 
-    def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[Problem, ...]]:
+    def all(self, in_use: dict[str, Runbook]) -> tuple[list[Draft], tuple[FileProblem, ...]]:
         """Return the drafts, sorted by cause, and the problems of files that cannot be read.
 
         Args:

@@ -17,7 +17,7 @@ SUFFIX: Final = ".md"
 MAX_FILES: Final = 1_000
 _SHIPPED: Final = "shipped"
 
-Problem = tuple[str, str]
+FileProblem = tuple[str, str]
 """A place (file, line and field), and the error message for it."""
 
 
@@ -31,7 +31,7 @@ class Shelf:
     """
 
     runbooks: tuple[Runbook, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[FileProblem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Library:
     """
 
     runbooks: tuple[Runbook, ...]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[FileProblem, ...] = ()
     replaced: tuple[str, ...] = field(default=())
 
     def get(self, cause: str) -> Runbook | None:
@@ -83,7 +83,7 @@ def shipped_shelf() -> Shelf:
     """Return the runbooks that come with relab; cached, because the nodes of an incident need them many times."""
     folder = resources.files("relab.knowledge") / "runbooks"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
-    runbooks, problems = list[Runbook](), list[Problem]()
+    runbooks, problems = list[Runbook](), list[FileProblem]()
     for name in names:
         try:
             runbooks.append(parse_runbook((folder / name).read_text(encoding="utf-8"), f"{_SHIPPED}/{name}"))
@@ -109,7 +109,7 @@ def folder_shelf(folder: Path) -> Shelf:
         raise RunbookFolderError(
             f"The folder of runbooks {folder} has {len(paths):,} files; at most {MAX_FILES:,} are read."
         )
-    runbooks, problems = list[Runbook](), list[Problem]()
+    runbooks, problems = list[Runbook](), list[FileProblem]()
     for path in paths:
         try:
             runbooks.append(read_runbook(path))
@@ -118,7 +118,7 @@ def folder_shelf(folder: Path) -> Shelf:
     return Shelf(tuple(runbooks), tuple(problems))
 
 
-def _first_of_each(runbooks: Iterable[Runbook], problems: list[Problem]) -> Mapping[str, Runbook]:
+def _first_of_each(runbooks: Iterable[Runbook], problems: list[FileProblem]) -> Mapping[str, Runbook]:
     found: dict[str, Runbook] = {}
     for runbook in runbooks:
         first = found.setdefault(runbook.cause, runbook)

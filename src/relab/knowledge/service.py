@@ -20,7 +20,7 @@ from relab.knowledge.errors import (
     RunbookNotFoundError,
 )
 from relab.knowledge.learnt import learnt_runbooks
-from relab.knowledge.library import SUFFIX, Library, Problem, Shelf, folder_shelf, load_library, shipped_shelf
+from relab.knowledge.library import SUFFIX, FileProblem, Library, Shelf, folder_shelf, load_library, shipped_shelf
 from relab.knowledge.lint import Remark, Surroundings, Weight, lint
 from relab.knowledge.memory import memory_factors
 from relab.knowledge.models import UNNAMED, FactValue, Hit, PastIncident, Relearnt, Runbook
@@ -34,9 +34,9 @@ from relab.storage import Database
 __all__ = [
     "ACTIONS",
     "Draft",
+    "FileProblem",
     "KnowledgeService",
     "Library",
-    "Problem",
     "Remark",
     "RunbookFolderError",
     "Surroundings",
@@ -299,7 +299,7 @@ class KnowledgeService:
         """
         return Drafts(self.folder).put(runbook)
 
-    def drafts(self) -> tuple[list[Draft], tuple[Problem, ...]]:
+    def drafts(self) -> tuple[list[Draft], tuple[FileProblem, ...]]:
         """Return the drafts, sorted by cause, and the problems of draft files that cannot be read.
 
         Raises:
