@@ -72,7 +72,7 @@ def takes_run_filter(command: Callable[..., None]) -> Callable[..., None]:
     signature = own.replace(parameters=[*parameters, *fields.values()])
     run.__signature__ = signature  # type: ignore[attr-defined]  # Typer reads it
     run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
-    del run.__wrapped__  # type: ignore[attr-defined]  # else Typer would read the annotations of `command`
+    del run.__wrapped__  # else Typer would read the annotations of `command`
     return run
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from relab.knowledge.models import (
-    Condition,
     Expectation,
+    FactCondition,
     FactValue,
     Operator,
     PastIncident,
@@ -46,7 +46,7 @@ def expects(
     fact: str, value: FactValue, likely: float, otherwise: float, operator: Operator = Operator.AT_LEAST
 ) -> Expectation:
     """Return an expectation, of a number that is reached unless told otherwise."""
-    return Expectation(Condition(fact, operator, value), likely, otherwise)
+    return Expectation(FactCondition(fact, operator, value), likely, otherwise)
 
 
 def runbook(cause: str = "cause", **changed: Any) -> Runbook:
@@ -58,7 +58,7 @@ def runbook(cause: str = "cause", **changed: Any) -> Runbook:
         "expects": (expects(f"{cause}.signal", 5.0, 0.9, 0.1),),
         "looks": (),
         "actions": (RunbookAction("mend", {}, "It mends."),),
-        "mended": (Condition(f"{cause}.signal", Operator.AT_MOST, 1.0),),
+        "mended": (FactCondition(f"{cause}.signal", Operator.AT_MOST, 1.0),),
         "risk": Risk.LOW,
         "text": "What to know.",
         "source": f"{cause}.md",

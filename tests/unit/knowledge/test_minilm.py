@@ -77,8 +77,8 @@ def files(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("model.safetensors", b"\xff" * 16, "no file of safetensors"),
-        ("model.safetensors", b"", "no file of safetensors"),
+        ("model.safetensors", b"\xff" * 16, "not a safetensors file"),
+        ("model.safetensors", b"", "not a safetensors file"),
         ("model.safetensors", (2).to_bytes(8, "little") + b"{}", "KeyError"),
         ("vocab.txt", b"[CLS]\n[SEP]\n[UNK]\n", "has 3 pieces"),
         ("vocab.txt", b"hello\n", "CLS"),
@@ -95,7 +95,7 @@ def test_files_that_are_no_such_model_are_told(tmp_path: Path, name: str, conten
 
     with pytest.raises(UnavailableError, match=said) as raised:
         MiniLm(tmp_path)
-    assert raised.value.remedy == "Install the package of its weights anew."
+    assert raised.value.remedy == "Reinstall the package of its weights."
 
 
 def test_other_weights_have_another_digest(model: MiniLm, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_rule_of_the_text_is_no_fence() -> None:
     ("old", "new", "place", "said"),
     [
         ("cause: connection_pool_leak", "cause: Pool Leak", "leak.md:2: cause", "should match pattern"),
-        ("cause: connection_pool_leak", "cause: unknown", "leak.md:2: cause", "'unknown' stands for"),
+        ("cause: connection_pool_leak", "cause: unknown", "leak.md:2: cause", "'unknown' is reserved"),
         ("cause: connection_pool_leak\n", "", "leak.md:2: cause", "is REQUIRED and missing"),
         ("title: The service leaks database connections", "title: ''", "leak.md:3: title", "at least 1 character"),
         ("title: The service", 'title: "The\\nservice"', "leak.md:3", "is not YAML"),
@@ -92,7 +92,7 @@ def test_a_rule_of_the_text_is_no_fence() -> None:
         ("prior: 1.5", "prior: true", "leak.md:4: prior", "valid number"),
         ("prior: 1.5", "prior: 1.5\nprior: 2", "leak.md:5", "the key 'prior' occurs twice"),
         ("risk: low", "risk: none", "leak.md:5: risk", "'low', 'medium' or 'high'"),
-        ("looks: [", "loks: [", "leak.md:8: loks", "no field that is known here (did you mean 'looks'?)"),
+        ("looks: [", "loks: [", "leak.md:8: loks", "not a known field (did you mean 'looks'?)"),
         ("at_least: 95", "at_lest: 95", "leak.md:10: expects.0.at_lest", "(did you mean 'at_least'?)"),
         ("at_least: 95", "at_least: high", "leak.md:10: expects.0.at_least", "valid number"),
         ("at_least: 95", "at_least: yes", "leak.md:10: expects.0.at_least", "valid number"),

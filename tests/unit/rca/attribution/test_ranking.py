@@ -29,7 +29,7 @@ def test_first_cause_in_time_outranks_what_it_caused() -> None:
     assert [h.category for h in report.hypotheses] == [RATE, TIMEOUT, LOOP]
     assert report.attribution is not None
     assert report.attribution.call_id == "c1"
-    assert "probably only follows" in report.hypotheses[2].description
+    assert "probably only an effect" in report.hypotheses[2].description
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -73,7 +73,7 @@ def test_stated_cause_comes_before_a_hint() -> None:
 def test_loop_of_failing_calls_follows_from_their_error() -> None:
     calls = [failed(f"c{n}", n, args_json={"q": 1}, status_code=403, latency_ms=500) for n in range(6)]
     report = analyze(agent_run(tool_calls=calls))
-    assert "probably only follows" in report.hypotheses[1].description
+    assert "probably only an effect" in report.hypotheses[1].description
     assert [h.category for h in report.hypotheses] == [PERMISSION, LOOP]
     assert [h.confidence for h in report.hypotheses] == [Confidence.HIGH, Confidence.HIGH]
 
