@@ -70,7 +70,10 @@ def _apply_some(session: Session, keys: list[BucketKey], changes: Mapping[Bucket
         (changed if any(data.values()) else emptied).append(row | {"data": data})
     if changed:
         session.execute(
-            statement.on_conflict_do_update(index_elements=list(table.primary_key), set_={"data": statement.excluded.data}), changed
+            statement.on_conflict_do_update(
+                index_elements=list(table.primary_key), set_={"data": statement.excluded.data}
+            ),
+            changed,
         )
     if emptied:
         gone = [(row["length_us"], row["started_at"]) for row in emptied]

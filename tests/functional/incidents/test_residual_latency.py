@@ -9,8 +9,8 @@ import pytest
 from relab.incidents.acting.records import Effect
 from relab.incidents.storage.models import Incident, IncidentStatus, Outcome
 from relab.knowledge.models import ActionResult
-from support.small_shops import Means, Shop, Watching, learnt, over, polled, watching, with_status
-from support.ways import Way, at, is_act
+from support.shops.small import Means, Shop, Watching, learnt, over, polled, watching, with_status
+from support.shops.ways import Way, at, is_act
 
 pytestmark = pytest.mark.anyio
 PATIENCE_POLLS = 12

@@ -11,7 +11,7 @@ from relab.incidents.acting.records import Effect
 from relab.incidents.postmortem.postmortems import Postmortems
 from relab.incidents.storage.models import IncidentStatus, Outcome
 from relab.knowledge.models import ActionResult
-from support.small_shops import Means, hasty, learnt, over, watching, with_status
+from support.shops.small import Means, hasty, learnt, over, watching, with_status
 
 pytestmark = pytest.mark.anyio
 

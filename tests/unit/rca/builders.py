@@ -7,7 +7,7 @@ from typing import Any
 from relab.rca.analyzer import analyze
 from relab.rca.models import Category, Finding, Report
 from relab.telemetry.models import AgentRun, PastRun, RunStatus
-from support.runs import RunBody, minimal_run, step, time_text, tool_call
+from support.telemetry.runs import RunBody, minimal_run, step, time_text, tool_call
 
 HOUR_US = 3_600_000_000
 

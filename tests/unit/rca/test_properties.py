@@ -12,7 +12,7 @@ from relab.rca.analyzer import analyze
 from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, Confidence, Report
 from relab.telemetry.models import AgentRun, PastRun, RunStatus
-from support.runs import examples, minimal_run, time_text
+from support.telemetry.runs import examples, minimal_run, time_text
 
 STATUSES = st.sampled_from(["success", "failure", "running", "cancelled", "skipped"])
 TELLING = st.sampled_from(

@@ -19,7 +19,7 @@ from relab.telemetry.records import (
     step_latencies_ms,
     version_key,
 )
-from support.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
+from support.telemetry.runs import RunBody, agent_runs, examples, failed_run, minimal_run, step, time_text, tool_call
 
 
 def load(record: RunRecord) -> AgentRun:

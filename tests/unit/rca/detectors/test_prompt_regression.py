@@ -12,7 +12,7 @@ from relab.rca.detectors.comparison import compare_versions
 from relab.rca.evidence.collector import verify_verbatim
 from relab.rca.models import Category, EvidenceKind, Report
 from relab.telemetry.models import PastRun
-from support.runs import step
+from support.telemetry.runs import step
 from unit.rca.builders import agent_run, call, failed, findings, past_runs
 
 REGRESSION = Category.PROMPT_REGRESSION

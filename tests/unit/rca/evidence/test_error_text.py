@@ -15,7 +15,7 @@ from relab.rca.evidence.error_text import (
     read_error,
     without_variables,
 )
-from support.runs import examples
+from support.telemetry.runs import examples
 
 
 @pytest.mark.parametrize(

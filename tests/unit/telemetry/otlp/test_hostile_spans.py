@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from relab.core.clock import parse_time
 from relab.telemetry.models import ITEM_KINDS
 from relab.telemetry.records import RunRecord
-from support.runs import examples
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import (
     AGENT,
     CHAT,

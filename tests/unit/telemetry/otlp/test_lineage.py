@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.telemetry.otlp.lineage import NOTHING, ancestors_of
-from support.runs import examples
+from support.telemetry.runs import examples
 from unit.telemetry.otlp.builders import AGENT, CHAT, TOOL, id_of, received, run_of, span
 
 NAMES = ("a", "b", "c", "d", "e")
