@@ -1,0 +1,45 @@
+"""Files are replaced as a whole, with the permissions that the caller chooses."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from relab.core.atomic_files import replace_file
+
+
+def test_old_content_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    for content in (b"{}", b'{"phase": "ready"}'):
+        replace_file(path, content, mode=0o600)
+    assert path.read_bytes() == b'{"phase": "ready"}'
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failed_write_keeps_the_old_file_and_removes_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.json"
+    replace_file(path, b"old")
+
+    def refuse(*_: object) -> None:
+        raise OSError("The disk is full.")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="disk is full"):
+        replace_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_several_writers_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    contents = [bytes([65 + number]) * 10_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: replace_file(path, content), contents * 5))
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
