@@ -96,7 +96,7 @@ def test_a_plan_that_cannot_be_ends_the_process_with_a_reason() -> None:
         _, told = process.communicate(json.dumps({"url": "ftp://nowhere", "mix": {}, "stages": []}) + "\n", timeout=30)
 
     assert process.returncode == 1
-    assert "cannot be as asked for" in told
+    assert "plan of the load is invalid" in told
 
 
 @pytest.mark.full

@@ -97,7 +97,7 @@ def test_ctrl_c_ends_the_load_with_the_result_so_far(lab: Lab, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["http://127.0.0.1:9", "--rate", "1"], 69, "Nothing takes connections"),
+        (["http://127.0.0.1:9", "--rate", "1"], 69, "No server accepts connections"),
         (["http://192.0.2.7/", "--rate", "1"], 64, "--allow-remote"),
         (["ftp://127.0.0.1/"], 64, "is not a URL of a service"),
         (["http://me:secret@127.0.0.1/"], 64, "must not name a user"),
@@ -108,9 +108,9 @@ def test_ctrl_c_ends_the_load_with_the_result_so_far(lab: Lab, tmp_path: Path) -
         (["http://127.0.0.1:9", "--rate", "0"], 64, "some stage must have a rate above 0"),
         (["http://127.0.0.1:9", "--rate", "nan"], 64, "stages.0.rate_per_s"),
         (["http://127.0.0.1:9", "--stage", "fast:10"], 64, "RATE:SECONDS"),
-        (["http://127.0.0.1:9", "--stage", "1:1", "--rate", "2"], 64, "leave --rate and --duration out"),
+        (["http://127.0.0.1:9", "--stage", "1:1", "--rate", "2"], 64, "--stage replaces --rate and --duration"),
         (["http://127.0.0.1:9", "--arrivals", "bursts"], 64, "arrivals"),
-        (["http://127.0.0.1:9", "--header", "no colon"], 64, "--header is"),
+        (["http://127.0.0.1:9", "--header", "no colon"], 64, "--header must be"),
         (["http://127.0.0.1:9", "--output", "no/such/folder/x.json"], 64, "cannot be written"),
         (["http://127.0.0.1:9", "--window", "0.05", "--timeout", "60"], 64, "timeout_s must not be longer"),
     ],

@@ -170,5 +170,5 @@ def test_the_check_before_a_load_finds_that_nothing_listens() -> None:
     with known_server() as server:
         plan = plan_of(server, "/ok", Stage(duration_s=1, rate_per_s=1))
         check_target(plan)
-    with pytest.raises(UnreachableTargetError, match="Nothing takes connections"):
+    with pytest.raises(UnreachableTargetError):
         check_target(plan)

@@ -1,4 +1,4 @@
-"""`lab flags`: versioned flags, their history, and what they are worth to whom."""
+"""`lab flags`: versioned flags, their history, and their values for a context."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Versioned flags: list, show, set, compare, roll back, archive, evaluate.", no_args_is_help=True)
 
 Key = Annotated[str, typer.Argument(help="The flag's key.")]
-Note = Annotated[str, typer.Option(help="Why, for the history.")]
-Author = Annotated[str, typer.Option(help="Who, for the history.")]
+Note = Annotated[str, typer.Option(help="Reason for the change, for the history.")]
+Author = Annotated[str, typer.Option(help="Author of the change, for the history.")]
 IfVersion = Annotated[
-    int | None, typer.Option(min=1, help="Fail if the flag is at another version. Default: at whichever it is.")
+    int | None, typer.Option(min=1, help="Fail if the flag is at another version. Default: accept any version.")
 ]
 
 
 @app.command("list")
 def list_flags(
-    archived: Annotated[bool, typer.Option("--archived", help="Also those out of use.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived flags.")] = False,
     after: Annotated[str | None, typer.Option(help="Only keys after this one.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
     as_json: JsonOption = False,
@@ -53,16 +53,16 @@ def list_flags(
     )
     print_table("Flags", ("flag", "version", "state", "type", "default", "changed", "description"), rows)
     if page.next_after is not None:
-        print(f"There are more; --after {plain(page.next_after)} shows them.")
+        print(f"More flags: --after {plain(page.next_after)}")
 
 
 @app.command()
 def show(
     key: Key,
-    version: Annotated[int | None, typer.Option(min=1, help="Default: the current one.")] = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Version number; default: the current version.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a version of a flag, with its content as `lab flags set` takes it."""
+    """Show a version of a flag, with its content in the format of `lab flags set`."""
     from json import dumps
 
     from relab.cli.context import open_services
@@ -87,7 +87,7 @@ def set_flag(
     if_version: IfVersion = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a flag a content: makes the flag, or adds a version to it."""
+    """Set the content of a flag: create the flag, or add a version to it."""
     from relab.cli.context import open_services
     from relab.core.errors import NotFoundError
     from relab.core.json import parse_json
@@ -134,14 +134,14 @@ def history(
     )
     print_table(f"Versions of {key}", ("version", "what", "by", "time", "digest", "note"), rows)
     if page.next_before is not None:
-        print(f"There are more; --before {page.next_before} shows them.")
+        print(f"More versions: --before {page.next_before}")
 
 
 @app.command()
 def diff(
     key: Key,
-    from_version: Annotated[int, typer.Argument(min=1, help="A version.")],
-    to_version: Annotated[int, typer.Argument(min=1, help="Another one.")],
+    from_version: Annotated[int, typer.Argument(min=1, help="First version.")],
+    to_version: Annotated[int, typer.Argument(min=1, help="Second version.")],
     as_json: JsonOption = False,
 ) -> None:
     """Compare the contents of two versions."""
@@ -168,13 +168,13 @@ def diff(
 @app.command()
 def rollback(
     key: Key,
-    to: Annotated[int, typer.Option(min=1, help="The version whose content it is to have again.")],
+    to: Annotated[int, typer.Option(min=1, help="The version whose content is restored.")],
     note: Note = "",
     author: Author = "cli",
     if_version: IfVersion = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Add a version with the content of an earlier one; brings an archived flag back."""
+    """Add a version with the content of an earlier one. This also restores an archived flag."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -187,7 +187,7 @@ def rollback(
 def archive(
     key: Key, note: Note = "", author: Author = "cli", if_version: IfVersion = None, as_json: JsonOption = False
 ) -> None:
-    """Take a flag out of use; its history stays."""
+    """Archive a flag: it has no value any more; its history stays."""
     from relab.cli.context import open_services
 
     with open_services() as services:
@@ -199,11 +199,11 @@ def archive(
 @app.command()
 def evaluate(
     key: Key,
-    targeting_key: Annotated[str | None, typer.Option(help="For whom: `targetingKey` of the context.")] = None,
+    targeting_key: Annotated[str | None, typer.Option(help="The `targetingKey` of the context.")] = None,
     context: Annotated[str, typer.Option(help="The context's attributes, as a JSON object.")] = "{}",
     as_json: JsonOption = False,
 ) -> None:
-    """Print the value of a flag for a context, and why."""
+    """Print the value of a flag for a context, and the reason."""
     from relab.cli.context import open_services
     from relab.core.json import canonical_json, parse_json
     from relab.flags.service import read_context

@@ -1,4 +1,4 @@
-"""`lab load`: send requests to a service when they are due, and tell what became of them."""
+"""`lab load`: send requests to a service when they are due, and report their outcomes."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ _DEFAULT_DURATION_S = 10.0
 
 
 def load_command(
-    url: Annotated[str, typer.Argument(help="The service, or with neither --mix nor --requests the one URL to get.")],
+    url: Annotated[str, typer.Argument(help="The service; without --mix and --requests, the single URL to fetch.")],
     rate: Annotated[float | None, typer.Option(help="Requests per second (default 100).")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds of load, after the warm-up (default 10).")] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(help="RATE:SECONDS or FROM-TO:SECONDS, again and again, instead of --rate and --duration."),
+        typer.Option(help="RATE:SECONDS or FROM-TO:SECONDS, instead of --rate and --duration; may be repeated."),
     ] = None,
     arrivals: Annotated[str, typer.Option(help="constant | poisson")] = "constant",
-    warmup: Annotated[float, typer.Option(help="Seconds before the load that no figure counts.")] = 0.0,
+    warmup: Annotated[float, typer.Option(help="Seconds of load before the measurement.")] = 0.0,
     mix: Annotated[str | None, typer.Option(help="A mix for the testbed's shop: browse | order | search.")] = None,
     requests: Annotated[Path | None, typer.Option(help="A mix from a file, YAML or JSON.")] = None,
     header: Annotated[list[str] | None, typer.Option(help="'Name: value' for every request; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds send equal requests at equal distances.")] = 1,
-    timeout: Annotated[float, typer.Option(help="Seconds that an answer may take.")] = 10.0,
-    retries: Annotated[int, typer.Option(help="Further sends of a request that failed.")] = 0,
-    retry_delay: Annotated[float, typer.Option(help="Seconds before each of them.")] = 0.0,
-    max_in_flight: Annotated[int, typer.Option(help="What is due beyond so many unanswered is dropped.")] = 1_000,
-    connections: Annotated[int | None, typer.Option(help="At most so many (default: as many as in flight).")] = None,
-    keep_alive: Annotated[bool, typer.Option(help="Use connections again.")] = True,
-    window: Annotated[float, typer.Option(help="Seconds of one window of the result.")] = 1.0,
-    hdr: Annotated[Path | None, typer.Option(help="Write an HdrHistogram log here.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write plan and result here, as JSON.")] = None,
-    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="The service may be another machine.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    seed: Annotated[int, typer.Option(help="Equal seeds send equal requests at equal intervals.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Time-out of a request in seconds.")] = 10.0,
+    retries: Annotated[int, typer.Option(help="Number of retries of a failed request.")] = 0,
+    retry_delay: Annotated[float, typer.Option(help="Seconds before each retry.")] = 0.0,
+    max_in_flight: Annotated[int, typer.Option(help="Requests beyond this number of unanswered are dropped.")] = 1_000,
+    connections: Annotated[int | None, typer.Option(help="Most connections (default: --max-in-flight).")] = None,
+    keep_alive: Annotated[bool, typer.Option(help="Reuse connections.")] = True,
+    window: Annotated[float, typer.Option(help="Length of one window of the result in seconds.")] = 1.0,
+    hdr: Annotated[Path | None, typer.Option(help="Write an HdrHistogram log to this file.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write plan and result to this file, as JSON.")] = None,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a service on another machine.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Load a service in an open loop: requests go out when they are due, whatever became of earlier ones.
+    """Load a service in an open loop: requests are sent when they are due, whatever the outcome of earlier ones.
 
-    Exit code 1 if no request was answered, 69 if nothing takes connections at the start.
+    Exit code 1 if no request was answered, 69 if no server accepts connections at the start.
     """
     from relab.load.service import check_target, make_plan, run_load
 
@@ -78,8 +78,8 @@ def load_command(
     files = [path for path in (hdr, output) if path is not None]
     _check_writable(files)
     check_target(plan)
-    with stoppable() as stop, _live(quiet=quiet or json) as told:
-        result = run_load(plan, stop=stop, on_progress=told)
+    with stoppable() as stop, _live(quiet=quiet or json) as progress:
+        result = run_load(plan, stop=stop, on_progress=progress)
     _write(plan, result, hdr, output)
     _show(plan, result, files, json=json)
     return _exit_code(result)
@@ -113,7 +113,7 @@ def _stages(rate: float | None, duration: float | None, stages: Sequence[str] | 
             }
         ]
     if rate is not None or duration is not None:
-        raise InvalidInputError("--stage says rate and duration; leave --rate and --duration out.")
+        raise InvalidInputError("--stage replaces --rate and --duration; leave them out.")
     return [_stage(text) for text in stages]
 
 
@@ -126,7 +126,7 @@ def _stage(text: str) -> dict[str, float]:
         stage = {"rate_per_s": float(first), "duration_s": float(seconds)}
         return {**stage, "to_rate_per_s": float(last)} if ramp else stage
     except ValueError as error:
-        raise InvalidInputError(f"--stage is RATE:SECONDS or FROM-TO:SECONDS, not {text!r}.") from error
+        raise InvalidInputError(f"--stage must be RATE:SECONDS or FROM-TO:SECONDS, not {text!r}.") from error
 
 
 def _headers(lines: Sequence[str]) -> dict[str, str]:
@@ -136,20 +136,20 @@ def _headers(lines: Sequence[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or any(ord(char) < 32 for char in line):
-            # The line may hold a secret, so it is not repeated.
-            raise InvalidInputError("--header is 'Name: value' on one line.")
+            # The line may contain a secret, so the message omits it.
+            raise InvalidInputError("--header must be 'Name: value' on one line.")
         headers[name.strip()] = value.strip()
     return headers
 
 
 def _check_writable(files: Sequence[Path]) -> None:
-    """Refuse before the load what could not be written after it."""
+    """Check before the load that its results can be written afterwards."""
     from relab.core.errors import InvalidInputError
 
     for path in files:
         folder = path.absolute().parent
         if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-            raise InvalidInputError(f"{path} cannot be written.", remedy="Name a file in a folder that exists.")
+            raise InvalidInputError(f"{path} cannot be written.", remedy="Choose a file in an existing folder.")
 
 
 def _write(plan: LoadPlan, result: LoadResult, hdr: Path | None, output: Path | None) -> None:
@@ -190,7 +190,7 @@ def _show(plan: LoadPlan, result: LoadResult, files: Sequence[Path], *, json: bo
     print_table("Latency from when a request was due, ms", _COLUMNS, rows)
     print(
         f"generator: {_number(generator.rate_per_s)} requests/s, error {_number(generator.rate_error_pct)} %, "
-        f"late by {_number(generator.lag_p99_ms)} ms at P99, {generator.cpu_share:.2f} of a core"
+        f"P99 delay {_number(generator.lag_p99_ms)} ms, {generator.cpu_share:.2f} of a core"
     )
     for path in files:
         print(f"wrote: {plain(path)}")
@@ -220,12 +220,12 @@ def _number(value: float | None) -> str:
 
 @contextmanager
 def _live(*, quiet: bool) -> Iterator[OnProgress | None]:
-    """Show how the load stands; on stderr, a line now and then where that is no terminal."""
+    """Show the progress on stderr: a bar in a terminal, otherwise a line every few seconds."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        with _bar() as told:
-            yield told
+        with _bar() as show:
+            yield show
     else:
         yield _Lines()
 
@@ -236,17 +236,17 @@ def _bar() -> Iterator[OnProgress]:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.fields[state]}"), BarColumn(bar_width=20), TextColumn("{task.fields[told]}"))
-    # Drawn once a window and by the sender's own thread: a thread that draws would take turns from it at any time.
+    columns = (TextColumn("{task.fields[state]}"), BarColumn(bar_width=20), TextColumn("{task.fields[figures]}"))
+    # The sender's own thread draws the bar once per window: a separate thread would delay sends at any time.
     with Bar(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("load", total=1.0, state="warm-up", told="")
+        task = bar.add_task("load", total=1.0, state="warm-up", figures="")
 
-        def told(progress: Progress) -> None:
+        def show(progress: Progress) -> None:
             share = progress.elapsed_s / progress.duration_s
-            bar.update(task, completed=min(share, 1.0), state=_state(progress), told=_line(progress))
+            bar.update(task, completed=min(share, 1.0), state=_state(progress), figures=_line(progress))
             bar.refresh()
 
-        yield told
+        yield show
 
 
 class _Lines:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish: what a command is doing is ended in order, and what it has so far is kept."""
+"""Ctrl-C as a request: the command ends in order and keeps its results so far."""
 
 from __future__ import annotations
 

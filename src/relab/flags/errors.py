@@ -55,7 +55,7 @@ class StaleFlagVersionError(PreconditionFailedError):
     def __init__(self, key: str, version: int) -> None:
         super().__init__(
             f"The flag {key!r} is at version {version}, which is not the version that the change was made for.",
-            remedy="Read the flag again, and make the change to what it says now.",
+            remedy="Read the flag again, and apply the change to its current version.",
         )
 
 
@@ -78,7 +78,7 @@ class TargetingKeyMissingError(InvalidInputError):
 
     def __init__(self, key: str) -> None:
         super().__init__(
-            f"The flag {key!r} is split by targeting key, and the context has none.",
+            f"The flag {key!r} is split by targeting key, and the context has no targeting key.",
             problems=(("context.targetingKey", "is missing or empty"),),
             remedy="Give `targetingKey`, a text that is always the same for the same subject.",
         )

@@ -42,7 +42,7 @@ def _choose(flag: FlagVersion, context: Context) -> tuple[str, Reason]:
     targeting_key = context.get(TARGETING_KEY, "")
     if not isinstance(targeting_key, str):
         raise InvalidContextError(
-            "The targeting key of the context is no text.",
+            "The targeting key of the context is not a string.",
             problems=((f"context.{TARGETING_KEY}", "must be a text"),),
         )
     if not content.is_enabled:

@@ -111,15 +111,15 @@ class ServiceFlags(_Strict):
                 (".".join(map(str, item["loc"])), _reason(item["type"], item["msg"])) for item in error.errors()
             )
             named = ", ".join(field for field, _ in problems)
-            raise InvalidInputError(f"The flags are not changed; refused: {named}.", problems=problems) from error
+            raise InvalidInputError(f"The flags are unchanged; rejected: {named}.", problems=problems) from error
         if len(set(flags.control.enabled_actuators)) != len(flags.control.enabled_actuators):
             problem = ("control.enabled_actuators", "names an actuator twice")
-            raise InvalidInputError(f"The flags are not changed; refused: {problem[0]}.", problems=(problem,))
+            raise InvalidInputError(f"The flags are unchanged; rejected: {problem[0]}.", problems=(problem,))
         return flags
 
 
 def _reason(kind: str, message: str) -> str:
-    return "there is no such flag" if kind == "extra_forbidden" else message
+    return "unknown field" if kind == "extra_forbidden" else message
 
 
 ALL_BP: Final = 10_000
@@ -166,15 +166,15 @@ class Condition(_Strict):
     def _value_fits(self) -> Self:
         if self.op == "in":
             if not isinstance(self.value, list) or not 1 <= len(self.value) <= MAX_LISTED:
-                raise ValueError(f"`in` takes a list of 1 to {MAX_LISTED:,} values")
+                raise ValueError(f"`in` requires a list of 1 to {MAX_LISTED:,} values")
             if not all(is_scalar(item) for item in self.value):
                 raise ValueError("`in` lists texts, numbers and booleans")
         elif self.op == "eq" and not is_scalar(self.value):
-            raise ValueError("`eq` takes a text, a number or a boolean")
+            raise ValueError("`eq` requires a string, a number or a boolean")
         elif self.op == "starts_with" and (not isinstance(self.value, str) or not self.value):
-            raise ValueError("`starts_with` takes a text that is not empty")
+            raise ValueError("`starts_with` requires a non-empty string")
         elif self.op in {"lt", "gt"} and not fits(self.value, "number"):
-            raise ValueError(f"`{self.op}` takes a number")
+            raise ValueError(f"`{self.op}` requires a number")
         return self
 
 
@@ -263,7 +263,7 @@ class FlagContent(_Strict):
         problems = []
         for name, value in self.variants.items():
             if not fits(value, self.value_type):
-                problems.append((f"variants.{name}", f"is no {self.value_type}"))
+                problems.append((f"variants.{name}", f"is not of type {self.value_type}"))
             elif self.value_schema == "service_flags" and self.value_type == "object":
                 problems += [(f"variants.{name}.{field}", message) for field, message in _service_problems(value)]
         return problems

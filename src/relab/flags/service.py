@@ -275,7 +275,7 @@ def read_context(value: JsonValue) -> Context:
         InvalidContextError: the value is not an object.
     """
     if not isinstance(value, dict):
-        raise InvalidContextError("The context is no JSON object.", problems=(("context", "must be an object"),))
+        raise InvalidContextError("The context is not a JSON object.", problems=(("context", "must be an object"),))
     return value
 
 

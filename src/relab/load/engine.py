@@ -168,7 +168,7 @@ class Engine:
     def _guarded_hand_over(self) -> None:
         try:
             self._hand_over()
-        except Exception as error:  # noqa: BLE001 told by `run`, which waits for this
+        except Exception as error:  # noqa: BLE001 `run` waits for this task, and raises it
             self._broken = error
             self._all_handed_over.set()
 

@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 from pydantic import ValidationError
 
+from relab.core.validation import problems_of
 from relab.load.arrivals import NS_PER_S
 from relab.load.closed_loop import Throughput, measure_throughput
 from relab.load.engine import Engine
@@ -54,8 +55,7 @@ def make_plan(**fields: Any) -> LoadPlan:
     try:
         return LoadPlan.model_validate(fields)
     except ValidationError as error:
-        problems = tuple((".".join(map(str, found["loc"])) or "plan", found["msg"]) for found in error.errors())
-        raise PlanError("The load cannot be as asked for.", problems=problems) from error
+        raise PlanError("The plan of the load is invalid.", problems=problems_of(error, root="plan")) from error
 
 
 def check_target(plan: LoadPlan) -> None:

@@ -43,7 +43,7 @@ async def find_target(url: str, *, allow_remote: bool) -> Target:
     if not allow_remote and not all(_is_here(address) for address in addresses):
         raise RemoteTargetError(
             f"{host} is another machine ({addresses[0]}); a load there may do harm.",
-            remedy="If the service is yours to load, say --allow-remote.",
+            remedy="If you may load this service, give --allow-remote.",
         )
     return Target(host, port, addresses)
 
@@ -67,7 +67,7 @@ async def check_listening(target: Target) -> None:
             writer.close()
             return
     raise UnreachableTargetError(
-        f"Nothing takes connections at {target.host}:{target.port} ({'; '.join(reasons)}).",
+        f"No server accepts connections at {target.host}:{target.port} ({'; '.join(reasons)}).",
         remedy="Start the service, or check host and port.",
     )
 

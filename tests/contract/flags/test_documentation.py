@@ -33,7 +33,7 @@ def test_the_python_of_the_page_runs(flags: FlagService, key: str, capsys: pytes
     exec(shown, names)
     flags.create(key, content(), author="ann")
 
-    names["hand_out"](flags, key, content(default_variant="on"))
+    names["roll_out"](flags, key, content(default_variant="on"))
 
     assert capsys.readouterr().out == "STATIC\n"
     assert [item.action for item in flags.history(key).items] == ["rolled_back", "updated", "created"]

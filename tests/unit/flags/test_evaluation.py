@@ -131,7 +131,7 @@ def test_a_split_needs_a_targeting_key(context: dict[str, Any]) -> None:
 @pytest.mark.parametrize("key", [None, 3, True, ["a"], {}])
 @pytest.mark.parametrize("is_enabled", [True, False])
 def test_a_targeting_key_is_a_text(key: Any, is_enabled: bool) -> None:
-    with pytest.raises(InvalidContextError, match="no text"):
+    with pytest.raises(InvalidContextError):
         evaluate(flag_of(is_enabled=is_enabled), {"targetingKey": key})
 
 
