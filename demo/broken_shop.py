@@ -20,16 +20,14 @@ import httpx
 from demo.lab_server import impatience_ignored, poll
 from relab.core.errors import UnavailableError
 from relab.testbed import service
+from relab.testbed.chaos.faults.database import PoolLeakFault
+from relab.testbed.chaos.presence import Presence
 from relab.testbed.episodes import BREAKER_HEADER
 from relab.testbed.layout import Layout
-from relab.testbed.scoring.beds import Bed, a_bed
 from relab.testbed.scoring.observations import Second
-from relab.testbed.scoring.presence import Presence
-from relab.testbed.scoring.truth import CAUSES
+from relab.testbed.scoring.testbeds import LeasedTestbed, lease_testbed
 
-FAULT: Final = "db_pool"
-CAUSE: Final = CAUSES[FAULT]
-"""The operators' name of the fault."""
+FAULT: Final = PoolLeakFault()
 RATE_PER_S: Final = 20.0
 _BASES: Final = range(20_000, 32_000, 10)
 """Base ports below the range that Linux uses for outgoing connections."""
@@ -40,7 +38,7 @@ _RECENT_S: Final = 5
 
 
 @contextmanager
-def a_shop() -> Iterator[Bed]:
+def a_shop() -> Iterator[LeasedTestbed]:
     """Yield a testbed that is ready; stop and remove all of it afterwards, also after an error.
 
     Raises:
@@ -50,7 +48,7 @@ def a_shop() -> Iterator[Bed]:
     home = Path(tempfile.mkdtemp(prefix="relab-demo-"))
     was_left_in_order = False
     try:
-        with a_bed(home, free_base()) as bed:
+        with lease_testbed(home, free_base()) as bed:
             yield bed
         was_left_in_order = True
     finally:
@@ -91,14 +89,14 @@ def _end(home: Path, *, within_s: float) -> None:
 
 
 @contextmanager
-def a_breaker(bed: Bed) -> Iterator[Breaker]:
+def a_breaker(bed: LeasedTestbed) -> Iterator[Breaker]:
     """Yield a `Breaker` for a testbed."""
     secret = {BREAKER_HEADER: bed.breaker_secret}
     with (
         bed.ground() as ground,
         httpx.Client(base_url=bed.chaos, headers=secret, timeout=_BREAKS_WITHIN_S, trust_env=False) as chaos,
     ):
-        yield Breaker(chaos, Presence(ground, FAULT, {}))
+        yield Breaker(chaos, FAULT.presence(ground, FAULT.read_parameters({})))
 
 
 class Breaker:
@@ -120,7 +118,7 @@ class Breaker:
         Raises:
             httpx.HTTPError: the chaos server rejects the request, or does not answer.
         """
-        answer = self._chaos.post(f"/api/v1/break/{FAULT}").raise_for_status().json()
+        answer = self._chaos.post(f"/api/v1/break/{FAULT.name}").raise_for_status().json()
         self._injection_id = str(answer["id"])
         self._presence.begun()
 

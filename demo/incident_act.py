@@ -12,14 +12,14 @@ from typing import Final, Literal
 from rich.console import Console
 from rich.text import Text
 
-from demo.broken_shop import CAUSE, FAULT, RATE_PER_S, Breaker, Crowd, a_breaker, a_shop, nothing
+from demo.broken_shop import FAULT, RATE_PER_S, Breaker, Crowd, a_breaker, a_shop, nothing
 from demo.incident_view import Ending, ending_panel, event_lines, line
 from demo.lab_client import LabError
 from demo.lab_server import impatience_ignored, poll
 from demo.report_view import as_data
 from demo.responder_client import ResponderClient
-from relab.testbed.scoring.beds import Bed
 from relab.testbed.scoring.responder import Bindings, Responder, a_responder
+from relab.testbed.scoring.testbeds import LeasedTestbed
 from relab.testbed.scoring.users import Users
 
 RESPONDER: Final = Bindings(
@@ -62,7 +62,7 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
         with console.status("Starting a shop: PostgreSQL, Redis, workers, action server (some 10 s)"):
             bed = stack.enter_context(a_shop())
             breaker = stack.enter_context(a_breaker(bed))
-            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, tell=crowd.tell))
+            stack.enter_context(Users(bed.target, RATE_PER_S, seed=_SEED, report=crowd.tell))
         console.print(as_data(f"shop: {bed.target}    {RATE_PER_S:.0f} users' requests each second"))
         with console.status("Starting the responder"):
             responder = stack.enter_context(_responder(bed, responder_home))
@@ -78,7 +78,7 @@ def play_incident(console: Console, home: Path, responder_home: Path) -> int:
     return 1 if ending.problems else 0
 
 
-def _responder(bed: Bed, home: Path) -> AbstractContextManager[Responder]:
+def _responder(bed: LeasedTestbed, home: Path) -> AbstractContextManager[Responder]:
     token = bed.make_token("on-call", "read", "act")
     hidden = [bed.layout.root.parent]
     return a_responder(RESPONDER, target=bed.target, actions=bed.actions, token=token, home=home, hidden=hidden)
@@ -104,7 +104,9 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         crowd.on_second = lambda: status.update(_users(crowd))
         began_s = time.monotonic()
         breaker.bring_about()
-        console.print(line("broken", f"POST /api/v1/break/{FAULT}: connections leak; the responder is not told", 0.0))
+        console.print(
+            line("broken", f"POST /api/v1/break/{FAULT.name}: connections leak; the responder is not told", 0.0)
+        )
         incident_id = _detected(client)
         detected_s = time.monotonic() - began_s
         for told in client.follow(incident_id, OVER_WITHIN_S):
@@ -117,7 +119,7 @@ def _play(console: Console, client: ResponderClient, breaker: Breaker, crowd: Cr
         files = _write_postmortem(client, incident_id, home)
         found = client.incident(incident_id)
         return Ending(
-            cause=CAUSE,
+            cause=FAULT.cause,
             # Checked last, after the responder has finished.
             truth=breaker.what_is_left(),
             outcome=found["outcome"],

@@ -97,7 +97,7 @@ def test_two_testbeds_run_side_by_side(home: Path) -> None:
     assert not set(one.status().state.ports.values()) & set(two.status().state.ports.values())
     service.down(home, "one")
     assert {item.state for item in two.status().components} == {"running"}
-    with pytest.raises(BusyError, match="runs already"):
+    with pytest.raises(BusyError):
         service.up(home, "two")
     service.down(home, "two")
 

@@ -14,7 +14,7 @@ from hypothesis import given, seed
 from schemathesis import GenerationMode
 
 from relab.testbed.actions.audit import AuditLog
-from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
@@ -22,11 +22,10 @@ from relab.testbed.actions.server import Services
 from relab.testbed.actions.server import create_app as create_actions
 from relab.testbed.actions.service import ActionService
 from relab.testbed.actions.tokens import Tokens
-from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app as create_chaos
 from support.clocks import MovableClock
 from support.telemetry.runs import examples
-from support.testbed.leaks import leaks
+from support.testbed.leaks import leak_manager
 from support.testbed.valves import TurnValve, Valves
 
 CHAOS = (
@@ -42,7 +41,7 @@ ACTIONS = (
 
 @pytest.fixture
 def chaos() -> Iterator[TestClient]:
-    manager = ChaosManager(leaks([]), {}, MovableClock())
+    manager = leak_manager([])
     with TestClient(create_chaos(manager), raise_server_exceptions=False) as client:
         client.post("/api/v1/break/drip")
         yield client
@@ -52,7 +51,9 @@ def chaos() -> Iterator[TestClient]:
 @pytest.fixture
 def actions(tmp_path: Path) -> Iterator[TestClient]:
     audit = AuditLog(tmp_path / "actions.jsonl")
-    service = ActionService([TurnValve(Valves(tmp_path / "v.json"))], audit, Guard(audit, Limits()), MovableClock())
+    service = ActionService(
+        [TurnValve(Valves(tmp_path / "v.json"))], audit, Guard(audit, ActionLimits()), MovableClock()
+    )
     tokens = Tokens(tmp_path / "tokens.json")
     plant = Plant(tmp_path / "nobody.sock", "http://127.0.0.1:9")
     app = create_actions(Services(service, tokens, TargetHealth(plant.target_url), Looks(plant)))

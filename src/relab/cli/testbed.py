@@ -1,4 +1,4 @@
-"""`lab testbed`: start, look at, reset and end a small real service that can be broken."""
+"""`lab testbed`: start, inspect, reset and stop a small real service with fault injection."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from relab.cli import testbed_scenarios
 from relab.cli.output import JsonOption, plain, print_json, print_table
 
 if TYPE_CHECKING:
-    from relab.testbed.models import BedStatus
+    from relab.testbed.models import TestbedStatus
 
 app = typer.Typer(
-    help="A small real service to break and to mend: up, status, reset, token, down.", no_args_is_help=True
+    help="A small real service for fault injection and repair: up, status, reset, token, down.", no_args_is_help=True
 )
 
 app.command("run")(testbed_scenarios.run)
 app.command("scenarios")(testbed_scenarios.list_scenarios)
 
 DEFAULT_NAME = "default"
-NameOption = Annotated[str, typer.Option("--name", help="Which testbed; several can run side by side.")]
+NameOption = Annotated[str, typer.Option("--name", help="Name of the testbed; several can run side by side.")]
 PortBaseOption = Annotated[
     int | None,
-    typer.Option("--port-base", help="Ports of target, chaos and action server: B, B+1, B+2 (8011, 8080, 9000)."),
+    typer.Option(
+        "--port-base", help="First of three ports for target, chaos and action server (default: 8011, 8080, 9000)."
+    ),
 ]
 
 
@@ -33,14 +35,17 @@ def up(
     name: NameOption = DEFAULT_NAME,
     port_base: PortBaseOption = None,
     within_s: Annotated[
-        float, typer.Option("--within", min=1, max=600, help="Seconds in which all must be ready, at each reset too.")
+        float,
+        typer.Option(
+            "--within", min=1, max=600, help="Seconds until all components must be ready, also after a reset."
+        ),
     ] = 10.0,
     open_actions: Annotated[
-        bool, typer.Option("--open-actions", help="Programs of this machine may act without a token.")
+        bool, typer.Option("--open-actions", help="Programs on this machine may perform actions without a token.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Start a testbed; returns when everything is ready."""
+    """Start a testbed, and return when all components are ready."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -55,7 +60,7 @@ def up(
     )
     if open_actions:
         typer.secho(
-            f"WARNING: every program of every user of this machine may act on {name} without a token.",
+            f"WARNING: every program of every user on this machine may perform actions on {name} without a token.",
             fg="red",
             err=True,
         )
@@ -64,7 +69,7 @@ def up(
 
 @app.command("status")
 def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
-    """Show the components of a testbed, and where it answers."""
+    """Show the components and the addresses of a testbed."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -73,7 +78,7 @@ def show_status(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> No
 
 @app.command()
 def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
-    """Bring a testbed back to the state of its beginning."""
+    """Restore the initial state of a testbed."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -84,14 +89,16 @@ def reset(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
 
 @app.command()
 def token(
-    label: Annotated[str, typer.Option("--label", help="Whose it is; an older one of this label ends.")] = "operator",
+    label: Annotated[
+        str, typer.Option("--label", help="Owner of the token; an older token with this label becomes invalid.")
+    ] = "operator",
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="read, act, act:CLASS or admin; may be repeated.")
     ] = None,
     name: NameOption = DEFAULT_NAME,
     json: JsonOption = False,
 ) -> None:
-    """Make a token for the action server, and print it once."""
+    """Create a token for the action server, and print it once."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -105,7 +112,7 @@ def token(
 
 @app.command()
 def down(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
-    """End a testbed; returns when nothing of it is left running."""
+    """Stop a testbed, and return when none of its processes is left."""
     from relab.cli.context import read_settings
     from relab.testbed import service
 
@@ -115,10 +122,10 @@ def down(name: NameOption = DEFAULT_NAME, json: JsonOption = False) -> None:
     if json:
         print_json("testbed down", name=name, took_s=took_s)
     else:
-        print(f"{plain(name)} is down ({took_s:.1f} s).")
+        print(f"{plain(name)} is stopped ({took_s:.1f} s).")
 
 
-def _show(command: str, status: BedStatus, took_s: float | None, as_json: bool) -> None:
+def _show(command: str, status: TestbedStatus, took_s: float | None, as_json: bool) -> None:
     if as_json:
         took = {} if took_s is None else {"took_s": round(took_s, 3)}
         print_json(command, **status.model_dump(mode="json"), **took)

@@ -1,4 +1,4 @@
-"""`lab testbed run` and `lab testbed scenarios`: what happens to a testbed, from files."""
+"""`lab testbed run` and `lab testbed scenarios`: run planned events on a testbed, from files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from relab.cli.stopping import stoppable
 if TYPE_CHECKING:
     from relab.load.models import LoadResult
     from relab.testbed.models import Addresses
-    from relab.testbed.scenarios.service import Outcome, Scenario, Section
+    from relab.testbed.scenarios.service import Scenario, ScenarioResult, Section
 
 EXIT_UNDECIDED = 2
 EXIT_INTERRUPTED = 130
-_TOKEN_LABEL = "on-call"  # noqa: S105 whose token it is, as records of actions tell
+_TOKEN_LABEL = "on-call"  # noqa: S105 the owner of the token in the records of actions
 
 
 def list_scenarios(json: JsonOption = False) -> None:
-    """List the scenarios that come with relab."""
+    """List the scenarios that relab ships."""
     from relab.testbed.scenarios import service
 
     found = [service.find_scenario(name) for name in service.shipped_names()]
@@ -37,31 +37,36 @@ def list_scenarios(json: JsonOption = False) -> None:
         return
     rows = ((each.name, each.about.get("kind"), each.about.get("outcome"), each.experiment.title) for each in found)
     print_table("Scenarios", ("scenario", "kind", "outcome", "title"), rows)
-    print("lab testbed run SCENARIO runs one; each is a file in chaostoolkit's format.")
+    print("Run one with: lab testbed run SCENARIO. Each is a file in chaostoolkit's format.")
 
 
 def run(
-    scenario: Annotated[str, typer.Argument(help="A file (.yaml, .json), or a name of `lab testbed scenarios`.")],
-    name: Annotated[str, typer.Option("--name", help="On which testbed.")] = "default",
-    up: Annotated[bool, typer.Option("--up", help="Start the testbed for it, and end it afterwards.")] = False,
-    port_base: Annotated[int | None, typer.Option("--port-base", help="With --up: its ports are B, B+1, B+2.")] = None,
+    scenario: Annotated[
+        str, typer.Argument(help="A file (.yaml, .json), or a name that `lab testbed scenarios` lists.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name of the testbed.")] = "default",
+    up: Annotated[bool, typer.Option("--up", help="Start the testbed before the run, and stop it afterwards.")] = False,
+    port_base: Annotated[
+        int | None, typer.Option("--port-base", help="With --up: the first of its three ports.")
+    ] = None,
     load: Annotated[
-        float, typer.Option("--load", min=0, max=10_000, help="Requests per second meanwhile; 0 for none.")
+        float, typer.Option("--load", min=0, max=10_000, help="Requests per second of the background load; 0 for none.")
     ] = 20.0,
     var: Annotated[
-        list[str] | None, typer.Option("--var", help="NAME[:TYPE]=VALUE of its configuration; may be repeated.")
+        list[str] | None,
+        typer.Option("--var", help="NAME[:TYPE]=VALUE: a variable of its configuration; may be repeated."),
     ] = None,
-    journal: Annotated[Path | None, typer.Option(help="Write chaostoolkit's journal here.")] = None,
+    journal: Annotated[Path | None, typer.Option(help="Write chaostoolkit's journal to this file.")] = None,
     allow_code: Annotated[
         bool, typer.Option("--allow-code", help="The file may run commands and Python functions.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
     json: JsonOption = False,
 ) -> int:
-    """Run a scenario: steady state, method, steady state again; its rollbacks are run whatever happens.
+    """Run a scenario: steady state, method, steady state again. The rollbacks always run.
 
-    Exit code 0: the steady state was met before and after. 1: it deviated. 2: undecided, for it was not met before, or
-    something could not be done. 130: interrupted.
+    Exit code 0: the steady state was met before and after. 1: it deviated. 2: undecided, because it was not met before,
+    or a step failed. 130: interrupted.
     """
     from relab.testbed.scenarios import service
 
@@ -74,7 +79,7 @@ def run(
             addresses,
             rate_per_s=load,
             stop=stop,
-            tell=_silent if quiet or json else _Lines(),
+            report=_silent if quiet or json else _Lines(),
             overrides=overrides,
             make_token=partial(_make_token, name),
         )
@@ -89,11 +94,11 @@ def _check_options(journal: Path | None, *, up: bool, port_base: int | None) -> 
     from relab.core.errors import InvalidInputError
 
     if port_base is not None and not up:
-        raise InvalidInputError("--port-base goes with --up; a testbed that runs has its ports.")
+        raise InvalidInputError("--port-base requires --up; a running testbed keeps its ports.")
     if journal is not None:
         folder = journal.absolute().parent
         if journal.is_dir() or not os.access(journal if journal.exists() else folder, os.W_OK):
-            raise InvalidInputError(f"{journal} cannot be written.", remedy="Name a file in a folder that exists.")
+            raise InvalidInputError(f"{journal} cannot be written.", remedy="Choose a file in an existing folder.")
 
 
 def _make_token(name: str) -> str:
@@ -120,27 +125,27 @@ def _bed(name: str, *, is_own: bool, port_base: int | None) -> Iterator[Addresse
 
 
 class _Lines:
-    """Progress on stderr, a line for each step; steps may be told by several threads."""
+    """Progress on stderr, a line for each step; several threads may report steps."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._lock = threading.Lock()
 
-    def __call__(self, section: Section, told: str) -> None:
+    def __call__(self, section: Section, message: str) -> None:
         with self._lock:
-            print(f"{time.monotonic() - self._began:7.1f} s  {section}: {plain(told)}", file=sys.stderr, flush=True)
+            print(f"{time.monotonic() - self._began:7.1f} s  {section}: {plain(message)}", file=sys.stderr, flush=True)
 
 
-def _silent(_section: Section, _told: str) -> None:
-    """Tell nobody."""
+def _silent(_section: Section, _message: str) -> None:
+    """Ignore a step."""
 
 
-def _exit_code(outcome: Outcome) -> int:
+def _exit_code(outcome: ScenarioResult) -> int:
     codes = {"held": 0, "deviated": EXIT_FAILED, "interrupted": EXIT_INTERRUPTED}
     return codes.get(outcome.conclusion.value, EXIT_UNDECIDED)
 
 
-def _write(path: Path, outcome: Outcome) -> None:
+def _write(path: Path, outcome: ScenarioResult) -> None:
     import json
 
     from relab.core.errors import UnavailableError
@@ -157,7 +162,7 @@ def _described(scenario: Scenario) -> dict[str, Any]:
     return {"name": scenario.name, "title": experiment.title, "description": experiment.description, **about}
 
 
-def _show(scenario: Scenario, outcome: Outcome, journal: Path | None, code: int, *, as_json: bool) -> None:
+def _show(scenario: Scenario, outcome: ScenarioResult, journal: Path | None, code: int, *, as_json: bool) -> None:
     found = outcome.journal
     states = found["steady_states"]
     before, after = (
@@ -180,21 +185,23 @@ def _show(scenario: Scenario, outcome: Outcome, journal: Path | None, code: int,
         )
         return
     print(f"{plain(scenario.name)}: {outcome.conclusion} ({found['duration']:.1f} s)")
-    during = "" if share is None else f", {share:.0%} of the time between"
+    during = "" if share is None else f", {share:.0%} of the checks between"
     print(f"steady state: {_word(before)} before{during}, {_word(after)} after")
     if outcome.load is not None:
-        print(_customers(outcome.load))
+        print(_users(outcome.load))
     if journal is not None:
         print(f"wrote: {plain(journal)}")
     for problem in outcome.problems:
         print(f"lab: {plain(problem)}", file=sys.stderr)
 
 
-def _customers(load: LoadResult) -> str:
+def _users(load: LoadResult) -> str:
     p50, p99 = ("-" if value is None else f"{value:,.0f}" for value in (load.latency.p50_ms, load.latency.p99_ms))
     counts = load.counts
-    return f"customers: {counts.offered:,} requests, {counts.bad:,} bad, {counts.dropped:,} dropped; P50 {p50}, P99 {p99} ms"
+    return (
+        f"users: {counts.offered:,} requests, {counts.bad:,} bad, {counts.dropped:,} dropped; P50 {p50}, P99 {p99} ms"
+    )
 
 
 def _word(met: bool | None) -> str:
-    return "not looked at" if met is None else "met" if met else "not met"
+    return "not checked" if met is None else "met" if met else "not met"

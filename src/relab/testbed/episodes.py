@@ -35,7 +35,7 @@ def breaker() -> Callable[[str], None]:
 
     def check(x_breaker_secret: Annotated[str, Header(max_length=200)] = "") -> None:
         if secret and not hmac.compare_digest(x_breaker_secret.encode("utf-8", "replace"), secret.encode()):
-            raise NotTheBreakerError("Only who measures responders on this testbed breaks it.")
+            raise NotTheBreakerError("Only the program that measures responders on this testbed may inject faults.")
 
     return check
 
@@ -53,7 +53,7 @@ def forgetting(forget: Callable[[], None]) -> APIRouter:
     def begin(x_testbed_secret: Annotated[str, Header(max_length=200)] = "") -> dict[str, bool]:
         given = x_testbed_secret.encode("utf-8", "replace")
         if not secret or not hmac.compare_digest(given, secret.encode()):
-            raise NotTheSupervisorError("Only the supervisor of the testbed begins an episode.")
+            raise NotTheSupervisorError("Only the supervisor of the testbed may begin an episode.")
         forget()
         return {"ok": True}
 

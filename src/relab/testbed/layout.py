@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
 from relab.core.json import canonical_json
 from relab.testbed.errors import NotRunningError, WrongNameError
-from relab.testbed.models import BedState
+from relab.testbed.models import TestbedState
 
 DEFAULT_NAME: Final = "default"
 TARGET_PORT: Final = 8011
@@ -200,14 +201,14 @@ class Layout:
         return self.home / "cache" / "testbed"
 
 
-def read_state(layout: Layout) -> BedState:
+def read_state(layout: Layout) -> TestbedState:
     """Return the contents of `state.json`, which the supervisor writes.
 
     Raises:
         NotRunningError: the file is absent or not complete.
     """
     try:
-        return BedState.model_validate_json(layout.state.read_bytes())
+        return TestbedState.model_validate_json(layout.state.read_bytes())
     except (OSError, ValueError) as error:
         raise NotRunningError(
             f"The testbed {layout.name} is not running.", remedy=f"Start it: lab testbed up --name {layout.name}"
@@ -220,9 +221,4 @@ def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
     Raises:
         OSError: the disk is full, or permission is denied.
     """
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(canonical_json(value) + "\n")
-    fresh.replace(path)
+    replace_file(path, (canonical_json(value) + "\n").encode(), mode=mode)

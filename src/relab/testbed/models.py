@@ -14,7 +14,7 @@ Direction = Literal["up", "down", "both"]
 Milliseconds = Annotated[float, Field(ge=0, le=600_000)]
 Rlimit = Literal["nofile", "as", "cpu", "fsize", "nproc", "core", "stack"]
 SignalName = Literal["STOP", "CONT", "TERM", "INT", "QUIT", "HUP", "KILL"]
-Phase = Literal["starting", "ready", "resetting", "failed", "stopping"]
+TestbedPhase = Literal["starting", "ready", "resetting", "failed", "stopping"]
 ComponentState = Literal["new", "starting", "running", "waiting", "stopped"]
 """`waiting`: the process ended by itself and will be started again after a pause."""
 
@@ -114,7 +114,7 @@ class LinkStatus(BaseModel):
     statistics: LinkStatistics
 
 
-class Limits(Strict):
+class ResourceLimits(Strict):
     """Resource limits of a component; absent means no limit.
 
     `rlimits` are the kernel's limits per process (bytes, seconds or numbers). `cpu_pct` (percent of one CPU) and
@@ -157,7 +157,7 @@ class ComponentStatus(BaseModel):
     starts: int
     exit_code: int | None
     exits: list[int]
-    limits: Limits
+    limits: ResourceLimits
     counted: GroupFigures = GroupFigures()
     log: str
 
@@ -214,12 +214,12 @@ class Addresses(BaseModel):
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 
-class BedState(BaseModel):
+class TestbedState(BaseModel):
     """The content of `state.json`; it contains no secrets."""
 
     name: str
     pid: int
-    phase: Phase
+    phase: TestbedPhase
     started_at: Timestamp
     ready_at: Timestamp | None
     ports: dict[str, int]
@@ -229,9 +229,9 @@ class BedState(BaseModel):
     template: str
 
 
-class BedStatus(BaseModel):
+class TestbedStatus(BaseModel):
     """The status of a testbed, as its supervisor reports it."""
 
-    state: BedState
+    state: TestbedState
     components: list[ComponentStatus]
     limits_available: dict[str, str | None]

@@ -14,27 +14,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
+from relab.core.errors import RelabError
 from relab.testbed.actions.tokens import Tokens
 from relab.testbed.errors import BusyError, NotAnsweringError, NotRunningError, StartError
 from relab.testbed.layout import Layout, PublicPorts, read_state, write_json
-from relab.testbed.models import BedState, BedStatus
+from relab.testbed.models import TestbedState, TestbedStatus
 from relab.testbed.supervisor import guard
 from relab.testbed.supervisor.plan import OPEN_ROWS, STANDARD_ROWS, Plan, Ports, ProgramRow
 from relab.testbed.supervisor.process import tail
 from relab.testbed.supervisor.programs import check_platform
-
-if TYPE_CHECKING:
-    import httpx
 
 _ANSWERS_WITHIN_S: Final = 60.0
 _WAITS_FOR_LOCK_S: Final = 10.0
 _ENDS_WITHIN_S: Final = 10.0
 _MORE_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.01
-_KINDS: Final[dict[int, type[RelabError]]] = {404: NotFoundError, 409: ConflictError, 422: InvalidInputError}
 
 
 def names(home: Path) -> list[str]:
@@ -51,7 +47,7 @@ def up(
     rows: Sequence[ProgramRow] | None = None,
     open_actions: bool = False,
     **options: Any,
-) -> BedStatus:
+) -> TestbedStatus:
     """Start a testbed and return its status when all components are ready.
 
     Args:
@@ -74,7 +70,7 @@ def up(
     if is_running(layout):
         state = _state_or_none(layout)
         where = f" at {state.addresses.target}" if state else ""
-        raise BusyError(f"The testbed {name} runs already{where}.", remedy=f"lab testbed down --name {name}")
+        raise BusyError(f"The testbed {name} is already running{where}.", remedy=f"lab testbed down --name {name}")
     rows = rows if rows is not None else OPEN_ROWS if open_actions else STANDARD_ROWS
     plan = Plan(home=layout.home, name=name, ports=Ports(**asdict(ports)), rows=list(rows), **options)
     for folder in (layout.root, layout.logs):
@@ -82,10 +78,10 @@ def up(
     layout.private.mkdir(mode=0o700, exist_ok=True)
     layout.state.unlink(missing_ok=True)
     write_json(layout.plan, plan.model_dump(mode="json"))
-    told = _start(layout, plan)
-    if told.get("phase") != "ready":
+    report = _start(layout, plan)
+    if report.get("phase") != "ready":
         _wait_gone(layout)
-        raise _failure(layout, told)
+        raise _failure(layout, report)
     return status(home, name, hidden=True)
 
 
@@ -109,7 +105,7 @@ def make_token(home: Path, name: str, label: str, scopes: Sequence[str]) -> str:
     return Tokens(layout.tokens).make(label, scopes)
 
 
-def status(home: Path, name: str, *, hidden: bool = False) -> BedStatus:
+def status(home: Path, name: str, *, hidden: bool = False) -> TestbedStatus:
     """Return the status of a testbed.
 
     Raises:
@@ -118,10 +114,10 @@ def status(home: Path, name: str, *, hidden: bool = False) -> BedStatus:
         NotAnsweringError: its supervisor does not answer.
     """
     layout = Layout.of(home, name)
-    return BedStatus.model_validate(ask(layout, "GET", f"/status?hidden={str(hidden).lower()}"))
+    return TestbedStatus.model_validate(ask(layout, "GET", f"/status?hidden={str(hidden).lower()}"))
 
 
-def reset(home: Path, name: str) -> BedStatus:
+def reset(home: Path, name: str) -> TestbedStatus:
     """Restore a testbed to its initial state, and return its status when it is ready.
 
     Raises:
@@ -168,47 +164,12 @@ def is_running(layout: Layout) -> bool:
 def ask(
     layout: Layout, method: str, path: str, body: Any = None, *, within_s: float = _ANSWERS_WITHIN_S
 ) -> dict[str, Any]:
-    """Send a request to the supervisor and return its JSON answer.
+    """Send one request to the supervisor and return its JSON answer; raises what `SupervisorClient.ask` raises."""
+    # The command line shows its help without the HTTP client.
+    from relab.testbed.supervisor_client import SupervisorClient  # noqa: PLC0415
 
-    Raises:
-        NotRunningError: the supervisor is not running.
-        NotAnsweringError: the supervisor does not answer in time.
-        RelabError: the supervisor rejects the request: `InvalidInputError`, `NotFoundError`, `ConflictError`,
-            `StartError` or `UnavailableError`, depending on the HTTP status.
-    """
-    import httpx  # noqa: PLC0415 the command line shows its help without it
-
-    with httpx.Client(
-        transport=httpx.HTTPTransport(uds=str(layout.control_socket), verify=False),
-        base_url="http://supervisor",
-        timeout=within_s,
-        trust_env=False,
-    ) as client:
-        try:
-            answer = client.request(method, path, json=body)
-        except httpx.ConnectError as error:
-            raise NotRunningError(
-                f"The testbed {layout.name} is not running.", remedy=f"lab testbed up --name {layout.name}"
-            ) from error
-        except httpx.TransportError as error:
-            raise NotAnsweringError(f"The supervisor of {layout.name} does not answer: {error!r}.") from error
-    if answer.is_success:
-        found: dict[str, Any] = answer.json()
-        return found
-    raise _refusal(answer)
-
-
-def _refusal(answer: httpx.Response) -> RelabError:
-    try:
-        told = answer.json()["error"]
-    except (ValueError, KeyError):
-        return NotAnsweringError(f"The supervisor answers with {answer.status_code}: {answer.text[:200]}")
-    if "component" in told:
-        return StartError(
-            told["message"], component=told["component"], log_tail=told["log_tail"], remedy=told["remedy"]
-        )
-    kind = _KINDS.get(answer.status_code, UnavailableError)
-    return kind(told["message"], remedy=told["remedy"])
+    with SupervisorClient(layout.control_socket, within_s=within_s) as client:
+        return client.ask(method, path, body)
 
 
 def _start(layout: Layout, plan: Plan) -> dict[str, Any]:
@@ -266,18 +227,18 @@ def _read_line(reading: int, within_s: float) -> dict[str, Any]:
     return found
 
 
-def _failure(layout: Layout, told: dict[str, Any]) -> RelabError:
-    if told.get("kind") == "busy":
-        return BusyError(told["message"], remedy=f"lab testbed down --name {layout.name}")
-    if told:
+def _failure(layout: Layout, report: dict[str, Any]) -> RelabError:
+    if report.get("kind") == "busy":
+        return BusyError(report["message"], remedy=f"lab testbed down --name {layout.name}")
+    if report:
         return StartError(
-            told["message"],
-            component=told.get("component"),
-            log_tail=told.get("log_tail", ""),
-            remedy=told.get("remedy"),
+            report["message"],
+            component=report.get("component"),
+            log_tail=report.get("log_tail", ""),
+            remedy=report.get("remedy"),
         )
     return StartError(
-        "The supervisor ended without a word.", component="supervisor", log_tail=tail(layout.supervisor_log)
+        "The supervisor ended without a report.", component="supervisor", log_tail=tail(layout.supervisor_log)
     )
 
 
@@ -297,7 +258,7 @@ def _wait_gone(layout: Layout) -> None:
                 layout.state.unlink(missing_ok=True)
                 return
             time.sleep(_LOOK_AGAIN_S)
-    raise NotAnsweringError(f"The testbed {layout.name} does not end.", remedy=f"See {layout.supervisor_log}.")
+    raise NotAnsweringError(f"The testbed {layout.name} does not stop.", remedy=f"See {layout.supervisor_log}.")
 
 
 def _signal_guard(layout: Layout, number: signal.Signals) -> None:
@@ -305,7 +266,7 @@ def _signal_guard(layout: Layout, number: signal.Signals) -> None:
         os.kill(int(layout.lock.read_text(encoding="ascii")), number)
 
 
-def _state_or_none(layout: Layout) -> BedState | None:
+def _state_or_none(layout: Layout) -> TestbedState | None:
     try:
         return read_state(layout)
     except NotRunningError:

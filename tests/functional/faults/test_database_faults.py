@@ -10,7 +10,7 @@ import pytest
 
 from relab.testbed.actions.plant import Plant
 from rig.waiting import wait_until
-from support.testbed.fault_cases import Case, Check, checks, fails, sees
+from support.testbed.fault_cases import Check, FaultCase, checks, fails, sees
 from support.testbed.fault_field import Field
 
 pytestmark = pytest.mark.full
@@ -23,24 +23,24 @@ def reads_whole_tables(field: Field) -> bool:
 
 
 CASES = (
-    Case(
+    FaultCase(
         "db_pool", fails(), (("restart-cache", {}), ("restart-links", {})),
         ((("restart-target", {}),), (("remediate-db-pool-exhaustion", {}),)),
     ),
-    Case(
+    FaultCase(
         "db_connections", fails(), (("restart-target", {}), ("restart-cache", {})),
         ((("end-idle-sessions", {"min_idle_s": 1, "application": "reporting"}),), (("restart-database", {}),)),
     ),
-    Case(
+    FaultCase(
         "db_lock", fails(route="place_order"), (("restart-target", {}), ("restart-cache", {})),
         ((("end-blocking-sessions", {"min_wait_s": 0}),), (("restart-database", {}),)),
         given={"table": "stock"},
     ),
-    Case(
+    FaultCase(
         "db_slow_query", reads_whole_tables, (("restart-target", {}), ("restart-database", {})),
         ((("recreate-indexes", {}),),),
     ),
-    Case(
+    FaultCase(
         "db_down", fails(), (("restart-target", {}), ("restart-cache", {})), ((("restart-database", {}),),),
     ),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rig.waiting import wait_until
-from support.testbed.fault_cases import Case, Check, checks, fails
+from support.testbed.fault_cases import Check, FaultCase, checks, fails
 from support.testbed.fault_field import Field
 from support.testbed.signals import SIGNALS
 
@@ -17,10 +17,10 @@ def has_long_run_queue(field: Field) -> bool:
     return min(queues) > sight.kernel["cpus"] and sight.is_running("report-job")
 
 
-SATURATION = Case(
+SATURATION = FaultCase(
     "cpu_saturation", has_long_run_queue, (("restart-target", {}), ("restart-cache", {})), ((("stop-job", {}),),),
 )  # fmt: skip
-DISK = Case(
+DISK = FaultCase(
     "disk_full", fails(0.1, route="place_order"), (("restart-target", {}), ("restart-database", {})),
     ((("free-disk", {}),),),
 )  # fmt: skip

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from support.testbed.fault_cases import Case, Check, Seen, checks, fails, is_slow, says
+from support.testbed.fault_cases import Check, FaultCase, Seen, checks, fails, is_slow, says
 from support.testbed.fault_field import Field
 
 
-def paths(dependency: str, shows: dict[str, Seen]) -> tuple[Case, ...]:
+def paths(dependency: str, shows: dict[str, Seen]) -> tuple[FaultCase, ...]:
     return tuple(
-        Case(
+        FaultCase(
             f"{dependency}_{kind}", seen, ((f"restart-{dependency}", {}), ("restart-target", {})),
             ((("restart-links", {}),), (("use-path", {"dependency": dependency}),)),
         )
@@ -44,15 +44,15 @@ CACHE = paths(
     },
 )
 SERVER = (
-    Case(
+    FaultCase(
         "cache_down", says("cache does not answer"), (("restart-target", {}), ("restart-database", {})),
         ((("restart-cache", {}),),),
     ),
-    Case(
+    FaultCase(
         "cache_full", says("cache refused"), (("restart-target", {}), ("restart-database", {})),
         ((("set-cache-memory", {}),), (("restart-cache", {}),)),
     ),
-    Case(
+    FaultCase(
         "cache_auth", says("cache does not answer"), (("restart-target", {}), ("restart-database", {})),
         ((("rotate-credential", {"dependency": "cache"}),), (("restart-cache", {}),)),
     ),

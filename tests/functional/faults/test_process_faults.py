@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import pytest
 
-from support.testbed.fault_cases import EVERY_WORKER, WORKERS, Case, Check, checks, fails, is_slow, says
+from support.testbed.fault_cases import EVERY_WORKER, WORKERS, Check, FaultCase, checks, fails, is_slow, says
 from support.testbed.fault_field import Field
 
 CASES = (
-    Case(
+    FaultCase(
         "hang", fails(0.02), (("restart-database", {}), ("restart-cache", {})),
         ((("resume-process", {"component": "target"}),), (("restart-target", {}),), EVERY_WORKER),
     ),
-    Case(
+    FaultCase(
         "memory_leak", says("MiB of memory"), (("restart-cache", {}), ("raise-limit", {"component": "target", "descriptors": 4_096})),
         ((("restart-target", {}),), EVERY_WORKER), given={"mb_per_s": 40},
     ),
-    Case(
+    FaultCase(
         "descriptors", fails(), (("restart-cache", {}), ("restart-database", {})),
         (
             tuple(("raise-limit", {"component": f"worker-{number}", "descriptors": 65_536}) for number in WORKERS),
             (("restart-target", {}),), EVERY_WORKER,
         ),
     ),
-    Case(
+    FaultCase(
         "search_index", says("search index faiss"), (("restart-cache", {}), ("restart-database", {})),
         ((("restart-target", {}),), EVERY_WORKER),
     ),
 )  # fmt: skip
 LIMITED = (
-    Case(
+    FaultCase(
         "cpu_throttle", is_slow("product", 60.0), (("restart-target", {}), ("restart-database", {})),
         (tuple(("raise-limit", {"component": f"worker-{number}", "cpu_pct": 400}) for number in WORKERS),),
     ),
-    Case(
+    FaultCase(
         "oom", fails(0.02), (("restart-target", {}), ("restart-worker", {"worker": 1})),
         (tuple(("raise-limit", {"component": f"worker-{number}", "memory_mb": 2_048}) for number in WORKERS),),
     ),

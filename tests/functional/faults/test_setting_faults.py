@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rig.waiting import wait_until
-from support.testbed.fault_cases import Case, Check, Steps, checks, fails, says
+from support.testbed.fault_cases import Check, FaultCase, Steps, checks, fails, says
 from support.testbed.fault_field import Field
 
 BACK: Steps = (("roll-back-settings", {}),)
@@ -23,25 +23,25 @@ def searches_elsewhere(field: Field) -> bool:
 
 
 CASES = (
-    Case("crash_loop", fails(), (("restart-target", {}), ("restart-database", {})), (BACK,)),
-    Case(
+    FaultCase("crash_loop", fails(), (("restart-target", {}), ("restart-database", {})), (BACK,)),
+    FaultCase(
         "bad_setting", says("connection pool"), (("restart-target", {}), ("restart-links", {})), (BACK,),
         given={"setting": "pool"}, name="small_pool",
     ),
-    Case(
+    FaultCase(
         "bad_setting", fails(), (("restart-links", {}), ("restart-database", {})), (BACK,),
         given={"setting": "port"}, name="wrong_port",
     ),
-    Case(
+    FaultCase(
         "bad_credential", fails(), (("restart-target", {}), ("restart-database", {})),
         (BACK, (("rotate-credential", {"dependency": "database"}),)),
     ),
-    Case(
+    FaultCase(
         "bad_flags", is_shedding, (("restart-target", {}), ("restart-cache", {})),
         ((("set-flow-control", {"policy": "aimd", "max_concurrency": 32, "target_p95_ms": 1_200}),),),
         given={"flag": "concurrency"}, name="small_limit",
     ),
-    Case(
+    FaultCase(
         "bad_flags", searches_elsewhere, (("restart-target", {}), ("set-flow-control", {"max_concurrency": 32})),
         ((("set-search-route", {"backend": "rules"}),),), given={"flag": "route"}, name="wrong_route",
     ),

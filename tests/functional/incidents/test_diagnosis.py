@@ -18,7 +18,7 @@ from relab.incidents.looks.client import LookClient
 from relab.incidents.looks.service import relative_facts
 from relab.knowledge.library import shipped_shelf
 from relab.knowledge.models import FactValue
-from relab.testbed.scoring.truth import CAUSES
+from relab.testbed.chaos.faults.catalogue import FAULTS
 from rig.waiting import wait_until
 from support.testbed.beds import bed_home
 from support.testbed.fault_field import Field, a_field
@@ -85,7 +85,7 @@ def shows(field: Field, fault: str) -> bool:
 
 def variants() -> Iterator[Any]:
     two = {"bad_setting": ("setting", ("pool", "port")), "bad_flags": ("flag", ("concurrency", "route"))}
-    for fault in CAUSES:
+    for fault in FAULTS:
         name, values = two.get(fault, ("", ("",)))
         for value in values:
             yield pytest.param(fault, {name: value} if name else GIVEN.get(fault, {}), id=value or fault)
@@ -99,7 +99,7 @@ def test_the_cause_is_named_and_its_repair_can_be_begun(field: Field, fault: str
     usual = usual_of(field)
     field.inject(fault, given)
     wait_until(lambda: shows(field, fault), within_s=SHOWS_WITHIN_S, what=f"{fault} to show")
-    wanted = LIKE_EACH_OTHER if fault in LIKE_EACH_OTHER else {CAUSES[fault]}
+    wanted = LIKE_EACH_OTHER if fault in LIKE_EACH_OTHER else {FAULTS[fault].cause}
     seen: list[str] = []
 
     def is_named() -> bool:
@@ -110,7 +110,7 @@ def test_the_cause_is_named_and_its_repair_can_be_begun(field: Field, fault: str
         return is_right and can_begin(field, candidates[0].cause, facts)
 
     try:
-        wait_until(is_named, within_s=NAMED_WITHIN_S, what=f"{CAUSES[fault]} to be named")
+        wait_until(is_named, within_s=NAMED_WITHIN_S, what=f"{FAULTS[fault].cause} to be named")
     except AssertionError as error:
         raise AssertionError(f"{error}; it was thought: {'; '.join(seen)}") from error
     print(f"{fault}: {'; '.join(seen)}")

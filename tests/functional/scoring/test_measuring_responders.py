@@ -17,11 +17,11 @@ import pytest
 import relab
 from relab.testbed import service
 from relab.testbed.layout import Layout
-from relab.testbed.scoring.beds import bed_name, kept_beds
-from relab.testbed.scoring.episodes import Episode, Event, Kind
+from relab.testbed.scoring.episodes import Episode, EpisodeKind, Event
 from relab.testbed.scoring.experiment import BASELINES, experiment_document, write_experiment
 from relab.testbed.scoring.harness import run_trial
 from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.testbeds import keep_testbeds_running, testbed_name
 from rig.waiting import wait_until
 from support.experiments.projects import read_lines
 from support.lab.process import lab_environment
@@ -38,7 +38,7 @@ def about(fault: str | None, timeout_s: float, **given: Any) -> Episode:
     faults = (Event(name=fault, parameters=given, at_s=healthy_s),) if fault else ()
     return Episode(
         task_id=f"about-{fault or 'nothing'}",
-        kind=Kind.FAULT if fault else Kind.QUIET,
+        kind=EpisodeKind.FAULT if fault else EpisodeKind.QUIET,
         subject=fault or "quiet",
         seed=3,
         faults=faults,
@@ -92,7 +92,7 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
         base = free_base()
         document = experiment_document(BASELINES, episodes, home=home, port_base=base)
         write_experiment(tmp_path, document, episodes)
-        with kept_beds(home, 1, base):
+        with keep_testbeds_running(home, 1, base):
             done = subprocess.run(
                 [sys.executable, "-m", "relab", "run", "--json", "--no-telemetry"],
                 cwd=tmp_path,
@@ -102,8 +102,8 @@ def test_do_nothing_and_restart_only_are_told_apart(tmp_path: Path) -> None:
                 timeout=WITHIN_S,
                 check=False,
             )
-            assert service.is_running(Layout.of(home, bed_name(0)))
-        assert not service.is_running(Layout.of(home, bed_name(0)))
+            assert service.is_running(Layout.of(home, testbed_name(0)))
+        assert not service.is_running(Layout.of(home, testbed_name(0)))
     assert done.returncode == 0, done.stderr + done.stdout
     run_dir = Path(json.loads(done.stdout)["run"]["run_dir"])
     tables = run_dir / "analysis" / "tables"
@@ -143,7 +143,7 @@ def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, mon
             "bindings": {**bindings.model_dump(mode="json"), "port_base": free_base()},
         }
         output = run_trial(trial, stop=threading.Event(), out=tmp_path)
-        assert not service.is_running(Layout.of(home, bed_name(0)))
+        assert not service.is_running(Layout.of(home, testbed_name(0)))
         assert json.loads((tmp_path / "timeline.json").read_bytes())["seconds"]
     assert (tmp_path / "responder" / "responder.log").is_file()
     metrics = output["metrics"]
@@ -152,7 +152,7 @@ def test_the_example_responder_names_and_mends_what_it_knows(tmp_path: Path, mon
     assert (metrics["diagnosis_at_1"], metrics["mitigated"], metrics["harmful_actions"]) == (True, True, 0)
 
 
-def test_who_is_measured_finds_nothing_that_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_responder_finds_no_trace_of_the_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation, run_dir = tmp_path / "evaluation", tmp_path / "x" / ".lab"
     out = run_dir / "runs" / "r" / "trials" / "t" / "out"
     for folder in (evaluation, out):
@@ -183,7 +183,7 @@ def test_who_is_measured_finds_nothing_that_tells_what_happens(tmp_path: Path, m
 def test_an_episode_that_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
     given, made = tmp_path / "trial_input.json", tmp_path / "trial_output.json"
     with bed_home() as home:
-        layout = Layout.of(home, bed_name(0))
+        layout = Layout.of(home, testbed_name(0))
         trial = {
             "ids": {"run_id": "r", "trial_id": "t", "variant_id": "v", "task_id": "e", "repl_idx": 0},
             "task": about("hang", 600.0).to_row(),

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from relab.testbed.actions.plant import Plant
+from relab.testbed.chaos.faults.catalogue import FAULTS, find_fault
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.links.client import LinksClient
-from relab.testbed.scoring.presence import Presence
-from relab.testbed.scoring.truth import CAUSES
 from rig.waiting import wait_until
 from support.testbed.beds import bed_home
 from support.testbed.fault_cases import EVERY_WORKER, WORKERS, Steps
@@ -25,7 +24,7 @@ SAMPLE = frozenset(("db_lock", "cache_latency", "bad_setting"))
 
 
 @dataclass(frozen=True)
-class Case:
+class PresenceCase:
     """A fault, what does not mend it, and what does."""
 
     fault: str
@@ -42,32 +41,32 @@ TARGET: Steps = (("restart-target", {}),)
 LINKS: Steps = (("restart-links", {}),)
 BACK: Steps = (("roll-back-settings", {}),)
 CASES = (
-    Case("db_pool", TARGET, (("restart-cache", {}),)),
-    Case("db_connections", (("restart-database", {}),), TARGET),
-    Case("db_lock", (("end-blocking-sessions", {}),), TARGET),
-    Case("db_slow_query", (("recreate-indexes", {}),), (("restart-database", {}),)),
-    Case("db_down", (("restart-database", {}),)),
-    *(Case(f"database_{kind}", LINKS, TARGET) for kind in ("latency", "bandwidth", "blackhole")),
-    *(Case(f"database_{kind}", (("use-path", {"dependency": "database"}),)) for kind in ("refuse", "reset")),
-    *(Case(f"cache_{kind}", (("use-path", {"dependency": "cache"}),)) for kind in ("latency", "bandwidth")),
-    *(Case(f"cache_{kind}", LINKS, TARGET) for kind in ("blackhole", "refuse", "reset")),
-    Case("cache_down", (("restart-cache", {}),), TARGET),
-    Case("cache_full", (("set-cache-memory", {}),), TARGET),
-    Case("cache_auth", (("rotate-credential", {"dependency": "cache"}),), TARGET),
-    Case("hang", (("resume-process", {"component": "target"}),)),
-    Case("memory_leak", EVERY_WORKER, given={"mb_per_s": 40}),
-    Case("descriptors", limits(descriptors=65_536)),
-    Case("cpu_throttle", limits(cpu_pct=400), TARGET),
-    Case("oom", limits(memory_mb=2_048)),
-    Case("crash_loop", BACK),
-    Case("disk_full", (("free-disk", {}),), TARGET),
-    Case("bad_setting", BACK, TARGET, {"setting": "pool"}),
-    Case("bad_credential", (("rotate-credential", {"dependency": "database"}),), TARGET),
-    Case("bad_flags", (("set-search-route", {"backend": "rules"}),), TARGET, {"flag": "route"}),
-    Case("search_index", TARGET, (("restart-cache", {}),), {"intensity": 0.5}),
-    Case("cpu_saturation", (("stop-job", {}),), (("restart-cache", {}),)),
-    Case("traffic_spike", (("set-flow-control", {"max_concurrency": 4}),), TARGET, {"rate_per_s": 50}),
-    Case("retry_storm", (("set-flow-control", {"max_concurrency": 4}),), TARGET, {"rate_per_s": 20}),
+    PresenceCase("db_pool", TARGET, (("restart-cache", {}),)),
+    PresenceCase("db_connections", (("restart-database", {}),), TARGET),
+    PresenceCase("db_lock", (("end-blocking-sessions", {}),), TARGET),
+    PresenceCase("db_slow_query", (("recreate-indexes", {}),), (("restart-database", {}),)),
+    PresenceCase("db_down", (("restart-database", {}),)),
+    *(PresenceCase(f"database_{kind}", LINKS, TARGET) for kind in ("latency", "bandwidth", "blackhole")),
+    *(PresenceCase(f"database_{kind}", (("use-path", {"dependency": "database"}),)) for kind in ("refuse", "reset")),
+    *(PresenceCase(f"cache_{kind}", (("use-path", {"dependency": "cache"}),)) for kind in ("latency", "bandwidth")),
+    *(PresenceCase(f"cache_{kind}", LINKS, TARGET) for kind in ("blackhole", "refuse", "reset")),
+    PresenceCase("cache_down", (("restart-cache", {}),), TARGET),
+    PresenceCase("cache_full", (("set-cache-memory", {}),), TARGET),
+    PresenceCase("cache_auth", (("rotate-credential", {"dependency": "cache"}),), TARGET),
+    PresenceCase("hang", (("resume-process", {"component": "target"}),)),
+    PresenceCase("memory_leak", EVERY_WORKER, given={"mb_per_s": 40}),
+    PresenceCase("descriptors", limits(descriptors=65_536)),
+    PresenceCase("cpu_throttle", limits(cpu_pct=400), TARGET),
+    PresenceCase("oom", limits(memory_mb=2_048)),
+    PresenceCase("crash_loop", BACK),
+    PresenceCase("disk_full", (("free-disk", {}),), TARGET),
+    PresenceCase("bad_setting", BACK, TARGET, {"setting": "pool"}),
+    PresenceCase("bad_credential", (("rotate-credential", {"dependency": "database"}),), TARGET),
+    PresenceCase("bad_flags", (("set-search-route", {"backend": "rules"}),), TARGET, {"flag": "route"}),
+    PresenceCase("search_index", TARGET, (("restart-cache", {}),), {"intensity": 0.5}),
+    PresenceCase("cpu_saturation", (("stop-job", {}),), (("restart-cache", {}),)),
+    PresenceCase("traffic_spike", (("set-flow-control", {"max_concurrency": 4}),), TARGET, {"rate_per_s": 50}),
+    PresenceCase("retry_storm", (("set-flow-control", {"max_concurrency": 4}),), TARGET, {"rate_per_s": 20}),
 )
 
 
@@ -95,19 +94,20 @@ def ground(broken: Field) -> Iterator[Ground]:
     plant.close()
 
 
-def test_every_fault_that_is_measured_is_tried() -> None:
-    assert {case.fault for case in CASES} == set(CAUSES)
+def test_every_fault_has_a_presence_case() -> None:
+    assert {case.fault for case in CASES} == set(FAULTS)
 
 
 @pytest.mark.parametrize(
     "case",
     [pytest.param(case, id=case.fault, marks=[] if case.fault in SAMPLE else [pytest.mark.matrix]) for case in CASES],
 )
-def test_a_cause_is_there_until_it_is_mended(case: Case, field_of_faults: Field, ground: Ground) -> None:
+def test_fault_is_present_until_it_is_repaired(case: PresenceCase, field_of_faults: Field, ground: Ground) -> None:
     there = field_of_faults
     if there.catalogue()[case.fault]["impossible"]:
         pytest.skip("this machine cannot bring it about")
-    presence = Presence(ground, case.fault, case.given)
+    fault = find_fault(case.fault)
+    presence = fault.presence(ground, fault.read_parameters(case.given))
     there.inject(case.fault, case.given)
     presence.begun()
     assert presence.is_there() in {True, None}

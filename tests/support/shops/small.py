@@ -41,7 +41,7 @@ from relab.knowledge.service import KnowledgeService
 from relab.storage import Database
 from relab.storage.errors import DatabaseUnavailableError
 from relab.testbed.actions.audit import AuditLog
-from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
@@ -178,13 +178,13 @@ class Shop:
 
 
 @contextmanager
-def a_shop(folder: Path, limits: Limits | None = None) -> Iterator[Shop]:
+def a_shop(folder: Path, limits: ActionLimits | None = None) -> Iterator[Shop]:
     """Yield a shop with which all is well."""
     folder.mkdir(parents=True, exist_ok=True)
     valves, clock = Valves(folder / "valves.json"), MovableClock()
     server_clock = OtherClock(clock)
     audit = AuditLog(folder / "actions.jsonl")
-    guard = Guard(audit, limits or Limits(most_in_window=500, most_on_target=500, cooldown_s=0))
+    guard = Guard(audit, limits or ActionLimits(max_per_window=500, max_per_part=500, cooldown_s=0))
     service = ActionService([TurnValve(valves)], audit, guard, server_clock)
     known = Tokens(folder / "tokens.json")
     tokens = {name: known.make(name, given) for name, given in {"responder": ["read", "act"], "ann": ["admin"]}.items()}

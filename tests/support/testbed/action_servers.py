@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 
 from relab.testbed.actions.audit import AuditLog
-from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
@@ -49,11 +49,11 @@ class RealServer:
 
 
 @contextmanager
-def real_server(folder: Path, limits: Limits | None = None) -> Iterator[RealServer]:
+def real_server(folder: Path, limits: ActionLimits | None = None) -> Iterator[RealServer]:
     """Yield a server that turns valves."""
     valves, clock = Valves(folder / "valves.json"), MovableClock()
     audit = AuditLog(folder / "actions.jsonl")
-    guard = Guard(audit, limits or Limits(most_in_window=100, most_on_target=100, cooldown_s=0))
+    guard = Guard(audit, limits or ActionLimits(max_per_window=100, max_per_part=100, cooldown_s=0))
     service = ActionService([TurnValve(valves)], audit, guard, clock)
     known = Tokens(folder / "tokens.json")
     scopes = {"responder": ["read", "act"], "ann": ["admin"], "reader": ["read"]}

@@ -28,7 +28,7 @@ import psycopg
 
 from relab.testbed import service
 from relab.testbed.layout import Layout
-from relab.testbed.models import BedStatus, ComponentStatus
+from relab.testbed.models import ComponentStatus, TestbedStatus
 from relab.testbed.supervisor.plan import HEALTH_PATH, ProgramRow
 from relab.testbed.supervisor.programs import find_postgres
 from rig.waiting import wait_until
@@ -106,7 +106,7 @@ class Bed:
         """Ask the supervisor."""
         return service.ask(self.layout, method, path, body)
 
-    def status(self) -> BedStatus:
+    def status(self) -> TestbedStatus:
         """Return how the testbed is."""
         return service.status(self.layout.home, self.layout.name)
 

@@ -46,7 +46,7 @@ def sees(name: str) -> Seen:
 
 
 @dataclass(frozen=True)
-class Case:
+class FaultCase:
     """One fault.
 
     Attributes:
@@ -68,12 +68,12 @@ class Case:
         return self.name or self.fault
 
 
-def signal(case: Case) -> Callable[[Sight], bool]:
+def signal(case: FaultCase) -> Callable[[Sight], bool]:
     """Return what tells a case's fault apart."""
     return SIGNALS[case.fault]
 
 
-def begin(field: Field, case: Case) -> str:
+def begin(field: Field, case: FaultCase) -> str:
     """Inject, and see that it shows, with its own signal and none of its look-alikes'; return the injection's id."""
     wait_until(field.is_well, what="a service that is well before it is broken")
     assert not signal(case)(field.look())
@@ -89,13 +89,13 @@ def begin(field: Field, case: Case) -> str:
     return injection_id
 
 
-def goes_on(field: Field, case: Case) -> None:
+def goes_on(field: Field, case: FaultCase) -> None:
     """See that it is still there."""
     wait_until(lambda: case.shows(field), within_s=SHOWS_WITHIN_S, what=f"{case.title} to go on showing")
     wait_until(lambda: signal(case)(field.look()), within_s=SHOWS_WITHIN_S, what=f"{case.title} to be told still")
 
 
-def is_mended(field: Field, case: Case) -> None:
+def is_mended(field: Field, case: FaultCase) -> None:
     """See that it is gone, and stays so."""
 
     def found() -> bool:
@@ -107,7 +107,7 @@ def is_mended(field: Field, case: Case) -> None:
         wait_until(found, within_s=10.0, what=f"{case.title} to stay mended")
 
 
-def check_right(field: Field, case: Case, right: Steps, wrong: Steps = ()) -> None:
+def check_right(field: Field, case: FaultCase, right: Steps, wrong: Steps = ()) -> None:
     """What does not mend it does not; what does, does so for good, although nobody has told the injector."""
     injection_id = begin(field, case)
     for action, given in wrong:
@@ -121,7 +121,7 @@ def check_right(field: Field, case: Case, right: Steps, wrong: Steps = ()) -> No
     assert field.injection(injection_id)["phase"] == "active"
 
 
-def check_stop(field: Field, case: Case) -> None:
+def check_stop(field: Field, case: FaultCase) -> None:
     """People can take it back."""
     injection_id = begin(field, case)
     stopped = field.stop(case.fault, injection_id)
@@ -132,7 +132,7 @@ def check_stop(field: Field, case: Case) -> None:
 Check = Callable[[Field], None]
 
 
-def checks(cases: Sequence[Case]) -> list[Any]:
+def checks(cases: Sequence[FaultCase]) -> list[Any]:
     """Return pytest's parameters: for each case every right repair, the first one after wrong ones, and the stop.
 
     The first one of a sample of faults is a test like any other long one; the whole matrix takes half an hour, and is

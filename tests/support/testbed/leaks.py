@@ -1,19 +1,30 @@
-"""Faults that only note what is done with them: for tests of what surrounds causes."""
+"""Faults whose injectors only log their calls: for tests of everything around injectors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from relab.core.errors import UnavailableError
-from relab.testbed.chaos.models import Cause, Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.faults.base import Fault
+from relab.testbed.chaos.faults.catalogue import find_fault
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.manager import ChaosManager
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
+from support.clocks import MovableClock
 
 SYMPTOM = Symptom("it is wet", "the tap drips")
+NO_GROUND = cast("Ground", None)
+"""Injectors of leaks work on no testbed."""
 
 
 class Leak:
-    """A cause that notes what is done with it."""
+    """An injector that logs its calls; the seed chooses which of them fail."""
 
-    def __init__(self, given: Parameters, log: list[str]) -> None:
+    def __init__(self, given: FaultParameters, log: list[str]) -> None:
         if given.seed == 13:
             raise UnavailableError("There is no tap.")
         self.log, self.breaks, self.clings = log, given.seed == 7, given.seed == 11
@@ -29,13 +40,66 @@ class Leak:
             raise UnavailableError("The tap does not answer.")
 
 
-def leaks(log: list[str]) -> Mapping[str, tuple[Fault, Callable[[Parameters], Cause]]]:
-    """Return three faults; one can vary, and one needs what no machine here has."""
-    needs: dict[str, tuple[str, ...]] = {"drip": (), "burst": (), "flood": ("cgroup",)}
-    return {
-        name: (
-            Fault(name, name, Kind.FAULT, Parameters, SYMPTOM, needs=needs[name], can_vary=name == "drip"),
-            lambda given: Leak(given, log),
-        )
-        for name in needs
-    }
+class SlowLeak(Leak):
+    """An injector that works until the test opens its gates; `is_at_work` is set while it does."""
+
+    def __init__(self, given: FaultParameters, log: list[str]) -> None:
+        super().__init__(given, log)
+        self.is_at_work, self.may_finish = threading.Event(), threading.Event()
+
+    def set_level(self, level: float) -> None:
+        self.is_at_work.set()
+        assert self.may_finish.wait(30)
+        super().set_level(level)
+
+
+class LeakFault(Fault[FaultParameters]):
+    """A fault of leaks."""
+
+    cause = "leak"
+    parameters = FaultParameters
+    symptom = SYMPTOM
+
+    def __init__(self, name: str, log: list[str], *, needs: tuple[str, ...] = (), can_vary: bool = False) -> None:
+        self.name = self.title = name
+        self.needs = needs
+        self.can_vary = can_vary
+        self._log = log
+
+    def injector(self, _ground: Ground, given: FaultParameters) -> Leak:
+        return Leak(given, self._log)
+
+    def presence(self, _ground: Ground, _given: FaultParameters) -> Presence:
+        return Presence(lambda: True)
+
+
+class SlowLeakFault(LeakFault):
+    """A fault whose injector works for long; `leak` is the last one."""
+
+    leak: SlowLeak
+
+    def injector(self, _ground: Ground, given: FaultParameters) -> SlowLeak:
+        self.leak = SlowLeak(given, self._log)
+        return self.leak
+
+
+def leaks(log: list[str]) -> Mapping[str, LeakFault]:
+    """Return three faults by name; one can vary, and one needs what no machine here has."""
+    found = (
+        LeakFault("drip", log, can_vary=True),
+        LeakFault("burst", log),
+        LeakFault("flood", log, needs=("cgroup",)),
+    )
+    return {fault.name: fault for fault in found}
+
+
+def leak_manager(log: list[str], **more: LeakFault) -> ChaosManager:
+    """Return a manager of leaks, and of more faults by name, on a machine without control groups."""
+    return ChaosManager({**leaks(log), **more}, NO_GROUND, {"cgroup": "there is no control group"}, MovableClock())
+
+
+def fault_with(name: str, repairs: Sequence[str], harms: Sequence[str] = ()) -> Fault[Any]:
+    """Return a fault of the catalogue with other actions that repair it or do harm."""
+    found = copy.copy(find_fault(name))
+    found.repairs, found.harms = tuple(repairs), tuple(harms)
+    return found

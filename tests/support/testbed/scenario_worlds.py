@@ -12,12 +12,11 @@ import uvicorn
 from fastapi.responses import JSONResponse
 
 from relab.testbed.chaos.manager import ChaosManager
-from relab.testbed.chaos.models import Phase
+from relab.testbed.chaos.models import InjectionPhase
 from relab.testbed.chaos.server import create_app
 from rig.servers import free_port
 from rig.waiting import wait_until
-from support.clocks import MovableClock
-from support.testbed.leaks import leaks
+from support.testbed.leaks import leak_manager
 
 WELL: dict[str, Any] = {
     "type": "probe",
@@ -67,7 +66,7 @@ class World:
     manager: ChaosManager
     log: list[str]
 
-    def phases(self) -> list[Phase]:
+    def phases(self) -> list[InjectionPhase]:
         """Return how far each injection is, newest first."""
         return [injection.phase for injection in self.manager.list()]
 
@@ -76,12 +75,12 @@ class World:
 def world() -> Iterator[World]:
     """Yield a world; nothing of it is left afterwards."""
     log: list[str] = []
-    manager = ChaosManager(leaks(log), {"cgroup": "there is no control group"}, MovableClock())
+    manager = leak_manager(log)
     app = create_app(manager)
 
     @app.get("/house")
     def house() -> JSONResponse:
-        is_wet = any(injection.phase is Phase.ACTIVE for injection in manager.list())
+        is_wet = any(injection.phase is InjectionPhase.ACTIVE for injection in manager.list())
         return JSONResponse({"state": "wet" if is_wet else "dry"})
 
     port = free_port()

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import Field
 
 from relab.core.errors import UnavailableError
-from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.models import Action, ActionClass, ActionParameters, BlastRadius, PreconditionError
 
 
-class Turn(Parameters):
+class Turn(ActionParameters):
     """Which valve, and how far."""
 
     component: str = Field(pattern="^[a-z]{1,20}$")
@@ -50,14 +50,14 @@ class TurnValve:
     def __init__(self, valves: Valves) -> None:
         self.valves = valves
 
-    def look(self, parameters: Parameters) -> dict[str, Any]:
+    def look(self, parameters: ActionParameters) -> dict[str, Any]:
         assert isinstance(parameters, Turn)
         stands = self.valves.read().get(parameters.component, 0)
         if stands == parameters.to:
             raise PreconditionError(f"The valve {parameters.component} stands at {stands} already.")
         return {"stands": stands}
 
-    def act(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         assert isinstance(parameters, Turn)
         self.valves.entered.set()
         assert self.valves.go_on.wait(30)
@@ -66,7 +66,7 @@ class TurnValve:
         self.valves.write(parameters.component, parameters.to)
         return {"stands": parameters.to, "was": before["stands"]}
 
-    def undo(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         assert isinstance(parameters, Turn)
         self.valves.write(parameters.component, before["stands"])
         return {"stands": before["stands"]}

@@ -23,9 +23,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--continue",), "no evaluation to go on with"),
-        (("--report",), "no evaluation to go on with"),
-        (("--episodes", "0", "--unknown", "0"), "nothing to measure"),
+        (("--continue",), "no evaluation to continue"),
+        (("--report",), "no evaluation to continue"),
+        (("--episodes", "0", "--unknown", "0"), "no episodes"),
         (("--fault", "no_such_fault"), "no_such_fault"),
         (("--responder", "nameless"), "NAME=COMMAND"),
     ],

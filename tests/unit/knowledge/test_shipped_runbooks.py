@@ -18,10 +18,11 @@ from relab.knowledge.models import Runbook
 from relab.testbed.actions.models import Action
 from relab.testbed.actions.operations import dependencies, jobs, restarts, sessions, traffic
 from relab.testbed.actions.operations import settings as setting_operations
-from relab.testbed.scoring.truth import CAUSES
+from relab.testbed.chaos.faults.catalogue import FAULTS
 from support.incidents.look_answers import facts_of
 
 SHELF = shipped_shelf()
+CAUSES = {fault.name: fault.cause for fault in FAULTS.values()}
 ACTIONS: dict[str, Action] = {
     kind.ACTION.name: kind.ACTION
     for module in (restarts, sessions, dependencies, setting_operations, traffic, jobs)

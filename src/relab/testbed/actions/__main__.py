@@ -9,7 +9,7 @@ import uvicorn
 
 from relab.core.clock import SystemClock
 from relab.testbed.actions.audit import AuditLog
-from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.operations.catalogue import all_operations
@@ -28,12 +28,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--open", action="store_true", help="Requests of this machine need no token.")
-    parser.add_argument("--window-s", type=float, default=Limits.window_s)
-    parser.add_argument("--most-in-window", type=int, default=Limits.most_in_window)
-    parser.add_argument("--most-on-target", type=int, default=Limits.most_on_target)
-    parser.add_argument("--cooldown-s", type=float, default=Limits.cooldown_s)
+    parser.add_argument("--window-s", type=float, default=ActionLimits.window_s)
+    parser.add_argument("--max-per-window", type=int, default=ActionLimits.max_per_window)
+    parser.add_argument("--max-per-part", type=int, default=ActionLimits.max_per_part)
+    parser.add_argument("--cooldown-s", type=float, default=ActionLimits.cooldown_s)
     args = parser.parse_args()
-    limits = Limits(args.window_s, args.most_in_window, args.most_on_target, args.cooldown_s)
+    limits = ActionLimits(args.window_s, args.max_per_window, args.max_per_part, args.cooldown_s)
     plant, audit, health = Plant(args.control, args.target), AuditLog(args.audit), TargetHealth(args.target)
     try:
         service = ActionService(all_operations(plant), audit, Guard(audit, limits), SystemClock())

@@ -40,7 +40,7 @@ class AuditLog:
             elif _SWITCH in document:
                 self._is_stopped = document[_SWITCH] is True
             else:
-                self._note(_record(document))
+                self._note(Record.from_json(document))
         # A line that a crash cut short stays as it is; the next record must begin on a new line.
         is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -161,7 +161,3 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(document, dict):
             yield document
-
-
-def _record(document: dict[str, Any]) -> Record:
-    return Record(**{**document, "status": Status(document["status"])})

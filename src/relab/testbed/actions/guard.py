@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from relab.core.clock import parse_time
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.models import (
-    ALL_TARGETS,
+    WHOLE_SERVICE,
     ActionClass,
     InProgressError,
     KeyReusedError,
@@ -25,19 +25,19 @@ _US = 1_000_000
 
 
 @dataclass(frozen=True)
-class Limits:
+class ActionLimits:
     """Rate limits of actions.
 
     Attributes:
         window_s: length of the window for the two counts below.
-        most_in_window: maximum number of actions on the whole service.
-        most_on_target: maximum number of actions on one part of it.
+        max_per_window: maximum number of actions on the whole service.
+        max_per_part: maximum number of actions on one part of it.
         cooldown_s: minimum time between two runs of the same action on the same part.
     """
 
     window_s: float = 600.0
-    most_in_window: int = 20
-    most_on_target: int = 6
+    max_per_window: int = 20
+    max_per_part: int = 6
     cooldown_s: float = 5.0
 
 
@@ -49,7 +49,7 @@ class Guard:
         limits: the rate limits.
     """
 
-    def __init__(self, audit: AuditLog, limits: Limits) -> None:
+    def __init__(self, audit: AuditLog, limits: ActionLimits) -> None:
         self._audit = audit
         self._limits = limits
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class Guard:
         if record is not None and record.fingerprint != request.fingerprint:
             raise KeyReusedError(
                 f"The Idempotency-Key {request.key[:100]!r} was used for {record.action!r} with other parameters.",
-                remedy="Make a new key for each thing that you want.",
+                remedy="Use a new key for each request.",
             )
         return record
 
@@ -108,33 +108,37 @@ class Guard:
 
     def _check(self, request: Request) -> None:
         if self.is_stopped:
-            raise StoppedError("The kill switch is on: no action is done.", remedy="PUT /kill-switch ends that.")
-        for target, name in self._writing.items():
-            if target == ALL_TARGETS or {ALL_TARGETS, target} & request.parts:
-                raise InProgressError(f"{name!r} is at work on {target!r}; one action at a time.")
+            raise StoppedError(
+                "The kill switch is on: all actions are rejected.", remedy="PUT /kill-switch turns it off."
+            )
+        for part, name in self._writing.items():
+            if part == WHOLE_SERVICE or {WHOLE_SERVICE, part} & request.parts:
+                raise InProgressError(f"{name!r} is running on {part!r}; only one action at a time may change it.")
         if request.is_undo:
             return
         limits, now = self._limits, request.at_us
         began_us = now - int(limits.window_s * _US)
         recent = [record for record in self._audit.since(began_us) if record.undoes is None]
-        if len(recent) >= limits.most_in_window:
-            raise self._too_many(f"{len(recent)} actions in {limits.window_s:g} s", recent, limits.most_in_window, now)
-        same = [record for record in recent if record.target == request.target]
-        if len(same) >= limits.most_on_target:
-            said = f"{len(same)} actions on {request.target!r} in {limits.window_s:g} s"
-            raise self._too_many(said, same, limits.most_on_target, now)
+        if len(recent) >= limits.max_per_window:
+            raise self._too_many(f"{len(recent)} actions in {limits.window_s:g} s", recent, limits.max_per_window, now)
+        same = [record for record in recent if record.part == request.part]
+        if len(same) >= limits.max_per_part:
+            said = f"{len(same)} actions on {request.part!r} in {limits.window_s:g} s"
+            raise self._too_many(said, same, limits.max_per_part, now)
         last = next((record for record in same if record.action == request.action.name), None)
         if last is not None and last.status is not Status.FAILED:
             left = limits.cooldown_s - (now - _us(last)) / _US
             if left > 0:
                 raise TooManyActionsError(
-                    f"{last.action!r} was done to {last.target!r} less than {limits.cooldown_s:g} s ago.",
+                    f"{last.action!r} was performed on {last.part!r} less than {limits.cooldown_s:g} s ago.",
                     retry_after_s=left,
                 )
 
     def _too_many(self, said: str, records: list[Record], most: int, now: int) -> TooManyActionsError:
         frees = _us(records[most - 1]) + int(self._limits.window_s * _US)
-        return TooManyActionsError(f"There were {said}; a person should look.", retry_after_s=max(frees - now, 0) / _US)
+        return TooManyActionsError(
+            f"There were {said}; a person should investigate.", retry_after_s=max(frees - now, 0) / _US
+        )
 
 
 def _us(record: Record) -> int:

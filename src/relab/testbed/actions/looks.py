@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 from relab.core.errors import NotFoundError
 from relab.testbed.actions.plant import Plant
@@ -14,8 +15,7 @@ from relab.testbed.target.process_figures import state_of
 
 MAX_LINES: Final = 1_000
 _TAIL_BYTES: Final = 262_144
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_OPEN_FILES: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 TARGET: Final = "target"
 """In place of a component's name: the target's own structured log, of all workers."""
 
@@ -110,21 +110,20 @@ def _parsed(line: str) -> Any:
 
 
 def _process(pid: int | None) -> dict[str, Any] | None:
-    """Return state and resources of a process from /proc; None if it does not exist."""
+    """Return state and resources of a process; None if it does not exist."""
     if pid is None:
         return None
-    proc = Path(f"/proc/{pid}")
     try:
-        fields = (proc / "stat").read_bytes().rpartition(b")")[2].split()
-        limit = _OPEN_FILES.search((proc / "limits").read_text())
+        process = psutil.Process(pid)
+        times = process.cpu_times()
         return {
             "kernel_state": state_of(pid),
-            "rss_bytes": int((proc / "statm").read_text().split()[1]) * _PAGE,
-            "cpu_ticks": int(fields[11]) + int(fields[12]),
-            "descriptors": len(os.listdir(proc / "fd")),  # noqa: PTH208 names are enough
-            "descriptors_limit": int(limit[1]) if limit else None,
+            "rss_bytes": process.memory_info().rss,
+            "cpu_ticks": round((times.user + times.system) * _TICKS_PER_S),
+            "descriptors": process.num_fds(),
+            "descriptors_limit": process.rlimit(psutil.RLIMIT_NOFILE)[0],
         }
-    except (FileNotFoundError, ProcessLookupError):
+    except psutil.NoSuchProcess:
         # The process has ended in the meantime.
         return None
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
 
 _SERVERS: Final = {"postgres": "database", "redis": "cache"}
-ALL_TARGETS = "service"
-"""The target of actions that affect the whole service: no other action may run at the same time."""
+WHOLE_SERVICE = "service"
+"""The part that is changed by actions that affect the whole service: no other action may run at the same time."""
 
 
 class ActionClass(StrEnum):
@@ -46,8 +46,8 @@ class Status(StrEnum):
     UNDONE = "undone"
 
 
-class Parameters(BaseModel):
-    """What an action takes; unknown names are refused."""
+class ActionParameters(BaseModel):
+    """The parameters of an action; unknown names are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=200)
 
@@ -61,7 +61,8 @@ class Action:
         effect: the expected change, as an operator would see it.
         preconditions: conditions that must hold, in words; the server checks each of them.
         inverse: the action that undoes it; None if none can.
-        target: the part of the service that it changes, if that does not follow from the parameters.
+        part: the part of the service that it changes, if that does not follow from the parameters; JSON calls it
+            `target`.
         also: further parts that no other action may change at the same time.
     """
 
@@ -69,19 +70,19 @@ class Action:
     title: str
     action_class: ActionClass
     blast_radius: BlastRadius
-    parameters: type[Parameters]
+    parameters: type[ActionParameters]
     effect: str
     preconditions: tuple[str, ...] = ()
     inverse: str | None = None
-    target: str | None = None
+    part: str | None = None
     also: frozenset[str] = frozenset()
 
-    def target_of(self, parameters: Parameters) -> str:
+    def part_of(self, parameters: ActionParameters) -> str:
         """Return the part of the service that the action changes; only one action at a time may change it."""
-        if self.target is not None:
-            return self.target
+        if self.part is not None:
+            return self.part
         found = getattr(parameters, "dependency", None) or getattr(parameters, "component", None)
-        return str(found) if found is not None else ALL_TARGETS
+        return str(found) if found is not None else WHOLE_SERVICE
 
     def to_json(self) -> dict[str, Any]:
         """Return the action as the catalogue lists it."""
@@ -94,11 +95,11 @@ class Action:
             "effect": self.effect,
             "preconditions": list(self.preconditions),
             "inverse": self.inverse,
-            "target": self.target,
+            "target": self.part,
         }
 
 
-def _part_of(component: str) -> str:
+def _whole_part(component: str) -> str:
     """Return the part of the service to which a component belongs, by the name that other actions use."""
     return "target" if component.startswith("worker") else _SERVERS.get(component, component)
 
@@ -115,7 +116,7 @@ class Request:
     """
 
     action: Action
-    parameters: Parameters
+    parameters: ActionParameters
     actor: str
     at_us: int
     key: str | None = None
@@ -124,14 +125,14 @@ class Request:
     is_undo: bool = False
 
     @property
-    def target(self) -> str:
+    def part(self) -> str:
         """The part of the service that the action would change."""
-        return self.action.target_of(self.parameters)
+        return self.action.part_of(self.parameters)
 
     @property
     def parts(self) -> frozenset[str]:
         """All parts that no other action may change at the same time; a worker counts as part of the target."""
-        return frozenset({self.target, _part_of(self.target), *self.action.also})
+        return frozenset({self.part, _whole_part(self.part), *self.action.also})
 
 
 @dataclass(slots=True)
@@ -148,7 +149,7 @@ class Record:
     action: str
     parameters: Mapping[str, Any]
     actor: str
-    target: str
+    part: str
     requested_at: str
     status: Status = Status.STARTED
     key: str | None = None
@@ -162,7 +163,14 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as in the audit log and the API."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"status": self.status.value}
+        found = {name: getattr(self, name) for name in self.__slots__} | {"status": self.status.value}
+        return {("target" if name == "part" else name): value for name, value in found.items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Record:
+        """Return the record of a line of the audit log."""
+        fields = {("part" if name == "target" else name): value for name, value in document.items()}
+        return cls(**{**fields, "status": Status(document["status"])})
 
 
 class UnknownActionError(NotFoundError):

@@ -13,7 +13,8 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from relab.core.errors import UnavailableError
+from relab.core.errors import RelabError, UnavailableError
+from relab.testbed.supervisor_client import SupervisorClient
 
 _SUPERVISOR_S: Final = 40.0
 _DATABASE_S: Final = 3
@@ -23,6 +24,7 @@ _NO_ROOM_TRIES: Final = 60
 _STATEMENT_MS: Final = 30_000
 _CACHE_S: Final = 2.0
 _TARGET_S: Final = 5.0
+_MAX_SHOWN: Final = 500
 AUTHOR: Final = "operator"
 """The author of changes of the settings, as the settings history shows it."""
 
@@ -45,11 +47,7 @@ class Plant:
     """
 
     def __init__(self, control: Path, target_url: str, *, pause: Callable[[float], None] = time.sleep) -> None:
-        self._supervisor = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(control), verify=False),
-            base_url="http://supervisor",
-            timeout=_SUPERVISOR_S,
-        )
+        self._supervisor = SupervisorClient(control, within_s=_SUPERVISOR_S)
         self.target_url = target_url
         self._target = httpx.Client(base_url=target_url, timeout=_TARGET_S, trust_env=False)
         self._pause = pause
@@ -87,11 +85,11 @@ class Plant:
 
     def signal(self, name: str, signal: str) -> None:
         """Send a signal to a component."""
-        self._ask("POST", f"/components/{name}/signal", json={"signal": signal})
+        self._ask("POST", f"/components/{name}/signal", {"signal": signal})
 
     def limit(self, name: str, limits: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Set the resource limits of a component; return its status."""
-        return list(self._ask("PUT", f"/components/{name}/limits", json=dict(limits))["components"])
+        return list(self._ask("PUT", f"/components/{name}/limits", dict(limits))["components"])
 
     def settings(self) -> dict[str, Any]:
         """Return the target's settings, including secrets."""
@@ -106,12 +104,12 @@ class Plant:
     ) -> int:
         """Create a version of the settings, and restart the target with it if `restart`; return its number."""
         body = {"author": author, "note": note, "changes": dict(changes), "restart": restart}
-        return int(self._ask("PUT", "/settings", json=body)["version"]["version"])
+        return int(self._ask("PUT", "/settings", body)["version"]["version"])
 
     def roll_back(self, version: int | None, note: str) -> int:
         """Create a version with the content of an older one, and restart the target with it; return its number."""
         body = {"author": AUTHOR, "note": note, "version": version, "restart": True}
-        return int(self._ask("POST", "/settings/rollback", json=body)["version"]["version"])
+        return int(self._ask("POST", "/settings/rollback", body)["version"]["version"])
 
     def access(self) -> dict[str, Any]:
         """Return the ports and the operators' credentials of the dependencies."""
@@ -188,18 +186,15 @@ class Plant:
             response = self._target.request(method, "/ops/flags", **more)
         except httpx.HTTPError as error:
             raise PlantError(f"The target: {type(error).__name__}: {error}") from error
-        return _told("The target", response)
-
-    def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
-        try:
-            response = self._supervisor.request(method, path, **more)
-        except httpx.HTTPError as error:
-            raise PlantError(f"The supervisor: {type(error).__name__}: {error}") from error
-        return _told("The supervisor", response)
-
-
-def _told(who: str, response: httpx.Response) -> dict[str, Any]:
-    if response.is_success:
+        if not response.is_success:
+            raise PlantError(f"The target answers {response.status_code}: {response.text[:_MAX_SHOWN]}")
         found: dict[str, Any] = response.json()
         return found
-    raise PlantError(f"{who} answers {response.status_code}: {response.text[:500]}")
+
+    def _ask(
+        self, method: str, path: str, body: Any = None, *, params: Mapping[str, str | float | bool] | None = None
+    ) -> dict[str, Any]:
+        try:
+            return self._supervisor.ask(method, path, body, params=params)
+        except RelabError as error:
+            raise PlantError(f"The supervisor: {error.message}") from error

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import MAX_LINES, Looks
 from relab.testbed.actions.models import StalePreconditionError, TooManyActionsError
-from relab.testbed.actions.service import ActionService, Answer
+from relab.testbed.actions.service import ActionResult, ActionService
 from relab.testbed.actions.tokens import ANYONE, Caller, Scope, Tokens, refuse_pages
 from relab.testbed.episodes import forgetting
 from relab.testbed.problems import add_problems
@@ -79,7 +79,7 @@ _router = APIRouter()
 
 @_router.get("/health")
 def alive(services: With) -> dict[str, Any]:
-    """Answer that the server is there."""
+    """ActionResult that the server is there."""
     return {"ok": True, "stopped": services.actions.guard.is_stopped}
 
 
@@ -185,7 +185,7 @@ def switch_to(services: With, who: Asking, switch: Switch) -> Switch:
     return switch
 
 
-def _answer(answer: Answer) -> Response:
+def _answer(answer: ActionResult) -> Response:
     found = answer.to_json()
     # A failed action is a valid answer of this server, with its record, but not a success.
     return JSONResponse(found, status_code=200 if found["ok"] else 502)

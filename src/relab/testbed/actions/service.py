@@ -14,13 +14,14 @@ from relab.core.clock import Clock, format_time
 from relab.core.errors import RelabError
 from relab.core.ids import new_id
 from relab.core.json import canonical_json
+from relab.core.validation import problems_of
 from relab.testbed.actions.audit import AuditLog
 from relab.testbed.actions.guard import Guard
 from relab.testbed.actions.models import (
     Action,
+    ActionParameters,
     InProgressError,
     NotReversibleError,
-    Parameters,
     Record,
     Request,
     StalePreconditionError,
@@ -41,7 +42,7 @@ class Operation(Protocol):
         """The entry of the action in the catalogue."""
         ...
 
-    def look(self, parameters: Parameters) -> dict[str, Any]:
+    def look(self, parameters: ActionParameters) -> dict[str, Any]:
         """Return the state that the action concerns; fail if the action would be useless or harmful in it.
 
         Raises:
@@ -49,11 +50,11 @@ class Operation(Protocol):
         """
         ...
 
-    def act(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         """Perform the action; return the changes."""
         ...
 
-    def undo(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         """Restore the state before the action.
 
         Raises:
@@ -63,7 +64,7 @@ class Operation(Protocol):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ActionResult:
     """The answer to a caller.
 
     Attributes:
@@ -143,7 +144,7 @@ class ActionService:
         key: str | None = None,
         dry_run: bool = False,
         if_state: str | None = None,
-    ) -> Answer:
+    ) -> ActionResult:
         """Perform an action, or with `dry_run` return the state that it would find.
 
         Args:
@@ -175,17 +176,17 @@ class ActionService:
         known = None if dry_run else self._guard.known(request)
         if known is not None:
             if known.status is Status.STARTED:
-                raise InProgressError(f"{name!r} is at work on {known.target!r}, asked for with the same key.")
-            return Answer(name, known, known.before, replayed=True)
+                raise InProgressError(f"{name!r} is already running on {known.part!r}, by a request with the same key.")
+            return ActionResult(name, known, known.before, replayed=True)
         if dry_run:
             self._guard.check(request)
-            return Answer(name, None, self._look(operation, parameters, if_state))
+            return ActionResult(name, None, self._look(operation, parameters, if_state))
         with self._guard.admitted(request):
             before = self._look(operation, parameters, if_state)
             record = self._record(request, before)
-            return Answer(name, self._finish(record, lambda: operation.act(parameters, before)), before)
+            return ActionResult(name, self._finish(record, lambda: operation.act(parameters, before)), before)
 
-    def undo(self, record_id: str, *, actor: str) -> Answer:
+    def undo(self, record_id: str, *, actor: str) -> ActionResult:
         """Restore the state before an action.
 
         Raises:
@@ -196,7 +197,7 @@ class ActionService:
         undone = self._audit.get(record_id)
         operation = self._operation(undone.action)
         if undone.undoes is not None or undone.undone_by is not None or operation.action.inverse is None:
-            raise NotReversibleError(f"{undone.action!r} cannot be taken back, or was already.")
+            raise NotReversibleError(f"{undone.action!r} cannot be undone, or has already been undone.")
         parameters = _parameters(operation.action, undone.parameters)
         request = Request(operation.action, parameters, actor, self._clock.now_us(), is_undo=True)
         with self._guard.admitted(request):
@@ -205,7 +206,7 @@ class ActionService:
             if record.status is Status.SUCCEEDED:
                 undone.status, undone.undone_by = Status.UNDONE, record.record_id
                 self._audit.write(undone)
-        return Answer(undone.action, record, record.before)
+        return ActionResult(undone.action, record, record.before)
 
     def _operation(self, name: str) -> Operation:
         found = self._operations.get(name)
@@ -213,13 +214,13 @@ class ActionService:
             raise UnknownActionError(f"There is no action {name[:100]!r}.", remedy="GET /actions lists them.")
         return found
 
-    def _look(self, operation: Operation, parameters: Parameters, if_state: str | None) -> dict[str, Any]:
+    def _look(self, operation: Operation, parameters: ActionParameters, if_state: str | None) -> dict[str, Any]:
         before = operation.look(parameters)
         digest = state_digest(before)
         if if_state is not None and not hmac.compare_digest(digest.encode(), if_state.encode("utf-8", "replace")):
             raise StalePreconditionError(
-                f"The state that {operation.action.name!r} concerns is no longer the one that was seen.",
-                remedy="Look again (dry_run=true) and decide anew.",
+                f"The state that {operation.action.name!r} depends on has changed since the caller read it.",
+                remedy="Read the state again (dry_run=true) and decide again.",
             )
         return {**before, "state_digest": digest}
 
@@ -229,7 +230,7 @@ class ActionService:
             action=request.action.name,
             parameters=request.parameters.model_dump(mode="json"),
             actor=request.actor,
-            target=request.target,
+            part=request.part,
             requested_at=format_time(request.at_us),
             key=request.key,
             fingerprint=request.fingerprint,
@@ -261,11 +262,11 @@ def state_digest(state: Mapping[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def _parameters(action: Action, given: Mapping[str, Any]) -> Parameters:
+def _parameters(action: Action, given: Mapping[str, Any]) -> ActionParameters:
     try:
         return action.parameters.model_validate(dict(given))
     except ValidationError as error:
-        problems = tuple((".".join(map(str, item["loc"])) or "body", item["msg"]) for item in error.errors()[:20])
+        problems = problems_of(error, root="body")
         raise WrongParametersError(
             f"{action.name}: {problems[0][0]}: {problems[0][1]}.",
             problems=problems,

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
 from relab.core.errors import ForbiddenError, InvalidInputError, UnauthenticatedError
 from relab.testbed.actions.models import ActionClass
 
@@ -151,17 +152,13 @@ class Tokens:
             )
         wrong = [scope for scope in scopes if scope not in SCOPES]
         if wrong or not scopes:
-            said = f"{wrong[0][:60]!r} is no scope" if wrong else "A token needs a scope"
-            raise WrongScopeError(f"{said}.", remedy=f"Some of: {', '.join(SCOPES)}.")
+            said = f"{wrong[0][:60]!r} is not a scope" if wrong else "A token needs a scope"
+            raise WrongScopeError(f"{said}.", remedy=f"Give one or more of: {', '.join(SCOPES)}.")
         token = f"actions_{secrets.token_urlsafe(32)}"
         with self._locked():
             known = self._read()
             known[name] = {"digest": _digest(token), "scopes": list(scopes)}
-            building = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}")
-            descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(known, file, indent=2)
-            building.replace(self._path)
+            replace_file(self._path, json.dumps(known, indent=2).encode(), mode=0o600)
         return token
 
     def caller(self, authorization: str | None) -> Caller:

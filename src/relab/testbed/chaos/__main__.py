@@ -9,7 +9,7 @@ import uvicorn
 
 from relab.core.clock import SystemClock
 from relab.testbed.actions.plant import Plant
-from relab.testbed.chaos.faults.catalogue import all_faults
+from relab.testbed.chaos.faults.catalogue import INJECTABLES
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.machine import Impossible
 from relab.testbed.chaos.manager import ChaosManager
@@ -23,12 +23,12 @@ def main() -> None:
     parser.add_argument("--control", type=Path, required=True, help="The supervisor's socket.")
     parser.add_argument("--links", type=Path, required=True, help="The links' socket.")
     parser.add_argument("--private", type=Path, required=True, help="The folder of the workers' sockets.")
-    parser.add_argument("--target", required=True, help="Where the target answers.")
+    parser.add_argument("--target", required=True, help="The address of the target.")
     parser.add_argument("--port", type=int, required=True)
     args = parser.parse_args()
     plant = Plant(args.control, args.target)
     ground = Ground(plant, LinksClient(args.links), args.private, args.target)
-    manager = ChaosManager(all_faults(ground), Impossible(plant), SystemClock())
+    manager = ChaosManager(INJECTABLES, ground, Impossible(plant), SystemClock())
     try:
         uvicorn.run(create_app(manager), host="127.0.0.1", port=args.port, log_level="warning", access_log=False)
     finally:

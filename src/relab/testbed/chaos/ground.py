@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Coroutine, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -75,6 +76,7 @@ class Ground:
     links: LinksClient
     private: Path
     target_url: str
+    _limits: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add_toxic(self, link: str, toxic: Toxic) -> str:
         """Add a toxic to a link; return its id."""
@@ -112,12 +114,22 @@ class Ground:
 
     def change_limits(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some limits of a component and keep the others; return the limits before."""
-        (before,) = (item["limits"] for item in self.plant.components(name))
-        kept = {key: value for key, value in before.items() if value is not None}
-        kept["rlimits"] = {**before["rlimits"], **changes.get("rlimits", {})}
-        rest = {key: value for key, value in changes.items() if key != "rlimits"}
-        self.plant.limit(name, {**kept, **rest})
+        # The supervisor replaces all limits at once, so two faults at the same time must not overwrite each other's.
+        with self._limits:
+            (before,) = (item["limits"] for item in self.plant.components(name))
+            kept = {key: value for key, value in before.items() if value is not None}
+            kept["rlimits"] = {**before["rlimits"], **changes.get("rlimits", {})}
+            rest = {key: value for key, value in changes.items() if key != "rlimits"}
+            self.plant.limit(name, {**kept, **rest})
         return dict(before)
+
+    def any_worker(self, query: Callable[[Mapping[str, Any]], bool]) -> bool:
+        """Return whether a query about the status of its defects is true for any of the target's workers.
+
+        Raises:
+            PlantError: a worker does not answer.
+        """
+        return any(query(self.tell_worker(number, {"op": "status"})) for number in self.workers())
 
     def tell_worker(self, number: int, order: Mapping[str, Any]) -> dict[str, Any]:
         """Send an order to a worker and return its answer.

@@ -44,8 +44,8 @@ def _look(plant: Plant) -> dict[str, str]:
     available = plant.limits_available()
     missing = [name for name in ("cpu_pct", "memory_mb") if available.get(name) is None]
     if missing:
-        found["cgroup"] = f"there is no control group that may be written for {' and '.join(missing)}"
+        found["cgroup"] = f"this process may not write a control group for {' and '.join(missing)}"
     folder = Path(plant.settings()["data_dir"])
     if not folder.is_mount():
-        found["mount"] = "the target's data folder is no volume of its own, and the machine's disk must not be filled"
+        found["mount"] = "the target's data folder is not a separate volume, and the machine's disk must not be filled"
     return found

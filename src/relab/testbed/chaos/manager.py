@@ -1,121 +1,104 @@
-"""Injections: one thread starts them after their delay, ramps them up, pauses and ends them."""
+"""Injections of one testbed: start them after their delay, ramp them up, pause and end them.
+
+The manager's lock protects only the list of injections. Each injection has a lock of its own, held while its injector
+works, because that may take many seconds: a slow component delays only the injection that works on it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import heapq
-import itertools
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
-from pydantic import ValidationError
 
 from relab.core.clock import Clock, format_time
 from relab.core.errors import RelabError
 from relab.core.ids import new_id
+from relab.testbed.chaos.faults.base import RAMP_STEPS, Injectable, Injector
+from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.models import (
     AlreadyActiveError,
     AlreadyEndedError,
-    Cause,
-    Fault,
+    FaultParameters,
     Injection,
+    InjectionPhase,
     NotEndedError,
     NotPossibleHereError,
-    Parameters,
-    Phase,
     UnknownFaultError,
     UnknownInjectionError,
-    WrongFaultParametersError,
 )
 
 MAX_DURATION_S: Final = 86_400.0
-STEPS_OF_A_RAMP: Final = 10
-"""A fault with a ramp grows in so many equal steps, the first of them at once."""
-_TRIES_AGAIN_S: Final = 2.0
-_OPEN: Final = frozenset((Phase.WAITING, Phase.ACTIVE))
+_RETRY_AFTER_S: Final = 2.0
+_MAX_NOTE: Final = 500
+_MAX_ERROR: Final = 2_000
 
 _log = structlog.get_logger(__name__)
-
-Make = Callable[[Parameters], Cause]
-
-
-@dataclass(order=True)
-class _Appointment:
-    at: float
-    number: int
-    act: Callable[[], None] = field(compare=False)
-
-
-@dataclass
-class _Running:
-    injection: Injection
-    fault: Fault
-    parameters: Parameters
-    cause: Cause | None = None
 
 
 class ChaosManager:
     """All injections of one testbed.
 
     Args:
-        faults: each with the function that creates its cause; those that are impossible on this machine are listed too.
+        catalogue: everything that can be injected, by name; the events that this machine cannot inject are listed too.
+        ground: the access to the testbed that fault injection has.
         impossible: `{need: reason}` for needs that this machine does not meet.
         clock: for the times in injections.
     """
 
-    def __init__(self, faults: Mapping[str, tuple[Fault, Make]], impossible: Mapping[str, str], clock: Clock) -> None:
-        self._faults = faults
+    def __init__(
+        self, catalogue: Mapping[str, Injectable[Any]], ground: Ground, impossible: Mapping[str, str], clock: Clock
+    ) -> None:
+        self._catalogue = catalogue
+        self._ground = ground
         self._impossible = impossible
         self._clock = clock
         self._all: dict[str, _Running] = {}
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-        self._appointments: list[_Appointment] = []
-        self._numbers = itertools.count()
-        self._closing = False
-        self._thread = threading.Thread(target=self._keep_times, name="chaos-times", daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
 
     def catalogue(self) -> list[dict[str, Any]]:
-        """Return all faults, each with the reason if it is impossible on this machine."""
-        return [{**fault.to_json(), "impossible": self._why_not(fault)} for fault, _ in self._faults.values()]
+        """Return all entries of the catalogue, each with the reason if it is impossible on this machine."""
+        return [{**event.to_json(), "impossible": self._why_not(event)} for event in self._catalogue.values()]
 
     def inject(
         self, name: str, given: Mapping[str, Any], *, delay_s: float = 0.0, duration_s: float | None = None
     ) -> Injection:
-        """Inject a fault, at once or after `delay_s`.
+        """Inject a fault or noise, at once or after `delay_s`.
 
         Raises:
-            UnknownFaultError, WrongFaultParametersError: the fault is unknown, or its parameters are invalid.
+            UnknownFaultError, WrongFaultParametersError: the name is unknown, or the parameters are invalid.
             AlreadyActiveError: the same fault is active or waiting.
             NotPossibleHereError: this machine does not meet its needs.
             UnavailableError: a component that it works on does not answer; nothing was changed.
         """
-        fault, make = self._fault(name)
-        parameters = _parameters(fault, given)
-        why_not = self._why_not(fault)
+        event = self._find(name)
+        parameters = event.read_parameters(given)
+        why_not = self._why_not(event)
         if why_not is not None:
-            raise NotPossibleHereError(f"{name!r} cannot be brought about here: {why_not}.")
+            raise NotPossibleHereError(f"{name!r} cannot be injected on this machine: {why_not}.")
+        injection = Injection(
+            new_id(),
+            name,
+            parameters.model_dump(mode="json"),
+            format_time(self._clock.now_us()),
+            delay_s,
+            duration_s,
+        )
+        running = _Running(injection, event, parameters, self._ground, self._clock)
         with self._lock:
             for other in self._all.values():
-                if other.fault.name == name and other.injection.phase in _OPEN:
+                if other.injection.fault == name and other.injection.is_open:
                     raise AlreadyActiveError(
                         f"{name!r} is {other.injection.phase.value} as {other.injection.injection_id}.",
                         remedy="Stop it first.",
                     )
-            injection = Injection(new_id(), name, parameters.model_dump(mode="json"), self._now(), delay_s, duration_s)
-            running = _Running(injection, fault, parameters)
             self._all[injection.injection_id] = running
-            if delay_s > 0:
-                self._at(delay_s, lambda: self._begin_quietly(running, make))
-            else:
-                self._begin(running, make)
-        return injection
+        running.start()
+        return running.injection
 
     def stop(self, injection_id: str) -> Injection:
         """End an injection. Damage that only a repair should fix remains.
@@ -125,12 +108,23 @@ class ChaosManager:
             AlreadyEndedError: it has already ended.
             NotEndedError: a component that it works on does not answer; the injection continues.
         """
-        with self._lock:
-            running = self._get(injection_id)
-            if running.injection.phase not in _OPEN:
-                raise AlreadyEndedError(f"{injection_id} has ended: it is {running.injection.phase.value}.")
-            self._end(running, Phase.STOPPED)
-            return running.injection
+        return self._get(injection_id).end(InjectionPhase.STOPPED)
+
+    def stop_fault(self, name: str) -> list[Injection]:
+        """End all active and waiting injections of a fault; return them.
+
+        Raises:
+            UnknownFaultError: the name is unknown.
+            NotEndedError: a component that an injection works on does not answer; the injection continues.
+        """
+        self._find(name)
+        stopped: list[Injection] = []
+        for injection in self.list():
+            if injection.fault == name and injection.is_open:
+                # The injection may end by itself between listing and stopping.
+                with contextlib.suppress(AlreadyEndedError):
+                    stopped.append(self.stop(injection.injection_id))
+        return stopped
 
     def get(self, injection_id: str) -> Injection:
         """Return an injection.
@@ -138,8 +132,7 @@ class ChaosManager:
         Raises:
             UnknownInjectionError: no injection has this id.
         """
-        with self._lock:
-            return self._get(injection_id).injection
+        return self._get(injection_id).injection
 
     def check(self, fault: str, injection_id: str) -> None:
         """Check that an injection is of this fault.
@@ -148,7 +141,7 @@ class ChaosManager:
             UnknownInjectionError: it is of another fault, or no injection has this id.
         """
         if self.get(injection_id).fault != fault:
-            raise UnknownInjectionError(f"{injection_id[:100]!r} is no injection of {fault[:100]!r}.")
+            raise UnknownInjectionError(f"{injection_id[:100]!r} is not an injection of {fault[:100]!r}.")
 
     def list(self) -> list[Injection]:
         """Return all injections, newest first."""
@@ -158,143 +151,193 @@ class ChaosManager:
     def stop_all(self) -> int:
         """End all active and waiting injections; return their number."""
         with self._lock:
-            found = [running for running in self._all.values() if running.injection.phase in _OPEN]
-            for running in found:
-                # Continue with the others; `_end` has added a note to this one.
-                with contextlib.suppress(NotEndedError):
-                    self._end(running, Phase.STOPPED)
+            found = [running for running in self._all.values() if running.injection.is_open]
+        for running in found:
+            # Continue with the others; `end` has added a note to this one.
+            with contextlib.suppress(NotEndedError, AlreadyEndedError):
+                running.end(InjectionPhase.STOPPED)
         return len(found)
 
     def forget(self) -> None:
         """End all injections and delete them."""
+        self.stop_all()
         with self._lock:
-            self.stop_all()
+            forgotten = list(self._all.values())
             self._all.clear()
-            self._appointments.clear()
+        for running in forgotten:
+            running.close()
 
     def close(self) -> None:
-        """End all injections, and stop the thread."""
-        self.stop_all()
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._thread.join()
+        """End all injections, and wait for their threads."""
+        self.forget()
 
-    def _begin_quietly(self, running: _Running, make: Make) -> None:
-        if running.injection.phase is Phase.WAITING:
-            try:
-                self._begin(running, make)
-            except RelabError:
-                _log.warning("injection_failed", fault=running.fault.name, error=running.injection.error)
-
-    def _begin(self, running: _Running, make: Make) -> None:
-        injection, given = running.injection, running.parameters
-        try:
-            running.cause = make(given)
-            running.cause.set_level(given.intensity if given.ramp_s == 0 else given.intensity / STEPS_OF_A_RAMP)
-        except BaseException as error:
-            injection.phase, injection.error, injection.ended_at = Phase.FAILED, str(error)[:2_000], self._now()
-            if running.cause is not None:
-                running.cause.end()
-            raise
-        injection.phase, injection.began_at = Phase.ACTIVE, self._now()
-        for step in range(2, STEPS_OF_A_RAMP + 1) if given.ramp_s > 0 else ():
-            level = given.intensity * step / STEPS_OF_A_RAMP
-            self._at(given.ramp_s * (step - 1) / (STEPS_OF_A_RAMP - 1), functools.partial(self._level, running, level))
-        if given.period_s > 0:
-            self._at(given.ramp_s + given.period_s * given.duty, lambda: self._pause(running))
-        if injection.duration_s is not None:
-            self._at(injection.duration_s, lambda: self._expire(running))
-
-    def _pause(self, running: _Running) -> None:
-        given = running.parameters
-        self._level(running, 0.0)
-        self._at(given.period_s * (1 - given.duty), lambda: self._go_on(running))
-
-    def _go_on(self, running: _Running) -> None:
-        given = running.parameters
-        self._level(running, given.intensity)
-        self._at(given.period_s * given.duty, lambda: self._pause(running))
-
-    def _level(self, running: _Running, level: float) -> None:
-        if running.injection.phase is Phase.ACTIVE and running.cause is not None:
-            try:
-                running.cause.set_level(level)
-            except RelabError as error:
-                # A repair may have removed what the cause worked on; that does not make the injection a failure.
-                running.injection.notes.append(f"{self._now()}: {error}"[:500])
-
-    def _end(self, running: _Running, phase: Phase) -> None:
-        """End a cause. If that fails, the injection stays active and can be stopped again.
-
-        Raises:
-            NotEndedError: the cause could not be ended.
-        """
-        if running.injection.phase not in _OPEN:
-            return
-        if running.cause is not None:
-            try:
-                running.cause.end()
-            except RelabError as error:
-                running.injection.notes.append(f"{self._now()}: {error}"[:500])
-                raise NotEndedError(
-                    f"{running.fault.name!r} is not ended: {error}", remedy="Stop it again, or reset the testbed."
-                ) from error
-        running.injection.phase, running.injection.ended_at = phase, self._now()
-
-    def _expire(self, running: _Running) -> None:
-        try:
-            self._end(running, Phase.EXPIRED)
-        except NotEndedError:
-            self._at(_TRIES_AGAIN_S, lambda: self._expire(running))
-
-    def _keep_times(self) -> None:
-        while True:
-            with self._changed:
-                while not self._closing and (not self._appointments or self._appointments[0].at > time.monotonic()):
-                    left = self._appointments[0].at - time.monotonic() if self._appointments else None
-                    self._changed.wait(left)
-                if self._closing:
-                    return
-                due = heapq.heappop(self._appointments)
-                try:
-                    due.act()
-                except Exception:  # noqa: BLE001 one injection's error must not end the times of all others
-                    _log.exception("appointment_failed")
-
-    def _at(self, in_s: float, act: Callable[[], None]) -> None:
-        with self._changed:
-            heapq.heappush(self._appointments, _Appointment(time.monotonic() + in_s, next(self._numbers), act))
-            self._changed.notify_all()
-
-    def _fault(self, name: str) -> tuple[Fault, Make]:
-        found = self._faults.get(name)
+    def _find(self, name: str) -> Injectable[Any]:
+        found = self._catalogue.get(name)
         if found is None:
-            raise UnknownFaultError(f"There is no fault {name[:100]!r}.", remedy=f"One of: {', '.join(self._faults)}.")
+            raise UnknownFaultError(
+                f"There is no fault {name[:100]!r}.", remedy=f"One of: {', '.join(self._catalogue)}."
+            )
         return found
 
     def _get(self, injection_id: str) -> _Running:
-        found = self._all.get(injection_id)
+        with self._lock:
+            found = self._all.get(injection_id)
         if found is None:
-            raise UnknownInjectionError(f"Nothing was injected as {injection_id[:100]!r}.")
+            raise UnknownInjectionError(f"There is no injection {injection_id[:100]!r}.")
         return found
 
-    def _why_not(self, fault: Fault) -> str | None:
-        return next((self._impossible[need] for need in fault.needs if need in self._impossible), None)
+    def _why_not(self, event: Injectable[Any]) -> str | None:
+        return next((self._impossible[need] for need in event.needs if need in self._impossible), None)
+
+
+class _Running:
+    """One injection at work. A thread changes its level and ends it in time, if it has such times.
+
+    `injection` is replaced as a whole, so it can be read at any time, from any thread.
+    """
+
+    def __init__(
+        self, injection: Injection, event: Injectable[Any], parameters: FaultParameters, ground: Ground, clock: Clock
+    ) -> None:
+        self.injection = injection
+        self._event = event
+        self._parameters = parameters
+        self._ground = ground
+        self._clock = clock
+        self._injector: Injector | None = None
+        self._working = threading.Lock()
+        self._ended = threading.Event()
+        self._began_s = 0.0
+        self._thread = threading.Thread(target=self._keep_times, name=f"injection-{injection.fault}", daemon=True)
+
+    def start(self) -> None:
+        """Begin now, or in a thread after the delay.
+
+        Raises:
+            UnavailableError: a component that it works on does not answer; nothing was changed.
+        """
+        if self.injection.delay_s == 0:
+            self._begin()
+        parameters = self._parameters
+        if self.injection.delay_s > 0 or self.injection.duration_s or parameters.ramp_s > 0 or parameters.period_s > 0:
+            self._thread.start()
+
+    def end(self, phase: InjectionPhase) -> Injection:
+        """End the injection. If that fails, it stays active and can be ended again.
+
+        Raises:
+            AlreadyEndedError: it has already ended.
+            NotEndedError: its injector could not be ended.
+        """
+        with self._working:
+            if not self.injection.is_open:
+                raise AlreadyEndedError(
+                    f"{self.injection.injection_id} has already ended: it is {self.injection.phase.value}."
+                )
+            if self._injector is not None:
+                try:
+                    self._injector.end()
+                except RelabError as error:
+                    self._note(error)
+                    raise NotEndedError(
+                        f"{self.injection.fault!r} could not be ended: {error}",
+                        remedy="Stop it again, or reset the testbed.",
+                    ) from error
+            self._change(phase=phase, ended_at=self._now())
+            self._ended.set()
+            return self.injection
+
+    def close(self) -> None:
+        """Stop the thread, whether the injection has ended or not."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _keep_times(self) -> None:
+        if self.injection.delay_s > 0:
+            if self._ended.wait(self.injection.delay_s):
+                return
+            try:
+                self._begin()
+            except RelabError:
+                _log.warning("injection_failed", fault=self.injection.fault, error=self.injection.error)
+                return
+        duration_s = self.injection.duration_s
+        try:
+            self._vary(duration_s)
+        except Exception:  # noqa: BLE001 whatever its injector does, the injection must end in time
+            _log.exception("injection_level_failed", fault=self.injection.fault)
+        if duration_s is not None and not self._waits_until(duration_s):
+            self._expire()
+
+    def _vary(self, duration_s: float | None) -> None:
+        for at_s, level in _levels(self._parameters):
+            if (duration_s is not None and at_s >= duration_s) or self._waits_until(at_s):
+                return
+            self._set_level(level)
+
+    def _waits_until(self, at_s: float) -> bool:
+        """Wait until a time after the beginning; return whether the injection has ended meanwhile."""
+        return self._ended.wait(max(self._began_s + at_s - time.monotonic(), 0.0))
+
+    def _begin(self) -> None:
+        with self._working:
+            if self.injection.phase is not InjectionPhase.WAITING:
+                return
+            given = self._parameters
+            try:
+                self._injector = self._event.injector(self._ground, given)
+                self._injector.set_level(given.intensity if given.ramp_s == 0 else given.intensity / RAMP_STEPS)
+            except BaseException as error:
+                self._change(phase=InjectionPhase.FAILED, error=str(error)[:_MAX_ERROR], ended_at=self._now())
+                self._ended.set()
+                if self._injector is not None:
+                    self._injector.end()
+                raise
+            self._began_s = time.monotonic()
+            self._change(phase=InjectionPhase.ACTIVE, began_at=self._now())
+
+    def _set_level(self, level: float) -> None:
+        with self._working:
+            if self.injection.phase is InjectionPhase.ACTIVE and self._injector is not None:
+                try:
+                    self._injector.set_level(level)
+                except RelabError as error:
+                    # A repair may have removed what the injector worked on; the injection has not failed.
+                    self._note(error)
+
+    def _expire(self) -> None:
+        while True:
+            try:
+                self.end(InjectionPhase.EXPIRED)
+            except AlreadyEndedError:
+                return
+            except NotEndedError:
+                if self._ended.wait(_RETRY_AFTER_S):
+                    return
+            else:
+                return
+
+    def _note(self, error: RelabError) -> None:
+        self._change(notes=(*self.injection.notes, f"{self._now()}: {error}"[:_MAX_NOTE]))
+
+    def _change(self, **changes: Any) -> None:
+        self.injection = replace(self.injection, **changes)
 
     def _now(self) -> str:
         return format_time(self._clock.now_us())
 
 
-def _parameters(fault: Fault, given: Mapping[str, Any]) -> Parameters:
-    try:
-        found = fault.parameters.model_validate(dict(given))
-    except ValidationError as error:
-        problems = tuple((".".join(map(str, item["loc"])) or "body", item["msg"]) for item in error.errors()[:20])
-        raise WrongFaultParametersError(
-            f"{fault.name}: {problems[0][0]}: {problems[0][1]}.", problems=problems
-        ) from error
-    if (found.ramp_s > 0 or found.period_s > 0) and not fault.can_vary:
-        problem = ("ramp_s" if found.ramp_s > 0 else "period_s", "this cause is there or not; it cannot grow or pause")
-        raise WrongFaultParametersError(f"{fault.name}: {problem[0]}: {problem[1]}.", problems=(problem,))
-    return found
+def _levels(given: FaultParameters) -> Iterator[tuple[float, float]]:
+    """Yield the seconds after the beginning at which the level changes, and the new level, 0 to 1.
+
+    The first level of a ramp is not included: the beginning sets it. An intermittent fault changes for ever.
+    """
+    if given.ramp_s > 0:
+        for step in range(2, RAMP_STEPS + 1):
+            yield given.ramp_s * (step - 1) / (RAMP_STEPS - 1), given.intensity * step / RAMP_STEPS
+    at_s = given.ramp_s
+    while given.period_s > 0:
+        yield at_s + given.period_s * given.duty, 0.0
+        at_s += given.period_s
+        yield at_s, given.intensity

@@ -1,24 +1,17 @@
-"""Values of the chaos server: faults, causes, and injections with their phase."""
+"""Values of the chaos server: parameters and symptoms of faults, and injections with their phase."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 
 
-class Kind(StrEnum):
-    """The kind of an event: a fault needs a repair; noise looks alarming and needs none."""
-
-    FAULT = "fault"
-    NOISE = "noise"
-
-
-class Phase(StrEnum):
+class InjectionPhase(StrEnum):
     """The phase of an injection. There is no `repaired`: that can only be measured on the target."""
 
     WAITING = "waiting"
@@ -28,14 +21,15 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
-class Parameters(BaseModel):
-    """What every fault takes.
+class FaultParameters(BaseModel):
+    """The parameters of every fault.
 
     Attributes:
-        intensity: 0 to 1, how strong the cause is at its strongest.
-        seed: of what is random in it.
-        ramp_s: over how many seconds it grows from nothing to its intensity.
-        period_s, duty: an intermittent cause is there for `duty` of each period; 0 is without a break.
+        intensity: 0 to 1, the strength of the fault at its strongest.
+        seed: of all random choices that the fault makes.
+        ramp_s: time in which it grows from nothing to its intensity.
+        period_s, duty: an intermittent fault is on for the share `duty` of each period; with a period of 0 it is
+            constant.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_max_length=100)
@@ -45,22 +39,6 @@ class Parameters(BaseModel):
     ramp_s: float = Field(0.0, ge=0, le=3_600)
     period_s: float = Field(0.0, ge=0, le=3_600)
     duty: float = Field(0.5, gt=0, lt=1)
-
-
-class Cause(Protocol):
-    """An active cause. `set_level` is called once for a constant cause, repeatedly for a ramp or intermittent one."""
-
-    def set_level(self, level: float) -> None:
-        """Set the strength of the cause, from 0 (off) to 1.
-
-        Raises:
-            UnavailableError: a component that it works on does not answer.
-        """
-        ...
-
-    def end(self) -> None:
-        """Remove what only the injector can remove; damage that a repair should fix remains."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,49 +56,13 @@ class Symptom:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault of the catalogue.
-
-    Attributes:
-        needs: of the machine: `root`, `cgroup`, `mount`; empty if it needs none.
-        repairs: actions, each of which repairs it permanently.
-        harms: actions that do not repair it, although they look plausible.
-        can_vary: whether its level may change while it is active.
-    """
-
-    name: str
-    title: str
-    kind: Kind
-    parameters: type[Parameters]
-    symptom: Symptom
-    repairs: tuple[str, ...] = ()
-    harms: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    can_vary: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fault as the catalogue lists it."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "kind": self.kind.value,
-            "needs": list(self.needs),
-            "can_vary": self.can_vary,
-            "shows": self.symptom.shows,
-            "tells_apart": self.symptom.tells_apart,
-            "look_alikes": list(self.symptom.look_alikes),
-            "repairs": list(self.repairs),
-            "parameters": self.parameters.model_json_schema(),
-        }
-
-
-@dataclass(slots=True)
 class Injection:
-    """One injection of a fault.
+    """The state of one injection of a fault at one moment.
 
     Attributes:
         duration_s: time after which it is stopped; None to continue until it is stopped on request.
-        began_at: when the cause became active, RFC 3339; None before that.
+        began_at: when the fault became active, RFC 3339; None before that.
+        notes: errors that did not end the injection, with their time.
     """
 
     injection_id: str
@@ -129,19 +71,27 @@ class Injection:
     requested_at: str
     delay_s: float = 0.0
     duration_s: float | None = None
-    phase: Phase = Phase.WAITING
+    phase: InjectionPhase = InjectionPhase.WAITING
     began_at: str | None = None
     ended_at: str | None = None
     error: str | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the injection as JSON for the API."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"phase": self.phase.value}
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "phase": self.phase.value,
+            "notes": list(self.notes),
+        }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it waits or is active."""
+        return self.phase in {InjectionPhase.WAITING, InjectionPhase.ACTIVE}
 
 
 class UnknownFaultError(NotFoundError):
-    """No fault of the catalogue has this name."""
+    """The catalogue has no fault or noise event with this name."""
 
     code = "unknown_fault"
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request
 from relab.testbed.chaos.manager import MAX_DURATION_S, ChaosManager
 from relab.testbed.episodes import breaker, forgetting
 from relab.testbed.problems import add_problems
-from relab.testbed.scenarios.stopping import stopping
 
 _OWN = frozenset(("delay_s", "duration_s", "duration", "delay"))
 _Seconds = Annotated[float | None, Query(gt=0, le=MAX_DURATION_S)]
@@ -21,8 +20,7 @@ def create_app(manager: ChaosManager) -> FastAPI:
     app.state.manager = manager
     add_problems(app)
     app.include_router(_alive)
-    for routes in (_router, stopping):
-        app.include_router(routes, dependencies=[Depends(breaker())])
+    app.include_router(_router, dependencies=[Depends(breaker())])
     app.include_router(forgetting(manager.forget))
     return app
 
@@ -40,19 +38,19 @@ _alive = APIRouter()
 
 @_alive.get("/health")
 def health() -> dict[str, bool]:
-    """Answer that the server is there."""
+    """Return whether the server runs."""
     return {"ok": True}
 
 
 @_router.get("/faults")
 def catalogue(manager: With) -> dict[str, Any]:
-    """Return every fault: its parameters, what it shows, what tells it apart, and what repairs it."""
+    """Return every fault: its parameters, its symptoms, the findings that tell it apart, and its repairs."""
     return {"faults": manager.catalogue()}
 
 
 @_router.get("/break")
 def injections(manager: With) -> dict[str, Any]:
-    """Return what was injected, newest first."""
+    """Return all injections, newest first."""
     return {"injections": [item.to_json() for item in manager.list()]}
 
 
@@ -71,7 +69,7 @@ def inject(
     duration: _Seconds = None,
     delay: Annotated[float, Query(ge=0, le=MAX_DURATION_S)] = 0.0,
 ) -> dict[str, Any]:
-    """Bring a cause about: for `duration` seconds or until it is stopped, after `delay` seconds."""
+    """Inject a fault after `delay` seconds, for `duration` seconds or until it is stopped."""
     given = {key: value for key, value in request.query_params.items() if key not in _OWN} | (body or {})
     made = manager.inject(fault, given, delay_s=delay, duration_s=duration)
     return {"id": made.injection_id, **made.to_json()}
@@ -82,3 +80,12 @@ def stop(manager: With, fault: _Id, injection_id: _Id) -> dict[str, Any]:
     """End an injection."""
     manager.check(fault, injection_id)
     return manager.stop(injection_id).to_json()
+
+
+@_router.post("/break/{fault}/stop")
+def stop_fault(manager: With, fault: _Id) -> dict[str, Any]:
+    """End all active and waiting injections of a fault, if there are any.
+
+    Rollbacks in chaostoolkit's format need this route: such a file cannot contain the id of an injection that it starts.
+    """
+    return {"stopped": [injection.to_json() for injection in manager.stop_fault(fault)]}

@@ -39,7 +39,7 @@ def main() -> int:
     """Work until the time is over, then wait for a signal; return the exit code."""
     parser = argparse.ArgumentParser(prog="report")
     parser.add_argument("--settings", type=Path, required=True, help="The shop's settings, JSON.")
-    parser.add_argument("--order", type=Path, required=True, help="What is wanted, JSON.")
+    parser.add_argument("--order", type=Path, required=True, help="The parameters of the job, JSON.")
     args = parser.parse_args()
     settings: dict[str, Any] = json.loads(args.settings.read_bytes())
     order = Order.model_validate_json(args.order.read_bytes()) if args.order.exists() else Order()

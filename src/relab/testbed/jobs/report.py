@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from relab.core.atomic_files import replace_file
+
 _ALIKE: Final = 5
 _KEPT: Final = 200
 
@@ -78,17 +80,11 @@ def write(lines: Sequence[Line], path: Path) -> None:
         OSError: the disk is full, for example.
     """
     best = sorted(lines, key=lambda line: -line.sold)[:_KEPT]
-    fresh = path.with_name(f".{path.name}.new")
     text = "".join(
         json.dumps({"id": line.product_id, "name": line.name, "sold": line.sold, "alike": line.alike}) + "\n"
         for line in best
     )
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+    replace_file(path, text.encode())
 
 
 def _likeness(one: Product, other: Product) -> float:

@@ -1,1 +1,6 @@
-"""Scenarios: planned events on a testbed, as files in chaostoolkit's experiment format, and a runner for them."""
+"""Scenarios: planned events on a testbed, as files in chaostoolkit's experiment format, and a runner for them.
+
+In: a file or the name of a shipped scenario; the addresses of a testbed; values for the file's variables.
+Out: a conclusion (held, deviated, undecided, interrupted) and chaostoolkit's journal.
+Doors: `service`; `background.BackgroundLoad`, the users of a testbed, for scoring. It reaches a testbed over HTTP only.
+"""

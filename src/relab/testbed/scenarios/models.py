@@ -120,7 +120,7 @@ class RegexTolerance(_Part):
         try:
             re.compile(given)
         except re.error as error:
-            raise ValueError(f"{given!r} is no regular expression: {error}") from error
+            raise ValueError(f"{given!r} is not a regular expression: {error}") from error
         return given
 
 
@@ -253,7 +253,7 @@ class Experiment(_Controlled):
         named = {step.name for step in (*probes, *self.method) if isinstance(step, Activity)}
         for step in (*probes, *self.method, *self.rollbacks):
             if isinstance(step, Reference) and step.ref not in named:
-                raise ValueError(f"ref names {step.ref!r}, which is no activity of the method or the hypothesis")
+                raise ValueError(f"ref names {step.ref!r}, which is not an activity of the method or the hypothesis")
         for probe in probes:
             if isinstance(probe, Activity) and "tolerance" not in probe.model_fields_set:
                 raise ValueError(f"the probe {probe.name!r} of the hypothesis has no tolerance")

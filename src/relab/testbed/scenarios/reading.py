@@ -85,7 +85,7 @@ def parse_scenario(text: str, name: str, *, source: str, allow_code: bool = Fals
         problems = tuple(
             (_place(item["loc"]), _said(item["msg"], read.line_of(item["loc"]))) for item in error.errors()
         )
-        raise ScenarioError(f"{source} is no scenario that can be run here.", problems=problems) from error
+        raise ScenarioError(f"{source} is not a valid scenario.", problems=problems) from error
     assert isinstance(read.value, dict), "an experiment is a mapping"
     if not allow_code:
         _refuse_code(experiment, source)

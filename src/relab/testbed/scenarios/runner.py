@@ -42,7 +42,7 @@ class Section(StrEnum):
     ROLLBACKS = "rollbacks"
 
 
-Tell = Callable[[Section, str], None]
+ReportStep = Callable[[Section, str], None]
 
 
 class _InterruptedError(Exception):
@@ -61,7 +61,7 @@ class Run:
         scenario: the scenario to run.
         variables: the values of its variables in this run.
         stop: ends the method when set, from any thread; the rollbacks still run.
-        tell: is called with a message about each step, from the thread that performs it.
+        report: is called with a message about each step, from the thread that performs it.
 
     Attributes:
         journal: the journal of the run so far.
@@ -71,7 +71,7 @@ class Run:
     scenario: Scenario
     variables: Variables
     stop: Event
-    tell: Tell
+    report: ReportStep
     journal: Journal = field(init=False)
     problems: list[str] = field(default_factory=list)
 
@@ -138,33 +138,33 @@ class Run:
             started: list[Future[None]] = []
             for number, step in enumerate(steps, 1):
                 activity = self._experiment.activity(step)
-                told = f"{number} of {len(steps)}: {activity.name}"
+                message = f"{number} of {len(steps)}: {activity.name}"
                 if activity.background:
-                    started.append(pool.submit(self._do, activity, told, rows))
+                    started.append(pool.submit(self._do, activity, message, rows))
                 else:
-                    self._do(activity, told, rows)
+                    self._do(activity, message, rows)
             for each in started:
                 each.result()
 
     def _is_background(self, step: Activity | Reference) -> bool:
         return self._experiment.activity(step).background
 
-    def _do(self, activity: Activity, told: str, rows: list[dict[str, Any]]) -> None:
+    def _do(self, activity: Activity, message: str, rows: list[dict[str, Any]]) -> None:
         before_s = self.variables.seconds(activity.pauses.before, "pauses.before")
         after_s = self.variables.seconds(activity.pauses.after, "pauses.after")
-        self._pause(before_s, f"{told} (in {before_s:g} s)")
+        self._pause(before_s, f"{message} (in {before_s:g} s)")
         row = self.execute(activity)
         rows.append(row)
         refused = refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
         said = f": {refused}" if refused else ""
-        self.tell(Section.METHOD, f"{told}{said}")
+        self.report(Section.METHOD, f"{message}{said}")
         if activity.type == "action" and refused:
             raise _AbortedError(f"The action {activity.name!r} was not done: {refused}")
         self._pause(after_s, f"waiting {after_s:g} s")
 
-    def _pause(self, seconds: float, told: str) -> None:
+    def _pause(self, seconds: float, message: str) -> None:
         if seconds > 0:
-            self.tell(Section.METHOD, told)
+            self.report(Section.METHOD, message)
             self.stop.wait(seconds)
         self._check_stop()
 
@@ -174,7 +174,7 @@ class Run:
 
     def _steady_state(self, section: Section) -> dict[str, Any]:
         state, why = self.look()
-        self.tell(section, f"no: {why}" if why else "yes")
+        self.report(section, f"no: {why}" if why else "yes")
         return state
 
     def look(self) -> tuple[dict[str, Any], str | None]:
@@ -222,7 +222,7 @@ class Run:
             row = self.execute(activity)
             rows.append(row)
             refused = refusal(row["output"]) if row["status"] == "succeeded" else row["exception"][-1]
-            self.tell(
+            self.report(
                 Section.ROLLBACKS, f"{number} of {len(steps)}: {activity.name}{f': {refused}' if refused else ''}"
             )
             if refused:
@@ -257,7 +257,7 @@ class _Watch:
             states.append(state)
             if state["steady_state_met"] is not last:
                 last = state["steady_state_met"]
-                self._run.tell(Section.DURING, f"no: {why}" if why else "yes")
+                self._run.report(Section.DURING, f"no: {why}" if why else "yes")
             self._done.wait(_LOOKS_EVERY_S)
 
 

@@ -13,7 +13,7 @@ from relab import __version__
 from relab.testbed.models import Addresses
 from relab.testbed.scenarios.errors import NoServerError
 from relab.testbed.scenarios.reading import Scenario, find_scenario, parse_scenario, shipped_names
-from relab.testbed.scenarios.runner import Journal, Run, Section, Tell, share_met
+from relab.testbed.scenarios.runner import Journal, ReportStep, Run, Section, share_met
 from relab.testbed.scenarios.variables import load_variables, read_overrides
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conclusion",
-    "Outcome",
     "Scenario",
+    "ScenarioResult",
     "Section",
     "find_scenario",
     "parse_scenario",
@@ -48,7 +48,7 @@ class Conclusion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScenarioResult:
     """A run that has ended.
 
     Attributes:
@@ -72,10 +72,10 @@ def run_scenario(
     *,
     rate_per_s: float,
     stop: Event,
-    tell: Tell,
+    report: ReportStep,
     overrides: Mapping[str, Any] | None = None,
     make_token: Callable[[], str] | None = None,
-) -> Outcome:
+) -> ScenarioResult:
     """Run a scenario on a testbed to its end.
 
     Args:
@@ -83,7 +83,7 @@ def run_scenario(
         addresses: of the testbed; they replace `target_url`, `chaos_url` and `actions_url`.
         rate_per_s: of the background load; 0 for no load.
         stop: ends the run early when set, from any thread. The rollbacks still run.
-        tell: is called with a message about each step, from the thread that performs it.
+        report: is called with a message about each step, from the thread that performs it.
         overrides: values for variables of the scenario's configuration.
         make_token: makes the token for `actions_token`; called only if the scenario has such a variable.
 
@@ -94,19 +94,20 @@ def run_scenario(
     """
     given = _given(scenario, addresses, make_token)
     variables = load_variables(scenario.experiment, os.environ, given, overrides or {})
-    run = Run(scenario, variables, stop, tell)
+    run = Run(scenario, variables, stop, report)
     result: LoadResult | None = None
     if rate_per_s > 0:
-        from relab.testbed.scenarios.customers import Customers  # noqa: PLC0415 aiohttp is for those who want a load
+        # Without a load, aiohttp is not needed.
+        from relab.testbed.scenarios.background import BackgroundLoad  # noqa: PLC0415
 
-        with Customers(addresses.target, rate_per_s) as customers:
+        with BackgroundLoad(addresses.target, rate_per_s) as users:
             stop.wait(WARM_UP_S)
             run.run()
-            result = customers.result()
+            result = users.result()
     else:
         run.run()
     run.journal["relab"] = {"version": __version__, "load": None if result is None else _summary(result)}
-    return Outcome(_conclusion(run), run.journal, tuple(run.problems), result)
+    return ScenarioResult(_conclusion(run), run.journal, tuple(run.problems), result)
 
 
 def _given(scenario: Scenario, addresses: Addresses, make_token: Callable[[], str] | None) -> dict[str, Any]:
@@ -116,8 +117,8 @@ def _given(scenario: Scenario, addresses: Addresses, make_token: Callable[[], st
             given[variable] = getattr(addresses, part)
             if given[variable] is None:
                 raise NoServerError(
-                    f"{scenario.name} needs the {part} server, and the testbed runs none.",
-                    remedy="Start it anew: lab testbed down, lab testbed up.",
+                    f"{scenario.name} needs the {part} server, and the testbed does not run it.",
+                    remedy="Restart the testbed: lab testbed down, lab testbed up.",
                 )
     if TOKEN in wanted and make_token is not None:
         given[TOKEN] = make_token()

@@ -45,7 +45,7 @@ def why_not_within(tolerance: Any, output: Any, variables: Variables) -> str | N
 def _regex(tolerance: RegexTolerance, output: Any, variables: Variables) -> str | None:
     value, pattern = _target(output, tolerance.target), str(variables.fill(tolerance.pattern))
     if not isinstance(value, str):
-        return f"{_shown(value)} is no text"
+        return f"{_shown(value)} is not a string"
     return None if re.search(pattern, value) else f"{_shown(value)} does not match {pattern!r}"
 
 
@@ -55,7 +55,7 @@ def _jsonpath(tolerance: JsonPathTolerance, output: Any, variables: Variables) -
         try:
             value = json.loads(value)
         except ValueError:
-            return f"{_shown(value)} is no JSON"
+            return f"{_shown(value)} is not JSON"
     found = parse_path(path).find(value)
     if "expect" in tolerance.model_fields_set:
         expected = variables.fill(tolerance.expect)
@@ -73,7 +73,7 @@ def _range(tolerance: RangeTolerance, output: Any) -> str | None:
     except InvalidOperation:
         number = None
     if number is None or number.is_nan():
-        return f"{_shown(value)} is no number"
+        return f"{_shown(value)} is not a number"
     low, high = tolerance.range
     return None if Decimal(low) <= number <= Decimal(high) else f"{value} is not {low:g} to {high:g}"
 

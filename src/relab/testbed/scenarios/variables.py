@@ -78,7 +78,7 @@ def read_overrides(lines: Sequence[str]) -> dict[str, Any]:
         try:
             found[name] = _READERS[kind or "str"](text)
         except ValueError as error:
-            raise ScenarioError(f"--var {name[:60]!r}: the value is no {kind}.", remedy=remedy) from error
+            raise ScenarioError(f"--var {name[:60]!r}: the value is not of type {kind}.", remedy=remedy) from error
     return found
 
 
@@ -149,7 +149,7 @@ def _read(
         values[name] = _READERS[source.env_var_type](str(found)) if source.env_var_type else found
     except ValueError:
         # The value is not repeated: it may be a secret.
-        problems.append((field, f"the value of {source.key} is no {source.env_var_type}"))
+        problems.append((field, f"the value of {source.key} is not of type {source.env_var_type}"))
 
 
 def _undefined(experiment: Experiment, defined: set[str]) -> list[tuple[str, str]]:

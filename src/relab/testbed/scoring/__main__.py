@@ -21,8 +21,8 @@ EXIT_FAILED: Final = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trial's episode and write its output; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring")
-    parser.add_argument("--input", type=Path, required=True, help="The trial's input, as the runner writes it.")
-    parser.add_argument("--output", type=Path, required=True, help="Where the trial's output goes.")
+    parser.add_argument("--input", type=Path, required=True, help="The trial's input file.")
+    parser.add_argument("--output", type=Path, required=True, help="The trial's output file.")
     args = parser.parse_args(arguments)
     stop = threading.Event()
     # On these signals, stop the testbed and the responder in order, so that none of their processes is left behind.

@@ -11,16 +11,17 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import InvalidInputError
-from relab.testbed.scoring.variations import (
-    FAULTS,
-    NOISE,
-    TAKES_THE_MACHINE,
-    TOGETHER,
-    draw_fault,
-    draw_noise,
-)
+from relab.core.validation import problems_of
+from relab.testbed.chaos.faults.catalogue import FAULTS, NOISE, find_fault
 
 MAX_EPISODES: Final = 100_000
+EPISODE_FAULTS: Final = tuple(name for name, fault in FAULTS.items() if fault.is_felt)
+"""Names of the faults that episodes use."""
+_TOGETHER: Final = (
+    ("cache_down", "cache_auth", "cache_full"),
+    ("db_pool", "db_lock", "db_slow_query", "search_index", "hang"),
+)
+"""Pairs for episodes with two faults: one from each group; the repair of one does not repair the other."""
 _NOISE_BESIDE_A_FAULT: Final = 0.25
 _LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
 
@@ -31,7 +32,7 @@ class WrongEpisodeError(InvalidInputError):
     code = "wrong_episode"
 
 
-class Kind(StrEnum):
+class EpisodeKind(StrEnum):
     """The kind of an episode."""
 
     FAULT = "fault"
@@ -78,7 +79,7 @@ class Episode(_Value):
     """
 
     task_id: str
-    kind: Kind
+    kind: EpisodeKind
     subject: str
     seed: int = Field(ge=0)
     faults: tuple[Event, ...] = ()
@@ -91,12 +92,12 @@ class Episode(_Value):
     @property
     def takes_the_machine(self) -> bool:
         """Whether no other episode can run at the same time."""
-        return self.busy_loops > 0 or any(event.name in TAKES_THE_MACHINE for event in self.faults)
+        return self.busy_loops > 0 or any(find_fault(event.name).takes_the_machine for event in self.faults)
 
     @property
     def measured(self) -> tuple[Event, ...]:
         """The faults by which the responder is measured: all, except one that it should escalate to a person."""
-        return self.faults[1:] if self.kind is Kind.AFTER_ESCALATION else self.faults
+        return self.faults[1:] if self.kind is EpisodeKind.AFTER_ESCALATION else self.faults
 
     @property
     def begins_s(self) -> float:
@@ -113,9 +114,9 @@ class Episode(_Value):
         try:
             return cls.model_validate(row)
         except ValidationError as error:
-            problems = tuple((".".join(map(str, item["loc"])) or "row", item["msg"]) for item in error.errors()[:20])
+            problems = problems_of(error, root="row")
             raise WrongEpisodeError(
-                f"The task is no episode: {problems[0][0]}: {problems[0][1]}.", problems=problems
+                f"The task is not an episode: {problems[0][0]}: {problems[0][1]}.", problems=problems
             ) from error
 
     def to_row(self) -> dict[str, Any]:
@@ -149,39 +150,39 @@ def make_episodes(
     Raises:
         WrongEpisodeError: a fault is unknown, or a number is out of range.
     """
-    names = tuple(FAULTS) if faults is None else tuple(dict.fromkeys(faults))
-    unknown = sorted(set(names) - set(FAULTS))
+    names = EPISODE_FAULTS if faults is None else tuple(dict.fromkeys(faults))
+    unknown = sorted(set(names) - set(EPISODE_FAULTS))
     if unknown or not names:
         raise WrongEpisodeError(
-            f"There is no fault {unknown[0]!r}." if unknown else "No fault is named.",
-            remedy=f"One of: {', '.join(FAULTS)}.",
+            f"There is no fault {unknown[0]!r}." if unknown else "No fault is given.",
+            remedy=f"One of: {', '.join(EPISODE_FAULTS)}.",
         )
     shares = (noisy_share, quiet_share, several_share)
     if not 1 <= count <= MAX_EPISODES or min(shares) < 0 or sum(shares) > 1:
         raise WrongEpisodeError(
-            f"{count:,} episodes with shares {', '.join(map(str, shares))} cannot be made.",
-            remedy=f"Ask for 1 to {MAX_EPISODES:,}; the shares are 0 or more, together at most 1.",
+            f"{count:,} episodes with shares {', '.join(map(str, shares))} cannot be generated.",
+            remedy=f"Request 1 to {MAX_EPISODES:,} episodes, with shares of 0 or more, together at most 1.",
         )
-    pairs = [(one, other) for one in TOGETHER[0] for other in TOGETHER[1] if {one, other} <= set(names)]
+    pairs = [(one, other) for one in _TOGETHER[0] for other in _TOGETHER[1] if {one, other} <= set(names)]
     rng = Random(f"episodes:{seed}")  # noqa: S311 a reproducible sequence is the purpose
     subjects = _in_turn(names, rng)
     found = []
     for number, kind in enumerate(_kinds(count, shares if pairs else (*shares[:2], 0.0), rng), start=1):
         own = Random(f"episode:{seed}:{number}")  # noqa: S311 as above
         about: Sequence[str] = ()
-        if kind is Kind.FAULT:
+        if kind is EpisodeKind.FAULT:
             about = (next(subjects),)
-        elif kind is Kind.SEVERAL:
+        elif kind is EpisodeKind.SEVERAL:
             about = own.choice(pairs)
         found.append(_episode(f"episode-{number:04}", kind, about, own, timeout_s, rate_per_s))
     return found
 
 
-def _kinds(count: int, shares: tuple[float, ...], rng: Random) -> list[Kind]:
-    kinds: list[Kind] = []
-    for kind, share in zip((Kind.NOISY, Kind.QUIET, Kind.SEVERAL), shares, strict=True):
+def _kinds(count: int, shares: tuple[float, ...], rng: Random) -> list[EpisodeKind]:
+    kinds: list[EpisodeKind] = []
+    for kind, share in zip((EpisodeKind.NOISY, EpisodeKind.QUIET, EpisodeKind.SEVERAL), shares, strict=True):
         kinds += [kind] * min(round(count * share), count - len(kinds))
-    kinds += [Kind.FAULT] * (count - len(kinds))
+    kinds += [EpisodeKind.FAULT] * (count - len(kinds))
     rng.shuffle(kinds)
     return kinds
 
@@ -194,13 +195,13 @@ def _in_turn(names: Sequence[str], rng: Random) -> Iterator[str]:
 
 
 def _episode(
-    task_id: str, kind: Kind, about: Sequence[str], rng: Random, timeout_s: float, rate_per_s: float
+    task_id: str, kind: EpisodeKind, about: Sequence[str], rng: Random, timeout_s: float, rate_per_s: float
 ) -> Episode:
     healthy_s = round(rng.uniform(_LEAST_HEALTHY_S, _MOST_HEALTHY_S), 2)
     faults = []
     for at, name in enumerate(about):
         later_s = round(rng.uniform(2, 10), 2) if at else 0.0
-        faults.append(Event(name=name, parameters=draw_fault(name, rng), at_s=healthy_s + later_s))
+        faults.append(Event(name=name, parameters=FAULTS[name].draw_parameters(rng), at_s=healthy_s + later_s))
     return Episode(
         task_id=task_id,
         kind=kind,
@@ -214,14 +215,14 @@ def _episode(
     )
 
 
-def _noise(kind: Kind, rng: Random, healthy_s: float, timeout_s: float) -> Iterator[Event]:
+def _noise(kind: EpisodeKind, rng: Random, healthy_s: float, timeout_s: float) -> Iterator[Event]:
     names = list(NOISE)
-    if kind is Kind.NOISY:
+    if kind is EpisodeKind.NOISY:
         chosen, until_s = rng.sample(names, rng.randint(2, len(names))), healthy_s + timeout_s * 0.7
-    elif kind is Kind.FAULT and rng.random() < _NOISE_BESIDE_A_FAULT:
+    elif kind is EpisodeKind.FAULT and rng.random() < _NOISE_BESIDE_A_FAULT:
         # Only before the onset: a deployment after it would repair faults that a restart repairs.
         chosen, until_s = [rng.choice(names)], healthy_s * 0.4
     else:
         return
     for name, at_s in zip(chosen, sorted(rng.uniform(2, until_s) for _ in chosen), strict=True):
-        yield Event(name=name, parameters=draw_noise(name, rng), at_s=round(at_s, 2))
+        yield Event(name=name, parameters=NOISE[name].draw_parameters(rng), at_s=round(at_s, 2))

@@ -22,12 +22,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from relab.testbed.scoring.episodes import Episode, WrongEpisodeError, make_episodes
+from relab.testbed.chaos.faults.catalogue import find_fault
+from relab.testbed.scoring.episodes import EPISODE_FAULTS, Episode, WrongEpisodeError, make_episodes
 from relab.testbed.scoring.experiment import BASELINES, PORT_BASE, experiment_document, write_experiment
-from relab.testbed.scoring.hard_episodes import after_escalation_episodes, at_once_episodes, with_busy_loops
+from relab.testbed.scoring.hard_episodes import (
+    GIVEN_TO_A_PERSON,
+    after_escalation_episodes,
+    at_once_episodes,
+    with_busy_loops,
+)
 from relab.testbed.scoring.responder import NOTICES, Bindings
-from relab.testbed.scoring.truth import CAUSES
-from relab.testbed.scoring.variations import FAULTS, GIVEN_TO_A_PERSON
 
 MEASURED: Final = "relab"
 WITH_MEMORY: Final = "relab-with-memory"
@@ -176,7 +180,7 @@ def _hard_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]
 
 def _without(measured: Bindings, faults: Sequence[str]) -> Bindings:
     """Return the bindings of a responder without its runbooks for the causes of these faults."""
-    causes = json.dumps(sorted(CAUSES[fault] for fault in faults))
+    causes = json.dumps(sorted(find_fault(fault).cause for fault in faults))
     return measured.model_copy(update={"responder_environment": {**measured.responder_environment, _WITHOUT: causes}})
 
 
@@ -211,7 +215,7 @@ def write(folder: Path, parts: Sequence[Part], *, home: Path, wanted: Wanted, po
 def _unknown_parts(wanted: Wanted, name: str, measured: Bindings) -> Iterator[Part]:
     """Yield the parts in which some causes are unknown; each cause is unknown in one part."""
     rng = Random(f"unknown:{wanted.seed}")  # noqa: S311 a reproducible choice is the purpose
-    faults = list(wanted.faults if wanted.faults is not None else FAULTS)
+    faults = list(wanted.faults if wanted.faults is not None else EPISODE_FAULTS)
     rng.shuffle(faults)
     groups = [group for at in range(GROUPS) if (group := faults[at::GROUPS])]
     for at, group in enumerate(groups):

@@ -73,9 +73,9 @@ def experiment_document(
     starts_s = max(bindings.start_within_s for bindings in responders.values())
     # Responders that keep their home run one at a time, and a trial that needs the machine alone waits for all others.
     turns = max(concurrency, _LEAST_TURNS)
-    room = {"port_base": port_base, "hides": [str(folder.absolute()) for folder in hides]}
+    shared = {"port_base": port_base, "hides": [str(folder.absolute()) for folder in hides]}
     variants = [
-        {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), **room}}
+        {"variant_id": name, "bindings": {**bindings.model_dump(mode="json"), **shared}}
         for name, bindings in responders.items()
     ]
     return {
@@ -147,16 +147,20 @@ def write_experiment(folder: Path, document: Mapping[str, Any], episodes: Iterab
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments and write an experiment; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m relab.testbed.scoring.experiment")
-    parser.add_argument("folder", type=Path, help="Where the experiment goes.")
-    parser.add_argument("--home", type=Path, required=True, help="Of the testbeds: a short path.")
+    parser.add_argument("folder", type=Path, help="The folder of the experiment.")
+    parser.add_argument("--home", type=Path, required=True, help="The home of the testbeds, with a short path.")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fault", action="append", help="Only this one; may be repeated.")
+    parser.add_argument("--fault", action="append", help="Use only this fault; may be repeated.")
     parser.add_argument("--timeout", type=float, default=120.0, help="Seconds after the onset.")
     parser.add_argument("--port-base", type=int, default=PORT_BASE)
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument(
-        "--responder", action="append", default=[], metavar="NAME=COMMAND", help="Besides do-nothing and restart-only."
+        "--responder",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="A responder beside do-nothing and restart-only; may be repeated.",
     )
     args = parser.parse_args(arguments)
     try:

@@ -7,9 +7,24 @@ from itertools import combinations, cycle, islice, product
 from random import Random
 from typing import Final
 
-from relab.testbed.scoring.episodes import Episode, Event, Kind
-from relab.testbed.scoring.variations import AFTER_ESCALATION, APART, GIVEN_TO_A_PERSON, draw_fault
+from relab.testbed.chaos.faults.catalogue import FAULTS
+from relab.testbed.scoring.episodes import Episode, EpisodeKind, Event
 
+APART: Final = (
+    ("cache_down", "cache_auth", "cache_full"),
+    ("db_lock", "db_slow_query"),
+    ("database_latency", "cache_latency"),
+    ("hang", "db_pool", "search_index"),
+    ("disk_full", "bad_flags"),
+)
+"""Groups of faults for episodes in which two begin at once: no action repairs faults of two groups."""
+GIVEN_TO_A_PERSON: Final = ("search_index", "disk_full", "cache_full")
+"""Faults that harm only some requests, so that users notice another fault beside them. They come first in episodes with
+a fault after an escalation; the responder has no runbook for them there."""
+AFTER_ESCALATION: Final = (
+    "db_lock", "hang", "database_blackhole", "database_latency", "db_pool", "db_slow_query", "bad_credential", "crash_loop",
+)  # fmt: skip
+"""Faults that come after an escalation: users notice each of them beside any fault of `GIVEN_TO_A_PERSON`."""
 _LEAST_HEALTHY_S, _MOST_HEALTHY_S = 12.0, 25.0
 _LEAST_LATER_S, _MOST_LATER_S = 10.0, 20.0
 _ESCALATES_WITHIN_S: Final = 60.0
@@ -30,10 +45,12 @@ def at_once_episodes(count: int, seed: int, *, timeout_s: float = 120.0) -> list
         found.append(
             Episode(
                 task_id=f"at-once-{number:04}",
-                kind=Kind.AT_ONCE,
+                kind=EpisodeKind.AT_ONCE,
                 subject="+".join(names),
                 seed=own.randrange(1 << 31),
-                faults=tuple(Event(name=name, parameters=draw_fault(name, own), at_s=healthy_s) for name in names),
+                faults=tuple(
+                    Event(name=name, parameters=FAULTS[name].draw_parameters(own), at_s=healthy_s) for name in names
+                ),
                 healthy_s=healthy_s,
                 timeout_s=timeout_s,
             )
@@ -55,17 +72,17 @@ def after_escalation_episodes(count: int, seed: int, *, timeout_s: float = 120.0
         healthy_s = _healthy_s(own)
         later = Event(
             name=second,
-            parameters=draw_fault(second, own),
+            parameters=FAULTS[second].draw_parameters(own),
             at_s=healthy_s + _ESCALATES_WITHIN_S,
             after_escalation_s=round(own.uniform(_LEAST_LATER_S, _MOST_LATER_S), 2),
         )
         found.append(
             Episode(
                 task_id=f"after-escalation-{number:04}",
-                kind=Kind.AFTER_ESCALATION,
+                kind=EpisodeKind.AFTER_ESCALATION,
                 subject=f"{second} after {first}",
                 seed=own.randrange(1 << 31),
-                faults=(Event(name=first, parameters=draw_fault(first, own), at_s=healthy_s), later),
+                faults=(Event(name=first, parameters=FAULTS[first].draw_parameters(own), at_s=healthy_s), later),
                 healthy_s=healthy_s,
                 timeout_s=timeout_s,
             )

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import ConfigurationError, MalformedBodyError
 from relab.core.json import JsonValue, parse_json
-from relab.testbed.scoring.beds import a_bed, a_place
 from relab.testbed.scoring.episodes import Episode
 from relab.testbed.scoring.observations import Observed
 from relab.testbed.scoring.responder import Bindings
 from relab.testbed.scoring.running import run_episode
 from relab.testbed.scoring.score import Score, score
+from relab.testbed.scoring.testbeds import hold_machine, lease_testbed
 
 TIMELINE: Final = "timeline.json"
 LEFT: Final = "responder"
@@ -40,8 +40,8 @@ class WrongTrialError(ConfigurationError):
     code = "wrong_trial"
 
 
-class _Room(BaseModel):
-    """The location of an experiment's testbeds: bindings of every variant."""
+class _TestbedBindings(BaseModel):
+    """The bindings that every variant has: the ports of the testbeds, and folders to hide."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -61,7 +61,7 @@ def read_trial(path: Path) -> dict[str, JsonValue]:
     except (OSError, MalformedBodyError) as error:
         raise WrongTrialError(f"The trial's input {path.name} cannot be read: {error}") from error
     if not isinstance(found, dict) or not {"ids", "task", "bindings"} <= found.keys():
-        raise WrongTrialError(f"{path.name} is no trial_input_v1: ids, task and bindings are expected.")
+        raise WrongTrialError(f"{path.name} is not a trial_input_v1: ids, task and bindings are required.")
     return found
 
 
@@ -77,14 +77,14 @@ def run_trial(trial: Mapping[str, Any], *, stop: threading.Event, out: Path | No
         RelabError: the episode failed for a reason that says nothing about the responder.
     """
     episode, bindings = Episode.from_row(trial["task"]), Bindings.read(trial["bindings"])
-    room = _room(trial["bindings"])
+    testbeds = _testbed_bindings(trial["bindings"])
     with (
         _responder_home(bindings, trial["ids"]) as home,
-        a_place(_home(), alone=episode.takes_the_machine),
-        a_bed(_home(), room.port_base) as bed,
+        hold_machine(_home(), alone=episode.takes_the_machine),
+        lease_testbed(_home(), testbeds.port_base) as bed,
     ):
         try:
-            hidden = _outermost([_home() / _TESTBEDS, *([_run_of(out)] if out is not None else []), *room.hides])
+            hidden = _outermost([_home() / _TESTBEDS, *([_run_of(out)] if out is not None else []), *testbeds.hides])
             seen, truth = run_episode(episode, bed, bindings, home=home, stop=stop, hidden=hidden)
         finally:
             if out is not None:
@@ -143,15 +143,15 @@ def _home() -> Path:
     found = os.environ.get(HOME_VARIABLE)
     if not found:
         raise WrongTrialError(
-            f"{HOME_VARIABLE} is not set: there is no folder for testbeds.",
+            f"{HOME_VARIABLE} is not set, so there is no folder for testbeds.",
             remedy="Set it in runtime.harness.environment, to a short path.",
         )
     return Path(found)
 
 
-def _room(bindings: Any) -> _Room:
+def _testbed_bindings(bindings: Any) -> _TestbedBindings:
     try:
-        return _Room.model_validate(bindings)
+        return _TestbedBindings.model_validate(bindings)
     except ValidationError as error:
         item = error.errors()[0]
         raise WrongTrialError(f"bindings.{'.'.join(map(str, item['loc']))}: {item['msg']}.") from error

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx
 
 from relab.core.errors import RelabError, UnavailableError
-from relab.testbed.chaos.faults.catalogue import all_faults
+from relab.testbed.chaos.faults.catalogue import find_fault
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.models import Fault
+from relab.testbed.chaos.presence import Presence
 from relab.testbed.episodes import BREAKER_HEADER
 from relab.testbed.scoring.episodes import Episode, Event
 from relab.testbed.scoring.observations import Look
-from relab.testbed.scoring.presence import Presence
 from relab.testbed.scoring.truth import Truth
 
 _ANSWERS_WITHIN_S: Final = 60.0
@@ -79,12 +78,8 @@ class Onset:
 
     def truth(self) -> Truth:
         """Return the true causes and the effects of actions, against which the responder is measured."""
-        rows = self._rows()
-        faults = dict.fromkeys(event.name for event in self._episode.faults)
-        return Truth.of(
-            ((name, rows[name].repairs, rows[name].harms) for name in faults),
-            {event.name for event in self._episode.measured},
-        )
+        names = dict.fromkeys(event.name for event in self._episode.faults)
+        return Truth.of(map(find_fault, names), {event.name for event in self._episode.measured})
 
     def check(self) -> None:
         """Check that all events of the episode can be injected on this machine.
@@ -95,9 +90,9 @@ class Onset:
         found = self._client.get("/api/v1/faults").raise_for_status().json()["faults"]
         why_not = {row["name"]: row["impossible"] for row in found}
         for event in (*self._episode.faults, *self._episode.noise):
-            reason = why_not.get(event.name, "there is no such fault")
+            reason = why_not.get(event.name, "the catalogue has no such fault")
             if reason is not None:
-                raise NotBroughtAboutError(f"{event.name!r} cannot be brought about here: {reason}.")
+                raise NotBroughtAboutError(f"{event.name!r} cannot be injected on this machine: {reason}.")
 
     def go_on(self, escalated_s: float | None = None) -> None:
         """Start the injection of all events that are due by now, and raise the errors of earlier ones.
@@ -130,11 +125,12 @@ class Onset:
 
     def _begin_fault(self, event: Event) -> None:
         try:
-            presence = Presence(self._ground, event.name, event.parameters)
+            fault = find_fault(event.name)
+            presence = fault.presence(self._ground, fault.read_parameters(event.parameters))
             self._post(event)
             presence.begun()
         except (RelabError, httpx.HTTPError) as error:
-            raise NotBroughtAboutError(f"{event.name!r} was not brought about: {error}") from error
+            raise NotBroughtAboutError(f"{event.name!r} was not injected: {error}") from error
         if event in self._episode.measured:
             self._presences[event.name] = presence
 
@@ -143,7 +139,7 @@ class Onset:
             self._post(event)
         except (RelabError, httpx.HTTPError) as error:
             # Missing noise does not invalidate the episode, but readers must know of it.
-            self.notes.append(f"{event.name} was not brought about: {error}")
+            self.notes.append(f"{event.name} was not injected: {error}")
 
     def _post(self, event: Event) -> None:
         answer = self._client.post(f"/api/v1/break/{event.name}", json=event.parameters)
@@ -163,7 +159,3 @@ class Onset:
             found = {name: presence.is_there() for name, presence in self._presences.items()}
             is_there = True if True in found.values() else None if None in found.values() else False
             self.looks.append(Look(at_s, is_there, tuple(name for name in names if found[name] is not False)))
-
-    def _rows(self) -> Mapping[str, Fault]:
-        found: dict[str, tuple[Fault, Any]] = dict(all_faults(self._ground))
-        return {name: fault for name, (fault, _) in found.items()}

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import InvalidInputError, UnavailableError
+from relab.core.validation import problems_of
 from relab.testbed.scoring.status import Sight, read_status
 
 STATUS_PATH: Final = "/agent/status"
@@ -87,9 +89,7 @@ class Bindings(BaseModel):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            problems = tuple(
-                (".".join(map(str, item["loc"])) or "bindings", item["msg"]) for item in error.errors()[:20]
-            )
+            problems = problems_of(error, root="bindings")
             raise WrongBindingsError(f"bindings.{problems[0][0]}: {problems[0][1]}.", problems=problems) from error
 
 
@@ -164,12 +164,13 @@ class Responder:
                 os.killpg(self.process.pid, signal.SIGTERM)
             return
         # Signal the children of bubblewrap: bubblewrap itself would end at once, and kill the responder in mid-work.
-        for pid in _below(self.process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    process.terminate()
 
     def _last_words(self) -> str:
-        return self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() or "it said nothing"
+        return self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip() or "its log is empty"
 
 
 @contextmanager
@@ -208,7 +209,7 @@ def a_responder(
         ).items()
     }
     if shutil.which(command[0] if "/" not in command[0] else home / command[0], path=environment["PATH"]) is None:
-        raise NoResponderError(f"The responder {command[0]!r} cannot be started: there is no such program.")
+        raise NoResponderError(f"The responder {command[0]!r} cannot be started: the program does not exist.")
     bwrap = find_bubblewrap()
     blinds = _blinds(bwrap, home, hidden) if bwrap is not None else []
     log = home / "responder.log"
@@ -231,17 +232,6 @@ def a_responder(
         yield responder
     finally:
         responder.end()
-
-
-def _below(pid: int) -> Iterator[int]:
-    """Yield the pids of all descendants of a process; each process is assumed to have one thread, as bubblewrap has."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    except OSError:
-        return
-    for child in map(int, children):
-        yield child
-        yield from _below(child)
 
 
 def find_bubblewrap() -> str | None:

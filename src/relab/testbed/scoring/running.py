@@ -14,7 +14,6 @@ import httpx
 
 from relab.core.clock import parse_time
 from relab.core.errors import RelabError
-from relab.testbed.scoring.beds import Bed
 from relab.testbed.scoring.busy import busy_loops
 from relab.testbed.scoring.episodes import Episode
 from relab.testbed.scoring.notified import NoticeReceiver
@@ -22,6 +21,7 @@ from relab.testbed.scoring.observations import Act, Observed, Second, well_since
 from relab.testbed.scoring.onset import Onset
 from relab.testbed.scoring.responder import Bindings, Responder, a_responder
 from relab.testbed.scoring.score import SUSTAINED_S
+from relab.testbed.scoring.testbeds import LeasedTestbed
 from relab.testbed.scoring.truth import Truth
 from relab.testbed.scoring.users import Users
 
@@ -42,7 +42,13 @@ class EpisodeStoppedError(RelabError):
 
 
 def run_episode(
-    episode: Episode, bed: Bed, bindings: Bindings, *, home: Path, stop: threading.Event, hidden: Sequence[Path] = ()
+    episode: Episode,
+    bed: LeasedTestbed,
+    bindings: Bindings,
+    *,
+    home: Path,
+    stop: threading.Event,
+    hidden: Sequence[Path] = (),
 ) -> tuple[Observed, Truth]:
     """Run an episode to its end; return the observations and the truth against which they are scored.
 
@@ -67,7 +73,7 @@ def run_episode(
         onset = held.enter_context(Onset(episode, ground, bed.chaos, clock.now, secret=bed.breaker_secret))
         onset.check()
         held.enter_context(busy_loops(episode.busy_loops, _longest_s(episode, bindings)))
-        users = held.enter_context(Users(bed.target, episode.rate_per_s, seed=episode.seed, tell=_keep(seen, clock)))
+        users = held.enter_context(Users(bed.target, episode.rate_per_s, seed=episode.seed, report=_keep(seen, clock)))
         _wait(stop, _WARM_UP_S)
         notified = held.enter_context(NoticeReceiver(clock.now))
         responder = held.enter_context(
@@ -175,7 +181,7 @@ def _longest_s(episode: Episode, bindings: Bindings) -> float:
     return _WARM_UP_S + bindings.start_within_s + episode.begins_s + episode.timeout_s + CLOSING_S
 
 
-def _acts(bed: Bed, clock: _Clock) -> list[Act]:
+def _acts(bed: LeasedTestbed, clock: _Clock) -> list[Act]:
     """Return the actions from the action server's records, oldest first."""
     token = bed.make_token(_AUDITOR, "read")
     records: list[dict[str, Any]] = (

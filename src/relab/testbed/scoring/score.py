@@ -10,7 +10,7 @@ from relab.testbed.scoring.observations import Act, Observed, usual_share, well_
 from relab.testbed.scoring.outages import ANNOUNCED_WITHIN_S, longest_unannounced_s
 from relab.testbed.scoring.repairs import judged_repairs
 from relab.testbed.scoring.status import Sight
-from relab.testbed.scoring.truth import Effect, Truth, was_done
+from relab.testbed.scoring.truth import ActionEffect, Truth, was_done
 
 SUSTAINED_S: Final = 6.0
 """A repair counts if users are served well and the cause is absent for this time."""
@@ -237,6 +237,6 @@ def _is_harmful(act: Act, truth: Truth, observed: Observed) -> bool:
     is_too_soon = trouble_s is None or act.at_s <= trouble_s
     if act.is_undo:
         # A responder may undo an action that was wrong or is no longer needed.
-        mends = truth.effect(act.action, is_too_soon=is_too_soon) is Effect.MENDS
+        mends = truth.effect(act.action, is_too_soon=is_too_soon) is ActionEffect.MENDS
         return mends and any(look.is_there for look in observed.looks if 0 < look.at_s - act.at_s <= _COMES_BACK_S)
-    return truth.effect(act.action, is_too_soon=is_too_soon) is Effect.HARMS
+    return truth.effect(act.action, is_too_soon=is_too_soon) is ActionEffect.HARMS

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from relab.core.errors import InvalidInputError
 from relab.testbed.scoring import evaluation
-from relab.testbed.scoring.beds import kept_beds
 from relab.testbed.scoring.episodes import WrongEpisodeError
 from relab.testbed.scoring.evaluation import COMPARED, UNKNOWN, WITH_MODEL, ModelAccess, Wanted
 from relab.testbed.scoring.responder import Bindings
+from relab.testbed.scoring.testbeds import keep_testbeds_running
 
 __all__ = [
     "COMPARED",
@@ -59,13 +59,13 @@ def begin(folder: Path, wanted: Wanted, *, home: Path, port_base: int) -> dict[s
     path = folder / _PLAN
     if path.exists():
         raise NoEvaluationError(
-            f"{folder} has an evaluation.",
-            remedy="Go on with it (--continue), look at it (--report), or name another folder.",
+            f"{folder} already has an evaluation.",
+            remedy="Continue it (--continue), read its report (--report), or choose another folder.",
         )
     parts = evaluation.parts_of(wanted)
     if not parts:
         raise WrongEpisodeError(
-            "There is nothing to measure.", remedy="Ask for episodes, or for some of unknown causes."
+            "The evaluation has no episodes.", remedy="Request episodes, or episodes with unknown causes."
         )
     evaluation.write(folder, parts, home=home, wanted=wanted, port_base=port_base)
     plan = {**evaluation.to_json(wanted, parts), "home": str(home), "port_base": port_base}
@@ -84,7 +84,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / _PLAN).read_bytes())
     except (OSError, ValueError) as error:
         raise NoEvaluationError(
-            f"{folder} has no evaluation to go on with.", remedy="Begin one without --continue and --report."
+            f"{folder} has no evaluation to continue.", remedy="Start one without --continue and --report."
         ) from error
     return found
 
@@ -107,7 +107,7 @@ def read_responder(text: str) -> tuple[str, Bindings]:
     except ValueError as error:
         raise WrongEpisodeError(f"The command of the responder {name[:100]!r} cannot be read: {error}.") from error
     if not (name and equals):
-        raise WrongEpisodeError(f"A responder is given as NAME=COMMAND, not {text[:200]!r}.")
+        raise WrongEpisodeError(f"A responder must be NAME=COMMAND, not {text[:200]!r}.")
     return name, Bindings.read({"responder_command": words})
 
 
@@ -117,7 +117,7 @@ def kept(plan: Mapping[str, Any]) -> AbstractContextManager[None]:
     Raises:
         BusyError, StartError: a testbed cannot be started.
     """
-    return kept_beds(Path(plan["home"]), plan["concurrency"], plan["port_base"])
+    return keep_testbeds_running(Path(plan["home"]), plan["concurrency"], plan["port_base"])
 
 
 def runs(folder: Path) -> list[Path]:

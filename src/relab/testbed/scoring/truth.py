@@ -5,49 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-_PATHS: Final = {
-    "latency": "latency",
-    "bandwidth": "bandwidth",
-    "blackhole": "blackhole",
-    "refuse": "refused",
-    "reset": "reset",
-}
-CAUSES: Final[Mapping[str, str]] = {
-    "db_pool": "connection_pool_leak",
-    "db_connections": "database_connections_exhausted",
-    "db_lock": "database_lock",
-    "db_slow_query": "missing_index",
-    "db_down": "database_down",
-    **{f"{name}_{kind}": f"{name}_path_{word}" for name in ("database", "cache") for kind, word in _PATHS.items()},
-    "cache_down": "cache_down",
-    "cache_full": "cache_full",
-    "cache_auth": "cache_credential",
-    "hang": "process_stopped",
-    "memory_leak": "memory_leak",
-    "descriptors": "descriptor_leak",
-    "cpu_throttle": "cpu_limit",
-    "oom": "memory_limit",
-    "crash_loop": "crash_loop",
-    "disk_full": "disk_full",
-    "bad_setting": "bad_setting",
-    "bad_credential": "database_credential",
-    "bad_flags": "bad_flags",
-    "search_index": "search_index_broken",
-    "cpu_saturation": "cpu_saturation",
-    "traffic_spike": "traffic_spike",
-    "retry_storm": "retry_storm",
-}
-"""The closed list of causes for diagnoses: from the testbed's name of a fault to the operators' name of the cause."""
+from relab.testbed.chaos.faults.base import Fault
 
-REFUSING: Final = frozenset(("traffic_spike",))
-"""Faults whose repair is to reject excess requests: quick rejections do not show that users are served badly."""
 _DONE: Final = frozenset(("started", "succeeded", "failed", "interrupted", "undone"))
 _LOOKING: Final = frozenset(("verify-target-health",))
 
 
-class Effect(StrEnum):
+class ActionEffect(StrEnum):
     """The effect of an action on the present causes."""
 
     MENDS = "mends"
@@ -74,31 +40,26 @@ class Truth:
     mends_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, faults: Iterable[tuple[str, Iterable[str], Iterable[str]]], measured: Collection[str] | None = None
-    ) -> Truth:
-        """Return the truth about faults, each given as its name, the actions that repair it and those that harm.
+    def of(cls, faults: Iterable[Fault[Any]], measured: Collection[str] | None = None) -> Truth:
+        """Return the truth about an episode.
 
         Args:
             faults: all faults that are injected.
             measured: names of those that must be detected and repaired; all of them if None.
-
-        Raises:
-            KeyError: a fault is not in `CAUSES`.
         """
-        rows = [(name, frozenset(mends), frozenset(harms)) for name, mends, harms in faults]
-        mends = frozenset[str]().union(*(row[1] for row in rows))
-        harms = frozenset[str]().union(*(row[2] for row in rows))
+        faults = list(faults)
+        counted = [fault for fault in faults if measured is None or fault.name in measured]
+        mends = frozenset(action for fault in faults for action in fault.repairs)
         return cls(
-            causes=frozenset(CAUSES[name] for name, _, _ in rows if measured is None or name in measured),
+            causes=frozenset(fault.cause for fault in counted),
             mends=mends,
             # An action that repairs one of two faults does not count as harmful for the other.
-            harms=harms - mends,
-            forgives_refusals=any(name in REFUSING for name, _, _ in rows),
-            mends_of={name: own for name, own, _ in rows if measured is None or name in measured},
+            harms=frozenset(action for fault in faults for action in fault.harms) - mends,
+            forgives_refusals=any(fault.is_repaired_by_refusals for fault in faults),
+            mends_of={fault.name: frozenset(fault.repairs) for fault in counted},
         )
 
-    def effect(self, action: str, *, is_too_soon: bool) -> Effect:
+    def effect(self, action: str, *, is_too_soon: bool) -> ActionEffect:
         """Return the effect of an action at the time when it was done.
 
         Args:
@@ -106,13 +67,13 @@ class Truth:
             is_too_soon: whether no fault was present yet.
         """
         if action in _LOOKING:
-            return Effect.NEITHER
+            return ActionEffect.NEITHER
         if is_too_soon or not self.causes:
             # A change to a healthy service counts as harm, even if no user notices.
-            return Effect.HARMS
+            return ActionEffect.HARMS
         if action in self.mends:
-            return Effect.MENDS
-        return Effect.HARMS if action in self.harms else Effect.NEITHER
+            return ActionEffect.MENDS
+        return ActionEffect.HARMS if action in self.harms else ActionEffect.NEITHER
 
 
 def was_done(status: str) -> bool:

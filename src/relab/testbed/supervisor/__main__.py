@@ -21,9 +21,9 @@ from relab.core.logging import configure_logging
 from relab.testbed.errors import StartError
 from relab.testbed.layout import Layout
 from relab.testbed.supervisor import control
-from relab.testbed.supervisor.bed import Bed
 from relab.testbed.supervisor.plan import Plan
 from relab.testbed.supervisor.process import become_supervisor
+from relab.testbed.supervisor.supervisor import Supervisor
 
 _log = structlog.get_logger("relab.testbed.supervisor")
 
@@ -35,12 +35,12 @@ async def supervise(plan: Plan, pipe: int) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    bed = Bed(plan, layout)
+    supervisor = Supervisor(plan, layout)
     with (
         control.listening(layout.control_socket) as at,
-        control.serving(control.create_app(bed, stop.set), at) as end_serving,
+        control.serving(control.create_app(supervisor, stop.set), at) as end_serving,
     ):
-        starting = asyncio.create_task(bed.start())
+        starting = asyncio.create_task(supervisor.start())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         failure = await _outcome(starting)
@@ -49,7 +49,7 @@ async def supervise(plan: Plan, pipe: int) -> int:
             _log.info("ready", name=plan.name)
             await stopping
         stopping.cancel()
-        await bed.shut_down()
+        await supervisor.shut_down()
         await end_serving()
     return 0 if failure is None else 1
 
@@ -61,22 +61,22 @@ async def _outcome(starting: asyncio.Task[None]) -> dict[str, Any] | None:
     try:
         await starting
     except asyncio.CancelledError:
-        return {"message": "The supervisor was told to end while it started.", "kind": "start"}
+        return {"message": "The supervisor was stopped while it started.", "kind": "start"}
     except (RelabError, OSError) as error:
-        told = error if isinstance(error, RelabError) else StartError(f"{type(error).__name__}: {error}")
-        found = {"message": told.message, "remedy": told.remedy, "kind": told.code}
-        if isinstance(told, StartError):
-            found |= {"component": told.component, "log_tail": told.log_tail}
+        failed = error if isinstance(error, RelabError) else StartError(f"{type(error).__name__}: {error}")
+        found = {"message": failed.message, "remedy": failed.remedy, "kind": failed.code}
+        if isinstance(failed, StartError):
+            found |= {"component": failed.component, "log_tail": failed.log_tail}
         _log.error("start_failed", **found)
         return found
     return None
 
 
 def _tell(pipe: int, failure: dict[str, Any] | None) -> None:
-    told = {"phase": "ready"} if failure is None else {"phase": "failed", **failure}
+    report = {"phase": "ready"} if failure is None else {"phase": "failed", **failure}
     # The process that reads the pipe may have ended.
     with contextlib.suppress(BrokenPipeError):
-        os.write(pipe, json.dumps(told).encode() + b"\n")
+        os.write(pipe, json.dumps(report).encode() + b"\n")
     os.close(pipe)
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from relab.core.clock import Clock
 from relab.testbed.errors import NotAnsweringError
-from relab.testbed.models import ComponentState, ComponentStatus, GroupFigures, Limits
+from relab.testbed.models import ComponentState, ComponentStatus, GroupFigures, ResourceLimits
 from relab.testbed.supervisor.probes import Probe
 from relab.testbed.supervisor.process import Order, Owner, Process
 
@@ -84,7 +84,7 @@ class Component:
         counted: Callable[[str], GroupFigures] = lambda _: GroupFigures(),
     ) -> None:
         self.spec = spec
-        self.limits = Limits()
+        self.limits = ResourceLimits()
         self._groups = groups
         self._counted = counted
         self._clock = clock

@@ -18,45 +18,45 @@ from fastapi.responses import JSONResponse
 from relab.core.errors import ConflictError, InvalidInputError, NotFoundError, RelabError, UnavailableError
 from relab.testbed.errors import StartError
 from relab.testbed.models import (
-    BedStatus,
     ComponentStatus,
-    Limits,
+    ResourceLimits,
     SettingsChange,
     SettingsRollback,
     SettingsVersion,
     SignalRequest,
+    TestbedStatus,
 )
-from relab.testbed.supervisor.bed import Bed
 from relab.testbed.supervisor.settings_store import mask
+from relab.testbed.supervisor.supervisor import Supervisor
 
 _STATUSES: Final = ((InvalidInputError, 422), (NotFoundError, 404), (ConflictError, 409), (UnavailableError, 503))
 
 
-def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
+def create_app(supervisor: Supervisor, shut_down: Callable[[], None]) -> FastAPI:
     """Return the FastAPI app.
 
     Args:
-        bed: the testbed to control.
+        supervisor: the testbed to control.
         shut_down: requests that the supervisor ends.
     """
     app = FastAPI(title="relab testbed supervisor", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(RelabError, _told)
     app.add_exception_handler(RequestValidationError, _wrong)
-    _add_components(app, bed)
-    _add_settings(app, bed)
+    _add_components(app, supervisor)
+    _add_settings(app, supervisor)
 
     @app.get("/status")
-    async def status(hidden: bool = False) -> BedStatus:
-        return bed.status(hidden=hidden)
+    async def status(hidden: bool = False) -> TestbedStatus:
+        return supervisor.status(hidden=hidden)
 
     @app.get("/access")
     async def access() -> dict[str, Any]:
-        return bed.access()
+        return supervisor.access()
 
     @app.post("/reset")
-    async def reset() -> BedStatus:
-        await bed.reset()
-        return bed.status()
+    async def reset() -> TestbedStatus:
+        await supervisor.reset()
+        return supervisor.status()
 
     @app.post("/shutdown", status_code=202)
     async def shutdown() -> dict[str, str]:
@@ -67,72 +67,72 @@ def create_app(bed: Bed, shut_down: Callable[[], None]) -> FastAPI:
     return app
 
 
-def _add_components(app: FastAPI, bed: Bed) -> None:
+def _add_components(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(name: str, found: list[ComponentStatus], wait_s: float) -> dict[str, Any]:
         """Return the components' status, after waiting up to `wait_s` seconds (at most 60) until they are ready."""
         if wait_s > 0:
-            await bed.wait_ready(bed.find(name), min(wait_s, 60.0))
-            found = [item.status() for item in bed.find(name)]
+            await supervisor.wait_ready(supervisor.find(name), min(wait_s, 60.0))
+            found = [item.status() for item in supervisor.find(name)]
         return {"components": found, "ready": all(item.state == "running" for item in found)}
 
     @app.get("/components")
     async def components(hidden: bool = False) -> dict[str, Any]:
         return {
-            "components": bed.components(hidden=hidden),
-            "limits_available": bed.status().limits_available,
-            "phase": bed.phase,
+            "components": supervisor.components(hidden=hidden),
+            "limits_available": supervisor.status().limits_available,
+            "phase": supervisor.phase,
         }
 
     @app.post("/components/{name}/start")
     async def start(name: str, wait_s: float = 0) -> dict[str, Any]:
-        return await settled(name, await bed.start_components(name), wait_s)
+        return await settled(name, await supervisor.start_components(name), wait_s)
 
     @app.post("/components/{name}/stop")
     async def stop(name: str, force: bool = False) -> dict[str, Any]:
-        return {"components": await bed.stop_components(name, gently=not force)}
+        return {"components": await supervisor.stop_components(name, gently=not force)}
 
     @app.post("/components/{name}/restart")
     async def restart(name: str, force: bool = False, wait_s: float = 0) -> dict[str, Any]:
-        return await settled(name, await bed.restart_components(name, gently=not force), wait_s)
+        return await settled(name, await supervisor.restart_components(name, gently=not force), wait_s)
 
     @app.post("/components/{name}/signal")
     async def signal(name: str, request: SignalRequest) -> dict[str, Any]:
-        return {"components": bed.signal(name, request.signal, everyone=request.scope == "all")}
+        return {"components": supervisor.signal(name, request.signal, everyone=request.scope == "all")}
 
     @app.put("/components/{name}/limits")
-    async def limits(name: str, wanted: Limits) -> dict[str, Any]:
-        return {"components": bed.limit(name, wanted)}
+    async def limits(name: str, wanted: ResourceLimits) -> dict[str, Any]:
+        return {"components": supervisor.limit(name, wanted)}
 
 
-def _add_settings(app: FastAPI, bed: Bed) -> None:
+def _add_settings(app: FastAPI, supervisor: Supervisor) -> None:
     async def settled(made: SettingsVersion, restart: bool) -> dict[str, Any]:
         if restart:
-            await bed.restart_components("target")
+            await supervisor.restart_components("target")
         return {"version": made, "restarted": restart}
 
     @app.get("/settings")
     async def settings(reveal: bool = False) -> dict[str, Any]:
-        found = bed.settings.current()
+        found = supervisor.settings.current()
         return found if reveal else dict(mask(found))
 
     @app.get("/settings/history")
     async def history() -> dict[str, list[SettingsVersion]]:
-        return {"versions": bed.settings.history()}
+        return {"versions": supervisor.settings.history()}
 
     @app.put("/settings")
     async def change(wanted: SettingsChange) -> dict[str, Any]:
         given = {"author": wanted.author, "note": wanted.note}
         if wanted.changes is not None and wanted.settings is None:
-            made = bed.settings.merge(wanted.changes, **given, expected_version=wanted.expected_version)
+            made = supervisor.settings.merge(wanted.changes, **given, expected_version=wanted.expected_version)
         elif wanted.settings is not None and wanted.changes is None:
-            made = bed.settings.replace(wanted.settings, **given, expected_version=wanted.expected_version)
+            made = supervisor.settings.replace(wanted.settings, **given, expected_version=wanted.expected_version)
         else:
             raise InvalidInputError("Give either `changes` or `settings`.")
         return await settled(made, wanted.restart)
 
     @app.post("/settings/rollback")
     async def roll_back(wanted: SettingsRollback) -> dict[str, Any]:
-        made = bed.settings.roll_back(wanted.version, author=wanted.author, note=wanted.note)
+        made = supervisor.settings.roll_back(wanted.version, author=wanted.author, note=wanted.note)
         return await settled(made, wanted.restart)
 
 

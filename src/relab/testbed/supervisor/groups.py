@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from relab.testbed.errors import UnavailableLimitError
-from relab.testbed.models import GroupFigures, Limits
+from relab.testbed.models import GroupFigures, ResourceLimits
 
 Controller = Literal["cpu", "memory"]
 _CONTROLLERS: Final[tuple[Controller, ...]] = ("cpu", "memory")
@@ -111,7 +111,7 @@ class Groups:
             found[limit] = f"cgroup{hierarchy.version}" if hierarchy else None
         return found
 
-    def check(self, limits: Limits) -> None:
+    def check(self, limits: ResourceLimits) -> None:
         """Check that this machine can enforce these limits.
 
         Raises:
@@ -125,7 +125,7 @@ class Groups:
                 remedy="Run the testbed as root, or in a scope that has these controllers delegated.",
             )
 
-    def set(self, component: str, limits: Limits, pids: Iterable[int]) -> None:
+    def set(self, component: str, limits: ResourceLimits, pids: Iterable[int]) -> None:
         """Set the limits of a component, and move its processes into the groups.
 
         Raises:

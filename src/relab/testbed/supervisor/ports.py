@@ -8,16 +8,12 @@ loopback could even get connected to itself.
 
 from __future__ import annotations
 
-import contextlib
 import socket
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+
+import psutil
 
 from relab.testbed.errors import StartError
 from relab.testbed.layout import HOST
-
-_LISTEN: Final = "0A"
 
 
 class HeldPort:
@@ -62,25 +58,15 @@ def _check_free(port: int) -> None:
 
 def _taken(port: int) -> StartError:
     return StartError(
-        f"Port {port} of {HOST} is in use.", remedy="End what uses it, or choose others with --port-base."
+        f"Port {port} of {HOST} is in use.",
+        remedy="Stop the program that uses it, or choose other ports with --port-base.",
     )
 
 
 def listens(pid: int, port: int) -> bool:
     """Return whether this process itself listens on a port of loopback or of all addresses."""
-    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    if not wanted:
+    try:
+        found = psutil.Process(pid).net_connections("tcp4")
+    except (psutil.Error, OSError):
         return False
-    with contextlib.suppress(OSError):
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(entry.readlink()) in wanted:
-                    return True
-    return False
-
-
-def _listening_inodes(port: int) -> Iterable[str]:
-    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-            yield fields[9]
+    return any(item.status == psutil.CONN_LISTEN and item.laddr.port == port for item in found)

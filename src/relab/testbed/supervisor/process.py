@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from relab.testbed.errors import NotAnsweringError
 from relab.testbed.supervisor import guard, launch
 
@@ -202,23 +204,10 @@ def end_orphans() -> None:
 
 def descendants(pid: int) -> list[int]:
     """Return the pids of all current descendants of a process, parents before children."""
-    parents = _parents()
-    found: list[int] = []
-    wanted = {pid}
-    while wanted:
-        wanted = {child for child, parent in parents.items() if parent in wanted}
-        found += sorted(wanted)
-    return found
-
-
-def _parents() -> dict[int, int]:
-    found = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
-                found[int(entry.name)] = int(fields[1])
-    return found
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 async def run_to_end(order: Order, *, within_s: float) -> int:

@@ -65,7 +65,7 @@ def find_postgres() -> PostgresPrograms:
         if version is not None:
             usable = folder if owner is None or _reachable(folder, owner) else _reachable_copy(folder, version)
             return PostgresPrograms(usable, version, owner, _has_statements(usable))
-    raise MissingProgramError(f"There is no PostgreSQL of version {_OLDEST_POSTGRES} or newer.", remedy=_PACKAGES)
+    raise MissingProgramError(f"No PostgreSQL of version {_OLDEST_POSTGRES} or newer is installed.", remedy=_PACKAGES)
 
 
 def find_redis() -> tuple[str, str]:
@@ -80,7 +80,7 @@ def find_redis() -> tuple[str, str]:
             matched = re.search(r"v=(\S+)", _output(found, "--version"))
             if matched:
                 return str(Path(found).resolve()), matched[1]
-    raise MissingProgramError("There is no redis-server.", remedy=_PACKAGES)
+    raise MissingProgramError("No redis-server is installed.", remedy=_PACKAGES)
 
 
 def _postgres_owner() -> Owner | None:

@@ -74,10 +74,12 @@ class SettingsStore:
         if expected_version is not None and before["version"] != expected_version:
             raise StaleVersionError(
                 f"The settings are at version {before['version']}, not {expected_version}.",
-                remedy="Read them again and decide anew.",
+                remedy="Read them again, and decide again.",
             )
         if document.get("version", before["version"]) != before["version"]:
-            raise InvalidInputError("The version is counted by the supervisor.", problems=(("version", "not yours"),))
+            raise InvalidInputError(
+                "The supervisor counts the versions.", problems=(("version", "must not be changed"),)
+            )
         after = {**document, "version": before["version"] + 1}
         if len(canonical_json(after)) > _MOST_BYTES:
             raise InvalidInputError(f"The settings would have more than {_MOST_BYTES:,} bytes.")

@@ -67,8 +67,8 @@ def create_app(parts: Parts) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> JSONResponse:
-        told = f"{type(error).__name__}: {error}"
-        parts.logger.log("error", "internal_error", told, route=_route(request), error=type(error).__name__)
+        message = f"{type(error).__name__}: {error}"
+        parts.logger.log("error", "internal_error", message, route=_route(request), error=type(error).__name__)
         return JSONResponse({"detail": "Internal error."}, status_code=500)
 
     return app
@@ -100,12 +100,12 @@ def _answer(parts: Parts, request: Request, error: RelabError) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "1"} if status == 503 else {"WWW-Authenticate": "Bearer"} if status == 401 else None
     if isinstance(error, DatabaseError):
-        told = f"DB_ERROR: {error.cause}"
-        parts.logger.log("error", "db_error", told, route=_route(request), sqlstate=error.sqlstate, status=status)
+        message = f"DB_ERROR: {error.cause}"
+        parts.logger.log("error", "db_error", message, route=_route(request), sqlstate=error.sqlstate, status=status)
     elif isinstance(error, StorageError):
-        told = f"WRITE_ERROR: {error.cause}"
+        message = f"WRITE_ERROR: {error.cause}"
         code = error.cause.partition(":")[0]
-        parts.logger.log("error", "storage_error", told, route=_route(request), error=code, status=status)
+        parts.logger.log("error", "storage_error", message, route=_route(request), error=code, status=status)
     elif isinstance(error, SearchError):
         parts.logger.log("error", "search_error", f"SEARCH_ERROR: {error.cause}", route=_route(request), status=status)
     body: dict[str, Any] = {"detail": str(error), "code": error.code}

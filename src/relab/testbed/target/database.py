@@ -143,10 +143,10 @@ class Database:
                 yield connection
             except Exception as error:
                 if key in self._cut:
-                    told = f"no answer within {self._settings.patience_s:g} s; the connection was closed"
+                    message = f"no answer within {self._settings.patience_s:g} s; the connection was closed"
                     connection.invalidate()
                     self._recorder.event("db_errors")
-                    raise DatabaseError(told) from error
+                    raise DatabaseError(message) from error
                 raise
             finally:
                 with self._lock:

@@ -137,8 +137,8 @@ class Defects:
         try:
             op = _OP.validate_json(line)
         except ValidationError as refused:
-            told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in refused.errors())
-            return {"ok": False, "error": told}
+            message = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in refused.errors())
+            return {"ok": False, "error": message}
         error: str | None = None
         if isinstance(op, _LeakConnections):
             error = await self._leak_connections(op.count)

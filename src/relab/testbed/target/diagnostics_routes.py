@@ -43,11 +43,11 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
     async def processes() -> dict[str, Any]:
         """Return each worker's process, and what the supervisor says of all components."""
         workers, now_s = parts.workers(), time.monotonic()
-        told = {worker.worker: worker for worker in workers}
+        reports = {worker.worker: worker for worker in workers}
         rows: list[dict[str, Any]] = []
         for number, state in states(parts, workers).items():
             row: dict[str, Any] = {"worker": number, "state": state}
-            if worker := told.get(number):
+            if worker := reports.get(number):
                 row |= {
                     "pid": worker.pid,
                     "kernel_state": state_of(worker.pid),
@@ -61,7 +61,7 @@ def diagnostics_routes(parts: Parts) -> APIRouter:
         components = answer.get("components", UNKNOWN) if isinstance(answer, dict) else UNKNOWN
         return {"workers": rows, "components": components}
 
-    @routes.get("/settings", summary="The settings in force, and who changed them when")
+    @routes.get("/settings", summary="The current settings, and their history with authors and times")
     async def effective() -> dict[str, Any]:
         """Return the settings that this worker was started with, without secrets, and their history."""
         return {

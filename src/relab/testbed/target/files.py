@@ -1,4 +1,4 @@
-"""Atomic writes to the target's files."""
+"""Append to the target's files without leaving parts of lines."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ import os
 from pathlib import Path
 
 from relab.testbed.target.errors import StorageError
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file atomically; readers see the old file or the new one.
-
-    Raises:
-        OSError: the disk is full, or writing is not permitted; the old file stays.
-    """
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from relab.core.atomic_files import replace_file
 from relab.core.clock import Clock, SystemClock, format_time
 from relab.core.errors import RelabError
 from relab.core.json import JsonValue, parse_json
 from relab.flags.models import ServiceFlags
 from relab.testbed.target.errors import StorageError
-from relab.testbed.target.files import replace_file
 
 
 @dataclass(frozen=True, slots=True)

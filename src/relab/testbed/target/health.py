@@ -113,14 +113,16 @@ def judge(
     silent = [f"worker {number} is {state}" for number, state in workers.items() if state != "running"]
     (critical if silent and 2 * len(silent) > len(workers) else degraded).extend(silent)
     if pool["pool_health"] != "healthy":
-        told = f"connection pool: {pool['used']} of {pool['max']} used, {pool['pending']} waiting"
-        (critical if pool["pool_health"] == "critical" else degraded).append(f"{told}, {pool['timeouts']} timed out")
+        message = f"connection pool: {pool['used']} of {pool['max']} used, {pool['pending']} waiting"
+        (critical if pool["pool_health"] == "critical" else degraded).append(f"{message}, {pool['timeouts']} timed out")
     degraded += [f"search index {name} is {state}" for name, state in indexes.items() if state != "ready"]
     if receipt_errors:
         degraded.append(f"{receipt_errors} orders could not be written to files")
     if figures["cache"]["write_errors"] and probes["cache"]["ok"]:
         degraded.append(f"cache refused {figures['cache']['write_errors']} writes")
-    degraded += [told for number, process in (processes or {}).items() for told in _process_reasons(number, process)]
+    degraded += [
+        message for number, process in (processes or {}).items() for message in _process_reasons(number, process)
+    ]
     if figures["requests"] >= MIN_REQUESTS:
         if figures["error_rate"] >= ERROR_RATE_DEGRADED_PCT:
             grave = figures["error_rate"] >= ERROR_RATE_CRITICAL_PCT

@@ -76,8 +76,8 @@ def pool_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:
 
 def states(parts: Parts, workers: list[WorkerStats]) -> dict[int, str]:
     """Return the state of every expected worker, by number."""
-    told, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
-    return {number: worker_state(told.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}
+    reports, now_s = {worker.worker: worker for worker in workers}, time.monotonic()
+    return {number: worker_state(reports.get(number), now_s=now_s) for number in range(1, parts.settings.workers + 1)}
 
 
 def health_document(parts: Parts, workers: list[WorkerStats]) -> dict[str, Any]:

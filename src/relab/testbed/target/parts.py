@@ -147,8 +147,8 @@ class Parts:
         loop = asyncio.get_running_loop()
         self._slow["process"] = process = self._process.sample()
         if process["fds"] >= process["fd_limit"]:
-            told = f"Too many open files: {process['fds']} of {process['fd_limit']}"
-            self.logger.log("error", "os_error", told, error="EMFILE")
+            message = f"Too many open files: {process['fds']} of {process['fd_limit']}"
+            self.logger.log("error", "os_error", message, error="EMFILE")
         database, cache, search = await asyncio.gather(
             loop.run_in_executor(self.operator_threads, probe_database, self.settings.database),
             probe_cache(self.settings.cache),
@@ -165,8 +165,8 @@ class Parts:
             if probe.ok:
                 self.logger.log("info", "dependency_answers", f"{name} answers again", dependency=name)
             else:
-                told = f"{name} does not answer: {probe.error}"
-                self.logger.log("error", "dependency_failed", told, dependency=name, sqlstate=probe.sqlstate)
+                message = f"{name} does not answer: {probe.error}"
+                self.logger.log("error", "dependency_failed", message, dependency=name, sqlstate=probe.sqlstate)
 
     def _told(self) -> str:
         head = {

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from relab.core.atomic_files import replace_file
 from relab.core.errors import NotFoundError
 from relab.testbed.target.errors import StorageError
-from relab.testbed.target.files import replace_file
 
 
 class MiniReport(BaseModel):

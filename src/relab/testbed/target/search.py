@@ -47,7 +47,7 @@ class Products:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadSettingsError(f"The products {path} cannot be read: {type(error).__name__}: {error}.") from error
         if not self.names:
-            raise BadSettingsError(f"The products {path} are none.")
+            raise BadSettingsError(f"The file {path} has no products.")
 
 
 class Indexes:
@@ -149,7 +149,7 @@ class Search:
             batch = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
             try:
                 await loop.run_in_executor(self._thread, self._answer, batch, loop)
-            except Exception as error:  # noqa: BLE001 told to whoever waits
+            except Exception as error:  # noqa: BLE001 the waiting requests raise it
                 # Every waiting search must get the error, whatever it is; the application answers with 500.
                 for wanted in batch:
                     _settle(wanted.answer, None, error)

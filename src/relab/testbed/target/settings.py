@@ -116,8 +116,10 @@ def load_settings(path: Path) -> TargetSettings:
     except MalformedBodyError as error:
         raise BadSettingsError(f"The settings {path} are not valid JSON: {error.message}") from error
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors())
-        raise BadSettingsError(f"The settings {path} cannot be used: {told}.") from error
+        message = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors()
+        )
+        raise BadSettingsError(f"The settings {path} are invalid: {message}.") from error
 
 
 def _is_loopback(host: str) -> bool:

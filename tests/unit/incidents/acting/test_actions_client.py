@@ -30,7 +30,7 @@ from relab.incidents.acting.errors import (
     UnreadableError,
 )
 from relab.incidents.acting.records import ActStatus, ServerRecord
-from relab.testbed.actions.guard import Limits
+from relab.testbed.actions.guard import ActionLimits
 from support.testbed.action_servers import (
     NOWHERE,
     RealServer,
@@ -190,7 +190,7 @@ def test_the_servers_kill_switch_stops_everything(server: RealServer) -> None:
 
 
 def test_a_limit_says_when_it_may_be_asked_for_again(tmp_path: Path) -> None:
-    with real_server(tmp_path, Limits(cooldown_s=42)) as server:
+    with real_server(tmp_path, ActionLimits(cooldown_s=42)) as server:
         ask(server, execute_in_any_state)
         with pytest.raises(BusyError) as caught:
             ask(server, lambda client: client.execute("turn_valve", {"component": "a", "to": 4}, key="k2"))

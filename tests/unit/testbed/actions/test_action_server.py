@@ -16,7 +16,7 @@ from httpx import Response
 from relab.core.errors import ConfigurationError
 from relab.incidents.acting.actions_client import ActionsClient
 from relab.testbed.actions.audit import AuditLog
-from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
@@ -49,7 +49,7 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     valves = Valves(tmp_path / "valves.json")
     audit = AuditLog(tmp_path / "actions.jsonl")
-    limits = Limits(most_in_window=100, most_on_target=2, cooldown_s=0)
+    limits = ActionLimits(max_per_window=100, max_per_part=2, cooldown_s=0)
     service = ActionService([TurnValve(valves)], audit, Guard(audit, limits), MovableClock())
     known = Tokens(tmp_path / "tokens.json")
     tokens = {
@@ -86,9 +86,7 @@ def code_of(response: Response) -> tuple[int, str]:
      ("GET", "/action/verify-target-health"), ("POST", "/records/x/undo"), ("GET", "/components"),
      ("GET", "/settings/history"), ("GET", "/logs?component=target")],
 )  # fmt: skip
-def test_without_a_known_token_nothing_is_told_or_done(
-    server: Server, token: str | None, method: str, path: str
-) -> None:
+def test_unknown_token_is_rejected_on_every_route(server: Server, token: str | None, method: str, path: str) -> None:
     response = server.ask(method, path, token, json={"component": "a", "to": 1} if method != "GET" else None)
 
     assert code_of(response) == (401, "invalid_token")
@@ -155,7 +153,7 @@ def test_a_key_sent_twice_is_one_action(server: Server) -> None:
     assert code_of(server.turn(2, **key)) == (409, "idempotency_key_reused")
 
 
-def test_too_many_are_told_when_to_come_back(server: Server) -> None:
+def test_rate_limit_is_rejected_with_retry_after(server: Server) -> None:
     server.turn(1)
     server.turn(2)
     refused = server.turn(3)
@@ -180,7 +178,7 @@ def test_an_action_is_undone_over_http(server: Server) -> None:
     assert code_of(server.ask("POST", f"/records/{record_id}/undo")) == (409, "not_reversible")
 
 
-def test_an_operator_stops_everything_and_an_administrator_lets_it_go_on(server: Server) -> None:
+def test_operator_turns_the_kill_switch_on_and_administrator_turns_it_off(server: Server) -> None:
     assert code_of(server.ask("PUT", "/kill-switch", "reader", json={"stopped": True})) == (403, "missing_scope")
     # Whoever may do a part of all actions may stop them all.
     for token in ("restarter", "operator"):
@@ -195,7 +193,7 @@ def test_an_operator_stops_everything_and_an_administrator_lets_it_go_on(server:
 @pytest.mark.parametrize(
     "given", ["", "component=target&lines=0", "component=target&lines=1001", "component=" + "x" * 101]
 )
-def test_a_look_at_a_log_is_bounded(server: Server, given: str) -> None:
+def test_log_lines_are_bounded(server: Server, given: str) -> None:
     assert code_of(server.ask("GET", f"/logs?{given}", "reader")) == (422, "invalid_input")
 
 
@@ -219,7 +217,7 @@ def test_a_target_that_does_not_answer_is_not_well(server: Server) -> None:
         "Bearer \u00fc{}", "Basic {}", "Token {}", "{}", "Bearer\t{}", "bearer=\"{}\"", "Bearer actions_", "Bearer " + "x" * 20_000,
     ],
 )  # fmt: skip
-def test_what_is_not_exactly_a_known_token_is_none(server: Server, given: str) -> None:
+def test_similar_token_is_rejected(server: Server, given: str) -> None:
     header = given.replace("{}", server.tokens["admin"]).encode("latin-1")
 
     refused = server.client.get("/actions", headers={"authorization": header})
@@ -252,7 +250,7 @@ def test_a_token_in_the_address_is_neither_recorded_nor_repeated(server: Server,
     assert not any(token in path.read_text() for token in server.tokens.values() for path in files)
 
 
-def test_which_records_exist_is_not_told_to_a_token_that_may_only_read_or_nothing(server: Server) -> None:
+def test_existence_of_records_is_hidden_from_tokens_without_the_scope(server: Server) -> None:
     record_id = server.turn(1).json()["record"]["record_id"]
 
     for each in (record_id, "no-such-record"):

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from relab.testbed.actions.audit import AuditLog
-from relab.testbed.actions.guard import Guard, Limits
+from relab.testbed.actions.guard import ActionLimits, Guard
 from relab.testbed.actions.health import TargetHealth
 from relab.testbed.actions.looks import Looks
 from relab.testbed.actions.plant import Plant
@@ -27,7 +27,7 @@ TURN = {"component": "a", "to": 1}
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     audit = AuditLog(tmp_path / "actions.jsonl")
-    limits = Limits(most_in_window=100, most_on_target=100, cooldown_s=0)
+    limits = ActionLimits(max_per_window=100, max_per_part=100, cooldown_s=0)
     service = ActionService([TurnValve(Valves(tmp_path / "valves.json"))], audit, Guard(audit, limits), MovableClock())
     known = Tokens(tmp_path / "tokens.json")
     services = Services(service, known, TargetHealth(NOWHERE), Looks(Plant(tmp_path / "none", NOWHERE)), is_open=True)

@@ -47,7 +47,7 @@ def roll_back(plant: Versions, **given: Any) -> tuple[RollBackSetting, Any]:
     return operation, operation.action.parameters.model_validate(given)
 
 
-def test_what_was_seen_is_what_it_goes_back_to_and_what_an_undo_brings_again(plant: Versions) -> None:
+def test_rollback_and_undo_restore_the_versions_that_were_read(plant: Versions) -> None:
     plant.add("deploy")
     operation, given = roll_back(plant)
     before = operation.look(given)

@@ -8,11 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app
 from relab.testbed.episodes import BREAKER_HEADER, BREAKER_VARIABLE
-from support.clocks import MovableClock
-from support.testbed.leaks import leaks
+from support.testbed.leaks import leak_manager
 
 
 @pytest.fixture
@@ -22,7 +20,7 @@ def log() -> list[str]:
 
 @pytest.fixture
 def client(log: list[str]) -> Iterator[TestClient]:
-    manager = ChaosManager(leaks(log), {"cgroup": "there is no control group"}, MovableClock())
+    manager = leak_manager(log)
     with TestClient(create_app(manager), raise_server_exceptions=False) as made:
         yield made
     manager.close()
@@ -33,7 +31,7 @@ def code_of(response: Response) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
 
-def test_a_fault_is_begun_listed_and_stopped(client: TestClient, log: list[str]) -> None:
+def test_fault_is_injected_listed_and_stopped(client: TestClient, log: list[str]) -> None:
     begun = client.post("/api/v1/break/drip?intensity=0.5", json={"seed": 3})
     injection_id = begun.json()["id"]
     assert (begun.status_code, begun.json()["phase"]) == (201, "active")
@@ -45,13 +43,13 @@ def test_a_fault_is_begun_listed_and_stopped(client: TestClient, log: list[str])
     assert log == ["0.50", "end"]
 
 
-def test_a_delay_and_a_duration_are_taken(client: TestClient, log: list[str]) -> None:
+def test_delay_and_duration_are_read_from_the_query(client: TestClient, log: list[str]) -> None:
     waiting = client.post("/api/v1/break/drip?delay=3600&duration=60").json()
     assert (waiting["phase"], waiting["delay_s"], waiting["duration_s"], log) == ("waiting", 3_600, 60, [])
     assert client.get(f"/api/v1/break/{waiting['id']}").json()["phase"] == "waiting"
 
 
-def test_the_catalogue_says_what_tells_a_fault_apart(client: TestClient) -> None:
+def test_catalogue_lists_findings_needs_and_parameters(client: TestClient) -> None:
     faults = {item["name"]: item for item in client.get("/api/v1/faults").json()["faults"]}
     assert faults["drip"]["tells_apart"] == "the tap drips"
     assert faults["flood"]["impossible"] == "there is no control group"
@@ -72,14 +70,14 @@ def test_the_catalogue_says_what_tells_a_fault_apart(client: TestClient) -> None
         ("drip/none/stop", (404, "unknown_injection")),
     ],
 )
-def test_what_is_wrong_is_told_and_nothing_is_half_done(
+def test_invalid_injection_is_rejected_and_changes_nothing(
     client: TestClient, log: list[str], path: str, answer: tuple[int, str]
 ) -> None:
     assert code_of(client.post(f"/api/v1/break/{path}")) == answer
     assert log == []
 
 
-def test_the_same_fault_twice_and_another_faults_id_are_refused(client: TestClient) -> None:
+def test_duplicate_fault_and_id_of_another_fault_are_rejected(client: TestClient) -> None:
     injection_id = client.post("/api/v1/break/drip").json()["id"]
     assert code_of(client.post("/api/v1/break/drip")) == (409, "already_active")
     assert code_of(client.post(f"/api/v1/break/burst/{injection_id}/stop")) == (404, "unknown_injection")
@@ -95,18 +93,18 @@ def test_the_same_fault_twice_and_another_faults_id_are_refused(client: TestClie
         ("POST", "/api/v1/break/drip", b'{"a": ', (422, "invalid_input")),
     ],
 )
-def test_what_is_refused_before_it_is_read_is_told_alike(
+def test_unreadable_requests_get_problem_documents(
     client: TestClient, method: str, path: str, body: bytes, told: tuple[int, str]
 ) -> None:
     answer = client.request(method, path, content=body, headers={"Content-Type": "application/json"})
     assert code_of(answer) == told
 
 
-def test_where_somebody_is_measured_only_who_measures_breaks_or_learns_anything(
+def test_measured_testbed_requires_the_breaker_secret_on_every_route(
     log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(BREAKER_VARIABLE, "s" * 32)
-    manager = ChaosManager(leaks(log), {}, MovableClock())
+    manager = leak_manager(log)
     with TestClient(create_app(manager), raise_server_exceptions=False) as client:
         asked = [
             ("GET", "/api/v1/faults"), ("GET", "/api/v1/break"), ("GET", "/api/v1/break/x"), ("POST", "/api/v1/break/drip"),

@@ -1,55 +1,92 @@
-"""The catalogue of faults says nothing that is not so: what it names exists, and every fault can be mended."""
+"""The catalogue of faults is complete and consistent: every name in it exists, and every fault can be repaired."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from relab.testbed.actions.operations.catalogue import all_operations
 from relab.testbed.actions.plant import Plant
-from relab.testbed.chaos.faults.catalogue import all_faults
-from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.models import Fault, Kind
-from relab.testbed.links.client import LinksClient
+from relab.testbed.chaos.faults.base import Injectable
+from relab.testbed.chaos.faults.catalogue import FAULTS, INJECTABLES, NOISE
 
 NEEDS = {"root", "cgroup", "mount"}
+EVENTS = pytest.mark.parametrize("event", INJECTABLES.values(), ids=INJECTABLES)
 
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    """A plant that nobody answers for: the catalogues ask nothing."""
+    """A plant without servers: the catalogue of actions sends no requests."""
     found = Plant(tmp_path / "control.sock", "http://127.0.0.1:9")
     yield found
     found.close()
 
 
-@pytest.fixture
-def faults(plant: Plant, tmp_path: Path) -> dict[str, Fault]:
-    ground = Ground(plant, LinksClient(tmp_path / "links.sock"), tmp_path, plant.target_url)
-    return {name: fault for name, (fault, _) in all_faults(ground).items()}
+def shipped_classes(base: type[Injectable[Any]] = Injectable) -> Iterator[type[Injectable[Any]]]:
+    for kind in base.__subclasses__():
+        if kind.__module__.startswith("relab."):
+            yield from shipped_classes(kind)
+            if not kind.__subclasses__():
+                yield kind
 
 
-def test_every_fault_has_a_repair_and_several_wrong_ones(faults: dict[str, Fault], plant: Plant) -> None:
+def test_every_class_of_faults_and_noise_is_registered_under_its_name() -> None:
+    registered = {type(event) for event in INJECTABLES.values()}
+    assert set(shipped_classes()) == registered
+    for name, event in INJECTABLES.items():
+        assert event.name == name
+    assert set(NOISE) == {"deploy_restart", "batch_job", "slow_client"}
+
+
+def test_each_cause_belongs_to_one_fault() -> None:
+    causes = [fault.cause for fault in FAULTS.values()]
+    assert len(set(causes)) == len(causes)
+
+
+@EVENTS
+def test_event_is_described(event: Injectable[Any]) -> None:
+    assert event.title
+    assert event.symptom.shows
+    assert event.symptom.tells_apart
+    assert set(event.needs) <= NEEDS
+
+
+@EVENTS
+def test_look_alikes_are_other_events(event: Injectable[Any]) -> None:
+    assert event.symptom.look_alikes
+    assert set(event.symptom.look_alikes) <= INJECTABLES.keys() - {event.name}
+
+
+@EVENTS
+def test_actions_exist_and_several_of_them_are_wrong(event: Injectable[Any], plant: Plant) -> None:
     actions = {operation.action.name for operation in all_operations(plant)}
-    for fault in faults.values():
-        assert {*fault.repairs, *fault.harms} <= actions, fault.name
-        assert not set(fault.repairs) & set(fault.harms), fault.name
-        assert len(fault.harms) >= 2, fault.name
-        assert bool(fault.repairs) == (fault.kind is Kind.FAULT), fault.name
+    assert {*event.repairs, *event.harms} <= actions
+    assert not set(event.repairs) & set(event.harms)
+    assert len(event.harms) >= 2
 
 
-def test_look_alikes_are_faults_and_never_the_fault_itself(faults: dict[str, Fault]) -> None:
-    for fault in faults.values():
-        assert fault.symptom.look_alikes, fault.name
-        assert set(fault.symptom.look_alikes) <= faults.keys() - {fault.name}, fault.name
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_fault_has_a_repair(fault: Injectable[Any]) -> None:
+    assert fault.repairs
 
 
-def test_names_and_needs_are_known(faults: dict[str, Fault]) -> None:
-    assert all(fault.name == name for name, fault in faults.items())
-    assert {need for fault in faults.values() for need in fault.needs} <= NEEDS
-    assert sum(fault.kind is Kind.FAULT and not fault.needs for fault in faults.values()) >= 18
-    assert {"deploy_restart", "batch_job", "slow_client"} == {
-        name for name, fault in faults.items() if fault.kind is Kind.NOISE
-    }
+@pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
+def test_noise_has_no_repair(noise: Injectable[Any]) -> None:
+    assert not noise.repairs
+
+
+@EVENTS
+def test_event_accepts_the_parameters_that_it_draws(event: Injectable[Any]) -> None:
+    rng = Random(7)
+    for _ in range(50):
+        drawn = event.draw_parameters(rng)
+        read = event.read_parameters(drawn)
+        assert drawn.items() <= read.model_dump().items()
+
+
+def test_most_faults_work_without_privileges() -> None:
+    assert sum(not fault.needs for fault in FAULTS.values()) >= 18

@@ -44,7 +44,7 @@ def plant(tmp_path: Path) -> Any:
     found.close()
 
 
-def test_a_process_that_was_started_anew_is_none_of_those_that_there_were(plant: Rows) -> None:
+def test_restarted_process_is_not_in_the_snapshot(plant: Rows) -> None:
     standing = Standing(plant, "target")
     assert (standing.pids(), standing.is_whole()) == ({"worker-1": 1, "worker-2": 2}, True)
 
@@ -59,20 +59,22 @@ def test_a_process_that_was_started_anew_is_none_of_those_that_there_were(plant:
 @pytest.mark.parametrize(
     ("level", "names"), [(0.0, []), (0.1, ["worker-1"]), (0.5, ["worker-1"]), (1.0, ["worker-1", "worker-2"])]
 )
-def test_a_level_is_a_share_of_what_there_was_and_at_least_one(plant: Rows, level: float, names: list[str]) -> None:
+def test_level_is_a_share_of_the_snapshot_of_at_least_one_component(
+    plant: Rows, level: float, names: list[str]
+) -> None:
     assert Standing(plant, "target").share(level) == names
 
 
-def test_a_worker_is_known_by_its_number() -> None:
+def test_worker_number_is_read_from_the_component_name() -> None:
     assert (worker_number("worker-12"), worker_number("worker")) == (12, 1)
 
 
-def test_what_the_machine_lacks_is_looked_up_once_and_told_with_the_reason(plant: Rows) -> None:
+def test_unmet_needs_are_queried_once_and_have_a_reason(plant: Rows) -> None:
     impossible = Impossible(plant)
     assert plant.asked == 0
     assert "cpu_pct" in impossible["cgroup"]
     assert "memory_mb" not in impossible["cgroup"]
-    assert "no volume of its own" in impossible["mount"]
+    assert "separate volume" in impossible["mount"]
     assert plant.asked == 1
 
     plant.available, plant.data_dir = {"cpu_pct": "cgroup1", "memory_mb": "cgroup1"}, "/proc"
@@ -92,7 +94,7 @@ class Deaf(Ground):
         return {}
 
 
-def test_what_a_worker_keeps_from_being_ended_is_told_and_keeps_nothing_else(plant: Rows, tmp_path: Path) -> None:
+def test_worker_that_does_not_answer_does_not_prevent_release_in_the_others(plant: Rows, tmp_path: Path) -> None:
     ground = Deaf(plant, LinksClient(tmp_path / "none"), tmp_path, "http://127.0.0.1:9")
     leak = PoolLeak(ground)
     for _ in range(2):

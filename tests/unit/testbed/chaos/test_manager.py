@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from relab.core.errors import UnavailableError
 from relab.testbed.chaos import manager as chaos_manager
+from relab.testbed.chaos.ground import Ground
 from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.models import (
     AlreadyActiveError,
     AlreadyEndedError,
+    FaultParameters,
+    Injection,
+    InjectionPhase,
     NotEndedError,
     NotPossibleHereError,
-    Phase,
     UnknownFaultError,
     UnknownInjectionError,
     WrongFaultParametersError,
 )
 from rig.waiting import wait_until
-from support.clocks import MovableClock
-from support.testbed.leaks import leaks
+from support.testbed.leaks import Leak, LeakFault, SlowLeakFault, leak_manager
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def log() -> list[str]:
 
 @pytest.fixture
 def manager(log: list[str]) -> Iterator[ChaosManager]:
-    made = ChaosManager(leaks(log), {"cgroup": "there is no control group"}, MovableClock())
+    made = leak_manager(log)
     yield made
     made.close()
 
@@ -42,18 +45,22 @@ def begin(manager: ChaosManager, name: str = "drip", **given: Any) -> Any:
     return manager.inject(name, given, **times)
 
 
-def test_a_fault_is_at_work_until_it_is_stopped(manager: ChaosManager, log: list[str]) -> None:
+def phase_of(manager: ChaosManager, injection: Injection) -> InjectionPhase:
+    return manager.get(injection.injection_id).phase
+
+
+def test_fault_is_active_until_it_is_stopped(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, intensity=0.5)
-    assert (injection.phase, log) == (Phase.ACTIVE, ["0.50"])
+    assert (injection.phase, log) == (InjectionPhase.ACTIVE, ["0.50"])
 
     stopped = manager.stop(injection.injection_id)
-    assert (stopped.phase, log) == (Phase.STOPPED, ["0.50", "end"])
-    with pytest.raises(AlreadyEndedError, match="it is stopped"):
+    assert (stopped.phase, log) == (InjectionPhase.STOPPED, ["0.50", "end"])
+    with pytest.raises(AlreadyEndedError):
         manager.stop(injection.injection_id)
     assert log == ["0.50", "end"]
 
 
-def test_one_of_a_kind_at_a_time_but_several_kinds(manager: ChaosManager) -> None:
+def test_same_fault_is_rejected_while_active_and_different_faults_overlap(manager: ChaosManager) -> None:
     first, other = begin(manager), begin(manager, "burst")
     with pytest.raises(AlreadyActiveError, match=first.injection_id):
         begin(manager)
@@ -66,28 +73,28 @@ def test_one_of_a_kind_at_a_time_but_several_kinds(manager: ChaosManager) -> Non
     assert manager.stop_all() == 2
 
 
-def test_it_begins_after_its_delay_and_ends_after_its_duration(manager: ChaosManager, log: list[str]) -> None:
+def test_injection_begins_after_its_delay_and_ends_after_its_duration(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, delay_s=0.05, duration_s=0.05)
-    assert (injection.phase, log) == (Phase.WAITING, [])
+    assert (injection.phase, log) == (InjectionPhase.WAITING, [])
     with pytest.raises(AlreadyActiveError):
         begin(manager)
-    wait_until(lambda: injection.phase is Phase.EXPIRED, what="its end")
+    wait_until(lambda: phase_of(manager, injection) is InjectionPhase.EXPIRED, what="its end")
     assert log == ["1.00", "end"]
 
 
-def test_what_waits_can_be_stopped_before_it_begins(manager: ChaosManager, log: list[str]) -> None:
+def test_waiting_injection_can_be_stopped(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, delay_s=3_600)
-    assert manager.stop(injection.injection_id).phase is Phase.STOPPED
+    assert manager.stop(injection.injection_id).phase is InjectionPhase.STOPPED
     assert log == []
 
 
-def test_it_grows_to_its_intensity(manager: ChaosManager, log: list[str]) -> None:
+def test_ramp_grows_to_the_intensity(manager: ChaosManager, log: list[str]) -> None:
     begin(manager, ramp_s=0.05, intensity=0.5)
     wait_until(lambda: len(log) == 10, what="ten steps")
     assert [float(level) for level in log] == pytest.approx([0.05 * step for step in range(1, 11)])
 
 
-def test_it_comes_and_goes(manager: ChaosManager, log: list[str]) -> None:
+def test_intermittent_fault_alternates_between_on_and_off(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, period_s=0.02, duty=0.5)
     wait_until(lambda: len(log) >= 5, what="two periods")
     manager.stop(injection.injection_id)
@@ -95,29 +102,29 @@ def test_it_comes_and_goes(manager: ChaosManager, log: list[str]) -> None:
     assert log[-1] == "end"
 
 
-def test_what_cannot_be_begun_is_told_and_is_not_at_work(manager: ChaosManager) -> None:
+def test_injection_that_cannot_begin_fails_with_its_error(manager: ChaosManager) -> None:
     with pytest.raises(UnavailableError, match="There is no tap"):
         begin(manager, seed=13)
     (injection,) = manager.list()
-    assert (injection.phase, injection.error) == (Phase.FAILED, "There is no tap.")
+    assert (injection.phase, injection.error) == (InjectionPhase.FAILED, "There is no tap.")
     later = begin(manager, seed=13, delay_s=0.01)
-    wait_until(lambda: later.phase is Phase.FAILED, what="its failure")
-    assert begin(manager).phase is Phase.ACTIVE
+    wait_until(lambda: phase_of(manager, later) is InjectionPhase.FAILED, what="its failure")
+    assert begin(manager).phase is InjectionPhase.ACTIVE
 
 
-def test_a_cause_that_a_repair_took_away_is_no_failure(manager: ChaosManager, log: list[str]) -> None:
-    injection = begin(manager, period_s=0.02, seed=7)
-    wait_until(lambda: len(injection.notes) >= 2, what="two notes")
-    assert injection.phase is Phase.ACTIVE
-    assert "The tap is gone." in injection.notes[0]
-    manager.stop(injection.injection_id)
+def test_error_after_a_repair_becomes_a_note_of_the_active_injection(manager: ChaosManager, log: list[str]) -> None:
+    injection_id = begin(manager, period_s=0.02, seed=7).injection_id
+    wait_until(lambda: len(manager.get(injection_id).notes) >= 2, what="two notes")
+    assert manager.get(injection_id).phase is InjectionPhase.ACTIVE
+    assert "The tap is gone." in manager.get(injection_id).notes[0]
+    manager.stop(injection_id)
     assert "end" in log
 
 
 @pytest.mark.parametrize(
     "given", [{"intensity": 0}, {"intensity": 2}, {"more": 1}, {"seed": "x"}, {"duty": 1.0}, {"intensity": "; id"}]
 )
-def test_wrong_parameters_are_named_and_nothing_is_done(
+def test_invalid_parameters_are_named_and_nothing_is_injected(
     manager: ChaosManager, log: list[str], given: dict[str, Any]
 ) -> None:
     with pytest.raises(WrongFaultParametersError, match=f"drip: {next(iter(given))}: "):
@@ -125,12 +132,12 @@ def test_wrong_parameters_are_named_and_nothing_is_done(
     assert (log, manager.list()) == ([], [])
 
 
-def test_what_this_machine_or_the_catalogue_lacks_is_refused(manager: ChaosManager) -> None:
+def test_impossible_and_unknown_faults_are_rejected(manager: ChaosManager) -> None:
     with pytest.raises(NotPossibleHereError, match="there is no control group"):
         begin(manager, "flood")
     with pytest.raises(UnknownFaultError, match="One of: drip, burst, flood"):
         begin(manager, "quake")
-    with pytest.raises(WrongFaultParametersError, match="it cannot grow or pause"):
+    with pytest.raises(WrongFaultParametersError, match="ramp_s"):
         begin(manager, "burst", ramp_s=1)
     for call in (manager.get, manager.stop):
         with pytest.raises(UnknownInjectionError):
@@ -140,19 +147,74 @@ def test_what_this_machine_or_the_catalogue_lacks_is_refused(manager: ChaosManag
     }  # fmt: skip
 
 
-def test_what_cannot_be_ended_now_goes_on_and_is_stopped_again(manager: ChaosManager, log: list[str]) -> None:
+def test_injection_that_cannot_be_ended_stays_active_until_a_later_stop(manager: ChaosManager, log: list[str]) -> None:
     injection = begin(manager, seed=11)
     for tries in (1, 2):
         with pytest.raises(NotEndedError, match="does not answer"):
             manager.stop(injection.injection_id)
-        assert (injection.phase, injection.ended_at, len(injection.notes)) == (Phase.ACTIVE, None, tries)
-    assert manager.stop(injection.injection_id).phase is Phase.STOPPED
+        found = manager.get(injection.injection_id)
+        assert found.phase is InjectionPhase.ACTIVE
+        assert found.ended_at is None
+        assert len(found.notes) == tries
+    assert manager.stop(injection.injection_id).phase is InjectionPhase.STOPPED
 
 
-def test_what_cannot_be_ended_when_its_time_is_over_is_ended_later(
+def test_expiry_is_retried_until_the_injector_ends(
     manager: ChaosManager, log: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chaos_manager, "_TRIES_AGAIN_S", 0.01)
+    monkeypatch.setattr(chaos_manager, "_RETRY_AFTER_S", 0.01)
     injection = begin(manager, seed=11, duration_s=0.01)
-    wait_until(lambda: injection.phase is Phase.EXPIRED, what="its end")
+    wait_until(lambda: phase_of(manager, injection) is InjectionPhase.EXPIRED, what="its end")
     assert log.count("end") == 3
+
+
+def test_slow_injector_delays_no_other_injection(log: list[str]) -> None:
+    mudslide = SlowLeakFault("mudslide", log)
+    manager = leak_manager(log, mudslide=mudslide)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(begin, manager, "mudslide")
+        wait_until(lambda: hasattr(mudslide, "leak") and mudslide.leak.is_at_work.is_set(), what="the slow injector")
+        try:
+            # Each of these answers while the slow injector works.
+            other = pool.submit(begin, manager).result(timeout=5)
+            assert [item.fault for item in pool.submit(manager.list).result(timeout=5)] == ["drip", "mudslide"]
+            with pytest.raises(AlreadyActiveError):
+                pool.submit(begin, manager, "mudslide").result(timeout=5)
+            assert pool.submit(manager.stop, other.injection_id).result(timeout=5).phase is InjectionPhase.STOPPED
+        finally:
+            mudslide.leak.may_finish.set()
+        assert slow.result(timeout=5).phase is InjectionPhase.ACTIVE
+    manager.close()
+
+
+def test_stop_waits_for_the_injector_of_its_own_injection(log: list[str]) -> None:
+    mudslide = SlowLeakFault("mudslide", log)
+    manager = leak_manager(log, mudslide=mudslide)
+    with ThreadPoolExecutor(2) as pool:
+        begun = pool.submit(begin, manager, "mudslide")
+        wait_until(lambda: hasattr(mudslide, "leak") and mudslide.leak.is_at_work.is_set(), what="the slow injector")
+        (injection,) = manager.list()
+        stopped = pool.submit(manager.stop, injection.injection_id)
+        mudslide.leak.may_finish.set()
+        begun.result(timeout=5)
+        assert stopped.result(timeout=5).phase is InjectionPhase.STOPPED
+    assert log == ["1.00", "end"]
+    manager.close()
+
+
+def test_injector_that_fails_unexpectedly_is_still_ended_in_time(log: list[str]) -> None:
+    class Broken(Leak):
+        def set_level(self, level: float) -> None:
+            super().set_level(level)
+            if level == 0:
+                raise RuntimeError("The tap exploded.")
+
+    class BrokenFault(LeakFault):
+        def injector(self, _ground: Ground, given: FaultParameters) -> Broken:
+            return Broken(given, log)
+
+    broken = leak_manager(log, explosion=BrokenFault("explosion", log, can_vary=True))
+    injection = broken.inject("explosion", {"period_s": 0.02}, duration_s=0.1)
+    wait_until(lambda: phase_of(broken, injection) is InjectionPhase.EXPIRED, what="its end")
+    assert log == ["1.00", "0.00", "end"]
+    broken.close()

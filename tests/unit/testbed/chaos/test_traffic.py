@@ -29,7 +29,7 @@ class Told:
         return plan
 
 
-def test_a_spike_is_as_strong_as_its_level_and_silent_at_none() -> None:
+def test_spike_rate_follows_the_level_and_stops_at_zero() -> None:
     told = Told()
     spike = TrafficSpike(URL, Spike(seed=3), peak_per_s=600.0, sender=told)
 
@@ -42,7 +42,7 @@ def test_a_spike_is_as_strong_as_its_level_and_silent_at_none() -> None:
     assert told.closed
 
 
-def test_a_storm_begins_with_more_than_can_be_answered_and_goes_on_with_few() -> None:
+def test_storm_begins_above_capacity_and_continues_with_few_visitors() -> None:
     told = Told()
     given = Storm(trigger_s=2.0, patience_ms=150, retries=9, retry_delay_ms=40, clients=80)
 
@@ -55,7 +55,7 @@ def test_a_storm_begins_with_more_than_can_be_answered_and_goes_on_with_few() ->
     assert told.last.max_in_flight == 40
 
 
-def test_clients_look_like_anybody_and_the_seed_says_what_they_want() -> None:
+def test_clients_send_a_browser_name_and_the_seed_chooses_the_product() -> None:
     told = Told()
     for seed in (1, 1, 2):
         TrafficSpike(URL, Spike(seed=seed), peak_per_s=1.0, sender=told).set_level(1.0)
@@ -67,6 +67,6 @@ def test_clients_look_like_anybody_and_the_seed_says_what_they_want() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"multiple": 0}, {"rate_per_s": -1}, {"intensity": 2}, {"clients": 5}])
-def test_what_cannot_be_is_refused_by_its_name(wrong: dict[str, float]) -> None:
+def test_invalid_spike_parameter_is_named(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Spike.model_validate(wrong)

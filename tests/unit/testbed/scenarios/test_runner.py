@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from relab.testbed.chaos.models import Phase
+from relab.testbed.chaos.models import InjectionPhase
 from relab.testbed.models import Addresses
 from relab.testbed.scenarios.errors import NoServerError, ScenarioError
-from relab.testbed.scenarios.service import Conclusion, Outcome, Section, parse_scenario, run_scenario
+from relab.testbed.scenarios.service import Conclusion, ScenarioResult, Section, parse_scenario, run_scenario
 from rig.waiting import wait_until
 from support.testbed.scenario_worlds import WELL, World, document, drip, post, stop_drip, world
 
@@ -46,10 +46,10 @@ class Told:
             self.stop.set()
 
 
-def run(here: World, told: Told | None = None, *, allow_code: bool = False, **parts: Any) -> Outcome:
+def run(here: World, told: Told | None = None, *, allow_code: bool = False, **parts: Any) -> ScenarioResult:
     scenario = parse_scenario(json.dumps(document(**parts)), "drip", source="drip", allow_code=allow_code)
     told = told or Told()
-    return run_scenario(scenario, Addresses(target=here.url), rate_per_s=0, stop=told.stop, tell=told)
+    return run_scenario(scenario, Addresses(target=here.url), rate_per_s=0, stop=told.stop, report=told)
 
 
 def test_a_service_that_stays_broken_deviates_and_is_rolled_back(here: World) -> None:
@@ -58,7 +58,7 @@ def test_a_service_that_stays_broken_deviates_and_is_rolled_back(here: World) ->
 
     assert outcome.conclusion is Conclusion.DEVIATED
     assert (outcome.journal["status"], outcome.journal["deviated"], outcome.problems) == ("completed", True, ())
-    assert here.phases() == [Phase.STOPPED]
+    assert here.phases() == [InjectionPhase.STOPPED]
     assert told.lines == [
         (Section.BEFORE, "yes"),
         (Section.METHOD, "1 of 1: let it drip"),
@@ -102,7 +102,7 @@ def test_what_is_not_well_before_is_left_alone(here: World) -> None:
     assert (outcome.journal["status"], outcome.journal["run"]) == ("failed", [])
     assert "not in its steady state before" in outcome.problems[0]
     assert len(outcome.journal["rollbacks"]) == 1
-    assert here.phases() == [Phase.ACTIVE]
+    assert here.phases() == [InjectionPhase.ACTIVE]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_an_action_that_is_not_done_aborts_and_what_was_done_is_undone(
     assert "'do it' was not done" in outcome.problems[0]
     assert said in outcome.problems[0]
     assert outcome.journal["steady_states"]["after"] is None
-    assert here.phases() == [Phase.STOPPED]
+    assert here.phases() == [InjectionPhase.STOPPED]
 
 
 def test_a_probe_of_the_method_may_fail(here: World) -> None:
@@ -152,7 +152,7 @@ def test_a_run_that_is_stopped_in_a_pause_is_rolled_back(here: World) -> None:
 
     assert outcome.conclusion is Conclusion.INTERRUPTED
     assert (outcome.journal["status"], len(outcome.journal["run"])) == ("interrupted", 1)
-    assert here.phases() == [Phase.STOPPED]
+    assert here.phases() == [InjectionPhase.STOPPED]
 
 
 def test_a_run_that_is_stopped_before_it_begins_does_nothing(here: World) -> None:
@@ -173,7 +173,7 @@ def test_the_steady_state_is_looked_at_meanwhile(here: World) -> None:
     def is_seen() -> bool:
         return any(section is Section.DURING and line.startswith("no") for section, line in told.lines)
 
-    ended: list[Outcome] = []
+    ended: list[ScenarioResult] = []
     thread = threading.Thread(
         target=lambda: ended.append(run(here, told, runtime=strategy, method=[drip(pauses={"after": 600}), wait]))
     )
@@ -196,7 +196,7 @@ def test_background_activities_are_waited_for_and_their_failures_count(here: Wor
 
     assert outcome.journal["status"] == "aborted"
     assert {row["activity"]["name"] for row in outcome.journal["run"]} == {"do it", "let it drip"}
-    assert here.phases() == [Phase.STOPPED]
+    assert here.phases() == [InjectionPhase.STOPPED]
 
 
 def test_a_body_goes_as_json_and_a_query_to_a_get(here: World) -> None:

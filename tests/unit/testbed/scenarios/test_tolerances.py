@@ -71,8 +71,8 @@ def test_tolerances_judge_as_those_of_chaostoolkit_do() -> None:
     ("written", "output", "said"),
     [
         (200, {"status": 503, "body": "out"}, "503 is not 200"),
-        ({"type": "regex", "pattern": "x", "target": "body"}, ANSWER, "is no text"),
-        ({"type": "jsonpath", "path": "$.state", "target": "body"}, {"status": 1, "body": "<p>"}, "is no JSON"),
+        ({"type": "regex", "pattern": "x", "target": "body"}, ANSWER, "is not a string"),
+        ({"type": "jsonpath", "path": "$.state", "target": "body"}, {"status": 1, "body": "<p>"}, "is not JSON"),
         ({"type": "jsonpath", "path": "$.state", "target": "body", "expect": "down"}, ANSWER, '["up"], and not ["down"]'),
         ({"type": "range", "range": [0, 0.1]}, 0.4, "0.4 is not 0 to 0.1"),
         (True, {"status": 200}, "is not true"),

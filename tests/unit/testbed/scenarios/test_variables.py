@@ -47,7 +47,7 @@ def test_a_caller_comes_before_the_environment_and_this_before_the_default() -> 
     ("parts", "environment", "overrides", "problem"),
     [
         ({"configuration": {"a": {"type": "env", "key": "A"}}}, {}, {}, ("configuration.a", "no A, and there is no default")),
-        ({"configuration": {"a": {"type": "env", "key": "A", "env_var_type": "int"}}}, {"A": "x"}, {}, ("configuration.a", "is no int")),
+        ({"configuration": {"a": {"type": "env", "key": "A", "env_var_type": "int"}}}, {"A": "x"}, {}, ("configuration.a", "not of type int")),
         ({"configuration": {"a": {"type": "env", "key": "A", "env_var_type": "date"}}}, {}, {}, ("configuration.a.env_var_type", "'str'")),
         ({"configuration": {"a": {"type": "probe"}}}, {}, {}, ("configuration.a", "only env")),
         ({"secrets": {"a": {"type": "env", "key": "A"}}}, {"A": "x"}, {}, ("secrets.a", "a group")),

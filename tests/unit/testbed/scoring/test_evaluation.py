@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from relab.experiments.config.file import read_config
-from relab.testbed.scoring.episodes import Kind, WrongEpisodeError
+from relab.testbed.chaos.faults.catalogue import FAULTS
+from relab.testbed.scoring.episodes import EPISODE_FAULTS, EpisodeKind, WrongEpisodeError
 from relab.testbed.scoring.evaluation import (
     COMPARED,
     FURTHER,
@@ -23,13 +24,11 @@ from relab.testbed.scoring.evaluation import (
     write,
 )
 from relab.testbed.scoring.responder import Bindings
-from relab.testbed.scoring.truth import CAUSES
-from relab.testbed.scoring.variations import FAULTS
 
 WITHOUT = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
 
 
-def test_everybody_meets_the_compared_ones_and_the_measured_one_all() -> None:
+def test_all_responders_run_the_compared_episodes_and_the_measured_one_runs_all() -> None:
     compared, further, *unknown = parts_of(Wanted(episodes=100, compared=30, unknown=32, seed=5))
     assert list(compared.responders) == ["relab", "relab-with-memory", "do-nothing", "restart-only"]
     assert (compared.name, len(compared.episodes), further.name, len(further.episodes)) == (COMPARED, 30, FURTHER, 70)
@@ -40,17 +39,17 @@ def test_everybody_meets_the_compared_ones_and_the_measured_one_all() -> None:
 
 
 def test_each_cause_is_unknown_once_and_most_others_are_known() -> None:
-    parts = parts_of(Wanted(episodes=0, compared=0, unknown=len(FAULTS), seed=9))
+    parts = parts_of(Wanted(episodes=0, compared=0, unknown=len(EPISODE_FAULTS), seed=9))
     met = []
     for part in parts:
         (bindings,) = part.responders.values()
         without = json.loads(bindings.responder_environment[WITHOUT])
-        causes = [CAUSES[event.name] for episode in part.episodes for event in episode.faults]
+        causes = [FAULTS[event.name].cause for episode in part.episodes for event in episode.faults]
         assert set(causes) <= set(without)
         assert len(without) in {3, 4}
-        assert {episode.kind for episode in part.episodes} == {Kind.FAULT}
+        assert {episode.kind for episode in part.episodes} == {EpisodeKind.FAULT}
         met += causes
-    assert sorted(met) == sorted(CAUSES[name] for name in FAULTS)
+    assert sorted(met) == sorted(FAULTS[name].cause for name in EPISODE_FAULTS)
 
 
 def test_few_unknown_ones_are_spread_over_the_groups() -> None:
@@ -59,7 +58,7 @@ def test_few_unknown_ones_are_spread_over_the_groups() -> None:
     assert len({episode.subject for part in parts for episode in part.episodes}) == 3
 
 
-def test_somebody_elses_responder_is_measured_in_place_of_ours() -> None:
+def test_given_responder_replaces_ours() -> None:
     theirs = Bindings(responder_command=["theirs"])
     (compared,) = parts_of(Wanted(episodes=4, compared=4, responders={"theirs": theirs}))
     assert list(compared.responders) == ["theirs", "do-nothing", "restart-only"]
@@ -96,7 +95,7 @@ def test_healthy_episodes_are_noisy_and_others_than_those_of_the_seed() -> None:
     *known, healthy = parts_of(wanted)
     assert (healthy.name, list(healthy.responders), len(healthy.episodes)) == (HEALTHY, [MEASURED], 12)
     for episode in healthy.episodes:
-        assert (episode.kind, episode.faults) == (Kind.NOISY, ())
+        assert (episode.kind, episode.faults) == (EpisodeKind.NOISY, ())
         assert len(episode.noise) >= 2
     seeds = {episode.seed for part in known for episode in part.episodes}
     assert not seeds & {episode.seed for episode in healthy.episodes}

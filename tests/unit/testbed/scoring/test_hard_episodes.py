@@ -12,21 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relab.incidents.evaluation.figures import by_kind, figures_of, read_episode
-from relab.testbed.actions.plant import Plant
-from relab.testbed.chaos.faults.catalogue import all_faults
-from relab.testbed.chaos.ground import Ground
-from relab.testbed.links.client import LinksClient
+from relab.testbed.chaos.faults.catalogue import FAULTS
 from relab.testbed.scoring.busy import busy_loops
-from relab.testbed.scoring.episodes import Episode, Kind
+from relab.testbed.scoring.episodes import EPISODE_FAULTS, Episode, EpisodeKind
 from relab.testbed.scoring.evaluation import AFTER, AT_ONCE, MEASURED, Wanted, parts_of
-from relab.testbed.scoring.hard_episodes import after_escalation_episodes, at_once_episodes, with_busy_loops
+from relab.testbed.scoring.hard_episodes import (
+    AFTER_ESCALATION,
+    APART,
+    GIVEN_TO_A_PERSON,
+    after_escalation_episodes,
+    at_once_episodes,
+    with_busy_loops,
+)
 from relab.testbed.scoring.notified import NoticeReceiver
 from relab.testbed.scoring.observations import Act, Look, Observed, Second
 from relab.testbed.scoring.outages import longest_unannounced_s, outages
 from relab.testbed.scoring.score import Score, score
 from relab.testbed.scoring.status import Sight, read_status
-from relab.testbed.scoring.truth import CAUSES, Truth
-from relab.testbed.scoring.variations import AFTER_ESCALATION, APART, FAULTS, GIVEN_TO_A_PERSON, TAKES_THE_MACHINE
+from relab.testbed.scoring.truth import Truth
+from support.testbed.leaks import fault_with
 
 WITHOUT = "RELAB_INCIDENTS__WITHOUT_RUNBOOKS"
 ONSET_S, END_S = 100.0, 200.0
@@ -57,18 +61,16 @@ def test_a_seed_gives_the_same_hard_episodes(count: int, seed: int) -> None:
         assert all(episode.takes_the_machine for episode in found if episode.busy_loops)
 
 
-def test_two_faults_begin_at_once_and_no_action_mends_both(tmp_path: Any) -> None:
-    plant = Plant(tmp_path, "http://127.0.0.1:9")
-    rows = all_faults(Ground(plant, LinksClient(tmp_path), tmp_path, plant.target_url))
-    plant.close()
+def test_two_faults_begin_at_once_and_no_action_repairs_both() -> None:
     for episode in at_once_episodes(200, seed=4):
         first, second = episode.faults
         assert first.at_s == second.at_s == episode.healthy_s
         assert episode.measured == episode.faults
-        mends = [set(rows[event.name][0].repairs) for event in episode.faults]
+        mends = [set(FAULTS[event.name].repairs) for event in episode.faults]
         assert not mends[0] & mends[1], episode.subject
     known = {name for group in APART for name in group}
-    assert known <= set(FAULTS) - TAKES_THE_MACHINE
+    assert known <= set(EPISODE_FAULTS)
+    assert not any(FAULTS[name].takes_the_machine for name in known)
 
 
 def test_the_fault_after_an_escalation_is_the_measured_one_and_has_a_runbook() -> None:
@@ -76,11 +78,11 @@ def test_the_fault_after_an_escalation_is_the_measured_one_and_has_a_runbook() -
     (bindings,) = part.responders.values()
     without = json.loads(bindings.responder_environment[WITHOUT])
     assert part.name == AFTER
-    assert set(without) == {CAUSES[name] for name in GIVEN_TO_A_PERSON}
+    assert set(without) == {FAULTS[name].cause for name in GIVEN_TO_A_PERSON}
     for episode in part.episodes:
         first, second = episode.faults
         assert (first.name in GIVEN_TO_A_PERSON, second.name in AFTER_ESCALATION) == (True, True)
-        assert CAUSES[second.name] not in without
+        assert FAULTS[second.name].cause not in without
         assert episode.measured == (second,)
         assert second.after_escalation_s is not None
         assert 10 <= second.after_escalation_s <= 20
@@ -116,7 +118,10 @@ def after_another(**more: Any) -> Observed:
 
 
 TRUTH = Truth.of(
-    [("search_index", ["rebuild-index"], ["restart-database"]), ("hang", ["resume-process"], ["restart-database"])],
+    [
+        fault_with("search_index", ["rebuild-index"], ["restart-database"]),
+        fault_with("hang", ["resume-process"], ["restart-database"]),
+    ],
     {"hang"},
 )
 
@@ -130,7 +135,7 @@ def test_a_fault_after_an_escalation_is_measured_against_users_as_they_were_besi
     assert found.unannounced_s == pytest.approx(5.0)
 
 
-def test_a_second_fault_that_nothing_speaks_of_is_neither_detected_nor_named_nor_announced() -> None:
+def test_unnoticed_second_fault_is_neither_detected_nor_named_nor_announced() -> None:
     silent = after_another(
         seconds=seconds((50, END_S, 3), (ONSET_S, END_S, 9)),
         sights=[*(Sight(float(at), incident="one", phase="escalated", escalated=True) for at in range(52, 200))],
@@ -145,12 +150,12 @@ def test_a_second_fault_that_nothing_speaks_of_is_neither_detected_nor_named_nor
     assert (metrics["announced"], metrics["longest_unannounced_s"]) == (False, 100.0)
 
 
-def test_without_an_address_for_notices_nothing_is_said_of_them() -> None:
+def test_metrics_of_notices_are_absent_without_an_address_for_them() -> None:
     metrics = score(after_another(notices=None), TRUTH).metrics(1.0)
     assert "announced" not in metrics
 
 
-def test_each_outage_wants_a_notice_of_its_own() -> None:
+def test_each_outage_needs_its_own_notice() -> None:
     seen = after_another(seconds=seconds((ONSET_S, 112, 9), (130, 195, 9)), notices=[101.0])
     assert list(outages(seen.seconds, ONSET_S)) == [(100.0, 112.0), (130.0, 195.0)]
     assert longest_unannounced_s(seen) == 65.0
@@ -186,7 +191,7 @@ def test_a_failure_of_a_wrong_repair_is_not_held_against_the_right_one() -> None
 
 
 def test_of_two_causes_each_must_have_been_named_first() -> None:
-    truth = Truth.of([("hang", ["resume-process"], []), ("db_lock", ["end-session"], [])])
+    truth = Truth.of([fault_with("hang", ["resume-process"]), fault_with("db_lock", ["end-session"])])
 
     def all_named(*first: str) -> bool | None:
         sights = [Sight(105.0 + at, incident="one", causes=(name, "crash_loop")) for at, name in enumerate(first)]
@@ -204,15 +209,17 @@ def test_acts_of_a_status_are_read_with_care() -> None:
 
 
 def test_figures_have_kinds_repairs_and_announcements() -> None:
-    def episode(number: int, kind: Kind, **metrics: Any) -> Any:
+    def episode(number: int, kind: EpisodeKind, **metrics: Any) -> Any:
         ids = {"variant_id": "relab", "task_id": f"e-{number}"}
         usual = {"kind": kind.value, "subject": "x", "detected": True, "diagnosis_at_1": True, "mitigated": True}
         return read_episode({"ids": ids, "outcome": "success", "metrics": {**usual, **metrics}})
 
     episodes = [
-        episode(1, Kind.AT_ONCE, right_repairs=2, right_repairs_judged_failed=1, announced=True),
-        episode(2, Kind.AT_ONCE, mitigated=False, right_repairs=1, right_repairs_judged_failed=0, announced=False),
-        episode(3, Kind.FAULT, right_repairs=1, right_repairs_judged_failed=0),
+        episode(1, EpisodeKind.AT_ONCE, right_repairs=2, right_repairs_judged_failed=1, announced=True),
+        episode(
+            2, EpisodeKind.AT_ONCE, mitigated=False, right_repairs=1, right_repairs_judged_failed=0, announced=False
+        ),
+        episode(3, EpisodeKind.FAULT, right_repairs=1, right_repairs_judged_failed=0),
     ]
     figures = figures_of(episodes)
     assert (figures["judged_failed"]["hits"], figures["judged_failed"]["of"]) == (1, 4)

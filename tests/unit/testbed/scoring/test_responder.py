@@ -128,16 +128,14 @@ def test_a_responder_has_time_to_end(tmp_path: Path) -> None:
     assert (tmp_path / "ended").read_text() == "in order"
 
 
-def test_without_bubblewrap_it_is_told_that_it_could_have_looked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_episode_without_bubblewrap_is_recorded_as_unblinded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with a_responder(program("b'{}'"), home=tmp_path, **ADDRESSES) as responder:
         assert not responder.is_blinded
 
 
 @pytest.mark.parametrize("answer", ["b'[' * 100_000", "b'no json'", "b'x' * (2 << 20)", "b'[]'"])
-def test_one_that_answers_badly_is_not_ready(tmp_path: Path, answer: str) -> None:
+def test_responder_with_invalid_status_is_not_ready(tmp_path: Path, answer: str) -> None:
     hostile = program(answer).model_copy(update={"start_within_s": 1.0})
     with (
         pytest.raises(NoResponderError, match="does not answer GET /agent/status"),
@@ -146,7 +144,7 @@ def test_one_that_answers_badly_is_not_ready(tmp_path: Path, answer: str) -> Non
         pass
 
 
-def test_one_that_ends_says_why(tmp_path: Path) -> None:
+def test_responder_that_ends_early_is_reported_with_its_log(tmp_path: Path) -> None:
     ending = Bindings(responder_command=["{python}", "-S", "-c", "raise SystemExit('no key for the model')"])
     with (
         pytest.raises(NoResponderError, match="ended with 1: no key for the model"),
@@ -176,7 +174,7 @@ def test_one_that_does_nothing_counts_its_polls(tmp_path: Path) -> None:
         (None, "bindings"),
     ],
 )
-def test_bindings_that_are_wrong_are_told_by_field(wrong: Any, field: str) -> None:
+def test_invalid_bindings_are_named_by_field(wrong: Any, field: str) -> None:
     with pytest.raises(WrongBindingsError, match=field):
         Bindings.read(wrong)
 

@@ -14,8 +14,9 @@ from relab.testbed.scoring.observations import Act, Look, Observed, Second, usua
 from relab.testbed.scoring.score import SUSTAINED_S, score
 from relab.testbed.scoring.status import Sight
 from relab.testbed.scoring.truth import Truth
+from support.testbed.leaks import fault_with
 
-TRUTH = Truth.of([("db_down", ["restart-database"], ["restart-target"])])
+TRUTH = Truth.of([fault_with("db_down", ["restart-database"], ["restart-target"])])
 ONSET_S, MENDED_S, END_S = 10.0, 20.0, 30.0
 
 
@@ -54,7 +55,7 @@ def observed(**more: Any) -> Observed:
     return Observed(**{**usual, **more})
 
 
-def test_a_repair_is_measured_from_the_onset() -> None:
+def test_repair_time_counts_from_the_onset() -> None:
     found = score(observed(), TRUTH)
     assert (found.detected, found.time_to_detect_s, found.rank) == (True, 2.0, 1)
     assert (found.mitigated, found.time_to_mitigate_s, found.closed, found.is_success) == (True, 10.0, True, True)
@@ -65,31 +66,31 @@ def test_a_repair_is_measured_from_the_onset() -> None:
     assert "mitigated_though_wrong" not in metrics
 
 
-def test_users_who_are_well_while_the_cause_is_there_are_no_repair() -> None:
+def test_served_users_do_not_count_as_repair_while_the_cause_is_present() -> None:
     found = score(observed(looks=looks(None)), TRUTH)
     assert (found.mitigated, found.time_to_mitigate_s, found.is_success) == (False, None, False)
 
 
-def test_a_cause_that_is_gone_while_users_are_unwell_is_no_repair() -> None:
+def test_absent_cause_does_not_count_as_repair_while_users_are_served_badly() -> None:
     assert score(observed(seconds=seconds((ONSET_S, END_S))), TRUTH).mitigated is False
 
 
-def test_what_nothing_could_tell_counts_as_there() -> None:
+def test_unknown_presence_counts_as_present() -> None:
     unknown = [*looks(MENDED_S)[:-1], Look(END_S - 0.5, None)]
     assert score(observed(looks=unknown), TRUTH).mitigated is False
     assert score(observed(looks=[]), TRUTH).mitigated is False
 
 
-def test_a_repair_that_has_not_lasted_is_none() -> None:
+def test_short_recovery_does_not_count_as_repair() -> None:
     assert score(observed(seconds=seconds((ONSET_S, END_S - SUSTAINED_S + 1))), TRUTH).mitigated is False
 
 
-def test_a_relapse_counts_until_its_end() -> None:
+def test_repair_counts_from_the_end_of_a_relapse() -> None:
     relapse = observed(seconds=seconds((10, 13), (17, 19)), looks=looks(12))
     assert score(relapse, TRUTH).time_to_mitigate_s == 9.0
 
 
-def test_an_incident_that_was_open_before_finds_nothing() -> None:
+def test_incident_opened_before_the_onset_is_not_a_detection() -> None:
     found = score(observed(sights=sights((4, 25, "early", ("database_down",)))), TRUTH)
     assert (found.detected, found.false_alarms, found.time_to_detect_s) == (False, 1, None)
 
@@ -124,16 +125,19 @@ def test_an_action_harms_by_what_it_is_and_when(action: str, at_s: float, status
     assert (found.actions, found.harmful_actions) == (1, harmful)
 
 
-def test_what_mends_one_of_two_faults_does_not_harm_for_the_sake_of_the_other() -> None:
+def test_repair_of_one_fault_is_not_harmful_for_the_other() -> None:
     both = Truth.of(
-        [("cache_down", ["restart-cache"], ["restart-target"]), ("db_pool", ["restart-target"], ["restart-cache"])]
+        [
+            fault_with("cache_down", ["restart-cache"], ["restart-target"]),
+            fault_with("db_pool", ["restart-target"], ["restart-cache"]),
+        ]
     )
     assert both.causes == {"cache_down", "connection_pool_leak"}
     assert not both.harms
 
 
 def test_a_spike_forgives_refusals_and_nothing_else() -> None:
-    spike = Truth.of([("traffic_spike", ["set-flow-control"], [])])
+    spike = Truth.of([fault_with("traffic_spike", ["set-flow-control"])])
     refused = observed(seconds=seconds((ONSET_S, END_S), refused=5))
     assert (score(refused, spike).mitigated, score(refused, TRUTH).mitigated) == (True, False)
     assert score(refused, spike).harm_user_error_s == pytest.approx(10.0)
@@ -147,7 +151,7 @@ def test_harm_is_beyond_what_is_usual() -> None:
     assert score(observed(seconds=worse), TRUTH).harm_user_error_s == pytest.approx(10.0)
 
 
-def test_where_nothing_is_wrong_whoever_leaves_it_alone_succeeds() -> None:
+def test_healthy_episode_succeeds_without_alarm_and_action() -> None:
     healthy = observed(onset_s=None, seconds=seconds(), sights=sights(), looks=[], acts=[])
     found = score(healthy, Truth())
     assert (found.is_success, found.is_healthy, found.healthy_polls) == (True, True, 29)
@@ -157,7 +161,7 @@ def test_where_nothing_is_wrong_whoever_leaves_it_alone_succeeds() -> None:
     assert (found.is_success, found.false_alarms, found.harmful_actions) == (False, 1, 1)
 
 
-def test_polls_that_nobody_counts_are_those_it_was_told_to_make() -> None:
+def test_uncounted_polls_follow_from_the_poll_interval() -> None:
     silent = [replace(item, polls=None) for item in sights()]
     assert score(observed(sights=silent, poll_s=2.0), TRUTH).healthy_polls == 5
 
@@ -169,7 +173,7 @@ def test_escalation_is_harmless_if_nothing_harmful_was_done() -> None:
     assert score(harmed, TRUTH).metrics(1.0)["escalated_harmless"] is False
 
 
-def test_what_is_mended_without_harm_is_settled_as_well_as_what_a_person_is_asked_about() -> None:
+def test_harmless_repair_and_harmless_escalation_both_count_as_settled() -> None:
     asking = [replace(item, escalated=item.at_s > 12) for item in sights((12, 30, "a", ()))]
     for found, is_settled in (
         (score(observed(), TRUTH), True),
@@ -243,7 +247,7 @@ def test_figures_of_any_episode_are_finite_and_agree(seen: Observed) -> None:
 
 
 @given(any_observed(), st.floats(41, 50))
-def test_more_that_is_bad_never_makes_a_score_better(seen: Observed, at_s: float) -> None:
+def test_more_harm_never_improves_a_score(seen: Observed, at_s: float) -> None:
     seen.onset_s = seen.onset_s or 1.0
     worse = replace(
         seen, seconds=sorted([*seen.seconds, Second(at_s, at_s + 1, 10, unanswered=10)], key=lambda item: item.at_s)
@@ -254,13 +258,13 @@ def test_more_that_is_bad_never_makes_a_score_better(seen: Observed, at_s: float
 
 
 @given(st.lists(any_second, max_size=30), st.lists(any_look, max_size=30), st.floats(0, 40))
-def test_being_well_has_a_beginning_and_an_end(found: list[Second], looked: list[Look], onset_s: float) -> None:
+def test_recovery_has_a_start_and_an_end(found: list[Second], looked: list[Look], onset_s: float) -> None:
     since = well_since(sorted(found, key=lambda item: item.at_s), sorted(looked, key=lambda item: item.at_s), onset_s)
     assert since is None or onset_s <= since[0] < since[1] <= 51
     assert 0 <= usual_share(found, onset_s) <= 1
 
 
-def test_whoever_does_harm_before_the_onset_is_measured_by_it_and_not_by_less_afterwards() -> None:
+def test_harm_before_the_onset_counts_and_does_not_raise_the_baseline() -> None:
     fault = seconds((ONSET_S, MENDED_S), unanswered=5)
     worse = [replace(item, unanswered=10) if 4 <= item.at_s < 7 else item for item in fault]
     at_first = Act(4, "restart-target", "succeeded")
@@ -272,7 +276,7 @@ def test_whoever_does_harm_before_the_onset_is_measured_by_it_and_not_by_less_af
     assert noise.harm_user_error_s == 5.0, "what nobody did is nobody's harm"
 
 
-def test_taking_back_what_was_wrong_is_no_second_mistake() -> None:
+def test_undo_of_a_wrong_action_is_not_harmful() -> None:
     wrong, undo = Act(12, "restart-target", "undone"), Act(13, "restart-target", "succeeded", is_undo=True)
     found = score(observed(acts=[wrong, undo]), TRUTH)
     assert (found.actions, found.harmful_actions) == (1, 1)
@@ -282,13 +286,13 @@ def test_taking_back_what_was_wrong_is_no_second_mistake() -> None:
     assert (found.actions, found.harmful_actions) == (1, 1)
 
 
-def test_taking_back_what_has_mended_and_is_needed_no_more_is_no_mistake() -> None:
+def test_undo_of_an_obsolete_repair_is_not_harmful() -> None:
     right, lifted = Act(12, "restart-database", "undone"), Act(16, "restart-database", "succeeded", is_undo=True)
     found = score(observed(acts=[right, lifted], looks=looks(14)), TRUTH)
     assert (found.actions, found.harmful_actions) == (1, 0)
 
 
-def test_what_is_left_of_an_earlier_episode_is_no_alarm_and_finds_nothing() -> None:
+def test_incident_of_an_earlier_episode_is_neither_alarm_nor_detection() -> None:
     seen = sights((0, 3, "before", ()), (12, 24, "one", ("database_down",)))
     kept, fresh = (score(observed(sights=seen, keeps_home=kept), TRUTH) for kept in (True, False))
     assert (kept.false_alarms, fresh.false_alarms, kept.time_to_detect_s) == (0, 1, 2.0)

@@ -46,13 +46,13 @@ def test_without_an_incident_nothing_is_open(document: Any) -> None:
 @pytest.mark.parametrize(
     "incident", [{"phase": "escalated"}, {"phase": "approve"}, {"phase": "plan", "escalated": True}]
 )
-def test_whoever_asks_for_a_person_has_escalated(incident: dict[str, Any]) -> None:
+def test_request_for_a_person_counts_as_escalation(incident: dict[str, Any]) -> None:
     found = read_status(1.0, {"incident": incident})
     assert (found.escalated, found.incident) == (True, "?")
 
 
 @pytest.mark.parametrize("document", [None, [], "fine", 7])
-def test_what_is_no_object_is_no_answer(document: Any) -> None:
+def test_status_that_is_not_an_object_counts_as_no_answer(document: Any) -> None:
     assert read_status(1.0, document) == Sight(1.0, answered=False)
 
 
@@ -66,6 +66,6 @@ def test_anything_is_read(document: Any) -> None:
 
 
 @pytest.mark.parametrize("tokens", [-1, True, "many", 1.5, 10**400, None])
-def test_what_is_no_count_is_not_there(tokens: Any) -> None:
+def test_invalid_counts_are_ignored(tokens: Any) -> None:
     found = read_status(1.0, {"polls": tokens, "tokens": tokens})
     assert (found.answered, found.polls, found.tokens) == (True, None, None)

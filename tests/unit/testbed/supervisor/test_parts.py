@@ -11,7 +11,7 @@ import pytest
 
 from relab.testbed.errors import StartError, UnavailableLimitError, WrongNameError
 from relab.testbed.layout import Layout, PublicPorts, write_json
-from relab.testbed.models import GroupFigures, Limits
+from relab.testbed.models import GroupFigures, ResourceLimits
 from relab.testbed.supervisor import table
 from relab.testbed.supervisor.copying import copy_tree, remove_tree
 from relab.testbed.supervisor.groups import Groups, Hierarchy, find_hierarchies
@@ -140,14 +140,14 @@ def test_groups_get_limits_in_the_words_of_their_version(tmp_path: Path, version
     where = Hierarchy(version, tmp_path)
     groups = Groups("relab-1-a", tmp_path / "listing", {"cpu": where, "memory": where})
 
-    groups.set("worker-0", Limits(cpu_pct=25, memory_mb=64), [1_234])
+    groups.set("worker-0", ResourceLimits(cpu_pct=25, memory_mb=64), [1_234])
 
     group = tmp_path / "relab-1-a-worker-0"
     assert {name: (group / name).read_text() for name in files} == files
     assert (group / "cgroup.procs").read_text() == "1234"
     assert groups.joined_by("worker-0") == [group / "cgroup.procs"]
     assert (tmp_path / "listing").read_text() == f"{group}\n"
-    groups.set("worker-0", Limits(), [])
+    groups.set("worker-0", ResourceLimits(), [])
     assert (group / next(iter(files))).read_text() in {"-1", "max 100000"}
 
 
@@ -158,11 +158,11 @@ def test_groups_get_limits_in_the_words_of_their_version(tmp_path: Path, version
         (2, {"cpu.stat": "usage_usec 9\nnr_throttled 7\n", "memory.events": "low 0\nmax 5\noom 4\noom_kill 3\n"}),
     ],
 )  # fmt: skip
-def test_what_the_kernel_has_counted_of_a_group_is_told(tmp_path: Path, version: int, files: dict[str, str]) -> None:
+def test_counters_of_a_group_are_read(tmp_path: Path, version: int, files: dict[str, str]) -> None:
     where = Hierarchy(version, tmp_path)
     groups = Groups("relab-1-a", tmp_path / "listing", {"cpu": where, "memory": where})
     assert groups.figures("worker-0") == GroupFigures()
-    groups.set("worker-0", Limits(cpu_pct=25, memory_mb=64), [])
+    groups.set("worker-0", ResourceLimits(cpu_pct=25, memory_mb=64), [])
     for name, text in files.items():
         (tmp_path / "relab-1-a-worker-0" / name).write_text(text)
 
@@ -170,13 +170,13 @@ def test_what_the_kernel_has_counted_of_a_group_is_told(tmp_path: Path, version:
     assert groups.figures("worker-1") == GroupFigures()
 
 
-def test_a_limit_that_this_machine_has_not_is_declared_and_refused(tmp_path: Path) -> None:
+def test_unavailable_limit_is_reported_and_rejected(tmp_path: Path) -> None:
     groups = Groups("relab-1-a", tmp_path / "listing", {})
 
     assert groups.available() == {"rlimits": "prlimit", "cpu_pct": None, "memory_mb": None}
     with pytest.raises(UnavailableLimitError, match="cpu and memory"):
-        groups.set("it", Limits(cpu_pct=1, memory_mb=1), [])
-    groups.set("it", Limits(), [])
+        groups.set("it", ResourceLimits(cpu_pct=1, memory_mb=1), [])
+    groups.set("it", ResourceLimits(), [])
     assert not (tmp_path / "listing").exists()
 
 

@@ -69,7 +69,7 @@ def test_a_program_gets_its_environment_its_log_and_its_limits_and_nothing_else(
     assert lines[-3:] == ["99", "by descriptor", "0"]
 
 
-def test_a_program_that_is_not_there_tells_in_its_log(tmp_path: Path) -> None:
+def test_missing_program_is_reported_in_the_log(tmp_path: Path) -> None:
     async def work() -> None:
         missing = Order(["/no/such/program"], {}, tmp_path, tmp_path / "log")
         assert await run_to_end(missing, within_s=WITHIN_S) == 127
@@ -96,7 +96,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_who_does_not_listen_is_killed_after_the_grace_and_who_is_stopped_hears(tmp_path: Path) -> None:
+def test_process_that_ignores_signals_is_killed_and_stopped_process_is_resumed_first(tmp_path: Path) -> None:
     async def work() -> None:
         deaf = Process(order(tmp_path, "trap '' TERM; touch deaf; while :; do sleep 0.01; done"))
         await until((tmp_path / "deaf").exists)

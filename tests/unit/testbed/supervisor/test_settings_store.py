@@ -49,7 +49,7 @@ def test_changes_are_merged_into_nested_fields(store: SettingsStore) -> None:
     assert store.history()[-1] == made
 
 
-def test_a_secret_that_changes_is_told_and_not_shown(store: SettingsStore, tmp_path: Path) -> None:
+def test_changed_secret_is_listed_but_masked(store: SettingsStore, tmp_path: Path) -> None:
     store.merge({"database": {"password": "hunter2"}, "token": "hunter3"}, author="ops", note="")
 
     assert store.history()[-1].changes == {
@@ -70,7 +70,7 @@ def test_rolling_back_is_a_new_version_with_old_content(store: SettingsStore) ->
     assert store.current() == {**FIRST, "version": 5}
 
 
-def test_a_change_of_what_has_changed_meanwhile_is_refused(store: SettingsStore) -> None:
+def test_change_of_a_stale_version_is_rejected(store: SettingsStore) -> None:
     store.merge({"workers": 3}, author="one", note="", expected_version=1)
 
     with pytest.raises(StaleVersionError, match="at version 2, not 1"):

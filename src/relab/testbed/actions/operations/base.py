@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from relab.testbed.actions.models import Action, NotReversibleError, Parameters
+from relab.testbed.actions.models import Action, ActionParameters, NotReversibleError
 from relab.testbed.actions.plant import Plant
 
-Given = TypeVar("Given", bound=Parameters)
+Given = TypeVar("Given", bound=ActionParameters)
 
 
-class Nothing(Parameters):
+class Nothing(ActionParameters):
     """No parameters."""
 
 
@@ -32,7 +32,7 @@ class PlantOperation(ABC, Generic[Given]):
         """The entry of the action in the catalogue."""
         return self.ACTION
 
-    def look(self, parameters: Parameters) -> dict[str, Any]:
+    def look(self, parameters: ActionParameters) -> dict[str, Any]:
         """Return the state that the action concerns.
 
         Raises:
@@ -41,7 +41,7 @@ class PlantOperation(ABC, Generic[Given]):
         """
         return self._find(cast("Given", parameters))
 
-    def act(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def act(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         """Perform the action; return the changes.
 
         Raises:
@@ -49,7 +49,7 @@ class PlantOperation(ABC, Generic[Given]):
         """
         return self._do(cast("Given", parameters), before)
 
-    def undo(self, parameters: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def undo(self, parameters: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         """Restore the state before the action.
 
         Raises:
@@ -68,4 +68,4 @@ class PlantOperation(ABC, Generic[Given]):
 
     def _take_back(self, _given: Given, _before: Mapping[str, Any]) -> dict[str, Any]:
         """Implement `undo`; raises NotReversibleError unless overridden."""
-        raise NotReversibleError(f"{self.ACTION.name!r} cannot be taken back.")
+        raise NotReversibleError(f"{self.ACTION.name!r} cannot be undone.")

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from psycopg import sql
 from pydantic import Field
 
-from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.models import Action, ActionClass, ActionParameters, BlastRadius, PreconditionError
 from relab.testbed.actions.operations.base import Nothing, PlantOperation
 
 INDEXES: Final[dict[str, tuple[str, str, bool]]] = {
@@ -21,7 +21,7 @@ INDEXES: Final[dict[str, tuple[str, str, bool]]] = {
 _DISPOSABLE: Final = ("*.tmp", "*.old", "*.dump")
 
 
-class CacheRoom(Parameters):
+class CacheRoom(ActionParameters):
     """How much the cache may hold, and what it does when it is full."""
 
     max_memory_mb: int = Field(64, ge=1, le=1_024)
@@ -32,8 +32,8 @@ class RecreateIndexes(PlantOperation[Nothing]):
     """Recreates the missing indexes of the database."""
 
     ACTION = Action(
-        "recreate-indexes", "Make the missing indexes of the database", ActionClass.REPAIR, BlastRadius.NONE, Nothing,
-        "queries that read whole tables use an index again", ("an index is missing",), target="database",
+        "recreate-indexes", "Create the missing indexes of the database", ActionClass.REPAIR, BlastRadius.NONE, Nothing,
+        "queries that read whole tables use an index again", ("an index is missing",), part="database",
     )  # fmt: skip
 
     def _find(self, _given: Nothing) -> dict[str, Any]:
@@ -61,8 +61,8 @@ class SetCacheRoom(PlantOperation[CacheRoom]):
 
     ACTION = Action(
         "set-cache-memory", "Change the memory and the eviction of the cache", ActionClass.SETTING,
-        BlastRadius.ONE_DEPENDENCY, CacheRoom, "the cache takes writes as long as it may evict something",
-        inverse="set-cache-memory", target="cache",
+        BlastRadius.ONE_DEPENDENCY, CacheRoom, "the cache accepts writes as long as it may evict an entry",
+        inverse="set-cache-memory", part="cache",
     )  # fmt: skip
 
     def _find(self, _given: CacheRoom) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class FlushCache(PlantOperation[Nothing]):
 
     ACTION = Action(
         "flush-cache", "Empty the cache", ActionClass.REPAIR, BlastRadius.ONE_DEPENDENCY, Nothing,
-        "every read goes to the database until the cache is filled again", target="cache",
+        "every read goes to the database until the cache is filled again", part="cache",
     )  # fmt: skip
 
     def _find(self, _given: Nothing) -> dict[str, Any]:
@@ -104,14 +104,14 @@ class FreeDisk(PlantOperation[Nothing]):
     """Deletes files in the target's data folder that no component needs."""
 
     ACTION = Action(
-        "free-disk", "Delete what nothing needs from the target's data folder", ActionClass.REPAIR, BlastRadius.NONE,
-        Nothing, "the target can write again", ("there is something that nothing needs",), target="target",
+        "free-disk", "Delete disposable files from the target's data folder", ActionClass.REPAIR, BlastRadius.NONE,
+        Nothing, "the target can write again", ("there are disposable files",), part="target",
     )  # fmt: skip
 
     def _find(self, _given: Nothing) -> dict[str, Any]:
         files = self._files()
         if not files:
-            raise PreconditionError(f"There is no file that nothing needs ({', '.join(_DISPOSABLE)}).")
+            raise PreconditionError(f"There is no disposable file ({', '.join(_DISPOSABLE)}).")
         return {"files": [path.name for path in files], "bytes": sum(path.stat().st_size for path in files)}
 
     def _do(self, _given: Nothing, _before: Mapping[str, Any]) -> dict[str, Any]:

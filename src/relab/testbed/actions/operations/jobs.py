@@ -17,14 +17,14 @@ class StopJob(PlantOperation[Nothing]):
 
     ACTION = Action(
         "stop-job", "Stop the report job", ActionClass.REPAIR, BlastRadius.NONE, Nothing,
-        "the processors, and the memory, that it used are free; its report is not made",
-        ("the job is at work",), "stop-job", target=REPORT_JOB,
+        "the processors and the memory that it used are free; it creates no report",
+        ("the job is running",), "stop-job", part=REPORT_JOB,
     )  # fmt: skip
 
     def _find(self, _given: Nothing) -> dict[str, Any]:
         found = [item for item in self.plant.components(REPORT_JOB) if item["pid"] is not None]
         if not found:
-            raise PreconditionError("The report job is not at work.")
+            raise PreconditionError("The report job is not running.")
         return {"pid": found[0]["pid"], "started_at": found[0]["started_at"]}
 
     def _do(self, _given: Nothing, _before: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from relab.testbed.actions.health import TargetHealth
-from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.models import Action, ActionClass, ActionParameters, BlastRadius, PreconditionError
 from relab.testbed.actions.operations.base import Nothing, PlantOperation
 from relab.testbed.actions.plant import Plant, PlantError
 
@@ -18,13 +18,13 @@ _OPERATORS: Final = frozenset(("actions", "chaos", "links"))
 _SEEN = ("name", "state", "pid", "started_at", "restarts", "exit_code")
 
 
-class Worker(Parameters):
+class Worker(ActionParameters):
     """Which worker of the target, as diagnostics number them."""
 
     worker: int = Field(ge=0, le=63)
 
 
-class Component(Parameters):
+class Component(ActionParameters):
     """A part of the service, as diagnostics name it."""
 
     component: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
@@ -38,7 +38,7 @@ class Usage(Component):
     cpu_pct: float | None = Field(None, ge=10, le=6_400)
 
 
-class Escalation(Parameters):
+class Escalation(ActionParameters):
     """Whether the database is restarted too if the target is not well without."""
 
     escalate_to_db_restart: bool = False
@@ -69,7 +69,7 @@ class RestartTarget(_Restart):
     group = "target"
     ACTION = Action(
         "restart-target", "Restart the target", ActionClass.RESTART, BlastRadius.WHOLE_SERVICE, Nothing,
-        "every worker starts anew; what they held in memory (connections, leaks, caches) is gone", target="target",
+        "every worker restarts; its memory (connections, leaks, caches) is released", part="target",
     )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ class RestartDatabase(_Restart):
     group = "database"
     ACTION = Action(
         "restart-database", "Restart the database", ActionClass.RESTART, BlastRadius.WHOLE_SERVICE, Nothing,
-        "every session ends, locks are gone, the server starts with its configuration", target="database",
+        "every session ends, all locks are released, the server starts with its configuration", part="database",
     )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class RestartCache(_Restart):
     group = "cache"
     ACTION = Action(
         "restart-cache", "Restart the cache", ActionClass.RESTART, BlastRadius.ONE_DEPENDENCY, Nothing,
-        "the cache is empty and has its configuration of the beginning", target="cache",
+        "the cache is empty and has its initial configuration", part="cache",
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class RestartLinks(_Restart):
     group = "links"
     ACTION = Action(
         "restart-links", "Restart the network paths to the dependencies", ActionClass.RESTART,
-        BlastRadius.WHOLE_SERVICE, Nothing, "every connection to a dependency is made anew", target="links",
+        BlastRadius.WHOLE_SERVICE, Nothing, "every connection to a dependency is reopened", part="links",
     )  # fmt: skip
 
 
@@ -108,7 +108,7 @@ class RestartWorker(PlantOperation[Worker]):
 
     ACTION = Action(
         "restart-worker", "Restart one worker of the target", ActionClass.RESTART, BlastRadius.SOME_REQUESTS, Worker,
-        "this worker starts anew; the others go on", ("there is such a worker",), target="target",
+        "this worker restarts; the others continue", ("the worker exists",), part="target",
     )  # fmt: skip
 
     def _find(self, given: Worker) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class ResumeProcess(PlantOperation[Component]):
 
     ACTION = Action(
         "resume-process", "Resume a stopped process", ActionClass.REPAIR, BlastRadius.NONE, Component,
-        "a process that was stopped by a signal goes on where it was", ("there is such a component",),
+        "a process that was stopped by a signal continues", ("the component exists",),
     )  # fmt: skip
 
     def _find(self, given: Component) -> dict[str, Any]:
@@ -159,9 +159,9 @@ class RaiseLimit(PlantOperation[Usage]):
     """Raises the resource limits of a component."""
 
     ACTION = Action(
-        "raise-limit", "Let a component use more", ActionClass.REPAIR, BlastRadius.NONE, Usage,
-        "the limits hold from now on, for running processes too",
-        ("there is such a component", "it has this limit, and a lower one"), "raise-limit",
+        "raise-limit", "Raise the resource limits of a component", ActionClass.REPAIR, BlastRadius.NONE, Usage,
+        "the limits apply at once, also to running processes",
+        ("the component exists", "it has this limit, with a lower value"), "raise-limit",
     )  # fmt: skip
 
     def _find(self, given: Usage) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from pydantic import Field
 
-from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.models import Action, ActionClass, ActionParameters, BlastRadius, PreconditionError
 from relab.testbed.actions.operations.base import PlantOperation
 
 _IDLE = """
@@ -45,20 +45,20 @@ _END = (
 )
 
 
-class Idle(Parameters):
+class Idle(ActionParameters):
     """Which idle sessions: for how long, and of which application."""
 
     min_idle_s: float = Field(30.0, ge=1, le=86_400)
     application: str | None = Field(None, max_length=63)
 
 
-class Blocking(Parameters):
+class Blocking(ActionParameters):
     """Those for which others have waited so long, or which have sat so long on a lock that nobody gets past."""
 
     min_wait_s: float = Field(1.0, ge=0, le=86_400)
 
 
-class Session(Parameters):
+class Session(ActionParameters):
     """One session, by the number of its process."""
 
     pid: int = Field(ge=1, le=2**31 - 1)
@@ -70,14 +70,14 @@ class _EndSessions(PlantOperation[Any]):
     query: str
     none: str
 
-    def _find(self, given: Parameters) -> dict[str, Any]:
+    def _find(self, given: ActionParameters) -> dict[str, Any]:
         with self.plant.database() as connection:
             found = _sessions(connection, self.query, given.model_dump())
         if not found:
             raise PreconditionError(self.none)
         return {"sessions": found}
 
-    def _do(self, _given: Parameters, before: Mapping[str, Any]) -> dict[str, Any]:
+    def _do(self, _given: ActionParameters, before: Mapping[str, Any]) -> dict[str, Any]:
         with self.plant.database() as connection:
             ended = [item["pid"] for item in before["sessions"] if _end(connection, item)]
         return {"ended": ended}
@@ -89,8 +89,8 @@ class EndIdleSessions(_EndSessions):
     query, none = _IDLE, "No session has been idle so long."
     ACTION = Action(
         "end-idle-sessions", "End idle sessions of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Idle,
-        "connections of the server are free again; their clients must connect anew", ("some session is idle",),
-        target="database",
+        "connections of the server are free again; their clients must reconnect", ("a session is idle",),
+        part="database",
     )  # fmt: skip
 
 
@@ -100,19 +100,19 @@ class EndBlockingSessions(_EndSessions):
     query, none = _BLOCKING, "No session has kept others waiting so long."
     ACTION = Action(
         "end-blocking-sessions", "End sessions that block others", ActionClass.SESSION, BlastRadius.SOME_REQUESTS,
-        Blocking, "their locks are gone, and what waited goes on; what they had not committed is lost",
-        ("some session blocks another",), target="database",
+        Blocking, "their locks are released, and waiting sessions continue; their uncommitted changes are lost",
+        ("a session blocks another one",), part="database",
     )  # fmt: skip
 
 
 class EndSession(_EndSessions):
     """Ends one session."""
 
-    query, none = _ONE, "There is no session of this number."
+    query, none = _ONE, "There is no session with this pid."
     ACTION = Action(
         "end-session", "End one session of the database", ActionClass.SESSION, BlastRadius.SOME_REQUESTS, Session,
-        "this session is gone, with its locks; what it had not committed is lost", ("there is such a session",),
-        target="database",
+        "this session ends and releases its locks; its uncommitted changes are lost", ("the session exists",),
+        part="database",
     )  # fmt: skip
 
 

@@ -9,25 +9,25 @@ from typing import Any, Literal
 from psycopg import sql
 from pydantic import Field
 
-from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.models import Action, ActionClass, ActionParameters, BlastRadius, PreconditionError
 from relab.testbed.actions.operations.base import PlantOperation
 from relab.testbed.actions.plant import PlantError
 
 
-class Version(Parameters):
-    """To which version; the one before the current if none is named."""
+class Version(ActionParameters):
+    """Parameters: the version to restore; by default the one before the current version."""
 
     version: int | None = Field(None, ge=1)
 
 
-class Credential(Parameters):
-    """Of which dependency."""
+class Credential(ActionParameters):
+    """Parameters: the dependency whose password is rotated."""
 
     dependency: Literal["database", "cache"]
 
 
-class Path(Parameters):
-    """Which way to a dependency."""
+class Path(ActionParameters):
+    """Parameters: the path to a dependency."""
 
     dependency: Literal["database", "cache"]
     path: Literal["primary", "secondary"] = "secondary"
@@ -37,9 +37,9 @@ class RollBackSetting(PlantOperation[Version]):
     """Rolls the settings back to an earlier version."""
 
     ACTION = Action(
-        "roll-back-settings", "Go back to earlier settings of the target", ActionClass.SETTING,
-        BlastRadius.WHOLE_SERVICE, Version, "the target is restarted with the settings of then",
-        ("there is an earlier version",), "roll-back-settings", target="target",
+        "roll-back-settings", "Roll the settings of the target back", ActionClass.SETTING,
+        BlastRadius.WHOLE_SERVICE, Version, "the target is restarted with the settings of that version",
+        ("there is an earlier version",), "roll-back-settings", part="target",
     )  # fmt: skip
 
     def _find(self, given: Version) -> dict[str, Any]:
@@ -57,15 +57,15 @@ class RollBackSetting(PlantOperation[Version]):
         return {"version": self.plant.roll_back(before["to"], "rolled back by an operator")}
 
     def _take_back(self, _given: Version, before: Mapping[str, Any]) -> dict[str, Any]:
-        return {"version": self.plant.roll_back(before["version"], "the roll-back was taken back")}
+        return {"version": self.plant.roll_back(before["version"], "the rollback was undone")}
 
 
 class RotateCredential(PlantOperation[Credential]):
     """Sets a new password in a dependency and in the target's settings."""
 
     ACTION = Action(
-        "rotate-credential", "Give the target a new password for a dependency", ActionClass.SETTING,
-        BlastRadius.WHOLE_SERVICE, Credential, "dependency and target agree on a password that only they know",
+        "rotate-credential", "Set a new password for the target in a dependency", ActionClass.SETTING,
+        BlastRadius.WHOLE_SERVICE, Credential, "the dependency accepts the password that the target sends",
         also=frozenset(("target",)),
     )  # fmt: skip
 
@@ -89,8 +89,8 @@ class UsePath(PlantOperation[Path]):
     """Lets the target use another network path to a dependency."""
 
     ACTION = Action(
-        "use-path", "Reach a dependency by another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,
-        "the target is restarted and connects by this path", ("it does not use this path already",), "use-path",
+        "use-path", "Connect to a dependency over another network path", ActionClass.SETTING, BlastRadius.WHOLE_SERVICE, Path,
+        "the target is restarted and connects over this path", ("the target uses another path now",), "use-path",
         also=frozenset(("target",)),
     )  # fmt: skip
 
@@ -99,7 +99,9 @@ class UsePath(PlantOperation[Path]):
         port = self.plant.settings()[given.dependency]["port"]
         current = next((name for name, number in paths.items() if number == port), None)
         if current == given.path:
-            raise PreconditionError(f"The target reaches the {given.dependency} by its {given.path} path already.")
+            raise PreconditionError(
+                f"The target already connects to the {given.dependency} over its {given.path} path."
+            )
         return {"path": current, "port": port}
 
     def _do(self, given: Path, _before: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +112,10 @@ class UsePath(PlantOperation[Path]):
 
     def _use(self, given: Path, port: int) -> dict[str, Any]:
         if self.plant.settings()[given.dependency]["port"] == port:
-            raise PlantError(f"The {given.dependency} is reached by this path already.")
-        version = self.plant.change_settings({given.dependency: {"port": port}}, f"{given.dependency} by another path")
+            raise PlantError(f"The target already connects to the {given.dependency} over this path.")
+        version = self.plant.change_settings(
+            {given.dependency: {"port": port}}, f"{given.dependency} over another path"
+        )
         return {"version": version, "port": port}
 
 

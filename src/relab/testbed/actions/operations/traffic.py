@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from relab.testbed.actions.models import Action, ActionClass, BlastRadius, Parameters, PreconditionError
+from relab.testbed.actions.models import Action, ActionClass, ActionParameters, BlastRadius, PreconditionError
 from relab.testbed.actions.operations.base import PlantOperation
 
 
-class Flow(Parameters):
+class Flow(ActionParameters):
     """Flow control; what is absent is not changed. `aimd` sheds what would make the P95 exceed the target."""
 
     policy: Literal["aimd", "fixed"] | None = None
@@ -21,7 +21,7 @@ class Flow(Parameters):
     enabled: bool | None = None
 
 
-class Route(Parameters):
+class Route(ActionParameters):
     """Which index answers searches: one of them, or the rules again."""
 
     backend: Literal["faiss", "qdrant", "rules"]
@@ -31,9 +31,9 @@ class SetFlow(PlantOperation[Flow]):
     """Changes the target's flow control."""
 
     ACTION = Action(
-        "set-flow-control", "Change how much work the target takes on", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
-        Flow, "what exceeds the limit is answered 503 at once; the rest is answered in time",
-        ("something is named",), "set-flow-control", target="target-flags",
+        "set-flow-control", "Change how many requests the target admits", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
+        Flow, "requests above the limit get 503 at once; all others are answered in time",
+        ("at least one value is given",), "set-flow-control", part="target-flags",
     )  # fmt: skip
 
     def _find(self, given: Flow) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class SetRoute(PlantOperation[Route]):
 
     ACTION = Action(
         "set-search-route", "Choose the index that answers searches", ActionClass.TRAFFIC, BlastRadius.SOME_REQUESTS,
-        Route, "searches go to this index", inverse="set-search-route", target="target-flags",
+        Route, "searches go to this index", inverse="set-search-route", part="target-flags",
     )  # fmt: skip
 
     def _find(self, _given: Route) -> dict[str, Any]:

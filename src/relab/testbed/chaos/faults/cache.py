@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any, Final
 
-from relab.testbed.chaos.faults.database import Down
+import redis
+
+from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.faults.base import Fault
+from relab.testbed.chaos.faults.database import ServerDown
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
+
+_ANSWERS_WITHIN_S: Final = 1.0
 
 
 class Setting:
@@ -46,49 +53,93 @@ class Setting:
                     cache.config_set(name, value)
 
 
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of the cache."""
-    found: list[tuple[Fault, Make]] = [
-        (
-            Fault(
-                "cache_down", "The cache is down", Kind.FAULT, Parameters,
-                Symptom(
-                    "reads are slower, since each goes to the database",
-                    "connections are refused, and the server's process is gone",
-                    ("cache_refuse", "cache_auth", "cache_full"),
-                ),
-                repairs=("restart-cache",),
-                harms=("restart-target", "restart-database"),
-            ),
-            lambda _: Down(ground, "redis"),
-        ),
-        (
-            Fault(
-                "cache_full", "The cache is full and may not evict", Kind.FAULT, Parameters,
-                Symptom(
-                    "reads are slower, since what was read is not kept",
-                    "only writes fail, with OOM; reads of what is there work",
-                    ("cache_down", "cache_auth"),
-                ),
-                repairs=("set-cache-memory", "restart-cache"),
-                harms=("restart-target", "restart-database"),
-                can_vary=True,
-            ),
-            # The limit of 1 byte is below the server's own use, so there is never room for a write.
-            lambda _: Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"}),
-        ),
-        (
-            Fault(
-                "cache_auth", "The cache wants a password that the target does not have", Kind.FAULT, Parameters,
-                Symptom(
-                    "reads are slower, since each goes to the database",
-                    "every command fails with NOAUTH, reads and writes alike",
-                    ("cache_down", "cache_full"),
-                ),
-                repairs=("rotate-credential", "restart-cache"),
-                harms=("restart-target", "restart-database"),
-            ),
-            lambda _: Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True),
-        ),
-    ]  # fmt: skip
-    return {fault.name: (fault, make) for fault, make in found}
+class CacheDownFault(ServerDown):
+    """The cache is down."""
+
+    name = "cache_down"
+    title = "The cache is down"
+    cause = "cache_down"
+    component = "redis"
+    symptom = Symptom(
+        "reads are slower, since each goes to the database",
+        "connections are refused, and the server's process is gone",
+        ("cache_refuse", "cache_auth", "cache_full"),
+    )
+    repairs = ("restart-cache",)
+    harms = ("restart-target", "restart-database")
+
+
+class CacheFullFault(Fault[FaultParameters]):
+    """The cache rejects writes."""
+
+    name = "cache_full"
+    title = "The cache is full and may not evict entries"
+    cause = "cache_full"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "reads are slower, since the cache stores no new entries",
+        "only writes fail, with OOM; reads of stored entries succeed",
+        ("cache_down", "cache_auth"),
+    )
+    repairs = ("set-cache-memory", "restart-cache")
+    harms = ("restart-target", "restart-database")
+    can_vary = True
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
+        """Return an injector that sets a memory limit without eviction."""
+        # The limit of 1 byte is below the server's own use, so there is never room for a write.
+        return Setting(ground, {"maxmemory-policy": "noeviction", "maxmemory": "1"})
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the cache is full and may not evict."""
+        return Presence(lambda: _is_full(ground))
+
+
+class CacheAuthFault(Fault[FaultParameters]):
+    """The cache rejects the target's password."""
+
+    name = "cache_auth"
+    title = "The cache requires a password that the target does not have"
+    cause = "cache_credential"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "reads are slower, since each goes to the database",
+        "every command fails with NOAUTH, reads and writes alike",
+        ("cache_down", "cache_full"),
+    )
+    repairs = ("rotate-credential", "restart-cache")
+    harms = ("restart-target", "restart-database")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Setting:
+        """Return an injector that sets a new password and ends the clients' connections."""
+        return Setting(ground, {"requirepass": secrets.token_urlsafe(12)}, drops_clients=True)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the cache rejects the password in the target's settings."""
+        return Presence(lambda: _rejects_the_target(ground))
+
+
+def _is_full(ground: Ground) -> bool:
+    with ground.plant.cache() as cache:
+        memory: Any = cache.info("memory")
+    return bool(memory["maxmemory_policy"] == "noeviction" and memory["used_memory"] >= memory["maxmemory"] > 0)
+
+
+def _rejects_the_target(ground: Ground) -> bool:
+    server, target = ground.plant.access()["cache"], ground.plant.settings()["cache"]
+    client = redis.Redis(
+        host=server["host"],
+        port=server["port"],
+        password=target["password"],
+        socket_timeout=_ANSWERS_WITHIN_S,
+        socket_connect_timeout=_ANSWERS_WITHIN_S,
+    )
+    try:
+        client.ping()
+    except (redis.AuthenticationError, redis.ResponseError):
+        return True
+    except redis.RedisError as error:
+        raise PlantError(f"The cache: {error}") from error
+    finally:
+        client.close()
+    return False

@@ -1,14 +1,70 @@
-"""All faults of the catalogue."""
+"""The catalogue of faults and noise events: the only list of all of them."""
 
 from __future__ import annotations
 
-from relab.testbed.chaos.faults import cache, database, host, network, noise, processes, settings, traffic
-from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault
+from collections.abc import Mapping
+from typing import Any, Final
+
+from relab.testbed.chaos.faults import cache, database, host, limits, noise, processes, settings, traffic
+from relab.testbed.chaos.faults import network as net
+from relab.testbed.chaos.faults.base import Fault, Injectable, Noise
+from relab.testbed.chaos.models import UnknownFaultError
+
+# Random episodes depend on the order of the faults: add a new one at the end.
+_FAULTS: Final[tuple[Fault[Any], ...]] = (
+    database.PoolLeakFault(),
+    database.ConnectionsFault(),
+    database.LockFault(),
+    database.MissingIndexFault(),
+    database.DatabaseDownFault(),
+    net.PathLatency("database"),
+    net.PathBandwidth("database"),
+    net.PathBlackhole("database"),
+    net.PathRefuse("database"),
+    net.PathReset("database"),
+    net.PathLatency("cache"),
+    net.PathBandwidth("cache"),
+    net.PathBlackhole("cache"),
+    net.PathRefuse("cache"),
+    net.PathReset("cache"),
+    cache.CacheDownFault(),
+    cache.CacheFullFault(),
+    cache.CacheAuthFault(),
+    processes.HangFault(),
+    processes.MemoryLeakFault(),
+    limits.DescriptorsFault(),
+    limits.ThrottleFault(),
+    limits.OutOfMemoryFault(),
+    settings.CrashLoopFault(),
+    host.DiskFullFault(),
+    settings.BadSettingFault(),
+    settings.BadCredentialFault(),
+    settings.BadFlagsFault(),
+    processes.SearchIndexFault(),
+    traffic.TrafficSpikeFault(),
+    traffic.RetryStormFault(),
+    host.SaturationFault(),
+)
+_NOISE: Final[tuple[Noise[Any], ...]] = (
+    noise.DeploymentNoise(),
+    noise.BatchNoise(),
+    noise.SlowClientNoise(),
+)
+FAULTS: Final[Mapping[str, Fault[Any]]] = {fault.name: fault for fault in _FAULTS}
+"""By name."""
+NOISE: Final[Mapping[str, Noise[Any]]] = {event.name: event for event in _NOISE}
+"""By name."""
+INJECTABLES: Final[Mapping[str, Injectable[Any]]] = {**FAULTS, **NOISE}
+"""Everything that the chaos server can inject, by name."""
 
 
-def all_faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return all faults of the catalogue, each with the function that creates its cause on this testbed."""
-    modules = (database, cache, network, processes, settings, host, noise, traffic)
-    return {name: row for module in modules for name, row in module.faults(ground).items()}
+def find_fault(name: str) -> Fault[Any]:
+    """Return a fault of the catalogue.
+
+    Raises:
+        UnknownFaultError: no fault has this name; noise events are not faults.
+    """
+    found = FAULTS.get(name)
+    if found is None:
+        raise UnknownFaultError(f"There is no fault {name[:100]!r}.", remedy=f"One of: {', '.join(FAULTS)}.")
+    return found

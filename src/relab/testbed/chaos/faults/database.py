@@ -6,6 +6,7 @@ import contextlib
 import select
 import threading
 from collections.abc import Sequence
+from random import Random
 from typing import Any, Final
 
 import psycopg
@@ -14,17 +15,20 @@ from pydantic import Field
 
 from relab.testbed.actions.operations.dependencies import INDEXES, create_index
 from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.faults.base import Fault, draw_between
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
 
 _STATES: Final = frozenset(("53300", "57P03"))
 """SQLSTATEs: too many connections; the server is starting or shutting down."""
 _RETAKE_S: Final = 0.02
+_HOARDER: Final = "reporting"
+_LOCKER: Final = "migration"
 
 
-class Lock(Parameters):
-    """Which table is locked."""
+class Lock(FaultParameters):
+    """Parameters of a lock: the table that is locked."""
 
     table: str = Field("orders", pattern="^(orders|stock|products)$")
 
@@ -124,7 +128,7 @@ class Hoard:
     def _take(self) -> None:
         while len(self._held) < self._wanted and not self._ended.is_set():
             try:
-                self._held.append(self._ground.connect(application="reporting"))
+                self._held.append(self._ground.connect(application=_HOARDER))
             except psycopg.OperationalError as error:
                 if error.sqlstate in _STATES or "too many" in str(error) or "remaining connection" in str(error):
                     return
@@ -150,7 +154,7 @@ class LockHolder:
 
     def __init__(self, ground: Ground, given: Lock) -> None:
         try:
-            self._connection = ground.connect(application="migration")
+            self._connection = ground.connect(application=_LOCKER)
         except psycopg.Error as error:
             raise PlantError(f"The database: {error}") from error
         self._table = given.table
@@ -215,69 +219,164 @@ class Down:
         self._ground.plant.start(self._component)
 
 
-_POOL: Final = Fault(
-    "db_pool", "The target leaks connections of its pool", Kind.FAULT, Parameters,
-    Symptom(
+class PoolLeakFault(Fault[FaultParameters]):
+    """The target's own connections are used up."""
+
+    name = "db_pool"
+    title = "The target leaks connections of its pool"
+    cause = "connection_pool_leak"
+    parameters = FaultParameters
+    symptom = Symptom(
         "requests wait for a connection and fail: QueuePool limit reached",
-        "used connections are at their maximum and some requests wait, while the server is fast and its "
-        "sessions are idle",
+        "the pool is at its maximum and some requests wait for it, while the server is fast and its sessions are idle",
         ("db_connections", "db_lock", "db_slow_query", "database_latency"),
-    ),
-    repairs=("restart-target", "remediate-db-pool-exhaustion"),
-    harms=("restart-cache", "restart-links"),
-    can_vary=True,
-)  # fmt: skip
-_CONNECTIONS: Final = Fault(
-    "db_connections", "Another client holds all connections of the database", Kind.FAULT, Parameters,
-    Symptom(
+    )
+    repairs = ("restart-target", "remediate-db-pool-exhaustion")
+    harms = ("restart-cache", "restart-links")
+    can_vary = True
+    grows = True
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> PoolLeak:
+        """Return an injector that leaks connections in every worker."""
+        return PoolLeak(ground)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether a worker holds leaked connections."""
+        return Presence(lambda: ground.any_worker(lambda status: status["connections"] > 0))
+
+
+class ConnectionsFault(Fault[FaultParameters]):
+    """The connections of the database server are used up."""
+
+    name = "db_connections"
+    title = "Another client holds all connections of the database"
+    cause = "database_connections_exhausted"
+    parameters = FaultParameters
+    symptom = Symptom(
         "new connections fail",
         "SQLSTATE 53300, the target's pool below its maximum, many idle sessions of another application",
         ("db_pool", "db_down"),
-    ),
-    repairs=("end-idle-sessions", "restart-database"),
-    harms=("restart-target", "restart-cache"),
-    can_vary=True,
-)  # fmt: skip
-_LOCK: Final = Fault(
-    "db_lock", "A transaction has locked a table and sits idle", Kind.FAULT, Lock,
-    Symptom(
-        "requests of one kind run into their time-out",
-        "sessions wait for a lock and name the one that blocks them; the processor is idle",
+    )
+    repairs = ("end-idle-sessions", "restart-database")
+    harms = ("restart-target", "restart-cache")
+    can_vary = True
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Hoard:
+        """Return a client that opens idle sessions."""
+        return Hoard(ground)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the client still has a session."""
+        return Presence(lambda: _has_session(ground, _HOARDER))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a share of the connections that leaves hardly any free."""
+        return {"intensity": draw_between(rng, 0.96, 1.0)}
+
+
+class LockFault(Fault[Lock]):
+    """A table is locked."""
+
+    name = "db_lock"
+    title = "A transaction has locked a table and is idle"
+    cause = "database_lock"
+    parameters = Lock
+    symptom = Symptom(
+        "requests of one kind time out",
+        "sessions wait for a lock, and the server names the session that blocks them; the processor is idle",
         ("db_slow_query", "database_latency", "db_pool"),
-    ),
-    repairs=("end-blocking-sessions", "end-session", "restart-database"),
-    harms=("restart-target", "restart-cache"),
-    can_vary=True,
-)  # fmt: skip
-_SLOW_QUERY: Final = Fault(
-    "db_slow_query", "Indexes of the database are gone", Kind.FAULT, Parameters,
-    Symptom(
+    )
+    repairs = ("end-blocking-sessions", "end-session", "restart-database")
+    harms = ("restart-target", "restart-cache")
+    can_vary = True
+
+    def injector(self, ground: Ground, given: Lock) -> LockHolder:
+        """Return a client that locks the table."""
+        return LockHolder(ground, given)
+
+    def presence(self, ground: Ground, _given: Lock) -> Presence:
+        """Return a test of whether the client still has its session."""
+        return Presence(lambda: _has_session(ground, _LOCKER))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw one of the tables that orders write."""
+        return {"table": rng.choice(("orders", "stock"))}
+
+
+class MissingIndexFault(Fault[FaultParameters]):
+    """Queries read whole tables."""
+
+    name = "db_slow_query"
+    title = "Indexes of the database are missing"
+    cause = "missing_index"
+    parameters = FaultParameters
+    symptom = Symptom(
         "reads of orders are slow",
-        "an expected index is missing, whole tables are read, nobody waits for a lock",
+        "an expected index is missing, whole tables are read, no session waits for a lock",
         ("db_lock", "database_latency", "cpu_saturation"),
-    ),
-    repairs=("recreate-indexes",),
-    harms=("restart-target", "restart-database", "restart-cache"),
-)  # fmt: skip
-_DOWN: Final = Fault(
-    "db_down", "The database is down", Kind.FAULT, Parameters,
-    Symptom(
+    )
+    repairs = ("recreate-indexes",)
+    harms = ("restart-target", "restart-database", "restart-cache")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> DroppedIndexes:
+        """Return an injector that drops indexes."""
+        return DroppedIndexes(ground)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether an expected index is missing or invalid."""
+        return Presence(lambda: bool(_missing_indexes(ground)))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw the share of the indexes that is dropped."""
+        return {"intensity": draw_between(rng, 0.5, 1.0)}
+
+
+class ServerDown(Fault[FaultParameters]):
+    """The process of a server is gone.
+
+    Attributes:
+        component: name of the server's component.
+    """
+
+    parameters = FaultParameters
+    component: str
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Down:
+        """Return an injector that kills the server."""
+        return Down(ground, self.component)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the server does not run."""
+        return Presence(lambda: bool(ground.plant.components(self.component)[0]["state"] != "running"))
+
+
+class DatabaseDownFault(ServerDown):
+    """The database is down."""
+
+    name = "db_down"
+    title = "The database is down"
+    cause = "database_down"
+    component = "postgres"
+    symptom = Symptom(
         "every request that needs the database fails at once",
         "connections are refused, and the server's process is gone",
         ("database_refuse", "db_connections"),
-    ),
-    repairs=("restart-database",),
-    harms=("restart-target", "restart-cache"),
-)  # fmt: skip
+    )
+    repairs = ("restart-database",)
+    harms = ("restart-target", "restart-cache")
 
 
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of the database."""
-    found: list[tuple[Fault, Make]] = [
-        (_POOL, lambda _: PoolLeak(ground)),
-        (_CONNECTIONS, lambda _: Hoard(ground)),
-        (_LOCK, lambda given: LockHolder(ground, given if isinstance(given, Lock) else Lock())),
-        (_SLOW_QUERY, lambda _: DroppedIndexes(ground)),
-        (_DOWN, lambda _: Down(ground, "postgres")),
-    ]
-    return {fault.name: (fault, make) for fault, make in found}
+def _has_session(ground: Ground, application: str) -> bool:
+    with ground.plant.database() as connection:
+        row = connection.execute(
+            "SELECT count(*) AS found FROM pg_stat_activity WHERE application_name = %s", [application]
+        ).fetchone()
+    return row is not None and row["found"] > 0
+
+
+def _missing_indexes(ground: Ground) -> set[str]:
+    with ground.plant.database() as connection:
+        rows = connection.execute(
+            "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisvalid"
+        ).fetchall()
+    return set(INDEXES) - {row["relname"] for row in rows}

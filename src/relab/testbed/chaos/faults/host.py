@@ -9,13 +9,15 @@ from typing import Any, Final
 
 from relab.testbed.actions.operations.jobs import REPORT_JOB
 from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.faults.base import Fault
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
 from relab.testbed.layout import write_json
 
 _BUSY_PER_CPU: Final = 4
 _CHUNK: Final = bytes(1 << 16)
+_NO_SPACE_BYTES: Final = 1 << 20
 _DUMP: Final = "orders-export.dump"
 ORDER_FILE: Final = "report-job.json"
 
@@ -39,7 +41,7 @@ class Job:
             return
         job = self._job()
         if job["pid"] is not None:
-            raise PlantError(f"{REPORT_JOB} is at work already; stop it first.")
+            raise PlantError(f"{REPORT_JOB} is already running; stop it first.")
         folder = self._ground.private.parent / "settings"
         # Readable for investigators: it shows the job's work, but not that it was injected.
         write_json(folder / ORDER_FILE, self._order, mode=0o644)
@@ -64,7 +66,7 @@ class FullDisk:
     def __init__(self, ground: Ground) -> None:
         folder = Path(ground.plant.settings()["data_dir"])
         if not folder.is_mount():
-            raise PlantError(f"{folder} is no volume of its own; the machine's disk is not filled.")
+            raise PlantError(f"{folder} is not a separate volume; the machine's disk must not be filled.")
         self._path = folder / _DUMP
         self._written = 0
 
@@ -92,36 +94,63 @@ class FullDisk:
         self._path.unlink(missing_ok=True)
 
 
-_SATURATION: Final = Fault(
-    "cpu_saturation", "A job takes the processors", Kind.FAULT, Parameters,
-    Symptom(
+class SaturationFault(Fault[FaultParameters]):
+    """The processors of the machine are busy.
+
+    No episode uses it: at the episodes' request rate users would be served nearly as well as without it, because Linux
+    favours processes that sleep most of the time (measured in docs/design/testbed.md).
+    """
+
+    name = "cpu_saturation"
+    title = "A job uses all processors"
+    cause = "cpu_saturation"
+    parameters = FaultParameters
+    symptom = Symptom(
         "every route is slower, hardly so at a few requests a second",
         "the machine's processors are busy and its run queue is long, by processes of a job; no quota throttles the "
         "target",
         ("cpu_throttle", "batch_job", "db_slow_query"),
-    ),
-    repairs=("stop-job",),
-    harms=("restart-target", "restart-database", "restart-cache"),
-)  # fmt: skip
-_DISK: Final = Fault(
-    "disk_full", "The target's volume is full", Kind.FAULT, Parameters,
-    Symptom(
-        "orders fail, everything that only reads works",
-        "ENOSPC in the log, no room on the volume",
+    )
+    repairs = ("stop-job",)
+    harms = ("restart-target", "restart-database", "restart-cache")
+    is_felt = False
+
+    def injector(self, ground: Ground, given: FaultParameters) -> Job:
+        """Return an injector that starts the report job with several processes for each processor."""
+        most = (os.cpu_count() or 1) * _BUSY_PER_CPU
+        return Job(ground, max(round(most * given.intensity), 1), nice=0)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the report job runs."""
+        return Presence(lambda: bool(ground.plant.components(REPORT_JOB)[0]["state"] == "running"))
+
+
+class DiskFullFault(Fault[FaultParameters]):
+    """The target cannot write."""
+
+    name = "disk_full"
+    title = "The target's volume is full"
+    cause = "disk_full"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "orders fail, reads succeed",
+        "ENOSPC in the log, no free space on the volume",
         ("db_lock", "database_refuse"),
-    ),
-    repairs=("free-disk",),
-    harms=("restart-target", "restart-database", "flush-cache"),
-    needs=("mount",),
-    can_vary=True,
-)  # fmt: skip
+    )
+    repairs = ("free-disk",)
+    harms = ("restart-target", "restart-database", "flush-cache")
+    needs = ("mount",)
+    can_vary = True
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> FullDisk:
+        """Return an injector that fills the target's volume."""
+        return FullDisk(ground)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the target's volume has hardly any free space."""
+        return Presence(lambda: _is_full(ground))
 
 
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of the machine."""
-    most = (os.cpu_count() or 1) * _BUSY_PER_CPU
-    found: list[tuple[Fault, Make]] = [
-        (_SATURATION, lambda given: Job(ground, max(round(most * given.intensity), 1), nice=0)),
-        (_DISK, lambda _: FullDisk(ground)),
-    ]
-    return {fault.name: (fault, make) for fault, make in found}
+def _is_full(ground: Ground) -> bool:
+    status = os.statvfs(ground.plant.settings()["data_dir"])
+    return status.f_bavail * status.f_frsize < _NO_SPACE_BYTES

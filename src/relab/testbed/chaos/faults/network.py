@@ -2,171 +2,212 @@
 
 from __future__ import annotations
 
-import functools
-import threading
+import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from random import Random
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
+from relab.testbed.chaos.faults.base import Fault, Given, draw_between
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
 from relab.testbed.models import Bandwidth, Blackhole, Latency, Refuse, Reset, Toxic
 
 Dependency = Literal["database", "cache"]
-_DEPENDENCIES: Final[tuple[Dependency, ...]] = ("database", "cache")
+_KINDS: Final = ("latency", "blackhole", "refuse", "reset", "bandwidth")
 _SLOWEST_BYTES_PER_S: Final = 2_000.0
+_LOWEST_LATENCY_MS: Final = {"database": 60.0, "cache": 80.0}
+"""The lowest latency that is drawn, by dependency; users notice it."""
+_HIGHEST_LATENCY_MS: Final = 400.0
 
 
-class Late(Parameters):
-    """How late, at full intensity."""
+class Late(FaultParameters):
+    """Parameters of a latency: the delay at full intensity."""
 
     latency_ms: float = Field(100.0, gt=0, le=60_000)
     jitter_ms: float = Field(0.0, ge=0, le=60_000)
 
 
-class Cut(Parameters):
-    """After how long connections are reset."""
+class Cut(FaultParameters):
+    """Parameters of a reset: the age at which connections are reset."""
 
     after_ms: float = Field(50.0, ge=0, le=60_000)
 
 
-class ToxicCause:
+class ToxicInjector:
     """A toxic on the primary link of a dependency, whose strength is the level.
 
     Args:
-        made: returns the toxic for a level above 0.
+        make: returns the toxic for a level above 0.
     """
 
-    def __init__(self, ground: Ground, dependency: Dependency, made: Callable[[float], Toxic]) -> None:
+    def __init__(self, ground: Ground, dependency: Dependency, make: Callable[[float], Toxic]) -> None:
         self._ground = ground
         self._link = f"{dependency}-primary"
-        self._made = made
-        self._lock = threading.Lock()
+        self._make = make
         self._toxic_id: str | None = None
         self._standing = ground.standing("links")
 
     def set_level(self, level: float) -> None:
         """Replace the toxic by one of this strength; do nothing if the links have been restarted since."""
-        with self._lock:
-            if not self._standing.is_whole():
-                return
-            before = self._toxic_id
-            # Add the new toxic before the old one is removed, so that the path is never healthy in between.
-            self._toxic_id = self._ground.add_toxic(self._link, self._made(level)) if level > 0 else None
-            if before is not None:
-                self._ground.remove_toxic(self._link, before)
+        if not self._standing.is_whole():
+            return
+        before = self._toxic_id
+        # Add the new toxic before the old one is removed, so that the path is never healthy in between.
+        self._toxic_id = self._ground.add_toxic(self._link, self._make(level)) if level > 0 else None
+        if before is not None:
+            self._ground.remove_toxic(self._link, before)
 
     def end(self) -> None:
         """Remove the toxic."""
-        with self._lock:
-            if self._toxic_id is not None:
-                self._ground.remove_toxic(self._link, self._toxic_id)
-                self._toxic_id = None
+        if self._toxic_id is not None:
+            self._ground.remove_toxic(self._link, self._toxic_id)
+            self._toxic_id = None
 
 
-def _latency(given: Parameters, level: float) -> Toxic:
-    assert isinstance(given, Late)
-    late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
-    return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
+class PathFault(Fault[Given]):
+    """A fault of the path to one dependency.
 
+    Args:
+        dependency: the server to which the path leads.
 
-def _blackhole(given: Parameters, level: float) -> Toxic:
-    return Blackhole(kind="blackhole", share=level, seed=given.seed)
+    Attributes:
+        path_kind: the part of its name after the dependency.
+        predicate: completes the sentence `The path to the cache ...`.
+        word: the operators' word for it.
+        shows, tells_apart: as in `Symptom`.
+    """
 
-
-def _reset(given: Parameters, level: float) -> Toxic:
-    assert isinstance(given, Cut)
-    return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
-
-
-def _refuse(_given: Parameters, _level: float) -> Toxic:
-    return Refuse(kind="refuse")
-
-
-def _bandwidth(_given: Parameters, level: float) -> Toxic:
-    return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    """A kind of fault of a path, for both dependencies."""
-
-    name: str
-    title: str
+    path_kind: str
+    predicate: str
+    word: str
     shows: str
     tells_apart: str
-    made: Callable[[Parameters, float], Toxic]
-    parameters: type[Parameters] = Parameters
-    can_vary: bool = True
+    repairs = ("restart-links", "use-path")
+    can_vary = True
+
+    def __init__(self, dependency: Dependency) -> None:
+        self.dependency: Dependency = dependency
+        self.name = f"{dependency}_{self.path_kind}"
+        self.title = f"The path to the {dependency} {self.predicate}"
+        self.cause = f"{dependency}_path_{self.word}"
+        others = tuple(f"{dependency}_{other}" for other in _KINDS if other != self.path_kind)
+        self.symptom = Symptom(f"{dependency}: {self.shows}", self.tells_apart, others)
+        self.harms = ("restart-target", f"restart-{dependency}")
+
+    @abstractmethod
+    def toxic(self, given: Given, level: float) -> Toxic:
+        """Return the toxic that is added to the link, for a level above 0."""
+
+    def injector(self, ground: Ground, given: Given) -> ToxicInjector:
+        """Return an injector that adds a toxic to the dependency's primary link."""
+        return ToxicInjector(ground, self.dependency, lambda level: self.toxic(given, level))
+
+    def presence(self, ground: Ground, _given: Given) -> Presence:
+        """Return a test of whether the target's link has a toxic, or the target's port belongs to no link."""
+        return Presence(lambda: _is_path_bad(ground, self.dependency))
 
 
-_TROUBLES: Final = (
-    _Trouble(
-        "latency",
-        "is slow",
-        "every call is slow",
-        "the server's own durations are as ever, the client's are not",
-        _latency,
-        Late,
-    ),
-    _Trouble(
-        "blackhole",
-        "swallows everything",
-        "every call runs into its time-out",
-        "time-outs without a refusal or a reset, and a server that has nothing to do",
-        _blackhole,
-    ),
-    _Trouble(
-        "refuse",
-        "refuses connections",
-        "calls fail at once",
-        "connections are refused, and the server behind the path answers its operators",
-        _refuse,
-        can_vary=False,
-    ),
-    _Trouble(
-        "reset",
-        "cuts connections",
-        "calls fail at once",
-        "resets soon after a connection is made; the server sees connections that vanish",
-        _reset,
-        Cut,
-    ),
-    _Trouble(
-        "bandwidth",
-        "is narrow",
-        "large answers are slow",
-        "the delay goes with the bytes: small calls are as fast as ever",
-        _bandwidth,
-    ),
-)
+class PathLatency(PathFault[Late]):
+    """Everything arrives later."""
+
+    path_kind = "latency"
+    predicate = "is slow"
+    word = "latency"
+    parameters = Late
+    shows = "every call is slow"
+    tells_apart = "the server's own durations are as usual, the client's are not"
+    grows = True
+
+    def toxic(self, given: Late, level: float) -> Toxic:
+        """Return a delay."""
+        late_ms, jitter_ms = given.latency_ms * level, given.jitter_ms * level
+        return Latency(kind="latency", latency_ms=late_ms, jitter_ms=jitter_ms, seed=given.seed)
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a delay that users notice."""
+        return {"latency_ms": draw_between(rng, _LOWEST_LATENCY_MS[self.dependency], _HIGHEST_LATENCY_MS)}
 
 
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of network paths."""
-    return {
-        f"{dependency}_{trouble.name}": (_fault(dependency, trouble), _make(ground, dependency, trouble))
-        for dependency in _DEPENDENCIES
-        for trouble in _TROUBLES
-    }
+class PathBlackhole(PathFault[FaultParameters]):
+    """Nothing arrives."""
+
+    path_kind = "blackhole"
+    predicate = "drops everything"
+    word = "blackhole"
+    parameters = FaultParameters
+    shows = "every call times out"
+    tells_apart = "time-outs without a refusal or a reset, and a server that is idle"
+
+    def toxic(self, given: FaultParameters, level: float) -> Toxic:
+        """Return a blackhole for this share of the connections."""
+        return Blackhole(kind="blackhole", share=level, seed=given.seed)
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a large share of the connections."""
+        return {"intensity": draw_between(rng, 0.7, 1.0)}
 
 
-def _fault(dependency: Dependency, trouble: _Trouble) -> Fault:
-    others = tuple(f"{dependency}_{other.name}" for other in _TROUBLES if other is not trouble)
-    return Fault(
-        f"{dependency}_{trouble.name}",
-        f"The path to the {dependency} {trouble.title}",
-        Kind.FAULT,
-        trouble.parameters,
-        Symptom(f"{dependency}: {trouble.shows}", trouble.tells_apart, others),
-        repairs=("restart-links", "use-path"),
-        harms=("restart-target", f"restart-{dependency}"),
-        can_vary=trouble.can_vary,
-    )
+class PathRefuse(PathFault[FaultParameters]):
+    """No connection can be opened."""
+
+    path_kind = "refuse"
+    predicate = "refuses connections"
+    word = "refused"
+    parameters = FaultParameters
+    shows = "calls fail at once"
+    tells_apart = "connections are refused, and the server behind the path answers its operators"
+    can_vary = False
+
+    def toxic(self, _given: FaultParameters, _level: float) -> Toxic:
+        """Return a refusal of all connections."""
+        return Refuse(kind="refuse")
 
 
-def _make(ground: Ground, dependency: Dependency, trouble: _Trouble) -> Make:
-    return lambda given: ToxicCause(ground, dependency, functools.partial(trouble.made, given))
+class PathReset(PathFault[Cut]):
+    """Connections are reset soon after they are opened."""
+
+    path_kind = "reset"
+    predicate = "resets connections"
+    word = "reset"
+    parameters = Cut
+    shows = "calls fail at once"
+    tells_apart = "resets soon after a connection is opened; the server sees connections that vanish"
+
+    def toxic(self, given: Cut, level: float) -> Toxic:
+        """Return resets of this share of the connections."""
+        return Reset(kind="reset", after_ms=given.after_ms, share=level, seed=given.seed)
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a large share of the connections, and the age at which they are reset."""
+        return {"intensity": draw_between(rng, 0.7, 1.0), "after_ms": round(rng.uniform(5, 80), 1)}
+
+
+class PathBandwidth(PathFault[FaultParameters]):
+    """Few bytes a second arrive."""
+
+    path_kind = "bandwidth"
+    predicate = "has little bandwidth"
+    word = "bandwidth"
+    parameters = FaultParameters
+    shows = "large answers are slow"
+    tells_apart = "the delay grows with the number of bytes: small calls are as fast as usual"
+    grows = True
+
+    def toxic(self, _given: FaultParameters, level: float) -> Toxic:
+        """Return a limit of the throughput."""
+        return Bandwidth(kind="bandwidth", bytes_per_s=_SLOWEST_BYTES_PER_S / level)
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a low throughput."""
+        return {"intensity": draw_between(rng, 0.6, 1.0)}
+
+
+def _is_path_bad(ground: Ground, dependency: Dependency) -> bool:
+    port = ground.plant.settings()[dependency]["port"]
+    links = asyncio.run(ground.links.links())
+    used = [link for link in links if link.port == port]
+    return not used or any(link.toxics for link in used)

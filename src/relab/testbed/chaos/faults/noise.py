@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Final
+from random import Random
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from relab.core.errors import RelabError
+from relab.testbed.chaos.faults.base import Noise, draw_between
 from relab.testbed.chaos.faults.host import Job
 from relab.testbed.chaos.faults.settings import DEPLOYER
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
 
 _LOWEST_PRIORITY: Final = 19
 _REQUEST: Final = (
@@ -24,14 +25,14 @@ _REQUEST: Final = (
 )
 
 
-class Batch(Parameters):
-    """For how long the job has something to do."""
+class Batch(FaultParameters):
+    """Parameters of a job: the time after which it stops working."""
 
     seconds: float = Field(20.0, gt=0, le=3_600)
 
 
-class Slow(Parameters):
-    """How long the client takes for each byte."""
+class Slow(FaultParameters):
+    """Parameters of a slow client: the time between two bytes."""
 
     byte_s: float = Field(0.5, gt=0, le=60)
 
@@ -102,49 +103,63 @@ class SlowClient:
             self._ended.wait(self._byte_s)
 
 
-_DEPLOY: Final = Fault(
-    "deploy_restart", "A deployment restarts the workers one after another", Kind.NOISE, Parameters,
-    Symptom(
-        "a worker is not there for some seconds",
-        "the ends were asked for (no restarts are counted), and a version of the settings tells of a deployment",
+class DeploymentNoise(Noise[FaultParameters]):
+    """Workers restart on purpose."""
+
+    name = "deploy_restart"
+    title = "A deployment restarts the workers one after another"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "a worker is missing for some seconds",
+        "the restarts were requested (they are not counted), and a version of the settings records the deployment",
         ("crash_loop", "oom", "hang"),
-    ),
-    harms=("roll-back-settings", "restart-target"),
-)  # fmt: skip
-_BATCH: Final = Fault(
-    "batch_job", "A job of low priority is at work", Kind.NOISE, Batch,
-    Symptom(
+    )
+    harms = ("roll-back-settings", "restart-target")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Deployment:
+        """Return a deployment."""
+        return Deployment(ground)
+
+
+class BatchNoise(Noise[Batch]):
+    """The processors are busy, at the lowest priority."""
+
+    name = "batch_job"
+    title = "A job of low priority runs"
+    parameters = Batch
+    symptom = Symptom(
         "the processors are busy",
-        "one process of a job at the lowest priority, which gives way to the target and ends by itself",
+        "one process of a job at the lowest priority, which yields to the target and ends by itself",
         ("cpu_saturation", "cpu_throttle"),
-    ),
-    harms=("stop-job", "restart-target"),
-)  # fmt: skip
-_SLOW: Final = Fault(
-    "slow_client", "One client is slow", Kind.NOISE, Slow,
-    Symptom(
-        "a request is under way for long",
-        "the target waits for the client: nobody else is slower",
-        ("hang", "cpu_throttle"),
-    ),
-    harms=("restart-target", "set-flow-control"),
-)  # fmt: skip
+    )
+    harms = ("stop-job", "restart-target")
 
-
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the noise events."""
-
-    def batch(given: Parameters) -> Job:
-        assert isinstance(given, Batch)
+    def injector(self, ground: Ground, given: Batch) -> Job:
+        """Return an injector that starts the report job at the lowest priority."""
         return Job(ground, 1, nice=_LOWEST_PRIORITY, seconds=given.seconds)
 
-    def slow(given: Parameters) -> SlowClient:
-        assert isinstance(given, Slow)
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw the duration of the job."""
+        return {"seconds": draw_between(rng, 5, 25)}
+
+
+class SlowClientNoise(Noise[Slow]):
+    """A request takes long because of its client."""
+
+    name = "slow_client"
+    title = "One client is slow"
+    parameters = Slow
+    symptom = Symptom(
+        "one request takes very long",
+        "the target waits for the client, and all other requests are as fast as usual",
+        ("hang", "cpu_throttle"),
+    )
+    harms = ("restart-target", "set-flow-control")
+
+    def injector(self, ground: Ground, given: Slow) -> SlowClient:
+        """Return a slow client."""
         return SlowClient(ground, given)
 
-    found: list[tuple[Fault, Make]] = [
-        (_DEPLOY, lambda _: Deployment(ground)),
-        (_BATCH, batch),
-        (_SLOW, slow),
-    ]
-    return {fault.name: (fault, make) for fault, make in found}
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw the time between two bytes."""
+        return {"byte_s": draw_between(rng, 0.1, 1.0)}

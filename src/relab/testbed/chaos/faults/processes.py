@@ -1,33 +1,30 @@
-"""Faults of the target's processes: stopped processes, leaks, and resource limits."""
+"""Faults of the target's processes: stopped processes, leaked memory, and a broken search index."""
 
 from __future__ import annotations
 
-import contextlib
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from random import Random
 from typing import Any, Final
 
+from pydantic import Field
+
 from relab.testbed.actions.plant import PlantError
-from relab.testbed.chaos.faults.process_rows import (
-    DESCRIPTORS,
-    HANG,
-    MEMORY_LEAK,
-    OOM,
-    SEARCH_INDEX,
-    THROTTLE,
-    Growth,
-    Memory,
-    Quota,
-)
+from relab.testbed.chaos.faults.base import Fault
 from relab.testbed.chaos.ground import Ground, worker_number
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Parameters
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
 from relab.testbed.target.process_figures import state_of
 
-_FULL_CPU_PCT: Final = 100.0
-_DESCRIPTORS: Final = 256
-"""More than a worker needs at its start and with a busy pool, but few enough to be used up quickly."""
 _LEAST_MB: Final = 1
+_SHARES: Final = (0.5, 1.0)
+"""Of the workers. With two workers, a share of 0.5 is one of them."""
+
+
+class Growth(FaultParameters):
+    """Parameters of a memory leak: the growth of each worker at full intensity, and a bound that spares the machine."""
+
+    mb_per_s: float = Field(20.0, gt=0, le=500)
+    limit_mb: int = Field(1_500, ge=64, le=16_384)
 
 
 class Hang:
@@ -76,7 +73,7 @@ class Flaw:
 
     def end(self) -> None:
         """Release what is still held."""
-        _release(self._ground, self._standing.workers(), self._what)
+        release(self._ground, self._standing.workers(), self._what)
 
 
 class MemoryLeak(Flaw):
@@ -96,115 +93,111 @@ class MemoryLeak(Flaw):
             self._ground.tell_worker(number, {**self._op, **(pace if level > 0 else paused)})
 
 
-class LimitChanged(ABC):
-    """Limits of workers that are lower than they need.
+class HangFault(Fault[FaultParameters]):
+    """Processes are stopped."""
 
-    Args:
-        limits: returns the limits for a level above 0.
+    name = "hang"
+    title = "Workers of the target are stopped"
+    cause = "process_stopped"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "connections are accepted and never answered",
+        "the process exists in the kernel's state `stopped` and uses no processor time",
+        ("cpu_throttle", "crash_loop", "database_blackhole"),
+    )
+    repairs = ("resume-process", "restart-worker", "restart-target")
+    harms = ("restart-database", "restart-cache")
+    can_vary = True
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Hang:
+        """Return an injector that stops workers."""
+        return Hang(ground)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether a worker is stopped."""
+        return Presence(lambda: any(state_of(pid) == "stopped" for pid in worker_pids(ground)))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a share of the workers."""
+        return {"intensity": rng.choice(_SHARES)}
+
+
+class MemoryLeakFault(Fault[Growth]):
+    """The memory of the workers grows."""
+
+    name = "memory_leak"
+    title = "The target's workers leak memory"
+    cause = "memory_leak"
+    parameters = Growth
+    symptom = Symptom(
+        "resident memory of the workers is large",
+        "it grows steadily in the same process, whatever the traffic; only a restart ends it",
+        ("oom", "descriptors"),
+    )
+    repairs = ("restart-target", "restart-worker")
+    harms = ("raise-limit", "restart-cache", "flush-cache")
+    can_vary = True
+    grows = True
+
+    def injector(self, ground: Ground, given: Growth) -> MemoryLeak:
+        """Return an injector that lets all workers leak."""
+        return MemoryLeak(ground, given)
+
+    def presence(self, ground: Ground, _given: Growth) -> Presence:
+        """Return a test of whether a worker leaks, or still holds leaked memory."""
+        return Presence(lambda: ground.any_worker(lambda status: status["memory_mb"] > 0 or status["memory_growing"]))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw the speed of the growth, and its bound."""
+        return {"mb_per_s": round(rng.uniform(20, 60), 1), "limit_mb": rng.randrange(500, 900)}
+
+
+class SearchIndexFault(Fault[FaultParameters]):
+    """The search index of a worker is empty."""
+
+    name = "search_index"
+    title = "The index in the workers' memory has lost its vectors"
+    cause = "search_index_broken"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "searches fall back to the other index",
+        "the index holds fewer vectors than there are products; the rules are unchanged",
+        ("bad_flags",),
+    )
+    repairs = ("restart-target", "restart-worker")
+    harms = ("restart-database", "recreate-indexes", "flush-cache")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Flaw:
+        """Return an injector that empties the index of workers."""
+        return Flaw(ground, {"op": "drop_search_index"}, "search_index")
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether the index of a worker is not ready."""
+        return Presence(lambda: ground.any_worker(lambda status: bool(status["search_index"] != "ready")))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a share of the workers."""
+        return {"intensity": rng.choice(_SHARES)}
+
+
+def worker_pids(ground: Ground) -> Iterator[int]:
+    """Yield the pids of the target's workers.
+
+    Raises:
+        PlantError: a worker has no process now.
     """
-
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self._names = [item["name"] for item in ground.plant.components("target")]
-        self._before: dict[str, dict[str, Any]] = {}
-        self._made: dict[str, dict[str, Any]] = {}
-
-    @abstractmethod
-    def limits(self, level: float) -> dict[str, Any]:
-        """Return the limits of one worker."""
-
-    def set_level(self, level: float) -> None:
-        """Limit this share of the workers, without those whose limits were changed since from outside."""
-        if level <= 0:
-            self.end()
-            return
-        wanted = self._names[: max(round(len(self._names) * level), 1)]
-        for name in self._left(wanted):
-            self._limit(name, self.limits(level))
-
-    def end(self) -> None:
-        """Restore the limits that are still those set here."""
-        for name in self._left(list(self._made)):
-            self._ground.plant.limit(name, self._before[name])
-            # An intermittent cause compares with this to see that the limits were not changed from outside.
-            self._made[name] = self._now(name)
-
-    def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
-        before = self._ground.change_limits(name, limits)
-        self._before.setdefault(name, before)
-        self._made[name] = self._now(name)
-
-    def _left(self, names: list[str]) -> list[str]:
-        return [name for name in names if name not in self._made or self._made[name] == self._now(name)]
-
-    def _now(self, name: str) -> dict[str, Any]:
-        return dict(self._ground.plant.components(name)[0]["limits"])
+    for item in ground.plant.components("target"):
+        if item["pid"] is None:
+            raise PlantError(f"{item['name']} has no process.")
+        yield item["pid"]
 
 
-class Descriptors(LimitChanged):
-    """Sockets that workers open and never close, until they reach their limit of descriptors."""
+def release(ground: Ground, workers: list[int], what: str) -> None:
+    """Order workers to release what an earlier order made them hold.
 
-    def __init__(self, ground: Ground) -> None:
-        super().__init__(ground)
-        self._standing = ground.standing("target")
-
-    def limits(self, _level: float) -> dict[str, Any]:
-        """Return a limit of descriptors that is reached soon."""
-        return {"rlimits": {"nofile": _DESCRIPTORS}}
-
-    def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
-        super()._limit(name, limits)
-        if name in self._standing.pids():
-            self._ground.tell_worker(
-                worker_number(name), {"op": "leak_descriptors", "count": _DESCRIPTORS, "keep": True}
-            )
-
-    def end(self) -> None:
-        """Close the leaked sockets, and restore the limit."""
-        with contextlib.suppress(PlantError):
-            # A worker that does not answer must not prevent the restoration of the limit.
-            _release(self._ground, self._standing.workers(), "descriptors")
-        super().end()
-
-
-class Throttle(LimitChanged):
-    """A CPU quota that is lower than the workers need."""
-
-    def __init__(self, ground: Ground, given: Quota) -> None:
-        super().__init__(ground)
-        self._given = given
-
-    def set_level(self, level: float) -> None:
-        """Limit all workers; a higher level means a lower quota."""
-        if level <= 0:
-            self.end()
-            return
-        for name in self._left(self._names):
-            self._limit(name, self.limits(level))
-
-    def limits(self, level: float) -> dict[str, Any]:
-        """Return the quota of one worker in percent of one CPU."""
-        return {"cpu_pct": _FULL_CPU_PCT - (_FULL_CPU_PCT - self._given.cpu_pct) * level}
-
-
-class TooLittleMemory(LimitChanged):
-    """A memory limit below what a worker needs to start, so the kernel kills it again and again."""
-
-    def __init__(self, ground: Ground, given: Memory) -> None:
-        super().__init__(ground)
-        self._given = given
-
-    def limits(self, _level: float) -> dict[str, Any]:
-        """Return the memory limit of one worker."""
-        return {"memory_mb": self._given.memory_mb}
-
-    def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
-        super()._limit(name, limits)
-        # Memory that a process used before it joined the group does not count, so start a new one.
-        self._ground.plant.signal(name, "KILL")
-
-
-def _release(ground: Ground, workers: list[int], what: str) -> None:
+    Raises:
+        PlantError: a worker does not answer; all others have released it.
+    """
     failed: list[PlantError] = []
     for number in workers:
         try:
@@ -214,29 +207,3 @@ def _release(ground: Ground, workers: list[int], what: str) -> None:
             failed.append(error)
     if failed:
         raise failed[0]
-
-
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of the target's processes."""
-
-    def leaks_memory(given: Parameters) -> MemoryLeak:
-        assert isinstance(given, Growth)
-        return MemoryLeak(ground, given)
-
-    def throttles(given: Parameters) -> Throttle:
-        assert isinstance(given, Quota)
-        return Throttle(ground, given)
-
-    def starves(given: Parameters) -> TooLittleMemory:
-        assert isinstance(given, Memory)
-        return TooLittleMemory(ground, given)
-
-    found: list[tuple[Fault, Make]] = [
-        (HANG, lambda _: Hang(ground)),
-        (MEMORY_LEAK, leaks_memory),
-        (DESCRIPTORS, lambda _: Descriptors(ground)),
-        (THROTTLE, throttles),
-        (OOM, starves),
-        (SEARCH_INDEX, lambda _: Flaw(ground, {"op": "drop_search_index"}, "search_index")),
-    ]
-    return {fault.name: (fault, make) for fault, make in found}

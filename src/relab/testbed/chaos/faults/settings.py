@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from random import Random
+from typing import Any, ClassVar, Final, Literal
 
+from relab.testbed.chaos.faults.base import Fault, Given
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import ChangedDocument, Presence
 
+Changes = Mapping[str, Mapping[str, Any]]
+"""New values, by section and name."""
 DEPLOYER: Final = "deploy"
 """The author of new versions in the settings history."""
 
 
-class WrongSetting(Parameters):
-    """What is wrong with the new version: a pool that is too small, or a port where no database is."""
+class WrongSetting(FaultParameters):
+    """Parameters of a bad setting: a pool that is too small, or a port on which no database listens."""
 
     setting: Literal["pool", "port"] = "pool"
 
 
-class WrongFlag(Parameters):
-    """Which flag is wrong: too little is let in, or searches go to the slower index."""
+class WrongFlag(FaultParameters):
+    """Parameters of bad flags: too few requests are admitted, or searches use the slower index."""
 
     flag: Literal["concurrency", "route"] = "concurrency"
 
@@ -34,7 +38,7 @@ class SettingsChanged:
         note: of the version, in the words of its supposed author.
     """
 
-    def __init__(self, ground: Ground, changes: Mapping[str, Mapping[str, Any]], note: str) -> None:
+    def __init__(self, ground: Ground, changes: Changes, note: str) -> None:
         self._ground = ground
         self._changes = changes
         self._note = note
@@ -63,7 +67,7 @@ class SettingsChanged:
 class FlagsChanged:
     """Changed flags of the target."""
 
-    def __init__(self, ground: Ground, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, ground: Ground, changes: Changes) -> None:
         self._ground = ground
         self._changes = changes
         self._before: dict[str, dict[str, Any]] = {}
@@ -85,79 +89,113 @@ class FlagsChanged:
             self._ground.plant.set_flags(self._before)
 
 
-_CRASH: Final = Fault(
-    "crash_loop", "A new version of the settings cannot be used", Kind.FAULT, Parameters,
-    Symptom(
+class SettingsFault(Fault[Given]):
+    """A new version of the settings breaks the target; it is present while all changed values are unchanged."""
+
+    repairs: tuple[str, ...] = ("roll-back-settings",)
+
+    def presence(self, ground: Ground, _given: Given) -> Presence:
+        """Return a test of whether the settings still have the values that the fault sets."""
+        return ChangedDocument(ground.plant.settings)
+
+
+class CrashLoopFault(SettingsFault[FaultParameters]):
+    """The target cannot start with its settings."""
+
+    name = "crash_loop"
+    title = "A new version of the settings is invalid"
+    cause = "crash_loop"
+    parameters = FaultParameters
+    symptom = Symptom(
         "workers end again and again",
         "they end by themselves with an exit code above 0 right after their start, since a new version of the settings",
         ("oom", "hang"),
-    ),
-    repairs=("roll-back-settings",),
-    harms=("restart-target", "restart-database", "raise-limit"),
-)  # fmt: skip
-_SETTING: Final = Fault(
-    "bad_setting", "A new version of the settings does not suit the traffic", Kind.FAULT, WrongSetting,
-    Symptom(
+    )
+    harms = ("restart-target", "restart-database", "raise-limit")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
+        """Return an injector that sets a value of the wrong type."""
+        return SettingsChanged(ground, {"database": {"pool_size": "auto"}}, "release 4.12.0: pool sized by itself")
+
+
+class BadSettingFault(SettingsFault[WrongSetting]):
+    """The target's settings are valid but wrong."""
+
+    name = "bad_setting"
+    title = "A new version of the settings does not suit the traffic"
+    cause = "bad_setting"
+    parameters = WrongSetting
+    symptom = Symptom(
         "requests that need the database fail",
-        "they do since a new version of the settings, whose change says why; server and path are well",
+        "they fail since a new version of the settings, whose changes explain it; server and path are healthy",
         ("db_pool", "bad_credential", "database_refuse", "db_slow_query"),
-    ),
-    repairs=("roll-back-settings",),
-    harms=("restart-target", "restart-database", "restart-links"),
-)  # fmt: skip
-_CREDENTIAL: Final = Fault(
-    "bad_credential", "The target has a password that the database does not know", Kind.FAULT, Parameters,
-    Symptom(
+    )
+    harms = ("restart-target", "restart-database", "restart-links")
+    _WRONG: ClassVar[Mapping[str, tuple[Changes, str]]] = {
+        "pool": (
+            {"database": {"pool_size": 1, "max_overflow": 0, "pool_timeout_s": 0.002}},
+            "release 4.12.0: fewer connections",
+        ),
+        # Port 9 is `discard`: no server listens there.
+        "port": ({"database": {"port": 9}}, "release 4.12.0: database moved"),
+    }
+
+    def injector(self, ground: Ground, given: WrongSetting) -> SettingsChanged:
+        """Return an injector that sets wrong values."""
+        return SettingsChanged(ground, *self._WRONG[given.setting])
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw one of the wrong settings."""
+        return {"setting": rng.choice(("pool", "port"))}
+
+
+class BadCredentialFault(SettingsFault[FaultParameters]):
+    """The database rejects the target's password."""
+
+    name = "bad_credential"
+    title = "The target has a password that the database rejects"
+    cause = "database_credential"
+    parameters = FaultParameters
+    symptom = Symptom(
         "every request that needs the database fails at once",
         "SQLSTATE 28P01 since a new version of the settings that changes a password",
         ("db_down", "db_connections", "database_refuse", "bad_setting"),
-    ),
-    repairs=("roll-back-settings", "rotate-credential"),
-    harms=("restart-target", "restart-database"),
-)  # fmt: skip
-_FLAGS: Final = Fault(
-    "bad_flags", "The target's flags do not suit the traffic", Kind.FAULT, WrongFlag,
-    Symptom(
-        "requests are turned away, or searches are slower",
-        "the flags in force differ from those of before: a small limit that is always reached, or one index for all",
+    )
+    repairs = ("roll-back-settings", "rotate-credential")
+    harms = ("restart-target", "restart-database")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> SettingsChanged:
+        """Return an injector that sets a new password in the settings alone."""
+        return SettingsChanged(ground, {"database": {"password": secrets.token_urlsafe(18)}}, "password renewed")
+
+
+class BadFlagsFault(Fault[WrongFlag]):
+    """The target's flags are valid but wrong."""
+
+    name = "bad_flags"
+    title = "The target's flags do not suit the traffic"
+    cause = "bad_flags"
+    parameters = WrongFlag
+    symptom = Symptom(
+        "requests are rejected, or searches are slower",
+        "the current flags differ from the earlier ones: a small limit that is always reached, or one index for all",
         ("search_index", "cpu_saturation", "db_pool"),
-    ),
-    repairs=("set-flow-control", "set-search-route"),
-    harms=("restart-target", "restart-cache", "roll-back-settings"),
-)  # fmt: skip
+    )
+    repairs = ("set-flow-control", "set-search-route")
+    harms = ("restart-target", "restart-cache", "roll-back-settings")
+    _WRONG: ClassVar[Mapping[str, Changes]] = {
+        "concurrency": {"control": {"policy": "fixed", "max_concurrency": 1, "target_p95_ms": 1}},
+        "route": {"routing": {"enabled": False, "manual_backend": "qdrant"}},
+    }
 
-_WRONG: Final[Mapping[str, tuple[Mapping[str, Mapping[str, Any]], str]]] = {
-    "pool": ({"database": {"pool_size": 1, "max_overflow": 0, "pool_timeout_s": 0.002}}, "release 4.12.0: fewer connections"),
-    # Port 9 is `discard`: no server listens there.
-    "port": ({"database": {"port": 9}}, "release 4.12.0: database moved"),
-}  # fmt: skip
-_FLAG: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
-    "concurrency": {"control": {"policy": "fixed", "max_concurrency": 1, "target_p95_ms": 1}},
-    "route": {"routing": {"enabled": False, "manual_backend": "qdrant"}},
-}
+    def injector(self, ground: Ground, given: WrongFlag) -> FlagsChanged:
+        """Return an injector that sets wrong flags."""
+        return FlagsChanged(ground, self._WRONG[given.flag])
 
+    def presence(self, ground: Ground, _given: WrongFlag) -> Presence:
+        """Return a test of whether the flags still have the values that the fault sets."""
+        return ChangedDocument(ground.plant.flags)
 
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of settings and flags."""
-
-    def wrong_setting(given: Parameters) -> SettingsChanged:
-        assert isinstance(given, WrongSetting)
-        return SettingsChanged(ground, *_WRONG[given.setting])
-
-    def wrong_flag(given: Parameters) -> FlagsChanged:
-        assert isinstance(given, WrongFlag)
-        return FlagsChanged(ground, _FLAG[given.flag])
-
-    unusable = {"database": {"pool_size": "auto"}}
-    found: list[tuple[Fault, Make]] = [
-        (_CRASH, lambda _: SettingsChanged(ground, unusable, "release 4.12.0: pool sized by itself")),
-        (_SETTING, wrong_setting),
-        (
-            _CREDENTIAL,
-            lambda _: SettingsChanged(
-                ground, {"database": {"password": secrets.token_urlsafe(18)}}, "password renewed"
-            ),
-        ),
-        (_FLAGS, wrong_flag),
-    ]
-    return {fault.name: (fault, make) for fault, make in found}
+    def draw(self, _rng: Random) -> dict[str, Any]:
+        """Return the flag that users notice: the other one costs them only a few milliseconds."""
+        return {"flag": "concurrency"}

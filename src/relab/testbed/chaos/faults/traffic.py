@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from random import Random
+from typing import Any, Final, Protocol
 
+import httpx
 from pydantic import Field, JsonValue
 
 from relab.load.models import Arrivals, IntegerValue, LoadPlan, Mix, RequestTemplate, Stage
 from relab.load.service import find_throughput
 from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.faults.base import Fault, Given, draw_between
 from relab.testbed.chaos.ground import Ground
-from relab.testbed.chaos.manager import Make
-from relab.testbed.chaos.models import Fault, Kind, Parameters, Symptom
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
+from relab.testbed.errors import NotAnsweringError
 
 _MEASURED_S: Final = 2.0
 _MEASURED_CLIENTS: Final = 32
@@ -32,25 +37,32 @@ _TRIGGER_SHARE: Final = 4.0
 """Multiple of the measured capacity; on a busy machine the real one may be several times as high a moment later."""
 _BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 _SDK: Final = "shop-mobile/7.2 okhttp/5.1.0"
+_METRICS_WITHIN_S: Final = 2.0
+_METRICS_WINDOW_S: Final = 5
+_TURNED_AWAY: Final = 0.02
+_SLOWER: Final = 3.0
+_SLOW_MS: Final = 100.0
+"""The target is overloaded if more than `_TURNED_AWAY` of the requests are shed or abandoned, or if P95 exceeds
+`_SLOWER` times the usual P95 by more than `_SLOW_MS`."""
 _PRODUCTS: Final = range(4_000, 5_000)
 """Ids of products, one of which all clients order."""
 
 
-class Spike(Parameters):
-    """How many requests come at full intensity: so many a second, or so many times what the target can answer now."""
+class Spike(FaultParameters):
+    """Parameters of a spike: its rate at full intensity, in requests a second or as a multiple of the target's capacity."""
 
     multiple: float = Field(3.0, gt=0, le=20)
     rate_per_s: float | None = Field(None, gt=0, le=20_000)
 
 
-class Storm(Parameters):
-    """Clients that give up after `patience_ms` and ask again soon, `retries` times.
+class Storm(FaultParameters):
+    """Parameters of a storm of clients that give up after `patience_ms` and retry soon, `retries` times.
 
     Attributes:
-        clients: how many may ask at the same time; this bounds how often they ask together.
-        rate_per_s: how many come a second, each of whom wants one answer; None is a third of what the target can
-            answer now, which is no load to speak of.
-        trigger_s: how long more come than the target can answer; what follows they do themselves.
+        clients: maximum number of concurrent requests; this bounds the rate of all retries together.
+        rate_per_s: rate of new visitors, each with one request; None is a third of the target's capacity, which is a
+            low load.
+        trigger_s: time for which more requests are sent than the target can serve; after that the retries suffice.
     """
 
     clients: int = Field(300, ge=10, le=5_000)
@@ -102,8 +114,8 @@ class ClientProcess:
             line.write("null\n" if plan is None else f"{plan.model_dump_json()}\n")
             line.flush()
         except BrokenPipeError as error:
-            told = self._process.stderr.read() if self._process.stderr else ""
-            raise PlantError(f"The clients have ended: {told[-500:] or self._process.poll()}") from error
+            output = self._process.stderr.read() if self._process.stderr else ""
+            raise PlantError(f"The clients have ended: {output[-500:] or self._process.poll()}") from error
 
     def close(self) -> None:
         """End the process."""
@@ -174,7 +186,7 @@ class RetryStorm:
 
 
 def _plan(
-    url: str, given: Parameters, stages: tuple[Stage, ...], *, timeout_s: float, agent: str = _BROWSER
+    url: str, given: FaultParameters, stages: tuple[Stage, ...], *, timeout_s: float, agent: str = _BROWSER
 ) -> LoadPlan:
     return LoadPlan(
         url=url,
@@ -196,7 +208,7 @@ def _orders(seed: int) -> Mix:
     return Mix(name="sale", values={"number": IntegerValue(kind="integer", low=1, high=100_000)}, requests=(order,))
 
 
-def measure_capacity(url: str, given: Parameters) -> float:
+def measure_capacity(url: str, given: FaultParameters) -> float:
     """Return how many of the clients' requests the target can serve per second.
 
     Raises:
@@ -205,54 +217,121 @@ def measure_capacity(url: str, given: Parameters) -> float:
     plan = _plan(url, given, (Stage(duration_s=1, rate_per_s=1),), timeout_s=_PATIENT_S)
     found = find_throughput(plan, clients=_MEASURED_CLIENTS, seconds=_MEASURED_S)
     if found.good_per_s == 0:
-        raise PlantError("The target takes no order; traffic would show nothing.")
+        raise PlantError("The target accepts no order, so more traffic would have no effect.")
     return found.good_per_s
 
 
-_SPIKE: Final = Fault(
-    "traffic_spike", "Many more requests come than the target can answer", Kind.FAULT, Spike,
-    Symptom(
+class Overload(Presence):
+    """Tests whether the target is overloaded while its flow control is unchanged.
+
+    The service cannot measure the offered traffic. The fault counts as absent while flow control is changed (contained),
+    and as over when the target serves all requests without such a change.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(self._is_overloaded)
+        self._ground = ground
+        self._has_come = False
+        self._control_before = self._control()
+        self._usual_p95_ms = _figures(ground)["p95_ms"]
+
+    def _is_overloaded(self) -> bool:
+        if self._control() != self._control_before:
+            return False
+        is_overloaded = _is_overrun(_figures(self._ground), self._usual_p95_ms)
+        self._has_come = self._has_come or is_overloaded
+        # The traffic was already started, but the target's metrics show it only after a moment.
+        return is_overloaded or not self._has_come
+
+    def _control(self) -> dict[str, Any]:
+        return dict(self._ground.plant.flags()["control"])
+
+
+def _figures(ground: Ground) -> Mapping[str, float]:
+    """Return the target's metrics of the last seconds: requests, shed, abandoned, and P95 in milliseconds.
+
+    Raises:
+        NotAnsweringError: the target does not return its metrics.
+    """
+    address = f"{ground.target_url}/api/v1/metrics"
+    try:
+        answer = httpx.get(address, params={"window_s": _METRICS_WINDOW_S}, timeout=_METRICS_WITHIN_S, trust_env=False)
+        found = answer.raise_for_status().json()
+        return {name: float(found[name]) for name in ("requests", "shed", "abandoned", "p95_ms")}
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        raise NotAnsweringError("The target does not return its metrics.") from error
+
+
+def _is_overrun(figures: Mapping[str, float], usual_p95_ms: float) -> bool:
+    """Return whether the target sheds requests, clients abandon them, or they take long."""
+    turned_away = figures["shed"] + figures["abandoned"]
+    is_slow = figures["p95_ms"] > _SLOWER * usual_p95_ms + _SLOW_MS
+    return is_slow or turned_away > _TURNED_AWAY * max(figures["requests"], 1.0)
+
+
+class TrafficFault(Fault[Given]):
+    """More requests than the target can serve; the repair is to reject the excess."""
+
+    repairs = ("set-flow-control",)
+    harms = ("restart-target", "restart-database", "restart-cache")
+    takes_the_machine = True
+
+    def presence(self, ground: Ground, _given: Given) -> Presence:
+        """Return a test of whether the target is overloaded."""
+        return Overload(ground)
+
+
+class TrafficSpikeFault(TrafficFault[Spike]):
+    """Many users."""
+
+    name = "traffic_spike"
+    title = "Many more requests arrive than the target can serve"
+    cause = "traffic_spike"
+    parameters = Spike
+    symptom = Symptom(
         "orders are slow, and requests of all routes are refused with 503",
-        "requests a second are a multiple of what is usual, most of them orders; sessions wait for each other, each "
-        "for a moment, and none holds the others up",
+        "the request rate is a multiple of the usual rate, and most requests are orders; sessions wait for each other "
+        "briefly, and no single session blocks the others",
         ("retry_storm", "db_lock", "db_pool"),
-    ),
-    repairs=("set-flow-control",),
-    harms=("restart-target", "restart-database", "restart-cache"),
-    can_vary=True,
-)  # fmt: skip
-_STORM: Final = Fault(
-    "retry_storm", "Clients ask again faster than they are answered", Kind.FAULT, Storm,
-    Symptom(
-        "orders are slow, and requests of all routes are refused with 503, for as long as nothing is done",
-        "the same few visitors come again and again: requests a second are many, and fall at once when those that are "
-        "taken on are answered fast",
-        ("traffic_spike", "db_lock", "db_pool"),
-    ),
-    repairs=("set-flow-control",),
-    harms=("restart-target", "restart-database", "restart-cache"),
-)  # fmt: skip
+    )
+    can_vary = True
+    is_repaired_by_refusals = True
 
-
-def faults(ground: Ground) -> dict[str, tuple[Fault, Make]]:
-    """Return the faults of traffic."""
-
-    def spike(given: Parameters) -> TrafficSpike:
-        assert isinstance(given, Spike)
+    def injector(self, ground: Ground, given: Spike) -> TrafficSpike:
+        """Return clients that send a multiple of the target's capacity, which this call measures."""
         peak_per_s = given.rate_per_s or measure_capacity(ground.target_url, given) * given.multiple
         return TrafficSpike(ground.target_url, given, peak_per_s=peak_per_s, sender=ClientProcess())
 
-    def storm(given: Parameters) -> RetryStorm:
-        assert isinstance(given, Storm)
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw the multiple of the capacity."""
+        return {"multiple": draw_between(rng, 2.0, 4.0)}
+
+
+class RetryStormFault(TrafficFault[Storm]):
+    """Few users who retry."""
+
+    name = "retry_storm"
+    title = "Clients retry faster than the target answers"
+    cause = "retry_storm"
+    parameters = Storm
+    symptom = Symptom(
+        "orders are slow, and requests of all routes are refused with 503, until an operator intervenes",
+        "the same few visitors retry again and again: the request rate is high, and falls at once when admitted requests "
+        "are answered fast",
+        ("traffic_spike", "db_lock", "db_pool"),
+    )
+
+    def injector(self, ground: Ground, given: Storm) -> RetryStorm:
+        """Return clients that retry; this call measures the target's capacity, to choose their number."""
         capacity_per_s = measure_capacity(ground.target_url, given)
-        visitors_per_s = given.rate_per_s or capacity_per_s * _STORM_SHARE
         return RetryStorm(
             ground.target_url,
             given,
             capacity_per_s=capacity_per_s,
-            visitors_per_s=visitors_per_s,
+            visitors_per_s=given.rate_per_s or capacity_per_s * _STORM_SHARE,
             sender=ClientProcess(),
         )
 
-    found: list[tuple[Fault, Make]] = [(_SPIKE, spike), (_STORM, storm)]
-    return {fault.name: (fault, make) for fault, make in found}
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw the length of the trigger, and the number of clients."""
+        return {"trigger_s": round(rng.uniform(2, 4), 2), "clients": rng.randrange(250, 350)}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 SAMPLE_S: Final = 0.25
 """Time between the two samples from which the CPU use is computed."""
+_CPU_STATES: Final = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 
 _CGROUP_FILES: Final = (
     "cpu.max", "cpu.stat", "memory.max", "memory.current", "memory.events", "memory.pressure", "cpu.pressure",
@@ -22,11 +24,8 @@ _CGROUP_FILES: Final = (
 
 def host_diagnostics(data_dir: Path) -> dict[str, Any]:
     """Read the machine's figures. Blocks for a quarter of a second."""
-    before = _cpu_times()
-    time.sleep(SAMPLE_S)
-    after = _cpu_times()
     return {
-        "cpu": _cpu_shares(before, after),
+        "cpu": _cpu_shares(),
         "cpus": os.cpu_count(),
         **_load(),
         "memory_kib": _memory(),
@@ -85,15 +84,9 @@ def _read_cgroup(path: Path) -> Any:
     return int(text) if text.isdigit() else text
 
 
-def _cpu_times() -> list[int]:
-    return [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-
-
-def _cpu_shares(before: list[int], after: list[int]) -> dict[str, float]:
-    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-    spent = [max(now - then, 0) for then, now in zip(before, after, strict=True)]
-    whole = max(sum(spent), 1)
-    shares = {f"{name}_pct": round(100 * ticks / whole, 1) for name, ticks in zip(names, spent, strict=True)}
+def _cpu_shares() -> dict[str, float]:
+    times = psutil.cpu_times_percent(interval=SAMPLE_S)
+    shares: dict[str, float] = {f"{name}_pct": getattr(times, name) for name in _CPU_STATES}
     return {"busy_pct": round(100 - shares["idle_pct"] - shares["iowait_pct"], 1), **shares}
 
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Final
+
+from relab.core.errors import RelabError
 
 UNKNOWN: Final = "unknown"
 _TIMEOUT_S: Final = 2.0
 
 
 async def ask_supervisor(socket: Path | None, path: str) -> Any:
-    """Return the supervisor's JSON answer, or `unknown` if there is no supervisor or it does not answer."""
+    """Return the supervisor's JSON answer, or `unknown` if there is no supervisor, or it rejects the request.
+
+    Diagnostics must answer even then: the caller shows `unknown` in place of the information.
+    """
     if socket is None:
         return UNKNOWN
-    # It takes a tenth of a second to load, so import it only on use.
-    import httpx  # noqa: PLC0415
-
     try:
-        transport = httpx.AsyncHTTPTransport(uds=str(socket))
-        async with httpx.AsyncClient(transport=transport, base_url="http://unix", timeout=_TIMEOUT_S) as client:
-            answer = await client.get(path)
-            answer.raise_for_status()
-            return answer.json()
-    except (httpx.HTTPError, ValueError, OSError):
+        return await asyncio.to_thread(_ask, socket, path)
+    except RelabError:
         return UNKNOWN
+
+
+def _ask(socket: Path, path: str) -> Any:
+    # It takes a tenth of a second to load, so import it only on use.
+    from relab.testbed.supervisor_client import SupervisorClient  # noqa: PLC0415
+
+    with SupervisorClient(socket, within_s=_TIMEOUT_S) as client:
+        return client.ask("GET", path)

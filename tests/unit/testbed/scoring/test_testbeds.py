@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from relab.testbed.scoring.beds import a_place
+from relab.testbed.scoring.testbeds import hold_machine
 
 WITHIN_S = 30.0
 
@@ -15,7 +15,7 @@ def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading
     entered = threading.Event()
 
     def stay() -> None:
-        with a_place(home, alone=alone):
+        with hold_machine(home, alone=alone):
             entered.set()
             leave.wait(WITHIN_S)
 
@@ -24,7 +24,7 @@ def enter(home: Path, *, alone: bool, leave: threading.Event) -> tuple[threading
     return thread, entered
 
 
-def test_many_share_it_and_one_that_wants_it_alone_waits_for_all(tmp_path: Path) -> None:
+def test_exclusive_trial_waits_for_all_shared_ones(tmp_path: Path) -> None:
     leave, done = threading.Event(), threading.Event()
     sharing = [enter(tmp_path, alone=False, leave=leave) for _ in range(2)]
     assert all(entered.wait(WITHIN_S) for _, entered in sharing)

@@ -1,4 +1,4 @@
-"""Faults are stopped by name: what rollbacks of a file can say."""
+"""Faults are stopped by name, because the rollbacks of a scenario file cannot contain the id of an injection."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
-from relab.testbed.chaos.manager import ChaosManager
 from relab.testbed.chaos.server import create_app
-from support.clocks import MovableClock
-from support.testbed.leaks import leaks
+from support.testbed.leaks import leak_manager
 
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    manager = ChaosManager(leaks([]), {}, MovableClock())
+    manager = leak_manager([])
     with TestClient(create_app(manager), raise_server_exceptions=False) as made:
         yield made
     manager.close()
 
 
-def test_whatever_of_a_fault_is_at_work_or_waits_is_stopped_and_nothing_else(client: TestClient) -> None:
+def test_all_open_injections_of_a_fault_are_stopped_and_no_others(client: TestClient) -> None:
     client.post("/api/v1/break/drip")
     client.post("/api/v1/break/burst?delay=600")
 
     stopped = client.post("/api/v1/break/drip/stop")
-    assert (stopped.status_code, [item["phase"] for item in stopped.json()["stopped"]]) == (200, ["stopped"])
+    assert stopped.status_code == 200
+    assert [item["phase"] for item in stopped.json()["stopped"]] == ["stopped"]
     assert client.post("/api/v1/break/drip/stop").json() == {"stopped": []}
     assert {item["fault"]: item["phase"] for item in client.get("/api/v1/break").json()["injections"]} == {
         "drip": "stopped",
@@ -35,7 +34,7 @@ def test_whatever_of_a_fault_is_at_work_or_waits_is_stopped_and_nothing_else(cli
     assert client.post("/api/v1/break/burst/stop").json()["stopped"][0]["phase"] == "stopped"
 
 
-def test_an_unknown_fault_is_refused(client: TestClient) -> None:
+def test_unknown_fault_is_rejected_with_the_known_names(client: TestClient) -> None:
     refused = client.post("/api/v1/break/thirst/stop")
 
     assert refused.status_code == 404

@@ -18,23 +18,23 @@ from relab.testbed.actions.plant import Plant
 from relab.testbed.chaos.ground import Ground
 from relab.testbed.layout import Layout
 from relab.testbed.links.client import LinksClient
-from relab.testbed.models import BedStatus
+from relab.testbed.models import TestbedStatus
 
 MAX_SLOTS: Final = 64
 _LOCKS: Final = "scoring"
-PORTS_OF_A_BED: Final = 10
+PORTS_PER_TESTBED: Final = 10
 WITHIN_S: Final = 60.0
 """Long enough for a start while other episodes start at the same time."""
 
 
-class NoBedError(UnavailableError):
+class NoTestbedError(UnavailableError):
     """All testbeds are in use, or an existing one lacks a server."""
 
-    code = "no_bed"
+    code = "no_testbed"
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
+class LeasedTestbed:
     """A testbed in its initial state, held exclusively by one episode.
 
     Attributes:
@@ -42,7 +42,7 @@ class Bed:
     """
 
     layout: Layout
-    status: BedStatus
+    status: TestbedStatus
     slot: int
 
     @property
@@ -55,7 +55,7 @@ class Bed:
         """The address of the action server, on which responders repair the testbed.
 
         Raises:
-            NoBedError: the testbed was started without it.
+            NoTestbedError: the testbed was started without it.
         """
         return self._address(self.status.state.addresses.actions, "action")
 
@@ -64,7 +64,7 @@ class Bed:
         """The address of the chaos server, on which faults are injected.
 
         Raises:
-            NoBedError: the testbed was started without it.
+            NoTestbedError: the testbed was started without it.
         """
         return self._address(self.status.state.addresses.chaos, "chaos")
 
@@ -89,23 +89,23 @@ class Bed:
 
     def _address(self, found: str | None, part: str) -> str:
         if found is None:
-            raise NoBedError(
+            raise NoTestbedError(
                 f"The testbed {self.layout.name} has no {part} server.",
                 remedy=f"lab testbed down --name {self.layout.name}",
             )
         return found
 
 
-def bed_name(slot: int) -> str:
+def testbed_name(slot: int) -> str:
     """Return the name of the testbed of a slot."""
     return f"shop-{slot}"
 
 
 @contextmanager
-def a_bed(home: Path, port_base: int) -> Iterator[Bed]:
+def lease_testbed(home: Path, port_base: int) -> Iterator[LeasedTestbed]:
     """Acquire the first free testbed and yield it in its initial state.
 
-    If it is already running, reset it, and leave it running afterwards; `kept_beds` keeps testbeds running for many
+    If it is already running, reset it, and leave it running afterwards; `keep_testbeds_running` keeps testbeds running for many
     episodes. Otherwise start it, and stop it afterwards.
 
     Args:
@@ -113,25 +113,25 @@ def a_bed(home: Path, port_base: int) -> Iterator[Bed]:
         port_base: the first port of the first testbed; each testbed has ten ports.
 
     Raises:
-        NoBedError: all testbeds are in use.
+        NoTestbedError: all testbeds are in use.
         BusyError, StartError, WrongNameError: the testbed cannot be started.
     """
     with ExitStack() as held:
         slot = _take_slot(home, held)
-        name = bed_name(slot)
+        name = testbed_name(slot)
         layout = Layout.of(home, name)
         if service.is_running(layout):
-            yield Bed(layout, service.reset(home, name), slot)
+            yield LeasedTestbed(layout, service.reset(home, name), slot)
             return
         status = _up(home, slot, port_base)
         try:
-            yield Bed(layout, status, slot)
+            yield LeasedTestbed(layout, status, slot)
         finally:
             service.down(home, name)
 
 
 @contextmanager
-def a_place(home: Path, *, alone: bool) -> Iterator[None]:
+def hold_machine(home: Path, *, alone: bool) -> Iterator[None]:
     """Hold the lock of the machine, shared or (if `alone`) exclusive, among all trials with the same home."""
     folder = home / _LOCKS
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def a_place(home: Path, *, alone: bool) -> Iterator[None]:
 
 
 @contextmanager
-def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
+def keep_testbeds_running(home: Path, count: int, port_base: int) -> Iterator[None]:
     """Keep the testbeds of the first `count` slots running, so that each episode only resets one.
 
     Raises:
@@ -149,18 +149,18 @@ def kept_beds(home: Path, count: int, port_base: int) -> Iterator[None]:
     """
     with ExitStack() as started:
         for slot in range(count):
-            if not service.is_running(Layout.of(home, bed_name(slot))):
+            if not service.is_running(Layout.of(home, testbed_name(slot))):
                 _up(home, slot, port_base)
-                started.callback(service.down, home, bed_name(slot))
+                started.callback(service.down, home, testbed_name(slot))
         yield
 
 
-def _up(home: Path, slot: int, port_base: int) -> BedStatus:
-    base = port_base + slot * PORTS_OF_A_BED
+def _up(home: Path, slot: int, port_base: int) -> TestbedStatus:
+    base = port_base + slot * PORTS_PER_TESTBED
     # A responder can find the ports by counting, so secrets keep it from injecting faults and from changing flags.
     return service.up(
         home,
-        bed_name(slot),
+        testbed_name(slot),
         port_base=base,
         start_within_s=WITHIN_S,
         breaker_secret=secrets.token_hex(32),
@@ -180,4 +180,4 @@ def _take_slot(home: Path, held: ExitStack) -> int:
             continue
         held.callback(os.close, descriptor)
         return slot
-    raise NoBedError(f"All {MAX_SLOTS} testbeds of {home} are taken.", remedy="Run fewer episodes at a time.")
+    raise NoTestbedError(f"All {MAX_SLOTS} testbeds of {home} are in use.", remedy="Run fewer episodes at a time.")

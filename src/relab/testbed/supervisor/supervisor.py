@@ -14,7 +14,15 @@ from typing import Any, Final
 from relab.core.clock import Clock, SystemClock
 from relab.testbed.errors import BusyError, NotAnsweringError, StartError, UnknownComponentError
 from relab.testbed.layout import HOST, Layout, write_json
-from relab.testbed.models import Addresses, BedState, BedStatus, ComponentStatus, Limits, Phase, SignalName
+from relab.testbed.models import (
+    Addresses,
+    ComponentStatus,
+    ResourceLimits,
+    SignalName,
+    TestbedPhase,
+    TestbedState,
+    TestbedStatus,
+)
 from relab.testbed.supervisor import programs, table, template
 from relab.testbed.supervisor.component import Component, wait_all_ready
 from relab.testbed.supervisor.copying import remove_tree
@@ -31,7 +39,7 @@ _READY_WITHIN_S: Final = 10.0
 _OLD: Final = "old-"
 
 
-class Bed:
+class Supervisor:
     """The testbed that a supervisor controls. Use it on one event loop, on the main thread.
 
     Args:
@@ -51,14 +59,14 @@ class Bed:
         self._template: Template | None = None
         self._versions: dict[str, str] = {}
         self._site: table.Site | None = None
-        self._phase: Phase = "starting"
+        self._phase: TestbedPhase = "starting"
         self._started_at = self._clock.now_us()
         self._ready_at: int | None = None
         self._whole = asyncio.Lock()
         self._removals: set[asyncio.Task[None]] = set()
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> TestbedPhase:
         """The current phase of the testbed."""
         return self._phase
 
@@ -111,9 +119,9 @@ class Bed:
             self.layout.state.unlink(missing_ok=True)
             await asyncio.gather(*self._removals)
 
-    def status(self, *, hidden: bool = False) -> BedStatus:
+    def status(self, *, hidden: bool = False) -> TestbedStatus:
         """Return the status of the testbed; include hidden components only if `hidden`."""
-        return BedStatus(
+        return TestbedStatus(
             state=self._state(hidden=hidden),
             components=self.components(hidden=hidden),
             limits_available=self._groups.available(),
@@ -165,7 +173,7 @@ class Bed:
                 item.process.send(signal.Signals[f"SIG{number}"], everyone=everyone)
         return [item.status() for item in found]
 
-    def limit(self, name: str, limits: Limits) -> list[ComponentStatus]:
+    def limit(self, name: str, limits: ResourceLimits) -> list[ComponentStatus]:
         """Set the limits of each component, also for its running processes; limits that are absent are removed.
 
         Raises:
@@ -219,7 +227,7 @@ class Bed:
             raise BusyError(f"The testbed is {self._phase}; wait until it is ready.")
 
     @asynccontextmanager
-    async def _doing(self, phase: Phase) -> AsyncIterator[None]:
+    async def _doing(self, phase: TestbedPhase) -> AsyncIterator[None]:
         if self._whole.locked() or self._phase == "stopping":
             raise BusyError(f"The testbed is {self._phase}; wait until it is ready.")
         async with self._whole:
@@ -332,13 +340,13 @@ class Bed:
     def _write_state(self) -> None:
         write_json(self.layout.state, self._state().model_dump(mode="json"), mode=0o644)
 
-    def _state(self, *, hidden: bool = False) -> BedState:
+    def _state(self, *, hidden: bool = False) -> TestbedState:
         """Return the state of the testbed; the ports and addresses of hidden programs are included only if `hidden`."""
         shown = [row for row in self.plan.rows if row.port is not None and (hidden or not row.hidden)]
         public = {str(row.port) for row in shown}
         ports = {name: held.port for name, held in self._held.items() if name in public or name in table.PRIVATE_PORTS}
         urls = {name: f"http://{HOST}:{getattr(self.plan.ports, name)}" for name in public}
-        return BedState(
+        return TestbedState(
             name=self.layout.name,
             pid=os.getpid(),
             phase=self._phase,
@@ -365,4 +373,4 @@ async def _within(seconds: float, what: str) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise StartError(f"To make {what} took longer than {seconds:g} s.") from error
+        raise StartError(f"Creating {what} took longer than {seconds:g} s.") from error

@@ -1,0 +1,161 @@
+"""The bases of everything that the chaos server can inject: faults, which need a repair, and noise, which needs none."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from random import Random
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from relab.core.validation import problems_of
+from relab.testbed.chaos.ground import Ground
+from relab.testbed.chaos.models import FaultParameters, Symptom, WrongFaultParametersError
+from relab.testbed.chaos.presence import Presence
+
+RAMP_STEPS: Final = 10
+"""A fault with a ramp grows in this number of equal steps, the first of them at once."""
+_GROWING_SHARE: Final = 0.25
+_SHORTEST_RAMP_S, _LONGEST_RAMP_S = 3.0, 12.0
+Given = TypeVar("Given", bound=FaultParameters)
+
+
+class Injector(Protocol):
+    """One injection at work. `set_level` is called once for a constant fault, repeatedly for a ramp or intermittent one.
+
+    No two methods of an injector are called at the same time.
+    """
+
+    def set_level(self, level: float) -> None:
+        """Set the strength of the fault, from 0 (off) to 1.
+
+        Raises:
+            UnavailableError: a component that it works on does not answer.
+        """
+        ...
+
+    def end(self) -> None:
+        """Remove what only the injector can remove; damage that a repair should fix remains."""
+        ...
+
+
+class Injectable(ABC, Generic[Given]):
+    """Something that the chaos server can inject; `Given` is the type of its parameters.
+
+    Attributes:
+        name: in the URLs of the chaos server and in episodes.
+        title: one sentence that says what is wrong.
+        needs: of the machine: `root`, `cgroup`, `mount`; empty if it needs none.
+        repairs: actions, each of which repairs it permanently.
+        harms: actions that do not repair it, although they look plausible.
+        can_vary: whether its level may change while it is active.
+    """
+
+    kind: ClassVar[Literal["fault", "noise"]]
+    name: str
+    title: str
+    parameters: type[Given]
+    symptom: Symptom
+    repairs: tuple[str, ...] = ()
+    harms: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    can_vary: bool = False
+
+    @abstractmethod
+    def injector(self, ground: Ground, given: Given) -> Injector:
+        """Return a new injector; nothing is broken before its first `set_level`.
+
+        Raises:
+            UnavailableError: a component that it works on does not answer.
+        """
+
+    def draw(self, rng: Random) -> dict[str, Any]:  # noqa: ARG002 for subclasses that have something to draw
+        """Return random values for some of its own parameters, within ranges in which users notice it."""
+        return {}
+
+    def draw_parameters(self, rng: Random) -> dict[str, Any]:
+        """Return random parameters for an episode, as the chaos server takes them."""
+        return {**self.draw(rng), "seed": rng.randrange(1 << 31)}
+
+    def read_parameters(self, given: Mapping[str, Any]) -> Given:
+        """Validate parameters.
+
+        Raises:
+            WrongFaultParametersError: one is unknown, out of range, or asks a constant fault to vary.
+        """
+        try:
+            found = self.parameters.model_validate(dict(given))
+        except ValidationError as error:
+            raise self._wrong(problems_of(error, root="body")) from error
+        if not self.can_vary and (found.ramp_s > 0 or found.period_s > 0):
+            name = "ramp_s" if found.ramp_s > 0 else "period_s"
+            raise self._wrong(((name, "this fault is either on or off; it cannot grow or pause"),))
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its entry of the catalogue, as the API lists it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "kind": self.kind,
+            "needs": list(self.needs),
+            "can_vary": self.can_vary,
+            "shows": self.symptom.shows,
+            "tells_apart": self.symptom.tells_apart,
+            "look_alikes": list(self.symptom.look_alikes),
+            "repairs": list(self.repairs),
+            "parameters": self.parameters.model_json_schema(),
+        }
+
+    def _wrong(self, problems: tuple[tuple[str, str], ...]) -> WrongFaultParametersError:
+        field, message = problems[0]
+        return WrongFaultParametersError(f"{self.name}: {field}: {message}.", problems=problems)
+
+
+class Fault(Injectable[Given]):
+    """Something that breaks the service until it is repaired.
+
+    Attributes:
+        cause: the operators' name of it; responders name the cause in their diagnoses.
+        grows: whether its symptoms increase gradually if it ramps up.
+        is_felt: whether users notice it at the episodes' request rate; no episode uses a fault that they do not notice.
+        takes_the_machine: whether it leaves no processor time to other testbeds on the same machine.
+        is_repaired_by_refusals: whether its repair is to reject excess requests, so that quick rejections do not show
+            that users are served badly.
+    """
+
+    kind = "fault"
+    cause: str
+    grows: bool = False
+    is_felt: bool = True
+    takes_the_machine: bool = False
+    is_repaired_by_refusals: bool = False
+
+    @abstractmethod
+    def presence(self, ground: Ground, given: Given) -> Presence:
+        """Return a test of whether the fault is present. Call this before the fault is injected.
+
+        The test uses only what a responder can neither see nor influence.
+
+        Raises:
+            UnavailableError: the state before the injection cannot be read.
+        """
+
+    def draw_parameters(self, rng: Random) -> dict[str, Any]:
+        """Return random parameters for an episode; some of the faults whose symptoms can grow get a ramp."""
+        found = super().draw_parameters(rng)
+        if self.grows and rng.random() < _GROWING_SHARE:
+            found["ramp_s"] = round(rng.uniform(_SHORTEST_RAMP_S, _LONGEST_RAMP_S), 2)
+        return found
+
+
+class Noise(Injectable[Given]):
+    """An event that looks alarming, and needs no repair."""
+
+    kind = "noise"
+
+
+def draw_between(rng: Random, low: float, high: float) -> float:
+    """Return a random number of a range, rounded to 3 digits."""
+    return round(rng.uniform(low, high), 3)

@@ -1,0 +1,254 @@
+"""Faults of the resource limits of the target's workers: too few descriptors, too little processor time or memory."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from random import Random
+from typing import Any, Final
+
+import psutil
+from pydantic import Field
+
+from relab.testbed.actions.plant import PlantError
+from relab.testbed.chaos.faults.base import RAMP_STEPS, Fault, draw_between
+from relab.testbed.chaos.faults.processes import release, worker_pids
+from relab.testbed.chaos.ground import Ground, worker_number
+from relab.testbed.chaos.models import FaultParameters, Symptom
+from relab.testbed.chaos.presence import Presence
+
+_FULL_CPU_PCT: Final = 100.0
+_DESCRIPTORS: Final = 256
+"""More than a worker needs at its start and with a busy pool, but few enough to be used up quickly."""
+_SPARE_DESCRIPTORS: Final = 8
+
+
+class Quota(FaultParameters):
+    """Parameters of a CPU quota: that of each worker at full intensity, in percent of one processor."""
+
+    cpu_pct: float = Field(5.0, ge=1, le=90)
+
+    def at(self, level: float) -> float:
+        """Return the quota at a level, in percent of one processor."""
+        return _FULL_CPU_PCT - (_FULL_CPU_PCT - self.cpu_pct) * level
+
+    @property
+    def highest(self) -> float:
+        """The highest quota that the fault sets: with a ramp that of the first step."""
+        return self.at(self.intensity / RAMP_STEPS if self.ramp_s else self.intensity)
+
+
+class Memory(FaultParameters):
+    """Parameters of a memory limit: that of each worker, in MiB."""
+
+    memory_mb: float = Field(48.0, ge=16, le=96)
+
+
+class LimitChanged(ABC):
+    """Limits of workers that are lower than they need.
+
+    Args:
+        limits: returns the limits for a level above 0.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._names = [item["name"] for item in ground.plant.components("target")]
+        self._before: dict[str, dict[str, Any]] = {}
+        self._made: dict[str, dict[str, Any]] = {}
+
+    @abstractmethod
+    def limits(self, level: float) -> dict[str, Any]:
+        """Return the limits of one worker."""
+
+    def set_level(self, level: float) -> None:
+        """Limit this share of the workers, without those whose limits were changed since from outside."""
+        if level <= 0:
+            self.end()
+            return
+        wanted = self._names[: max(round(len(self._names) * level), 1)]
+        for name in self._left(wanted):
+            self._limit(name, self.limits(level))
+
+    def end(self) -> None:
+        """Restore the limits that are still those set here."""
+        for name in self._left(list(self._made)):
+            self._ground.plant.limit(name, self._before[name])
+            # An intermittent cause compares with this to see that the limits were not changed from outside.
+            self._made[name] = self._now(name)
+
+    def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
+        before = self._ground.change_limits(name, limits)
+        self._before.setdefault(name, before)
+        self._made[name] = self._now(name)
+
+    def _left(self, names: list[str]) -> list[str]:
+        return [name for name in names if name not in self._made or self._made[name] == self._now(name)]
+
+    def _now(self, name: str) -> dict[str, Any]:
+        return dict(self._ground.plant.components(name)[0]["limits"])
+
+
+class Descriptors(LimitChanged):
+    """Sockets that workers open and never close, until they reach their limit of descriptors."""
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground)
+        self._standing = ground.standing("target")
+
+    def limits(self, _level: float) -> dict[str, Any]:
+        """Return a limit of descriptors that is reached soon."""
+        return {"rlimits": {"nofile": _DESCRIPTORS}}
+
+    def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
+        super()._limit(name, limits)
+        if name in self._standing.pids():
+            self._ground.tell_worker(
+                worker_number(name), {"op": "leak_descriptors", "count": _DESCRIPTORS, "keep": True}
+            )
+
+    def end(self) -> None:
+        """Close the leaked sockets, and restore the limit."""
+        with contextlib.suppress(PlantError):
+            # A worker that does not answer must not prevent the restoration of the limit.
+            release(self._ground, self._standing.workers(), "descriptors")
+        super().end()
+
+
+class Throttle(LimitChanged):
+    """A CPU quota that is lower than the workers need."""
+
+    def __init__(self, ground: Ground, given: Quota) -> None:
+        super().__init__(ground)
+        self._given = given
+
+    def set_level(self, level: float) -> None:
+        """Limit all workers; a higher level means a lower quota."""
+        if level <= 0:
+            self.end()
+            return
+        for name in self._left(self._names):
+            self._limit(name, self.limits(level))
+
+    def limits(self, level: float) -> dict[str, Any]:
+        """Return the quota of one worker in percent of one CPU."""
+        return {"cpu_pct": self._given.at(level)}
+
+
+class TooLittleMemory(LimitChanged):
+    """A memory limit below what a worker needs to start, so the kernel kills it again and again."""
+
+    def __init__(self, ground: Ground, given: Memory) -> None:
+        super().__init__(ground)
+        self._given = given
+
+    def limits(self, _level: float) -> dict[str, Any]:
+        """Return the memory limit of one worker."""
+        return {"memory_mb": self._given.memory_mb}
+
+    def _limit(self, name: str, limits: Mapping[str, Any]) -> None:
+        super()._limit(name, limits)
+        # Memory that a process used before it joined the group does not count, so start a new one.
+        self._ground.plant.signal(name, "KILL")
+
+
+class DescriptorsFault(Fault[FaultParameters]):
+    """The workers have no free descriptor."""
+
+    name = "descriptors"
+    title = "The target's workers leak descriptors"
+    cause = "descriptor_leak"
+    parameters = FaultParameters
+    symptom = Symptom(
+        "connections to the target are closed, and it can open none",
+        "EMFILE in its log, the open descriptors of the process at their limit",
+        ("hang", "db_connections", "database_refuse"),
+    )
+    repairs = ("restart-target", "restart-worker", "raise-limit")
+    harms = ("restart-database", "restart-cache")
+
+    def injector(self, ground: Ground, _given: FaultParameters) -> Descriptors:
+        """Return an injector that lowers the limit and opens sockets."""
+        return Descriptors(ground)
+
+    def presence(self, ground: Ground, _given: FaultParameters) -> Presence:
+        """Return a test of whether a worker has hardly any free descriptor."""
+        return Presence(lambda: any(_is_out_of_descriptors(pid) for pid in worker_pids(ground)))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a share of the workers: with two workers one or both."""
+        return {"intensity": rng.choice((0.5, 1.0))}
+
+
+class ThrottleFault(Fault[Quota]):
+    """The workers have too little processor time."""
+
+    name = "cpu_throttle"
+    title = "The CPU quota of the target's workers is too low"
+    cause = "cpu_limit"
+    parameters = Quota
+    symptom = Symptom(
+        "every route is slow",
+        "the control group of the workers has a quota and counts throttled periods; a restart changes nothing",
+        ("cpu_saturation", "hang", "db_slow_query"),
+    )
+    repairs = ("raise-limit",)
+    harms = ("restart-target", "restart-database")
+    needs = ("cgroup",)
+    can_vary = True
+    grows = True
+
+    def injector(self, ground: Ground, given: Quota) -> Throttle:
+        """Return an injector that sets a quota."""
+        return Throttle(ground, given)
+
+    def presence(self, ground: Ground, given: Quota) -> Presence:
+        """Return a test of whether a worker has this quota or a lower one."""
+        return Presence(lambda: _is_limited(ground, "cpu_pct", given.highest))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a low quota."""
+        return {"cpu_pct": draw_between(rng, 3, 9)}
+
+
+class OutOfMemoryFault(Fault[Memory]):
+    """The workers have too little memory."""
+
+    name = "oom"
+    title = "The memory limit of the target's workers is too low"
+    cause = "memory_limit"
+    parameters = Memory
+    symptom = Symptom(
+        "workers end again and again",
+        "they end by SIGKILL (exit code -9), and the kernel counts processes killed by the OOM killer",
+        ("crash_loop", "memory_leak"),
+    )
+    repairs = ("raise-limit",)
+    harms = ("restart-target", "restart-worker", "roll-back-settings")
+    needs = ("cgroup",)
+
+    def injector(self, ground: Ground, given: Memory) -> TooLittleMemory:
+        """Return an injector that sets a memory limit."""
+        return TooLittleMemory(ground, given)
+
+    def presence(self, ground: Ground, given: Memory) -> Presence:
+        """Return a test of whether a worker has this limit or a lower one."""
+        return Presence(lambda: _is_limited(ground, "memory_mb", given.memory_mb))
+
+    def draw(self, rng: Random) -> dict[str, Any]:
+        """Draw a limit below what a worker needs."""
+        return {"memory_mb": draw_between(rng, 32, 60)}
+
+
+def _is_out_of_descriptors(pid: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return bool(process.num_fds() >= process.rlimit(psutil.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS)
+    except psutil.Error as error:
+        raise PlantError(f"Process {pid} cannot be read: {error}.") from error
+
+
+def _is_limited(ground: Ground, name: str, limit: float) -> bool:
+    limits = [item["limits"].get(name) for item in ground.plant.components("target")]
+    return any(found is not None and found <= limit for found in limits)

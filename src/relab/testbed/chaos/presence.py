@@ -1,0 +1,71 @@
+"""Tests of whether a fault is present, by means that a responder can neither see nor influence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from relab.core.errors import RelabError
+
+
+class Presence:
+    """Tests whether one injected fault is still present.
+
+    Create it before the fault is injected, and call `begun` right after the injection.
+
+    Args:
+        query: returns whether the fault is present; may raise `RelabError` or `OSError`.
+    """
+
+    def __init__(self, query: Callable[[], bool]) -> None:
+        self._query = query
+
+    def begun(self) -> None:
+        """Record the state right after the injection; most tests need none."""
+
+    def is_there(self) -> bool | None:
+        """Return whether the fault is present; None if the component that must be queried does not answer."""
+        try:
+            return self._query()
+        except (RelabError, OSError):
+            return None
+
+
+class ChangedDocument(Presence):
+    """A fault that changes values of a nested document (settings or flags) is present while all of them are unchanged.
+
+    A repair need not restore all of the values.
+
+    Args:
+        read: returns the current document.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__(self._is_unchanged)
+        self._read = read
+        self._before = _flat(read())
+        self._made: dict[str, Any] = {}
+
+    def begun(self) -> None:
+        """Record the values that the fault has changed."""
+        # Names without a dot are the number and the time of the version, which every change alters.
+        self._made = {
+            name: value
+            for name, value in _flat(self._read()).items()
+            if "." in name and self._before.get(name) != value
+        }
+
+    def _is_unchanged(self) -> bool:
+        now = _flat(self._read())
+        return all(now.get(name) == value for name, value in self._made.items())
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested document, by dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found

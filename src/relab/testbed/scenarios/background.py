@@ -1,0 +1,95 @@
+"""The users of a testbed: an open-loop background load, so that faults affect requests."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import resources
+from threading import Event
+from types import TracebackType
+from typing import Final, Self
+
+from relab.load.models import LoadResult, OnWindow
+from relab.load.service import check_target, make_plan, parse_mix, run_load
+
+_LONGEST_S: Final = 86_400.0
+_LEAST_IN_FLIGHT: Final = 100
+
+
+class BackgroundLoad:
+    """An open-loop load in its own thread, from entering to leaving the block.
+
+    Users do not wait for an answer before the next request.
+
+    Args:
+        url: of the target.
+        rate_per_s: number of requests that are due per second.
+        seed: of the choice of requests and their times.
+        timeout_s: time limit for each request.
+        window_s: length of the windows in which the results are counted.
+        on_window: is called with each window, in order, after all of its requests have ended.
+
+    Attributes:
+        began_s: when the load began, by `time.monotonic`.
+
+    Raises:
+        PlanError: the rate is invalid.
+        UnreachableTargetError: the target does not accept connections.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        rate_per_s: float,
+        *,
+        seed: int = 1,
+        timeout_s: float = 5.0,
+        window_s: float = 5.0,
+        on_window: OnWindow | None = None,
+    ) -> None:
+        text = (resources.files("relab.testbed.scenarios") / "background.yaml").read_text(encoding="utf-8")
+        self._plan = make_plan(
+            url=url,
+            mix=parse_mix(text, "the background load"),
+            stages=[{"duration_s": _LONGEST_S, "rate_per_s": rate_per_s}],
+            arrivals="poisson",
+            seed=seed,
+            timeout_s=timeout_s,
+            window_s=window_s,
+            max_in_flight=max(_LEAST_IN_FLIGHT, round(rate_per_s * timeout_s * 2)),
+            keep_alive=False,  # with kept connections, all requests might reach the same worker
+        )
+        check_target(self._plan)
+        self._on_window = on_window
+        self._stop = Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="users")
+        self._running: Future[LoadResult] | None = None
+        self.began_s = 0.0
+
+    def __enter__(self) -> Self:
+        self.began_s = time.monotonic()
+        self._running = self._pool.submit(run_load, self._plan, self._on_window, self._stop)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True)
+
+    def raise_broken(self) -> None:
+        """Raise the error of the load, if it has failed; otherwise return at once.
+
+        Raises:
+            RelabError: the load could not continue.
+        """
+        if self._running is not None and self._running.done():
+            self._running.result()
+
+    def result(self) -> LoadResult:
+        """Stop the load and return its result.
+
+        Raises:
+            RelabError: the load could not continue.
+        """
+        assert self._running is not None, "not entered"
+        self._stop.set()
+        return self._running.result()
