@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import uuid_utils
 from pydantic import AfterValidator, Field
 
 MAX_ID_LENGTH = 200
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def new_id() -> str:
@@ -28,7 +30,7 @@ def check_id(value: str) -> str:
         raise ValueError("an id must not contain '/'")
     if value in {".", ".."}:
         raise ValueError(f"{value!r} cannot be an id: URLs cannot carry it")
-    if any(ord(char) < 32 or 127 <= ord(char) < 160 for char in value):
+    if _CONTROL_CHARACTER.search(value):
         raise ValueError("an id must not contain control characters")
     return value
 
