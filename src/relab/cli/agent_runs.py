@@ -53,8 +53,8 @@ def ingest(
             print(f"rejected {plain(result['origin'])}: {plain(result['reason'])}", file=sys.stderr)
         counts = Counter(result["outcome"] for result in results)
         spans = sum(result.get("spans", 0) for result in results)
-        exports = f", {spans:,} spans stored" if spans else ""
-        print(f"{counts['created']} created, {counts['updated']} updated{exports}, {len(rejected)} rejected.")
+        stored = f", {spans:,} spans stored" if spans else ""
+        print(f"{counts['created']} created, {counts['updated']} updated{stored}, {len(rejected)} rejected.")
     if rejected:
         raise typer.Exit(EXIT_FAILED)
 
@@ -228,7 +228,7 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
 
     try:
         if _OTLP_SIGN.search(raw):
-            return _ingest_export(telemetry, origin, raw)
+            return _ingest_traces(telemetry, origin, raw)
         receipt = telemetry.ingest(read_agent_run(raw))
     except (InvalidInputError, ConflictError) as error:
         return {"origin": origin, "outcome": "rejected", "reason": str(error)}
@@ -236,7 +236,7 @@ def _ingest_one(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[st
     return {"origin": origin, "outcome": outcome, "run_id": receipt.run_id}
 
 
-def _ingest_export(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
+def _ingest_traces(telemetry: TelemetryService, origin: str, raw: bytes) -> dict[str, Any]:
     receipt = telemetry.ingest_traces(raw, "json")
     if receipt.rejected:
         reason = f"{receipt.rejected} spans ({receipt.accepted} were stored): {receipt.reason}"
