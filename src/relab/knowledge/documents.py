@@ -71,7 +71,7 @@ def of_incident(incident: PastIncident) -> Document:
 
 
 def _seen(incident: PastIncident) -> Iterator[str]:
-    """Yield log templates, text facts and action names; numbers are left out, because nobody searches for them."""
+    """Yield log templates, text facts and action names; numbers are left out, because queries have none."""
     yield from incident.templates
     yield from (f"{name} {value}" for name, value in incident.facts.items() if isinstance(value, str))
     yield from (each.action for each in incident.tried)

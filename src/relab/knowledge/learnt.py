@@ -151,8 +151,8 @@ def _expectations(lesson: _Lesson, runbooks: Sequence[Runbook]) -> Iterator[Expe
     ):
         for condition in itertools.islice((one for each in group for one in each.expected), _MOST_EXPECTED):
             # Take `otherwise` from runbooks that have this condition: another value would change their weight.
-            told = [each.otherwise for each in said if each.condition == condition]
-            anyway = sum(told) / len(told) if told else otherwise
+            known = [each.otherwise for each in said if each.condition == condition]
+            anyway = sum(known) / len(known) if known else otherwise
             if likely - anyway > _MARK_OTHERWISE:
                 yield Expectation(condition, likely, anyway)
 
@@ -188,7 +188,7 @@ def _place(
             if isinstance(place, str) and place.startswith("{") and _same(facts.get(place.strip("{}")), value):
                 return place
     if isinstance(value, str) and any(char.isdigit() for char in value):
-        named = [fact for fact, told in facts.items() if _same(told, value)]
+        named = [fact for fact, found in facts.items() if _same(found, value)]
         # Facts that exist only during the incident come first: they name the failing part.
         named.sort(key=lambda fact: (fact in incident.well, fact))
         if named and "{" not in named[0]:
@@ -196,10 +196,10 @@ def _place(
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _same(told: FactValue | None, value: FactValue) -> bool:
-    if isinstance(told, bool) or isinstance(value, bool) or told is None:
-        return told is value
-    return _word(told) == _word(value)
+def _same(found: FactValue | None, value: FactValue) -> bool:
+    if isinstance(found, bool) or isinstance(value, bool) or found is None:
+        return found is value
+    return _word(found) == _word(value)
 
 
 def _word(value: FactValue) -> str:
@@ -223,9 +223,9 @@ def _text(lessons: Sequence[_Lesson], actions: Sequence[RunbookAction]) -> str:
     for lesson in lessons:
         incident = lesson.incident
         acts = ", ".join(f"`{as_code(act.action)}`" for act in lesson.acts)
-        who = f"`{as_code(incident.resolver)}`" if incident.resolver else "a person"
+        person = f"`{as_code(incident.resolver)}`" if incident.resolver else "a person"
         ended = format_time(incident.resolved_at)
-        lines.append(f"- Incident `{as_code(incident.incident_id)}`, over at {ended}: {who} did {acts}.")
+        lines.append(f"- Incident `{as_code(incident.incident_id)}`, resolved at {ended}: {person} executed {acts}.")
     lines += ["", "## Facts that differed from their usual values"]
     lines += [f"- `{as_code(str(each.seen))}`{_usually(each)}" for each in lessons[0].marks]
     lines += ["", "## Before you accept it", "- Name the cause, and describe what it is and what it is not."]

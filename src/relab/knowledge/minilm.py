@@ -162,9 +162,9 @@ def _read_weights(path: Path) -> dict[str, Floats]:
         header = json.loads(file.read(length))
     content = np.memmap(path, np.uint8, "r", offset=8 + length)
     found: dict[str, Floats] = {}
-    for name, told in header.items():
-        if name == "__metadata__" or told["dtype"] != "F32":
+    for name, entry in header.items():
+        if name == "__metadata__" or entry["dtype"] != "F32":
             continue
-        begin, end = told["data_offsets"]
-        found[name] = content[begin:end].view("<f4").reshape(told["shape"]).view(np.ndarray)
+        begin, end = entry["data_offsets"]
+        found[name] = content[begin:end].view("<f4").reshape(entry["shape"]).view(np.ndarray)
     return found

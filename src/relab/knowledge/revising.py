@@ -15,7 +15,7 @@ from relab.knowledge.learnt import as_code, placed
 from relab.knowledge.models import ActionResult, PastIncident, Runbook, RunbookAction, TriedAction
 
 HEADING: Final = "## What past incidents say"
-_MOST_TOLD: Final = 5
+_MAX_LISTED: Final = 5
 _FAILED: Final = frozenset((ActionResult.CHANGED_NOTHING, ActionResult.MADE_WORSE))
 _SAID: Final = {
     ActionResult.CHANGED_NOTHING: "changed nothing",
@@ -113,9 +113,9 @@ def _is(action: RunbookAction, act: TriedAction) -> bool:
 
 def _text(text: str, incidents: Sequence[PastIncident]) -> str:
     """Return the runbook's text with a section on past incidents, without those that it already mentions."""
-    before, _, told = text.partition(HEADING)
-    new = [_line(each) for each in incidents[:_MOST_TOLD] if f"`{as_code(each.incident_id)}`" not in told]
-    section = "\n".join([HEADING, *([told.strip()] if told.strip() else []), *new])
+    before, _, section_before = text.partition(HEADING)
+    new = [_line(each) for each in incidents[:_MAX_LISTED] if f"`{as_code(each.incident_id)}`" not in section_before]
+    section = "\n".join([HEADING, *([section_before.strip()] if section_before.strip() else []), *new])
     return f"{before.rstrip()}\n\n{section}" if before.strip() else section
 
 
