@@ -65,15 +65,15 @@ def test_files_folders_and_stdin_are_ingested(empty: Lab, tmp_path: Path) -> Non
     again = empty.run("agent-runs", "ingest", str(folder / "one.json"))
     piped = empty.run("agent-runs", "ingest", "-", stdin=json.dumps(minimal_run("six")))
 
-    assert outcome.json["refused"] == 2
+    assert outcome.json["rejected"] == 2
     outcomes = {item["origin"].removeprefix(str(folder)): item["outcome"] for item in outcome.json["items"]}
     assert outcomes == {
         "/one.json": "created",
         "/deeper/two.json[0]": "created",
         "/deeper/two.json[1]": "created",
         "/lines.jsonl:1": "created",
-        "/lines.jsonl:3": "refused",
-        "/lines.jsonl:4": "refused",
+        "/lines.jsonl:3": "rejected",
+        "/lines.jsonl:4": "rejected",
     }
     assert "steps" in next(item["reason"] for item in outcome.json["items"] if item["origin"].endswith(":3"))
     assert again.out == "0 created, 1 updated, 0 rejected.\n"
@@ -86,7 +86,7 @@ def test_files_folders_and_stdin_are_ingested(empty: Lab, tmp_path: Path) -> Non
 def test_unreadable_input_is_refused_with_a_reason(lab: Lab, raw: bytes) -> None:
     outcome = lab.run("agent-runs", "ingest", "-", stdin=raw, code=EXIT_FAILED)
 
-    assert "refused stdin" in outcome.err
+    assert "rejected stdin" in outcome.err
     assert outcome.out.startswith("0 created, 0 updated, ")
 
 

@@ -120,7 +120,7 @@ def test_a_file_that_is_there_is_kept_unless_forced(lab: Lab, tmp_path: Path) ->
 
     refused = lab.run(*EXPORT, str(link), code=EXIT_FAILED)
 
-    assert "exists. Use --force" in refused.err
+    assert "exists already. Use --force" in refused.err
     assert path.read_text() == "mine"
     lab.run(*EXPORT, str(link), "--force")
     assert link.is_symlink()
