@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from relab.cli.output import plain, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import Progress, RunSummary, TrialResult
+    from relab.experiments.models import ExperimentRunSummary, RunProgress, TrialResult
 
 _PLAIN_EVERY_S = 10.0
 
@@ -79,7 +79,7 @@ def _show_power(power: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, Progress], None]]:
+def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
     """Show the trials of a run while they end; on stderr, a line now and then where that is no terminal."""
     if quiet:
         yield lambda _result, _progress: None
@@ -91,10 +91,10 @@ def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[T
 
 
 @contextmanager
-def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, Progress], None]]:
+def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import RunProgress as Bar
 
     columns = (
         TextColumn("trials"),
@@ -109,7 +109,7 @@ def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, Progress], N
         task = bar.add_task("trials", total=total, completed=done, rate="", outcomes="")
         started = time.monotonic()
 
-        def told(_: TrialResult, progress: Progress) -> None:
+        def told(_: TrialResult, progress: RunProgress) -> None:
             rate = (progress.done - done) / max(time.monotonic() - started, 1e-9)
             bar.update(task, completed=progress.done, rate=f"{rate:.1f}/s", outcomes=_outcomes(progress))
 
@@ -120,20 +120,20 @@ class _Lines:
     def __init__(self) -> None:
         self._next = time.monotonic() + _PLAIN_EVERY_S
 
-    def __call__(self, _: TrialResult, progress: Progress) -> None:
+    def __call__(self, _: TrialResult, progress: RunProgress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _PLAIN_EVERY_S
             print(f"{progress.done:,} of {progress.total:,} trials; {_outcomes(progress)}", file=sys.stderr)
 
 
-def _outcomes(progress: Progress) -> str:
+def _outcomes(progress: RunProgress) -> str:
     return "; ".join(
         f"{plain(variant)} {counts['success']}/{counts.total()}"
         for variant, counts in sorted(progress.outcomes.items())
     )
 
 
-def show_run(summary: RunSummary) -> None:
+def show_run(summary: ExperimentRunSummary) -> None:
     """Print what became of a run, and where to look."""
     rows = [
         [variant, *(counts.get(outcome, 0) for outcome in ("success", "failure", "error", "missing"))]
@@ -159,7 +159,7 @@ def show_run(summary: RunSummary) -> None:
         print(f"lab: not finished; go on with: lab run --continue {plain(summary.run_dir)}", file=sys.stderr)
 
 
-def _warn_of_errors(summary: RunSummary) -> None:
+def _warn_of_errors(summary: ExperimentRunSummary) -> None:
     errors = sum(counts.get("error", 0) for counts in summary.outcomes.values())
     if errors:
         print(f"lab: warning: {errors:,} of {summary.done:,} trials ended in an error", file=sys.stderr)
@@ -172,7 +172,7 @@ _PROBLEM_CHARS = 300
 _OUTCOME_COLUMNS = ("variant", "success", "failure", "error", "missing")
 
 
-def run_json(summary: RunSummary) -> dict[str, Any]:
+def run_json(summary: ExperimentRunSummary) -> dict[str, Any]:
     """Return a run as `--json` has it."""
     evidence = summary.run_dir / "evidence"
     return {

@@ -14,7 +14,7 @@ import typer
 from relab.cli.output import EXIT_FAILED, EXIT_USAGE, JsonOption, plain, print_json, print_json_error, print_table
 
 if TYPE_CHECKING:
-    from relab.experiments.models import Keep, RunOptions, RunSummary, StopSwitch
+    from relab.experiments.models import ExperimentRunSummary, Keep, RunOptions, StopSwitch
     from relab.experiments.service import ExperimentService
 
 EXIT_INTERRUPTED = 130
@@ -223,7 +223,7 @@ def _continue(run_dir: Path, quiet: bool, no_telemetry: bool, json: bool) -> int
     return _report("run", summary, json, {"continued": True})
 
 
-def _report(command: str, summary: RunSummary, json: bool, extra: dict[str, object]) -> int:
+def _report(command: str, summary: ExperimentRunSummary, json: bool, extra: dict[str, object]) -> int:
     from relab.cli.experiment_output import run_json, show_run
 
     code = EXIT_FAILED if summary.variants_without_result else 0

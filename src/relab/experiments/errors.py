@@ -47,7 +47,7 @@ class RunDamagedError(RunChangedError):
     code = "run_damaged"
 
 
-class DiskFullError(RelabError):
+class RunDiskFullError(RelabError):
     """The disk has too little free space for the run."""
 
     code = "disk_full"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     """How a trial ended, in the words of the wire contract. MISSING: it was not run, or gave no answer."""
 
     SUCCESS = "success"
@@ -86,7 +86,7 @@ class TrialRow:
     task_index: int
     task_id: str
     repl_idx: int
-    outcome: Outcome
+    outcome: TrialOutcome
     success: bool
     started_at: str | None = None
     ended_at: str | None = None
@@ -173,7 +173,7 @@ class StopSwitch:
 
 
 @dataclass
-class Problem:
+class TrialProblem:
     """A problem that occurred in one or more trials; `message` and `trial_dir` are those of the first.
 
     Attributes:
@@ -187,7 +187,7 @@ class Problem:
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """The progress of a run, including the trials before it was continued.
 
     Attributes:
@@ -200,15 +200,15 @@ class Progress:
     total: int
     done: int = 0
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    problems: dict[str, Problem] = field(default_factory=dict)
+    problems: dict[str, TrialProblem] = field(default_factory=dict)
 
     def note(self, row: Mapping[str, Any]) -> None:
         """Count a finished trial, given its row as JSON."""
         self.done += 1
         self.outcomes.setdefault(row["variant_id"], Counter())[row["outcome"]] += 1
-        if row["outcome"] == Outcome.ERROR:
+        if row["outcome"] == TrialOutcome.ERROR:
             self._problem(row["error_type"] or "error", row["error_message"] or "", row)
-        elif row["exit_code"] and row["outcome"] != Outcome.MISSING:
+        elif row["exit_code"] and row["outcome"] != TrialOutcome.MISSING:
             message = f"the harness ended with {row['exit_code']} after it had written {row['outcome']}, which counts"
             self._problem("harness_exit_nonzero", message, row)
         if row.get("hook_events_invalid"):
@@ -217,7 +217,7 @@ class Progress:
     def _problem(self, kind: str, message: str, row: Mapping[str, Any]) -> None:
         # A harness can report any number of error types; a few are enough to see the problem.
         if kind in self.problems or len(self.problems) < MAX_PROBLEM_KINDS:
-            self.problems.setdefault(kind, Problem(kind, message, row["trial_dir"])).trials += 1
+            self.problems.setdefault(kind, TrialProblem(kind, message, row["trial_dir"])).trials += 1
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class RunSummary:
+class ExperimentRunSummary:
     """The summary of a run that ended or was interrupted.
 
     Attributes:
@@ -256,14 +256,14 @@ class RunSummary:
     agent_runs_failed: int
     agent_run_error: str | None
     warnings: Sequence[str] = ()
-    problems: Sequence[Problem] = ()
+    problems: Sequence[TrialProblem] = ()
 
     @property
     def variants_without_result(self) -> list[str]:
         """The variants with finished trials of which no trial ended in success or failure."""
-        results = (Outcome.SUCCESS, Outcome.FAILURE)
+        results = (TrialOutcome.SUCCESS, TrialOutcome.FAILURE)
         return [name for name, counts in self.outcomes.items() if not any(counts.get(result) for result in results)]
 
 
-OnResult = Callable[[TrialResult, Progress], None]
+OnResult = Callable[[TrialResult, RunProgress], None]
 """Callback for each result, with the run's progress; only one thread calls it at a time."""

@@ -14,11 +14,19 @@ from typing import Any
 from relab.core.clock import Clock, format_time
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
-from relab.experiments.errors import DiskFullError, ExperimentInvalidError, RunChangedError
-from relab.experiments.models import Keep, OnResult, Progress, RunOptions, RunSummary, StopSwitch, TrialResult
+from relab.experiments.errors import ExperimentInvalidError, RunChangedError, RunDiskFullError
+from relab.experiments.models import (
+    ExperimentRunSummary,
+    Keep,
+    OnResult,
+    RunOptions,
+    RunProgress,
+    StopSwitch,
+    TrialResult,
+)
 from relab.experiments.plan.dataset import TaskIndex
 from relab.experiments.plan.resolve import Resolved, check_harness, describe, plan_of, resolve
-from relab.experiments.plan.trials import Plan
+from relab.experiments.plan.trials import TrialPlan
 from relab.experiments.records.journal import FORMAT, NAME, Journal, read_journal
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.records.seals import damaged
@@ -36,7 +44,7 @@ from relab.experiments.trial.rows import RunContext
 from relab.experiments.trial.sandboxes import make_sandbox
 from relab.experiments.trial.setup_command import run_setup
 from relab.experiments.trial.wire import sha256_of
-from relab.experiments.workspace.snapshots import Snapshot, cached_snapshot, take_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapshot, take_snapshot
 from relab.stats.verdicts import Gate
 from relab.telemetry.service import TelemetryService
 
@@ -93,7 +101,9 @@ class ExperimentRuns:
         check_harness(resolved)
         return resolved
 
-    def run(self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+    def run(
+        self, resolved: Resolved, options: RunOptions, stop: StopSwitch, on_result: OnResult
+    ) -> ExperimentRunSummary:
         """Run an experiment until it ends or `stop` is pressed.
 
         Raises:
@@ -160,7 +170,7 @@ class ExperimentRuns:
         run = open_run(run_dir.absolute())
         return len(plan_of(run.config, len(run.tasks()))), sum(1 for _ in read_journal(run.path))
 
-    def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> RunSummary:
+    def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash or a stop.
 
         Raises:
@@ -187,22 +197,22 @@ class ExperimentRuns:
     def _run(
         self,
         run: RunFolder,
-        snapshot: Snapshot,
+        snapshot: ProjectSnapshot,
         sandbox: Sandbox,
         secrets: Mapping[str, str],
         tasks: TaskIndex,
-        plan: Plan,
+        plan: TrialPlan,
         stop: StopSwitch,
         on_result: OnResult,
         warnings: Sequence[str],
-    ) -> RunSummary:
+    ) -> ExperimentRunSummary:
         link = TelemetryLink(self._telemetry)
         redactor = Redactor(secrets)
         network = TrialNetwork(run.config, link.send_spans, redactor)
         context = self._context(run, snapshot, sandbox, secrets, redactor, network, tasks)
         journal = Journal(run.path)
 
-        def told(result: TrialResult, progress: Progress) -> None:
+        def told(result: TrialResult, progress: RunProgress) -> None:
             link.send_run(result.agent_run)
             on_result(result, progress)
 
@@ -223,7 +233,7 @@ class ExperimentRuns:
             finished = progress.done >= progress.total
             finish_run(run, is_complete=finished)
             run.write_control("completed" if finished else "interrupted", self._clock.now_us())
-        return RunSummary(
+        return ExperimentRunSummary(
             run.run_id,
             run.path,
             progress.total,
@@ -240,7 +250,7 @@ class ExperimentRuns:
     def _context(
         self,
         run: RunFolder,
-        snapshot: Snapshot,
+        snapshot: ProjectSnapshot,
         sandbox: Sandbox,
         secrets: Mapping[str, str],
         redactor: Redactor,
@@ -296,7 +306,7 @@ def _take_up(context: RunContext, runner: PlanRunner, link: TelemetryLink) -> No
     link.send_missing(context, last)
 
 
-def _snapshot_of(run: RunFolder, root: Path) -> Snapshot:
+def _snapshot_of(run: RunFolder, root: Path) -> ProjectSnapshot:
     """Return the snapshot that a run began with, from the cache or taken again.
 
     Raises:
@@ -331,6 +341,6 @@ def _full_disk_told(run_dir: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        raise DiskFullError(
+        raise RunDiskFullError(
             f"The disk of {run_dir} is full.", remedy=f"Free some, then: lab run --continue {run_dir}"
         ) from error

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from relab.experiments.config.models import StatePolicy
-from relab.experiments.models import ErrorType, OnResult, Progress, StopSwitch
-from relab.experiments.plan.trials import Plan, Slot
+from relab.experiments.models import ErrorType, OnResult, RunProgress, StopSwitch
+from relab.experiments.plan.trials import Slot, TrialPlan
 from relab.experiments.records.journal import Journal
 from relab.experiments.trial.rows import RunContext, Stopped
 from relab.experiments.trial.runner import TrialRunner
@@ -29,7 +29,9 @@ class PlanRunner:
         on_result: called with each result, by one thread at a time.
     """
 
-    def __init__(self, context: RunContext, plan: Plan, journal: Journal, done: set[str], on_result: OnResult) -> None:
+    def __init__(
+        self, context: RunContext, plan: TrialPlan, journal: Journal, done: set[str], on_result: OnResult
+    ) -> None:
         self._context = context
         self._plan = plan
         self._journal = journal
@@ -44,7 +46,7 @@ class PlanRunner:
         self._pruned: set[int] = set()
         self._last_of_chain: dict[Hashable, str] = {}
         self._variants = {variant.variant_id: number for number, variant in enumerate(context.config.variants)}
-        self.progress = Progress(len(plan), outcomes={name: Counter() for name in self._variants})
+        self.progress = RunProgress(len(plan), outcomes={name: Counter() for name in self._variants})
 
     def take_up(self, row: Mapping[str, Any]) -> None:
         """Count a trial that an earlier process of the run finished; call it in the order in which the trials ended."""

@@ -15,13 +15,22 @@ from relab.experiments.sandbox.bwrap import BwrapSandbox
 from relab.experiments.sandbox.docker import DockerSandbox
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.local import LocalSandbox
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Listener, Network, Places, Running, Sandbox
+from relab.experiments.sandbox.protocol import (
+    Folders,
+    Launch,
+    Listener,
+    NetworkMode,
+    Places,
+    ResourceLimits,
+    RunningAttempt,
+    Sandbox,
+)
 from support.components.required import leave_out, require_program
 
 IMAGE = "relab-test:latest"
 INSTALL = ".ci/system-packages"
 PATH = "/usr/bin:/bin"
-NO_LIMITS = Limits()
+NO_LIMITS = ResourceLimits()
 _numbers = itertools.count(1)
 
 
@@ -41,7 +50,7 @@ class Ended:
     stdout: str
     stderr: str
     out_of_memory: bool
-    running: Running
+    running: RunningAttempt
 
 
 class Rooms:
@@ -58,7 +67,9 @@ class Rooms:
         """Whether these are rooms at all."""
         return self.kind != "local"
 
-    def make(self, network: Network = Network.NONE, limits: Limits = NO_LIMITS, **options: Any) -> Sandbox:
+    def make(
+        self, network: NetworkMode = NetworkMode.NONE, limits: ResourceLimits = NO_LIMITS, **options: Any
+    ) -> Sandbox:
         """Return a sandbox that is prepared, and closed after the test."""
         sandbox: Sandbox
         if self.kind == "local":
@@ -119,7 +130,7 @@ class Rooms:
         known = "".join(f"{field.name}='{getattr(places, field.name)}'; " for field in fields(Places))
         return known + script
 
-    def start(self, sandbox: Sandbox, script: str, **options: Any) -> tuple[Running, Launch]:
+    def start(self, sandbox: Sandbox, script: str, **options: Any) -> tuple[RunningAttempt, Launch]:
         """Start a script that knows its places, and return once it has made `$out/started`."""
         launch = self.launch("", **options)
         script = self.shell(script, sandbox.places(launch.folders))

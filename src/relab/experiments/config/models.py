@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from relab.core.ids import ExternalId
 from relab.experiments.config.sanitization import Profile
-from relab.experiments.sandbox.egress_rules import Rule
+from relab.experiments.sandbox.egress_rules import EgressRule
+from relab.experiments.sandbox.protocol import NetworkMode
 
 VERSION: Final = "0.3"
 DEFAULT_TRIAL_SECONDS = 3_600.0
@@ -53,14 +54,6 @@ class SandboxMode(StrEnum):
     CONTAINER = "container"
 
 
-class NetworkMode(StrEnum):
-    """What a trial may reach."""
-
-    NONE = "none"
-    ALLOWLIST = "allowlist_enforced"
-    FULL = "full"
-
-
 def _check_inner_path(path: str) -> str:
     # An empty part would make the rest an absolute path on the runner's machine.
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
@@ -69,7 +62,7 @@ def _check_inner_path(path: str) -> str:
 
 
 def _check_host(text: str) -> str:
-    Rule.parse(text)
+    EgressRule.parse(text)
     return text
 
 
@@ -115,7 +108,7 @@ class Pruning(_Section):
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
 
 
-Comparison = Literal["paired", "unpaired", "none"]
+ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
@@ -123,7 +116,7 @@ class Policies(_Section):
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
-    comparison: Comparison | None = None
+    comparison: ComparisonDesign | None = None
     retry: Retry = Retry()
     pruning: Pruning = Pruning()
 
@@ -132,7 +125,7 @@ class Design(_Section):
     """The plan."""
 
     sanitization_profile: Annotated[Profile, Field(strict=False)] = Profile.HERMETIC_FUNCTIONAL_V2
-    comparison: Comparison = "paired"
+    comparison: ComparisonDesign = "paired"
     replications: Annotated[int, Field(ge=1, le=MAX_REPLICATIONS)] = 1
     random_seed: int = 0
     shuffle_tasks: bool = False
@@ -155,7 +148,7 @@ class Analysis(_Section):
     """The field of tasks that defines clusters: tasks with equal values depend on each other, such as the source document."""
 
 
-class Metric(_Section):
+class MetricConfig(_Section):
     """A figure to take from each trial."""
 
     id: ExternalId
@@ -171,7 +164,7 @@ class Metric(_Section):
     primary: bool = False
 
     @model_validator(mode="after")
-    def _has_what_its_source_needs(self) -> Metric:
+    def _has_what_its_source_needs(self) -> MetricConfig:
         needed = {"output": "json_pointer", "events": "event_type", "artifacts": "artifact_measure"}.get(self.source)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"a metric from {self.source!r} needs {needed}")
@@ -280,7 +273,7 @@ class Hardening(_Section):
     drop_all_caps: bool = True
 
 
-class Sandbox(_Section):
+class SandboxConfig(_Section):
     """The room that a trial runs in."""
 
     mode: Annotated[SandboxMode, Field(strict=False)] = SandboxMode.LOCAL
@@ -293,14 +286,14 @@ class Sandbox(_Section):
     read_only_paths: list[str] = []
 
 
-class Network(_Section):
+class NetworkConfig(_Section):
     """What the room is connected to."""
 
     mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
     allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
 
     @model_validator(mode="after")
-    def _hosts_belong_to_the_allowlist(self) -> Network:
+    def _hosts_belong_to_the_allowlist(self) -> NetworkConfig:
         if self.allowed_hosts and self.mode is NetworkMode.NONE:
             raise ValueError("allowed_hosts is given, but mode is 'none'; set mode to 'allowlist_enforced'")
         return self
@@ -333,12 +326,12 @@ class Workspace(_Section):
     """Largest size of all that a trial writes in addition to its copy of the project, including /tmp and deleted open files."""
 
 
-class Runtime(_Section):
+class RuntimeConfig(_Section):
     """How trials are run."""
 
     harness: Harness
-    sandbox: Sandbox = Sandbox()
-    network: Network = Network()
+    sandbox: SandboxConfig = SandboxConfig()
+    network: NetworkConfig = NetworkConfig()
     timeouts: Timeouts = Timeouts()
     budgets: Budgets = Budgets()
     workspace: Workspace = Workspace()
@@ -359,12 +352,12 @@ class ExperimentConfig(_Section):
     dataset: Dataset
     design: Design = Design()
     analysis: Analysis = Analysis()
-    metrics: list[Metric] = []
+    metrics: list[MetricConfig] = []
     guardrails: list[Guardrail] = []
     artifacts: Artifacts = Artifacts()
     baseline: Variant
     variant_plan: list[Variant] = []
-    runtime: Runtime
+    runtime: RuntimeConfig
     validity: Validity = Validity()
     ext: dict[str, Any] = {}
 

@@ -20,7 +20,7 @@ class Profile(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class ProfileEffect:
     """The effect of a profile.
 
     Attributes:
@@ -38,14 +38,14 @@ class Effect:
     closed_network: bool
 
 
-EFFECTS: Final[Mapping[Profile, Effect]] = {
-    Profile.NONE: Effect(
+EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
+    Profile.NONE: ProfileEffect(
         "Only the environment is limited to what the configuration lists.", False, False, False, False
     ),
-    Profile.HERMETIC_FUNCTIONAL: Effect(
+    Profile.HERMETIC_FUNCTIONAL: ProfileEffect(
         "Own home and temporary folder for each trial; UTC, C.UTF-8 and a fixed hash seed.", True, True, False, False
     ),
-    Profile.HERMETIC_FUNCTIONAL_V2: Effect(
+    Profile.HERMETIC_FUNCTIONAL_V2: ProfileEffect(
         "As hermetic_functional; besides, each trial must start from the project's snapshot alone, "
         "and an open network or state that is carried over is a violation.",
         True,

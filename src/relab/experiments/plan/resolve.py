@@ -11,13 +11,14 @@ from typing import Any
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
-from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode
+from relab.experiments.config.models import ExperimentConfig, SandboxMode
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.models import Command
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
-from relab.experiments.plan.trials import Plan, make_plan
+from relab.experiments.plan.trials import TrialPlan, make_plan
+from relab.experiments.sandbox.protocol import NetworkMode
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Resolved:
     root: Path
     script: Script
     tasks: TaskIndex
-    plan: Plan
+    plan: TrialPlan
     command: Command
     requested_network: str
     overrides: Sequence[Override] = ()
@@ -91,7 +92,7 @@ def resolve(
     )
 
 
-def plan_of(config: ExperimentConfig, tasks: int) -> Plan:
+def plan_of(config: ExperimentConfig, tasks: int) -> TrialPlan:
     """Return the plan of an experiment over this number of tasks."""
     return make_plan(
         variants=len(config.variants),

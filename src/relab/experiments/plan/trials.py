@@ -33,7 +33,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlan:
     """All trials of a run, in order.
 
     Attributes:
@@ -69,7 +69,7 @@ class Plan:
 
 def make_plan(
     *, variants: int, tasks: int, replications: int, scheduling: Scheduling, seed: int, shuffle_tasks: bool
-) -> Plan:
+) -> TrialPlan:
     """Return the plan; the same arguments give the same plan on every machine.
 
     Args:
@@ -88,4 +88,4 @@ def make_plan(
     if scheduling is Scheduling.RANDOMIZED:
         permutation = array("q", range(variants * tasks * replications))
         random.Random(f"trials {seed}").shuffle(permutation)  # noqa: S311 an order, not a secret
-    return Plan(variants, replications, scheduling, order, permutation)
+    return TrialPlan(variants, replications, scheduling, order, permutation)

@@ -25,13 +25,13 @@ from typing import Any, Final
 import jiter
 import pydantic_core
 
-from relab.experiments.models import REQUIRED_OF_A_ROW, Outcome
+from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
 from relab.experiments.trial.trial_folder import MANIFEST
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"
-_OUTCOMES: Final = frozenset(outcome.value for outcome in Outcome)
+_OUTCOMES: Final = frozenset(outcome.value for outcome in TrialOutcome)
 _SYNC_EVERY_S = 1.0
 _CHECK: Final = b',"check":"'
 _END: Final = b'"}\n'

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from relab.core.clock import format_time
 from relab.experiments.config.models import ExperimentConfig
-from relab.experiments.errors import DiskFullError, RunBusyError, RunNotFoundError
+from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError
 from relab.experiments.models import Keep
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
 from relab.experiments.records.journal import begin_journal
@@ -206,7 +206,7 @@ def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, 
     free = shutil.disk_usage(folder).free
     if needed > free:
         mb = 1_048_576
-        raise DiskFullError(
+        raise RunDiskFullError(
             f"{trials:,} trials need about {needed // mb:,} MB below {folder}, and {free // mb:,} MB are free.",
             remedy="Keep fewer workspaces (--keep-workspaces failed), or ignore more in runtime.workspace.ignore.",
         )

@@ -11,7 +11,7 @@ from typing import Any
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.results.analysis import analyze_run
-from relab.experiments.results.grades import Tally
+from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
 from relab.experiments.results.result_tables import write_tables
@@ -36,7 +36,7 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     analyze_run(run.path)
     write_report(run.path, is_ending=is_complete)
     _write_evidence(run.path)
-    tally = Tally()
+    tally = TrialTally()
     for entry in read_journal(run.path):
         tally.note(entry)
     document = attestation(

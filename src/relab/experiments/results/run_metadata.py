@@ -18,7 +18,7 @@ from relab.experiments.results.result_tables import TRIALS, tables_dir
 from relab.experiments.trial.trial_folder import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.trial.wire import sha256_of
 
-Direction = Literal["maximize", "minimize"]
+MetricDirection = Literal["maximize", "minimize"]
 
 SUCCESS: Final = "success"
 COMPLETED: Final = "completed"
@@ -70,7 +70,7 @@ class RunFacts:
         return self.config.experiment.workload_type == "trainer"
 
     @property
-    def directions(self) -> dict[str, Direction]:
+    def directions(self) -> dict[str, MetricDirection]:
         """The directions of the metrics for which the configuration declares one."""
         return {metric.id: metric.direction for metric in self.config.metrics if metric.direction is not None}
 
@@ -133,7 +133,7 @@ def _status(path: Path) -> str | None:
     return str(status)
 
 
-def direction_by_name(name: str) -> Direction | None:
+def direction_by_name(name: str) -> MetricDirection | None:
     """Return the direction of a metric by the words of its name (`latency_ms`, `val_loss`); None if no word decides."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     # Words such as loss or error are decisive, even if another word of the name suggests the opposite.

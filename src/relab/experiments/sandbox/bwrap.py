@@ -35,7 +35,15 @@ from relab.experiments.sandbox.namespaces import (
 )
 from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
 from relab.experiments.sandbox.process import as_user
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.protocol import (
+    Folders,
+    Launch,
+    NetworkMode,
+    Places,
+    Posture,
+    ResourceLimits,
+    SandboxError,
+)
 from relab.experiments.sandbox.rlimits import set_rlimits
 from relab.experiments.sandbox.seccomp import compile_filter
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
@@ -77,8 +85,8 @@ class BwrapSandbox:
         self,
         *,
         run_id: str,
-        network: Network,
-        limits: Limits,
+        network: NetworkMode,
+        limits: ResourceLimits,
         read_only_paths: Sequence[str] = (),
         user: str | None = None,
         program: str = "bwrap",
@@ -126,10 +134,10 @@ class BwrapSandbox:
         self._folder = Path(tempfile.mkdtemp(prefix=self._folder_prefix(os.getpid())))
         # Readable for all: it contains no secrets, and trials may run as another user.
         self._folder.chmod(0o755)
-        etc = make_etc(self._folder / "etc", is_networked=self._network is Network.FULL, user=self._user)
+        etc = make_etc(self._folder / "etc", is_networked=self._network is NetworkMode.FULL, user=self._user)
         self._shared = [*_ROOM, "--uid", str(self._user.uid), "--gid", str(self._user.gid)]
         self._shared += ["--unshare-user"] if self._user_namespace is None else []
-        self._shared += [] if self._network is Network.FULL else ["--unshare-net"]
+        self._shared += [] if self._network is NetworkMode.FULL else ["--unshare-net"]
         self._shared += [*system_mounts(), *etc, "--proc", "/proc", "--dev", "/dev"]
         self._shared += kernel_interface_mounts(self._folder / "covers")
         # Folders in memory have a size limit, and the rest of /dev is read-only.
@@ -157,7 +165,7 @@ class BwrapSandbox:
             closers: list[Callable[[], None]] = []
             undo.callback(call_all, closers)
             ports = {listener.port: listener.port for listener in launch.listeners}
-            if self._network is Network.FULL:
+            if self._network is NetworkMode.FULL:
                 found, ports = listen_here(launch.listeners)
                 closers += found
             mounts, shown = self._mounts(launch)
@@ -186,7 +194,7 @@ class BwrapSandbox:
             with acting_as(self._other_user()):
                 enforced = self._cgroups.enforced | self._set_rlimits(room.pid, launch)
             posture = self._posture(room.pid, shown, enforced)
-            if self._network is not Network.FULL:
+            if self._network is not NetworkMode.FULL:
                 closers += self._networks.serve(room.pid, launch.listeners)
             # If the egress self-test fails, the harness stays blocked; the caller reads the posture and ends the attempt.
             if posture.egress_self_test.get("passed", True):
@@ -322,10 +330,10 @@ class BwrapSandbox:
         return options, shown | dict.fromkeys(self._read_only_paths, "ro")
 
     def _posture(self, pid: int, mounts: Mapping[str, str], limits: Mapping[str, str]) -> Posture:
-        if self._network is Network.FULL:
+        if self._network is NetworkMode.FULL:
             test: dict[str, Any] = {"performed": False, "reason": "the network is asked for in full"}
-            return Posture(Network.FULL, "none", test, mounts, limits)
-        by_proxy = self._network is Network.ALLOWLIST
+            return Posture(NetworkMode.FULL, "none", test, mounts, limits)
+        by_proxy = self._network is NetworkMode.ALLOWLIST
         enforcement = "network_namespace_and_proxy" if by_proxy else "network_namespace"
         test = look_for_ways_out(pid)
         if not test["performed"]:

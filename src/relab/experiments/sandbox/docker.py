@@ -20,7 +20,15 @@ from relab.experiments.sandbox.docker_running import DockerRunning
 from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
 from relab.experiments.sandbox.namespaces import RoomNetworks, call_all, listen_here, look_for_ways_out, with_ports
 from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.protocol import (
+    Folders,
+    Launch,
+    NetworkMode,
+    Places,
+    Posture,
+    ResourceLimits,
+    SandboxError,
+)
 from relab.experiments.sandbox.rlimits import WATCHED
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
 
@@ -66,8 +74,8 @@ class DockerSandbox:
         *,
         run_id: str,
         image: str,
-        network: Network,
-        limits: Limits,
+        network: NetworkMode,
+        limits: ResourceLimits,
         read_only_root: bool = True,
         user: str | None = None,
         no_new_privileges: bool = True,
@@ -125,7 +133,7 @@ class DockerSandbox:
         try:
             self._remove(lambda runner: runner.split("-")[0] != str(os.getpid()))
             self._has_gate = self._find_shell()
-            if self._network is Network.FULL:
+            if self._network is NetworkMode.FULL:
                 names = {network["Name"] for network in self._engine.call("GET", "/networks")}
                 self._network_mode = "bridge" if "bridge" in names else "host"
         except EngineError as error:
@@ -270,7 +278,7 @@ class DockerSandbox:
                 for place, (source, mode) in _mounts(launch).items()
             ],
             "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777{size}"},  # noqa: S108
-            "Ulimits": _ulimits(limits if self._sets_files else Limits(), launch),
+            "Ulimits": _ulimits(limits if self._sets_files else ResourceLimits(), launch),
             "NetworkMode": self._network_mode,
             "ReadonlyRootfs": self._read_only_root,
             "SecurityOpt": self._security,
@@ -289,7 +297,7 @@ class DockerSandbox:
         """Return the limit watch of a container; it watches nothing if the container is not on this machine."""
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
         if not _is_of(pid, container):
-            return LimitWatch(Limits(), None, list)
+            return LimitWatch(ResourceLimits(), None, list)
         processes = functools.partial(descendants, pid)
         return LimitWatch(self._limits, group, processes, own_tasks=1, memory_folders=(PLACES.tmp,))
 
@@ -301,10 +309,10 @@ class DockerSandbox:
         enforced = dict(self._enforced)
         if launch.max_file_bytes is not None:
             enforced["max_written_mb"] = f"{WATCHED}; {_SERVED_BY}: RLIMIT_FSIZE, per file"
-        if self._network is Network.FULL:
+        if self._network is NetworkMode.FULL:
             test: dict[str, Any] = {"performed": False, "reason": _NETWORK_CHECK, "network": self._network_mode}
-            return Posture(Network.FULL, "none", test, mounts, enforced)
-        enforcement = "network_namespace_and_proxy" if self._network is Network.ALLOWLIST else "network_namespace"
+            return Posture(NetworkMode.FULL, "none", test, mounts, enforced)
+        enforcement = "network_namespace_and_proxy" if self._network is NetworkMode.ALLOWLIST else "network_namespace"
         test = look_for_ways_out(pid) | {"before_start": self._has_gate}
         # Without a gate the harness may have ended before the test.
         if not test["performed"] and self._has_gate:
@@ -312,7 +320,7 @@ class DockerSandbox:
         return Posture(self._network, enforcement, test, mounts, enforced)
 
 
-def _ulimits(limits: Limits, launch: Launch) -> list[dict[str, Any]]:
+def _ulimits(limits: ResourceLimits, launch: Launch) -> list[dict[str, Any]]:
     # With a very high soft limit, old programs close a million file descriptors before they start another program.
     files, size = limits.max_open_files, launch.max_file_bytes
     found = [{"Name": "fsize", "Soft": size, "Hard": size}] if size is not None else []

@@ -13,7 +13,15 @@ from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import listen_here, with_ports
 from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.process import Child, end_all_orphans, stop_all, streams_of
-from relab.experiments.sandbox.protocol import Folders, Launch, Limits, Network, Places, Posture, SandboxError
+from relab.experiments.sandbox.protocol import (
+    Folders,
+    Launch,
+    NetworkMode,
+    Places,
+    Posture,
+    ResourceLimits,
+    SandboxError,
+)
 from relab.experiments.sandbox.rlimits import set_rlimits, tasks_of_user
 
 _OTHER_TASKS: Final = 1_024
@@ -31,7 +39,7 @@ class LocalSandbox:
 
     name = "local"
 
-    def __init__(self, network: Network, limits: Limits, run_id: str) -> None:
+    def __init__(self, network: NetworkMode, limits: ResourceLimits, run_id: str) -> None:
         self._network = network
         self._limits = limits
         self._cgroups = Cgroups(run_id, limits, own_tasks=0)
@@ -105,7 +113,7 @@ class LocalSandbox:
 
     def _posture(self, limits: Mapping[str, str]) -> Posture:
         return Posture(
-            network_effective=Network.FULL,
+            network_effective=NetworkMode.FULL,
             enforcement="none",
             egress_self_test={"performed": False, "reason": "a plain local run shares the network of this machine"},
             mounts={},
@@ -124,7 +132,7 @@ class LocalRunning:
         closers: list[Callable[[], None]],
         ports: dict[int, int],
         group: Group | None,
-        limits: Limits,
+        limits: ResourceLimits,
     ) -> None:
         self._launch = launch
         self._is_reclaimed = False

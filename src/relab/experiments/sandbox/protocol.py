@@ -44,8 +44,8 @@ class Places:
     dataset: str
 
 
-class Network(StrEnum):
-    """The requested network access; same values as `config.NetworkMode`."""
+class NetworkMode(StrEnum):
+    """The network access of a trial: none, the listed hosts through a proxy, or everything."""
 
     NONE = "none"
     ALLOWLIST = "allowlist_enforced"
@@ -53,7 +53,7 @@ class Network(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ResourceLimits:
     """The resource limits of one attempt; None for no limit.
 
     Attributes:
@@ -129,7 +129,7 @@ class Posture:
     limits: Mapping[str, str] = field(default_factory=dict)
 
 
-class Running(Protocol):
+class RunningAttempt(Protocol):
     """A running attempt."""
 
     @property
@@ -146,7 +146,7 @@ class Running(Protocol):
         """End the processes that the harness left running, and release all resources. May be called again."""
 
     def exceeded(self) -> str | None:
-        """Return the field of `Limits` that the attempt has exceeded, None if none is known; also valid after `close`."""
+        """Return the field of `ResourceLimits` that the attempt has exceeded, None if none is known; also valid after `close`."""
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""
@@ -168,7 +168,7 @@ class Sandbox(Protocol):
     def places(self, folders: Folders) -> Places:
         """Return the paths of an attempt's folders inside the sandbox."""
 
-    def start(self, launch: Launch) -> Running:
+    def start(self, launch: Launch) -> RunningAttempt:
         """Start an attempt. All its processes have ended once `close` of the result has returned.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from relab.experiments.models import TrialRow
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
-from relab.experiments.workspace.manifests import Diff, Manifest
+from relab.experiments.workspace.manifests import Diff, FileManifest
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
 
 STORE: Final = f"{EVIDENCE}/objects"
@@ -25,7 +25,7 @@ _EXECUTORS = {"container": "local_docker"}
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrialEvidence:
     """The documents about a trial's workspace, in the run's store; each is named by its digest in hex."""
 
     folder: TrialFolder
@@ -141,8 +141,8 @@ class EvidenceStore:
         self._unchanged = (self._put(Diff().to_json()), self._put(Diff().to_patch()))
 
     def write(
-        self, folder: TrialFolder, before: Manifest, after: Manifest, diff: Diff, at: str, events: Path
-    ) -> Evidence:
+        self, folder: TrialFolder, before: FileManifest, after: FileManifest, diff: Diff, at: str, events: Path
+    ) -> TrialEvidence:
         """Store the snapshots of a workspace before and after a trial, their difference and its patch.
 
         Raises:
@@ -150,9 +150,9 @@ class EvidenceStore:
         """
         pre = self._snapshot(before, at)
         if diff == Diff():
-            return Evidence(folder, events, pre, pre, *self._unchanged)
+            return TrialEvidence(folder, events, pre, pre, *self._unchanged)
         after_ref = self._snapshot(after, at)
-        return Evidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
+        return TrialEvidence(folder, events, pre, after_ref, self._put(diff.to_json()), self._put(diff.to_patch()))
 
     def link(self, document: Any, path: Path) -> str:
         """Write a document that most trials share, as links to one stored file; return its digest in hex.
@@ -164,7 +164,7 @@ class EvidenceStore:
         link_or_copy(self._root / f"{name}.json", path)
         return name
 
-    def _snapshot(self, manifest: Manifest, at: str) -> str:
+    def _snapshot(self, manifest: FileManifest, at: str) -> str:
         known = self._snapshots.get(manifest.digest)
         if known is None:
             if len(self._snapshots) >= _REMEMBERED:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relab.experiments.config.limits import limits_record
-from relab.experiments.config.models import ExperimentConfig, NetworkMode, SandboxMode
+from relab.experiments.config.models import ExperimentConfig, SandboxMode
 from relab.experiments.config.sanitization import contract_profile, violations
-from relab.experiments.sandbox.protocol import Posture
+from relab.experiments.sandbox.protocol import NetworkMode, Posture
 from relab.experiments.trial.harness_identity import identity_fields
 
 _ENFORCEMENT: Final[Mapping[tuple[SandboxMode, str], str]] = {

@@ -8,12 +8,12 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, NetworkMode, SandboxMode
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, SandboxMode
 from relab.experiments.models import TrialIds
-from relab.experiments.sandbox.egress_rules import Rule
-from relab.experiments.sandbox.protocol import Listener
+from relab.experiments.sandbox.egress_rules import EgressRule
+from relab.experiments.sandbox.protocol import Listener, NetworkMode
 from relab.experiments.trial.agent_run import ENVIRONMENT, agent_run_id
-from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, Sink
+from relab.experiments.trial.otlp_receiver import PORT, Encoding, OtlpReceiver, SpanSink
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.rows import Services
 from relab.experiments.trial.span_redaction import clean_export
@@ -33,7 +33,7 @@ class TrialNetwork:
         redactor: redacts secrets from the traces first.
     """
 
-    def __init__(self, config: ExperimentConfig, sink: Sink, redactor: Redactor) -> None:
+    def __init__(self, config: ExperimentConfig, sink: SpanSink, redactor: Redactor) -> None:
         self._config = config
         self._redactor = redactor
         self._sink = sink
@@ -107,7 +107,7 @@ class TrialNetwork:
 def _loopback_of(allowed_hosts: Sequence[str]) -> dict[tuple[str, int], tuple[str, int]]:
     """Return the loopback addresses to serve inside a sandbox: `{(address, port): (listed host, port)}`."""
     found: dict[tuple[str, int], tuple[str, int]] = {}
-    for rule in map(Rule.parse, allowed_hosts):
+    for rule in map(EgressRule.parse, allowed_hosts):
         for address, port in rule.loopback_places():
             found.setdefault((address, port), (rule.host, port))
     return found

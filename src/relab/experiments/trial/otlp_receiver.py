@@ -33,7 +33,7 @@ _LENGTH_DIGITS = 12
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 Encoding = Literal["protobuf", "json"]
-Sink = Callable[[bytes, Encoding], None]
+SpanSink = Callable[[bytes, Encoding], None]
 """Stores a body with its encoding; raises if it cannot."""
 Clean = Callable[[bytes, Encoding], bytes]
 
@@ -50,7 +50,7 @@ class OtlpReceiver:
         trace_ids: trace ids of the received spans, in the order of their arrival; at most `MAX_TRACES`.
     """
 
-    def __init__(self, folder: Path, sink: Sink, clean: Clean = lambda body, _encoding: body) -> None:
+    def __init__(self, folder: Path, sink: SpanSink, clean: Clean = lambda body, _encoding: body) -> None:
         self._folder = folder
         self._sink = sink
         self._clean = clean

@@ -10,20 +10,20 @@ from typing import Any
 from relab.core.clock import Clock, format_time
 from relab.experiments.config.models import ExperimentConfig, SandboxMode
 from relab.experiments.config.sanitization import violations
-from relab.experiments.models import Keep, Outcome, TrialIds, TrialRow
+from relab.experiments.models import Keep, TrialIds, TrialOutcome, TrialRow
 from relab.experiments.plan.dataset import Task, TaskIndex
 from relab.experiments.plan.trials import Slot
 from relab.experiments.sandbox.protocol import Listener, Posture, Sandbox
 from relab.experiments.trial.agent_run import agent_run_id
 from relab.experiments.trial.events import EventStream
-from relab.experiments.trial.evidence import Evidence
+from relab.experiments.trial.evidence import TrialEvidence
 from relab.experiments.trial.metrics import guardrails_exceeded
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.trial.watch import Watched
+from relab.experiments.trial.watch import AttemptEnd
 from relab.experiments.trial.wire import ReadOutput
 from relab.experiments.workspace.manifests import Diff
-from relab.experiments.workspace.snapshots import Snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 MAX_MESSAGE = 4_000
 
@@ -49,7 +49,7 @@ class RunContext:
     run_id: str
     run_dir: Path
     root: Path
-    snapshot: Snapshot
+    snapshot: ProjectSnapshot
     tasks: TaskIndex
     sandbox: Sandbox
     clock: Clock
@@ -62,10 +62,10 @@ class RunContext:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class FinishedAttempt:
     """A finished attempt of a trial."""
 
-    watched: Watched
+    watched: AttemptEnd
     posture: Posture | None
     started_us: int
     ended_us: int
@@ -73,15 +73,15 @@ class Attempt:
     output: ReadOutput
     events: EventStream
     diff: Diff
-    evidence: Evidence | None
+    evidence: TrialEvidence | None
     problem: tuple[str, str] | None
     """`(error type, message)` if the runner counts the attempt as an error, even if its output says otherwise; else None."""
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> TrialOutcome:
         """The outcome of the attempt: ERROR if it has a problem or no valid output, else the outcome in its output."""
         if self.problem is not None or self.output.output is None:
-            return Outcome.ERROR
+            return TrialOutcome.ERROR
         return self.output.output.outcome
 
 
@@ -98,13 +98,13 @@ def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str
     )
 
 
-def error_of(attempt: Attempt) -> tuple[str | None, str | None]:
+def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
     """Return error type and message of an attempt: the runner's or else the harness's; `(None, None)` after a success."""
     if attempt.problem is not None:
         return attempt.problem
     assert attempt.output.output is not None
     error = attempt.output.output.error
-    if attempt.outcome is Outcome.SUCCESS or error is None:
+    if attempt.outcome is TrialOutcome.SUCCESS or error is None:
         return None, None
     return error.error_type, error.message
 
@@ -114,16 +114,16 @@ def make_row(
     slot: Slot,
     ids: TrialIds,
     task: Task,
-    outcome: Outcome,
+    outcome: TrialOutcome,
     error: tuple[str | None, str | None],
     *,
     attempts: int,
-    attempt: Attempt | None = None,
+    attempt: FinishedAttempt | None = None,
     metrics: dict[str, Any] | None = None,
 ) -> TrialRow:
     """Return the row of a trial; `attempt` is None for a trial that was not run."""
     config = context.config
-    success = outcome is Outcome.SUCCESS
+    success = outcome is TrialOutcome.SUCCESS
     row = TrialRow(
         **ids._asdict(),
         baseline_id=config.baseline.variant_id,
@@ -153,10 +153,12 @@ def read_row(document: Mapping[str, Any]) -> TrialRow:
         TypeError: the document has missing or unknown fields.
         ValueError: its outcome is invalid.
     """
-    return TrialRow(**{**document, "outcome": Outcome(document["outcome"])})
+    return TrialRow(**{**document, "outcome": TrialOutcome(document["outcome"])})
 
 
-def _with_attempt(row: TrialRow, config: ExperimentConfig, attempt: Attempt, metrics: dict[str, Any]) -> TrialRow:
+def _with_attempt(
+    row: TrialRow, config: ExperimentConfig, attempt: FinishedAttempt, metrics: dict[str, Any]
+) -> TrialRow:
     objective = attempt.output.output.objective if attempt.output.output is not None else None
     posture = attempt.posture
     return replace(

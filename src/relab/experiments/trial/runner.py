@@ -16,11 +16,11 @@ from typing import Any
 from relab.core.clock import format_time, uptime_us
 from relab.experiments.config.limits import limits_of
 from relab.experiments.config.models import IntegrationLevel, StatePolicy, Variant
-from relab.experiments.errors import DiskFullError
-from relab.experiments.models import ErrorType, Keep, Outcome, TrialIds, TrialResult, TrialRow
+from relab.experiments.errors import RunDiskFullError
+from relab.experiments.models import ErrorType, Keep, TrialIds, TrialOutcome, TrialResult, TrialRow
 from relab.experiments.plan.dataset import Task
 from relab.experiments.plan.trials import Slot
-from relab.experiments.sandbox.protocol import Posture, Running, SandboxError
+from relab.experiments.sandbox.protocol import Posture, RunningAttempt, SandboxError
 from relab.experiments.trial import wire
 from relab.experiments.trial.agent_run import agent_run_of
 from relab.experiments.trial.events import read_events
@@ -28,9 +28,9 @@ from relab.experiments.trial.evidence import REF, EvidenceStore, hash_chain
 from relab.experiments.trial.inventory import inventory
 from relab.experiments.trial.metrics import collect, measure
 from relab.experiments.trial.preparing import disk_bytes_of, make_workspace, mend_input, prepare_launch
-from relab.experiments.trial.rows import Attempt, RunContext, Stopped, error_of, make_row
+from relab.experiments.trial.rows import FinishedAttempt, RunContext, Stopped, error_of, make_row
 from relab.experiments.trial.trial_folder import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
-from relab.experiments.trial.watch import MB, Bounds, Watched, cut, watch
+from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch
 from relab.experiments.workspace.manifests import compare
 from relab.experiments.workspace.snapshots import Clone, remove_hollow_files, remove_tree
 from relab.experiments.workspace.untrusted_files import write_own
@@ -78,7 +78,7 @@ class TrialRunner:
             return self._finish(slot, ids, variant, task, folder, attempt, number, begun)
         except OSError as error:
             if error.errno in _NO_ROOM:
-                raise DiskFullError(
+                raise RunDiskFullError(
                     f"The disk of {context.run_dir} is full; trial {slot.trial_id} has no result.",
                     remedy=f"Free some, then: lab run --continue {context.run_dir}",
                 ) from error
@@ -90,7 +90,7 @@ class TrialRunner:
         variant = context.config.variants[slot.variant]
         task = context.tasks.read(slot.task)
         ids = TrialIds(context.run_id, slot.trial_id, variant.variant_id, task.task_id, slot.replication)
-        row = make_row(context, slot, ids, task, Outcome.MISSING, (error_type.value, message), attempts=0)
+        row = make_row(context, slot, ids, task, TrialOutcome.MISSING, (error_type.value, message), attempts=0)
         return TrialResult(row, None, {"row": row.to_json()})
 
     def _attempt(
@@ -101,7 +101,7 @@ class TrialRunner:
         task: Task,
         folder: TrialFolder,
         stop_now: threading.Event,
-    ) -> Attempt:
+    ) -> FinishedAttempt:
         context = self._context
         folder.make()
         copied = make_workspace(context, self._previous(slot), task, folder)
@@ -114,16 +114,16 @@ class TrialRunner:
             posture = running.posture
             watched = self._watch(running, task, folder, stop_now)
         except SandboxError as error:
-            watched = Watched(-1, ErrorType.SANDBOX, str(error))
+            watched = AttemptEnd(-1, ErrorType.SANDBOX, str(error))
         duration_ms = (time.perf_counter() - started) * 1_000
         mend_input(folder, given)
         # Measured with the uptime, because the wall clock can jump during the trial.
         ended_us = started_us + uptime_us() - begun_us
         return self._read(ids, folder, copied, watched, posture, (started_us, ended_us), duration_ms)
 
-    def _watch(self, running: Running, task: Task, folder: TrialFolder, stop_now: threading.Event) -> Watched:
+    def _watch(self, running: RunningAttempt, task: Task, folder: TrialFolder, stop_now: threading.Event) -> AttemptEnd:
         config = self._context.config
-        bounds = Bounds(
+        bounds = WatchLimits(
             seconds=wire.trial_seconds(config, task),
             grace_s=config.runtime.timeouts.grace_seconds,
             output_bytes=int(config.runtime.workspace.max_output_mb * MB),
@@ -138,7 +138,7 @@ class TrialRunner:
         )
         try:
             if running.posture.egress_self_test.get("passed") is False:
-                return Watched(running.end(0), ErrorType.EGRESS_OPEN, "the egress self-test found a way out")
+                return AttemptEnd(running.end(0), ErrorType.EGRESS_OPEN, "the egress self-test found a way out")
             return watch(running, bounds, stop_now)
         finally:
             running.close()
@@ -148,11 +148,11 @@ class TrialRunner:
         ids: TrialIds,
         folder: TrialFolder,
         copied: Clone,
-        watched: Watched,
+        watched: AttemptEnd,
         posture: Posture | None,
         times_us: tuple[int, int],
         duration_ms: float,
-    ) -> Attempt:
+    ) -> FinishedAttempt:
         context = self._context
         started_us, ended_us = times_us
         limit = int(context.config.runtime.workspace.max_output_mb * MB)
@@ -183,15 +183,17 @@ class TrialRunner:
         elif output.output is None:
             assert output.error_type is not None
             problem = (output.error_type.value, context.redactor.text(output.message or ""))
-        return Attempt(watched, posture, started_us, ended_us, duration_ms, output, events, diff, evidence, problem)
+        return FinishedAttempt(
+            watched, posture, started_us, ended_us, duration_ms, output, events, diff, evidence, problem
+        )
 
-    def _tries_again(self, attempt: Attempt) -> bool:
+    def _tries_again(self, attempt: FinishedAttempt) -> bool:
         retry_on = self._context.config.design.policies.retry.retry_on
         if attempt.watched.ended_for is ErrorType.TIMEOUT:
             return "timeout" in retry_on
-        if attempt.outcome is Outcome.ERROR:
+        if attempt.outcome is TrialOutcome.ERROR:
             return "error" in retry_on
-        return attempt.outcome is Outcome.FAILURE and "failure" in retry_on
+        return attempt.outcome is TrialOutcome.FAILURE and "failure" in retry_on
 
     def _finish(
         self,
@@ -200,7 +202,7 @@ class TrialRunner:
         variant: Variant,
         task: Task,
         folder: TrialFolder,
-        attempt: Attempt,
+        attempt: FinishedAttempt,
         number: int,
         begun: float,
     ) -> TrialResult:
@@ -257,7 +259,7 @@ class TrialRunner:
             return f"{ids.variant_id}/{ids.task_id}"
         return f"{ids.variant_id}/{ids.task_id}/{ids.repl_idx}"
 
-    def _write_output(self, folder: TrialFolder, ids: TrialIds, attempt: Attempt) -> None:
+    def _write_output(self, folder: TrialFolder, ids: TrialIds, attempt: FinishedAttempt) -> None:
         written = folder.host_path(self._context.config.runtime.harness.output_path)
         if attempt.problem is None and stat.S_ISREG(_mode(written)):
             link_or_copy(written, folder.root / OUTPUT)
@@ -265,12 +267,12 @@ class TrialRunner:
         document = attempt.output.raw
         if attempt.problem is not None:
             error_type, message = attempt.problem
-            document = wire.error_output(ids, Outcome.ERROR, error_type, message)
+            document = wire.error_output(ids, TrialOutcome.ERROR, error_type, message)
             if attempt.output.raw:
                 document["ext"] = {"harness_output": attempt.output.raw}
         write_own(folder.root / OUTPUT, wire.to_json_bytes(document))
 
-    def _keep_files(self, folder: TrialFolder, attempt: Attempt, row: TrialRow) -> None:
+    def _keep_files(self, folder: TrialFolder, attempt: FinishedAttempt, row: TrialRow) -> None:
         context = self._context
         changed = [entry.path for entry in [*attempt.diff.added, *[new for _, new in attempt.diff.modified]]]
         wanted = context.config.artifacts
@@ -288,7 +290,7 @@ class TrialRunner:
         document = {
             "schema_version": "trial_state_v1",
             "trial_id": row.trial_id,
-            "status": "completed" if row.outcome is not Outcome.ERROR else "failed",
+            "status": "completed" if row.outcome is not TrialOutcome.ERROR else "failed",
             "pause_label": None,
             "checkpoint_selected": None,
             "exit_reason": row.error_type,
@@ -303,12 +305,14 @@ class TrialRunner:
     ) -> TrialResult:
         """Return the result of a trial whose files could not be created, read or deleted: outcome ERROR."""
         message = self._context.redactor.text(f"{error.strerror or error}: {error.filename or folder.root}")
-        row = make_row(self._context, slot, ids, task, Outcome.ERROR, (ErrorType.WORKSPACE.value, message), attempts=1)
+        row = make_row(
+            self._context, slot, ids, task, TrialOutcome.ERROR, (ErrorType.WORKSPACE.value, message), attempts=1
+        )
         row = replace(row, overhead_ms=(time.perf_counter() - begun) * 1_000)
         return TrialResult(row, None, {"row": row.to_json()})
 
 
-def _without_holes(watched: Watched, folder: TrialFolder) -> Watched:
+def _without_holes(watched: AttemptEnd, folder: TrialFolder) -> AttemptEnd:
     """Delete files that are mostly holes, which would take the runner long to read; add their number to the message."""
     count = remove_hollow_files(folder.workspace, folder.state, folder.out)
     if not count:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from relab.experiments.config.limits import limits_of
 from relab.experiments.config.models import ExperimentConfig, SandboxMode
 from relab.experiments.sandbox.local import LocalSandbox
-from relab.experiments.sandbox.protocol import Network, Sandbox
+from relab.experiments.sandbox.protocol import NetworkMode, Sandbox
 
 
-def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None = None) -> Sandbox:
+def make_sandbox(config: ExperimentConfig, run_id: str, network: NetworkMode | None = None) -> Sandbox:
     """Return the sandbox of a run, without starting or checking anything.
 
     Args:
@@ -17,7 +17,7 @@ def make_sandbox(config: ExperimentConfig, run_id: str, network: Network | None 
         network: replaces the configured network mode, for a setup command.
     """
     sandbox = config.runtime.sandbox
-    network = network or Network(config.runtime.network.mode.value)
+    network = network or config.runtime.network.mode
     limits = limits_of(config)
     if sandbox.mode is SandboxMode.LOCAL:
         return LocalSandbox(network, limits, run_id)

@@ -14,7 +14,7 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.workspace.snapshots import Snapshot, clone, remove_tree, take_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, remove_tree, take_snapshot
 
 WITHIN_S: Final = 3_600.0
 _SHOWN_CHARS = 2_000
@@ -25,11 +25,11 @@ def run_setup(
     command: str,
     config: ExperimentConfig,
     sandbox: Sandbox,
-    snapshot: Snapshot,
+    snapshot: ProjectSnapshot,
     root: Path,
     environment: Mapping[str, str],
     redactor: Redactor,
-) -> Snapshot:
+) -> ProjectSnapshot:
     """Run a shell command in a copy of the project; return a snapshot of the resulting workspace.
 
     Args:

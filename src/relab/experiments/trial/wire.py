@@ -17,7 +17,7 @@ from relab.core.errors import MalformedBodyError
 from relab.core.json import canonical_json, parse_json
 from relab.experiments.config.models import ExperimentConfig, Variant
 from relab.experiments.config.sanitization import contract_profile
-from relab.experiments.models import ErrorType, Outcome, TrialIds
+from relab.experiments.models import ErrorType, TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import Task
 from relab.experiments.sandbox.protocol import Places
 from relab.experiments.workspace.untrusted_files import open_plain, read_plain, stands
@@ -164,7 +164,7 @@ class TrialOutput(_Open):
 
     schema_version: Literal["trial_output_v1"]
     ids: OutputIds
-    outcome: Annotated[Outcome, Field(strict=False)]
+    outcome: Annotated[TrialOutcome, Field(strict=False)]
     answer: Any = None
     metrics: dict[str, Any] = {}
     objective: Objective | None = None
@@ -260,7 +260,7 @@ def _last_line(path: Path, below: Path) -> bytes | None:
     return tail.rsplit(b"\n", 1)[-1].strip() or None
 
 
-def error_output(ids: TrialIds, outcome: Outcome, error_type: str, message: str) -> dict[str, Any]:
+def error_output(ids: TrialIds, outcome: TrialOutcome, error_type: str, message: str) -> dict[str, Any]:
     """Return the `trial_output_v1` that the runner writes for a trial without a valid output."""
     return {
         "schema_version": "trial_output_v1",

@@ -25,7 +25,7 @@ class FileEntry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Manifest:
+class FileManifest:
     """All files of a workspace, by path."""
 
     files: dict[str, FileEntry]
@@ -95,7 +95,7 @@ def _named(entry: FileEntry) -> dict[str, Any]:
     return {"path": shown(entry.path), "digest": entry.digest, "size_bytes": entry.size}
 
 
-def compare(before: Manifest, after: Manifest) -> Diff:
+def compare(before: FileManifest, after: FileManifest) -> Diff:
     """Return the difference between two manifests, sorted by path."""
     return Diff(
         added=tuple(entry for path, entry in sorted(after.files.items()) if path not in before.files),

@@ -21,10 +21,10 @@ from typing import Final
 
 from pathspec import GitIgnoreSpec
 
-from relab.experiments.errors import DiskFullError, ExperimentInvalidError
+from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
-from relab.experiments.workspace.copier import Seen, TreeCopier, seen_of
-from relab.experiments.workspace.manifests import FileEntry, Manifest
+from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
+from relab.experiments.workspace.manifests import FileEntry, FileManifest
 from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible
 from relab.experiments.workspace.untrusted_trees import remove_hollow_files as remove_hollow_files  # noqa: PLC0414 as above
 from relab.experiments.workspace.untrusted_trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
@@ -38,11 +38,11 @@ _ALWAYS = GitIgnoreSpec.from_lines(ALWAYS_IGNORED)
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ProjectSnapshot:
     """A read-only copy of the project at the start of the run."""
 
     root: Path
-    manifest: Manifest
+    manifest: FileManifest
 
     @functools.cached_property
     def copier(self) -> TreeCopier:
@@ -59,10 +59,10 @@ class Clone:
     """
 
     root: Path
-    manifest: Manifest
-    _seen: dict[str, Seen] = field(default_factory=dict)
+    manifest: FileManifest
+    _seen: dict[str, FileStamp] = field(default_factory=dict)
 
-    def now(self) -> Manifest:
+    def now(self) -> FileManifest:
         """Return the manifest of its current files; read only files whose size, times or inode have changed.
 
         Raises:
@@ -76,7 +76,7 @@ class Clone:
             make_accessible(self.root)
             return self._read()
 
-    def _read(self) -> Manifest:
+    def _read(self) -> FileManifest:
         files: dict[str, FileEntry] = {}
         for path, entry in _walk(self.root, None):
             known = self.manifest.files.get(path)
@@ -85,10 +85,10 @@ class Clone:
                 files[path] = known
             else:
                 files[path] = _entry(path, Path(entry.path), status)
-        return Manifest(files)
+        return FileManifest(files)
 
 
-def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapshot:
+def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> ProjectSnapshot:
     """Copy the project into the cache, unless the cache already has a snapshot with the same content.
 
     Args:
@@ -120,16 +120,16 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Snapsh
         finally:
             with contextlib.suppress(OSError):
                 remove_tree(building)
-    return Snapshot(target, manifest)
+    return ProjectSnapshot(target, manifest)
 
 
-def cached_snapshot(cache: Path, digest: str) -> Snapshot | None:
+def cached_snapshot(cache: Path, digest: str) -> ProjectSnapshot | None:
     """Return the snapshot with this digest; None if the cache lacks it or its content does not match the digest."""
     root = _place(cache, digest)
     if not root.is_dir():
         return None
     manifest = _read_manifest(root, None)
-    return Snapshot(root, manifest) if manifest.digest == digest else None
+    return ProjectSnapshot(root, manifest) if manifest.digest == digest else None
 
 
 def _move(building: Path, target: Path) -> None:
@@ -174,10 +174,10 @@ def clone(source: TreeCopier, target: Path, extra: Iterable[WorkspaceFile] = ())
         status = path.lstat()
         files[item.path] = _entry(item.path, path, status)
         seen[item.path] = seen_of(status)
-    return Clone(target, Manifest(files), _settled(seen))
+    return Clone(target, FileManifest(files), _settled(seen))
 
 
-def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
+def _settled(seen: dict[str, FileStamp]) -> dict[str, FileStamp]:
     """Return the files whose later changes are detectable by their times.
 
     Leaves out files with the latest ctime: a change within the same tick of the kernel's clock would not alter it.
@@ -186,7 +186,7 @@ def _settled(seen: dict[str, Seen]) -> dict[str, Seen]:
     return {path: status for path, status in seen.items() if status.ctime_ns < last}
 
 
-def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
+def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
     files: dict[str, FileEntry] = {}
     try:
         for path, entry in _walk(root, spec):
@@ -196,7 +196,7 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> Manifest:
             f"The project's file {error.filename} cannot be read: {error.strerror}.",
             remedy="Name it in runtime.workspace.ignore if no trial needs it.",
         ) from error
-    return Manifest(files)
+    return FileManifest(files)
 
 
 def _walk(root: Path, spec: GitIgnoreSpec | None) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -257,7 +257,7 @@ def _make_parents(path: Path, root: Path) -> list[str]:
 
 def _no_room(error: OSError, root: Path) -> Exception:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFullError(
+        return RunDiskFullError(
             f"There is no room for a copy of {root}.", remedy="Free some, or ignore more in runtime.workspace.ignore."
         )
     return ExperimentInvalidError(f"The project {root} cannot be copied: {error}.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from relab.experiments.config.models import NetworkMode, StatePolicy
+from relab.experiments.config.models import StatePolicy
 from relab.experiments.config.sanitization import EFFECTS, Profile, base_environment, violations
+from relab.experiments.sandbox.protocol import NetworkMode
 
 HOST = {
     "PATH": "/usr/bin",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from relab.experiments.errors import DiskFullError, RunBusyError, RunChangedError, RunDamagedError, RunNotFoundError
+from relab.experiments.errors import RunBusyError, RunChangedError, RunDamagedError, RunDiskFullError, RunNotFoundError
 from relab.experiments.records import run_folder
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
 from relab.experiments.trial.rows import Keep
@@ -208,5 +208,5 @@ def test_room_is_looked_for_before_a_run(
     if fits:
         check_room(tmp_path, **arguments)
     else:
-        with pytest.raises(DiskFullError, match=rf"{trials:,} trials need about [\d,]+ MB .* 1,256 MB are free"):
+        with pytest.raises(RunDiskFullError, match=rf"{trials:,} trials need about [\d,]+ MB .* 1,256 MB are free"):
             check_room(tmp_path, **arguments)

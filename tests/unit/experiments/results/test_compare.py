@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from relab.experiments.errors import RunChangedError, RunNotFoundError
-from relab.experiments.results.compare import Comparison, GateInvalidError, compare
+from relab.experiments.results.compare import GateInvalidError, VariantComparison, compare
 from relab.experiments.results.decidability import rounded_up
 from relab.stats.verdicts import Verdict
 from rig.trial_rows import trial_row, write_run
@@ -31,7 +31,7 @@ def scored(scale: float, count: int = 20, variant: str = "better", **fields: Any
     return rows
 
 
-def verdicts(found: Comparison) -> list[tuple[str, str, Verdict]]:
+def verdicts(found: VariantComparison) -> list[tuple[str, str, Verdict]]:
     return [(result.variant, result.gate, result.judgement.verdict) for result in found.results]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from relab.experiments.models import Outcome, TrialRow
+from relab.experiments.models import TrialOutcome, TrialRow
 from relab.experiments.trial import evidence
 from relab.experiments.trial.evidence import STORE, EvidenceStore, hash_chain
 from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.workspace.manifests import FileEntry, Manifest, compare
+from relab.experiments.workspace.manifests import FileEntry, FileManifest, compare
 from support.experiments.configs import IDS
 
 EMPTY = "sha256:" + hashlib.sha256(b"").hexdigest()
@@ -23,7 +23,7 @@ ROW = TrialRow(
     baseline_id="control",
     workload_type="agent_harness",
     task_index=0,
-    outcome=Outcome.SUCCESS,
+    outcome=TrialOutcome.SUCCESS,
     success=True,
     ended_at="2026-01-01T00:00:01Z",
     status_code="0",
@@ -36,8 +36,8 @@ ROW = TrialRow(
 )
 
 
-def manifest(**files: str) -> Manifest:
-    return Manifest({name: FileEntry(name, f"sha256:{text}", len(text), 0o644) for name, text in files.items()})
+def manifest(**files: str) -> FileManifest:
+    return FileManifest({name: FileEntry(name, f"sha256:{text}", len(text), 0o644) for name, text in files.items()})
 
 
 def chained(*lines: bytes) -> str:

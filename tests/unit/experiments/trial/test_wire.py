@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from relab.experiments.config.models import Variant
-from relab.experiments.models import ErrorType, Outcome
+from relab.experiments.models import ErrorType, TrialOutcome
 from relab.experiments.plan.dataset import Mount, Task, WorkspaceFile
 from relab.experiments.sandbox.protocol import Places
 from relab.experiments.trial import wire
@@ -142,7 +142,7 @@ def test_a_full_output_is_understood(trial: Trial) -> None:
 
     assert found.raw == document
     assert found.output is not None
-    assert found.output.outcome is Outcome.FAILURE
+    assert found.output.outcome is TrialOutcome.FAILURE
     assert found.output.objective is not None
     assert (found.output.objective.value, found.output.checkpoints[0].step) == (0.25, 3)
 
@@ -283,7 +283,7 @@ def test_without_a_file_the_last_line_of_stdout_is_the_output(trial: Trial, befo
     found = trial.read(exit_code=3)
 
     assert found.output is not None
-    assert found.output.outcome is Outcome.FAILURE
+    assert found.output.outcome is TrialOutcome.FAILURE
 
 
 @pytest.mark.parametrize(
@@ -331,13 +331,13 @@ def test_no_stdout_at_all(trial: Trial) -> None:
 
 
 def test_what_stands_for_a_missing_output_is_an_output(trial: Trial) -> None:
-    document = error_output(IDS, Outcome.ERROR, "trial_timeout", "too long")
+    document = error_output(IDS, TrialOutcome.ERROR, "trial_timeout", "too long")
     write_json(trial.output, document)
     found = trial.read()
 
     assert found.output is not None
     assert (found.output.outcome, found.output.error and found.output.error.error_type) == (
-        Outcome.ERROR,
+        TrialOutcome.ERROR,
         "trial_timeout",
     )
 
