@@ -42,6 +42,9 @@ class ErrorType(StrEnum):
     STOPPED = "stopped"
 
 
+LOCAL_EXECUTOR: Final = "local"
+"""The name of the default executor: threads of this process."""
+
 MAX_PROBLEM_KINDS: Final = 20
 """Largest number of kinds of problems in a run's summary; the rows contain all problems."""
 
@@ -227,6 +230,7 @@ class RunOptions:
     Attributes:
         setup: a command that prepares the workspace once, before all trials (`run-dev`).
         keep: which workspaces are kept after the run.
+        executor: the name of the executor that runs the trials.
     """
 
     command: Command = Command.RUN
@@ -234,6 +238,7 @@ class RunOptions:
     overrides: Path | None = None
     setup: str | None = None
     keep: Keep = Keep.ALL
+    executor: str = LOCAL_EXECUTOR
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from relab.core.clock import Clock
 from relab.experiments.config import knobs, starter_files
 from relab.experiments.errors import ExperimentInvalidError
-from relab.experiments.models import ExperimentRunSummary, OnResult, RunOptions, StopSwitch
+from relab.experiments.models import LOCAL_EXECUTOR, ExperimentRunSummary, OnResult, RunOptions, StopSwitch
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
 from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 told to others from here
@@ -88,13 +88,15 @@ class ExperimentService:
         """
         return self._runs.extent(run_dir)
 
-    def continue_run(self, run_dir: Path, stop: StopSwitch, on_result: OnResult) -> ExperimentRunSummary:
+    def continue_run(
+        self, run_dir: Path, stop: StopSwitch, on_result: OnResult, executor: str = LOCAL_EXECUTOR
+    ) -> ExperimentRunSummary:
         """Run the trials of a run that have no result, after a crash or a stop.
 
         Raises:
             RunNotFoundError, RunBusyError, RunChangedError: the run cannot be continued.
         """
-        return self._runs.continue_run(run_dir, stop, on_result)
+        return self._runs.continue_run(run_dir, stop, on_result, executor)
 
     def compare(
         self,

@@ -117,7 +117,7 @@ def test_too_many_open_files_are_refused_and_seen(rooms: Rooms) -> None:
 
 
 def test_more_open_files_than_an_engine_can_give_leave_its_own_limit(tmp_path: Path) -> None:
-    rooms = make_rooms("docker", tmp_path)
+    rooms = make_rooms("container", tmp_path)
     # More than any kernel allows (fs.nr_open), so that every engine refuses it.
     ended = rooms.run(rooms.make(limits=ResourceLimits(max_open_files=2**31 - 1)), rooms.launch("ulimit -Hn"))
     rooms.close()

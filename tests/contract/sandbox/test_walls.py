@@ -18,7 +18,7 @@ from relab.experiments.sandbox.bwrap import BwrapSandbox
 from relab.experiments.sandbox.docker import DockerSandbox
 from relab.experiments.sandbox.docker_engine import DockerEngine
 from relab.experiments.sandbox.protocol import NetworkMode, ResourceLimits, SandboxError
-from relab.experiments.sandbox.stale_processes import end_leftovers
+from relab.experiments.sandbox.stale_processes import end_stale_processes
 
 
 def test_what_is_written_to_its_folders_is_seen_outside(rooms: Rooms) -> None:
@@ -73,7 +73,7 @@ def test_a_link_out_of_the_workspace_leads_nowhere(closed_rooms: Rooms, tmp_path
 def test_nothing_of_this_machine_but_the_system_is_seen(closed_rooms: Rooms, tmp_path: Path) -> None:
     script = f"ls -d {tmp_path} {Path(__file__)}; cat /etc/shadow /proc/sys/kernel/hostname; ls /var/run/docker.sock"
     ended = closed_rooms.run(closed_rooms.make(), closed_rooms.launch(script))
-    assert ended.stdout.strip() == "trial" or (ended.stdout.startswith("root:*:") and closed_rooms.kind == "docker")
+    assert ended.stdout.strip() == "trial" or (ended.stdout.startswith("root:*:") and closed_rooms.kind == "container")
     assert str(tmp_path) in ended.stderr
 
 
@@ -174,7 +174,7 @@ def test_a_runner_that_is_killed_while_it_makes_a_room_starts_nothing(tmp_path: 
         assert runner.stdout.readline() == "made\n"
         runner.send_signal(signal.SIGKILL)
     # What waits at the gate waits for ever, and is found by the run's next runner.
-    assert end_leftovers(tmp_path) >= 1
+    assert end_stale_processes(tmp_path) >= 1
     assert list(tmp_path.glob("*/out/started")) == []
     rooms.make()
     rooms.close()
@@ -223,7 +223,7 @@ def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
 
 
 def test_a_missing_image_is_named_and_not_pulled(tmp_path: Path) -> None:
-    make_rooms("docker", tmp_path)
+    make_rooms("container", tmp_path)
     sandbox = DockerSandbox(
         run_id="r", image="relab-no-such-image:9", network=NetworkMode.NONE, limits=ResourceLimits()
     )
@@ -232,7 +232,7 @@ def test_a_missing_image_is_named_and_not_pulled(tmp_path: Path) -> None:
 
 
 def test_the_image_is_identified(tmp_path: Path) -> None:
-    rooms = make_rooms("docker", tmp_path)
+    rooms = make_rooms("container", tmp_path)
     sandbox = rooms.make()
     assert isinstance(sandbox, DockerSandbox)
     assert sandbox.image_digest is not None
@@ -241,7 +241,7 @@ def test_the_image_is_identified(tmp_path: Path) -> None:
 
 
 def test_a_container_runs_as_the_user_that_is_wanted(tmp_path: Path) -> None:
-    rooms = make_rooms("docker", tmp_path)
+    rooms = make_rooms("container", tmp_path)
     launch = rooms.launch("id -u; id -g; echo x > given; echo y > /out/new")
     (launch.folders.workspace / "given").write_text("")
     ended = rooms.run(rooms.make(user="12345:12346"), launch)

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from relab.core.json import JsonValue
 from relab.core.yaml_source import YamlReader, YamlSource, nearest
-from relab.experiments.config.models import VERSION, ExperimentConfig, SandboxMode
+from relab.experiments.config.models import VERSION, ExperimentConfig
 from relab.experiments.errors import ExperimentInvalidError
+from relab.experiments.sandbox.kinds import SandboxMode
 
 EXPERIMENT_YAML: Final = YamlReader(ExperimentInvalidError, missing_remedy="`lab init` writes a skeleton.")
 

@@ -9,7 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from relab.core.ids import ExternalId
 from relab.experiments.config.sanitization import Profile
+from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.sandbox.egress_rules import EgressRule
+from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
 
 VERSION: Final = "0.3"
@@ -36,22 +38,6 @@ class Scheduling(StrEnum):
     PAIRED_INTERLEAVED = "paired_interleaved"
     VARIANT_SEQUENTIAL = "variant_sequential"
     RANDOMIZED = "randomized"
-
-
-class StatePolicy(StrEnum):
-    """What a trial finds of the trials before it."""
-
-    ISOLATE_PER_TRIAL = "isolate_per_trial"
-    PERSIST_PER_TASK = "persist_per_task"
-    ACCUMULATE = "accumulate"
-
-
-class SandboxMode(StrEnum):
-    """Where a trial runs. `container` is Docker; `docker` is read as the same."""
-
-    LOCAL = "local"
-    BWRAP = "bwrap"
-    CONTAINER = "container"
 
 
 def _check_inner_path(path: str) -> str:

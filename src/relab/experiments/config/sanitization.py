@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from relab.experiments.config.state_policy import StatePolicy
+
 BASE_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ")
 _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0"}
 
@@ -85,11 +87,11 @@ def base_environment(profile: Profile, host: Mapping[str, str], home: str, tmp: 
     return found
 
 
-def violations(profile: Profile, *, state_policy: str, network_effective: str) -> list[str]:
+def violations(profile: Profile, *, state_policy: StatePolicy, network_effective: str) -> list[str]:
     """Return a sentence for each rule of the profile that a trial violates."""
     effect = EFFECTS[profile]
     found = []
-    if effect.fresh_state and state_policy != "isolate_per_trial":
+    if effect.fresh_state and state_policy.carries_state:
         found.append(f"state policy {state_policy} carries state from trial to trial")
     if effect.closed_network and network_effective == "full":
         found.append("the network is open in full")

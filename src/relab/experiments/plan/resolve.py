@@ -11,13 +11,14 @@ from typing import Any
 
 from relab.experiments.config.file import EXPERIMENT_YAML, check_config
 from relab.experiments.config.knobs import Override, apply_overrides, load_overrides
-from relab.experiments.config.models import ExperimentConfig, SandboxMode
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script, dataset_path, find_script, project_root
 from relab.experiments.config.sanitization import EFFECTS, Profile, violations
 from relab.experiments.errors import ExperimentInvalidError, PostureRefusedError
 from relab.experiments.models import Command
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
 from relab.experiments.plan.trials import TrialPlan, make_plan
+from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.sandbox.protocol import NetworkMode
 
 
@@ -112,7 +113,7 @@ def check_harness(resolved: Resolved) -> None:
     """
     script, command = resolved.script, resolved.config.runtime.harness.command
     # The files of an image are not visible here; only those of the project can be checked.
-    in_image = resolved.config.runtime.sandbox.mode is SandboxMode.CONTAINER
+    in_image = resolved.config.runtime.sandbox.mode.kind.runs_image
     if in_image and (script.path is None or not script.path.is_relative_to(resolved.root)):
         return
     if script.path is not None and not script.exists:
@@ -144,7 +145,8 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
             f"run-experiment demands runtime.network.mode 'none', and it is {network.mode.value!r}.",
             remedy="Use `lab run` for anything else.",
         )
-    if container or (command is not Command.RUN and mode is not SandboxMode.BWRAP):
+    # The commands for development and for results demand a sandbox that isolates; a container is the default one.
+    if container or (command is not Command.RUN and (mode.kind.runs_image or not mode.kind.isolates)):
         if sandbox.image is None:
             flag = f"{command.value} --container" if container else command.value
             raise PostureRefusedError(
@@ -152,11 +154,11 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
                 remedy="Name an image, or set runtime.sandbox.mode to 'bwrap', the strict local sandbox.",
             )
         mode = SandboxMode.CONTAINER
-    elif mode is SandboxMode.CONTAINER and sandbox.image is None:
+    elif mode.kind.runs_image and sandbox.image is None:
         warnings.append("runtime.sandbox.image is not set, so trials run locally, without isolation")
         mode = SandboxMode.LOCAL
     network_mode = NetworkMode.FULL if command is Command.RUN_DEV else network.mode
-    if mode is SandboxMode.LOCAL and network_mode is not NetworkMode.FULL:
+    if not mode.kind.isolates and network_mode is not NetworkMode.FULL:
         as_root = ", and they are root, as lab is" if os.geteuid() == 0 else ""
         warnings.append(
             f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach whatever this machine "
@@ -190,7 +192,7 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
     profile = config.design.sanitization_profile
     found = violations(
         profile,
-        state_policy=config.design.policies.state.value,
+        state_policy=config.design.policies.state,
         network_effective=config.runtime.network.mode.value,
     )
     # `run-dev` always opens the network; the rows of its trials record the violation.
@@ -222,11 +224,11 @@ def describe(resolved: Resolved, power: Mapping[str, Any], *, harness_problem: s
         "harness_script_exists": resolved.script.exists,
         "harness_problem": harness_problem,
         "project_root": str(resolved.root),
-        "container_mode": sandbox.mode is SandboxMode.CONTAINER,
+        "container_mode": sandbox.mode.kind.runs_image,
         "sandbox": sandbox.mode.value,
         "image": sandbox.image,
         "network": resolved.requested_network,
-        "network_effective": "full" if sandbox.mode is SandboxMode.LOCAL else config.runtime.network.mode.value,
+        "network_effective": config.runtime.network.mode.value if sandbox.mode.kind.isolates else "full",
         "allowed_hosts": config.runtime.network.allowed_hosts,
         "events_path": harness.events.path if harness.integration_level.value != "cli_basic" else None,
         "control_path": harness.control_plane.path,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from relab.experiments.config.models import ExperimentConfig, IntegrationLevel, SandboxMode
+from relab.experiments.config.models import ExperimentConfig, IntegrationLevel
 from relab.experiments.models import TrialOutcome
 
 
@@ -83,10 +83,10 @@ def grades(config: ExperimentConfig, tally: TrialTally, *, is_complete: bool) ->
 
 
 def _isolation(config: ExperimentConfig, tally: TrialTally) -> str:
-    if config.runtime.sandbox.mode is SandboxMode.LOCAL:
+    if not config.runtime.sandbox.mode.kind.isolates:
         return "leaky"
     is_closed = set(tally.networks) <= {"none"}
-    carries_state = config.design.policies.state.value != "isolate_per_trial"
+    carries_state = config.design.policies.state.carries_state
     return "hermetic" if is_closed and not carries_state and not tally.violated else "bounded"
 
 

@@ -80,6 +80,7 @@ class BwrapSandbox:
     """
 
     name = "bwrap"
+    image_digest: str | None = None
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class LocalSandbox:
     """
 
     name = "local"
+    image_digest: str | None = None
 
     def __init__(self, network: NetworkMode, limits: ResourceLimits, run_id: str) -> None:
         self._network = network

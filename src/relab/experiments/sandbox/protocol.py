@@ -43,6 +43,11 @@ class Places:
     harness: str
     dataset: str
 
+    def inside(self, path: str) -> str:
+        """Convert a path of the wire contract, such as `/out/x`, to the path inside the sandbox."""
+        _, top, rest = path.split("/", 2)
+        return f"{getattr(self, top)}/{rest}"
+
 
 class NetworkMode(StrEnum):
     """The network access of a trial: none, the listed hosts through a proxy, or everything."""
@@ -156,7 +161,10 @@ class Sandbox(Protocol):
     """Starts the attempts of one run, each isolated from the others. Thread-safe."""
 
     name: str
-    """`local`, `bwrap` or `container`."""
+    """The name of its kind, as in the configuration (`sandbox.kinds.SandboxMode`)."""
+
+    image_digest: str | None
+    """The digest of the image that attempts run in; None without an image, and before `prepare`."""
 
     def prepare(self) -> None:
         """Check once, before the run, that the sandbox works here; remove the leftovers of a killed runner.

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.models import TrialRow
+from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace.manifests import Diff, FileManifest
@@ -21,7 +23,6 @@ _EMPTY_HEAD = "sha256:" + hashlib.sha256(b"").hexdigest()
 REF: Final = "artifact://sha256/"
 _REMEMBERED = 1_000
 _PIECE = 1_048_576
-_EXECUTORS = {"container": "local_docker"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class TrialEvidence:
     patch: str
 
     def record(
-        self, row: TrialRow, chain_id: str, state_policy: str, own: Mapping[str, str] | None = None
+        self, row: TrialRow, chain_id: str, state_policy: StatePolicy, own: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Return the `evidence_record_v1` of the trial.
 
@@ -64,12 +65,12 @@ class TrialEvidence:
             "ts": row.ended_at,
             "ids": row.ids.to_json(),
             "policy": {
-                "state_policy": state_policy,
-                "task_model": _task_model(state_policy),
+                "state_policy": state_policy.value,
+                "task_model": state_policy.task_model,
                 "chain_id": chain_id,
             },
             "runtime": {
-                "executor": _EXECUTORS.get(row.sandbox, "local_process"),
+                "executor": SandboxMode(row.sandbox).kind.contract_executor,
                 "container_mode": row.container_mode,
                 "exit_status": row.status_code,
                 "duration_ms": row.duration_ms or 0.0,
@@ -87,7 +88,7 @@ class TrialEvidence:
             "ext": {"sandbox": row.sandbox, "files": dict(own or {})},
         }
 
-    def chain(self, row: TrialRow, chain_id: str, state_policy: str) -> dict[str, Any]:
+    def chain(self, row: TrialRow, chain_id: str, state_policy: StatePolicy) -> dict[str, Any]:
         """Return the `task_chain_state_v1` of the trial, as if it were the first of its chain."""
         refs = self._workspace_refs()
         ids = row.ids.to_json()
@@ -97,7 +98,7 @@ class TrialEvidence:
             "ts": row.ended_at,
             "run_id": row.run_id,
             "chain_id": chain_id,
-            "task_model": _task_model(state_policy),
+            "task_model": state_policy.task_model,
             "step_index": 0,
             "ids": ids,
             "snapshots": {
@@ -119,10 +120,6 @@ class TrialEvidence:
             "patch_incremental_ref": patch,
             "patch_cumulative_ref": patch,
         }
-
-
-def _task_model(state_policy: str) -> str:
-    return "independent" if state_policy == "isolate_per_trial" else "dependent"
 
 
 class EvidenceStore:

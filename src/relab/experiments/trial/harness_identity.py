@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from relab.experiments.config.models import ExperimentConfig, SandboxMode
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import Script
 from relab.experiments.trial.wire import sha256_of
 
@@ -30,7 +30,7 @@ def harness_identity(
         image_digest: of the container's image.
     """
     command = list(config.runtime.harness.command)
-    in_container = config.runtime.sandbox.mode is SandboxMode.CONTAINER
+    in_container = config.runtime.sandbox.mode.kind.runs_image
     digest, of = None, "script"
     if script.path is not None and (not in_container or script.path.is_relative_to(root)):
         digest = _digest_of(script.path)

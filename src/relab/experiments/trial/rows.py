@@ -1,75 +1,44 @@
-"""The shared context of a run's trials, the result of one attempt, and the row made of it."""
+"""The result of one attempt of a trial, and the row that is made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from relab.core.clock import Clock, format_time
-from relab.experiments.config.models import ExperimentConfig, SandboxMode
+from relab.core.clock import format_time
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import violations
-from relab.experiments.models import Keep, TrialIds, TrialOutcome, TrialRow
-from relab.experiments.plan.dataset import Task, TaskIndex
-from relab.experiments.plan.trials import Slot
-from relab.experiments.sandbox.protocol import Listener, Posture, Sandbox
+from relab.experiments.models import ErrorType, TrialOutcome, TrialResult, TrialRow
+from relab.experiments.plan.trials import Trial
+from relab.experiments.sandbox.protocol import Posture
 from relab.experiments.trial.agent_run import agent_run_id
 from relab.experiments.trial.events import EventStream
 from relab.experiments.trial.evidence import TrialEvidence
 from relab.experiments.trial.metrics import guardrails_exceeded
-from relab.experiments.trial.redaction import Redactor
-from relab.experiments.trial.trial_folder import TrialFolder
 from relab.experiments.trial.watch import AttemptEnd
 from relab.experiments.trial.wire import ReadOutput
 from relab.experiments.workspace.manifests import Diff
-from relab.experiments.workspace.snapshots import ProjectSnapshot
 
 MAX_MESSAGE = 4_000
 
 
-@dataclass(frozen=True)
-class Services:
-    """The services that the runner offers inside a trial's network.
+@dataclass(frozen=True, slots=True)
+class AttemptTimes:
+    """When an attempt began and ended, in UTC microseconds, and how long its harness ran."""
 
-    Attributes:
-        listeners: returns a trial's listeners, and the environment variables with their addresses for the harness.
-        trace_ids: returns the ids of the OTLP traces received from a trial so far.
-    """
-
-    listeners: Callable[[TrialFolder, TrialIds], tuple[Sequence[Listener], Mapping[str, str]]]
-    trace_ids: Callable[[TrialFolder], Sequence[str]]
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """The values that all trials of a run share."""
-
-    config: ExperimentConfig
-    run_id: str
-    run_dir: Path
-    root: Path
-    snapshot: ProjectSnapshot
-    tasks: TaskIndex
-    sandbox: Sandbox
-    clock: Clock
-    host_environment: Mapping[str, str]
-    secrets: Mapping[str, str]
-    redactor: Redactor
-    harness_identity: Mapping[str, Any]
-    services: Services
-    keep: Keep = Keep.ALL
+    started_us: int
+    ended_us: int
+    duration_ms: float
 
 
 @dataclass(frozen=True)
 class FinishedAttempt:
     """A finished attempt of a trial."""
 
-    watched: AttemptEnd
+    end: AttemptEnd
     posture: Posture | None
-    started_us: int
-    ended_us: int
-    duration_ms: float
+    times: AttemptTimes
     output: ReadOutput
     events: EventStream
     diff: Diff
@@ -85,15 +54,11 @@ class FinishedAttempt:
         return self.output.output.outcome
 
 
-class Stopped(Exception):  # noqa: N818 not an error: the run was told to stop, and the trial has no result
-    """The runner ended a trial because the run was stopped."""
-
-
 def violations_of(config: ExperimentConfig, posture: Posture | None) -> list[str]:
     """Return the rules of the sanitization profile that an attempt violated."""
     return violations(
         config.design.sanitization_profile,
-        state_policy=config.design.policies.state.value,
+        state_policy=config.design.policies.state,
         network_effective=str(posture.network_effective) if posture is not None else "none",
     )
 
@@ -110,10 +75,8 @@ def error_of(attempt: FinishedAttempt) -> tuple[str | None, str | None]:
 
 
 def make_row(
-    context: RunContext,
-    slot: Slot,
-    ids: TrialIds,
-    task: Task,
+    config: ExperimentConfig,
+    trial: Trial,
     outcome: TrialOutcome,
     error: tuple[str | None, str | None],
     *,
@@ -122,28 +85,34 @@ def make_row(
     metrics: dict[str, Any] | None = None,
 ) -> TrialRow:
     """Return the row of a trial; `attempt` is None for a trial that was not run."""
-    config = context.config
     success = outcome is TrialOutcome.SUCCESS
+    ids = trial.ids
     row = TrialRow(
         **ids._asdict(),
         baseline_id=config.baseline.variant_id,
         workload_type=config.experiment.workload_type,
-        task_index=slot.task,
+        task_index=trial.task_index,
         outcome=outcome,
         success=success,
         error_type=error[0],
         error_message=error[1] and error[1][:MAX_MESSAGE],
         attempts=attempts,
         integration_level=config.runtime.harness.integration_level.value,
-        sandbox=context.sandbox.name,
-        container_mode=config.runtime.sandbox.mode is SandboxMode.CONTAINER,
+        sandbox=config.runtime.sandbox.mode.value,
+        container_mode=config.runtime.sandbox.mode.kind.runs_image,
         network_mode_requested=config.runtime.network.mode.value,
         primary_metric_value=float(success),
         primary_metric_direction="maximize",
-        cluster=task.cluster(config.analysis.cluster_field),
+        cluster=trial.task.cluster(config.analysis.cluster_field),
         trial_dir=f"trials/{ids.trial_id}",
     )
     return row if attempt is None else _with_attempt(row, config, attempt, metrics or {})
+
+
+def skipped_trial(config: ExperimentConfig, trial: Trial, error_type: ErrorType, message: str) -> TrialResult:
+    """Return the result of a trial that is not run: outcome MISSING, no attempts, no agent run."""
+    row = make_row(config, trial, TrialOutcome.MISSING, (error_type.value, message), attempts=0)
+    return TrialResult(row, None, {"row": row.to_json()})
 
 
 def read_row(document: Mapping[str, Any]) -> TrialRow:
@@ -163,11 +132,11 @@ def _with_attempt(
     posture = attempt.posture
     return replace(
         row,
-        started_at=format_time(attempt.started_us),
-        ended_at=format_time(attempt.ended_us),
-        duration_ms=attempt.duration_ms,
-        exit_code=attempt.watched.exit_code,
-        status_code=str(attempt.watched.exit_code),
+        started_at=format_time(attempt.times.started_us),
+        ended_at=format_time(attempt.times.ended_us),
+        duration_ms=attempt.times.duration_ms,
+        exit_code=attempt.end.exit_code,
+        status_code=str(attempt.end.exit_code),
         network_mode_effective=str(posture.network_effective) if posture is not None else "none",
         primary_metric_name=objective.name if objective is not None else "success",
         primary_metric_value=objective.value if objective is not None else float(row.success),

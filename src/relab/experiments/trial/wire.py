@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import MalformedBodyError
 from relab.core.json import canonical_json, parse_json
-from relab.experiments.config.models import ExperimentConfig, Variant
+from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import contract_profile
 from relab.experiments.models import ErrorType, TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import Task
+from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Places
 from relab.experiments.workspace.untrusted_files import open_plain, read_plain, stands
 
@@ -29,19 +30,16 @@ MAX_METRIC_NAME: Final = 200
 _BUDGETS = ("max_steps", "max_total_tokens", "max_tool_calls")
 
 
-def trial_input(
-    config: ExperimentConfig, ids: TrialIds, variant: Variant, task: Task, places: Places, *, control_path: str
-) -> dict[str, Any]:
+def trial_input(config: ExperimentConfig, trial: Trial, places: Places) -> dict[str, Any]:
     """Return the `trial_input_v1` document that the harness of one trial reads.
 
     Args:
         config: the experiment, overrides applied.
-        ids: the ids of the trial.
-        variant: the variant; the harness gets its bindings.
-        task: the task of the trial.
+        trial: the trial; the harness gets the bindings of its variant.
         places: the trial's folders, as paths inside of the sandbox.
-        control_path: the control file, as a path inside of the sandbox.
     """
+    task = trial.task
+    control_plane = config.runtime.harness.control_plane
     runtime: dict[str, Any] = {
         "paths": {
             "workspace": places.workspace,
@@ -54,7 +52,7 @@ def trial_input(
             "mode_requested": config.runtime.network.mode.value,
             "allowed_hosts": config.runtime.network.allowed_hosts,
         },
-        "control_plane": {"mode": config.runtime.harness.control_plane.mode, "path": control_path},
+        "control_plane": {"mode": control_plane.mode, "path": places.inside(control_plane.path)},
     }
     budgets = budgets_of(config, task)
     if budgets:
@@ -67,10 +65,10 @@ def trial_input(
     profile, is_known = contract_profile(config.design.sanitization_profile)
     document: dict[str, Any] = {
         "schema_version": "trial_input_v1",
-        "ids": ids.to_json(),
+        "ids": trial.ids.to_json(),
         "task": task.payload,
         "workload": {"type": config.experiment.workload_type},
-        "bindings": variant.bindings,
+        "bindings": trial.variant.bindings,
         "design": {
             "sanitization_profile": profile,
             "integration_level": config.runtime.harness.integration_level.value,

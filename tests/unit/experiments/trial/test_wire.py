@@ -12,6 +12,7 @@ import pytest
 
 from relab.experiments.config.models import Variant
 from relab.experiments.models import ErrorType, TrialOutcome
+from relab.experiments.plan import trials as planned
 from relab.experiments.plan.dataset import Mount, Task, WorkspaceFile
 from relab.experiments.sandbox.protocol import Places
 from relab.experiments.trial import wire
@@ -34,14 +35,16 @@ PAYLOAD = {"task_id": "task_1", "prompt": "hello"}
 
 
 def made(task: Task | None = None, **fields: Any) -> dict[str, Any]:
-    return trial_input(
-        config(**fields),
-        IDS,
-        Variant(variant_id="control", bindings={"model": "m", "temperature": 0.5}),
-        task or Task("task_1", PAYLOAD),
-        PLACES,
-        control_path=CONTROL,
+    trial = planned.Trial(
+        run_id=IDS.run_id,
+        number=1,
+        variant=Variant(variant_id="control", bindings={"model": "m", "temperature": 0.5}),
+        task=task or Task("task_1", PAYLOAD),
+        task_index=0,
+        repl_idx=0,
+        chain_id="control/task_1/0",
     )
+    return trial_input(config(**fields), trial, PLACES)
 
 
 def output(**fields: Any) -> dict[str, Any]:
