@@ -212,7 +212,7 @@ class RunProgress:
         if row["outcome"] == TrialOutcome.ERROR:
             self._problem(row["error_type"] or "error", row["error_message"] or "", row)
         elif row["exit_code"] and row["outcome"] != TrialOutcome.MISSING:
-            message = f"the harness ended with {row['exit_code']} after it had written {row['outcome']}, which counts"
+            message = f"the harness ended with exit code {row['exit_code']} after it had written its output; the outcome {row['outcome']} counts"
             self._problem("harness_exit_nonzero", message, row)
         if row.get("hook_events_invalid"):
             self._problem("hook_events_invalid", row["hook_event_problems"][0], row)

@@ -326,8 +326,8 @@ def _snapshot_of(run: RunFolder, root: Path) -> ProjectSnapshot:
         found = take_snapshot(root, root / LAB / "cache", run.config.runtime.workspace.ignore)
     if found.manifest.digest != digest:
         raise RunChangedError(
-            f"The project {root} was changed since {run.run_id} began, and its snapshot is gone.",
-            remedy="Trials of two versions must not stand in one table: start a new run.",
+            f"The project {root} was changed since {run.run_id} began, and its snapshot is missing from the cache.",
+            remedy="Trials of two versions of the project must not be in one table: start a new run.",
         )
     return found
 
@@ -336,7 +336,7 @@ def _writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExperimentInvalidError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+        raise ExperimentInvalidError(f"The folder {folder} cannot be created: {error.strerror}.") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ExperimentInvalidError(f"The folder {folder} cannot be written.")
 
@@ -350,5 +350,5 @@ def _disk_errors_of(run_dir: Path) -> Iterator[None]:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         raise RunDiskFullError(
-            f"The disk of {run_dir} is full.", remedy=f"Free some, then: lab run --continue {run_dir}"
+            f"The disk of {run_dir} is full.", remedy=f"Free disk space, then run: lab run --continue {run_dir}"
         ) from error

@@ -122,7 +122,7 @@ class PlanRunner:
         config, run_id = self._context.config, self._context.run_id
         trial = trial_at(slot, config, self._tasks, run_id=run_id, previous_id=self._last_of_chain.get(chain))
         if slot.variant in self._pruned:
-            message = "its variant was given up after too many failures in a row"
+            message = "its variant was pruned after too many consecutive failures"
             self._record(slot, skipped_trial(config, trial, ErrorType.PRUNED, message))
             return
         future = self._executor.submit(trial)

@@ -110,7 +110,7 @@ def test_clean_never_takes_a_run_at_work_for_an_old_one(tmp_path: Path) -> None:
     refused: list[RelabError] = []
 
     def tell(*_: object) -> None:
-        with pytest.raises(RelabError, match="at work") as caught:
+        with pytest.raises(RelabError, match="working on") as caught:
             runs.service.plan_cleaning(runs.project.root, older_than_us=30 * DAY_US)
         refused.append(caught.value)
 

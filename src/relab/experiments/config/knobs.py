@@ -218,7 +218,7 @@ def _item(node: Any, part: str, knob: Knob) -> Any:
     if isinstance(node, list) and _INDEX.fullmatch(part) and int(part) < len(node):
         return node[int(part)]
     raise ExperimentInvalidError(
-        f"The knob {knob.id!r} points to {knob.json_pointer}, where the experiment has nothing."
+        f"The knob {knob.id!r} points to {knob.json_pointer}, which does not exist in the experiment."
     )
 
 

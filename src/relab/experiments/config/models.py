@@ -23,7 +23,7 @@ IN_PATHS: Final = ("/out/", "/state/", "/workspace/")
 
 
 class IntegrationLevel(StrEnum):
-    """How much a harness tells."""
+    """How much a harness reports to the runner."""
 
     CLI_BASIC = "cli_basic"
     CLI_EVENTS = "cli_events"
@@ -43,7 +43,7 @@ class Scheduling(StrEnum):
 def _check_inner_path(path: str) -> str:
     # An empty part would make the rest an absolute path on the runner's machine.
     if not path.startswith(IN_PATHS) or not {"", ".", ".."}.isdisjoint(path.split("/")[2:]):
-        raise ValueError(f"a file under one of {', '.join(IN_PATHS)} is expected")
+        raise ValueError(f"the path must be a file below one of {', '.join(IN_PATHS)}")
     return path
 
 
@@ -60,7 +60,7 @@ class _Section(BaseModel):
 
 
 class Identity(_Section):
-    """What the experiment is called."""
+    """The id and the name of the experiment."""
 
     id: ExternalId
     name: Annotated[str, Field(min_length=1, max_length=500)]
@@ -82,14 +82,14 @@ class Dataset(_Section):
 
 
 class Retry(_Section):
-    """When a trial is tried again. Only the last attempt counts; all are recorded."""
+    """When a trial is retried. Only the last attempt counts; all attempts are recorded."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 1
     retry_on: list[Literal["error", "timeout", "failure"]] = ["error", "timeout"]
 
 
 class Pruning(_Section):
-    """When a variant is given up."""
+    """When the remaining trials of a variant are skipped."""
 
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = None
 
@@ -98,7 +98,7 @@ ComparisonDesign = Literal["paired", "unpaired", "none"]
 
 
 class Policies(_Section):
-    """How trials are ordered, isolated, repeated and given up."""
+    """The order, the state, the retries and the pruning of trials."""
 
     scheduling: Annotated[Scheduling, Field(strict=False)] = Scheduling.PAIRED_INTERLEAVED
     state: Annotated[StatePolicy, Field(strict=False)] = StatePolicy.ISOLATE_PER_TRIAL
@@ -126,7 +126,7 @@ class Design(_Section):
 
 
 class Analysis(_Section):
-    """The questions. The primary metrics are the family that is corrected for its number."""
+    """The metrics to compare. Intervals of the primary metrics are corrected for their number."""
 
     primary_metrics: list[str] = ["success"]
     secondary_metrics: list[str] = []
@@ -135,7 +135,7 @@ class Analysis(_Section):
 
 
 class MetricConfig(_Section):
-    """A figure to take from each trial."""
+    """A metric that is measured in each trial."""
 
     id: ExternalId
     source: Literal["runner", "output", "events", "artifacts"]
@@ -158,7 +158,7 @@ class MetricConfig(_Section):
 
 
 class Guardrail(_Section):
-    """A limit on a metric; a trial beyond it is marked in the tables."""
+    """The largest allowed value of a metric; the tables mark trials above it."""
 
     metric_id: ExternalId
     max: float
@@ -173,7 +173,7 @@ class Artifacts(_Section):
 
 
 class Variant(_Section):
-    """What is compared: the bindings that the harness gets."""
+    """One of the compared variants: its id, and the bindings that the harness gets."""
 
     variant_id: ExternalId
     bindings: dict[str, Any] = {}
@@ -186,14 +186,14 @@ class HarnessEvents(_Section):
 
 
 class ControlPlane(_Section):
-    """Where the harness reads whether to go on."""
+    """The control file, from which a harness reads whether to continue."""
 
     mode: Literal["file", "sdk"] = "file"
     path: InnerPath = "/state/lab_control.json"
 
 
 class Environment(_Section):
-    """What the harness gets beside the runner's own variables."""
+    """Environment variables of the harness, in addition to those of the runner."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
@@ -210,7 +210,7 @@ class Environment(_Section):
 
 
 class Harness(_Section):
-    """The team's own program."""
+    """The program under test."""
 
     mode: Literal["cli"] = "cli"
     command: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -228,12 +228,12 @@ class Harness(_Section):
         for index, path in enumerate(paths):
             for other in paths[:index]:
                 if path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/"):
-                    raise ValueError(f"input, output, events and control are files of their own, not twice {other!r}")
+                    raise ValueError(f"input, output, events and control need different files; {other!r} is used twice")
         return self
 
 
 class Resources(_Section):
-    """Limits of a trial, by default as `limits.py` has them; 0 is no limit. What enforces each is recorded."""
+    """Resource limits of a trial; 0 means no limit. The state inventory records what enforces each."""
 
     cpu_count: Annotated[float, Field(gt=0)] | None = None
     memory_mb: Annotated[int, Field(ge=0)] | None = None
@@ -253,14 +253,14 @@ class Resources(_Section):
 
 
 class Hardening(_Section):
-    """What a container may not do."""
+    """Restrictions of a container."""
 
     no_new_privileges: bool = True
     drop_all_caps: bool = True
 
 
 class SandboxConfig(_Section):
-    """The room that a trial runs in."""
+    """The sandbox that trials run in."""
 
     mode: Annotated[SandboxMode, Field(strict=False)] = SandboxMode.LOCAL
     engine: Literal["docker"] = "docker"
@@ -273,7 +273,7 @@ class SandboxConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """What the room is connected to."""
+    """The network access of trials."""
 
     mode: Annotated[NetworkMode, Field(strict=False)] = NetworkMode.NONE
     allowed_hosts: list[Annotated[str, AfterValidator(_check_host)]] = []
@@ -286,7 +286,7 @@ class NetworkConfig(_Section):
 
 
 class Timeouts(_Section):
-    """How long things may take, in seconds."""
+    """Time-outs of a trial, in seconds."""
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = DEFAULT_TRIAL_SECONDS
     tool_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -294,7 +294,7 @@ class Timeouts(_Section):
 
 
 class Budgets(_Section):
-    """How much a trial may do, by its own events."""
+    """Budgets of a trial, counted from its events."""
 
     max_steps: Annotated[int, Field(ge=1)] | None = None
     max_total_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -324,7 +324,7 @@ class RuntimeConfig(_Section):
 
 
 class Validity(_Section):
-    """What makes a run worth nothing."""
+    """Which violations make the runner refuse a run."""
 
     fail_on_state_leak: bool = True
     fail_on_profile_invariant_violation: bool = True

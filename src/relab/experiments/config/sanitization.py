@@ -14,7 +14,7 @@ _NORMAL: Final = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHA
 
 
 class Profile(StrEnum):
-    """The profiles there are; an unknown one is refused."""
+    """The names of the profiles; an unknown name is rejected."""
 
     NONE = "none"
     HERMETIC_FUNCTIONAL = "hermetic_functional"
@@ -48,8 +48,8 @@ EFFECTS: Final[Mapping[Profile, ProfileEffect]] = {
         "Own home and temporary folder for each trial; UTC, C.UTF-8 and a fixed hash seed.", True, True, False, False
     ),
     Profile.HERMETIC_FUNCTIONAL_V2: ProfileEffect(
-        "As hermetic_functional; besides, each trial must start from the project's snapshot alone, "
-        "and an open network or state that is carried over is a violation.",
+        "Like hermetic_functional; in addition, each trial must start from the project's snapshot alone, "
+        "and full network access or state that is carried over is a violation.",
         True,
         True,
         True,
@@ -94,5 +94,5 @@ def violations(profile: Profile, *, state_policy: StatePolicy, network_effective
     if effect.fresh_state and state_policy.carries_state:
         found.append(f"state policy {state_policy} carries state from trial to trial")
     if effect.closed_network and network_effective == "full":
-        found.append("the network is open in full")
+        found.append("trials have full network access")
     return found

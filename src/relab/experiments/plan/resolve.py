@@ -118,8 +118,8 @@ def check_harness(resolved: Resolved) -> None:
         return
     if script.path is not None and not script.exists:
         raise ExperimentInvalidError(
-            f"The harness {script.path} is not there: runtime.harness.command is {command}.",
-            remedy="The command is resolved from the project's root, the folder that holds .lab/.",
+            f"The harness {script.path} does not exist: runtime.harness.command is {command}.",
+            remedy="The command is resolved from the project's root, the folder that contains .lab/.",
         )
     # The experiment may set another PATH than that of this process.
     is_elsewhere = in_image or "/" in command[0] or "PATH" in resolved.config.runtime.harness.environment.set
@@ -128,7 +128,7 @@ def check_harness(resolved: Resolved) -> None:
     if not script.executable:
         raise ExperimentInvalidError(
             f"The harness {script.path} is not executable.",
-            remedy=f"Make it so (chmod +x {script.path}), or name its interpreter first in runtime.harness.command.",
+            remedy=f"Run chmod +x {script.path}, or start runtime.harness.command with an interpreter.",
         )
 
 
@@ -142,16 +142,16 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
     mode = sandbox.mode
     if command is Command.RUN_EXPERIMENT and network.mode is not NetworkMode.NONE:
         raise PostureRefusedError(
-            f"run-experiment demands runtime.network.mode 'none', and it is {network.mode.value!r}.",
-            remedy="Use `lab run` for anything else.",
+            f"run-experiment requires runtime.network.mode 'none', but it is {network.mode.value!r}.",
+            remedy="Set the mode to 'none', or use `lab run`.",
         )
     # The commands for development and for results demand a sandbox that isolates; a container is the default one.
     if container or (command is not Command.RUN and (mode.kind.runs_image or not mode.kind.isolates)):
         if sandbox.image is None:
             flag = f"{command.value} --container" if container else command.value
             raise PostureRefusedError(
-                f"{flag} runs trials in a container, and runtime.sandbox.image is not set.",
-                remedy="Name an image, or set runtime.sandbox.mode to 'bwrap', the strict local sandbox.",
+                f"{flag} runs trials in a container, but runtime.sandbox.image is not set.",
+                remedy="Set runtime.sandbox.image, or set runtime.sandbox.mode to 'bwrap', which needs no image.",
             )
         mode = SandboxMode.CONTAINER
     elif mode.kind.runs_image and sandbox.image is None:
@@ -159,10 +159,10 @@ def with_posture(config: ExperimentConfig, command: Command, container: bool, wa
         mode = SandboxMode.LOCAL
     network_mode = NetworkMode.FULL if command is Command.RUN_DEV else network.mode
     if not mode.kind.isolates and network_mode is not NetworkMode.FULL:
-        as_root = ", and they are root, as lab is" if os.geteuid() == 0 else ""
+        as_root = ", as root" if os.geteuid() == 0 else ""
         warnings.append(
-            f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach whatever this machine "
-            f"does{as_root} (set runtime.sandbox.mode to 'bwrap' for a room without a way out)"
+            f"a plain local run cannot enforce network mode {network_mode.value!r}: trials reach everything that this "
+            f"machine reaches{as_root} (set runtime.sandbox.mode to 'bwrap' to isolate them)"
         )
     chosen = _with(config, mode, network_mode)
     _check_profile(chosen, command)
@@ -198,9 +198,9 @@ def _check_profile(config: ExperimentConfig, command: Command) -> None:
     # `run-dev` always opens the network; the rows of its trials record the violation.
     if found and config.validity.fail_on_profile_invariant_violation and command is not Command.RUN_DEV:
         raise PostureRefusedError(
-            f"The sanitization profile {profile.value!r} cannot hold: {found[0]}. {EFFECTS[profile].summary}",
+            f"The sanitization profile {profile.value!r} would be violated: {found[0]}. {EFFECTS[profile].summary}",
             remedy=f"Set design.sanitization_profile to {Profile.HERMETIC_FUNCTIONAL.value}, or "
-            "validity.fail_on_profile_invariant_violation to false, and the rows of all trials say so.",
+            "validity.fail_on_profile_invariant_violation to false to record the violation in the rows of all trials.",
         )
 
 

@@ -139,7 +139,7 @@ def open_run(path: Path) -> RunFolder:
     try:
         run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
     except (KeyError, TypeError) as error:
-        raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or of another type") from error
+        raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or has another type") from error
     if sha256_of(resolved) != digest:
         raise damaged(path / RESOLVED, f"was changed since the run began: {MANIFEST} names another digest")
     try:
@@ -154,7 +154,7 @@ def _read(folder: Path, name: str) -> Any:
         return json.loads((folder / name).read_bytes())
     except FileNotFoundError as error:
         raise RunNotFoundError(
-            f"{folder} is no run: {error.filename} is not there.",
+            f"{folder} is not the folder of a run: {error.filename} does not exist.",
             remedy="Give the folder of a run: .lab/runs/<run_id>.",
         ) from error
     except OSError as error:
@@ -177,7 +177,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunBusyError(f"Another process is at work on {path}.") from error
+            raise RunBusyError(f"Another process is working on {path}.") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -207,6 +207,6 @@ def check_room(folder: Path, *, trials: int, at_once: int, snapshot_bytes: int, 
     if needed > free:
         mb = 1_048_576
         raise RunDiskFullError(
-            f"{trials:,} trials need about {needed // mb:,} MB below {folder}, and {free // mb:,} MB are free.",
-            remedy="Keep fewer workspaces (--keep-workspaces failed), or ignore more in runtime.workspace.ignore.",
+            f"{trials:,} trials need about {needed // mb:,} MB in {folder}, but only {free // mb:,} MB are free.",
+            remedy="Keep fewer workspaces (--keep-workspaces failed), or add more files to runtime.workspace.ignore.",
         )

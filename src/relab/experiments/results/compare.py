@@ -251,10 +251,7 @@ class _Judge:
     def result(self, variant: str, question: _Question | str, sample: Sample | None) -> GateResult:
         """Judge one gate for one variant; a `question` that is text is a metric without a known direction: INVALID."""
         if isinstance(question, str) or sample is None:
-            reason = (
-                f"whether more or less of {question!r} is better is not known; "
-                "declare its direction under metrics, or give a gate"
-            )
+            reason = f"the direction of {question!r} is unknown; declare it under metrics, or give a gate"
             return GateResult(variant, str(question), f"{question} is better", Judgement(Verdict.INVALID, reason))
         metric = question.gate.metric
         delta = sample.estimate(level=self.joint.each, seed=self.facts.config.design.random_seed)

@@ -113,10 +113,13 @@ def _attested_files(facts: RunFacts) -> Mapping[str, str] | None:
     document = read_attestation(facts.run_dir)
     if document is None:
         if "journal" in facts.manifest.get("ext", {}):
-            raise damaged(facts.run_dir / ATTESTATION, "is missing, and the run says that it is complete")
+            raise damaged(facts.run_dir / ATTESTATION, "is missing, although the status of the run is completed")
         return None
     if document["ext"].get("complete") is False:
-        raise damaged(facts.run_dir / RUN_CONTROL, f"says {COMPLETED!r}, and {ATTESTATION} says that the run is not")
+        raise damaged(
+            facts.run_dir / RUN_CONTROL,
+            f"has the status {COMPLETED!r}, but {ATTESTATION} says that the run is not complete",
+        )
     found: Mapping[str, str] | None = document["ext"].get("files")
     return found
 

@@ -107,7 +107,7 @@ def read_facts(run_dir: Path) -> RunFacts:
     path = run_dir / RESOLVED
     if not path.is_file():
         raise RunNotFoundError(
-            f"{run_dir} is no run of an experiment: it has no {RESOLVED}.",
+            f"{run_dir} is not the folder of a run: it has no {RESOLVED}.",
             remedy="Give the folder of a run, such as .lab/runs/<run_id>.",
         )
     try:
@@ -129,7 +129,7 @@ def _status(path: Path) -> str | None:
         return None
     status = _read_object(path).get("status")
     if status not in STATUSES:
-        raise damaged(path, f"has the status {status!r}, which no run has")
+        raise damaged(path, f"has the invalid status {status!r}")
     return str(status)
 
 
@@ -150,5 +150,5 @@ def _read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise damaged(path, f"cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise damaged(path, "holds no JSON object")
+        raise damaged(path, "is not a JSON object")
     return value

@@ -91,7 +91,7 @@ class TrialRunner:
             if error.errno in _NO_ROOM:
                 raise RunDiskFullError(
                     f"The disk of {context.run_dir} is full; trial {trial.ids.trial_id} has no result.",
-                    remedy=f"Free some, then: lab run --continue {context.run_dir}",
+                    remedy=f"Free disk space, then run: lab run --continue {context.run_dir}",
                 ) from error
             return self._broken(trial, folder, error, begun)
 

@@ -59,7 +59,9 @@ def run_setup(
         code = _wait(sandbox, launch)
         if code != 0:
             said = redactor.text(_end_of(folder.stdout) + _end_of(folder.stderr))
-            raise ExperimentInvalidError(f"The setup command ended with {code}: {said[-_SHOWN_CHARS:].strip()}")
+            raise ExperimentInvalidError(
+                f"The setup command ended with exit code {code}: {said[-_SHOWN_CHARS:].strip()}"
+            )
         # Without ignore patterns, because the command may have made ignored files, such as node_modules.
         made = take_snapshot(folder.workspace, cache)
         remove_tree(folder.root)

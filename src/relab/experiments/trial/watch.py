@@ -206,7 +206,7 @@ def _disk(running: RunningAttempt, bounds: WatchLimits) -> tuple[ErrorType, str]
 
 
 def _too_much_written(bounds: WatchLimits) -> tuple[ErrorType, str]:
-    what = f"the trial has written more than {bounds.disk_bytes / MB:,.0f} MB, its copy of the project included"
+    what = f"the trial has written more than {bounds.disk_bytes / MB:,.0f} MB, including its copy of the project"
     return ErrorType.DISK_LIMIT, f"{what}; to allow more, set runtime.workspace.max_written_mb"
 
 

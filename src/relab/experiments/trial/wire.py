@@ -202,13 +202,15 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
         return _read_last_line(stdout, ids, exit_code, below)
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
     if raw is None:
-        return _unread(ErrorType.INVALID_OUTPUT, f"the output is no file of at most {MAX_OUTPUT_BYTES:,} bytes")
+        return _unread(
+            ErrorType.INVALID_OUTPUT, f"the output must be a regular file of at most {MAX_OUTPUT_BYTES:,} bytes"
+        )
     try:
         document = parse_json(raw)
     except MalformedBodyError as error:
         return _unread(ErrorType.INVALID_OUTPUT, str(error).replace("The body", "the output", 1))
     if not isinstance(document, dict):
-        return _unread(ErrorType.INVALID_OUTPUT, "the output is no JSON object")
+        return _unread(ErrorType.INVALID_OUTPUT, "the output must be a JSON object")
     return _check(document, ids)
 
 
@@ -238,7 +240,7 @@ def _check(document: dict[str, Any], ids: TrialIds) -> ReadOutput:
             document,
             None,
             ErrorType.FOREIGN_OUTPUT,
-            f"the output carries another trial's ids: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
+            f"the output has the ids of another trial: {wrong[0]} is {str(getattr(output.ids, wrong[0]))[:100]!r}",
         )
     return ReadOutput(document, output)
 

@@ -69,7 +69,7 @@ class Clone:
             OSError: a file cannot be read, or the folder is no longer a folder.
         """
         if self.root.is_symlink():
-            raise NotADirectoryError(errno.ENOTDIR, "A link stands in the place of the workspace", str(self.root))
+            raise NotADirectoryError(errno.ENOTDIR, "The workspace was replaced by a link", str(self.root))
         try:
             return self._read()
         except PermissionError:
@@ -113,7 +113,9 @@ def take_snapshot(root: Path, cache: Path, ignore: Iterable[str] = ()) -> Projec
             TreeCopier(root, manifest).copy(building)
             for path, entry in manifest.files.items():
                 if _digest_at(building / path, entry) != entry.digest:
-                    raise ExperimentInvalidError(f"The file {root / path} changed while it was copied; start again.")
+                    raise ExperimentInvalidError(
+                        f"The file {root / path} changed while it was copied; start the run again."
+                    )
             _move(building, target)
         except OSError as error:
             raise _no_room(error, root) from error
@@ -194,7 +196,7 @@ def _read_manifest(root: Path, spec: GitIgnoreSpec | None) -> FileManifest:
     except OSError as error:
         raise ExperimentInvalidError(
             f"The project's file {error.filename} cannot be read: {error.strerror}.",
-            remedy="Name it in runtime.workspace.ignore if no trial needs it.",
+            remedy="If no trial needs it, add it to runtime.workspace.ignore.",
         ) from error
     return FileManifest(files)
 
@@ -258,6 +260,7 @@ def _make_parents(path: Path, root: Path) -> list[str]:
 def _no_room(error: OSError, root: Path) -> Exception:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return RunDiskFullError(
-            f"There is no room for a copy of {root}.", remedy="Free some, or ignore more in runtime.workspace.ignore."
+            f"The disk has too little free space for a copy of {root}.",
+            remedy="Free disk space, or add more files to runtime.workspace.ignore.",
         )
     return ExperimentInvalidError(f"The project {root} cannot be copied: {error}.")

@@ -58,7 +58,7 @@ def test_violations(profile: Profile, state: StatePolicy, network: NetworkMode) 
     strict = profile is Profile.HERMETIC_FUNCTIONAL_V2
     found = violations(profile, state_policy=state, network_effective=network.value)
 
-    assert ("the network is open in full" in found) == (strict and network is NetworkMode.FULL)
+    assert ("trials have full network access" in found) == (strict and network is NetworkMode.FULL)
     carries = f"state policy {state} carries state from trial to trial"
     assert (carries in found) == (strict and state is not StatePolicy.ISOLATE_PER_TRIAL)
     assert len(found) <= 2

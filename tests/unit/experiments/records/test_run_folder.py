@@ -53,10 +53,10 @@ def test_a_run_that_was_begun_is_found(run: RunFolder) -> None:
 
 def test_a_folder_without_a_manifest_is_no_run(run: RunFolder, tmp_path: Path) -> None:
     for folder in (tmp_path / "none", tmp_path):
-        with pytest.raises(RunNotFoundError, match=r"is no run: .*manifest\.json is not there"):
+        with pytest.raises(RunNotFoundError, match=r"is not the folder of a run: .*manifest\.json does not exist"):
             open_run(folder)
     (run.path / RESOLVED).unlink()
-    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json is not there"):
+    with pytest.raises(RunNotFoundError, match=r"resolved_experiment\.json does not exist"):
         open_run(run.path)
 
 
@@ -138,7 +138,7 @@ def test_a_run_is_one_processs_and_a_killed_one_lets_go(run: RunFolder) -> None:
     process = holder(run)
     try:
         assert run.status() == "running"
-        with pytest.raises(RunBusyError, match="Another process is at work"), locked(run.path):
+        with pytest.raises(RunBusyError, match="Another process is working on"), locked(run.path):
             pytest.fail("two processes hold one run")
         # The lock still says who holds it.
         assert (run.path / LOCK).read_text() == str(process.pid)

@@ -250,7 +250,7 @@ def test_the_worst_of_all_variants_decides(tmp_path: Path) -> None:
     ("gates", "metrics", "reason"),
     [
         (["acuracy>=0"], [], "no trial has a figure for 'acuracy'"),
-        ([], ["acuracy"], "whether more or less of 'acuracy' is better is not known"),
+        ([], ["acuracy"], "the direction of 'acuracy' is unknown"),
         ([], ["nonsense_loss"], "no trial has a figure for 'nonsense_loss'"),
     ],
 )
@@ -352,7 +352,7 @@ def test_a_gate_that_cannot_be_read_is_the_callers_mistake(tmp_path: Path) -> No
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(RunNotFoundError, match="is no run of an experiment"):
+    with pytest.raises(RunNotFoundError, match="is not the folder of a run"):
         judge(tmp_path)
     run_dir = write_run(tmp_path / "run", scored(1.1))
     (run_dir / "resolved_experiment.json").write_text('{"version": "0.3"}')

@@ -108,8 +108,8 @@ def test_each_line_of_a_file_of_lines_is_checked(tmp_path: Path) -> None:
     ("content", "schema", "says"),
     [
         ("{", None, "is not valid JSON"),
-        ("", None, "holds no document"),
-        ("{}", None, "does not say its schema_version"),
+        ("", None, "contains no document"),
+        ("{}", None, "has no schema_version"),
         ("{}", "trial_output_v9", "There is no schema 'trial_output_v9'"),
     ],
 )

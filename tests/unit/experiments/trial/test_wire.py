@@ -212,7 +212,7 @@ def test_the_output_of_another_trial(trial: Trial, name: str, value: Any) -> Non
     found = trial.read()
 
     assert (found.output, found.error_type) == (None, ErrorType.FOREIGN_OUTPUT)
-    assert found.message == f"the output carries another trial's ids: {name} is {str(value)!r}"
+    assert found.message == f"the output has the ids of another trial: {name} is {str(value)!r}"
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_huge_output_is_refused_without_reading_it_whole(trial: Trial, monkeyp
 
     assert (found.error_type, found.message) == (
         ErrorType.INVALID_OUTPUT,
-        "the output is no file of at most 1,000 bytes",
+        "the output must be a regular file of at most 1,000 bytes",
     )
     with trial.output.open("r+b") as file:
         file.truncate(2**42)
