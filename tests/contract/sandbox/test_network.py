@@ -15,7 +15,7 @@ import pytest
 
 from contract.sandbox.rooms import PATH, Rooms, make_rooms
 from relab.experiments.sandbox.egress_proxy import EgressProxy
-from relab.experiments.sandbox.namespaces import look_for_ways_out
+from relab.experiments.sandbox.namespaces import check_egress
 from relab.experiments.sandbox.protocol import Listener, NetworkMode, SandboxError
 
 PROXY_PORT = 3128
@@ -103,13 +103,13 @@ def test_a_plain_local_run_says_that_it_enforces_nothing(tmp_path: Path) -> None
 
 
 def test_the_self_test_does_not_pass_in_the_runners_own_network() -> None:
-    found = look_for_ways_out(os.getpid())
+    found = check_egress(os.getpid())
     assert found["performed"] is True
     assert found["passed"] is False
 
 
 def test_a_network_that_cannot_be_read_is_no_pass() -> None:
-    found = look_for_ways_out(2**22 + 1)
+    found = check_egress(2**22 + 1)
     assert found["performed"] is False
     assert "passed" not in found
 

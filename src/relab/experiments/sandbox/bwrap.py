@@ -25,17 +25,20 @@ from relab.experiments.sandbox.host_system import (
     make_etc,
     system_mounts,
 )
-from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
+from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import (
     RoomNetworks,
     call_all,
+    check_egress,
+    enforcement_of,
     listen_here,
-    look_for_ways_out,
     with_ports,
 )
-from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
+from relab.experiments.sandbox.ownership import SharedFolders, give, make_mountpoints
 from relab.experiments.sandbox.process import as_user
+from relab.experiments.sandbox.process_tree import descendants
 from relab.experiments.sandbox.protocol import (
+    PLACES,
     Folders,
     Launch,
     NetworkMode,
@@ -51,7 +54,6 @@ from relab.experiments.sandbox.user_namespace import REMEDY as USER_NAMESPACES
 from relab.experiments.sandbox.user_namespace import acting_as, make_user_namespace
 
 INSTALL: Final = "apt-get install bubblewrap"
-PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
 _CHECK_WITHIN_S = 20.0
 _ROOM: Final = (
     "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
@@ -107,7 +109,7 @@ class BwrapSandbox:
         self._shared: list[str] = []
         self._lock = threading.Lock()
         self._at_work: dict[int, BwrapRunning] = {}
-        self._lent: set[Path] = set()
+        self._shared_folders = SharedFolders()
 
     def prepare(self) -> None:
         """Remove the leftovers of an earlier runner of this run, and check that bubblewrap can make a safe room.
@@ -177,8 +179,7 @@ class BwrapSandbox:
             group = self._cgroups.make()
             if group is not None:
                 undo.callback(group.close)
-            for folder in (launch.folders.harness, launch.folders.dataset):
-                self._lend(folder)
+            self._shared_folders.lend(launch.folders, self._user)
             make_mountpoints(launch)
             give(launch.folders, self._user)
             room = Room(
@@ -242,12 +243,6 @@ class BwrapSandbox:
             name = folder.name
             if name.startswith(f"relab-room-{self._run_id}-") and not name.startswith(own):
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _lend(self, folder: Path) -> None:
-        with self._lock:
-            if folder not in self._lent:
-                lend(folder, self._user)
-                self._lent.add(folder)
 
     def _other_user(self) -> TrialUser | None:
         return None if self._user.is_runner else self._user
@@ -334,9 +329,7 @@ class BwrapSandbox:
         if self._network is NetworkMode.FULL:
             test: dict[str, Any] = {"performed": False, "reason": "the network is asked for in full"}
             return Posture(NetworkMode.FULL, "none", test, mounts, limits)
-        by_proxy = self._network is NetworkMode.ALLOWLIST
-        enforcement = "network_namespace_and_proxy" if by_proxy else "network_namespace"
-        test = look_for_ways_out(pid)
+        test = check_egress(pid)
         if not test["performed"]:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
-        return Posture(self._network, enforcement, test, mounts, limits)
+        return Posture(self._network, enforcement_of(self._network), test, mounts, limits)

@@ -17,10 +17,19 @@ from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.cgroups import group_of
 from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.docker_running import DockerRunning
-from relab.experiments.sandbox.limit_watch import LimitWatch, descendants
-from relab.experiments.sandbox.namespaces import RoomNetworks, call_all, listen_here, look_for_ways_out, with_ports
-from relab.experiments.sandbox.ownership import give, lend, make_mountpoints
+from relab.experiments.sandbox.limit_watch import LimitWatch
+from relab.experiments.sandbox.namespaces import (
+    RoomNetworks,
+    call_all,
+    check_egress,
+    enforcement_of,
+    listen_here,
+    with_ports,
+)
+from relab.experiments.sandbox.ownership import SharedFolders, give, make_mountpoints
+from relab.experiments.sandbox.process_tree import descendants
 from relab.experiments.sandbox.protocol import (
+    PLACES,
     Folders,
     Launch,
     NetworkMode,
@@ -33,7 +42,6 @@ from relab.experiments.sandbox.rlimits import WATCHED
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
 
 INSTALL: Final = "apt-get install docker.io, and start dockerd"
-PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
 RUN_LABEL: Final = "relab.run"
 _RUNNER_LABEL: Final = "relab.runner"
 _SHELL: Final = "/bin/sh"
@@ -98,7 +106,7 @@ class DockerSandbox:
         self._networks = RoomNetworks(run_id)
         self._lock = threading.Lock()
         self._at_work: dict[str, DockerRunning] = {}
-        self._lent: set[Path] = set()
+        self._shared_folders = SharedFolders()
         self._has_gate = False
         self._sets_files = self._limits.max_open_files is not None
         self._network_mode = "none"
@@ -174,8 +182,7 @@ class DockerSandbox:
             if is_shared:
                 found, ports = listen_here(launch.listeners)
                 closers += found
-            for folder in (launch.folders.harness, launch.folders.dataset):
-                self._lend(folder)
+            self._shared_folders.lend(launch.folders, self._user)
             make_mountpoints(launch)
             give(launch.folders, self._user)
             try:
@@ -208,12 +215,6 @@ class DockerSandbox:
         if self.image_digest is not None:
             with contextlib.suppress(EngineError):
                 self._remove(lambda runner: runner == self._runner)
-
-    def _lend(self, folder: Path) -> None:
-        with self._lock:
-            if folder not in self._lent:
-                lend(folder, self._user)
-                self._lent.add(folder)
 
     def forget(self, container: str) -> None:
         """Remove an attempt from the list of running attempts."""
@@ -312,12 +313,11 @@ class DockerSandbox:
         if self._network is NetworkMode.FULL:
             test: dict[str, Any] = {"performed": False, "reason": _NETWORK_CHECK, "network": self._network_mode}
             return Posture(NetworkMode.FULL, "none", test, mounts, enforced)
-        enforcement = "network_namespace_and_proxy" if self._network is NetworkMode.ALLOWLIST else "network_namespace"
-        test = look_for_ways_out(pid) | {"before_start": self._has_gate}
+        test = check_egress(pid) | {"before_start": self._has_gate}
         # Without a gate the harness may have ended before the test.
         if not test["performed"] and self._has_gate:
             raise SandboxError(f"the egress self-test cannot be made: {test['reason']}")
-        return Posture(self._network, enforcement, test, mounts, enforced)
+        return Posture(self._network, enforcement_of(self._network), test, mounts, enforced)
 
 
 def _ulimits(limits: ResourceLimits, launch: Launch) -> list[dict[str, Any]]:

@@ -103,18 +103,6 @@ class LimitWatch:
         return None
 
 
-def descendants(pid: int) -> list[int]:
-    """Return a process and its descendants; those whose parent has ended are missing."""
-    found = [pid]
-    # The loop appends to the list that it iterates over.
-    for parent in found:
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 read several times a second
-                with contextlib.suppress(OSError):
-                    found += map(int, Path(f"/proc/{parent}/task/{task}/children").read_bytes().split())
-    return found
-
-
 def use_of(pids: Iterable[int]) -> Use:
     """Return the memory and tasks of processes; shared pages count once per process. Ended processes are left out."""
     memory = tasks = 0

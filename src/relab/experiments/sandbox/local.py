@@ -10,7 +10,7 @@ from typing import Final
 
 from relab.experiments.sandbox.cgroups import Cgroups, Group
 from relab.experiments.sandbox.limit_watch import LimitWatch
-from relab.experiments.sandbox.namespaces import listen_here, with_ports
+from relab.experiments.sandbox.namespaces import call_all, listen_here, with_ports
 from relab.experiments.sandbox.ownership import reclaim
 from relab.experiments.sandbox.process import Child, end_all_orphans, stop_all, streams_of
 from relab.experiments.sandbox.protocol import (
@@ -77,8 +77,7 @@ class LocalSandbox:
                 _link(launch.folders, place, path)
             return self._start(launch, closers, ports)
         except BaseException:
-            for close in closers:
-                close()
+            call_all(closers)
             raise
 
     def close(self) -> None:
@@ -174,8 +173,7 @@ class LocalRunning:
         if self._group is not None:
             self._group.close()
             self._group = None
-        while self._closers:
-            self._closers.pop()()
+        call_all(self._closers)
         if not self._is_reclaimed:
             self._is_reclaimed = True
             reclaim(self._launch)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from relab.experiments.sandbox.process import MARKER, Child
-from relab.experiments.sandbox.protocol import Listener, SandboxError
+from relab.experiments.sandbox.protocol import Listener, NetworkMode, SandboxError
 
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWNET: Final = 0x40000000
@@ -38,7 +38,7 @@ _FD_BYTES: Final = array.array("i").itemsize
 Closer = Callable[[], None]
 
 
-def look_for_ways_out(pid: int) -> dict[str, Any]:
+def check_egress(pid: int) -> dict[str, Any]:
     """Perform the egress self-test on the network namespace of a process; return its result as JSON.
 
     The test passes if the namespace is not the runner's and all routes lead to the loopback device. `performed` is false
@@ -63,6 +63,11 @@ def look_for_ways_out(pid: int) -> dict[str, Any]:
         "routes": outward,
         "passed": is_apart and not outward,
     }
+
+
+def enforcement_of(network: NetworkMode) -> str:
+    """Return the name of the mechanism that enforces a restricted network mode."""
+    return "network_namespace_and_proxy" if network is NetworkMode.ALLOWLIST else "network_namespace"
 
 
 def exit_code_of(status: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class Places:
         """Convert a path of the wire contract, such as `/out/x`, to the path inside the sandbox."""
         _, top, rest = path.split("/", 2)
         return f"{getattr(self, top)}/{rest}"
+
+
+PLACES: Final = Places("/workspace", "/state", "/out", "/tmp", "/home/trial", "/harness", "/dataset")  # noqa: S108
+"""The paths that the wire contract defines, for sandboxes with a file system of their own."""
 
 
 class NetworkMode(StrEnum):
