@@ -12,7 +12,7 @@ from relab.experiments.errors import ExperimentInvalidError
 from relab.experiments.models import LOCAL_EXECUTOR, ExperimentRunSummary, OnResult, RunOptions, StopSwitch
 from relab.experiments.plan.resolve import Resolved
 from relab.experiments.records import cleaning
-from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 told to others from here
+from relab.experiments.records.cleaning import Cleaning as Cleaning  # noqa: PLC0414 part of this service
 from relab.experiments.records.run_folder import open_run
 from relab.experiments.results import listing
 from relab.experiments.results.compare import VariantComparison, parse_gates

@@ -153,13 +153,13 @@ NEVER_LET_GO = """
 import sys, time
 from pathlib import Path
 from contract.sandbox.rooms import make_rooms
-from relab.experiments.sandbox.bwrap_running import Room
+from relab.experiments.sandbox.bwrap_running import BwrapProcess
 
-def hesitate(room):
+def hesitate(process):
     print("made", flush=True)
     time.sleep(1000)
 
-Room.let_go = hesitate
+BwrapProcess.start_harness = hesitate
 rooms = make_rooms("bwrap", Path(sys.argv[1]))
 rooms.run_id = sys.argv[2]
 rooms.start(rooms.make(), 'touch "$out/started"')

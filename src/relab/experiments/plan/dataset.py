@@ -148,11 +148,11 @@ def index_tasks(path: Path, limit: int | None = None) -> TaskIndex:
     if _has_equals(marks):
         problems = sorted([*problems, *_duplicates(path, marks)])[:MAX_PROBLEMS]
     if problems:
-        told = tuple((f"{path}:{number}", problem) for number, problem in problems)
+        named = tuple((f"{path}:{number}", problem) for number, problem in problems)
         raise ExperimentInvalidError(
-            f"The data set {path} has {len(told)} invalid line{'s' if len(told) > 1 else ''}; "
-            f"the first is {told[0][0]}: {told[0][1]}.",
-            problems=told,
+            f"The data set {path} has {len(named)} invalid line{'s' if len(named) > 1 else ''}; "
+            f"the first is {named[0][0]}: {named[0][1]}.",
+            problems=named,
         )
     if not offsets:
         raise ExperimentInvalidError(f"The data set {path} has no tasks.", remedy="Write one JSON object per line.")
@@ -215,7 +215,7 @@ def _task(line: bytes) -> Task:
     except MalformedBodyError as error:
         raise ValueError(str(error).removeprefix("The body ").rstrip(".")) from error
     if not isinstance(row, dict):
-        raise ValueError("a task must be a JSON object")  # noqa: TRY004 told with the line, as all that is wrong with it
+        raise ValueError("a task must be a JSON object")  # noqa: TRY004 reported with its line, like the other problems
     if not _is_boundary(row):
         return Task(_task_id(row), row)
     if "task" not in row:

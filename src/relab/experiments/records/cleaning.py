@@ -13,7 +13,7 @@ from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.config.starter_files import EXPERIMENT, SCHEMA
 from relab.experiments.errors import RunBusyError, RunNotFoundError
 from relab.experiments.records.run_folder import open_run
-from relab.experiments.workspace.snapshots import remove_tree, use_of_disk
+from relab.experiments.workspace.untrusted_trees import remove_tree, use_of_disk
 
 
 @dataclass(frozen=True)

@@ -234,9 +234,11 @@ def _read_checked(path: Path, number: int, line: bytes, before: Head) -> tuple[d
     check = hashlib.sha256(before.check.encode() + payload).hexdigest()
     document = _parsed(path, number, line)
     if check.encode() != tail[len(_CHECK) : -len(_END)]:
-        stands = document.get("line")
-        if isinstance(stands, int) and stands != number:
-            raise damaged(path, f"is line {stands} of the journal: lines were removed, inserted or moved", line=number)
+        position = document.get("line")
+        if isinstance(position, int) and position != number:
+            raise damaged(
+                path, f"is line {position} of the journal: lines were removed, inserted or moved", line=number
+            )
         raise damaged(path, "was changed after it was written: its checksum does not match", line=number)
     del document["line"], document["check"]
     return document, Head(number - 1, check)

@@ -311,7 +311,7 @@ def _compare_all(
             "variant": variant,
             "baseline_success_rate": described[questions.baseline]["success_rate"],
             "variant_success_rate": described[variant]["success_rate"],
-            "metrics": [figures for who, _, figures in found if who == variant],
+            "metrics": [figures for name, _, figures in found if name == variant],
         }
         for variant in others
     ]

@@ -286,13 +286,13 @@ class _Judge:
     def _missing(self, variant: str, delta: Delta) -> str | None:
         """Return a sentence on the variant that lacks more than `MAX_MISSING` of its figures; None if neither does."""
         planned = self.data.tasks * self.facts.config.design.replications
-        for who in (self.baseline, variant):
-            there = int(self.data.task_means(who, delta.source_name).trials.sum())
+        for name in (self.baseline, variant):
+            there = int(self.data.task_means(name, delta.source_name).trials.sum())
             if delta.source_name == SUCCESS:
-                there -= self.data.missing_outcomes(who)
+                there -= self.data.missing_outcomes(name)
             if there < planned * (1 - MAX_MISSING):
                 return (
-                    f"{who!r} has {there:,} figures for {delta.metric!r} of {planned:,} planned trials; "
+                    f"{name!r} has {there:,} figures for {delta.metric!r} of {planned:,} planned trials; "
                     f"no more than {MAX_MISSING:.0%} may be missing"
                 )
         return None

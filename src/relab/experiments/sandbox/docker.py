@@ -19,7 +19,7 @@ from relab.experiments.sandbox.docker_engine import DockerEngine, EngineError
 from relab.experiments.sandbox.docker_running import DockerRunning
 from relab.experiments.sandbox.limit_watch import LimitWatch
 from relab.experiments.sandbox.namespaces import (
-    RoomNetworks,
+    SandboxNetworks,
     call_all,
     check_egress,
     enforcement_of,
@@ -103,7 +103,7 @@ class DockerSandbox:
         self._security = ["no-new-privileges"] if no_new_privileges else []
         self._cap_drop = ["ALL"] if drop_all_caps else []
         self._engine = engine or DockerEngine()
-        self._networks = RoomNetworks(run_id)
+        self._networks = SandboxNetworks(run_id)
         self._lock = threading.Lock()
         self._at_work: dict[str, DockerRunning] = {}
         self._shared_folders = SharedFolders()
@@ -199,7 +199,7 @@ class DockerSandbox:
                 closers += self._networks.serve(pid, launch.listeners)
             running.watch_limits(self._watch_of(pid, container))
             may_start = posture.egress_self_test.get("passed", True)
-            running.let_go(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
+            running.start_harness(posture, closers, with_line=self._has_gate, is_open=may_start or not self._has_gate)
             undo.pop_all()
         with self._lock:
             self._at_work[container] = running

@@ -19,8 +19,9 @@ from relab.experiments.trial.network_services import TrialServices
 from relab.experiments.trial.trial_folder import INPUT, TrialFolder, trial_folder
 from relab.experiments.trial.watch import MB
 from relab.experiments.workspace.copier import TreeCopier
-from relab.experiments.workspace.snapshots import Clone, clone, remove_tree
+from relab.experiments.workspace.snapshots import Clone, clone
 from relab.experiments.workspace.untrusted_files import read_plain, write_new, write_own
+from relab.experiments.workspace.untrusted_trees import remove_tree
 
 
 def folders_of(context: RunContext, folder: TrialFolder) -> Folders:

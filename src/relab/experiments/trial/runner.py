@@ -40,8 +40,9 @@ from relab.experiments.trial.rows import AttemptTimes, FinishedAttempt, error_of
 from relab.experiments.trial.trial_folder import INVENTORY, OUTPUT, STATE, TrialFolder, link_or_copy, trial_folder
 from relab.experiments.trial.watch import MB, AttemptEnd, WatchLimits, cut, watch
 from relab.experiments.workspace.manifests import compare
-from relab.experiments.workspace.snapshots import Clone, remove_hollow_files, remove_tree
+from relab.experiments.workspace.snapshots import Clone
 from relab.experiments.workspace.untrusted_files import write_own
+from relab.experiments.workspace.untrusted_trees import remove_hollow_files, remove_tree
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 _ANSWERING = frozenset((IntegrationLevel.SDK_CONTROL, IntegrationLevel.SDK_FULL))

@@ -13,7 +13,8 @@ from relab.experiments.sandbox.protocol import Launch, Sandbox, SandboxError
 from relab.experiments.trial.context import RunSettings
 from relab.experiments.trial.redaction import Redactor
 from relab.experiments.trial.trial_folder import TrialFolder
-from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, remove_tree, take_snapshot
+from relab.experiments.workspace.snapshots import ProjectSnapshot, clone, take_snapshot
+from relab.experiments.workspace.untrusted_trees import remove_tree
 
 WITHIN_S: Final = 3_600.0
 _SHOWN_CHARS = 2_000

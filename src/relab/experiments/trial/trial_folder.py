@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.sandbox.protocol import Folders
-from relab.experiments.workspace.snapshots import remove_tree
+from relab.experiments.workspace.untrusted_trees import remove_tree
 
 MANIFEST: Final = "manifest.json"
 RESOLVED: Final = "resolved_experiment.json"

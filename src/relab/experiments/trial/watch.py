@@ -15,8 +15,8 @@ import jiter
 from relab.experiments.config.limits import describe_exceeded
 from relab.experiments.models import ErrorType
 from relab.experiments.sandbox.protocol import ResourceLimits, RunningAttempt
-from relab.experiments.workspace.snapshots import size_of_copy
 from relab.experiments.workspace.untrusted_files import open_plain
+from relab.experiments.workspace.untrusted_trees import size_of_copy
 
 _FIRST_LOOK_S: Final = 0.05
 _LONGEST_LOOK_S: Final = 0.5

@@ -21,7 +21,7 @@ from relab.experiments.models import ErrorType, TrialIds, TrialOutcome
 from relab.experiments.plan.dataset import Task
 from relab.experiments.plan.trials import Trial
 from relab.experiments.sandbox.protocol import Places
-from relab.experiments.workspace.untrusted_files import open_plain, read_plain, stands
+from relab.experiments.workspace.untrusted_files import open_plain, path_exists, read_plain
 
 MAX_OUTPUT_BYTES: Final = 64 * 1_048_576
 MAX_LAST_LINE_BYTES: Final = 16 * 1_048_576
@@ -198,7 +198,7 @@ def read_output(path: Path, stdout: Path, ids: TrialIds, exit_code: int | None, 
         exit_code: of the harness, for the message if there is no output.
         below: the trial's folder; no link below it is followed.
     """
-    if not stands(path, below=below):
+    if not path_exists(path, below=below):
         return _read_last_line(stdout, ids, exit_code, below)
     raw = read_plain(path, MAX_OUTPUT_BYTES, below=below)
     if raw is None:

@@ -25,11 +25,7 @@ from relab.experiments.errors import ExperimentInvalidError, RunDiskFullError
 from relab.experiments.plan.dataset import WorkspaceFile
 from relab.experiments.workspace.copier import FileStamp, TreeCopier, seen_of
 from relab.experiments.workspace.manifests import FileEntry, FileManifest
-from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible
-from relab.experiments.workspace.untrusted_trees import remove_hollow_files as remove_hollow_files  # noqa: PLC0414 as above
-from relab.experiments.workspace.untrusted_trees import remove_tree as remove_tree  # noqa: PLC0414 told to others from here
-from relab.experiments.workspace.untrusted_trees import size_of_copy as size_of_copy  # noqa: PLC0414 as above
-from relab.experiments.workspace.untrusted_trees import use_of_disk as use_of_disk  # noqa: PLC0414 as above
+from relab.experiments.workspace.untrusted_trees import check_holes, make_accessible, remove_tree
 
 ALWAYS_IGNORED: Final = ("/.lab", ".git")
 """Patterns as in .gitignore; no pattern of the configuration can include these files again."""
