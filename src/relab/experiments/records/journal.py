@@ -26,8 +26,8 @@ import jiter
 import pydantic_core
 
 from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
+from relab.experiments.records.file_names import MANIFEST
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
-from relab.experiments.trial.trial_folder import MANIFEST
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"

@@ -21,9 +21,9 @@ from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError
 from relab.experiments.models import Keep
 from relab.experiments.plan.dataset import TaskIndex, index_tasks
+from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import begin_journal
 from relab.experiments.records.seals import damaged, digest_of_file
-from relab.experiments.trial.trial_folder import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.trial.wire import sha256_of, write_json
 
 BYTES_PER_TRIAL: Final = 40_960

@@ -10,7 +10,7 @@ from typing import Any, Final
 import jiter
 
 from relab.experiments.errors import RunDamagedError
-from relab.experiments.trial.trial_folder import ATTESTATION
+from relab.experiments.records.file_names import ATTESTATION
 from relab.experiments.trial.wire import sha256_of
 
 SEAL: Final = "seal"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from relab.experiments.records.file_names import ATTESTATION
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
 from relab.experiments.results.analysis import analyze_run
@@ -15,7 +16,6 @@ from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
 from relab.experiments.results.result_tables import write_tables
-from relab.experiments.trial.trial_folder import ATTESTATION
 from relab.experiments.trial.wire import to_json_bytes
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.errors import RunDamagedError
+from relab.experiments.records.file_names import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import read_journal
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
 from relab.experiments.results.result_tables import ANALYSIS, METRICS, TABLES, TRIALS
 from relab.experiments.results.run_metadata import COMPLETED, RunFacts, read_facts
 from relab.experiments.trial.evidence import REF, STORE
-from relab.experiments.trial.trial_folder import ATTESTATION, DATASET, DIGEST, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.workspace.untrusted_files import digest_plain
 
 _READ_BY_COMPARE: Final = frozenset(

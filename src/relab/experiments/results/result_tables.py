@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import jiter
 import pydantic_core
 
-from relab.experiments.trial.trial_folder import RESOLVED
+from relab.experiments.records.file_names import RESOLVED
 
 if TYPE_CHECKING:
     import duckdb

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunNotFoundError
+from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.seals import damaged
 from relab.experiments.results.result_tables import TRIALS, tables_dir
-from relab.experiments.trial.trial_folder import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.trial.wire import sha256_of
 
 MetricDirection = Literal["maximize", "minimize"]

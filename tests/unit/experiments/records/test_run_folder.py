@@ -16,8 +16,8 @@ import pytest
 from relab.experiments.errors import RunBusyError, RunChangedError, RunDamagedError, RunDiskFullError, RunNotFoundError
 from relab.experiments.models import Keep
 from relab.experiments.records import run_folder
+from relab.experiments.records.file_names import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
-from relab.experiments.trial.trial_folder import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.trial.wire import sha256_of
 from support.experiments.configs import config
 
