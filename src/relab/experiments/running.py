@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relab.core.clock import Clock, format_time
+from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.paths import LAB, runs_folder
 from relab.experiments.errors import ExperimentInvalidError, RunChangedError, RunDiskFullError
@@ -41,7 +42,6 @@ from relab.experiments.scheduling import PlanRunner
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.trial.harness_identity import harness_identity
 from relab.experiments.trial.redaction import Redactor
-from relab.experiments.trial.wire import sha256_of
 from relab.experiments.workspace.snapshots import ProjectSnapshot, cached_snapshot, take_snapshot
 from relab.stats.verdicts import Gate
 from relab.telemetry.service import TelemetryService
@@ -275,7 +275,7 @@ def _manifest_of(
     return run_manifest(
         run_id=run_id,
         created_at=format_time(now_us),
-        digest=sha256_of(config.resolved()),
+        digest=digest(config.resolved()),
         root=root,
         command=options.command.value,
         overrides=resolved.overrides,

@@ -17,6 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from relab.core.clock import format_time
+from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunBusyError, RunDiskFullError, RunNotFoundError
 from relab.experiments.models import Keep
@@ -24,7 +25,7 @@ from relab.experiments.plan.dataset import TaskIndex, index_tasks
 from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.journal import begin_journal
 from relab.experiments.records.seals import damaged, digest_of_file
-from relab.experiments.trial.wire import sha256_of, write_json
+from relab.experiments.trial.wire import write_json
 
 BYTES_PER_TRIAL: Final = 40_960
 """Estimated disk space of a trial's documents: ten blocks of a file system."""
@@ -47,8 +48,8 @@ class RunFolder:
     @property
     def digest(self) -> str:
         """The digest of the resolved experiment."""
-        digest: str = self.manifest["resolved_experiment"]["digest"]
-        return digest
+        recorded: str = self.manifest["resolved_experiment"]["digest"]
+        return recorded
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -68,11 +69,11 @@ class RunFolder:
             RunDamagedError: the copy is missing, unreadable, or was changed since the run began.
         """
         try:
-            digest = digest_of_file(self.dataset)
+            found = digest_of_file(self.dataset)
         except OSError as error:
             raise damaged(self.dataset, f"cannot be read: {error.strerror}") from error
-        if digest != self.facts["dataset_digest"]:
-            raise damaged(self.dataset, "was changed since the run began" if digest is not None else "is missing")
+        if found != self.facts["dataset_digest"]:
+            raise damaged(self.dataset, "was changed since the run began" if found is not None else "is missing")
         return index_tasks(self.dataset, self.config.dataset.limit)
 
     def write_control(self, status: str, now_us: int, active: tuple[str, str] | None = None) -> None:
@@ -137,10 +138,10 @@ def open_run(path: Path) -> RunFolder:
     """
     manifest, resolved = _read(path, MANIFEST), _read(path, RESOLVED)
     try:
-        run_id, digest, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
+        run_id, recorded, _ = manifest["run_id"], manifest["resolved_experiment"]["digest"], manifest["ext"]["command"]
     except (KeyError, TypeError) as error:
         raise damaged(path / MANIFEST, f"cannot be read: {error} is missing or has another type") from error
-    if sha256_of(resolved) != digest:
+    if digest(resolved) != recorded:
         raise damaged(path / RESOLVED, f"was changed since the run began: {MANIFEST} names another digest")
     try:
         config = ExperimentConfig.model_validate(resolved)

@@ -11,12 +11,12 @@ from typing import Any, Final, Literal
 import jiter
 from pydantic import ValidationError
 
+from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.errors import RunNotFoundError
 from relab.experiments.records.file_names import MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.seals import damaged
 from relab.experiments.results.result_tables import TRIALS, tables_dir
-from relab.experiments.trial.wire import sha256_of
 
 MetricDirection = Literal["maximize", "minimize"]
 
@@ -117,8 +117,8 @@ def read_facts(run_dir: Path) -> RunFacts:
         where = ".".join(map(str, problem["loc"])) or "the file"
         raise damaged(path, f"cannot be read: {where}: {problem['msg']}") from error
     manifest = _read_object(run_dir / MANIFEST)
-    digest = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
-    if digest is not None and sha256_of(jiter.from_json(path.read_bytes())) != digest:
+    recorded = manifest.get("resolved_experiment", {}).get("digest") if "ext" in manifest else None
+    if recorded is not None and digest(jiter.from_json(path.read_bytes())) != recorded:
         raise damaged(path, f"was changed since the run began: {MANIFEST} names another digest")
     return RunFacts(run_dir, config, manifest, _status(run_dir / RUN_CONTROL))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from relab.core.errors import MalformedBodyError
-from relab.core.json import canonical_json, parse_json
+from relab.core.json import parse_json
 from relab.experiments.config.models import ExperimentConfig
 from relab.experiments.config.sanitization import contract_profile
 from relab.experiments.models import ErrorType, TrialIds, TrialOutcome
@@ -312,8 +311,3 @@ def write_json(path: Path, document: Any) -> bytes:
 def to_json_bytes(document: Any) -> bytes:
     """Return a document as indented JSON with a newline at the end."""
     return pydantic_core.to_json(document, indent=2) + b"\n"
-
-
-def sha256_of(document: Any) -> str:
-    """Return `sha256:` and the hex digest of a document's canonical JSON (sorted keys, compact)."""
-    return "sha256:" + hashlib.sha256(canonical_json(document).encode()).hexdigest()

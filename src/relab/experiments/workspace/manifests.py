@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from relab.core.json import canonical_json
+from relab.core.json import digest
 
 
 class FileEntry(NamedTuple):
@@ -39,7 +38,7 @@ class FileManifest:
     def digest(self) -> str:
         """The digest over the paths, content digests and modes of all files."""
         rows = [[shown(entry.path), entry.digest, entry.mode] for entry in sorted(self.files.values())]
-        return "sha256:" + hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+        return digest(rows)
 
     def to_json(self, captured_at: str) -> dict[str, Any]:
         """Return a `workspace_snapshot_v1`."""

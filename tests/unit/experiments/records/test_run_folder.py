@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from relab.core.json import digest
 from relab.experiments.errors import RunBusyError, RunChangedError, RunDamagedError, RunDiskFullError, RunNotFoundError
 from relab.experiments.models import Keep
 from relab.experiments.records import run_folder
 from relab.experiments.records.file_names import LOCK, MANIFEST, RESOLVED, RUN_CONTROL
 from relab.experiments.records.run_folder import RunFolder, begin_run, check_room, locked, new_run_id, open_run
-from relab.experiments.trial.wire import sha256_of
 from support.experiments.configs import config
 
 NOW_US = 1_767_225_600_000_000
@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> RunFolder:
     manifest = {
         "schema_version": "manifest_v1",
         "run_id": "run_1",
-        "resolved_experiment": {"digest": sha256_of(experiment.resolved())},
+        "resolved_experiment": {"digest": digest(experiment.resolved())},
         "ext": {"command": "run", "dataset_digest": index_tasks(dataset).digest},
     }
     return begin_run(tmp_path / "runs" / "run_1", "run_1", experiment, dataset, manifest)

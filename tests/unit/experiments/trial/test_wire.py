@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from relab.core.json import digest
 from relab.experiments.config.models import Variant
 from relab.experiments.models import ErrorType, TrialOutcome
 from relab.experiments.plan import trials as planned
@@ -22,7 +23,6 @@ from relab.experiments.trial.wire import (
     error_output,
     numeric_metrics,
     read_output,
-    sha256_of,
     to_json_bytes,
     trial_input,
     write_json,
@@ -378,5 +378,5 @@ def test_the_control_file_tells_to_go_on() -> None:
 def test_digests_are_those_of_sorted_compact_json() -> None:
     expected = hashlib.sha256('{"a":[1,2.5,null],"b":"ä"}'.encode()).hexdigest()
 
-    assert sha256_of({"b": "ä", "a": [1, 2.5, None]}) == f"sha256:{expected}"
+    assert digest({"b": "ä", "a": [1, 2.5, None]}) == f"sha256:{expected}"
     assert json.loads(to_json_bytes({"b": "ä"})) == {"b": "ä"}
