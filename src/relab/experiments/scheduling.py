@@ -91,6 +91,8 @@ class PlanRunner:
                 continue
             except BaseException as error:  # noqa: BLE001 raised below, after the running trials
                 errors.append(error)
+                for waiting in self._chains.values():
+                    waiting.clear()
                 for future in list(self._running):
                     future.cancel()
         if errors:
