@@ -21,16 +21,16 @@ from relab.experiments.sandbox.protocol import (
     Listener,
     NetworkMode,
     Places,
-    ResourceLimits,
     RunningAttempt,
     Sandbox,
+    SandboxLimits,
 )
 from support.components.required import leave_out, require_program
 
 IMAGE = "relab-test:latest"
 INSTALL = ".ci/system-packages"
 PATH = "/usr/bin:/bin"
-NO_LIMITS = ResourceLimits()
+NO_LIMITS = SandboxLimits()
 _numbers = itertools.count(1)
 
 
@@ -68,7 +68,7 @@ class Rooms:
         return SandboxMode(self.kind).kind.isolates
 
     def make(
-        self, network: NetworkMode = NetworkMode.NONE, limits: ResourceLimits = NO_LIMITS, **options: Any
+        self, network: NetworkMode = NetworkMode.NONE, limits: SandboxLimits = NO_LIMITS, **options: Any
     ) -> Sandbox:
         """Return a sandbox that is prepared, and closed after the test."""
         options |= {"run_id": self.run_id, "image": IMAGE, "network": network, "limits": limits}

@@ -17,7 +17,7 @@ from relab.experiments.errors import SandboxUnavailableError
 from relab.experiments.sandbox.bwrap import BwrapSandbox
 from relab.experiments.sandbox.docker import DockerSandbox
 from relab.experiments.sandbox.docker_engine import DockerEngine
-from relab.experiments.sandbox.protocol import NetworkMode, ResourceLimits, SandboxError
+from relab.experiments.sandbox.protocol import NetworkMode, SandboxError, SandboxLimits
 from relab.experiments.sandbox.stale_processes import end_stale_processes
 
 
@@ -181,9 +181,9 @@ def test_a_runner_that_is_killed_while_it_makes_a_room_starts_nothing(tmp_path: 
 
 
 def test_a_room_of_the_same_run_that_is_at_work_is_left_alone(closed_rooms: Rooms) -> None:
-    first = closed_rooms.make(limits=ResourceLimits(memory_mb=128))
+    first = closed_rooms.make(limits=SandboxLimits(memory_mb=128))
     running, _ = closed_rooms.start(first, 'touch "$out/started"; read -r _ < /dev/zero; sleep 1000')
-    second = closed_rooms.make(limits=ResourceLimits(memory_mb=128))
+    second = closed_rooms.make(limits=SandboxLimits(memory_mb=128))
     second.close()
     assert running.wait(0) is None
     running.close()
@@ -191,7 +191,7 @@ def test_a_room_of_the_same_run_that_is_at_work_is_left_alone(closed_rooms: Room
 
 
 def test_missing_bubblewrap_is_named_with_what_installs_it() -> None:
-    sandbox = BwrapSandbox(run_id="r", network=NetworkMode.NONE, limits=ResourceLimits(), program="no-such-bwrap")
+    sandbox = BwrapSandbox(run_id="r", network=NetworkMode.NONE, limits=SandboxLimits(), program="no-such-bwrap")
     with pytest.raises(SandboxUnavailableError, match=r"no-such-bwrap is not installed.*apt-get install bubblewrap"):
         sandbox.prepare()
 
@@ -203,7 +203,7 @@ def test_a_bubblewrap_that_cannot_make_rooms_is_told() -> None:
         program = Path(name, "bwrap")
         program.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
         program.chmod(0o755)
-        sandbox = BwrapSandbox(run_id="r", network=NetworkMode.NONE, limits=ResourceLimits(), program=str(program))
+        sandbox = BwrapSandbox(run_id="r", network=NetworkMode.NONE, limits=SandboxLimits(), program=str(program))
         with pytest.raises(SandboxUnavailableError, match="No permissions to create new namespace"):
             sandbox.prepare()
         sandbox.close()
@@ -214,7 +214,7 @@ def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
         run_id="r",
         image=IMAGE,
         network=NetworkMode.NONE,
-        limits=ResourceLimits(),
+        limits=SandboxLimits(),
         engine=DockerEngine(tmp_path / "none.sock"),
     )
     with pytest.raises(SandboxUnavailableError, match=r"none.sock does not answer.*docker.io"):
@@ -224,9 +224,7 @@ def test_an_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
 
 def test_a_missing_image_is_named_and_not_pulled(tmp_path: Path) -> None:
     make_rooms("container", tmp_path)
-    sandbox = DockerSandbox(
-        run_id="r", image="relab-no-such-image:9", network=NetworkMode.NONE, limits=ResourceLimits()
-    )
+    sandbox = DockerSandbox(run_id="r", image="relab-no-such-image:9", network=NetworkMode.NONE, limits=SandboxLimits())
     with pytest.raises(SandboxUnavailableError, match="relab-no-such-image:9"):
         sandbox.prepare()
 

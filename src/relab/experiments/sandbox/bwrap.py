@@ -44,8 +44,8 @@ from relab.experiments.sandbox.protocol import (
     NetworkMode,
     Places,
     Posture,
-    ResourceLimits,
     SandboxError,
+    SandboxLimits,
 )
 from relab.experiments.sandbox.rlimits import set_rlimits
 from relab.experiments.sandbox.seccomp import compile_filter
@@ -89,7 +89,7 @@ class BwrapSandbox:
         *,
         run_id: str,
         network: NetworkMode,
-        limits: ResourceLimits,
+        limits: SandboxLimits,
         read_only_paths: Sequence[str] = (),
         user: str | None = None,
         program: str = "bwrap",

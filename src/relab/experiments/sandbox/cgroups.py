@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from relab.experiments.sandbox.protocol import ResourceLimits, SandboxError
+from relab.experiments.sandbox.protocol import SandboxError, SandboxLimits
 
 _CONTROLLERS: Final = {"memory_mb": "memory", "cpu_count": "cpu", "max_pids": "pids"}
 _CPU_PERIOD_US: Final = 100_000
@@ -70,7 +70,7 @@ class Group:
 
     @property
     def limits(self) -> frozenset[str]:
-        """The fields of `ResourceLimits` that the group enforces."""
+        """The fields of `SandboxLimits` that the group enforces."""
         controllers = {controller for hierarchy, _ in self._folders for controller in hierarchy.controllers}
         return frozenset(limit for limit, controller in _CONTROLLERS.items() if controller in controllers)
 
@@ -128,7 +128,7 @@ class Cgroups:
     """
 
     def __init__(
-        self, run_id: str, limits: ResourceLimits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1
+        self, run_id: str, limits: SandboxLimits, proc: Path = Path("/proc/self"), *, own_tasks: int = 1
     ) -> None:
         self._own_tasks = own_tasks
         self._prefix = f"relab-{run_id}-"

@@ -35,8 +35,8 @@ from relab.experiments.sandbox.protocol import (
     NetworkMode,
     Places,
     Posture,
-    ResourceLimits,
     SandboxError,
+    SandboxLimits,
 )
 from relab.experiments.sandbox.rlimits import WATCHED
 from relab.experiments.sandbox.trial_user import TrialUser, trial_user
@@ -83,7 +83,7 @@ class DockerSandbox:
         run_id: str,
         image: str,
         network: NetworkMode,
-        limits: ResourceLimits,
+        limits: SandboxLimits,
         read_only_root: bool = True,
         user: str | None = None,
         no_new_privileges: bool = True,
@@ -279,7 +279,7 @@ class DockerSandbox:
                 for place, (source, mode) in _mounts(launch).items()
             ],
             "Tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,mode=1777{size}"},  # noqa: S108
-            "Ulimits": _ulimits(limits if self._sets_files else ResourceLimits(), launch),
+            "Ulimits": _ulimits(limits if self._sets_files else SandboxLimits(), launch),
             "NetworkMode": self._network_mode,
             "ReadonlyRootfs": self._read_only_root,
             "SecurityOpt": self._security,
@@ -298,7 +298,7 @@ class DockerSandbox:
         """Return the limit watch of a container; it watches nothing if the container is not on this machine."""
         group = group_of(pid) if self._enforced.items() >= dict.fromkeys(self._asked(), _SERVED_BY).items() else None
         if not _is_of(pid, container):
-            return LimitWatch(ResourceLimits(), None, list)
+            return LimitWatch(SandboxLimits(), None, list)
         processes = functools.partial(descendants, pid)
         return LimitWatch(self._limits, group, processes, own_tasks=1, memory_folders=(PLACES.tmp,))
 
@@ -320,7 +320,7 @@ class DockerSandbox:
         return Posture(self._network, enforcement_of(self._network), test, mounts, enforced)
 
 
-def _ulimits(limits: ResourceLimits, launch: Launch) -> list[dict[str, Any]]:
+def _ulimits(limits: SandboxLimits, launch: Launch) -> list[dict[str, Any]]:
     # With a very high soft limit, old programs close a million file descriptors before they start another program.
     files, size = limits.max_open_files, launch.max_file_bytes
     found = [{"Name": "fsize", "Soft": size, "Hard": size}] if size is not None else []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from relab.experiments.sandbox.protocol import NetworkMode, ResourceLimits, Sandbox
+from relab.experiments.sandbox.protocol import NetworkMode, Sandbox, SandboxLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class SandboxOptions:
 
     run_id: str
     network: NetworkMode
-    limits: ResourceLimits
+    limits: SandboxLimits
     image: str | None = None
     user: str | None = None
     read_only_root: bool = True

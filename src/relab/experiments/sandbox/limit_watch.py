@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from relab.experiments.sandbox.cgroups import Group
-from relab.experiments.sandbox.protocol import ResourceLimits
+from relab.experiments.sandbox.protocol import SandboxLimits
 
 _KB: Final = 1_024
 _MB: Final = 1_048_576
@@ -43,7 +43,7 @@ class LimitWatch:
 
     def __init__(
         self,
-        limits: ResourceLimits,
+        limits: SandboxLimits,
         group: Group | None,
         processes: Callable[[], Sequence[int]],
         *,
@@ -60,7 +60,7 @@ class LimitWatch:
         self._found: str | None = None
 
     def exceeded(self) -> str | None:
-        """Return the field of `ResourceLimits` that the attempt has exceeded, None if none; the first result is kept."""
+        """Return the field of `SandboxLimits` that the attempt has exceeded, None if none; the first result is kept."""
         self._found = self._found or self._counted() or self._measured()
         return self._found
 
@@ -68,7 +68,7 @@ class LimitWatch:
         """Read the counts of the group for the last time, and stop measuring."""
         self._found = self._found or self._counted()
         self._group = None
-        self._limits = ResourceLimits()
+        self._limits = SandboxLimits()
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside its visible files: in memory, or in deleted open files."""

@@ -19,8 +19,8 @@ from relab.experiments.sandbox.protocol import (
     NetworkMode,
     Places,
     Posture,
-    ResourceLimits,
     SandboxError,
+    SandboxLimits,
 )
 from relab.experiments.sandbox.rlimits import set_rlimits, tasks_of_user
 
@@ -40,7 +40,7 @@ class LocalSandbox:
     name = "local"
     image_digest: str | None = None
 
-    def __init__(self, network: NetworkMode, limits: ResourceLimits, run_id: str) -> None:
+    def __init__(self, network: NetworkMode, limits: SandboxLimits, run_id: str) -> None:
         self._network = network
         self._limits = limits
         self._cgroups = Cgroups(run_id, limits, own_tasks=0)
@@ -132,7 +132,7 @@ class LocalRunning:
         closers: list[Callable[[], None]],
         ports: dict[int, int],
         group: Group | None,
-        limits: ResourceLimits,
+        limits: SandboxLimits,
     ) -> None:
         self._launch = launch
         self._is_reclaimed = False

@@ -62,7 +62,7 @@ class NetworkMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceLimits:
+class SandboxLimits:
     """The resource limits of one attempt; None for no limit.
 
     Attributes:
@@ -155,7 +155,7 @@ class RunningAttempt(Protocol):
         """End the processes that the harness left running, and release all resources. May be called again."""
 
     def exceeded(self) -> str | None:
-        """Return the field of `ResourceLimits` that the attempt has exceeded, None if none is known; also valid after `close`."""
+        """Return the field of `SandboxLimits` that the attempt has exceeded, None if none is known; also valid after `close`."""
 
     def hidden_bytes(self) -> int:
         """Return the bytes that the attempt has written outside visible files: in memory, or in deleted open files."""

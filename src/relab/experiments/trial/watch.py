@@ -14,7 +14,7 @@ import jiter
 
 from relab.experiments.config.limits import describe_exceeded
 from relab.experiments.models import ErrorType
-from relab.experiments.sandbox.protocol import ResourceLimits, RunningAttempt
+from relab.experiments.sandbox.protocol import RunningAttempt, SandboxLimits
 from relab.experiments.workspace.untrusted_files import open_plain
 from relab.experiments.workspace.untrusted_trees import size_of_copy
 
@@ -50,7 +50,7 @@ class WatchLimits:
     budgets: Mapping[str, int]
     events: Path
     root: Path
-    limits: ResourceLimits = field(default_factory=ResourceLimits)
+    limits: SandboxLimits = field(default_factory=SandboxLimits)
 
 
 @dataclass(frozen=True)

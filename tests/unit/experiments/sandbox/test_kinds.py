@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relab.experiments.sandbox.kinds import KINDS, SandboxMode, SandboxOptions
-from relab.experiments.sandbox.protocol import NetworkMode, ResourceLimits
+from relab.experiments.sandbox.protocol import NetworkMode, SandboxLimits
 from relab.experiments.schemas.documents import schema_of
 
 
@@ -15,7 +15,7 @@ def test_every_mode_has_a_descriptor() -> None:
 
 @pytest.mark.parametrize("mode", SandboxMode)
 def test_sandbox_has_the_name_of_its_mode(mode: SandboxMode) -> None:
-    options = SandboxOptions(run_id="run_1", network=NetworkMode.NONE, limits=ResourceLimits(), image="image:1")
+    options = SandboxOptions(run_id="run_1", network=NetworkMode.NONE, limits=SandboxLimits(), image="image:1")
     sandbox = mode.kind.make(options)
 
     assert sandbox.name == mode.value
