@@ -94,7 +94,7 @@ def live_progress(total: int, done: int, *, quiet: bool) -> Iterator[Callable[[T
 def _bars(total: int, done: int) -> Iterator[Callable[[TrialResult, RunProgress], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import RunProgress as Bar
+    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("trials"),

@@ -151,7 +151,7 @@ def test_all_problems_are_told() -> None:
 
 @pytest.mark.parametrize("text", ["- a\n", "just text\n", "7\n"])
 def test_a_file_that_is_no_mapping_is_refused(text: str) -> None:
-    with pytest.raises(ExperimentInvalidError, match="an experiment is a mapping of fields"):
+    with pytest.raises(ExperimentInvalidError, match="an experiment must be a mapping of fields"):
         check(text)
 
 
@@ -221,7 +221,7 @@ def test_two_documents_in_one_file_are_refused(fields: dict[str, Any]) -> None:
     place, message = problem(runtime__harness={"command": ["x"], **fields})
 
     assert place == "runtime.harness"
-    assert "files of their own" in message
+    assert "need different files" in message
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "="])
