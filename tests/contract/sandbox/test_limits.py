@@ -190,7 +190,7 @@ AS_A_USER = """
 import ctypes, json, os, sys
 from pathlib import Path
 from contract.sandbox.rooms import make_rooms
-from relab.experiments.sandbox.protocol import Limits
+from relab.experiments.sandbox.protocol import SandboxLimits
 from rig.waiting import wait_until
 kind = sys.argv[1]
 if os.getuid() == 0:
@@ -201,7 +201,7 @@ if os.getuid() == 0:
     # prctl(2), PR_SET_DUMPABLE: else /proc of this process stays root's.
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 rooms = make_rooms(kind, Path(sys.argv[2]))
-limits = Limits(cpu_count=0.5, memory_mb=256, max_pids=40, max_open_files=512)
+limits = SandboxLimits(cpu_count=0.5, memory_mb=256, max_pids=40, max_open_files=512)
 running, _ = rooms.start(rooms.make(limits=limits), 'touch "$out/started"; exec /bin/sh -c "$MANY"', environment={
     "PATH": "/usr/bin:/bin", "MANY": sys.argv[3]})
 wait_until(lambda: running.exceeded() == "max_pids", what="the limit")
