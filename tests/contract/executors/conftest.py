@@ -17,7 +17,7 @@ from relab.experiments.plan.resolve import Resolved, resolve
 from relab.experiments.plan.trials import Trial, trial_at
 from relab.experiments.trial.context import RunContext, RunSettings
 from relab.experiments.workspace.snapshots import take_snapshot
-from support.experiments import Project
+from support.experiments.projects import Project
 
 
 @dataclass

@@ -14,7 +14,7 @@ from relab.experiments.errors import ExperimentInvalidError, TrialStopped
 from relab.experiments.executors.protocol import ExecutorOptions
 from relab.experiments.executors.registry import EXECUTORS, make_executor
 from relab.experiments.models import LOCAL_EXECUTOR, ErrorType, RunOptions, TrialOutcome
-from support.waiting import wait_until
+from rig.waiting import wait_until
 
 WITHIN_S = 60
 FIRST_ENDS_LAST = """
