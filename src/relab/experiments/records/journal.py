@@ -28,6 +28,7 @@ import pydantic_core
 from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
 from relab.experiments.records.file_names import MANIFEST
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
+from relab.experiments.workspace.replaced_files import replacing
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"
@@ -313,15 +314,11 @@ def _json(entry: Mapping[str, Any]) -> bytes:
 def _add_checks(run_dir: Path) -> tuple[Head, int]:
     """Rewrite a journal of an earlier version with checksums; return its head, and its length in bytes."""
     path = run_dir / NAME
-    building = path.with_name(f"{NAME}.new")
     line, head = _header(digest_of_file(run_dir / MANIFEST))
     size = 0
-    with building.open("wb") as file:
+    with replacing(path, durable=True) as fresh, fresh.open("wb") as file:
         size += file.write(line)
         for entry in read_journal(run_dir):
             line, head = _checked(entry, head)
             size += file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(path)
     return head, size

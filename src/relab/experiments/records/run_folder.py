@@ -26,6 +26,7 @@ from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST
 from relab.experiments.records.journal import begin_journal
 from relab.experiments.records.seals import damaged, digest_of_file
 from relab.experiments.trial.wire import write_json
+from relab.experiments.workspace.replaced_files import replacing
 
 BYTES_PER_TRIAL: Final = 40_960
 """Estimated disk space of a trial's documents: ten blocks of a file system."""
@@ -80,7 +81,6 @@ class RunFolder:
         """Write the run's `run_control_v1`; `status` is running, completed, interrupted or failed."""
         path = self.path / RUN_CONTROL
         path.parent.mkdir(exist_ok=True)
-        building = path.with_name(f"{path.name}.new")
         document = {
             "schema_version": "run_control_v1",
             "run_id": self.run_id,
@@ -89,8 +89,8 @@ class RunFolder:
             "active_control_path": active[1] if active else None,
             "updated_at": format_time(now_us),
         }
-        write_json(building, document)
-        building.replace(path)
+        with replacing(path) as fresh:
+            write_json(fresh, document)
 
     def status(self) -> str:
         """Return the status written last.
@@ -123,9 +123,8 @@ def begin_run(path: Path, run_id: str, config: ExperimentConfig, dataset: Path, 
     write_json(path / RESOLVED, config.resolved())
     (path / DIGEST).write_text(manifest["resolved_experiment"]["digest"] + "\n", encoding="ascii")
     # The manifest is written last: a folder that has one is complete.
-    building = path / f"{MANIFEST}.new"
-    begin_journal(path, write_json(building, manifest))
-    building.replace(path / MANIFEST)
+    with replacing(path / MANIFEST) as fresh:
+        begin_journal(path, write_json(fresh, manifest))
     return RunFolder(path, run_id, config, manifest)
 
 

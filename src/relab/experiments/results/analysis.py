@@ -26,11 +26,11 @@ from relab.experiments.results.differences import Delta, Sample, interval_json, 
 from relab.experiments.results.result_tables import (
     ANALYSIS,
     EVENTS_BY_VARIANT,
-    replace_file,
     table_source,
     write_variant_summary,
 )
 from relab.experiments.results.run_metadata import SUCCESS, MetricDirection, RunFacts, direction_by_name, read_facts
+from relab.experiments.workspace.replaced_files import replacing
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.intervals import LEVEL
 from relab.stats.multiplicity import holm
@@ -153,7 +153,8 @@ def analyze(
         summary = _summary(data, run_dir, name, questions)
         comparisons = _comparisons(data, name, questions, summary["variants"])
     for file, document in ((SUMMARY, summary), (COMPARISONS, comparisons)):
-        replace_file(run_dir / ANALYSIS / file, document_bytes(document))
+        with replacing(run_dir / ANALYSIS / file) as fresh:
+            fresh.write_bytes(document_bytes(document))
     rows = [_row(name, variant, baseline, figures) for variant, figures in summary["variants"].items()]
     write_variant_summary(run_dir, rows)
     return summary

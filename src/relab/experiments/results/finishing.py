@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from relab.experiments.results.grades import TrialTally
 from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
 from relab.experiments.results.result_tables import write_tables
-from relab.experiments.trial.wire import to_json_bytes
+from relab.experiments.trial.wire import write_json
+from relab.experiments.workspace.replaced_files import replacing
 
 
 def finish_run(run: RunFolder, *, is_complete: bool) -> None:
@@ -42,13 +42,9 @@ def finish_run(run: RunFolder, *, is_complete: bool) -> None:
     document = attestation(
         run, tally, head=journal_head(run.path), files=digests_of_run(run.path), is_complete=is_complete
     )
-    # fsync before the rename, so that a power loss leaves the old or the new attestation, which readers check files against.
-    building = run.path / f"{ATTESTATION}.new"
-    with building.open("wb") as file:
-        file.write(to_json_bytes(document))
-        file.flush()
-        os.fsync(file.fileno())
-    building.replace(run.path / ATTESTATION)
+    # Durable, so that a power failure leaves the old or the new attestation, which readers check files against.
+    with replacing(run.path / ATTESTATION, durable=True) as fresh:
+        write_json(fresh, document)
 
 
 def _write_evidence(run_dir: Path) -> None:
@@ -73,9 +69,7 @@ def _chains(run_dir: Path) -> Iterator[Mapping[str, Any] | None]:
 
 
 def _write_lines(path: Path, documents: Iterator[Mapping[str, Any] | None]) -> None:
-    building = path.with_name(f"{path.name}.new")
-    with building.open("w", encoding="utf-8") as file:
+    with replacing(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         for document in documents:
             if document is not None:
                 file.write(json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n")
-    building.replace(path)

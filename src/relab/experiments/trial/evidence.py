@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace.manifests import Diff, FileManifest
+from relab.experiments.workspace.replaced_files import replacing
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
 
 STORE: Final = f"{EVIDENCE}/objects"
@@ -174,9 +174,8 @@ class EvidenceStore:
         name = hashlib.sha256(raw).hexdigest()
         path = self._root / f"{name}.json"
         if not path.exists():
-            building = path.with_name(f"{name}.{threading.get_ident()}")
-            building.write_bytes(raw)
-            building.replace(path)
+            with replacing(path) as fresh:
+                fresh.write_bytes(raw)
         return name
 
 
