@@ -25,10 +25,10 @@ from typing import Any, Final
 import jiter
 import pydantic_core
 
+from relab.core.atomic_files import replacing
 from relab.experiments.models import REQUIRED_OF_A_ROW, TrialOutcome
 from relab.experiments.records.file_names import MANIFEST
 from relab.experiments.records.seals import damaged, digest_of_file, read_attestation
-from relab.experiments.workspace.replaced_files import replacing
 
 NAME: Final = "journal.jsonl"
 FORMAT: Final = "journal_v2"

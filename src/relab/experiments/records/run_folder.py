@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from relab.core.atomic_files import replacing
 from relab.core.clock import format_time
 from relab.core.json import digest
 from relab.experiments.config.models import ExperimentConfig
@@ -26,7 +27,6 @@ from relab.experiments.records.file_names import DATASET, DIGEST, LOCK, MANIFEST
 from relab.experiments.records.journal import begin_journal
 from relab.experiments.records.seals import damaged, digest_of_file
 from relab.experiments.trial.wire import write_json
-from relab.experiments.workspace.replaced_files import replacing
 
 BYTES_PER_TRIAL: Final = 40_960
 """Estimated disk space of a trial's documents: ten blocks of a file system."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
 from relab.experiments.config.models import ComparisonDesign
 from relab.experiments.results.aggregates import (
     COST,
@@ -30,7 +31,6 @@ from relab.experiments.results.result_tables import (
     write_variant_summary,
 )
 from relab.experiments.results.run_metadata import SUCCESS, MetricDirection, RunFacts, direction_by_name, read_facts
-from relab.experiments.workspace.replaced_files import replacing
 from relab.stats.clustered_rate import clustered_rate
 from relab.stats.intervals import LEVEL
 from relab.stats.multiplicity import holm
@@ -153,8 +153,7 @@ def analyze(
         summary = _summary(data, run_dir, name, questions)
         comparisons = _comparisons(data, name, questions, summary["variants"])
     for file, document in ((SUMMARY, summary), (COMPARISONS, comparisons)):
-        with replacing(run_dir / ANALYSIS / file) as fresh:
-            fresh.write_bytes(document_bytes(document))
+        replace_file(run_dir / ANALYSIS / file, document_bytes(document))
     rows = [_row(name, variant, baseline, figures) for variant, figures in summary["variants"].items()]
     write_variant_summary(run_dir, rows)
     return summary

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from relab.core.atomic_files import replacing
 from relab.experiments.records.file_names import ATTESTATION
 from relab.experiments.records.journal import journal_head, read_journal
 from relab.experiments.records.run_folder import RunFolder
@@ -16,7 +17,6 @@ from relab.experiments.results.integrity import digests_of_run
 from relab.experiments.results.provenance import attestation
 from relab.experiments.results.result_tables import write_tables
 from relab.experiments.trial.wire import write_json
-from relab.experiments.workspace.replaced_files import replacing
 
 
 def finish_run(run: RunFolder, *, is_complete: bool) -> None:

@@ -11,13 +11,13 @@ import jiter
 
 from relab.charts import pages
 from relab.charts.pages import visible
+from relab.core.atomic_files import replace_file
 from relab.experiments.results import report_charts as charts
 from relab.experiments.results.aggregates import COST, DURATION, LATENCY, TrialData, open_trial_data
 from relab.experiments.results.analysis import COMPARISONS, SUMMARY, analyze_run
 from relab.experiments.results.compare import compare
 from relab.experiments.results.result_tables import ANALYSIS
 from relab.experiments.results.run_metadata import SUCCESS, RunFacts, read_facts
-from relab.experiments.workspace.replaced_files import replacing
 
 REPORT: Final = "report.html"
 MAX_TASKS: Final = 2_000
@@ -96,8 +96,7 @@ def write_report(run_dir: Path, *, is_ending: bool = False) -> Path:
     judged = compare(run_dir, measure_false_passes=False, is_ending=is_ending).to_json()
     path = folder / REPORT
     page = _render(facts, summary, judged, sections, failures, failing).encode("utf-8", "replace")
-    with replacing(path) as fresh:
-        fresh.write_bytes(page)
+    replace_file(path, page)
     return path
 
 

@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import jiter
 import pydantic_core
 
+from relab.core.atomic_files import replacing
 from relab.experiments.records.file_names import RESOLVED
-from relab.experiments.workspace.replaced_files import replacing
 
 if TYPE_CHECKING:
     import duckdb

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from relab.core.atomic_files import replace_file
 from relab.experiments.config.state_policy import StatePolicy
 from relab.experiments.models import TrialRow
 from relab.experiments.sandbox.kinds import SandboxMode
 from relab.experiments.trial.trial_folder import EVIDENCE, INPUT, OUTPUT, TrialFolder, link_or_copy
 from relab.experiments.trial.wire import to_json_bytes
 from relab.experiments.workspace.manifests import Diff, FileManifest
-from relab.experiments.workspace.replaced_files import replacing
 from relab.experiments.workspace.untrusted_files import digest_plain, open_plain
 
 STORE: Final = f"{EVIDENCE}/objects"
@@ -174,8 +174,7 @@ class EvidenceStore:
         name = hashlib.sha256(raw).hexdigest()
         path = self._root / f"{name}.json"
         if not path.exists():
-            with replacing(path) as fresh:
-                fresh.write_bytes(raw)
+            replace_file(path, raw)
         return name
 
 
