@@ -17,9 +17,10 @@ from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
 from relab.storage import Database
 from relab.storage.migrate import upgrade
-from rig.children import Child, child, heard
+from rig.children import Child, heard
 from rig.waiting import wait_until
 from support.jobs.handlers import RUN_JOB, Journal
+from support.lab.forked import forked
 
 _numbers = itertools.count()
 
@@ -65,7 +66,7 @@ class Installation:
     def worker(self) -> AbstractContextManager[Child]:
         """Return a worker process, started when entered and killed at the end."""
         arguments = (self.database_url, self.redis_url, self.queue_name, str(self.journal.path))
-        return _ready(child("support.jobs.child", *arguments))
+        return _ready(forked("support.jobs.child", *arguments))
 
 
 @contextmanager
