@@ -14,9 +14,9 @@ import pytest
 from relab.bootstrap import Services, build
 from relab.settings import load_settings
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
+from support.storage.migrated import create_migrated, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
 # what fails fails again, and not on another machine a month later; `make test-search` looks for others.
@@ -69,12 +69,19 @@ def postgres_url(postgres: PostgresServer) -> str:
     return postgres.create_database(f"test_{os.getpid()}_{next(_database_numbers)}")
 
 
+@pytest.fixture
+def migrated_postgres_url(postgres: PostgresServer) -> str:
+    """The URL of a new PostgreSQL database with the current schema."""
+    return create_migrated(postgres, f"test_{os.getpid()}_{next(_database_numbers)}")
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new, empty database on each back end."""
+    """The URL of a new database on each back end: an empty one, unless the test uses `database` as well."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    url: str = request.getfixturevalue("postgres_url")
+    is_migrated = "database" in request.fixturenames
+    url: str = request.getfixturevalue("migrated_postgres_url" if is_migrated else "postgres_url")
     return url
 
 
@@ -82,7 +89,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """A migrated database on each back end."""
     opened = Database.open(database_url)
-    upgrade(opened)
+    migrate(opened)
     yield opened
     opened.close()
 
@@ -94,7 +101,7 @@ def make_services(tmp_path: Path) -> Iterator[Callable[..., Services]]:
 
     def make(**options: object) -> Services:
         services = build(load_settings(tmp_path / "home", **options))
-        upgrade(services.database)
+        migrate(services.database)
         made.append(services)
         return services
 
@@ -110,7 +117,7 @@ def services(request: pytest.FixtureRequest, make_services: Callable[..., Servic
         return make_services()
     redis_server: RedisServer = request.getfixturevalue("redis_server")
     return make_services(
-        database_url=request.getfixturevalue("postgres_url"),
+        database_url=request.getfixturevalue("migrated_postgres_url"),
         redis_url=redis_server.url,
         rq_queue_name=f"rca-{os.getpid()}-{next(_database_numbers)}",
     )

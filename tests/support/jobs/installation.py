@@ -16,11 +16,11 @@ from relab.jobs.models import Job, JobStatus
 from relab.jobs.queue import Announcer, JobQueue, PollingAnnouncer
 from relab.jobs.rq import RqAnnouncer
 from relab.storage import Database
-from relab.storage.migrate import upgrade
 from rig.children import Child, heard
 from rig.waiting import wait_until
 from support.jobs.handlers import RUN_JOB, Journal
 from support.lab.forked import forked
+from support.storage.migrated import migrate
 
 _numbers = itertools.count()
 
@@ -83,7 +83,7 @@ def install(folder: Path, *, make_postgres_url: Callable[[str], str] | None, red
     url = make_postgres_url(name) if make_postgres_url is not None else f"sqlite:///{folder}/jobs.db"
     announcer: Announcer = RqAnnouncer(redis_url, name, RUN_JOB) if redis_url else PollingAnnouncer()
     database = Database.open(url)
-    upgrade(database)
+    migrate(database)
     yield Installation(url, redis_url, name, folder, database, announcer)
     announcer.close()
     database.close()
