@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import signal
@@ -29,6 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _database_numbers = itertools.count()
+_home_numbers = itertools.count()
 
 SETTING_NAMES = (
     "DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
@@ -37,14 +39,30 @@ SETTING_NAMES = (
 )  # fmt: skip
 
 
+def pytest_collection_finish() -> None:
+    """Exclude the collected tests from garbage collection: most of its time went into visiting them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for the homes of tests that use no temporary folder."""
+    return tmp_path_factory.mktemp("homes")
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, homes: Path) -> None:
     """Keep the developer's own settings out of tests."""
     for name in [*SETTING_NAMES, *(name for name in os.environ if name.startswith("RELAB_"))]:
         if name != "RELAB_REQUIRE_ALL":
             monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("RELAB_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # A temporary folder for each of thousands of tests takes longer than most of them.
+    uses_folder = "tmp_path" in request.fixturenames
+    home, number = (request.getfixturevalue("tmp_path"), "") if uses_folder else (homes, f"-{next(_home_numbers)}")
+    monkeypatch.setenv("RELAB_HOME", str(home / f"home{number}"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / f"cache{number}"))
 
 
 @pytest.fixture(scope="session")
