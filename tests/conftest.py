@@ -17,6 +17,7 @@ from relab.settings import load_settings
 from relab.storage import Database
 from rig.servers import PostgresServer, RedisServer
 from support.components.required import summary_of
+from support.lab.process import SETTING_NAMES
 from support.storage.migrated import create_migrated, migrate
 
 # A deadline per example is an assertion against the clock of a busy machine. The same examples come in every run, so that
@@ -31,12 +32,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _database_numbers = itertools.count()
 _home_numbers = itertools.count()
-
-SETTING_NAMES = (
-    "DATABASE_URL", "REDIS_URL", "APP_ENV", "APP_INGEST_SECRET", "LOG_LEVEL", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
-    "RQ_QUEUE_NAME", "RUNBOOKS_PATH", "TARGET_API_BASE_URL", "ACTION_SERVER_URL", "ACTION_SERVER_TOKEN", "PORT",
-    "POLL_INTERVAL_SECONDS", "ANOMALY_THRESHOLD_ERROR_RATE", "VECTOR_STORE_PATH",
-)  # fmt: skip
 
 
 def pytest_collection_finish() -> None:
