@@ -294,9 +294,15 @@ def _load() -> None:
     for name in ("relab.bootstrap", *_LIBRARIES):
         importlib.import_module(name)
     assert relab.__version__
-    from relab.charts.pages import vega
+    from sqlalchemy.orm import configure_mappers
 
+    from relab.charts.pages import vega
+    from relab.storage.migrate import head
+
+    # What each process computes once.
     vega()
+    configure_mappers()
+    head()
 
 
 def main() -> None:
