@@ -90,10 +90,10 @@ def migrated_postgres_url(postgres: PostgresServer) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a new database on each back end: an empty one, unless the test uses `database` as well."""
+    """The URL of a new database on each back end: an empty one, unless the test has it migrated by another fixture."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'test.db'}"
-    is_migrated = "database" in request.fixturenames
+    is_migrated = not {"database", "make_services"}.isdisjoint(request.fixturenames)
     url: str = request.getfixturevalue("migrated_postgres_url" if is_migrated else "postgres_url")
     return url
 
