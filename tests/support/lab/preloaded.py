@@ -54,7 +54,10 @@ _PACKAGES = (
     "stats",
     "storage",
     "telemetry",
+    "testbed",
 )
+_LEFT_OUT = (".migrations", ".__main__", ".testbed.target")
+"""Parts of the names of modules that are not loaded: programs, and those whose libraries may start threads."""
 _STARTS_WITHIN_S = 120.0
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 """The warnings that Python ignores by default."""
@@ -289,7 +292,7 @@ def _load() -> None:
     for package in _PACKAGES:
         found = importlib.import_module(f"relab.{package}")
         for module in pkgutil.walk_packages(found.__path__, f"relab.{package}."):
-            if ".migrations" not in module.name:
+            if not any(part in module.name for part in _LEFT_OUT):
                 importlib.import_module(module.name)
     for name in ("relab.bootstrap", *_LIBRARIES):
         importlib.import_module(name)
