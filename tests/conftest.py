@@ -41,6 +41,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter free everything at its end; otherwise some libraries report leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder for the homes of tests that use no temporary folder."""
