@@ -6,12 +6,13 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import psycopg
 import redis
@@ -45,6 +46,7 @@ class PostgresServer:
     gid: int | None
     options: str = "-c fsync=off -c shared_buffers=64MB"
     """Settings for the next `start`. Without syncing it survives the death of its processes, not of the machine."""
+    process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def create(cls) -> Self:
@@ -67,23 +69,43 @@ class PostgresServer:
         if uid is not None and gid is not None:
             os.chown(root / "data", uid, gid)
         server = cls(root, free_port(), binaries, uid, gid)
-        server._run("initdb", "-D", str(root / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+        command = [
+            str(binaries / "initdb"),
+            "-D",
+            str(root / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
+        done = subprocess.run(command, capture_output=True, check=False, **server._as_user())
+        if done.returncode != 0:
+            raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')}")
         server.start()
         return server
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        options = f"-p {self.port} -h 127.0.0.1 -k '' -c max_connections=200 {self.options}"
-        self._run("pg_ctl", "-D", str(self.root / "data"), "-w", "-o", options, "-l", str(self._log), "start")
+        settings = ["-p", str(self.port), "-h", "127.0.0.1", "-k", "", "-c", "max_connections=200"]
+        command = [str(self.binaries / "postgres"), "-D", str(self.root / "data"), *settings, *self.options.split()]
+        with self._log.open("ab") as log:
+            # A child of this process. As a daemon it would be an orphan, and tests of sandboxes in this process kill orphans.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, **self._as_user())
+        wait_until(self._answers, what="PostgreSQL answering")
 
-    def stop(self, mode: str = "fast") -> None:
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop the server; `immediate` is a crash."""
-        self._run("pg_ctl", "-D", str(self.root / "data"), "-w", "-m", mode, "stop")
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT if mode == "fast" else signal.SIGQUIT)
+            self.process.wait()
+            self.process = None
 
     def destroy(self) -> None:
         """Stop the server and remove its files."""
-        if (self.root / "data" / "postmaster.pid").exists():
-            self.stop("immediate")
+        self.stop("immediate")
         # Hundreds of databases are a hundred thousand files, for which Python needs ten times as long.
         subprocess.run(["rm", "-rf", str(self.root)], check=False)
 
@@ -105,21 +127,25 @@ class PostgresServer:
     def _log(self) -> Path:
         return self.root / "data" / "server.log"
 
-    def _run(self, program: str, *args: str) -> None:
-        done = subprocess.run(
-            [str(self.binaries / program), *args],
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[] if self.uid is not None else None,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=self.root,
-            env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"], "TZ": "UTC"},
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{program} failed: {done.stderr.decode(errors='replace')}")
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"PostgreSQL ended:\n{self._log.read_text(errors='replace')[-3_000:]}"
+        try:
+            psycopg.connect(self.url("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _as_user(self) -> dict[str, Any]:
+        """Return the arguments of `Popen` that start a program as the server's user."""
+        return {
+            "user": self.uid,
+            "group": self.gid,
+            "extra_groups": [] if self.uid is not None else None,
+            "stdin": subprocess.DEVNULL,
+            "cwd": self.root,
+            "env": {"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"], "TZ": "UTC"},
+        }
 
 
 def _reachable(path: Path, uid: int) -> bool:
