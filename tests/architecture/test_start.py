@@ -85,7 +85,7 @@ def test_composing_services_connects_nothing(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from relab.api.app import create_app
+from relab.server import create_app
 from relab.bootstrap import build
 from relab.settings import load_settings
 seen = []

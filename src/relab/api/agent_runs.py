@@ -11,14 +11,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator, WithJsonSchema
 
 from relab.access.models import Scope
-from relab.api.access import requires
-from relab.api.body import read_body, require_json
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
 from relab.api.examples import AGENT_RUN_EXAMPLE
-from relab.api.openapi import NO_NUL, POSTED_REFERENCE, reference
 from relab.core.clock import TIME_PATTERN, parse_time
 from relab.core.ids import ExternalId
+from relab.http.access import requires
+from relab.http.body import read_body, require_json
+from relab.http.deps import ServicesDep
+from relab.http.openapi import NO_NUL, POSTED_REFERENCE, reference
+from relab.http.problems import problem_responses
 from relab.telemetry.models import (
     AgentRun,
     IngestReceipt,

@@ -17,9 +17,9 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 from relab.access.models import Caller, Scope
-from relab.api.access import ScopeCheck, bearer_of
-from relab.api.deps import ServicesDep
 from relab.core.errors import NotFoundError
+from relab.http.access import ScopeCheck, bearer_of
+from relab.http.deps import ServicesDep
 
 router = APIRouter(include_in_schema=False)
 

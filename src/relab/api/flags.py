@@ -9,12 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.access.models import Caller, Scope
-from relab.api.access import requires
-from relab.api.body import arriving_in_time, require_json
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
-from relab.api.openapi import POSTED_REFERENCE, posted_components, reference
-from relab.core.errors import InvalidInputError, PreconditionRequiredError, TooLargeError, UnsupportedMediaError
+from relab.core.errors import InvalidInputError, PreconditionRequiredError
 from relab.core.json import JsonValue, parse_json
 from relab.flags.models import (
     FLAG_KEY_PATTERN,
@@ -29,10 +24,13 @@ from relab.flags.models import (
     VersionNumber,
 )
 from relab.flags.service import read_as
+from relab.http.access import requires
+from relab.http.body import RawBody, require_json
+from relab.http.deps import ServicesDep
+from relab.http.openapi import documented_body, posted_components
+from relab.http.problems import problem_responses
 
 router = APIRouter(tags=["flags"])
-
-MAX_BODY_BYTES = 262_144
 
 _ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e]*"'
 _ENTITY_TAGS = re.compile(rf"[ \t]*{_ENTITY_TAG}(?:[ \t]*,[ \t]*{_ENTITY_TAG})*[ \t]*")
@@ -119,40 +117,6 @@ SCHEMAS = {name: schema for body in _BODIES for name, schema in posted_component
 """The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
 
 
-async def small_body(request: Request) -> bytes:
-    """Return the bytes of a body that is never large.
-
-    Raises:
-        UnsupportedMediaError: the body is packed.
-        TooLargeError: it is over 256 KiB.
-        HTTPException: 408, it did not arrive in time.
-    """
-    return await body_of_at_most(request, MAX_BODY_BYTES)
-
-
-async def body_of_at_most(request: Request, most_bytes: int) -> bytes:
-    """Return the bytes of a body.
-
-    Raises:
-        UnsupportedMediaError: the body is packed.
-        TooLargeError: it is over `most_bytes`.
-        HTTPException: 408, it did not arrive in time.
-    """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
-    arrived = bytearray()
-    async with arriving_in_time(request):
-        async for chunk in request.stream():
-            arrived += chunk
-            if len(arrived) > most_bytes:
-                raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
-    return bytes(arrived)
-
-
-RawBody = Annotated[bytes, Depends(small_body)]
-
-
 def _json_body(request: Request, raw: RawBody) -> JsonValue:
     require_json(request)
     return parse_json(raw)
@@ -164,12 +128,6 @@ JsonBody = Annotated[Any, Depends(_json_body)]
 def entity_tag(version: int) -> str:
     """Return the entity tag of a version of a flag."""
     return f'"{version}"'
-
-
-def documented_body(model: type[BaseModel], example: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a body that is read by hand."""
-    content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 def _documented_change(model: type[BaseModel], example: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from relab import __version__
-from relab.api.access import public
-from relab.api.deps import ServicesDep
 from relab.core.errors import RelabError
+from relab.http.access import public
+from relab.http.deps import ServicesDep
 from relab.storage.migrate import require_current
 
 _log = structlog.get_logger(__name__)

@@ -10,16 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from starlette.concurrency import run_in_threadpool
 
 from relab.access.models import Caller, Scope
-from relab.api.access import requires
-from relab.api.body import require_json
-from relab.api.deps import IncidentTailerDep, ServicesDep
-from relab.api.errors import problem_responses
-from relab.api.event_stream import AfterDep, stream, stream_responses
-from relab.api.flags import RawBody, body_of_at_most, documented_body
-from relab.api.negotiation import preferred
-from relab.api.openapi import posted_components
 from relab.core.errors import InvalidInputError, UnavailableError
 from relab.core.json import JsonValue, canonical_json, parse_json
+from relab.http.access import requires
+from relab.http.body import RawBody, body_of_at_most, require_json
+from relab.http.deps import IncidentTailerDep, ServicesDep
+from relab.http.event_stream import AfterDep, stream, stream_responses
+from relab.http.negotiation import preferred
+from relab.http.openapi import documented_body, posted_components
+from relab.http.problems import problem_responses
 from relab.incidents.service import (
     AlertNotification,
     AlertsTaken,

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from relab.access.models import Scope
-from relab.api.access import requires
 from relab.api.agent_runs import Cursor, RunId
-from relab.api.body import media_type, read_body
-from relab.api.deps import ServicesDep
-from relab.api.errors import problem_responses
 from relab.api.otlp import JSON_TYPE, PROTOBUF_TYPES, TRACES_PATH, export_response
 from relab.core.errors import UnsupportedMediaError
+from relab.http.access import requires
+from relab.http.body import media_type, read_body
+from relab.http.deps import ServicesDep
+from relab.http.problems import problem_responses
 from relab.telemetry.models import SpanPage
 
 router = APIRouter(tags=["traces"])

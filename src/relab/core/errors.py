@@ -1,7 +1,7 @@
 """The base classes of all errors that relab raises on purpose.
 
 An error class is named for the reaction it asks for. The API maps these classes to HTTP
-statuses (`api/errors.py`) and the CLI maps them to exit codes (`cli/output.py`), so
+statuses (`http/problems.py`) and the CLI maps them to exit codes (`cli/output.py`), so
 a new error must be a subclass of one of these classes instead of defining a new status.
 """
 

@@ -10,9 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from relab.access.models import Scope
-from relab.api.app import create_app
 from relab.api.flags import FLAG_EXAMPLE, MAX_BODY_BYTES
 from relab.bootstrap import Services
+from relab.server import create_app
 from support.api.client import assert_problem, fields_of, loopback_client
 from support.flags.contents import Document, document, rule
 

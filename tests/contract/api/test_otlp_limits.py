@@ -13,8 +13,8 @@ import httpx
 import pytest
 import structlog
 
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
+from relab.server import create_app
 from support.api.asgi import RawRequest
 from support.otlp.traces import (
     CHAT,

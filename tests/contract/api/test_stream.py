@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from relab.api.app import create_app
 from relab.bootstrap import Services, build
+from relab.server import create_app
 from rig.waiting import wait_until
 from support.api.asgi import RawRequest
 from support.api.client import assert_problem, fields_of, read_events, run_jobs, running_api

@@ -7,10 +7,13 @@ import zlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import HTTPException, Request
+from fastapi import Depends, HTTPException, Request
 
 from relab.core.errors import MalformedBodyError, OverloadedError, TooLargeError, UnsupportedMediaError
+
+MAX_SMALL_BODY_BYTES = 262_144
 
 
 class IngestGate:
@@ -116,6 +119,37 @@ async def read_body(request: Request, place: Place) -> PackedBody:
     return PackedBody(b"".join(chunks), encoding == "gzip")
 
 
+async def small_body(request: Request) -> bytes:
+    """Return the bytes of a body that is never large.
+
+    Raises:
+        UnsupportedMediaError: the body is packed.
+        TooLargeError: it is over 256 KiB.
+        HTTPException: 408, it did not arrive in time.
+    """
+    return await body_of_at_most(request, MAX_SMALL_BODY_BYTES)
+
+
+async def body_of_at_most(request: Request, most_bytes: int) -> bytes:
+    """Return the bytes of a body.
+
+    Raises:
+        UnsupportedMediaError: the body is packed.
+        TooLargeError: it is over `most_bytes`.
+        HTTPException: 408, it did not arrive in time.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaError(f"The content encoding {encoding[:100]!r} is not read here.", remedy="Send none.")
+    arrived = bytearray()
+    async with arriving_in_time(request):
+        async for chunk in request.stream():
+            arrived += chunk
+            if len(arrived) > most_bytes:
+                raise TooLargeError(f"The body is larger than {most_bytes:,} bytes.", remedy="Send less.")
+    return bytes(arrived)
+
+
 @asynccontextmanager
 async def arriving_in_time(request: Request) -> AsyncGenerator[None]:
     """Bound the time that the block may take to read the body, so that slow clients do not keep the places of others.
@@ -178,3 +212,6 @@ def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
     if unpacker.unused_data:
         raise MalformedBodyError("The gzip body is followed by other bytes.")
     return unpacked
+
+
+RawBody = Annotated[bytes, Depends(small_body)]

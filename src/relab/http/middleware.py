@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relab.access.models import Source
-from relab.api.body import body_too_large
-from relab.api.errors import problem_response
-from relab.api.metrics import HttpMetrics
 from relab.core.ids import new_id
+from relab.http.body import body_too_large
+from relab.http.metrics import HttpMetrics
+from relab.http.problems import problem_response
 
 REQUEST_ID_HEADER = "X-Request-ID"
 SourceOf = Callable[[str | None, Iterable[tuple[str, str]]], Source]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,8 +14,6 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from relab.api.openapi import reference
-from relab.api.otlp import TRACES_PATH, status_response
 from relab.core.errors import (
     ConfigurationError,
     ConflictError,
@@ -31,8 +30,12 @@ from relab.core.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
+from relab.http.openapi import reference
 
 PROBLEM_TYPE = "application/problem+json"
+
+ErrorForm: TypeAlias = Callable[[Request, int, str, dict[str, str] | None], Response]
+"""Returns the error response of a protocol of its own, from the request, the status, the detail and the headers."""
 
 # The first class that fits decides, so subclasses stand before their bases.
 STATUS_BY_ERROR: tuple[tuple[type[RelabError], int], ...] = (
@@ -103,9 +106,10 @@ def problem_response(
     errors: list[FieldProblem] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """Return the problem document for one failed request; OTLP has a form of its own."""
-    if request.url.path == TRACES_PATH:
-        return status_response(request, status, detail, headers)
+    """Return the problem document for one failed request, or the error form that its path has (see the handlers)."""
+    form: ErrorForm | None = request.app.state.error_forms.get(request.url.path)
+    if form is not None:
+        return form(request, status, detail, headers)
     problem = Problem(
         type=f"urn:relab:problem:{code}",
         title=_TITLES.get(status, "Error"),
@@ -130,8 +134,14 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+def install_error_handlers(app: FastAPI, forms: Mapping[str, ErrorForm]) -> None:
+    """Make every error of the app a problem document.
+
+    Args:
+        app: the app.
+        forms: by path, the error form of a protocol that has no problem documents, such as OTLP.
+    """
+    app.state.error_forms = forms
     app.add_exception_handler(RelabError, _on_relab_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)

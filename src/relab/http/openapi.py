@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 from relab.access.models import Scope
-from relab.api.access import ScopeCheck
+from relab.http.access import ScopeCheck
 from relab.serving.security_headers import SecurityHeaders
 
 REFERENCE = "#/components/schemas/{model}"
@@ -41,6 +41,12 @@ def posted_components(model: type[BaseModel]) -> dict[str, Any]:
     They say that no text holds a NUL character, which `core/json.py` refuses anywhere in a body.
     """
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
+
+
+def documented_body(model: type[BaseModel], example: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a body that is read by hand."""
+    content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 def without_nul(schema: Any) -> Any:

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from relab.access.models import Caller, Scope, Source
 from relab.access.service import Credentials
-from relab.api.deps import ServicesDep
+from relab.http.deps import ServicesDep
 
 
 class ScopeCheck:

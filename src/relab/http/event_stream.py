@@ -12,8 +12,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
-from relab.api.errors import problem_responses
 from relab.core.errors import InvalidInputError, OverloadedError
+from relab.http.problems import problem_responses
 from relab.progress.tailer import NumberedEvent
 from relab.serving.limits import BEGIN_STREAM
 
