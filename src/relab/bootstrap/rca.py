@@ -1,0 +1,35 @@
+"""Root cause analysis, built from the settings, and its job handlers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from relab.bootstrap.foundation import Foundation
+from relab.jobs.models import JobHandler
+from relab.jobs.runner import ParkListener
+from relab.llm.gateway import LlmGateway, NullGateway
+from relab.rca.handlers import RcaHandlers
+from relab.rca.service import ANALYZE_JOB, RcaService
+from relab.telemetry.service import DELETED_JOB, TelemetryService
+
+
+def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway) -> RcaService:
+    """Return the service of root cause analysis; with a model it words the summaries."""
+    word = None
+    if not isinstance(gateway, NullGateway):
+        from relab.rca.wording import word_summary
+
+        word = functools.partial(word_summary, gateway=gateway)
+    return RcaService(base.database, base.clock, base.queue, base.progress, telemetry, word=word)
+
+
+def handlers(service: RcaService) -> Mapping[str, JobHandler]:
+    """Return the job handlers of this context by job name."""
+    made = RcaHandlers(service)
+    return {ANALYZE_JOB: made.analyze, DELETED_JOB: made.forget}
+
+
+def park_listeners(service: RcaService) -> Mapping[str, ParkListener]:
+    """Return, by job name, the callback that is called when a job will never be done."""
+    return {ANALYZE_JOB: RcaHandlers(service).analysis_parked}
