@@ -10,7 +10,7 @@ from relab import __version__
 from relab.core.errors import RelabError
 from relab.http.access import public
 from relab.http.deps import ServicesDep
-from relab.storage.migrate import require_current
+from relab.storage.schema import require_current
 
 _log = structlog.get_logger(__name__)
 

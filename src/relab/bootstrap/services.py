@@ -27,7 +27,7 @@ from relab.progress.service import ProgressLog
 from relab.progress.tailer import ProgressTailer
 from relab.settings import Settings, load_settings
 from relab.storage import Database
-from relab.storage.migrate import prepare
+from relab.storage.schema import prepare
 
 if TYPE_CHECKING:
     from relab.access.service import AccessService

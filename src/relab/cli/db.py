@@ -44,14 +44,14 @@ def downgrade(
 def check(as_json: JsonOption = False) -> None:
     """Say whether the schema fits this version; exit code 1 if not."""
     from relab.cli.context import open_services
-    from relab.storage import migrate
+    from relab.storage import schema
 
     with open_services(prepare=False) as services:
-        state, revision = migrate.schema_state(services.database)
+        state, revision = schema.schema_state(services.database)
         where = services.database.describe()
     if as_json:
-        print_json("db check", state=state, revision=revision, head=migrate.head(), database=where)
+        print_json("db check", state=state, revision=revision, head=schema.head(), database=where)
     else:
-        print(f"{where}: schema {state} (revision {revision or 'none'}, this version needs {migrate.head()})")
-    if state is not migrate.SchemaState.CURRENT:
+        print(f"{where}: schema {state} (revision {revision or 'none'}, this version needs {schema.head()})")
+    if state is not schema.SchemaState.CURRENT:
         raise typer.Exit(EXIT_FAILED)

@@ -72,7 +72,7 @@ def _attempt(name: str, found: str, check: Callable[[], None]) -> Check:
 
 
 def _database(services: Services) -> list[Check]:
-    from relab.storage.migrate import prepare
+    from relab.storage.schema import prepare
 
     reached = _attempt("database", services.database.describe(), services.database.ping)
     if reached.state == "problem":

@@ -19,7 +19,8 @@ from relab.core.clock import parse_time
 from relab.jobs.queue import JobQueue, PollingAnnouncer
 from relab.storage import Database
 from relab.storage.base import Base
-from relab.storage.migrate import VERSION_TABLE, downgrade, upgrade
+from relab.storage.migrate import downgrade, upgrade
+from relab.storage.schema import VERSION_TABLE
 from relab.telemetry.intake import PostedSpans, TelemetryIntake
 from relab.telemetry.models import AgentRun, MetricsOverview, RunFilter, TimelineItem, TracesReceipt
 from relab.telemetry.otlp.decoding import decode_protobuf

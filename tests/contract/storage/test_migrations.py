@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, inspect, text
 
 import relab
@@ -23,15 +24,15 @@ from relab.storage.errors import (
     OutdatedSchemaError,
     SchemaError,
 )
-from relab.storage.migrate import (
+from relab.storage.migrate import downgrade, upgrade
+from relab.storage.schema import (
     VERSION_TABLE,
     SchemaState,
-    downgrade,
     head,
     prepare,
     require_current,
+    revisions,
     schema_state,
-    upgrade,
 )
 
 Step = Callable[[Database], None]
@@ -188,3 +189,9 @@ def test_foreign_keys_hold_again_after_a_migration(tmp_path: Path) -> None:
             assert session.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
         upgrade(database)
     database.close()
+
+
+def test_revisions_of_the_file_names_are_those_of_alembic() -> None:
+    scripts = ScriptDirectory(Path(relab.__file__).parent / "storage" / "migrations")
+
+    assert list(revisions()) == [script.revision for script in scripts.walk_revisions()]
