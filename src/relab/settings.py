@@ -37,11 +37,13 @@ class _Section(BaseModel):
 class JobSettings(_Section):
     """The job queue."""
 
-    mode: Literal["auto", "embedded", "rq"] = Field("auto", description="auto: rq when REDIS_URL is set.")
+    mode: str = Field("auto", description="The job back end: embedded or rq; auto is rq if REDIS_URL is set.")
     lease_s: Seconds = Field(15.0, description="A worker that is silent for so long is taken for dead.")
     poll_s: Seconds = Field(0.1, description="How often an idle embedded worker looks for jobs.")
     sweep_s: Seconds = Field(5.0, description="How often lost and exhausted jobs are looked for.")
     keep_done_days: Annotated[float, Field(ge=0)] = 7.0
+    time_limit_s: Seconds = Field(600.0, description="How long an interactive or background job may run.")
+    long_time_limit_s: Seconds = Field(86_400.0, description="How long a job of the lane long may run.")
 
 
 class HttpSettings(_Section):
@@ -280,8 +282,8 @@ class Settings(BaseSettings):
         return self.target_api_base_url
 
     @property
-    def job_mode(self) -> Literal["embedded", "rq"]:
-        """The queue in use."""
+    def job_mode(self) -> str:
+        """The name of the job back end in use."""
         if self.jobs.mode == "auto":
             return "rq" if self.redis_url is not None else "embedded"
         return self.jobs.mode

@@ -72,7 +72,7 @@ def get_readyz(response: Response, services: ServicesDep) -> Readiness:
         ("database", services.database.ping),
         ("schema", lambda: require_current(services.database)),
         ("disk", services.database.check_writable),
-        ("queue", services.announcer.ping),
+        ("queue", services.job_backend.ping),
     ):
         try:
             check()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relab.core.clock import Clock
-from relab.jobs.queue import Announcer, JobQueue
+from relab.jobs.backend import JobBackend
+from relab.jobs.queue import JobQueue
 from relab.llm.gateway import LlmGateway
 from relab.progress.service import ProgressLog
 from relab.progress.signal import ProgressSignal
@@ -24,7 +25,7 @@ class Foundation:
     settings: Settings
     clock: Clock
     database: Database
-    announcer: Announcer
+    job_backend: JobBackend
     queue: JobQueue
     signal: ProgressSignal
     progress: ProgressLog

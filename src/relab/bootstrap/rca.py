@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from relab.bootstrap.foundation import Foundation
-from relab.jobs.models import JobHandler
-from relab.jobs.runner import ParkListener
+from relab.jobs.models import Subscription
 from relab.llm.gateway import LlmGateway, NullGateway
 from relab.rca.handlers import RcaHandlers
 from relab.rca.service import ANALYZE_JOB, RcaService
@@ -24,12 +23,10 @@ def build_rca(base: Foundation, telemetry: TelemetryService, gateway: LlmGateway
     return RcaService(base.database, base.clock, base.queue, base.progress, telemetry, word=word)
 
 
-def handlers(service: RcaService) -> Mapping[str, JobHandler]:
-    """Return the job handlers of this context by job name."""
-    made = RcaHandlers(service)
-    return {ANALYZE_JOB: made.analyze, DELETED_JOB: made.forget}
-
-
-def park_listeners(service: RcaService) -> Mapping[str, ParkListener]:
-    """Return, by job name, the callback that is called when a job will never be done."""
-    return {ANALYZE_JOB: RcaHandlers(service).analysis_parked}
+def subscriptions(service: RcaService) -> Sequence[Subscription]:
+    """Return the job handlers of this context."""
+    handlers = RcaHandlers(service)
+    return [
+        Subscription(ANALYZE_JOB, handlers.analyze, handlers.analysis_parked),
+        Subscription(DELETED_JOB, handlers.forget),
+    ]

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from relab.bootstrap.composed import composed
 from relab.bootstrap.foundation import Foundation
-from relab.bootstrap.jobs import open_broker
+from relab.bootstrap.jobs import build_backend, build_signal, time_limits
 from relab.core.clock import Clock, SystemClock
-from relab.jobs.models import JobHandler, JobStatus
+from relab.jobs.models import LANES, JobStatus, Lane, Subscription
 from relab.jobs.queue import JobQueue
-from relab.jobs.rq import RqAnnouncer
-from relab.jobs.runner import JobRunner, ParkListener
+from relab.jobs.runner import JobRunner
 from relab.jobs.worker import Sweeper, work_until
 from relab.llm.gateway import LlmGateway
 from relab.progress.service import ProgressLog
@@ -116,14 +115,26 @@ class Services(Foundation):
         """
         prepare(self.database)
 
-    def handlers(self) -> Mapping[str, JobHandler]:
-        """Return the job handlers by job name."""
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Return the job handlers of all contexts."""
         from relab.bootstrap import rca, telemetry
 
-        return {**telemetry.handlers(self.telemetry), **rca.handlers(self.rca)}
+        return [*telemetry.subscriptions(self.telemetry), *rca.subscriptions(self.rca)]
+
+    def runner(self, lanes: Sequence[Lane] = LANES) -> JobRunner:
+        """Return a job runner for one worker that serves these lanes."""
+        jobs = self.settings.jobs
+        return JobRunner(
+            self.database,
+            self.clock,
+            self.subscriptions(),
+            lease_s=jobs.lease_s,
+            lanes=lanes,
+            time_limits=time_limits(jobs),
+        )
 
     def drop_job(self, job_id: str) -> None:
-        """Delete a job that is not running; if it was pending, notify its park listener.
+        """Delete a job that is not running; if it was pending, notify its park listeners.
 
         Raises:
             JobNotFoundError: there is no job with this id.
@@ -131,25 +142,8 @@ class Services(Foundation):
         """
         job = self.queue.get(job_id)
         self.queue.drop(job_id)
-        listener = self.park_listeners().get(job.name)
-        if listener is not None and job.status is JobStatus.PENDING:
-            listener(job, "The job was dropped before it was done.")
-
-    def park_listeners(self) -> Mapping[str, ParkListener]:
-        """Return, by job name, the callback that is called when a job will never be done."""
-        from relab.bootstrap import rca
-
-        return rca.park_listeners(self.rca)
-
-    def runner(self) -> JobRunner:
-        """Return a job runner for one worker."""
-        return JobRunner(
-            self.database,
-            self.clock,
-            self.handlers(),
-            lease_s=self.settings.jobs.lease_s,
-            on_parked=self.park_listeners(),
-        )
+        if job.status is JobStatus.PENDING:
+            self.runner().notify_parked(job, "The job was dropped before it was done.")
 
     def worker_lives(self) -> bool:
         """Return whether at least one worker of the queue is alive."""
@@ -165,26 +159,21 @@ class Services(Foundation):
         settings = self.settings.progress
         return ProgressTailer(self.incidents.log, self.signal, poll_s=settings.poll_s, heartbeat_s=settings.heartbeat_s)
 
-    def work_until(self, stop: threading.Event) -> None:
-        """Run jobs of the configured queue until `stop` is set."""
+    def work_until(self, stop: threading.Event, lanes: Sequence[Lane] = LANES) -> None:
+        """Run jobs of these lanes until `stop` is set."""
         jobs = self.settings.jobs
-        runner = self.runner()
-        announcer = self.announcer
+        runner = self.runner(lanes)
 
         def housekeeping() -> None:
             runner.sweep(keep_done_s=jobs.keep_done_days * _DAY_S)
-            if isinstance(announcer, RqAnnouncer):
-                announcer.reannounce(self.database, self.clock, older_than_s=jobs.sweep_s)
+            self.job_backend.reannounce(self.database, self.clock, older_than_s=jobs.sweep_s)
 
         sweeper = Sweeper(self.database, self.clock, runner.owner, housekeeping, every_s=jobs.sweep_s)
-        if isinstance(announcer, RqAnnouncer):
-            announcer.work_until(stop, sweeper, sweep_every_s=jobs.sweep_s)
-        else:
-            work_until(stop, runner, sweeper, poll_s=jobs.poll_s)
+        work_until(stop, self.job_backend, runner, sweeper, sweep_s=jobs.sweep_s)
 
     def close(self) -> None:
         """Close all connections."""
-        self.announcer.close()
+        self.job_backend.close()
         self.signal.close()
         self.database.close()
 
@@ -200,13 +189,13 @@ def build(settings: Settings, *, clock: Clock | None = None, llm: LlmGateway | N
     database = Database.open(
         settings.database_url.get_secret_value(), min_free_bytes=int(settings.storage.min_free_mb * 1_048_576)
     )
-    announcer, signal = open_broker(settings)
+    backend, signal = build_backend(settings), build_signal(settings)
     return Services(
         settings=settings,
         clock=clock,
         database=database,
-        announcer=announcer,
-        queue=JobQueue(database, clock, announcer),
+        job_backend=backend,
+        queue=JobQueue(database, clock, backend),
         signal=signal,
         progress=ProgressLog(database, clock, signal),
         given_gateway=llm,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from relab.bootstrap.foundation import Foundation
-from relab.jobs.models import JobHandler
+from relab.jobs.models import Subscription
 from relab.rca.service import LABEL_JOB
 from relab.telemetry.handlers import TelemetryHandlers
 from relab.telemetry.service import TelemetryService
@@ -16,6 +16,6 @@ def build_telemetry(base: Foundation) -> TelemetryService:
     return TelemetryService(base.database, base.clock, base.queue)
 
 
-def handlers(service: TelemetryService) -> Mapping[str, JobHandler]:
-    """Return the job handlers of this context by job name."""
-    return {LABEL_JOB: TelemetryHandlers(service).label}
+def subscriptions(service: TelemetryService) -> Sequence[Subscription]:
+    """Return the job handlers of this context."""
+    return [Subscription(LABEL_JOB, TelemetryHandlers(service).label)]

@@ -82,7 +82,7 @@ def _database(services: Services) -> list[Check]:
 
 def _queue(services: Services) -> Check:
     mode = services.settings.job_mode
-    reached = _attempt("queue", mode, services.announcer.ping)
+    reached = _attempt("queue", mode, services.job_backend.ping)
     if reached.state == "problem":
         return reached
     from relab.core.errors import RelabError

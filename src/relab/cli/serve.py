@@ -63,11 +63,11 @@ def serve(
     configure_logging(settings.log_level, json_lines=settings.app_env != "development")
     address = host or settings.http.host
     is_alone = settings.serve_only == "incidents"
-    if workers is None:
-        workers = 0 if settings.job_mode == "rq" or is_alone else 1
     if port is None:
         port = settings.port if is_alone else settings.http.port
-    _check(settings, address)
+    wants_worker = _check(settings, address)
+    if workers is None:
+        workers = 1 if wants_worker and not is_alone else 0
     with _bind(address, port) as listener:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _leave)
@@ -92,11 +92,13 @@ def _hand_on(only: str | None, autonomy: str | None) -> None:
             os.environ[name] = value
 
 
-def _check(settings: Settings, address: str) -> None:
-    """Prepare the database and refuse settings that do not fit, before the port is bound.
+def _check(settings: Settings, address: str) -> bool:
+    """Prepare the database and check the settings before the port is bound.
+
+    Return whether the job back end wants a worker beside the server.
 
     Raises:
-        RelabError: some part cannot be used; the command prints it instead of a stack trace of the server's.
+        RelabError: some part cannot be used; the command prints this error instead of the server's stack trace.
     """
     import structlog
 
@@ -112,6 +114,7 @@ def _check(settings: Settings, address: str) -> None:
         services.incidents.check()
         services.notices.check()
         _refuse_open_public_bind(services, address)
+        return services.job_backend.worker_beside_server
     finally:
         services.close()
 
