@@ -114,7 +114,12 @@ class ProgressSettings(_Section):
 class LlmSettings(_Section):
     """The language model that may word summaries, and be asked about incidents. Used only when a key is set."""
 
-    provider: Literal["auto", "openai", "anthropic"] = "auto"
+    provider: str = Field(
+        "auto", description="openai or anthropic; auto is openai, or anthropic if only ANTHROPIC_API_KEY is set."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="The key for the provider; it beats OPENAI_API_KEY and ANTHROPIC_API_KEY."
+    )
     base_url: str | None = Field(None, description="Any OpenAI-compatible server.")
     model: str | None = None
     output_method: Literal["json_schema", "json_mode", "function_calling"] | None = Field(
@@ -280,6 +285,17 @@ class Settings(BaseSettings):
         if self.target_api_base_url is None and self.serve_only == "incidents":
             return DEFAULT_TARGET_URL
         return self.target_api_base_url
+
+    @property
+    def provider_keys(self) -> dict[str, SecretStr]:
+        """The API keys that are set under the seed's names, by provider of language models."""
+        keys = {"openai": self.openai_api_key, "anthropic": self.anthropic_api_key}
+        return {name: key for name, key in keys.items() if key is not None}
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a language model is configured: a key, or the address of a server."""
+        return bool(self.provider_keys) or self.llm.api_key is not None or self.llm.base_url is not None
 
     @property
     def job_mode(self) -> str:

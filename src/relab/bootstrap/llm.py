@@ -5,7 +5,10 @@ from __future__ import annotations
 import structlog
 
 from relab.core.clock import Clock
+from relab.core.errors import ConfigurationError
 from relab.llm import (
+    DEFAULT_PROVIDER,
+    PROVIDERS,
     Budget,
     BudgetLimits,
     LangChainGateway,
@@ -14,11 +17,8 @@ from relab.llm import (
     LlmNotConfiguredError,
     NullGateway,
     OutputMethod,
-    Provider,
 )
 from relab.settings import Settings
-
-DEFAULT_MODELS = {Provider.OPENAI: "gpt-4o-mini", Provider.ANTHROPIC: "claude-3-5-haiku-latest"}
 
 _log = structlog.get_logger(__name__)
 _HOUR_S = 3_600.0
@@ -32,16 +32,13 @@ def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
     reports what is missing.
     """
     llm = settings.llm
-    if settings.openai_api_key is None and settings.anthropic_api_key is None and llm.base_url is None:
+    if not settings.has_model:
         return NullGateway()
-    provider = Provider.OPENAI
-    if llm.provider == "anthropic" or (llm.provider == "auto" and settings.openai_api_key is None and not llm.base_url):
-        provider = Provider.ANTHROPIC
-    key = settings.openai_api_key if provider is Provider.OPENAI else settings.anthropic_api_key
+    name = _provider(settings)
     config = LlmConfig(
-        provider=provider,
-        model=llm.model or settings.llm_model or DEFAULT_MODELS[provider],
-        api_key=key,
+        provider=name,
+        model=llm.model or settings.llm_model or PROVIDERS[name].default_model,
+        api_key=llm.api_key or settings.provider_keys.get(name),
         base_url=llm.base_url,
         output_method=None if llm.output_method is None else OutputMethod(llm.output_method),
         temperature=None if llm.temperature == "default" else llm.temperature,
@@ -59,3 +56,21 @@ def build_gateway(settings: Settings, clock: Clock) -> LlmGateway:
     except LlmNotConfiguredError as error:
         _log.warning("llm_not_configured", error=str(error))
         return NullGateway()
+
+
+def _provider(settings: Settings) -> str:
+    """Return the name of the provider to use; `auto` is the default provider, or the only one that has a key.
+
+    Raises:
+        ConfigurationError: there is no provider with the name in the settings.
+    """
+    llm, keys = settings.llm, settings.provider_keys
+    if llm.provider == "auto":
+        has_default = llm.api_key is not None or llm.base_url is not None or DEFAULT_PROVIDER in keys
+        return DEFAULT_PROVIDER if has_default else next(iter(keys))
+    if llm.provider not in PROVIDERS:
+        raise ConfigurationError(
+            f"RELAB_LLM__PROVIDER is {llm.provider!r}, which is not a provider of language models.",
+            remedy=f"Set it to auto, {', '.join(PROVIDERS)}.",
+        )
+    return llm.provider

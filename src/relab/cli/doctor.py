@@ -118,7 +118,7 @@ def _access(services: Services) -> Check:
 
 def _model(services: Services) -> Check:
     settings = services.settings
-    if settings.openai_api_key is None and settings.anthropic_api_key is None and settings.llm.base_url is None:
+    if not settings.has_model:
         return Check("language model", "note", "none: summaries are worded by rules", "Optional: set OPENAI_API_KEY.")
     if importlib.util.find_spec("langchain_core") is None:
         return Check("language model", "problem", "one is set, the extra is missing", "pip install 'relab[llm]'")

@@ -30,8 +30,9 @@ from langsmith import tracing_context
 from pydantic import BaseModel, SecretStr
 
 from relab.llm.bounded_http import bounded
+from relab.llm.config import LlmConfig
 from relab.llm.errors import LlmError, LlmInvalidOutputError, LlmNotConfiguredError, LlmUnavailableError
-from relab.llm.models import LlmConfig, OutputMethod, Prompt
+from relab.llm.models import OutputMethod, Prompt
 
 _KEYLESS = SecretStr("none")
 """The key for a server that needs no key: if no key were set, the SDK would send `OPENAI_API_KEY` to it."""
