@@ -19,10 +19,9 @@ from relab.core.logging import configure_logging
 from relab.http.body import IngestGate
 from relab.http.metrics import HttpMetrics
 from relab.http.middleware import BodyLimitMiddleware, RequestContextMiddleware
-from relab.http.openapi import ANY_JSON, ANY_JSON_SCHEMA, DocumentedApi, components, posted_components
+from relab.http.openapi import DocumentedApi, components
 from relab.http.problems import Problem, install_error_handlers
 from relab.settings import load_settings
-from relab.telemetry.models import AgentRun
 
 GZIP_FROM_BYTES = 1_024
 
@@ -30,11 +29,6 @@ _DESCRIPTION = """
 Agent runs in, root causes out. Errors are RFC 9457 problem documents (`application/problem+json`).
 Until the first token exists only this machine may call; with tokens send `Authorization: Bearer <token>`.
 """
-
-_SCHEMAS = (
-    posted_components(AgentRun) | {ANY_JSON: ANY_JSON_SCHEMA} | components(Problem) | flags.SCHEMAS | incidents.SCHEMAS
-)
-"""What no route declares as a model."""
 
 
 def create() -> FastAPI:
@@ -91,7 +85,7 @@ def create_app(services: Services) -> FastAPI:
         lifespan=lifespan,
         # A redirect to the path without the slash would be built from the Host header of the caller.
         redirect_slashes=False,
-        extra_schemas=_SCHEMAS,
+        extra_schemas=components(Problem),
     )
     http_metrics = HttpMetrics()
     http_metrics.registry.register(DatabaseCollector(services))

@@ -17,7 +17,7 @@ from relab.core.ids import ExternalId
 from relab.http.access import requires
 from relab.http.body import read_body, require_json
 from relab.http.deps import ServicesDep
-from relab.http.openapi import NO_NUL, POSTED_REFERENCE, reference
+from relab.http.openapi import NO_NUL, BodyReadByRoute
 from relab.http.problems import problem_responses
 from relab.telemetry.models import (
     AgentRun,
@@ -60,17 +60,7 @@ TimeText = Annotated[
     WithJsonSchema({"type": "string", "pattern": TIME_PATTERN, "maxLength": 40}),
 ]
 
-_BODY_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": reference(AgentRun, POSTED_REFERENCE),
-                "examples": {"a failed tool call": {"value": AGENT_RUN_EXAMPLE}},
-            }
-        },
-    }
-}
+_BODY = BodyReadByRoute(AgentRun, example=AGENT_RUN_EXAMPLE)
 
 
 _PARAMETERS = {
@@ -109,12 +99,11 @@ run_filter.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 @router.post(
     "/agent-runs",
     status_code=201,
-    dependencies=[requires(Scope.INGEST)],
+    dependencies=[requires(Scope.INGEST), Depends(_BODY)],
     responses={
         200: {"model": IngestReceipt, "description": "The run existed; it was replaced, or had the same content"},
         **problem_responses(401, 403, 408, 409, 413, 415, 422, 429, 503),
     },
-    openapi_extra=_BODY_SCHEMA,
     summary="Ingest an agent run",
 )
 async def post_agent_run(request: Request, response: Response, services: ServicesDep) -> IngestReceipt:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from relab.access.models import Caller, Scope
 from relab.core.errors import InvalidInputError, PreconditionRequiredError
-from relab.core.json import JsonValue, parse_json
 from relab.flags.models import (
     FLAG_KEY_PATTERN,
     MAX_INT32,
@@ -25,9 +25,8 @@ from relab.flags.models import (
 )
 from relab.flags.service import read_as
 from relab.http.access import requires
-from relab.http.body import RawBody, require_json
+from relab.http.body import JsonBody
 from relab.http.deps import ServicesDep
-from relab.http.openapi import documented_body, posted_components
 from relab.http.problems import problem_responses
 
 router = APIRouter(tags=["flags"])
@@ -112,27 +111,23 @@ FLAG_EXAMPLE: dict[str, Any] = {
     "note": "Begin with a tenth.",
 }
 
-_BODIES = (FlagDraft, FlagUpdate, FlagRollback, FlagArchiving)
-SCHEMAS = {name: schema for body in _BODIES for name, schema in posted_components(body).items()}
-"""The bodies are read by hand, so the OpenAPI document gets their schemas from here."""
+
+def _body(model: type[BaseModel], example: Any) -> Any:
+    return Depends(JsonBody(model, example=example, read=functools.partial(read_as, model)))
 
 
-def _json_body(request: Request, raw: RawBody) -> JsonValue:
-    require_json(request)
-    return parse_json(raw)
+_UPDATE_EXAMPLE = {name: FLAG_EXAMPLE[name] for name in ("content", "note")}
+_CONDITIONAL: dict[str, Any] = {"parameters": [_IF_MATCH]}
 
-
-JsonBody = Annotated[Any, Depends(_json_body)]
+Draft = Annotated[FlagDraft, _body(FlagDraft, FLAG_EXAMPLE)]
+Update = Annotated[FlagUpdate, _body(FlagUpdate, _UPDATE_EXAMPLE)]
+Rollback = Annotated[FlagRollback, _body(FlagRollback, {"version": 1, "note": "Errors rose."})]
+Archiving = Annotated[FlagArchiving, _body(FlagArchiving, {"note": "The rollout is over."})]
 
 
 def entity_tag(version: int) -> str:
     """Return the entity tag of a version of a flag."""
     return f'"{version}"'
-
-
-def _documented_change(model: type[BaseModel], example: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a change of a flag: its body, and the version that it was made for."""
-    return {**documented_body(model, example), "parameters": [_IF_MATCH]}
 
 
 def _expected(if_match: str | None) -> frozenset[int] | None:
@@ -191,12 +186,10 @@ def list_flags(
     status_code=201,
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 408, 409, 413, 415, 422, 503),
-    openapi_extra=documented_body(FlagDraft, FLAG_EXAMPLE),
     summary="Make a flag",
 )
-def post_flag(body: JsonBody, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
+def post_flag(draft: Draft, services: ServicesDep, caller: _Author, response: Response) -> FlagVersion:
     """The flag is at version 1, and in use at once. 409 if there is one of that key, also an archived one."""
-    draft = read_as(FlagDraft, body)
     flag = services.flags.create(draft.key, draft.content, author=caller.name, note=draft.note)
     response.headers["Location"] = f"/flags/{flag.key}"
     return _answer(response, flag)
@@ -217,14 +210,13 @@ def get_flag(key: Key, services: ServicesDep, response: Response) -> FlagVersion
     "/flags/{key}",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_documented_change(FlagUpdate, {name: FLAG_EXAMPLE[name] for name in ("content", "note")}),
+    openapi_extra=_CONDITIONAL,
     summary="Change a flag: add a version",
 )
 def put_flag(
-    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, update: Update, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """412 if the flag is at another version than `If-Match` says, 428 without it, 409 if it is archived."""
-    update = read_as(FlagUpdate, body)
     flag = services.flags.update(
         key, update.content, expected=_expected(if_match), author=caller.name, note=update.note
     )
@@ -279,14 +271,13 @@ def get_flag_diff(
     "/flags/{key}/rollback",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_documented_change(FlagRollback, {"version": 1, "note": "Errors rose."}),
+    openapi_extra=_CONDITIONAL,
     summary="Give a flag the content of an earlier version again",
 )
 def post_flag_rollback(
-    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, wanted: Rollback, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """Adds a version; an archived flag is in use again. 412 and 428 as for a change."""
-    wanted = read_as(FlagRollback, body)
     flag = services.flags.rollback(
         key, wanted.version, expected=_expected(if_match), author=caller.name, note=wanted.note
     )
@@ -297,13 +288,12 @@ def post_flag_rollback(
     "/flags/{key}/archive",
     dependencies=[_OPERATES],
     responses=problem_responses(401, 403, 404, 408, 409, 412, 413, 415, 422, 428, 503),
-    openapi_extra=_documented_change(FlagArchiving, {"note": "The rollout is over."}),
+    openapi_extra=_CONDITIONAL,
     summary="Take a flag out of use",
 )
 def post_flag_archive(
-    key: Key, body: JsonBody, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
+    key: Key, archiving: Archiving, services: ServicesDep, caller: _Author, response: Response, if_match: IfMatch = None
 ) -> FlagVersion:
     """Adds a version; the history stays, and a rollback brings the flag back. 412 and 428 as for a change."""
-    archiving = read_as(FlagArchiving, body)
     flag = services.flags.archive(key, expected=_expected(if_match), author=caller.name, note=archiving.note)
     return _answer(response, flag)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
+from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 
-from relab.core.errors import MalformedBodyError, OverloadedError, TooLargeError, UnsupportedMediaError
+from relab.core.errors import (
+    InvalidInputError,
+    MalformedBodyError,
+    OverloadedError,
+    TooLargeError,
+    UnsupportedMediaError,
+)
+from relab.core.json import JsonValue, parse_json
+from relab.http.openapi import DocumentedBody
 
 MAX_SMALL_BODY_BYTES = 262_144
 
@@ -215,3 +226,60 @@ def unpack_gzip(raw: bytes, max_bytes: int) -> bytes:
 
 
 RawBody = Annotated[bytes, Depends(small_body)]
+
+
+class JsonBody(DocumentedBody):
+    """A dependency that reads a JSON body and returns it as its model; it also documents the body.
+
+    Args:
+        model: the model of the body.
+        example: an example for the documentation.
+        read: checks parsed JSON; by default with the model.
+        max_bytes: the limit of the body.
+        is_optional: a request without a body counts as `{}`.
+    """
+
+    def __init__(
+        self,
+        model: type[BaseModel],
+        *,
+        example: Any,
+        read: Callable[[JsonValue], Any] | None = None,
+        max_bytes: int = MAX_SMALL_BODY_BYTES,
+        is_optional: bool = False,
+    ) -> None:
+        super().__init__(model, example=example, is_optional=is_optional)
+        self._read = read or functools.partial(read_model, model)
+        self._max_bytes = max_bytes
+
+    async def __call__(self, request: Request) -> Any:
+        """Return the body.
+
+        Raises:
+            UnsupportedMediaError: the body is not JSON, or is compressed.
+            TooLargeError: it is over the limit.
+            InvalidInputError: it is not valid JSON, or not a valid document.
+            HTTPException: 408, it did not arrive in time.
+        """
+        raw = await body_of_at_most(request, self._max_bytes)
+        if self.is_optional and not raw:
+            return self._read({})
+        require_json(request)
+        # Another thread, because a large body would block the event loop.
+        return await run_in_threadpool(lambda: self._read(parse_json(raw)))
+
+
+def read_model(model: type[BaseModel], value: JsonValue) -> BaseModel:
+    """Check a parsed body.
+
+    Raises:
+        InvalidInputError: the body is not valid; the error names the invalid fields, at most 20.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = tuple(
+            (".".join(str(part) for part in item["loc"])[:500] or "body", item["msg"])
+            for item in error.errors(include_url=False, include_input=False)[:20]
+        )
+        raise InvalidInputError(f"{problems[0][0]}: {problems[0][1]}.", problems=problems) from error

@@ -1,15 +1,18 @@
-"""The app class, whose OpenAPI document also holds the schemas that no route declares as a model.
+"""The app class, whose OpenAPI document also describes what FastAPI does not know.
 
-The body of an ingest is read by hand, and problem documents have a media type of their
-own, so FastAPI knows of neither; routes refer to them as components.
+Bodies are read by dependencies (`DocumentedBody`), and problem documents have their own media type; routes refer to
+the schemas of both as components.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import ASGIApp
 
@@ -43,10 +46,28 @@ def posted_components(model: type[BaseModel]) -> dict[str, Any]:
     return {name: without_nul(schema) for name, schema in components(model, POSTED_REFERENCE).items()}
 
 
-def documented_body(model: type[BaseModel], example: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of a body that is read by hand."""
-    content = {"schema": reference(model, POSTED_REFERENCE), "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+class DocumentedBody:
+    """The OpenAPI description of a JSON body; the base class of dependencies that read one.
+
+    FastAPI would read a declared body before it checks the caller, without a limit of size or time, and less strictly.
+    """
+
+    def __init__(self, model: type[BaseModel], *, example: Any, is_optional: bool = False) -> None:
+        self.model = model
+        self.example = example
+        self.is_optional = is_optional
+
+    def described(self) -> dict[str, Any]:
+        """Return the `requestBody` of a route with this body."""
+        content = {"schema": reference(self.model, POSTED_REFERENCE), "example": self.example}
+        return {"required": not self.is_optional, "content": {"application/json": content}}
+
+
+class BodyReadByRoute(DocumentedBody):
+    """A dependency that only documents the body: the route itself reads it."""
+
+    async def __call__(self) -> None:
+        """Do nothing."""
 
 
 def without_nul(schema: Any) -> Any:
@@ -113,9 +134,21 @@ class DocumentedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """Return the document; FastAPI keeps it after the first time."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
         document = super().openapi()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(self._extra_schemas)
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= {ANY_JSON: ANY_JSON_SCHEMA} | self._extra_schemas
+        for route in self._product_routes():
+            for body in _bodies_of(route.dependant):
+                schemas |= posted_components(body.model)
+                for method in route.methods:
+                    document["paths"][route.path_format][method.lower()]["requestBody"] = body.described()
         return document
+
+    def _product_routes(self) -> Iterator[APIRoute]:
+        for router in self.state.routers:
+            yield from (route for route in router.routes if isinstance(route, APIRoute) and route.include_in_schema)
 
     def described(self, *, is_open: bool, has_ingest_secret: bool = False) -> dict[str, Any]:
         """Return the document with the credentials that each route takes.
@@ -129,9 +162,9 @@ class DocumentedApi(FastAPI):
         if is_open and not has_ingest_secret:
             del document["components"]["securitySchemes"]
             return document
-        for route in (route for router in self.state.routers for route in router.routes):
+        for route in self._product_routes():
             scope = _scope_of(route)
-            if scope is None or not route.include_in_schema:
+            if scope is None:
                 continue
             takes: list[dict[str, list[str]]] = [] if is_open and scope is not Scope.INGEST else [{BEARER: []}]
             if has_ingest_secret and scope is Scope.INGEST:
@@ -141,7 +174,14 @@ class DocumentedApi(FastAPI):
         return document
 
 
-def _scope_of(route: Any) -> Scope | None:
+def _bodies_of(dependant: Dependant) -> Iterator[DocumentedBody]:
+    for each in dependant.dependencies:
+        if isinstance(each.call, DocumentedBody):
+            yield each.call
+        yield from _bodies_of(each)
+
+
+def _scope_of(route: APIRoute) -> Scope | None:
     """Return the scope that a route declares; None if it declares that it is public, or takes another credential."""
-    checks = [each.dependency for each in getattr(route, "dependencies", ())]
+    checks = [each.dependency for each in route.dependencies]
     return next((check.scope for check in checks if isinstance(check, ScopeCheck)), None)
